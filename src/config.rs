@@ -1,0 +1,380 @@
+//! Every option, its environment variable and its default: `--help` is the reference.
+//!
+//! Owns the reading and checking of options. Must not open, bind or start anything.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use directories::ProjectDirs;
+use ipnet::IpNet;
+use url::Url;
+
+/// A realtime chat of smiles that loses nothing when a replica dies.
+#[derive(Parser, Debug)]
+#[command(version, about, args_conflicts_with_subcommands = true, next_line_help = true)]
+pub struct CommandLine {
+    /// What to do; without one, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `serve`, which need not be named.
+    #[command(flatten)]
+    pub serve: ServeOptions,
+}
+
+/// What the program can do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a replica: the page, the API and the WebSocket sessions (the default)
+    #[command(next_line_help = true)]
+    Serve(Box<ServeOptions>),
+    /// Run conversations against replicas and keep the ledger of every smile
+    #[command(next_line_help = true)]
+    Simulate(SimulateOptions),
+    /// Ask a replica once whether it is ready; exits 0 or 1
+    #[command(next_line_help = true)]
+    Check(CheckOptions),
+}
+
+/// The options of `smilingchat serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeOptions {
+    /// Address of the page, the API and /ws; port 0 picks one and logs it
+    #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Address of /metrics, /livez and /readyz for operators
+    #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub ops_listen: SocketAddr,
+
+    /// Where the smiles are kept: sqlite:PATH; without it, a file in the platform's data directory
+    #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<StoreUrl>,
+
+    /// File with the store's password, to keep it out of the URL (a Docker or Kubernetes secret)
+    #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
+    pub store_password_file: Option<PathBuf>,
+
+    /// Name of this replica; its id in the store begins with it [default: the host name]
+    #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = replica_name)]
+    pub replica: Option<String>,
+
+    /// Smiles per second this replica admits, with a burst of a quarter of it; 0 is unlimited
+    #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
+    pub capacity: u32,
+
+    /// Smiles per second one session may send; 0 is unlimited
+    #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
+    pub session_rate: u32,
+
+    /// Smiles one session may send at once after a rest; 0 is unlimited
+    #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
+    pub session_burst: u32,
+
+    /// Requests and upgrades per second from one client address, probes and /ping aside; 0 is unlimited
+    #[arg(long, env = "SMILINGCHAT_CLIENT_RATE", value_name = "N", default_value_t = 20)]
+    pub client_rate: u32,
+
+    /// Requests and upgrades at once from one client address; 0 is unlimited
+    #[arg(long, env = "SMILINGCHAT_CLIENT_BURST", value_name = "N", default_value_t = 200)]
+    pub client_burst: u32,
+
+    /// Sessions at the same time; past it, upgrades are answered 503
+    #[arg(long, env = "SMILINGCHAT_MAX_SESSIONS", value_name = "N", default_value_t = 15_000)]
+    pub max_sessions: u32,
+
+    /// Networks whose X-Forwarded-For is believed, separated by commas
+    #[arg(long, env = "SMILINGCHAT_TRUSTED_PROXIES", value_name = "CIDR,…", default_value = "")]
+    pub trusted_proxies: List<Network>,
+
+    /// Origins allowed besides the request's own host, separated by commas
+    #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "")]
+    pub allowed_origins: List<Origin>,
+
+    /// Whether POST /api/crash kills a replica
+    #[arg(long, env = "SMILINGCHAT_CRASH", value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    pub crash: Switch,
+
+    /// File with the token that POST /api/crash asks for
+    #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
+    pub crash_token_file: Option<PathBuf>,
+
+    /// Seconds from SIGTERM to the end of the process, at most
+    #[arg(long, env = "SMILINGCHAT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
+    pub drain_timeout: u32,
+
+    /// Days a smile is kept
+    #[arg(long, env = "SMILINGCHAT_RETENTION", value_name = "DAYS", default_value_t = 7,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub retention: u32,
+
+    /// The heartbeats of a session, which the contract fixes and tests shorten.
+    #[arg(skip)]
+    pub heartbeat: Heartbeat,
+}
+
+/// How a session finds out that its client is gone, or does not read.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// From one WebSocket ping to the next.
+    pub ping_interval: Duration,
+    /// From a ping to its pong, at most; past it the session is closed with 4001.
+    pub pong_timeout: Duration,
+    /// How long one write may be stuck before the session is closed with 4000.
+    pub write_timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServeOptions {
+    /// The name of this replica: as given, or the host's.
+    #[must_use]
+    pub fn replica_name(&self) -> String {
+        self.replica.clone().unwrap_or_else(host_name)
+    }
+
+    /// The store: as given, or a file in the platform's data directory.
+    ///
+    /// # Errors
+    /// When no store is given and the platform names no data directory (no home, in a container say).
+    pub fn store_url(&self) -> Result<StoreUrl, String> {
+        match &self.store {
+            Some(url) => Ok(url.clone()),
+            None => ProjectDirs::from("", "", "smilingchat")
+                .map(|directories| StoreUrl::Sqlite(directories.data_dir().join("smilingchat.db")))
+                .ok_or_else(|| "this user has no data directory: give --store sqlite:PATH".to_owned()),
+        }
+    }
+}
+
+/// The name of this machine, as far as it fits a replica's name.
+#[must_use]
+pub fn host_name() -> String {
+    let name = gethostname::gethostname().to_string_lossy().into_owned();
+    let name: String = name.chars().filter(|&c| allowed_in_replica_name(c)).take(64).collect();
+    if name.is_empty() { "replica".to_owned() } else { name }
+}
+
+fn allowed_in_replica_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn replica_name(text: &str) -> Result<String, String> {
+    let valid = (1..=64).contains(&text.len()) && text.chars().all(allowed_in_replica_name);
+    if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()) }
+}
+
+/// Where the log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A file of this process alone.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.starts_with(':') {
+                return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        Err("this build keeps smiles in sqlite:PATH".to_owned())
+    }
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Values separated by commas; empty ones are passed over, so that an empty variable is an empty list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// A network in CIDR notation, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether `address` lies in this network.
+    #[must_use]
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        self.0.contains(address)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self)
+            .map_err(|_| format!("{text} is not a network such as 10.0.0.0/8"))
+    }
+}
+
+/// A web origin: scheme, host and port, the scheme's default port left out (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(Url);
+
+impl Origin {
+    /// `host` or `host:port`, as a `Host` header names it.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.authority()
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("{text} is not an origin such as https://chat.example");
+        let url = Url::parse(text).map_err(|_| wrong())?;
+        let bare = url.has_host() && url.path() == "/" && !text.ends_with('/');
+        let bare = bare && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if bare && matches!(url.scheme(), "http" | "https") { Ok(Self(url)) } else { Err(wrong()) }
+    }
+}
+
+/// The options of `smilingchat simulate`.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateOptions {
+    /// The /ws of one or more replicas, separated by commas
+    #[arg(long, env = "SMILINGCHAT_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
+          default_value = "ws://127.0.0.1:8080/ws", value_parser = websocket_url)]
+    pub url: Vec<Url>,
+
+    /// Conversations, of two users each
+    #[arg(long, env = "SMILINGCHAT_CONVERSATIONS", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub conversations: u32,
+
+    /// Smiles per second in each conversation
+    #[arg(long, env = "SMILINGCHAT_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
+    pub rate: f64,
+
+    /// Seconds for which smiles are sent
+    #[arg(long, env = "SMILINGCHAT_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
+    pub duration: f64,
+
+    /// Replays a run: same seed, same faces at the same beats; without one, a random seed is printed
+    #[arg(long, env = "SMILINGCHAT_SEED", value_name = "K")]
+    pub seed: Option<u64>,
+
+    /// End with the ledger as one JSON object on standard output
+    #[arg(long, env = "SMILINGCHAT_JSON")]
+    pub json: bool,
+}
+
+fn websocket_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "ws" => Ok(url),
+        other => Err(format!("{other}: is not supported; give ws://HOST:PORT/ws")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1_000_000.0 => Ok(number),
+        _ => Err("give a number above 0 and up to 1000000".to_owned()),
+    }
+}
+
+/// The options of `smilingchat check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckOptions {
+    /// What to ask
+    #[arg(
+        long,
+        env = "SMILINGCHAT_URL",
+        value_name = "http://HOST:PORT/readyz",
+        default_value = "http://127.0.0.1:9090/readyz"
+    )]
+    pub url: Url,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_option_is_an_environment_variable() {
+        let commands = CommandLine::command();
+        let serve = commands.find_subcommand("serve").unwrap();
+        let simulate = commands.find_subcommand("simulate").unwrap();
+        let check = commands.find_subcommand("check").unwrap();
+        let mut options = 0;
+        for argument in [&commands, serve, simulate, check].into_iter().flat_map(clap::Command::get_arguments) {
+            let long = argument.get_long().unwrap();
+            let expected = format!("SMILINGCHAT_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");
+            options += 1;
+        }
+        assert!(options > 30, "{options} options were looked at");
+    }
+
+    #[test]
+    fn stores_are_named_by_url() {
+        assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
+        assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
+        for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
+            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lists_may_be_empty_and_are_checked() {
+        assert_eq!("".parse::<List<Network>>().unwrap().0.len(), 0);
+        let networks: List<Network> = "10.0.0.0/8, 192.0.2.7".parse().unwrap();
+        assert!(networks.0[0].contains(&"10.1.2.3".parse().unwrap()));
+        assert!(networks.0[1].contains(&"192.0.2.7".parse().unwrap()));
+        assert!("10.0.0.0/99".parse::<List<Network>>().is_err());
+    }
+
+    #[test]
+    fn origins_leave_the_default_port_out() {
+        let authority = |text: &str| text.parse::<Origin>().map(|origin| origin.authority().to_owned());
+        assert_eq!(authority("https://chat.example:443").as_deref(), Ok("chat.example"));
+        assert_eq!(authority("http://chat.example:808").as_deref(), Ok("chat.example:808"));
+        assert_eq!(authority("http://[::1]:808").as_deref(), Ok("[::1]:808"));
+        for wrong in ["null", "chat.example", "http://chat.example/", "http://a@b", "ftp://chat.example", "http://"] {
+            assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The nouns everyone shares: users, smiles, offsets, the epoch, and time as it is written down.
+//!
+//! Owns what makes each of them valid, so that a value of these types needs no second check.
+//! Must not know JSON, SQL, sockets or clocks other than the wall clock a smile is stamped with.
+
+mod faces;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+pub use faces::{Faces, MAX_FACES, NotASmile};
+
+/// The first integer a JSON number cannot hold exactly everywhere (RFC 8259, section 6): offsets stay below it.
+pub const OFFSET_LIMIT: u64 = 1 << 53;
+
+/// The longest smile id, in characters.
+pub const MAX_SMILE_ID: usize = 64;
+
+/// The name of a simulated user. Cheap to clone.
+///
+/// A `UserName` that came from the store's directory is a user that exists; one that came from a frame may not be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserName(Arc<str>);
+
+impl UserName {
+    /// Wraps a name as it is; whether such a user exists is the store's to say.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A simulated person in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Unique; what frames and queries call this user.
+    pub name: UserName,
+    /// One emoji, for the page.
+    pub face: String,
+}
+
+/// What a sender calls one of its smiles: 1 to 64 of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SmileId(Arc<str>);
+
+impl SmileId {
+    /// The id, or `None` when `text` is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
+        valid.then(|| Self(text.into()))
+    }
+
+    /// An id for a smile whose sender gave none: 128 random bits, so that it meets no other.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("s-{:032x}", rand::random::<u128>()).into())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A position in the log: the first smile has offset 1, and 0 is the start of an empty log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The offset that comes right after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The identity of a log: offsets of one epoch mean nothing in another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// Wraps an epoch as the store or a client wrote it.
+    #[must_use]
+    pub fn new(epoch: &str) -> Self {
+        Self(epoch.into())
+    }
+
+    /// The epoch as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A moment in wall-clock time, in whole milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `milliseconds` after the Unix epoch.
+    #[must_use]
+    pub const fn from_milliseconds(milliseconds: i64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Now, by this machine's clock.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_milliseconds(self) -> i64 {
+        self.0
+    }
+
+    /// The moment `ago` before this one.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 with milliseconds in UTC, as in `2026-11-23T05:00:00.123Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{moment:.3}")
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(moment.as_millisecond()))
+    }
+}
+
+/// A smile on its way into the log: it has no offset and no time yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSmile {
+    /// The sender's name for it; `(from, id)` is one smile for ever.
+    pub id: SmileId,
+    /// Who sends it.
+    pub from: UserName,
+    /// Who it is for; never the sender.
+    pub to: UserName,
+    /// One to eight faces.
+    pub faces: Faces,
+}
+
+/// A smile in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Smile {
+    /// Where it stands in the log.
+    pub offset: Offset,
+    /// The sender's name for it.
+    pub id: SmileId,
+    /// Who sent it.
+    pub from: UserName,
+    /// Who it is for.
+    pub to: UserName,
+    /// One to eight faces.
+    #[serde(rename = "smile")]
+    pub faces: Faces,
+    /// When its replica put it into the log.
+    pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smile_ids_have_an_alphabet_and_a_length() {
+        for id in ["a", "c1", "A.b_c-9", &"x".repeat(64)] {
+            assert_eq!(SmileId::parse(id).as_ref().map(SmileId::as_str), Some(id));
+        }
+        for id in ["", "a b", "è", "a/b", "😀", "a\n", &"x".repeat(65)] {
+            assert_eq!(SmileId::parse(id), None, "{id:?}");
+        }
+        assert!(SmileId::parse(SmileId::random().as_str()).is_some());
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339_with_three_digits() {
+        assert_eq!(Timestamp::from_milliseconds(1_795_410_000_120).to_string(), "2026-11-23T05:00:00.120Z");
+        assert_eq!(Timestamp::from_milliseconds(0).to_string(), "1970-01-01T00:00:00.000Z");
+        let back: Timestamp = serde_json::from_str("\"2026-11-23T05:00:00.120Z\"").unwrap();
+        assert_eq!(back, Timestamp::from_milliseconds(1_795_410_000_120));
+    }
+}

@@ -1,0 +1,217 @@
+//! What counts as a smile: one to eight faces of the Unicode group *Smileys & Emotion*, or ASCII emoticons.
+//!
+//! Owns the table of emoticons and the reading of both; which code points make one face is the Unicode library's to say.
+//! Must not know who sends a smile or how it travels.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use unicode_segmentation::UnicodeSegmentation;
+
+/// The most faces one smile may have.
+pub const MAX_FACES: usize = 8;
+
+/// What people type when they have no emoji at hand, and the face it stands for.
+const EMOTICONS: [(&str, &str); 18] = [
+    (":)", "🙂"),
+    (":-)", "🙂"),
+    (":D", "😃"),
+    (":-D", "😃"),
+    ("xD", "😆"),
+    (";)", "😉"),
+    (";-)", "😉"),
+    (":(", "🙁"),
+    (":-(", "🙁"),
+    (":'(", "😢"),
+    (":P", "😛"),
+    (":-P", "😛"),
+    (":p", "😛"),
+    (":O", "😮"),
+    (":|", "😐"),
+    (":*", "😘"),
+    ("B)", "😎"),
+    ("<3", "❤\u{fe0f}"),
+];
+
+/// The faces of one smile, fully qualified, without spaces. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Faces(Arc<str>);
+
+/// Why a text is not a smile. Its words go to the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotASmile {
+    /// Nothing but spaces.
+    Empty,
+    /// More than [`MAX_FACES`].
+    TooMany,
+    /// Something in it is neither a face nor an emoticon.
+    NotAFace,
+}
+
+impl fmt::Display for NotASmile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a smile has at least one face: try 😀 or :-)"),
+            Self::TooMany => write!(f, "a smile has at most {MAX_FACES} faces"),
+            Self::NotAFace => f.write_str(
+                "only faces here: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them",
+            ),
+        }
+    }
+}
+
+impl Faces {
+    /// Reads one to eight faces.
+    ///
+    /// Faces may be separated by spaces, emoticons must be. A missing variation selector is mended, so that what is
+    /// kept is fully qualified (Unicode Technical Standard 51, section 2.7).
+    ///
+    /// # Errors
+    /// [`NotASmile`] says what is wrong; nothing is guessed.
+    pub fn parse(text: &str) -> Result<Self, NotASmile> {
+        let mut faces = String::new();
+        let mut count = 0;
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            if let Some((_, face)) = EMOTICONS.iter().find(|(emoticon, _)| *emoticon == word) {
+                faces.push_str(face);
+                count += 1;
+            } else {
+                for grapheme in word.graphemes(true) {
+                    faces.push_str(face(grapheme).ok_or(NotASmile::NotAFace)?);
+                    count += 1;
+                }
+            }
+            if count > MAX_FACES {
+                return Err(NotASmile::TooMany);
+            }
+        }
+        if count == 0 {
+            return Err(NotASmile::Empty);
+        }
+        Ok(Self(faces.into()))
+    }
+
+    /// Wraps faces that were parsed before they were stored.
+    #[must_use]
+    pub fn from_stored(faces: &str) -> Self {
+        Self(faces.into())
+    }
+
+    /// The faces as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The fully qualified form of one grapheme, when it is a face.
+fn face(grapheme: &str) -> Option<&'static str> {
+    let emoji = emojis::get(grapheme)?;
+    (emoji.group() == emojis::Group::SmileysAndEmotion).then(|| emoji.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, NotASmile> {
+        Faces::parse(text).map(|faces| faces.as_str().to_owned())
+    }
+
+    #[test]
+    fn every_emoticon_becomes_its_face() {
+        for (emoticon, face) in EMOTICONS {
+            assert_eq!(parsed(emoticon).as_deref(), Ok(face));
+            assert_eq!(parsed(face).as_deref(), Ok(face), "the table holds fully qualified faces");
+        }
+        assert_eq!(parsed(":) :-( <3").as_deref(), Ok("🙂🙁❤\u{fe0f}"));
+    }
+
+    #[test]
+    fn faces_may_be_separated_and_emoticons_must() {
+        assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
+        assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
+        for glued in [":):)", "😀:)", ":)😀", ":)!"] {
+            assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "{glued}");
+        }
+    }
+
+    #[test]
+    fn every_emoji_of_the_group_is_a_face() {
+        let mut seen = 0;
+        for emoji in emojis::Group::SmileysAndEmotion.emojis() {
+            assert_eq!(parsed(emoji.as_str()).as_deref(), Ok(emoji.as_str()));
+            seen += 1;
+        }
+        assert!(seen > 160, "the group has {seen} emoji");
+    }
+
+    #[test]
+    fn missing_variation_selectors_are_mended() {
+        assert_eq!(parsed("☺").as_deref(), Ok("☺\u{fe0f}"));
+        assert_eq!(parsed("❤").as_deref(), Ok("❤\u{fe0f}"));
+        assert_eq!(parsed("❤\u{200d}🔥").as_deref(), Ok("❤\u{fe0f}\u{200d}🔥"));
+        assert_eq!(parsed("😶\u{200d}🌫").as_deref(), Ok("😶\u{200d}🌫\u{fe0f}"));
+        assert_eq!(parsed("👁\u{200d}🗨").as_deref(), Ok("👁\u{fe0f}\u{200d}🗨\u{fe0f}"));
+    }
+
+    #[test]
+    fn joined_faces_count_once() {
+        let joined = "😮\u{200d}💨";
+        assert_eq!(parsed(&joined.repeat(8)).as_deref(), Ok(joined.repeat(8).as_str()));
+        assert_eq!(parsed(&joined.repeat(9)), Err(NotASmile::TooMany));
+    }
+
+    #[test]
+    fn anything_else_is_not_a_smile() {
+        for text in ["", " ", "   "] {
+            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?}");
+        }
+        let foreign = [
+            "hello",
+            "😀a",
+            "<b>",
+            "&lt;3",
+            "👍",
+            "🐶",
+            "🇮🇹",
+            "1",
+            "\u{0}",
+            "😀\n",
+            "😀\t😀",
+            "\u{200b}",
+            "\u{202e}😀",
+            "😀\u{301}",
+            "☹\u{fe0e}",
+            "😀\u{200d}",
+            "\u{fe0f}",
+            ":-",
+            "🏻",
+            "😀\u{1f3fb}",
+            ":d",
+            ":-p",
+        ];
+        for text in foreign {
+            assert_eq!(parsed(text), Err(NotASmile::NotAFace), "{text:?}");
+        }
+        assert_eq!(parsed(&"😀".repeat(9)), Err(NotASmile::TooMany));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stored_is_a_smile_again(text in "[ :;()DxPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
+            if let Ok(faces) = Faces::parse(&text) {
+                prop_assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = Faces::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The wire: what a client may say, what the server answers, and why a session ends.
+//!
+//! Owns the JSON of every frame and of every HTTP error, the error codes and the close codes; it is the only home of
+//! `serde_json`. Must not know sockets, sessions, limits or the store. Both ends use it: the server decodes
+//! [`ClientFrame`] and encodes [`ServerFrame`], the simulator the other way round.
+
+mod client;
+mod server;
+
+pub use client::{BadFrame, ClientFrame, DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT};
+pub use server::{ErrorBody, Rates, ServerFrame};
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the contract, as `welcome` tells it.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The largest frame a client may send, in bytes.
+pub const MAX_FRAME_BYTES: usize = 4096;
+
+/// Any value as JSON text, for the few answers that are not frames.
+///
+/// # Panics
+/// Never for the types of this crate: none has a map with keys that are not text.
+pub fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("a type of this crate is JSON")
+}
+
+/// Reads JSON of a known shape.
+///
+/// # Errors
+/// Says in one line where the text departs from that shape.
+pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+/// Why a frame or a request was refused. The name on the wire is the variant in snake case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// This replica is at its capacity, or its store is too slow.
+    Overloaded,
+    /// This session, or this client address, sends too fast.
+    RateLimited,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// Not understood, or out of range.
+    BadRequest,
+    /// Something else than one to eight faces.
+    NotASmile,
+    /// No such user.
+    UnknownUser,
+    /// HTTP only: the `Origin` is foreign.
+    ForbiddenOrigin,
+    /// HTTP only: this replica is leaving.
+    Draining,
+    /// HTTP only: the crash button is switched off.
+    CrashOff,
+    /// HTTP only: the crash token is missing or wrong.
+    Unauthorized,
+    /// HTTP only: the body is not `application/json`.
+    UnsupportedMediaType,
+    /// HTTP only: no such replica, or it is lost.
+    UnknownReplica,
+    /// HTTP only: no such page.
+    NotFound,
+    /// HTTP only: the path is known, the method is not.
+    MethodNotAllowed,
+    /// HTTP only: `/ws` was asked for without a WebSocket handshake.
+    UpgradeRequired,
+}
+
+impl ErrorCode {
+    /// Every code a frame may carry, for the metrics to start at zero.
+    pub const OF_FRAMES: [Self; 6] = [
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::StoreUnavailable,
+        Self::BadRequest,
+        Self::NotASmile,
+        Self::UnknownUser,
+    ];
+
+    /// Whether sending the same again later may succeed.
+    #[must_use]
+    pub fn temporary(self) -> bool {
+        matches!(self, Self::Overloaded | Self::RateLimited | Self::StoreUnavailable | Self::Draining)
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::BadRequest => "bad_request",
+            Self::NotASmile => "not_a_smile",
+            Self::UnknownUser => "unknown_user",
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::Draining => "draining",
+            Self::CrashOff => "crash_off",
+            Self::Unauthorized => "unauthorized",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnknownReplica => "unknown_replica",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UpgradeRequired => "upgrade_required",
+        }
+    }
+}
+
+/// A code, a sentence for people, and when to try again: one refusal, of a frame or of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub code: ErrorCode,
+    /// What happened, to what, and what to do.
+    pub message: String,
+    /// For temporary refusals: a client that waits this long succeeds unless others took the place.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal that stays one however often the same is sent.
+    pub fn last(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// A refusal that passes.
+    pub fn temporary(code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { code, message: message.into(), retry_after: Some(retry_after) }
+    }
+
+    /// The hint in whole milliseconds, rounded up so that it is never too short, and at least 1.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after.map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+/// Why the server closes a session. The number is what the client decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// RFC 6455 violated: reserved bits or opcodes, unmasked frames, broken fragments.
+    ProtocolError,
+    /// A binary frame.
+    NotText,
+    /// A text frame that is not UTF-8.
+    NotUtf8,
+    /// A frame past [`MAX_FRAME_BYTES`].
+    TooLarge,
+    /// Too many bad or rate-limited frames.
+    Policy,
+    /// The server failed.
+    Internal,
+    /// This replica is leaving.
+    Restart,
+    /// The client does not read, and stayed that way.
+    Slow,
+    /// No pong in time.
+    NoPong,
+}
+
+impl CloseReason {
+    /// Every reason, for the metrics to start at zero.
+    pub const ALL: [Self; 9] = [
+        Self::ProtocolError,
+        Self::NotText,
+        Self::NotUtf8,
+        Self::TooLarge,
+        Self::Policy,
+        Self::Internal,
+        Self::Restart,
+        Self::Slow,
+        Self::NoPong,
+    ];
+
+    /// The close code (RFC 6455, section 7.4, and 4000 upwards our own).
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::ProtocolError => 1002,
+            Self::NotText => 1003,
+            Self::NotUtf8 => 1007,
+            Self::Policy => 1008,
+            Self::TooLarge => 1009,
+            Self::Internal => 1011,
+            Self::Restart => 1012,
+            Self::Slow => 4000,
+            Self::NoPong => 4001,
+        }
+    }
+
+    /// The reason text beside the code; at most 123 bytes (RFC 6455, section 5.5).
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ProtocolError => "the WebSocket protocol was violated",
+            Self::NotText => "only text frames are understood",
+            Self::NotUtf8 => "text frames are UTF-8",
+            Self::TooLarge => "a frame has at most 4096 bytes",
+            Self::Policy => "too many refused frames; back off before you return",
+            Self::Internal => "internal error; reconnect with back-off",
+            Self::Restart => "this replica is leaving; reconnect and resume",
+            Self::Slow => "this client does not read; reconnect and resume",
+            Self::NoPong => "no pong in time; reconnect and resume",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_wire_agree_with_serde() {
+        for code in ErrorCode::OF_FRAMES {
+            assert_eq!(to_json(&code), format!("\"{}\"", code.as_str()));
+        }
+    }
+
+    #[test]
+    fn close_reasons_fit_a_control_frame() {
+        for reason in CloseReason::ALL {
+            assert!(reason.text().len() <= 123, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn hints_are_rounded_up() {
+        let hint = |wait| Refusal::temporary(ErrorCode::Overloaded, "", wait).retry_after_ms();
+        assert_eq!(hint(Duration::ZERO), Some(1));
+        assert_eq!(hint(Duration::from_micros(1001)), Some(2));
+        assert_eq!(hint(Duration::from_millis(40)), Some(40));
+    }
+}

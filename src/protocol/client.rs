@@ -1,0 +1,244 @@
+//! What a client may say: JSON frames, and the forms a person types by hand.
+//!
+//! Owns their decoding and the words of every `bad_request`. Must not know whether a user exists, or what a smile
+//! costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{MAX_SMILE_ID, OFFSET_LIMIT, Offset, SmileId, UserName};
+
+/// How many smiles of history are sent when the client does not say.
+pub const DEFAULT_HISTORY_LIMIT: u32 = 50;
+
+/// The most smiles of history one frame may ask for.
+pub const MAX_HISTORY_LIMIT: u32 = 200;
+
+/// A frame as the client meant it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientFrame {
+    /// Send a smile.
+    Smile {
+        /// The sender's name for it; the server makes one when it is missing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<SmileId>,
+        /// Who it is for.
+        to: UserName,
+        /// The faces, not parsed yet.
+        smile: String,
+    },
+    /// Older smiles of one conversation.
+    History {
+        /// The other user of the conversation.
+        with: UserName,
+        /// Only smiles below this offset.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<Offset>,
+        /// At most this many, 1 to [`MAX_HISTORY_LIMIT`].
+        limit: u32,
+    },
+    /// For clients that cannot send WebSocket pings.
+    Ping,
+    /// What can be typed here?
+    Help,
+}
+
+/// A frame that is not understood. Its words go back as `bad_request`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadFrame {
+    /// What is wrong and what to send instead.
+    pub message: String,
+    /// The `id` the frame carried, where there was one to repeat.
+    pub id: Option<String>,
+}
+
+impl BadFrame {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), id: None }
+    }
+}
+
+/// The fields of every JSON frame; which of them a frame needs is decided by its type.
+#[derive(Deserialize)]
+struct Fields {
+    r#type: Option<String>,
+    id: Option<String>,
+    to: Option<String>,
+    smile: Option<String>,
+    with: Option<String>,
+    before: Option<u64>,
+    limit: Option<u32>,
+}
+
+/// What can still be read of a frame whose fields have the wrong shape.
+#[derive(Deserialize)]
+struct OnlyId {
+    id: Option<serde_json::Value>,
+}
+
+impl ClientFrame {
+    /// Reads one text frame: a JSON object when it begins with `{`, else what a person typed.
+    ///
+    /// # Errors
+    /// [`BadFrame`] for anything the contract does not name.
+    pub fn decode(text: &str) -> Result<Self, BadFrame> {
+        let text = text.trim();
+        if text.starts_with('{') { Self::decode_json(text) } else { Self::decode_typed(text) }
+    }
+
+    /// The frame as JSON, for clients.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        super::to_json(self)
+    }
+
+    fn decode_json(text: &str) -> Result<Self, BadFrame> {
+        let fields: Fields = serde_json::from_str(text).map_err(|error| BadFrame {
+            message: format!("this JSON is not a frame: {error}"),
+            id: serde_json::from_str::<OnlyId>(text).ok().and_then(|frame| repeatable(frame.id?.as_str()?)),
+        })?;
+        let id = fields.id.as_deref().and_then(repeatable);
+        Self::from_fields(fields).map_err(|message| BadFrame { message, id })
+    }
+
+    fn from_fields(fields: Fields) -> Result<Self, String> {
+        match fields.r#type.as_deref() {
+            Some("smile") => {
+                let id = match fields.id {
+                    None => None,
+                    Some(id) => Some(SmileId::parse(&id).ok_or("id is 1 to 64 of A-Z a-z 0-9 . _ -")?),
+                };
+                let to = fields.to.ok_or("a smile needs \"to\", the name of a user")?;
+                let smile = fields.smile.ok_or("a smile needs \"smile\", one to eight faces")?;
+                Ok(Self::Smile { id, to: UserName::new(&to), smile })
+            }
+            Some("history") => {
+                let with = fields.with.ok_or("history needs \"with\", the name of a user")?;
+                let limit = fields.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
+                if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
+                    return Err(format!("limit is 1 to {MAX_HISTORY_LIMIT}"));
+                }
+                if fields.before.is_some_and(|before| before >= OFFSET_LIMIT) {
+                    return Err("before is an offset, below 2^53".to_owned());
+                }
+                Ok(Self::History { with: UserName::new(&with), before: fields.before.map(Offset), limit })
+            }
+            Some("ping") => Ok(Self::Ping),
+            Some("help") => Ok(Self::Help),
+            Some(_) => Err("type is one of smile, history, ping, help".to_owned()),
+            None => Err("a frame needs \"type\": smile, history, ping or help".to_owned()),
+        }
+    }
+
+    fn decode_typed(text: &str) -> Result<Self, BadFrame> {
+        if matches!(text, "help" | "?") {
+            return Ok(Self::Help);
+        }
+        let smile = text.strip_prefix('@').and_then(|rest| rest.split_once(char::is_whitespace));
+        match smile {
+            Some((to, smile)) if !to.is_empty() => {
+                Ok(Self::Smile { id: None, to: UserName::new(to), smile: smile.trim().to_owned() })
+            }
+            _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help")),
+        }
+    }
+}
+
+/// An id worth repeating in an error: whatever short text the client chose, valid or not.
+fn repeatable(id: &str) -> Option<String> {
+    (id.chars().count() <= MAX_SMILE_ID).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn smile(id: Option<&str>, to: &str, smile: &str) -> ClientFrame {
+        ClientFrame::Smile { id: id.and_then(SmileId::parse), to: UserName::new(to), smile: smile.to_owned() }
+    }
+
+    #[test]
+    fn json_frames_are_read() {
+        let decode = |text| ClientFrame::decode(text).unwrap();
+        assert_eq!(
+            decode(r#" {"type":"smile","id":"c1","to":"bruno","smile":"😀"} "#),
+            smile(Some("c1"), "bruno", "😀")
+        );
+        assert_eq!(decode(r#"{"smile":":)","to":"bruno","type":"smile","later":[{}]}"#), smile(None, "bruno", ":)"));
+        assert_eq!(
+            decode(r#"{"type":"history","with":"bruno","before":120}"#),
+            ClientFrame::History { with: UserName::new("bruno"), before: Some(Offset(120)), limit: 50 }
+        );
+        assert_eq!(decode(r#"{"type":"ping"}"#), ClientFrame::Ping);
+        assert_eq!(decode(r#"{"type":"help"}"#), ClientFrame::Help);
+    }
+
+    #[test]
+    fn typed_frames_are_read() {
+        let decode = |text| ClientFrame::decode(text).unwrap();
+        assert_eq!(decode("@bruno 😀"), smile(None, "bruno", "😀"));
+        assert_eq!(decode("  @bruno   :-) 😀 \n"), smile(None, "bruno", ":-) 😀"));
+        assert_eq!(decode("help"), ClientFrame::Help);
+        assert_eq!(decode(" ? "), ClientFrame::Help);
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_a_hint() {
+        for typed in ["", "hello", "@", "@bruno", "@ 😀", "[1]", "null", "helpme", "😀"] {
+            assert!(ClientFrame::decode(typed).unwrap_err().message.contains("help"), "{typed}");
+        }
+        for json in [
+            "{",
+            "{}",
+            "{\"type\":1}",
+            "{\"type\":\"bogus\"}",
+            r#"{"type":"smile"}"#,
+            r#"{"type":"smile","to":"bruno"}"#,
+            r#"{"type":"smile","to":["bruno"],"smile":"😀"}"#,
+            r#"{"type":"smile","id":"","to":"bruno","smile":"😀"}"#,
+            r#"{"type":"smile","id":7,"to":"bruno","smile":"😀"}"#,
+            r#"{"type":"ping"} {"type":"ping"}"#,
+            r#"{"type":"history"}"#,
+            r#"{"type":"history","with":"bruno","limit":0}"#,
+            r#"{"type":"history","with":"bruno","limit":201}"#,
+            r#"{"type":"history","with":"bruno","limit":-1}"#,
+            r#"{"type":"history","with":"bruno","limit":1.5}"#,
+            r#"{"type":"history","with":"bruno","before":-1}"#,
+            r#"{"type":"history","with":"bruno","before":9007199254740992}"#,
+            r#"{"type":"history","with":"bruno","before":99999999999999999999999}"#,
+        ] {
+            assert!(ClientFrame::decode(json).is_err(), "{json}");
+        }
+        let deep = format!("{{\"type\":{}", "[".repeat(4000));
+        assert!(ClientFrame::decode(&deep).is_err());
+    }
+
+    #[test]
+    fn a_refused_smile_keeps_its_id() {
+        let id = |text| ClientFrame::decode(text).unwrap_err().id;
+        assert_eq!(id(r#"{"type":"smile","id":"c1","to":5}"#).as_deref(), Some("c1"));
+        assert_eq!(id(r#"{"type":"smile","id":"c1","smile":"😀"}"#).as_deref(), Some("c1"));
+        assert_eq!(id(r#"{"type":"smile","id":"c 1","to":"bruno","smile":"😀"}"#).as_deref(), Some("c 1"));
+        assert_eq!(id(&format!(r#"{{"type":"smile","id":"{}"}}"#, "x".repeat(65))), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = ClientFrame::decode(&text);
+        }
+
+        #[test]
+        fn no_json_panics(text in r#"\{("(type|id|to|smile|with|before|limit)":("(smile|history|ping|c1)"|-?[0-9]{1,20}|null|\[\]|\{\}),?){0,5}\}?"#) {
+            let _ = ClientFrame::decode(&text);
+        }
+
+        #[test]
+        fn what_a_client_encodes_the_server_decodes(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
+            let frame = ClientFrame::Smile { id: SmileId::parse(&id), to: UserName::new(&to), smile };
+            prop_assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame));
+        }
+    }
+}
