@@ -110,14 +110,14 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retention: u32,
 
-    /// The heartbeats of a session, which the contract fixes and tests shorten.
+    /// The times of a session, which the contract fixes and tests shorten.
     #[arg(skip)]
-    pub heartbeat: Heartbeat,
+    pub session_times: SessionTimes,
 }
 
 /// How a session finds out that its client is gone, or does not read.
 #[derive(Clone, Copy, Debug)]
-pub struct Heartbeat {
+pub struct SessionTimes {
     /// From one WebSocket ping to the next.
     pub ping_interval: Duration,
     /// From a ping to its pong, at most; past it the session is closed with 4001.
@@ -126,7 +126,7 @@ pub struct Heartbeat {
     pub write_timeout: Duration,
 }
 
-impl Default for Heartbeat {
+impl Default for SessionTimes {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(25),

@@ -1,1 +1,58 @@
-fn main() {}
+//! The program: reads the command line and does what it says.
+//!
+//! Thin on purpose: what can be tested is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use smilingchat::config::{Command, CommandLine, ServeOptions};
+use smilingchat::server::Server;
+use smilingchat::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    // In a task of its own, so that the workers of the runtime are all there is to this process.
+    let outcome = tokio::spawn(async move {
+        match command_line.command {
+            None => serve(command_line.serve).await,
+            Some(Command::Serve(options)) => serve(*options).await,
+            Some(Command::Simulate(_)) => Err("not yet".to_owned()),
+            Some(Command::Check(_)) => Err("not yet".to_owned()),
+        }
+    });
+    match outcome.await {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            eprintln!("smilingchat: {error}");
+            ExitCode::FAILURE
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
+    telemetry::start_logging();
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "open files allowed"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let server = Server::start(options).await.map_err(|error| error.to_string())?;
+    tracing::info!(
+        replica = server.replica(),
+        page = format!("http://{}", server.address),
+        operations = format!("http://{}", server.ops_address),
+        "ready"
+    );
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.run(stop).await.map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -5,6 +5,7 @@
 
 mod faces;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,13 @@ impl UserName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets a map keyed by user names be asked with plain text.
+impl Borrow<str> for UserName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -158,6 +158,8 @@ pub enum CloseReason {
     Internal,
     /// This replica is leaving.
     Restart,
+    /// The log cannot be read for this session now.
+    TryAgainLater,
     /// The client does not read, and stayed that way.
     Slow,
     /// No pong in time.
@@ -166,7 +168,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for the metrics to start at zero.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ProtocolError,
         Self::NotText,
         Self::NotUtf8,
@@ -174,6 +176,7 @@ impl CloseReason {
         Self::Policy,
         Self::Internal,
         Self::Restart,
+        Self::TryAgainLater,
         Self::Slow,
         Self::NoPong,
     ];
@@ -189,6 +192,7 @@ impl CloseReason {
             Self::TooLarge => 1009,
             Self::Internal => 1011,
             Self::Restart => 1012,
+            Self::TryAgainLater => 1013,
             Self::Slow => 4000,
             Self::NoPong => 4001,
         }
@@ -205,6 +209,7 @@ impl CloseReason {
             Self::Policy => "too many refused frames; back off before you return",
             Self::Internal => "internal error; reconnect with back-off",
             Self::Restart => "this replica is leaving; reconnect and resume",
+            Self::TryAgainLater => "the log cannot be read now; reconnect with back-off",
             Self::Slow => "this client does not read; reconnect and resume",
             Self::NoPong => "no pong in time; reconnect and resume",
         }

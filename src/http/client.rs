@@ -1,0 +1,161 @@
+//! The limit per client address: who the client is behind which proxies, and how many requests it may make.
+//!
+//! It is the only home of `tower_governor`. The traps it steps around: the library's own extractor believes anybody's
+//! `X-Forwarded-For`, its `Retry-After` is 0 for waits below a second, and it forgets no address by itself.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
+use tower_governor::key_extractor::KeyExtractor;
+use tower_governor::{GovernorError, GovernorLayer};
+
+use super::Refused;
+use crate::config::Network;
+use crate::protocol::ErrorCode;
+use crate::telemetry::Metrics;
+
+/// The middleware of the library that adds nothing to answers that pass.
+type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
+
+/// From one clearing of addresses that have been quiet to the next.
+const CLEARING: Duration = Duration::from_secs(60);
+
+/// Requests per second and client address.
+#[derive(Clone, Debug)]
+pub struct ClientLimit {
+    config: Arc<GovernorConfig<ClientAddress, Plain>>,
+}
+
+impl ClientLimit {
+    /// `per_second` requests with a burst of `burst`, for each client address; 0 in either place is no limit.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
+        // The library's own `per_second(n)` means one request every n seconds.
+        let period = Duration::from_secs(1).checked_div(per_second)?;
+        let config = GovernorConfigBuilder::default()
+            .period(period)
+            .burst_size(burst)
+            .key_extractor(ClientAddress { trusted_proxies: trusted_proxies.into() })
+            .finish()?;
+        Some(Self { config: Arc::new(config) })
+    }
+
+    /// The layer to put before routes.
+    pub(super) fn layer(&self, metrics: Arc<Metrics>) -> GovernorLayer<ClientAddress, Plain, Body> {
+        GovernorLayer::new(Arc::clone(&self.config)).error_handler(move |error| {
+            metrics.error(ErrorCode::RateLimited);
+            refused(&error)
+        })
+    }
+
+    /// Forgets the addresses that have been quiet, for ever.
+    pub async fn forget_the_quiet(self) {
+        loop {
+            tokio::time::sleep(CLEARING).await;
+            self.config.limiter().retain_recent();
+            self.config.limiter().shrink_to_fit();
+        }
+    }
+}
+
+fn refused(error: &GovernorError) -> Response {
+    let wait = match error {
+        // Whole seconds, rounded down: one more is never too short.
+        GovernorError::TooManyRequests { wait_time, .. } => Duration::from_secs(wait_time + 1),
+        GovernorError::UnableToExtractKey | GovernorError::Other { .. } => Duration::from_secs(1),
+    };
+    let message = "too many requests from this client address; try again later";
+    Refused::temporary(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message, wait).into_response()
+}
+
+/// Finds the client's address.
+#[derive(Clone, Debug)]
+pub(super) struct ClientAddress {
+    trusted_proxies: Arc<[Network]>,
+}
+
+impl KeyExtractor for ClientAddress {
+    type Key = IpAddr;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<IpAddr, GovernorError> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().ok_or(GovernorError::UnableToExtractKey)?;
+        Ok(whole_client(client_address(peer.0.ip(), request.headers(), &self.trusted_proxies)))
+    }
+}
+
+/// The nearest address that is not one of our proxies. `X-Forwarded-For` is read from the right, where the proxy next to
+/// us wrote; what stands left of the first address we do not trust was written by anybody.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
+    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',').map(str::trim));
+    let mut address = peer.to_canonical();
+    while trusted(&address) {
+        match hops.next().and_then(|hop| hop.parse::<IpAddr>().ok()) {
+            Some(hop) => address = hop.to_canonical(),
+            None => break,
+        }
+    }
+    address
+}
+
+/// One subscriber usually has a whole IPv6 /64 (RFC 6177), so that is what counts as one client.
+fn whole_client(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(peer: &str, forwarded: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn strangers_are_not_believed() {
+        assert_eq!(address("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", &["203.0.113.9, 192.0.2.1"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn proxies_are_walked_from_the_right() {
+        assert_eq!(address("10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", &["203.0.113.9", "192.0.2.1, 10.0.0.2"]), "192.0.2.1");
+        assert_eq!(address("::ffff:10.0.0.1", &["::ffff:192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address("fd00::1", &["2001:db8::5"]), "2001:db8::5");
+    }
+
+    #[test]
+    fn what_cannot_be_read_stops_the_walk() {
+        assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", &["192.0.2.1, bogus"]), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        assert_eq!(whole_client("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        assert!(ClientLimit::new(0, 10, Vec::new()).is_none());
+        assert!(ClientLimit::new(10, 0, Vec::new()).is_none());
+        assert!(ClientLimit::new(10, 10, Vec::new()).is_some());
+    }
+}

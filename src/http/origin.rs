@@ -1,0 +1,75 @@
+//! Who may act from a browser: the page itself, and the origins on the allow-list (RFC 6455, section 10.2).
+
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::Refused;
+use crate::config::Origin;
+use crate::protocol::ErrorCode;
+
+/// Whether the `Origin` of a request is absent (no browser), the request's own, or allowed. The scheme of the own one is
+/// not compared, since TLS may end before us. `null` is foreign.
+pub(super) fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return true };
+    let Ok(text) = origin.to_str() else { return false };
+    let Ok(origin) = text.parse::<Origin>() else { return false };
+    if origins.next().is_some() {
+        return false;
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| host.eq_ignore_ascii_case(origin.authority())) || allowed.contains(&origin)
+}
+
+/// The answer to a foreign origin.
+pub(super) fn refused() -> Refused {
+    let message = "this origin is not allowed here; --allowed-origins names those that are";
+    Refused::last(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn allowed(host: &str, origin: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        is_own_or_allowed(&headers, &["https://friend.example".parse().unwrap()])
+    }
+
+    #[test]
+    fn the_own_host_and_the_list_are_allowed() {
+        assert!(is_own_or_allowed(&HeaderMap::new(), &[]));
+        assert!(allowed("chat.example", "https://chat.example"));
+        assert!(allowed("chat.example", "http://chat.example"));
+        assert!(allowed("Chat.example:808", "http://chat.example:808"));
+        assert!(allowed("chat.example", "https://friend.example"));
+    }
+
+    #[test]
+    fn everything_else_is_foreign() {
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://friend.example",
+            "http://chat.example:81",
+            "http://chat.example.evil.example",
+            "chat.example",
+            "http://chat.example/",
+        ] {
+            assert!(!allowed("chat.example", origin), "{origin}");
+        }
+        assert!(!allowed("chat.example:8080", "http://chat.example"));
+    }
+
+    #[test]
+    fn two_origins_are_foreign() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("chat.example"));
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://chat.example"));
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://evil.example"));
+        assert!(!is_own_or_allowed(&headers, &[]));
+    }
+}

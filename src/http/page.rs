@@ -1,0 +1,46 @@
+//! The page and its assets, embedded in the binary.
+
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::RustEmbed;
+
+use super::Refused;
+use crate::protocol::ErrorCode;
+
+#[derive(RustEmbed)]
+#[folder = "web/"]
+#[include = "*.html"]
+#[include = "*.css"]
+#[include = "*.svg"]
+#[include = "js/*"]
+struct Assets;
+
+/// Any path that is nothing else: an asset, or 404. Caches keep assets and ask each time whether they changed.
+pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let path = match uri.path().trim_start_matches('/') {
+        "" => "index.html",
+        path => path,
+    };
+    let Some(asset) = Assets::get(path) else {
+        return Refused::last(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing here").into_response();
+    };
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return super::method_not_allowed().await.into_response();
+    }
+    let hash: String = asset.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{hash}\"");
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut response =
+        if known { StatusCode::NOT_MODIFIED.into_response() } else { asset.data.into_owned().into_response() };
+    let mime = HeaderValue::from_str(&format!("{}; charset=utf-8", asset.metadata.mimetype()));
+    for (name, value) in [
+        (header::CONTENT_TYPE, mime),
+        (header::ETAG, HeaderValue::from_str(&tag)),
+        (header::CACHE_CONTROL, Ok(HeaderValue::from_static("no-cache"))),
+    ] {
+        if let Ok(value) = value {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,146 @@
+//! `/ws`: everything that is checked before a session exists, in the order of the contract.
+//!
+//! The handshake is the WebSocket library's and the connection hyper's, without axum's extractor between: a session
+//! needs the typed errors of the one, for exact close codes, and the bytes of the other, for a close that arrives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use super::origin::{self, is_own_or_allowed};
+use super::{App, Refused};
+use crate::model::{OFFSET_LIMIT, Offset};
+use crate::protocol::ErrorCode;
+use crate::replica::NotReady;
+use crate::session::{self, Opening, Socket};
+
+/// When to try another replica, or this one again, after it had no place.
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default, Deserialize)]
+struct Query {
+    user: Option<String>,
+    after: Option<String>,
+    epoch: Option<String>,
+}
+
+/// `GET /ws`
+pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> Response {
+    match check(&app, request.uri(), request.headers()).await {
+        Ok((opening, place)) => match create_response_with_body(&request, Body::empty) {
+            Ok(response) => {
+                start(app, hyper::upgrade::on(&mut request), opening, place);
+                response
+            }
+            Err(error) => no_handshake(&error.to_string()),
+        },
+        Err(refused) => {
+            app.context.metrics.error(refused.1.code);
+            refused.into_response()
+        }
+    }
+}
+
+async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refused> {
+    let query = read(uri)?;
+    let after = position(&query)?;
+    if !is_own_or_allowed(headers, &app.allowed_origins) {
+        return Err(origin::refused());
+    }
+    let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned().ok_or_else(|| {
+        Refused::last(StatusCode::NOT_FOUND, ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
+    })?;
+    app.replica.ready().map_err(not_ready)?;
+    let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| {
+        let message = "this replica holds as many sessions as it may; try another";
+        Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
+    })?;
+    let resume = match after {
+        Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
+        None => None,
+    };
+    Ok((Opening { user, resume, asked_to_resume: after.is_some() }, place))
+}
+
+fn read(uri: &Uri) -> Result<Query, Refused> {
+    let bad = |message: String| Refused::last(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
+        .map_err(|error| bad(format!("the query cannot be read: {error}")))?;
+    match query.user {
+        Some(ref user) if !user.is_empty() => Ok(query),
+        _ => Err(bad("say who you are: /ws?user=NAME".to_owned())),
+    }
+}
+
+/// The offset to resume from. One that no log can reach is a whole number too; it lies beyond the end.
+fn position(query: &Query) -> Result<Option<Offset>, Refused> {
+    let bad = |message| Refused::last(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let Some(after) = &query.after else { return Ok(None) };
+    if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(bad("after is a whole number: the highest offset you have seen"));
+    }
+    if query.epoch.is_none() {
+        return Err(bad("after needs epoch: the one of the welcome that the offset came with"));
+    }
+    Ok(Some(Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT))))
+}
+
+/// `after`, when everything above it can be sent: same log, not beyond its end, nothing removed in between.
+async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Option<Offset>, Refused> {
+    if epoch != Some(app.context.epoch.as_str()) {
+        return Ok(None);
+    }
+    let log = app.context.store.log_state().await.map_err(|error| {
+        tracing::warn!(%error, "a session cannot resume");
+        Refused::store_unavailable()
+    })?;
+    Ok((log.trimmed <= after && after <= log.head).then_some(after))
+}
+
+fn not_ready(reason: NotReady) -> Refused {
+    let code = match reason {
+        NotReady::Draining | NotReady::Unready => ErrorCode::Draining,
+        NotReady::LeaseLost => ErrorCode::StoreUnavailable,
+        NotReady::Behind => ErrorCode::Overloaded,
+    };
+    Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_AFTER_FULL)
+}
+
+/// Runs the session once the handshake is answered. It is tracked from before, so that a drain waits for it.
+fn start(app: Arc<App>, upgrade: OnUpgrade, opening: Opening, place: OwnedSemaphorePermit) {
+    let context = Arc::clone(&app.context);
+    let cut = app.cut.clone();
+    app.sessions.spawn(async move {
+        let session = async {
+            match upgrade.await {
+                Ok(upgraded) => {
+                    let socket = Socket::new(upgraded, context.times.write_timeout).await;
+                    session::run(context, socket, opening).await;
+                }
+                Err(error) => tracing::debug!(%error, "a client left during the handshake"),
+            }
+        };
+        tokio::select! {
+            () = session => {}
+            () = cut.cancelled() => {}
+        }
+        drop(place);
+    });
+}
+
+fn no_handshake(error: &str) -> Response {
+    let message = format!("this is a WebSocket address: {error}");
+    let refused = Refused::last(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, message);
+    let mut response = refused.into_response();
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
+}

@@ -1,0 +1,255 @@
+//! Local fan-out: which sessions of this process belong to which user, and the outbox of each.
+//!
+//! Owns the outboxes; it is the only home of `dashmap`. Must not know the store, sockets or what a session does with
+//! what it is given. Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and
+//! the session catches up from the log.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::model::{Offset, Smile, UserName};
+use crate::protocol::{Refusal, ServerFrame};
+
+/// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds a place for its
+/// outcome, so that a full outbox always has something in it that wakes the session.
+pub const OUTBOX: usize = 256;
+
+/// A smile of the log on its way to the sessions. Encoded once, however many there are.
+#[derive(Debug)]
+pub struct Publication {
+    /// The smile.
+    pub smile: Smile,
+    /// When this replica admitted it; `None` when it came from elsewhere.
+    pub admitted_at: Option<Instant>,
+    frame: OnceLock<Utf8Bytes>,
+}
+
+impl Publication {
+    /// A smile to publish.
+    #[must_use]
+    pub fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
+        Self { smile, admitted_at, frame: OnceLock::new() }
+    }
+
+    /// The `smile` frame; clones share the bytes.
+    pub fn frame(&self) -> Utf8Bytes {
+        self.frame.get_or_init(|| ServerFrame::Smile(self.smile.clone()).encode().into()).clone()
+    }
+}
+
+/// Tells a session which of its smiles an outcome is about; it counts up within the session.
+pub type Ticket = u64;
+
+/// What became of a smile that a session gave to the log.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is durable, here. Its publication follows, or went before.
+    Stored(Offset),
+    /// It had been stored before, here.
+    Duplicate(Offset),
+    /// It was not stored.
+    Refused(Box<Refusal>),
+}
+
+/// What an outbox holds.
+#[derive(Debug)]
+pub enum Push {
+    /// A smile to or from the session's user, in the order of the log.
+    Publication(Arc<Publication>),
+    /// The outcome of a smile this session sent.
+    Outcome(Ticket, Outcome),
+}
+
+/// A place in a session's outbox for one outcome: taken before a smile is given to the log, so that its outcome always
+/// fits.
+#[derive(Debug)]
+pub struct OutcomePlace {
+    place: OwnedPermit<Push>,
+    ticket: Ticket,
+}
+
+impl OutcomePlace {
+    /// Tells the session. It may be gone by now; then nobody hears.
+    pub fn tell(self, outcome: Outcome) {
+        self.place.send(Push::Outcome(self.ticket, outcome));
+    }
+}
+
+/// The sending end of one session's outbox.
+#[derive(Debug)]
+struct Outbox {
+    session: u64,
+    queue: mpsc::Sender<Push>,
+    /// Publications are missing from the queue; none are added until the session has read the log.
+    lagged: AtomicBool,
+}
+
+/// The sessions of this process.
+#[derive(Debug, Default)]
+pub struct Hub {
+    outboxes: DashMap<UserName, Vec<Arc<Outbox>>>,
+    sessions: AtomicUsize,
+    last_session: AtomicU64,
+}
+
+impl Hub {
+    /// Adds a session of `user`: from here on every publication for that user is in its outbox, or it is lagged.
+    pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
+        let (queue, pushes) = mpsc::channel(OUTBOX);
+        let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
+        let outbox = Arc::new(Outbox { session, queue, lagged: AtomicBool::new(false) });
+        self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        Subscription { hub: Arc::clone(self), user: user.clone(), outbox, pushes }
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Pushes a smile to every session of its two users; returns how many of them it made lag.
+    pub fn publish(&self, publication: &Arc<Publication>) -> u64 {
+        let mut lagged = 0;
+        for user in [&publication.smile.from, &publication.smile.to] {
+            // The guard is held over pushes that never wait, and nowhere else.
+            if let Some(outboxes) = self.outboxes.get(user) {
+                for outbox in outboxes.iter().filter(|outbox| !outbox.lagged.load(Ordering::SeqCst)) {
+                    if outbox.queue.try_send(Push::Publication(Arc::clone(publication))).is_err() {
+                        outbox.lagged.store(true, Ordering::SeqCst);
+                        lagged += 1;
+                    }
+                }
+            }
+        }
+        lagged
+    }
+}
+
+/// A session's place in the hub and the receiving end of its outbox. Dropping it leaves the hub.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    user: UserName,
+    outbox: Arc<Outbox>,
+    pushes: mpsc::Receiver<Push>,
+}
+
+impl Subscription {
+    /// Names this session within its replica.
+    #[must_use]
+    pub fn session(&self) -> u64 {
+        self.outbox.session
+    }
+
+    /// The next push; waits for one. `None` never comes while this subscription lives. Cancel safe.
+    pub async fn next(&mut self) -> Option<Push> {
+        self.pushes.recv().await
+    }
+
+    /// The next push if there is one now.
+    pub fn next_now(&mut self) -> Option<Push> {
+        self.pushes.try_recv().ok()
+    }
+
+    /// Whether the outbox was full since this was last asked. After `true`, publications arrive again, and those that
+    /// are missing have offsets up to where the tail is *now*: read the tail's position after this, not before.
+    pub fn take_lagged(&self) -> bool {
+        self.outbox.lagged.swap(false, Ordering::SeqCst)
+    }
+
+    /// A place for the outcome of the smile `ticket`; `None` when the outbox is full.
+    #[must_use]
+    pub fn outcome_place(&self, ticket: Ticket) -> Option<OutcomePlace> {
+        let place = self.outbox.queue.clone().try_reserve_owned().ok()?;
+        Some(OutcomePlace { place, ticket })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(mut outboxes) = self.hub.outboxes.get_mut(&self.user) {
+            outboxes.retain(|outbox| outbox.session != self.outbox.session);
+        }
+        self.hub.outboxes.remove_if(&self.user, |_, outboxes| outboxes.is_empty());
+        self.hub.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Faces, SmileId, Timestamp};
+
+    fn publication(offset: u64) -> Arc<Publication> {
+        let smile = Smile {
+            offset: Offset(offset),
+            id: SmileId::parse("c1").unwrap(),
+            from: UserName::new("anna"),
+            to: UserName::new("bruno"),
+            faces: Faces::parse("😀").unwrap(),
+            at: Timestamp::from_milliseconds(0),
+        };
+        Arc::new(Publication::new(smile, None))
+    }
+
+    fn offsets(subscription: &mut Subscription) -> Vec<u64> {
+        let pushes = std::iter::from_fn(|| subscription.next_now());
+        pushes
+            .map(|push| match push {
+                Push::Publication(publication) => publication.smile.offset.0,
+                Push::Outcome(..) => 0,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_smile_reaches_every_session_of_both_users_and_no_other() {
+        let hub = Arc::new(Hub::default());
+        let mut sessions: Vec<_> =
+            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name))).collect();
+        hub.publish(&publication(1));
+        let seen: Vec<_> = sessions.iter_mut().map(offsets).collect();
+        assert_eq!(seen, [vec![1], vec![1], vec![1], vec![]]);
+    }
+
+    #[test]
+    fn leaving_is_dropping() {
+        let hub = Arc::new(Hub::default());
+        let (stays, leaves) = (hub.subscribe(&UserName::new("anna")), hub.subscribe(&UserName::new("anna")));
+        drop(leaves);
+        assert_eq!((hub.sessions(), hub.outboxes.get("anna").unwrap().len()), (1, 1));
+        drop(stays);
+        assert_eq!((hub.sessions(), hub.outboxes.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_outbox_lags_and_an_outcome_still_fits() {
+        let hub = Arc::new(Hub::default());
+        let mut slow = hub.subscribe(&UserName::new("bruno"));
+        let mut quick = hub.subscribe(&UserName::new("bruno"));
+        let place = slow.outcome_place(7).unwrap();
+        let lagged: u64 = (1..=OUTBOX as u64 + 9)
+            .map(|offset| {
+                let lagged = hub.publish(&publication(offset));
+                offsets(&mut quick);
+                lagged
+            })
+            .sum();
+        assert_eq!(lagged, 1, "a session that lags is told once");
+        place.tell(Outcome::Stored(Offset(5)));
+        let full: Vec<u64> = (1..OUTBOX as u64).chain([0]).collect();
+        assert_eq!(offsets(&mut slow), full);
+
+        assert!(slow.take_lagged());
+        assert!(!slow.take_lagged());
+        hub.publish(&publication(999));
+        assert_eq!(offsets(&mut slow), [999]);
+    }
+}

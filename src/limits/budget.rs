@@ -1,0 +1,59 @@
+//! How many refused frames one session may cause before it is closed with 1008.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// More `bad_request` answers than this end a session.
+const BAD_REQUESTS: u32 = 100;
+
+/// More `rate_limited` answers than this within [`WINDOW`] end a session.
+const RATE_LIMITED: usize = 1000;
+
+/// The time in which rate-limited answers are counted together.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The faults of one session. Takes no memory while there are none.
+#[derive(Debug, Default)]
+pub struct FaultBudget {
+    bad_requests: u32,
+    rate_limited: VecDeque<Instant>,
+}
+
+impl FaultBudget {
+    /// Counts a `bad_request`; `true` when that was one too many.
+    pub fn bad_request(&mut self) -> bool {
+        self.bad_requests += 1;
+        self.bad_requests > BAD_REQUESTS
+    }
+
+    /// Counts a `rate_limited`; `true` when that was one too many.
+    pub fn rate_limited(&mut self, now: Instant) -> bool {
+        while self.rate_limited.front().is_some_and(|&at| now.duration_since(at) > WINDOW) {
+            self.rate_limited.pop_front();
+        }
+        self.rate_limited.push_back(now);
+        self.rate_limited.len() > RATE_LIMITED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hundred_and_first_bad_request_is_too_many() {
+        let mut budget = FaultBudget::default();
+        assert!((0..100).all(|_| !budget.bad_request()));
+        assert!(budget.bad_request());
+    }
+
+    #[test]
+    fn rate_limited_answers_count_within_ten_seconds() {
+        let start = Instant::now();
+        let mut patient = FaultBudget::default();
+        assert!((0..5000).all(|n| !patient.rate_limited(start + Duration::from_millis(11) * n)));
+        let mut hasty = FaultBudget::default();
+        assert!((0..1000).all(|n| !hasty.rate_limited(start + Duration::from_millis(9) * n)));
+        assert!(hasty.rate_limited(start + Duration::from_secs(9)));
+    }
+}

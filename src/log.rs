@@ -1,0 +1,169 @@
+//! Appending to the log: group commit, and what it does to admission.
+//!
+//! Owns the queue of admitted smiles and the one task that empties it. While one transaction is on its way to the disk
+//! the next batch gathers, so one commit carries every smile that waits. Must not know sessions or sockets: it answers
+//! through the places that came with the smiles, and hands what it stored to the tail.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, Permit};
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::{Outcome, OutcomePlace, Publication};
+use crate::limits::Pressure;
+use crate::model::{NewSmile, Smile, Timestamp};
+use crate::protocol::{ErrorCode, Refusal};
+use crate::store::{Appended, Store, StoreError};
+use crate::tail::Batches;
+use crate::telemetry::{Metrics, observe_since};
+
+/// Smiles in one transaction at most: enough that the commit is a small part of the work.
+const LARGEST_BATCH: usize = 1000;
+
+/// Smiles that may wait. The pressure sheds long before it is full, unless the store is very fast.
+const QUEUE: usize = 8192;
+
+/// When to try again after the store failed: it is asked anew with every batch, so soon.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// When to try again after the queue itself was full.
+const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
+
+/// One admitted smile, and where its outcome goes.
+#[derive(Debug)]
+struct Entry {
+    smile: NewSmile,
+    admitted_at: Instant,
+    place: OutcomePlace,
+}
+
+/// The entrance to the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Log {
+    queue: mpsc::Sender<Entry>,
+    pressure: Arc<Mutex<Pressure>>,
+}
+
+/// A place in the queue, held while the limits are asked.
+#[derive(Debug)]
+pub struct LogPlace<'log> {
+    place: Permit<'log, Entry>,
+    pressure: &'log Mutex<Pressure>,
+}
+
+impl Log {
+    /// The log's entrance, and the appender to be run.
+    #[must_use]
+    pub fn new(store: Store, batches: Batches, metrics: Arc<Metrics>) -> (Self, Appender) {
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let pressure = Arc::new(Mutex::new(Pressure::default()));
+        let appender = Appender { entries, pressure: Arc::clone(&pressure), store, batches, metrics };
+        (Self { queue, pressure }, appender)
+    }
+
+    /// A place for one smile, unless the store is behind by too much.
+    ///
+    /// # Errors
+    /// How long to wait before there may be one.
+    pub fn reserve(&self, now: Instant) -> Result<LogPlace<'_>, Duration> {
+        lock(&self.pressure).check(now)?;
+        let place = self.queue.try_reserve().map_err(|_| RETRY_AFTER_FULL)?;
+        Ok(LogPlace { place, pressure: &self.pressure })
+    }
+}
+
+impl LogPlace<'_> {
+    /// Puts an admitted smile in line. Its outcome comes through `place`; smiles of one session keep their order.
+    pub fn submit(self, smile: NewSmile, admitted_at: Instant, place: OutcomePlace) {
+        lock(self.pressure).admitted();
+        self.place.send(Entry { smile, admitted_at, place });
+    }
+}
+
+/// The one task that appends.
+#[derive(Debug)]
+pub struct Appender {
+    entries: mpsc::Receiver<Entry>,
+    pressure: Arc<Mutex<Pressure>>,
+    store: Store,
+    batches: Batches,
+    metrics: Arc<Metrics>,
+}
+
+impl Appender {
+    /// Appends until `stop`, and then what is still in the queue.
+    ///
+    /// # Errors
+    /// [`StoreError::OutcomeUnknown`]: then nothing true can be said to the senders, and the process must end.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        loop {
+            let mut batch = Vec::new();
+            tokio::select! {
+                biased;
+                received = self.entries.recv_many(&mut batch, LARGEST_BATCH) => if received == 0 {
+                    return Ok(());
+                },
+                () = stop.cancelled(), if !self.entries.is_closed() => self.entries.close(),
+            }
+            self.append(batch).await?;
+        }
+    }
+
+    async fn append(&mut self, batch: Vec<Entry>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        let smiles: Vec<NewSmile> = batch.iter().map(|entry| entry.smile.clone()).collect();
+        let at = Timestamp::now();
+        let began = Instant::now();
+        lock(&self.pressure).batch_began(began);
+        let appended = self.store.append(&smiles, at).await;
+        lock(&self.pressure).batch_ended(Instant::now(), size);
+        observe_since(&self.metrics.append_seconds, began);
+        self.metrics.append_smiles.observe(f64::from(size));
+        match appended {
+            Ok(appended) => {
+                let stored = self.answer(batch, &appended, at);
+                self.batches.hand_over(stored).await;
+                Ok(())
+            }
+            Err(unknown @ StoreError::OutcomeUnknown(_)) => Err(unknown),
+            Err(error) => {
+                tracing::error!(%error, smiles = size, "an append failed; its smiles are refused");
+                let message = "the store does not answer; send the same id again";
+                for entry in batch {
+                    let refusal = Refusal::temporary(ErrorCode::StoreUnavailable, message, RETRY_AFTER_FAILURE);
+                    entry.place.tell(Outcome::Refused(Box::new(refusal)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells each sender, and gathers what is new. Senders hear of an offset before the tail does.
+    fn answer(&self, batch: Vec<Entry>, appended: &[Appended], at: Timestamp) -> Vec<Arc<Publication>> {
+        let mut stored = Vec::with_capacity(batch.len());
+        for (entry, appended) in batch.into_iter().zip(appended) {
+            match *appended {
+                Appended::Stored(offset) => {
+                    self.metrics.smiles_stored.inc();
+                    entry.place.tell(Outcome::Stored(offset));
+                    let NewSmile { id, from, to, faces } = entry.smile;
+                    let smile = Smile { offset, id, from, to, faces, at };
+                    stored.push(Arc::new(Publication::new(smile, Some(entry.admitted_at))));
+                }
+                Appended::Duplicate(offset) => {
+                    self.metrics.smiles_duplicate.inc();
+                    entry.place.tell(Outcome::Duplicate(offset));
+                }
+            }
+        }
+        stored
+    }
+}
+
+fn lock(pressure: &Mutex<Pressure>) -> MutexGuard<'_, Pressure> {
+    pressure.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,238 @@
+//! This replica among the others: its place, its lease, its readiness, and its death on request.
+//!
+//! Owns the answer to "may this replica be counted on?". Must not know HTTP or sessions.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hub::Hub;
+use crate::limits::Capacity;
+use crate::store::{LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
+use crate::tail::Position;
+use crate::telemetry::Metrics;
+
+/// From one renewal of the lease to the next.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// Time for the answer to a crash to reach the client before the process is gone.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// More tasks than any machine has cores, to stop every worker of the runtime.
+const STOPPERS: usize = 1024;
+
+/// How a replica is made to fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrashMode {
+    /// The process dies at once, without clean-up.
+    #[default]
+    Exit,
+    /// It lives and answers nothing more.
+    Hang,
+    /// It says that it is not ready, and takes no new session, until it is restarted.
+    Unready,
+}
+
+/// Why a replica takes no sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// It is leaving.
+    Draining,
+    /// Somebody asked for it.
+    Unready,
+    /// It could not renew its lease.
+    LeaseLost,
+    /// It has not published what is in the log.
+    Behind,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draining => "draining: this replica is leaving",
+            Self::Unready => "unready: somebody asked for it; restart this replica",
+            Self::LeaseLost => "lease lost: the store did not take this replica's renewal",
+            Self::Behind => "behind: this replica has not published all of the log yet",
+        })
+    }
+}
+
+/// Why nobody was made to crash.
+#[derive(Debug)]
+pub enum NoVictim {
+    /// No such replica, or it is lost already.
+    Unknown,
+    /// The store cannot say who there is.
+    Store(StoreError),
+}
+
+/// This replica.
+#[derive(Debug)]
+pub struct Replica {
+    store: Store,
+    registration: Registration,
+    /// When the last renewal that succeeded was begun: from then on the lease counts, whatever the answer took.
+    renewed_at: Mutex<Instant>,
+    draining: AtomicBool,
+    unready: AtomicBool,
+    position: Position,
+    hub: Arc<Hub>,
+    capacity: Arc<Capacity>,
+    metrics: Arc<Metrics>,
+}
+
+impl Replica {
+    /// Takes a place among the replicas.
+    ///
+    /// # Errors
+    /// When the store does not give one.
+    pub async fn register(
+        store: Store,
+        replica: NewReplica,
+        position: Position,
+        hub: Arc<Hub>,
+        capacity: Arc<Capacity>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let begun = Instant::now();
+        let registration = store.register(replica).await?;
+        Ok(Arc::new(Self {
+            store,
+            registration,
+            renewed_at: Mutex::new(begun),
+            draining: AtomicBool::new(false),
+            unready: AtomicBool::new(false),
+            position,
+            hub,
+            capacity,
+            metrics,
+        }))
+    }
+
+    /// The id of this replica.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.registration.id()
+    }
+
+    /// Whether this replica may be counted on. Asks no database.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub fn ready(&self) -> Result<(), NotReady> {
+        let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.draining.load(Ordering::Relaxed) {
+            Err(NotReady::Draining)
+        } else if self.unready.load(Ordering::Relaxed) {
+            Err(NotReady::Unready)
+        } else if renewed_at.elapsed() > LEASE {
+            Err(NotReady::LeaseLost)
+        } else if !self.position.close_to_head() {
+            Err(NotReady::Behind)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Renews the lease for ever.
+    pub async fn keep_lease(self: Arc<Self>) {
+        let mut renewals = tokio::time::interval(RENEWAL);
+        renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut counted_at, mut counted) = (Instant::now(), 0);
+        loop {
+            renewals.tick().await;
+            let (now, admitted) = (Instant::now(), self.capacity.admitted());
+            let seconds = now.duration_since(counted_at).as_secs_f64().max(0.001);
+            let per_second = (admitted - counted) as f64 / seconds;
+            (counted_at, counted) = (now, admitted);
+            self.renew((per_second * 10.0).round() / 10.0).await;
+            self.metrics.ready.set(self.ready().is_ok().into());
+        }
+    }
+
+    async fn renew(&self, smiles_per_second: f64) {
+        let begun = Instant::now();
+        let status = ReplicaStatus {
+            sessions: u32::try_from(self.hub.sessions()).unwrap_or(u32::MAX),
+            smiles_per_second,
+            draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
+        };
+        match self.store.renew(&self.registration, status).await {
+            Ok(()) => *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun,
+            Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+        }
+    }
+
+    /// Every replica that runs or was lost lately, with what is fresh about this one.
+    ///
+    /// # Errors
+    /// When the store cannot say.
+    pub async fn list(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+        let mut replicas = self.store.replicas().await?;
+        let id = self.id();
+        if let Some(own) = replicas.iter_mut().find(|replica| replica.id == id) {
+            own.sessions = u32::try_from(self.hub.sessions()).unwrap_or(u32::MAX);
+        }
+        Ok(replicas)
+    }
+
+    /// Takes no more sessions, and says so to whoever asks.
+    pub async fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.ready.set(0);
+        self.renew(0.0).await;
+    }
+
+    /// Gives the place up.
+    pub async fn leave(&self) {
+        if let Err(error) = self.store.unregister(&self.registration).await {
+            tracing::warn!(%error, "this replica could not sign off; it will be shown as lost");
+        }
+    }
+
+    /// Makes a replica fail: the one named, or the one that has been up longest. Says which.
+    ///
+    /// # Errors
+    /// When there is no such replica, or nobody can tell.
+    pub async fn crash(self: &Arc<Self>, victim: Option<&str>, mode: CrashMode) -> Result<String, NoVictim> {
+        let replicas = self.store.replicas().await.map_err(NoVictim::Store)?;
+        let mut alive = replicas.into_iter().filter(|replica| replica.state != ReplicaState::Lost);
+        let victim = alive.find(|replica| victim.is_none_or(|id| id == replica.id)).ok_or(NoVictim::Unknown)?;
+        if victim.id != self.id() {
+            return Err(NoVictim::Unknown);
+        }
+        tracing::error!(replica = victim.id, ?mode, "this replica was asked to crash");
+        let doomed = Arc::clone(self);
+        match mode {
+            CrashMode::Exit => drop(tokio::spawn(async {
+                tokio::time::sleep(LAST_WORDS).await;
+                std::process::abort();
+            })),
+            CrashMode::Hang => drop(tokio::spawn(async {
+                tokio::time::sleep(LAST_WORDS).await;
+                hang();
+            })),
+            CrashMode::Unready => doomed.unready.store(true, Ordering::Relaxed),
+        }
+        Ok(victim.id)
+    }
+}
+
+/// Stops every worker of the runtime, so that nothing in this process answers, its timers and signals included.
+fn hang() {
+    let runtime = tokio::runtime::Handle::current();
+    // From a thread outside, tasks go to the queue that every worker takes from.
+    std::thread::spawn(move || {
+        for _ in 0..STOPPERS {
+            runtime.spawn(async {
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,302 @@
+//! Starting and stopping: in which order, and within which time.
+//!
+//! Owns the tasks of a replica. Whoever starts one says when it stops; nothing here listens to signals.
+
+mod listener;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{ServeOptions, Switch, host_name};
+use crate::http::{self, App, ClientLimit, CrashButton};
+use crate::hub::Hub;
+use crate::limits::Capacity;
+use crate::log::{Appender, Log};
+use crate::protocol::Rates;
+use crate::replica::Replica;
+use crate::retention;
+use crate::session::{Context, Departure};
+use crate::store::{NewReplica, Store, StoreError};
+use crate::tail::Tail;
+use crate::telemetry::Metrics;
+
+/// From one batch of leaving sessions to the next.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
+
+/// Sessions that leave together, unless the drain timeout asks for more.
+const BATCH: usize = 50;
+
+/// What is kept of the drain timeout for requests in progress and for closing the store.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+/// The tasks that end by themselves when nobody sends any more.
+const APPENDER: &str = "appender";
+const TAIL: &str = "tail";
+const LOG_TASKS: usize = 2;
+
+/// Why a replica could not start, or ended by itself. One line for whoever started it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address is taken, or not ours.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The options name no store, or a file that cannot be read.
+    #[error("{0}")]
+    Options(String),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A task the replica cannot do without came to an end.
+    #[error("the {0} ended: {1}")]
+    TaskEnded(&'static str, String),
+}
+
+/// A replica that serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Where the page, the API and `/ws` are.
+    pub address: SocketAddr,
+    /// Where `/metrics` is.
+    pub ops_address: SocketAddr,
+    app: Arc<App>,
+    store: Store,
+    depart: watch::Sender<Option<Departure>>,
+    drain_timeout: Duration,
+    /// Tasks the replica cannot do without, each with its name and how it ended.
+    vital: JoinSet<(&'static str, Result<(), StoreError>)>,
+    stop_appending: CancellationToken,
+    stop_listening: CancellationToken,
+    connections: TaskTracker,
+}
+
+impl Server {
+    /// Binds, opens the store, takes a place among the replicas and serves.
+    ///
+    /// # Errors
+    /// [`ServerError`] says in one line what is in the way.
+    pub async fn start(options: ServeOptions) -> Result<Self, ServerError> {
+        // Addresses first: a port that is taken is the likeliest mistake, and costs nothing to find out.
+        let public = bind(options.listen).await?;
+        let operations = bind(options.ops_listen).await?;
+        let crash_button = crash_button(&options)?;
+
+        let store = Store::open(&options.store_url().map_err(ServerError::Options)?).await?;
+        let log_state = store.log_state().await?;
+        let metrics = Arc::new(Metrics::new());
+        let hub = Arc::new(Hub::default());
+        let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
+        let (tail, batches, position) =
+            Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
+        let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
+        let new_replica = NewReplica { name: options.replica_name(), host: host_name(), capacity: options.capacity };
+        let replica = Replica::register(
+            store.clone(),
+            new_replica,
+            position.clone(),
+            Arc::clone(&hub),
+            Arc::clone(&capacity),
+            Arc::clone(&metrics),
+        )
+        .await?;
+
+        let (depart, departure) = watch::channel(None);
+        let context = Context {
+            replica: replica.id(),
+            epoch: log_state.epoch,
+            store: store.clone(),
+            log,
+            hub,
+            position,
+            capacity,
+            rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
+            times: options.session_times,
+            metrics: Arc::clone(&metrics),
+            departure,
+        };
+        let app = Arc::new(App {
+            context: Arc::new(context),
+            replica,
+            places: Arc::new(Semaphore::new(options.max_sessions as usize)),
+            sessions: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            allowed_origins: options.allowed_origins.0.clone(),
+            crash_button,
+        });
+        let mut server = Self {
+            address: local_address(&public, options.listen)?,
+            ops_address: local_address(&operations, options.ops_listen)?,
+            app,
+            store,
+            depart,
+            drain_timeout: Duration::from_secs(options.drain_timeout.into()),
+            vital: JoinSet::new(),
+            stop_appending: CancellationToken::new(),
+            stop_listening: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
+        server.spawn_log(appender, tail);
+        server.spawn_upkeep(&options, metrics);
+        server.spawn_listeners(&options, public, operations);
+        Ok(server)
+    }
+
+    /// The id of this replica.
+    #[must_use]
+    pub fn replica(&self) -> String {
+        self.app.replica.id()
+    }
+
+    fn spawn_log(&mut self, appender: Appender, tail: Tail) {
+        let stop = self.stop_appending.clone();
+        self.vital.spawn(async { (APPENDER, appender.run(stop).await) });
+        self.vital.spawn(async { (TAIL, tail.run().await) });
+    }
+
+    fn spawn_upkeep(&mut self, options: &ServeOptions, metrics: Arc<Metrics>) {
+        let replica = Arc::clone(&self.app.replica);
+        self.vital.spawn(async {
+            replica.keep_lease().await;
+            ("lease", Ok(()))
+        });
+        let (store, kept) = (self.store.clone(), Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
+        self.vital.spawn(async move {
+            retention::run(store, kept, metrics).await;
+            ("retention", Ok(()))
+        });
+    }
+
+    fn spawn_listeners(&mut self, options: &ServeOptions, public: TcpListener, operations: TcpListener) {
+        let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
+        let routers = [
+            ("public listener", public, http::public(Arc::clone(&self.app), limit.as_ref())),
+            ("operations listener", operations, http::operations(Arc::clone(&self.app))),
+        ];
+        for (name, listener, router) in routers {
+            let serve = listener::serve(listener, router, self.connections.clone(), self.stop_listening.clone());
+            self.vital.spawn(async move {
+                serve.await;
+                (name, Ok(()))
+            });
+        }
+        if let Some(limit) = limit {
+            self.vital.spawn(async {
+                limit.forget_the_quiet().await;
+                ("client limit", Ok(()))
+            });
+        }
+    }
+
+    /// Serves until `stop`, then drains and leaves.
+    ///
+    /// # Errors
+    /// [`ServerError::TaskEnded`] when a task the replica cannot do without ends before. Then nothing is drained: the
+    /// process must end, and the clients resume elsewhere.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        tokio::select! {
+            () = stop => {}
+            Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
+        }
+        tokio::select! {
+            () = drain(Arc::clone(&self.app), self.depart.clone(), self.drain_timeout).boxed() => {}
+            Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
+        }
+        self.stop_listening.cancel();
+        self.connections.close();
+        let _ = tokio::time::timeout(LAST_STEPS / 2, self.connections.wait()).await;
+        // Nobody sends any more; what is still in the queue is appended.
+        self.stop_appending.cancel();
+        let _ = tokio::time::timeout(LAST_STEPS, self.close().boxed()).await;
+        tracing::info!("this replica has left");
+        Ok(())
+    }
+
+    /// Lets the log finish, ends every other task, signs off and lets go of the store.
+    async fn close(&mut self) {
+        let mut log_tasks = LOG_TASKS;
+        while log_tasks > 0
+            && let Some(ended) = self.vital.join_next().await
+        {
+            log_tasks -= usize::from(matches!(ended, Ok((APPENDER | TAIL, _))));
+        }
+        // The lease goes before the place does: a late renewal would take it again.
+        self.vital.abort_all();
+        while self.vital.join_next().await.is_some() {}
+        self.app.replica.leave().await;
+        self.store.close().await;
+    }
+}
+
+/// Lets the sessions go: takes no more, tells those there are to leave in batches, and cuts what is left in time.
+async fn drain(app: Arc<App>, depart: watch::Sender<Option<Departure>>, timeout: Duration) {
+    let deadline = tokio::time::Instant::now() + timeout.saturating_sub(LAST_STEPS);
+    let sessions = app.context.hub.sessions();
+    tracing::info!(sessions, timeout_seconds = timeout.as_secs(), "draining");
+    app.replica.start_draining().await;
+    app.sessions.close();
+    let _ = depart.send(Some(departure(sessions, timeout)));
+    if tokio::time::timeout_at(deadline, app.sessions.wait()).await.is_err() {
+        tracing::warn!(sessions = app.context.hub.sessions(), "the drain timeout has passed; the rest is cut");
+        app.cut.cancel();
+        app.sessions.wait().await;
+    }
+}
+
+/// Batches of [`BATCH`] sessions, or larger ones where half the timeout would not be enough.
+fn departure(sessions: usize, timeout: Duration) -> Departure {
+    let most = (timeout.as_millis() / 2 / BETWEEN_BATCHES.as_millis()).max(1);
+    let wanted = sessions.div_ceil(BATCH).max(1) as u128;
+    Departure { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: BETWEEN_BATCHES }
+}
+
+fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
+    match ended {
+        Ok((name, Ok(()))) => ServerError::TaskEnded(name, "nothing asked it to".to_owned()),
+        Ok((name, Err(error))) => ServerError::TaskEnded(name, error.to_string()),
+        Err(error) => ServerError::TaskEnded("task", error.to_string()),
+    }
+}
+
+fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
+    let read = |path: &Path| {
+        let token = std::fs::read_to_string(path)
+            .map_err(|error| ServerError::Options(format!("cannot read the token in {}: {error}", path.display())))?;
+        match token.trim() {
+            "" => Err(ServerError::Options(format!("there is no token in {}", path.display()))),
+            token => Ok(token.to_owned()),
+        }
+    };
+    let token = options.crash_token_file.as_deref().map(read).transpose()?;
+    Ok(CrashButton { enabled: options.crash == Switch::On, token })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|error| ServerError::Listen(address, error))
+}
+
+fn local_address(listener: &TcpListener, asked_for: SocketAddr) -> Result<SocketAddr, ServerError> {
+    listener.local_addr().map_err(|error| ServerError::Listen(asked_for, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn departures_fit_into_half_the_timeout() {
+        let batches = |sessions, seconds| departure(sessions, Duration::from_secs(seconds)).batches;
+        assert_eq!(batches(0, 20), 1);
+        assert_eq!(batches(50, 20), 1);
+        assert_eq!(batches(1000, 20), 20);
+        assert_eq!(batches(15_000, 20), 100);
+        assert_eq!(batches(15_000, 0), 1);
+    }
+}

@@ -1,0 +1,386 @@
+//! One session: a WebSocket of one user, from `welcome` to close.
+//!
+//! Owns the order of its frames and its position in the log. Must not know HTTP, SQL or other sessions: what it
+//! receives comes from its outbox or from the log, what it sends goes to the log's queue.
+//!
+//! ```text
+//! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
+//! ```
+//!
+//! The log is the only way to receive, for the sender's ack too: the session turns the publication of its own smile
+//! into the ack. So whatever it has sent up to offset n is all of its user's stream up to n.
+
+mod heartbeat;
+mod incoming;
+mod pending;
+mod socket;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::config::SessionTimes;
+use crate::hub::{Hub, Outcome, Publication, Push, Subscription, Ticket};
+use crate::limits::{Bucket, Capacity, FaultBudget};
+use crate::log::Log;
+use crate::model::{Epoch, Offset, Smile, UserName};
+use crate::protocol::{CloseReason, Rates, ServerFrame};
+use crate::store::{Store, StoreError};
+use crate::tail::Position;
+use crate::telemetry::{Metrics, observe_since};
+use heartbeat::{Beat, Heartbeat};
+use pending::Pending;
+use socket::Incoming;
+pub use socket::{Socket, SocketError};
+
+/// Smiles in one read while catching up.
+const PAGE: u32 = 200;
+
+/// Frames that are written with one flush.
+const FRAMES_PER_FLUSH: usize = 64;
+
+/// How long a leaving session waits for the outcome of smiles that are on their way to the log.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Clients of a leaving replica are asked to come back within this time, each at its own moment.
+const RECONNECT_SPREAD_MS: u64 = 500;
+
+/// What every session of a replica shares.
+#[derive(Debug)]
+pub struct Context {
+    /// Id of the replica.
+    pub replica: String,
+    /// Identity of the log.
+    pub epoch: Epoch,
+    /// For users, histories and catching up.
+    pub store: Store,
+    /// Where smiles go.
+    pub log: Log,
+    /// Where smiles come from.
+    pub hub: Arc<Hub>,
+    /// Where the tail is.
+    pub position: Position,
+    /// What the replica admits.
+    pub capacity: Arc<Capacity>,
+    /// What one session may send.
+    pub rates: Rates,
+    /// When a session gives up on its client.
+    pub times: SessionTimes,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set once, when the replica leaves.
+    pub departure: watch::Receiver<Option<Departure>>,
+}
+
+/// How the sessions of a leaving replica are let go: in batches, so that their clients do not all come back at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure {
+    /// How many batches there are.
+    pub batches: u64,
+    /// From one batch to the next.
+    pub interval: Duration,
+}
+
+/// Whose session it is and where it starts.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// A user of the store.
+    pub user: UserName,
+    /// Where to resume: an offset of this log that it still reaches back to. `None` starts at the head.
+    pub resume: Option<Offset>,
+    /// Whether the client asked to resume.
+    pub asked_to_resume: bool,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client closed it, with this code.
+    ByClient(u16),
+    /// The connection broke.
+    Broken,
+    /// The server closes it.
+    Close(CloseReason),
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Broken => Self::Broken,
+            SocketError::Closed(code) => Self::ByClient(code),
+            SocketError::Violation(reason) => Self::Close(reason),
+            SocketError::Stuck => Self::Close(CloseReason::Slow),
+        }
+    }
+}
+
+/// Runs a session to its end.
+pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) {
+    let subscription = context.hub.subscribe(&opening.user);
+    context.metrics.sessions.inc();
+    let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
+    let end = match session.welcome(&opening).await {
+        Ok(()) => session.live().await,
+        Err(end) => end,
+    };
+    let code = match end {
+        End::ByClient(code) => code,
+        End::Broken => 0,
+        End::Close(reason) => {
+            session.socket.close(reason).await;
+            reason.code()
+        }
+    };
+    context.metrics.close(code);
+    context.metrics.sessions.dec();
+    tracing::debug!(user = %opening.user, session = session.subscription.session(), code, "session closed");
+}
+
+struct Session {
+    context: Arc<Context>,
+    user: UserName,
+    socket: Socket,
+    subscription: Subscription,
+    /// Everything of the user's stream up to here was sent.
+    position: Offset,
+    pending: Pending,
+    bucket: Bucket,
+    faults: FaultBudget,
+    heartbeat: Heartbeat,
+    departure: watch::Receiver<Option<Departure>>,
+    /// When to leave, once the replica does.
+    leave_at: Option<Instant>,
+}
+
+impl Session {
+    fn new(context: Arc<Context>, socket: Socket, subscription: Subscription, opening: &Opening) -> Self {
+        let now = Instant::now();
+        Self {
+            user: opening.user.clone(),
+            position: Offset::default(),
+            pending: Pending::default(),
+            bucket: Bucket::new(context.rates.session_per_second, context.rates.session_burst, now),
+            faults: FaultBudget::default(),
+            heartbeat: Heartbeat::new(context.times, now),
+            departure: context.departure.clone(),
+            leave_at: None,
+            context,
+            socket,
+            subscription,
+        }
+    }
+
+    /// Says where the session starts, and sends what lies between there and now.
+    async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
+        // The subscription is older than this, so that nothing falls between.
+        let now_at = self.context.position.get();
+        let recovered = opening.resume.is_some();
+        self.position = opening.resume.unwrap_or(now_at);
+        let start = match (opening.asked_to_resume, recovered) {
+            (false, _) => "fresh",
+            (true, true) => "recovered",
+            (true, false) => "not_recovered",
+        };
+        self.context.metrics.sessions_opened.with_label_values(&[start]).inc();
+        let welcome = ServerFrame::welcome(
+            self.user.clone(),
+            format!("{}-{}", self.context.replica, self.subscription.session()),
+            self.context.replica.clone(),
+            (self.context.epoch.clone(), self.position, recovered),
+            self.context.times.ping_interval,
+            self.context.rates,
+        );
+        self.socket.send(welcome.encode()).await?;
+        if recovered { Box::pin(self.catch_up(now_at)).await } else { Ok(()) }
+    }
+
+    /// Sends and receives until something ends it.
+    async fn live(&mut self) -> End {
+        loop {
+            let deadline = self.next_deadline().into();
+            let turn = tokio::select! {
+                push = self.subscription.next() => match push {
+                    Some(push) => self.deliver(push).await,
+                    None => Err(End::Close(CloseReason::Internal)),
+                },
+                // A session with as many smiles in flight as it may have is not read: its client feels TCP's pressure.
+                frame = self.socket.next(), if self.pending.has_room() => match frame {
+                    Ok(frame) => self.receive(frame).await,
+                    Err(error) => Err(error.into()),
+                },
+                () = tokio::time::sleep_until(deadline) => self.deadline_passed().await,
+                Ok(()) = self.departure.changed(), if self.leave_at.is_none() => {
+                    self.plan_departure();
+                    Ok(())
+                }
+            };
+            if let Err(end) = turn {
+                return end;
+            }
+        }
+    }
+
+    /// Writes what the outbox holds, and catches up when something did not fit into it.
+    async fn deliver(&mut self, first: Push) -> Result<(), End> {
+        let mut next = Some(first);
+        let mut unflushed = 0;
+        while let Some(push) = next {
+            match push {
+                Push::Publication(publication) => self.publication(&publication).await?,
+                Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
+            }
+            unflushed += 1;
+            if unflushed == FRAMES_PER_FLUSH {
+                self.flush().await?;
+                unflushed = 0;
+            }
+            next = self.subscription.next_now();
+        }
+        self.flush().await?;
+        if self.subscription.take_lagged() {
+            let until = self.context.position.get();
+            Box::pin(self.catch_up(until)).await?;
+        }
+        Ok(())
+    }
+
+    async fn publication(&mut self, publication: &Publication) -> Result<(), End> {
+        let smile = &publication.smile;
+        if smile.offset <= self.position {
+            return Ok(());
+        }
+        self.position = smile.offset;
+        if let Some(ack) = self.ack(smile) {
+            return Ok(self.socket.feed(ack).await?);
+        }
+        if let Some(admitted_at) = publication.admitted_at {
+            observe_since(&self.context.metrics.delivery_seconds, admitted_at);
+        }
+        Ok(self.socket.feed(publication.frame()).await?)
+    }
+
+    /// The ack for a smile of this session that came back from the log.
+    fn ack(&mut self, smile: &Smile) -> Option<String> {
+        if smile.from != self.user {
+            return None;
+        }
+        let admitted_at = self.pending.published(&smile.id)?;
+        observe_since(&self.context.metrics.ack_seconds, admitted_at);
+        Some(ServerFrame::Ack { id: smile.id.clone(), offset: smile.offset, duplicate: false }.encode())
+    }
+
+    async fn outcome(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), End> {
+        let answer = match outcome {
+            Outcome::Stored(_) => {
+                self.pending.stored(ticket);
+                return Ok(());
+            }
+            Outcome::Duplicate(offset) => {
+                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
+                observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
+                ServerFrame::Ack { id: sent.id, offset, duplicate: true }
+            }
+            Outcome::Refused(refusal) => {
+                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
+                self.context.metrics.error(refusal.code);
+                ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
+            }
+        };
+        Ok(self.socket.feed(answer.encode()).await?)
+    }
+
+    /// Sends what the log holds for this user from the session's position up to `until`.
+    async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
+        while self.position < until {
+            let page = self.context.store.read_stream(&self.user, self.position, until, PAGE).await;
+            let smiles = page.map_err(|error| match error {
+                // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
+                StoreError::Trimmed => End::Close(CloseReason::Slow),
+                error => {
+                    tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
+                    End::Close(CloseReason::TryAgainLater)
+                }
+            })?;
+            let whole = smiles.len() < PAGE as usize;
+            for smile in smiles {
+                self.position = smile.offset;
+                let frame = self.ack(&smile).unwrap_or_else(|| ServerFrame::Smile(smile).encode());
+                self.socket.feed(frame).await?;
+                self.context.metrics.smiles_caught_up.inc();
+            }
+            self.flush().await?;
+            if whole {
+                self.position = self.position.max(until);
+            }
+        }
+        self.heartbeat.forgive(Instant::now());
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        let before = Instant::now();
+        self.socket.flush().await?;
+        // While a write is stuck nothing is read, so a pong may wait unread: that is not the client's fault.
+        if before.elapsed() > Duration::from_secs(1) {
+            self.heartbeat.forgive(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, frame: Incoming) -> Result<(), End> {
+        match frame {
+            Incoming::Text(text) => self.frame(&text).await,
+            Incoming::Pong => {
+                self.heartbeat.pong(Instant::now());
+                Ok(())
+            }
+            Incoming::Nothing => Ok(()),
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        self.leave_at.map_or(self.heartbeat.deadline(), |leave_at| leave_at.min(self.heartbeat.deadline()))
+    }
+
+    async fn deadline_passed(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.leave_at.is_some_and(|leave_at| leave_at <= now) {
+            return Err(Box::pin(self.leave()).await);
+        }
+        match self.heartbeat.deadline_passed(now) {
+            None => Ok(()),
+            Some(Beat::Ping) => Ok(self.socket.ping().await?),
+            Some(Beat::Dead) if !self.pending.has_room() => {
+                self.heartbeat.forgive(now);
+                Ok(())
+            }
+            Some(Beat::Dead) => Err(End::Close(CloseReason::NoPong)),
+        }
+    }
+
+    fn plan_departure(&mut self) {
+        if let Some(departure) = *self.departure.borrow_and_update() {
+            let batch = self.subscription.session() % departure.batches.max(1);
+            let wait = departure.interval * u32::try_from(batch).unwrap_or(u32::MAX);
+            self.leave_at = Some(Instant::now() + wait);
+        }
+    }
+
+    /// Answers what is still on its way to the log, gives notice, and ends.
+    async fn leave(&mut self) -> End {
+        let last_moment = tokio::time::Instant::now() + LAST_ANSWERS;
+        while !self.pending.is_empty() {
+            let push = tokio::time::timeout_at(last_moment, self.subscription.next()).await;
+            let Ok(Some(push)) = push else { break };
+            if let Err(end) = self.deliver(push).await {
+                return end;
+            }
+        }
+        let reconnect_after_ms = rand::random_range(0..=RECONNECT_SPREAD_MS);
+        match self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await {
+            Ok(()) => End::Close(CloseReason::Restart),
+            Err(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The WebSocket of one session: frames in, frames out, and a close that arrives.
+//!
+//! Owns the buffers, the time a write may be stuck and the translation of every violation into its close code. Must not
+//! know what the frames mean.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
+
+/// A smile is about 70 bytes; a buffer this small is most of what an idle session costs, and holds several.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// Frames gather up to here before they are written without being flushed.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
+
+/// More than one history of 200 smiles. A frame is only added once the buffer has room again.
+const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a close may take: the frame, and the client's end of it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is read and thrown away of a client that goes on sending after it was told to stop.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What a client sent.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A text frame, whole.
+    Text(Utf8Bytes),
+    /// The answer to a ping.
+    Pong,
+    /// Something that needs no answer here.
+    Nothing,
+}
+
+/// Why the socket cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketError {
+    /// The connection is gone.
+    Broken,
+    /// The client closed it, with this code (1005 where it gave none).
+    Closed(u16),
+    /// The client broke a rule.
+    Violation(CloseReason),
+    /// A write made no progress in time.
+    Stuck,
+}
+
+/// One WebSocket, the server's end.
+#[derive(Debug)]
+pub struct Socket {
+    stream: WebSocketStream<TokioIo<Upgraded>>,
+    write_timeout: Duration,
+}
+
+impl Socket {
+    /// Takes over a connection whose handshake was answered.
+    pub async fn new(upgraded: Upgraded, write_timeout: Duration) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(WRITE_BUFFER_BYTES)
+            .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+            .max_message_size(Some(MAX_FRAME_BYTES))
+            .max_frame_size(Some(MAX_FRAME_BYTES));
+        let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        Self { stream, write_timeout }
+    }
+
+    /// The next frame. Pings are answered by the way. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Incoming, SocketError> {
+        match self.stream.next().await {
+            Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
+            Some(Ok(Message::Binary(_))) => Err(SocketError::Violation(CloseReason::NotText)),
+            Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
+            Some(Ok(Message::Close(frame))) => {
+                // The library has queued the answering close; this sends it.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
+                Err(SocketError::Closed(frame.map_or(1005, |frame| frame.code.into())))
+            }
+            Some(Err(error)) => Err(read_error(&error)),
+            None => Err(SocketError::Broken),
+        }
+    }
+
+    /// Adds a text frame to what will be written. Waits when the client is behind.
+    pub(super) async fn feed(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
+        let fed = tokio::time::timeout(self.write_timeout, self.stream.feed(Message::Text(frame.into())));
+        write_result(fed.await)
+    }
+
+    /// Writes everything.
+    pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
+        write_result(tokio::time::timeout(self.write_timeout, self.stream.flush()).await)
+    }
+
+    /// Writes a text frame.
+    pub(super) async fn send(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
+        self.feed(frame).await?;
+        self.flush().await
+    }
+
+    /// Writes a ping.
+    pub(super) async fn ping(&mut self) -> Result<(), SocketError> {
+        let ping = tokio::time::timeout(self.write_timeout, self.stream.send(Message::Ping(Bytes::new())));
+        write_result(ping.await)
+    }
+
+    /// Tells the client why, and waits until it has gone, within bounds. What it still sends is read and thrown away:
+    /// a connection closed with unread bytes is reset, and the reset may overtake the close frame (RFC 9293, 3.10.4).
+    pub(super) async fn close(&mut self, reason: CloseReason) {
+        let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
+        let close = async {
+            if self.stream.send(Message::Close(Some(frame))).await.is_err() {
+                return;
+            }
+            let connection = self.stream.get_mut();
+            let _ = connection.shutdown().await;
+            let mut thrown_away = 0;
+            let mut buffer = [0; 512];
+            while thrown_away < LINGER_BYTES {
+                match connection.read(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => thrown_away += read,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, Box::pin(close)).await;
+    }
+}
+
+fn write_result(written: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), SocketError> {
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(SocketError::Broken),
+        Err(_) => Err(SocketError::Stuck),
+    }
+}
+
+fn read_error(error: &Error) -> SocketError {
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    match error {
+        Error::Capacity(_) => SocketError::Violation(CloseReason::TooLarge),
+        Error::Utf8(_) => SocketError::Violation(CloseReason::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => SocketError::Broken,
+        Error::Protocol(_) => SocketError::Violation(CloseReason::ProtocolError),
+        _ => SocketError::Broken,
+    }
+}

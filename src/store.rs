@@ -1,0 +1,319 @@
+//! The store: the log, the users and the replicas, durable. The contract both databases keep.
+//!
+//! Owns every SQL statement; it is the only home of `sqlx`. Must not know sessions, sockets or limits. There is no
+//! trait and no mock: the databases are two and known, and tests use real ones.
+//!
+//! What a store promises, and its callers build on:
+//!
+//! - **Durable.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
+//! - **Gapless and in order.** Offsets are given out in the committing transaction, from one head; a reader that has
+//!   seen offset n never sees one below n appear later.
+//! - **Once.** A `(sender, id)` that is stored already is answered with its first offset.
+//! - **Known outcome.** After [`StoreError::Unavailable`] nothing of that append is in the log. Where a store cannot
+//!   find out, it says [`StoreError::OutcomeUnknown`], and nobody may be told anything.
+
+mod directory;
+mod sqlite;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::StoreUrl;
+use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
+
+/// How long a replica that does not renew its lease still counts as alive. Renewals come every second, so this allows
+/// for four that are late or fail.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// How long a replica that is gone is still shown.
+pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_secs(600);
+
+/// What went wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, or refuses; nothing was changed.
+    #[error("the store is not available: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A commit was under way when the store went away, and what became of it cannot be found out.
+    #[error("a commit ended without an answer: {0}")]
+    OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log no longer reaches back to where the reader wants to start.
+    #[error("the log no longer reaches back that far")]
+    Trimmed,
+    /// The store cannot be opened.
+    #[error("{0}")]
+    CannotOpen(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+/// Where the log stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Its identity.
+    pub epoch: Epoch,
+    /// The last offset, 0 when the log is empty.
+    pub head: Offset,
+    /// The last offset that retention has removed, 0 when none.
+    pub trimmed: Offset,
+}
+
+/// What became of one smile of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the log, here.
+    Stored(Offset),
+    /// Its `(sender, id)` was in the log already, here.
+    Duplicate(Offset),
+}
+
+/// Whether a replica is to be counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// It holds its lease and takes sessions.
+    Ready,
+    /// It holds its lease and takes no more sessions.
+    Draining,
+    /// It did not renew its lease in time.
+    Lost,
+}
+
+/// One replica as the others see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaRecord {
+    /// Unique for ever: the name, a dot and a number.
+    pub id: String,
+    /// What it was called when it was started.
+    pub name: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Whether it is to be counted on.
+    pub state: ReplicaState,
+    /// When it registered, by the store's clock.
+    pub started_at: Timestamp,
+    /// Milliseconds since it last renewed its lease, by the store's clock.
+    pub heartbeat_age_ms: u64,
+    /// Sessions it holds.
+    pub sessions: u32,
+    /// Smiles per second it admitted lately.
+    pub smiles_per_second: f64,
+    /// Smiles per second it admits at most; 0 is unlimited.
+    pub capacity: u32,
+    /// Version of its program.
+    pub version: String,
+}
+
+/// What a replica is when it registers.
+#[derive(Clone, Debug)]
+pub struct NewReplica {
+    /// What it is called.
+    pub name: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Smiles per second it admits at most; 0 is unlimited.
+    pub capacity: u32,
+}
+
+/// A replica's place in the store, for as long as it renews it.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// What makes the id unique.
+    number: i64,
+    replica: NewReplica,
+}
+
+impl Registration {
+    /// The id of this replica: its name, a dot and its number.
+    #[must_use]
+    pub fn id(&self) -> String {
+        replica_id(&self.replica.name, self.number)
+    }
+}
+
+fn replica_id(name: &str, number: i64) -> String {
+    format!("{name}.{number}")
+}
+
+/// What a replica tells with each renewal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaStatus {
+    /// Sessions it holds.
+    pub sessions: u32,
+    /// Smiles per second it admitted lately.
+    pub smiles_per_second: f64,
+    /// Whether it takes no more sessions.
+    pub draining: bool,
+}
+
+/// One of the databases, open. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A file of this process alone.
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Store {
+    /// Opens the store, makes or upgrades its tables and loads its users.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotOpen`] says in one line what is in the way.
+    pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        match url {
+            StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
+        }
+    }
+
+    /// The simulated users, in the order of their making. They never change, so this asks no database.
+    #[must_use]
+    pub fn users(&self) -> &[User] {
+        match self {
+            Self::Sqlite(store) => store.directory().users(),
+        }
+    }
+
+    /// The user of that name, if there is one. Asks no database.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&UserName> {
+        match self {
+            Self::Sqlite(store) => store.directory().find(name),
+        }
+    }
+
+    /// Where the log stands now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn log_state(&self) -> Result<LogState, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.log_state().await,
+        }
+    }
+
+    /// Puts smiles into the log, in this order, in one durable transaction; answers for each in the same order.
+    ///
+    /// Both users of each smile must have come from [`Store::user`]. Not cancel safe: let it finish.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nothing was stored, [`StoreError::OutcomeUnknown`] when that is not known.
+    pub async fn append(&self, smiles: &[NewSmile], at: Timestamp) -> Result<Vec<Appended>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.append(smiles, at).await,
+        }
+    }
+
+    /// The log after `after`, in order, at most `limit` smiles.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
+    pub async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.read_log(after, limit).await,
+        }
+    }
+
+    /// The smiles to or from `user` above `after` and up to `until`, in order, at most `limit`.
+    ///
+    /// `until` must be an offset the caller knows to be committed; fewer smiles than `limit` mean that there are no more.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
+    pub async fn read_stream(
+        &self,
+        user: &UserName,
+        after: Offset,
+        until: Offset,
+        limit: u32,
+    ) -> Result<Vec<Smile>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.read_stream(user, after, until, limit).await,
+        }
+    }
+
+    /// The newest `limit` smiles between two users below `before`, oldest first, and whether there are older ones.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_conversation(
+        &self,
+        users: (&UserName, &UserName),
+        before: Option<Offset>,
+        limit: u32,
+    ) -> Result<(Vec<Smile>, bool), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.read_conversation(users, before, limit).await,
+        }
+    }
+
+    /// Removes up to `limit` of the oldest smiles, as far as they are older than `older_than`; says how many it removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn trim(&self, older_than: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.trim(older_than, limit).await,
+        }
+    }
+
+    /// Takes a place among the replicas.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.register(replica).await,
+        }
+    }
+
+    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.renew(registration, status).await,
+        }
+    }
+
+    /// Gives the place up.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.unregister(registration).await,
+        }
+    }
+
+    /// Every replica that runs or was lost lately, the one that has been up longest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.replicas().await,
+        }
+    }
+
+    /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_lost_replicas(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.forget_lost_replicas().await,
+        }
+    }
+
+    /// Lets go of the database, its files in order.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+}

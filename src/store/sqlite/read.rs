@@ -1,0 +1,115 @@
+//! Reading the SQLite log: all of it, one user's stream, one conversation.
+//!
+//! Owns those queries. Every one of them is answered from an index in the order of the log.
+
+use sqlx::{Sqlite as Database, Transaction};
+
+use super::Sqlite;
+use super::append::offset;
+use crate::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, UserName};
+use crate::store::{LogState, StoreError};
+
+/// position, sender, receiver, id, faces, at
+type Row = (i64, i64, i64, String, String, i64);
+
+const READ_LOG: &str = "
+    SELECT position, sender, receiver, id, faces, at FROM smiles WHERE position > ?1 ORDER BY position LIMIT ?2";
+
+/// A user's stream: both indexes give their smiles in order, so SQLite merges them and stops at the limit.
+const READ_STREAM: &str = "
+    SELECT position, sender, receiver, id, faces, at FROM smiles
+    WHERE sender = ?1 AND position > ?2 AND position <= ?3
+    UNION ALL
+    SELECT position, sender, receiver, id, faces, at FROM smiles
+    WHERE receiver = ?1 AND position > ?2 AND position <= ?3
+    ORDER BY position LIMIT ?4";
+
+/// A conversation: the same with its two directions, from the newest down.
+const READ_CONVERSATION: &str = "
+    SELECT position, sender, receiver, id, faces, at FROM smiles
+    WHERE sender = ?1 AND receiver = ?2 AND position < ?3
+    UNION ALL
+    SELECT position, sender, receiver, id, faces, at FROM smiles
+    WHERE sender = ?2 AND receiver = ?1 AND position < ?3
+    ORDER BY position DESC LIMIT ?4";
+
+impl Sqlite {
+    pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
+        let (epoch, head, trimmed): (String, i64, i64) =
+            sqlx::query_as("SELECT epoch, head, trimmed FROM log").fetch_one(&self.inner.readers).await?;
+        Ok(LogState { epoch: Epoch::new(&epoch), head: offset(head), trimmed: offset(trimmed) })
+    }
+
+    pub(in crate::store) async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
+        let mut snapshot = self.snapshot_reaching_back_to(after).await?;
+        let rows: Vec<Row> =
+            sqlx::query_as(READ_LOG).bind(position(after)).bind(limit).fetch_all(&mut *snapshot).await?;
+        self.smiles(rows)
+    }
+
+    pub(in crate::store) async fn read_stream(
+        &self,
+        user: &UserName,
+        after: Offset,
+        until: Offset,
+        limit: u32,
+    ) -> Result<Vec<Smile>, StoreError> {
+        let mut snapshot = self.snapshot_reaching_back_to(after).await?;
+        let rows: Vec<Row> = sqlx::query_as(READ_STREAM)
+            .bind(self.directory().id(user))
+            .bind(position(after))
+            .bind(position(until))
+            .bind(limit)
+            .fetch_all(&mut *snapshot)
+            .await?;
+        self.smiles(rows)
+    }
+
+    pub(in crate::store) async fn read_conversation(
+        &self,
+        (one, other): (&UserName, &UserName),
+        before: Option<Offset>,
+        limit: u32,
+    ) -> Result<(Vec<Smile>, bool), StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(READ_CONVERSATION)
+            .bind(self.directory().id(one))
+            .bind(self.directory().id(other))
+            .bind(before.map_or(i64::MAX, position))
+            .bind(limit + 1)
+            .fetch_all(&self.inner.readers)
+            .await?;
+        let more = rows.len() > limit as usize;
+        let mut smiles = self.smiles(rows.into_iter().take(limit as usize).collect())?;
+        smiles.reverse();
+        Ok((smiles, more))
+    }
+
+    /// One consistent view of the log that holds everything after `after`: retention cannot remove any of it between
+    /// the question and the answer.
+    async fn snapshot_reaching_back_to(&self, after: Offset) -> Result<Transaction<'static, Database>, StoreError> {
+        let mut snapshot = self.inner.readers.begin().await?;
+        let trimmed: i64 = sqlx::query_scalar("SELECT trimmed FROM log").fetch_one(&mut *snapshot).await?;
+        if offset(trimmed) > after { Err(StoreError::Trimmed) } else { Ok(snapshot) }
+    }
+
+    fn smiles(&self, rows: Vec<Row>) -> Result<Vec<Smile>, StoreError> {
+        let smile = |(at_position, sender, receiver, id, faces, at): Row| {
+            Some(Smile {
+                offset: offset(at_position),
+                id: SmileId::parse(&id)?,
+                from: self.directory().name(sender)?,
+                to: self.directory().name(receiver)?,
+                faces: Faces::from_stored(&faces),
+                at: Timestamp::from_milliseconds(at),
+            })
+        };
+        let damaged =
+            || StoreError::Unavailable("a row of the log is not a smile: the file was changed by hand".into());
+        rows.into_iter().map(|row| smile(row).ok_or_else(damaged)).collect()
+    }
+}
+
+/// An offset as the integer SQLite keeps; offsets stay below 2^53.
+fn position(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
+}
