@@ -1,0 +1,56 @@
+// Owns how long to wait before trying again: exponential, with full jitter, so that clients who lost
+// their replica together do not return together. Knows neither timers nor sockets.
+
+export const RECONNECT_FIRST_MS = 100;
+export const RECONNECT_CAP_MS = 5_000;
+export const POLICY_WAIT_MS = 15_000;
+export const RETRY_FIRST_MS = 400;
+export const RETRY_CAP_MS = 5_000;
+
+/** The longest wait of an attempt; attempts count from 0. */
+export function ceiling(attempt, first, cap) {
+  return Math.min(cap, first * 2 ** attempt);
+}
+
+/** Waits between attempts to connect. */
+export class Backoff {
+  #attempt = 0;
+  #random;
+  #first;
+  #cap;
+
+  constructor({ random, first = RECONNECT_FIRST_MS, cap = RECONNECT_CAP_MS }) {
+    this.#random = random;
+    this.#first = first;
+    this.#cap = cap;
+  }
+
+  get attempt() {
+    return this.#attempt;
+  }
+
+  /** The wait before the next attempt. */
+  next() {
+    const wait = this.#random() * ceiling(this.#attempt, this.#first, this.#cap);
+    this.#attempt += 1;
+    return wait;
+  }
+
+  /** The wait after the server closed for a breach of its policy: long, and still spread. */
+  nextAfterPolicy() {
+    this.#attempt += 1;
+    return POLICY_WAIT_MS * (1 + this.#random());
+  }
+
+  reset() {
+    this.#attempt = 0;
+  }
+}
+
+/**
+ * The wait before a smile is offered again: at least what the server asked for, then a jitter that
+ * grows with the attempts, so that a crowd that was shed does not knock again as one.
+ */
+export function retryWait({ retryAfter, attempt, random }) {
+  return retryAfter + random() * ceiling(attempt, RETRY_FIRST_MS, RETRY_CAP_MS);
+}

@@ -1,0 +1,111 @@
+// Owns one conversation: two users who answer each other, whose turn it is, and the last smiles as they
+// are seen to happen. Knows no time: it is told when its beat is due.
+
+import { Beat, SimulatedUser } from "./simulated-user.js";
+
+export const LINES_KEPT = 6;
+
+export const LineState = Object.freeze({ SENT: "sent", SHED: "shed", ACKED: "acked", DELIVERED: "delivered", REFUSED: "refused" });
+
+export class Conversation {
+  #turn = 0;
+  #counters;
+  #onChange;
+
+  /** `counters` gathers what all conversations came to; `onChange(conversation)` asks to be shown. */
+  constructor({ index, people, environment, ledger, counters, onChange }) {
+    this.index = index;
+    this.lines = [];
+    this.delivered = 0;
+    this.overloads = 0;
+    this.#counters = counters;
+    this.#onChange = onChange;
+    const [first, second] = people;
+    this.users = [
+      new SimulatedUser({ ...first, peer: second.name, environment, ledger, events: this }),
+      new SimulatedUser({ ...second, peer: first.name, environment, ledger, events: this }),
+    ];
+  }
+
+  start() {
+    for (const user of this.users) user.start();
+  }
+
+  stop() {
+    for (const user of this.users) user.stop();
+  }
+
+  /**
+   * The next turn. Nobody speaks before both have been welcomed, so that every smile can be proven; from
+   * then on turns alternate by the clock, whether the last smile came through or was shed.
+   */
+  beat() {
+    if (!this.users.every((user) => user.welcomedOnce)) return;
+    const speaker = this.users[this.#turn];
+    this.#turn = 1 - this.#turn;
+    const outcome = speaker.speak();
+    if (outcome === Beat.AGAIN) this.#counters.resent += 1;
+    if (outcome === Beat.SKIPPED) this.#counters.skipped += 1;
+  }
+
+  changed(user) {
+    this.#counters.sessionChanged(user);
+    this.#onChange(this);
+  }
+
+  sent(user, smile) {
+    this.#add({ id: smile.id, from: user.name, smile: smile.smile, state: LineState.SENT });
+  }
+
+  acked(user, id) {
+    this.#mark(user.name, id, LineState.ACKED, (state) => state !== LineState.DELIVERED);
+  }
+
+  received(user, frame, delivers) {
+    if (delivers) {
+      this.delivered += 1;
+      this.#mark(frame.from, frame.id, LineState.DELIVERED);
+      return;
+    }
+    // Someone else, a person at a terminal say, speaks as one of the two: that is shown as well.
+    const names = this.users.map((each) => each.name);
+    const isOurs = names.includes(frame.from) && names.includes(frame.to);
+    if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
+    this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
+  }
+
+  shed(user, frame) {
+    this.overloads += 1;
+    this.#counters.overloaded(frame.code);
+    this.#mark(user.name, frame.id, LineState.SHED);
+  }
+
+  refused(user, frame) {
+    this.#counters.refused(frame.code);
+    this.#mark(user.name, frame.id, LineState.REFUSED);
+  }
+
+  unreadable() {
+    this.#counters.unreadable += 1;
+  }
+
+  unvouched() {
+    this.#counters.unvouched += 1;
+  }
+
+  #add(line) {
+    this.lines.push(line);
+    if (this.lines.length > LINES_KEPT) this.lines.shift();
+    this.#onChange(this);
+  }
+
+  #mark(from, id, state, allowed = () => true) {
+    const line = this.#find(from, id);
+    if (line !== undefined && allowed(line.state)) line.state = state;
+    this.#onChange(this);
+  }
+
+  #find(from, id) {
+    return this.lines.find((line) => line.from === from && line.id === id);
+  }
+}

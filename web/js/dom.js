@@ -1,0 +1,37 @@
+// Owns the few ways the page touches the document. Text goes in as text only, and what already reads so is
+// left alone, since most repaints change little.
+
+/** A new element with its class and children; a string child is text. */
+export function element(tag, className = "", ...children) {
+  const node = document.createElement(tag);
+  if (className !== "") node.className = className;
+  node.append(...children);
+  return node;
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+export function setText(node, text) {
+  const wanted = String(text);
+  if (node.textContent !== wanted) node.textContent = wanted;
+}
+
+export function setClass(node, className) {
+  if (node.className !== className) node.className = className;
+}
+
+export function setTitle(node, title) {
+  if (node.title !== title) node.title = title;
+}
+
+export function setData(node, name, value) {
+  if (node.dataset[name] !== value) node.dataset[name] = value;
+}
+
+/** A share from 0 to 1 for the style sheet, through the object model, which the content policy allows. */
+export function setShare(node, share) {
+  const wanted = String(Math.round(Math.min(1, Math.max(0, share)) * 1_000) / 1_000);
+  if (node.style.getPropertyValue("--share") !== wanted) node.style.setProperty("--share", wanted);
+}

@@ -1,0 +1,104 @@
+// Owns the measured story of one crash: when it was asked for, when sessions were lost, when the last one
+// was resumed, when a replica took the place. Knows no clock: every event comes with its time.
+
+export const Step = Object.freeze({
+  ASKED: "asked",
+  CONFIRMED: "confirmed",
+  SESSIONS_LOST: "sessions_lost",
+  SESSIONS_RESUMED: "sessions_resumed",
+  REPLICA_LOST: "replica_lost",
+  REPLICA_BACK: "replica_back",
+});
+
+const READY = "ready";
+
+export class Incident {
+  #askedAt;
+  #knownBefore;
+  #confirmedAt = null;
+  #losses = new Map();
+  #replicaLostAt = null;
+  #replicaBack = null;
+
+  victim = null;
+  mode = null;
+
+  /** `replicas` is the last list seen before the crash was asked for. */
+  constructor({ at, mode, replicas }) {
+    this.#askedAt = at;
+    this.#knownBefore = new Set(replicas.map((replica) => replica.id));
+    this.mode = mode;
+  }
+
+  confirmed({ at, replica, mode }) {
+    this.#confirmedAt = at;
+    this.victim = replica;
+    this.mode = mode;
+  }
+
+  /** A session on `replica` broke. Only the first loss of each user counts. */
+  sessionLost({ at, user, replica }) {
+    if (!this.#losses.has(user)) this.#losses.set(user, { replica, lostAt: at, resumedAt: null });
+  }
+
+  sessionLive({ at, user }) {
+    const loss = this.#losses.get(user);
+    if (loss !== undefined) loss.resumedAt ??= at;
+  }
+
+  /** A session that was stopped on purpose is no longer waited for. */
+  sessionStopped(user) {
+    if (this.#losses.get(user)?.resumedAt === null) this.#losses.delete(user);
+  }
+
+  replicasSeen({ at, replicas }) {
+    if (this.victim !== null) {
+      const victim = replicas.find((replica) => replica.id === this.victim);
+      if (victim?.state !== READY) this.#replicaLostAt ??= at;
+    }
+    if (this.#replicaBack === null) {
+      const fresh = replicas.find((replica) => replica.state === READY && !this.#knownBefore.has(replica.id));
+      if (fresh !== undefined) this.#replicaBack = { at, id: fresh.id };
+    }
+  }
+
+  get sessionsLost() {
+    return this.#victims.length;
+  }
+
+  get sessionsResumed() {
+    return this.#victims.filter((loss) => loss.resumedAt !== null).length;
+  }
+
+  /** What happened so far, in order of time: {kind, after, ...}, `after` in ms since it was asked for. */
+  get steps() {
+    const steps = [{ kind: Step.ASKED, at: this.#askedAt, mode: this.mode }];
+    if (this.#confirmedAt !== null) {
+      steps.push({ kind: Step.CONFIRMED, at: this.#confirmedAt, replica: this.victim, mode: this.mode });
+    }
+    const losses = this.#victims;
+    if (losses.length > 0) {
+      const at = Math.max(...losses.map((loss) => loss.lostAt));
+      steps.push({ kind: Step.SESSIONS_LOST, at, count: losses.length });
+    }
+    if (losses.length > 0 && losses.every((loss) => loss.resumedAt !== null)) {
+      const at = Math.max(...losses.map((loss) => loss.resumedAt));
+      steps.push({ kind: Step.SESSIONS_RESUMED, at, count: losses.length });
+    }
+    if (this.#replicaLostAt !== null) {
+      steps.push({ kind: Step.REPLICA_LOST, at: this.#replicaLostAt, replica: this.victim });
+    }
+    if (this.#replicaBack !== null) {
+      steps.push({ kind: Step.REPLICA_BACK, at: this.#replicaBack.at, replica: this.#replicaBack.id });
+    }
+    return steps
+      .sort((left, right) => left.at - right.at)
+      .map(({ at, ...step }) => ({ ...step, after: at - this.#askedAt }));
+  }
+
+  // Until the server says who it was, every session lost since counts as the victim's.
+  get #victims() {
+    const losses = [...this.#losses.values()];
+    return this.victim === null ? losses : losses.filter((loss) => loss.replica === this.victim);
+  }
+}

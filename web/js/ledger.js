@@ -1,0 +1,167 @@
+// Owns the proof: that every acked smile reached the other user exactly once and in order. It trusts no
+// one's word: it is shown every frame and reckons by itself. Knows no socket, no timer and no page.
+//
+// "Lost" is never a guess by time. A session that has seen offset n has seen its user's whole stream up
+// to n, so an acked smile below n that the receiver never saw is lost. Where a session said that it did
+// not recover, the same finding is "unverified".
+
+import { Fit, Stream } from "./stream.js";
+
+const Verdict = Object.freeze({ LOST: "lost", UNVERIFIED: "unverified" });
+
+function emptyTotals() {
+  return {
+    sent: 0,
+    acked: 0,
+    delivered: 0,
+    refused: 0,
+    cutOff: 0,
+    cutOffAcked: 0,
+    lost: 0,
+    duplicated: 0,
+    reordered: 0,
+    unverified: 0,
+  };
+}
+
+const keyOf = (sender, id) => `${sender}/${id}`;
+
+export class Ledger {
+  #totals = emptyTotals();
+  #streams = new Map();
+  #smiles = new Map();
+  #owed = new Map();
+  #judged = 0;
+
+  /** The counts so far; `inFlight` smiles still lack their ack or their delivery. */
+  get totals() {
+    return { ...this.#totals, inFlight: this.#smiles.size - this.#judged };
+  }
+
+  /** A smile was offered for the first time. */
+  sent({ sender, id, to }) {
+    this.#totals.sent += 1;
+    const key = keyOf(sender, id);
+    this.#smiles.set(key, {
+      key, sender, to, epoch: null, offset: null, acked: false, delivered: false, verdict: null,
+    });
+  }
+
+  /** The server refused a smile for good; it was not stored. */
+  refused(sender, id) {
+    if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
+  }
+
+  /** A session of the user began. False when it could not vouch for what came before. */
+  welcomed(user, frame) {
+    const vouched = this.#streamOf(user).open(frame);
+    this.#judge(user);
+    return vouched;
+  }
+
+  /** An ack reached the sender. True the first time, which is when the smile counts as acked. */
+  acked(sender, frame) {
+    const stream = this.#streamOf(sender);
+    const key = keyOf(sender, frame.id);
+    if (!frame.duplicate) this.#note(stream.take(frame.offset, key));
+    this.#judge(sender);
+    const smile = this.#smiles.get(key);
+    if (smile === undefined) return false;
+    if (smile.acked) {
+      if (smile.epoch === stream.epoch && smile.offset !== frame.offset) this.#totals.duplicated += 1;
+      return false;
+    }
+    smile.acked = true;
+    smile.epoch = stream.epoch;
+    smile.offset = frame.offset;
+    this.#totals.acked += 1;
+    if (smile.delivered) {
+      this.#smiles.delete(key);
+    } else {
+      this.#owedTo(smile.to).add(smile);
+      this.#judge(smile.to);
+    }
+    return true;
+  }
+
+  /** A smile reached a session of the user. True when it is one of ours, delivered for the first time. */
+  received(user, frame) {
+    const key = keyOf(frame.from, frame.id);
+    const fit = this.#streamOf(user).take(frame.offset, key);
+    this.#note(fit);
+    const smile = this.#smiles.get(key);
+    const delivers = smile !== undefined && smile.to === user && !smile.delivered;
+    if (delivers) this.#deliver(smile);
+    if (fit === Fit.NEXT) this.#judge(user);
+    return delivers;
+  }
+
+  /** The highest offset that is acked and still owed to the user: seen it, a session has caught up. */
+  highestOwed(user) {
+    const { epoch } = this.#streamOf(user);
+    const offsets = [...this.#owedTo(user)].filter((smile) => smile.epoch === epoch).map((smile) => smile.offset);
+    return offsets.length === 0 ? null : Math.max(...offsets);
+  }
+
+  /** How far the user's stream was seen. */
+  position(user) {
+    return this.#streamOf(user).position;
+  }
+
+  /** A conversation was stopped: what it had under way can no longer be followed. */
+  forget(users) {
+    for (const smile of [...this.#smiles.values()]) {
+      if (!users.includes(smile.sender)) continue;
+      this.#smiles.delete(smile.key);
+      if (smile.verdict !== null) {
+        this.#judged -= 1;
+        continue;
+      }
+      this.#totals.cutOff += 1;
+      if (smile.acked) this.#totals.cutOffAcked += 1;
+    }
+    for (const user of users) {
+      this.#streams.delete(user);
+      this.#owed.delete(user);
+    }
+  }
+
+  #deliver(smile) {
+    smile.delivered = true;
+    this.#totals.delivered += 1;
+    this.#owedTo(smile.to).delete(smile);
+    if (smile.verdict !== null) {
+      this.#totals[smile.verdict] -= 1;
+      this.#judged -= 1;
+      smile.verdict = null;
+    }
+    if (smile.acked) this.#smiles.delete(smile.key);
+  }
+
+  #judge(user) {
+    const stream = this.#streamOf(user);
+    for (const smile of this.#owedTo(user)) {
+      if (!stream.hasPassed(smile.epoch, smile.offset)) continue;
+      const unproven = stream.isUnproven(smile.epoch, smile.offset);
+      smile.verdict = unproven ? Verdict.UNVERIFIED : Verdict.LOST;
+      this.#totals[smile.verdict] += 1;
+      this.#judged += 1;
+      this.#owedTo(user).delete(smile);
+    }
+  }
+
+  #note(fit) {
+    if (fit === Fit.DUPLICATED) this.#totals.duplicated += 1;
+    if (fit === Fit.REORDERED) this.#totals.reordered += 1;
+  }
+
+  #streamOf(user) {
+    if (!this.#streams.has(user)) this.#streams.set(user, new Stream());
+    return this.#streams.get(user);
+  }
+
+  #owedTo(user) {
+    if (!this.#owed.has(user)) this.#owed.set(user, new Set());
+    return this.#owed.get(user);
+  }
+}

@@ -1,0 +1,128 @@
+// Owns the wire: the frames a session may send, the checks on those it gets, and what each close and
+// error code asks of a client. Knows no socket, no timer and no page.
+
+export const PROTOCOL_VERSION = 1;
+export const NORMAL_CLOSURE = 1000;
+
+/** What a client does after a close code. */
+export const CloseAction = Object.freeze({
+  RETRY: "retry",
+  RETRY_LATE: "retry_late",
+  GIVE_UP: "give_up",
+});
+
+const CLOSE_NAMES = new Map([
+  [1000, "normal"],
+  [1001, "going_away"],
+  [1002, "protocol_error"],
+  [1003, "not_text"],
+  [1006, "connection_lost"],
+  [1007, "not_utf8"],
+  [1008, "policy"],
+  [1009, "too_large"],
+  [1011, "internal_error"],
+  [1012, "service_restart"],
+  [1013, "try_again_later"],
+  [4000, "slow"],
+  [4001, "no_pong"],
+  [4002, "rebalance"],
+]);
+
+// These say that what we sent was broken: the same again would be broken again.
+const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009]);
+const POLICY_CLOSE = 1008;
+
+const OVERLOAD_CAUSES = new Set(["overloaded", "rate_limited", "store_unavailable"]);
+
+/** The name of a close code, for the dictionary; an unlisted code is a lost connection. */
+export function closeName(code) {
+  return CLOSE_NAMES.get(code) ?? "connection_lost";
+}
+
+/** Whether, and how patiently, to come back after a close code. */
+export function closeAction(code) {
+  if (FINAL_CLOSES.has(code)) return CloseAction.GIVE_UP;
+  if (code === POLICY_CLOSE) return CloseAction.RETRY_LATE;
+  return CloseAction.RETRY;
+}
+
+/** Whether an error frame counts as an overload error. */
+export function isOverload(code) {
+  return OVERLOAD_CAUSES.has(code);
+}
+
+/** Where a session connects to: beside the page, encrypted when the page is. */
+export function socketUrl(pageUrl, user, resume = null) {
+  const url = new URL("ws", pageUrl);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.search = "";
+  url.hash = "";
+  url.searchParams.set("user", user);
+  if (resume !== null) {
+    url.searchParams.set("after", String(resume.after));
+    url.searchParams.set("epoch", resume.epoch);
+  }
+  return url.href;
+}
+
+export function smileFrame({ id, to, smile }) {
+  return JSON.stringify({ type: "smile", id, to, smile });
+}
+
+export function pingFrame() {
+  return JSON.stringify({ type: "ping" });
+}
+
+const isText = (value) => typeof value === "string";
+const isOffset = (value) => Number.isSafeInteger(value) && value >= 0;
+const isFlag = (value) => typeof value === "boolean";
+
+const FRAME_CHECKS = {
+  welcome: (frame) =>
+    isText(frame.replica) && isText(frame.epoch) && isOffset(frame.offset) && isFlag(frame.recovered),
+  ack: (frame) => isText(frame.id) && isOffset(frame.offset) && isFlag(frame.duplicate),
+  smile: (frame) =>
+    isOffset(frame.offset) && [frame.id, frame.from, frame.to, frame.smile].every(isText),
+  error: (frame) => isText(frame.code) && isFlag(frame.temporary),
+  drain: (frame) => Number.isFinite(frame.reconnect_after_ms) && frame.reconnect_after_ms >= 0,
+};
+
+/**
+ * Reads one frame. A frame of an unknown type passes, since newer servers may add some; a known type
+ * without what it must carry is null, and so is what is not a JSON object.
+ */
+export function parseFrame(text) {
+  let frame;
+  try {
+    frame = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (frame === null || typeof frame !== "object" || !isText(frame.type)) return null;
+  const passes = Object.hasOwn(FRAME_CHECKS, frame.type) ? FRAME_CHECKS[frame.type] : () => true;
+  return passes(frame) ? frame : null;
+}
+
+/**
+ * Where to resume from: the highest offset of a welcome, a smile, or an ack that is no duplicate's.
+ * A duplicate's offset is no position in the stream, and a welcome that did not recover starts anew.
+ */
+export class ResumePoint {
+  #epoch = null;
+  #after = null;
+
+  observe(frame) {
+    if (frame.type === "welcome") {
+      const goesOn = frame.recovered && frame.epoch === this.#epoch;
+      this.#after = goesOn ? Math.max(this.#after, frame.offset) : frame.offset;
+      this.#epoch = frame.epoch;
+    } else if (frame.type === "smile" || (frame.type === "ack" && !frame.duplicate)) {
+      this.#after = Math.max(this.#after, frame.offset);
+    }
+  }
+
+  /** The query fields of a resume, or null before the first welcome. */
+  get query() {
+    return this.#epoch === null ? null : { after: this.#after, epoch: this.#epoch };
+  }
+}

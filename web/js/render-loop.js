@@ -1,0 +1,45 @@
+// Owns when the page is painted: at the browser's next frame, a few times a second, and by a timer where
+// the browser gives no frames, as in a hidden tab. Knows nothing of what is painted.
+
+export const FRAME_GAP_MS = 80;
+export const NO_FRAME_MS = 500;
+
+export class RenderLoop {
+  #timers;
+  #requestFrame;
+  #paint;
+  #pending = false;
+  #generation = 0;
+  #paintedAt = -Infinity;
+  #cancelTimer = () => {};
+
+  constructor({ timers, requestFrame, paint }) {
+    this.#timers = timers;
+    this.#requestFrame = requestFrame;
+    this.#paint = paint;
+  }
+
+  /** Something changed: paint soon, once for all changes until then. */
+  request() {
+    if (this.#pending) return;
+    this.#pending = true;
+    this.#generation += 1;
+    const generation = this.#generation;
+    const paintOnce = () => {
+      if (this.#pending && generation === this.#generation) this.flush();
+    };
+    const gap = Math.max(0, this.#paintedAt + FRAME_GAP_MS - this.#timers.now());
+    this.#cancelTimer = this.#timers.after(gap, () => {
+      this.#cancelTimer = this.#timers.after(NO_FRAME_MS, paintOnce);
+      this.#requestFrame(paintOnce);
+    });
+  }
+
+  /** Paint now. */
+  flush() {
+    this.#cancelTimer();
+    this.#pending = false;
+    this.#paintedAt = this.#timers.now();
+    this.#paint();
+  }
+}

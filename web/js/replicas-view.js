@@ -1,0 +1,123 @@
+// Owns the replicas on the page: one card each with state, load and age. Shows what the last answer said;
+// asking is not its business.
+
+import { byId, element, setData, setShare, setText, setTitle } from "./dom.js";
+
+const STATES = new Set(["ready", "draining", "lost"]);
+const HIGH_SHARE = 0.85;
+const FULL_SHARE = 0.98;
+
+function fillOf(share) {
+  if (share >= FULL_SHARE) return "full";
+  return share >= HIGH_SHARE ? "high" : "fine";
+}
+
+export class ReplicasView {
+  #translate;
+  #format;
+  #onCrash;
+  #list = byId("replicas");
+  #stale = byId("replicas-stale");
+  #empty = byId("replicas-empty");
+  #cards = new Map();
+
+  /** `onCrash(id)`: the person wants this very replica to crash. */
+  constructor({ translate, format, onCrash }) {
+    this.#translate = translate;
+    this.#format = format;
+    this.#onCrash = onCrash;
+  }
+
+  /**
+   * `staleFor` is the milliseconds nobody answered, or null; `sessionsHere(id)` counts this page's sessions
+   * on a replica; `wallClock` is milliseconds since 1970.
+   */
+  paint({ replicas, staleFor, sessionsHere, wallClock }) {
+    const present = new Set(replicas.map((replica) => replica.id));
+    for (const [id, card] of this.#cards) {
+      if (present.has(id)) continue;
+      card.node.remove();
+      this.#cards.delete(id);
+    }
+    for (const replica of replicas) {
+      this.#cardOf(replica.id).paint({ replica, here: sessionsHere(replica.id), wallClock });
+    }
+    const isStale = staleFor !== null && replicas.length > 0;
+    setData(this.#list, "stale", isStale ? "yes" : "no");
+    this.#stale.hidden = !isStale;
+    if (isStale) setText(this.#stale, this.#translate("replicas.stale", { age: this.#format.duration(staleFor) }));
+    this.#empty.hidden = replicas.length > 0;
+  }
+
+  #cardOf(id) {
+    if (!this.#cards.has(id)) {
+      const card = new ReplicaCard({ translate: this.#translate, format: this.#format, onCrash: () => this.#onCrash(id) });
+      this.#cards.set(id, card);
+      this.#list.append(card.node);
+    }
+    return this.#cards.get(id);
+  }
+}
+
+class ReplicaCard {
+  #translate;
+  #format;
+  #name = element("strong", "name");
+  #state = element("span", "pill");
+  #meter = element("div", "meter", element("div", "fill"));
+  #load = element("p", "load");
+  #sessions = element("p", "small");
+  #age = element("p", "small");
+  #crash;
+
+  constructor({ translate, format, onCrash }) {
+    this.#translate = translate;
+    this.#format = format;
+    this.#crash = element("button", "quiet", translate("crash.this"));
+    this.#crash.type = "button";
+    this.#crash.addEventListener("click", onCrash);
+    this.#meter.setAttribute("role", "meter");
+    this.#meter.setAttribute("aria-valuemin", "0");
+    const head = element("div", "head", this.#name, this.#state);
+    this.node = element("li", "replica-card", head, this.#meter, this.#load, this.#sessions, this.#age, this.#crash);
+  }
+
+  paint({ replica, here, wallClock }) {
+    const state = STATES.has(replica.state) ? replica.state : "lost";
+    setData(this.node, "state", state);
+    setText(this.#name, replica.id);
+    setTitle(this.#name, [replica.name, replica.host].filter(Boolean).join(" @ "));
+    setText(this.#state, this.#translate(`replica.${state}`));
+    this.#paintLoad(replica, state);
+    const sessions = this.#translate("replica.sessions", { n: replica.sessions ?? 0 });
+    setText(this.#sessions, `${sessions} · ${this.#translate("replica.mine", { n: here })}`);
+    setText(this.#age, this.#ageText(replica, wallClock));
+    this.#crash.hidden = state === "lost";
+  }
+
+  #paintLoad({ name, smiles_per_second: perSecond = 0, capacity = 0 }, state) {
+    const rate = state === "lost" ? 0 : perSecond;
+    const limited = capacity > 0;
+    const key = limited ? "replica.load" : "replica.load.unlimited";
+    setText(this.#load, this.#translate(key, { rate: this.#format.count(rate), capacity: this.#format.count(capacity) }));
+    const share = limited ? rate / capacity : 0;
+    setShare(this.#meter, share);
+    setData(this.#meter, "fill", fillOf(share));
+    this.#meter.setAttribute("aria-label", this.#translate("replica.load.label", { name }));
+    this.#meter.setAttribute("aria-valuenow", String(Math.round(rate)));
+    this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
+  }
+
+  #ageText(replica, wallClock) {
+    const parts = [];
+    const startedAt = new Date(replica.started_at).getTime();
+    if (Number.isFinite(startedAt) && replica.state !== "lost") {
+      parts.push(this.#translate("replica.uptime", { age: this.#format.duration(wallClock - startedAt) }));
+    }
+    if (Number.isFinite(replica.heartbeat_age_ms)) {
+      parts.push(this.#translate("replica.heartbeat", { age: this.#format.span(replica.heartbeat_age_ms) }));
+    }
+    if (replica.version) parts.push(this.#translate("replica.version", { version: replica.version }));
+    return parts.join(" · ");
+  }
+}

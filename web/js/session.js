@@ -1,0 +1,225 @@
+// Owns one user's WebSocket session through all its lives: connect, welcome, resume, notice that the
+// server fell silent, wait, connect again. Knows what the wire says about sessions; what smiles mean is
+// its listener's business.
+
+import { Backoff } from "./backoff.js";
+import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
+
+/** An attempt without a welcome by then is given up. */
+export const CONNECT_LIMIT_MS = 4_000;
+/** After this much silence the server is asked whether it is there. */
+export const SILENCE_ASK_MS = 2_000;
+/** An unanswered question shows the session as silent after the first, and ends it after the second. */
+export const SILENCE_SHOW_MS = 1_000;
+export const SILENCE_LIMIT_MS = 4_000;
+/** A session that lived this long starts its back-off from the beginning. */
+export const STABLE_MS = 5_000;
+/** How far those that are called back are spread, so as not to arrive as one. */
+export const HURRY_SPREAD_MS = 500;
+
+const WATCH_MS = 1_000;
+const SOCKET_OPEN = 1;
+
+export const SessionState = Object.freeze({
+  CONNECTING: "connecting",
+  LIVE: "live",
+  RESUMING: "resuming",
+  SILENT: "silent",
+  WAITING: "waiting",
+  STOPPED: "stopped",
+  FAILED: "failed",
+});
+
+export class Session {
+  #urlFor;
+  #openSocket;
+  #timers;
+  #random;
+  #dialQueue;
+  #listener;
+  #backoff;
+  #resumePoint = new ResumePoint();
+  #socket = null;
+  #leaveDialQueue = () => {};
+  #cancelTimer = () => {};
+  #cancelWatch = () => {};
+  #heardAt = 0;
+  #askedAt = null;
+  #welcomedAt = null;
+  #returnAt = null;
+
+  /** Shown on the page: what is going on, where, and since when. */
+  state = SessionState.STOPPED;
+  replica = null;
+  closeReason = null;
+  retryAt = null;
+  reconnects = 0;
+
+  /**
+   * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener hears
+   * `stateChanged()`, `welcomed(frame)`, `heard(frame)`, `unreadable()` and `broken()`.
+   */
+  constructor({ urlFor, openSocket, timers, random, dialQueue, listener }) {
+    this.#urlFor = urlFor;
+    this.#openSocket = openSocket;
+    this.#timers = timers;
+    this.#random = random;
+    this.#dialQueue = dialQueue;
+    this.#listener = listener;
+    this.#backoff = new Backoff({ random });
+  }
+
+  get attempt() {
+    return this.#backoff.attempt;
+  }
+
+  start() {
+    this.#dial();
+  }
+
+  /** Closes for good, as a client that has nothing more to say. */
+  stop() {
+    this.#release(NORMAL_CLOSURE);
+    this.#enter(SessionState.STOPPED);
+  }
+
+  /** The session has seen all it was owed: it no longer resumes, it is live. */
+  caughtUp() {
+    if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
+  }
+
+  /** The backend is known to be back: do not sit out the rest of the back-off. Hints are still honoured. */
+  hurry() {
+    if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
+    if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
+    const wait = this.#random() * HURRY_SPREAD_MS;
+    if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
+  }
+
+  /** Puts a frame on the socket. What is sent to a broken one is lost; the outbox keeps it. */
+  send(text) {
+    if (this.#socket?.readyState === SOCKET_OPEN) this.#socket.send(text);
+  }
+
+  #dial() {
+    this.retryAt = null;
+    this.#returnAt = null;
+    this.#enter(SessionState.CONNECTING);
+    this.#leaveDialQueue = this.#dialQueue.enter(() => this.#open());
+  }
+
+  #open() {
+    const socket = this.#openSocket(this.#urlFor(this.#resumePoint.query));
+    this.#socket = socket;
+    this.#welcomedAt = null;
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onclose = (event) => this.#closed(event.code, event.reason);
+    this.#cancelTimer = this.#timers.after(CONNECT_LIMIT_MS, () => this.#giveUp("no_welcome"));
+  }
+
+  #receive(text) {
+    this.#heardAt = this.#timers.now();
+    this.#askedAt = null;
+    if (this.state === SessionState.SILENT) this.#enter(SessionState.LIVE);
+    const frame = parseFrame(text);
+    if (frame === null) {
+      this.#listener.unreadable();
+      return;
+    }
+    this.#resumePoint.observe(frame);
+    if (frame.type === "welcome") this.#welcome(frame);
+    else if (frame.type === "drain") this.#returnAt = this.#heardAt + frame.reconnect_after_ms;
+    else this.#listener.heard(frame);
+  }
+
+  #welcome(frame) {
+    this.#cancelTimer();
+    this.#leaveDialQueue();
+    if (this.replica !== null) this.reconnects += 1;
+    this.#welcomedAt = this.#heardAt;
+    this.replica = frame.replica;
+    this.closeReason = null;
+    this.#watch();
+    this.#enter(frame.recovered ? SessionState.RESUMING : SessionState.LIVE);
+    this.#listener.welcomed(frame);
+  }
+
+  // The pings of the server are answered by the browser and invisible here, so silence is judged by
+  // frames, and a silent server is asked before it is given up.
+  #watch() {
+    this.#cancelWatch = this.#timers.after(WATCH_MS, () => {
+      const now = this.#timers.now();
+      if (this.#askedAt === null) {
+        if (now - this.#heardAt >= SILENCE_ASK_MS) this.#ask(now);
+      } else if (now - this.#askedAt >= SILENCE_LIMIT_MS) {
+        this.#giveUp("silent");
+        return;
+      } else if (now - this.#askedAt >= SILENCE_SHOW_MS && this.state !== SessionState.SILENT) {
+        this.#enter(SessionState.SILENT);
+      }
+      this.#watch();
+    });
+  }
+
+  #ask(now) {
+    this.#askedAt = now;
+    this.send(pingFrame());
+  }
+
+  // A hung server never completes the closing handshake: the socket is let go of at once.
+  #giveUp(name) {
+    this.#release(NORMAL_CLOSURE);
+    this.#retry({ code: null, name, text: "" });
+  }
+
+  #closed(code, text) {
+    const reason = { code, name: closeName(code), text };
+    this.#release(null);
+    if (closeAction(code) === CloseAction.GIVE_UP) {
+      this.closeReason = reason;
+      this.#enter(SessionState.FAILED);
+    } else {
+      this.#retry(reason);
+    }
+  }
+
+  #retry(reason) {
+    this.closeReason = reason;
+    const now = this.#timers.now();
+    if (this.#welcomedAt !== null && now - this.#welcomedAt >= STABLE_MS) this.#backoff.reset();
+    this.#welcomedAt = null;
+    this.#waitFor(this.#nextWait(reason, now));
+  }
+
+  #nextWait(reason, now) {
+    if (closeAction(reason.code) === CloseAction.RETRY_LATE) return this.#backoff.nextAfterPolicy();
+    if (this.#returnAt !== null) return Math.max(0, this.#returnAt - now);
+    return this.#backoff.next();
+  }
+
+  #waitFor(wait) {
+    this.#cancelTimer();
+    this.retryAt = this.#timers.now() + wait;
+    this.#cancelTimer = this.#timers.after(wait, () => this.#dial());
+    this.#enter(SessionState.WAITING);
+  }
+
+  #release(closeCode) {
+    this.#cancelTimer();
+    this.#cancelWatch();
+    this.#leaveDialQueue();
+    this.#askedAt = null;
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket === null) return;
+    socket.onmessage = null;
+    socket.onclose = null;
+    if (closeCode !== null) socket.close(closeCode);
+    this.#listener.broken();
+  }
+
+  #enter(state) {
+    this.state = state;
+    this.#listener.stateChanged();
+  }
+}

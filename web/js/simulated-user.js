@@ -1,0 +1,133 @@
+// Owns one simulated user: a session, the smiles not settled yet, and the last face heard. Ties the wire
+// to the ledger. Knows nothing of the page.
+
+import { answerTo } from "./faces.js";
+import { Beat, Outbox } from "./outbox.js";
+import { isOverload, smileFrame } from "./protocol.js";
+import { Session, SessionState } from "./session.js";
+
+export { Beat };
+
+const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
+
+export class SimulatedUser {
+  #ledger;
+  #events;
+  #random;
+  #nextId;
+  #outbox;
+  #heard = null;
+  #peer;
+  #catchUpTo = null;
+
+  /**
+   * `events` hears `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
+   * `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
+   */
+  constructor({ name, face, peer, environment, ledger, events }) {
+    const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
+    this.name = name;
+    this.face = face;
+    this.welcomedOnce = false;
+    this.#peer = peer;
+    this.#ledger = ledger;
+    this.#events = events;
+    this.#random = random;
+    this.#nextId = nextId;
+    this.#outbox = new Outbox({ timers, random, send: (smile) => this.session.send(smileFrame(smile)) });
+    this.session = new Session({
+      urlFor: (resume) => urlFor(name, resume),
+      openSocket,
+      timers,
+      random,
+      dialQueue,
+      listener: this,
+    });
+  }
+
+  start() {
+    this.session.start();
+  }
+
+  stop() {
+    this.session.stop();
+    this.#outbox.clear();
+  }
+
+  /** Says something, unless the session is away or too much is unsettled. */
+  speak() {
+    return this.#outbox.beat(() => this.#compose());
+  }
+
+  get isLive() {
+    return this.session.state === SessionState.LIVE;
+  }
+
+  /** On a replica now, be it live, resuming or silent. */
+  get isConnected() {
+    return CONNECTED.has(this.session.state);
+  }
+
+  stateChanged() {
+    this.#events.changed(this);
+  }
+
+  unreadable() {
+    this.#events.unreadable();
+  }
+
+  broken() {
+    this.#outbox.broken();
+  }
+
+  welcomed(frame) {
+    this.welcomedOnce = true;
+    if (!this.#ledger.welcomed(this.name, frame)) this.#events.unvouched();
+    this.#catchUpTo = this.#ledger.highestOwed(this.name);
+    this.#checkCaughtUp();
+    this.#outbox.opened();
+  }
+
+  heard(frame) {
+    if (frame.type === "ack") this.#acked(frame);
+    else if (frame.type === "smile") this.#received(frame);
+    else if (frame.type === "error") this.#failed(frame);
+  }
+
+  #compose() {
+    const smile = { id: this.#nextId(), to: this.#peer, smile: answerTo(this.#heard, this.#random) };
+    this.#ledger.sent({ sender: this.name, id: smile.id, to: smile.to });
+    this.#events.sent(this, smile);
+    return smile;
+  }
+
+  #acked(frame) {
+    this.#outbox.settle(frame.id);
+    if (this.#ledger.acked(this.name, frame)) this.#events.acked(this, frame.id);
+    this.#checkCaughtUp();
+  }
+
+  #received(frame) {
+    if (frame.from === this.#peer) this.#heard = frame.smile;
+    const delivers = this.#ledger.received(this.name, frame);
+    this.#events.received(this, frame, delivers);
+    this.#checkCaughtUp();
+  }
+
+  #failed(frame) {
+    if (frame.temporary) {
+      if (isOverload(frame.code)) this.#events.shed(this, frame);
+      this.#outbox.retry(frame.id, frame.retry_after_ms ?? 0);
+      return;
+    }
+    this.#outbox.settle(frame.id);
+    this.#ledger.refused(this.name, frame.id);
+    this.#events.refused(this, frame);
+  }
+
+  #checkCaughtUp() {
+    if (this.#catchUpTo !== null && this.#ledger.position(this.name) < this.#catchUpTo) return;
+    this.#catchUpTo = null;
+    this.session.caughtUp();
+  }
+}

@@ -1,0 +1,121 @@
+// Owns the run: how many conversations there are, their beats, their shared ledger and counters. Knows
+// nothing of the page; whoever shows it is told what changed.
+
+import { Conversation } from "./conversation.js";
+import { Counters } from "./counters.js";
+import { Ledger } from "./ledger.js";
+import { Pacer } from "./pacer.js";
+
+export const USERS_PER_CONVERSATION = 2;
+
+export class Simulation {
+  #environment;
+  #people = [];
+  #conversations = new Map();
+  #pacer = new Pacer();
+  #cancelBeat = () => {};
+  #onChange;
+  #onList;
+  #onSession;
+
+  ledger = new Ledger();
+  counters = new Counters();
+
+  /**
+   * `onChange(conversation)`: something in it is to be shown. `onList()`: conversations came or went.
+   * `onSession(user)`: a session changed its state.
+   */
+  constructor({ environment, onChange, onList, onSession }) {
+    this.#environment = environment;
+    this.#onChange = onChange;
+    this.#onList = onList;
+    this.#onSession = onSession;
+  }
+
+  /** The users of the store, in their order; the first two converse, the next two, and so on. */
+  set people(people) {
+    this.#people = people;
+  }
+
+  get limit() {
+    return Math.floor(this.#people.length / USERS_PER_CONVERSATION);
+  }
+
+  get conversations() {
+    return [...this.#conversations.values()];
+  }
+
+  get users() {
+    return this.conversations.flatMap((conversation) => conversation.users);
+  }
+
+  get isRunning() {
+    return this.#conversations.size > 0;
+  }
+
+  get missedBeats() {
+    return this.#pacer.missed;
+  }
+
+  /** Starts anew with fresh numbers, or, when it runs, starts more or stops the surplus. */
+  run(count) {
+    if (!this.isRunning && count > 0) this.#reset();
+    const wanted = Math.min(count, this.limit);
+    for (let index = this.#conversations.size - 1; index >= wanted; index -= 1) this.#end(index);
+    for (let index = this.#conversations.size; index < wanted; index += 1) this.#begin(index);
+    this.#onList();
+    this.#scheduleBeat();
+  }
+
+  /** Stops everything; the numbers stay. */
+  stop() {
+    this.run(0);
+  }
+
+  /** The backend answers again: sessions that wait need not wait longer. */
+  hurry() {
+    for (const user of this.users) user.session.hurry();
+  }
+
+  #reset() {
+    this.ledger = new Ledger();
+    this.counters = new Counters({ onSession: this.#onSession });
+    this.#pacer = new Pacer();
+  }
+
+  #begin(index) {
+    const first = index * USERS_PER_CONVERSATION;
+    const conversation = new Conversation({
+      index,
+      people: this.#people.slice(first, first + USERS_PER_CONVERSATION),
+      environment: this.#environment,
+      ledger: this.ledger,
+      counters: this.counters,
+      onChange: this.#onChange,
+    });
+    this.#conversations.set(index, conversation);
+    this.#pacer.add(index, this.#environment.timers.now());
+    conversation.start();
+  }
+
+  #end(index) {
+    const conversation = this.#conversations.get(index);
+    this.#pacer.remove(index);
+    conversation.stop();
+    this.ledger.forget(conversation.users.map((user) => user.name));
+    this.#conversations.delete(index);
+  }
+
+  #scheduleBeat() {
+    this.#cancelBeat();
+    const { timers } = this.#environment;
+    const next = this.#pacer.next();
+    if (next === null) return;
+    this.#cancelBeat = timers.after(Math.max(0, next - timers.now()), () => this.#giveBeats());
+  }
+
+  #giveBeats() {
+    for (const index of this.#pacer.take(this.#environment.timers.now())) this.#conversations.get(index).beat();
+    this.#scheduleBeat();
+  }
+}

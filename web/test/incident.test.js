@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Incident, Step } from "../js/incident.js";
+
+const READY = [{ id: "be1.1", state: "ready" }, { id: "be2.1", state: "ready" }];
+
+function crashed() {
+  const incident = new Incident({ at: 1_000, mode: "exit", replicas: READY });
+  incident.confirmed({ at: 1_010, replica: "be1.1", mode: "exit" });
+  return incident;
+}
+
+const kinds = (incident) => incident.steps.map((step) => step.kind);
+
+test("the whole story is told in order, measured from the request", () => {
+  const incident = crashed();
+  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
+  incident.sessionLost({ at: 1_050, user: "bruno", replica: "be1.1" });
+  incident.sessionLive({ at: 1_200, user: "anna" });
+  assert.equal(incident.sessionsResumed, 1);
+  incident.replicasSeen({ at: 1_900, replicas: [{ id: "be1.1", state: "lost" }, READY[1]] });
+  incident.sessionLive({ at: 2_000, user: "bruno" });
+  incident.replicasSeen({ at: 4_000, replicas: [{ id: "be1.2", state: "ready" }, READY[1]] });
+  assert.deepEqual(incident.steps, [
+    { kind: Step.ASKED, after: 0, mode: "exit" },
+    { kind: Step.CONFIRMED, after: 10, replica: "be1.1", mode: "exit" },
+    { kind: Step.SESSIONS_LOST, after: 50, count: 2 },
+    { kind: Step.REPLICA_LOST, after: 900, replica: "be1.1" },
+    { kind: Step.SESSIONS_RESUMED, after: 1_000, count: 2 },
+    { kind: Step.REPLICA_BACK, after: 3_000, replica: "be1.2" },
+  ]);
+});
+
+test("sessions on other replicas are another story", () => {
+  const incident = crashed();
+  incident.sessionLost({ at: 1_030, user: "carla", replica: "be2.1" });
+  assert.equal(incident.sessionsLost, 0);
+  assert.deepEqual(kinds(incident), [Step.ASKED, Step.CONFIRMED]);
+});
+
+test("losses that come before the answer are counted once the victim is known", () => {
+  const incident = new Incident({ at: 0, mode: "exit", replicas: READY });
+  incident.sessionLost({ at: 5, user: "anna", replica: "be1.1" });
+  incident.sessionLost({ at: 6, user: "carla", replica: "be2.1" });
+  assert.equal(incident.sessionsLost, 2);
+  incident.confirmed({ at: 9, replica: "be1.1", mode: "exit" });
+  assert.equal(incident.sessionsLost, 1);
+});
+
+test("a session lost twice counts from its first loss to its first return", () => {
+  const incident = crashed();
+  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
+  incident.sessionLost({ at: 1_500, user: "anna", replica: "be1.1" });
+  incident.sessionLive({ at: 2_000, user: "anna" });
+  incident.sessionLive({ at: 3_000, user: "anna" });
+  assert.deepEqual(incident.steps.slice(2).map((step) => step.after), [30, 1_000]);
+});
+
+test("a session that is stopped is no longer waited for", () => {
+  const incident = crashed();
+  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
+  incident.sessionStopped("anna");
+  incident.sessionStopped("nobody");
+  assert.equal(incident.sessionsLost, 0);
+});
+
+test("a replica known before is no replacement, nor is one that is not ready", () => {
+  const incident = crashed();
+  incident.replicasSeen({ at: 1_100, replicas: [READY[1], { id: "be1.2", state: "draining" }] });
+  assert.deepEqual(kinds(incident), [Step.ASKED, Step.CONFIRMED, Step.REPLICA_LOST]);
+});

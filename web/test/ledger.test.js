@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Ledger } from "../js/ledger.js";
+import { verdict } from "../js/counters-view.js";
+import { Fit, Stream } from "../js/stream.js";
+import { welcome } from "./support.js";
+
+/** Anna and Bruno, both welcomed at offset 100. */
+function pair() {
+  const ledger = new Ledger();
+  ledger.welcomed("anna", welcome({ offset: 100 }));
+  ledger.welcomed("bruno", welcome({ offset: 100 }));
+  return ledger;
+}
+
+const ack = (id, offset, duplicate = false) => ({ type: "ack", id, offset, duplicate });
+const smile = (id, offset, from = "anna", to = "bruno") => ({ type: "smile", id, offset, from, to, smile: "😀" });
+const send = (ledger, id) => ledger.sent({ sender: "anna", id, to: "bruno" });
+
+function counts(ledger) {
+  return Object.fromEntries(Object.entries(ledger.totals).filter(([, count]) => count > 0));
+}
+
+test("a smile is sent, acked, delivered", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  assert.deepEqual(counts(ledger), { sent: 1, inFlight: 1 });
+  assert.equal(ledger.acked("anna", ack("c1", 101)), true);
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, inFlight: 1 });
+  assert.equal(ledger.received("bruno", smile("c1", 101)), true);
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
+});
+
+test("the delivery may come before the ack", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.received("bruno", smile("c1", 101));
+  assert.deepEqual(counts(ledger), { sent: 1, delivered: 1, inFlight: 1 });
+  ledger.acked("anna", ack("c1", 101));
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
+});
+
+test("a duplicate's ack settles a smile once and moves no position", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.received("bruno", smile("c1", 101));
+  ledger.received("anna", smile("c1", 101));
+  assert.equal(ledger.acked("anna", ack("c1", 101, true)), true);
+  assert.equal(ledger.acked("anna", ack("c1", 101, true)), false);
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
+  assert.equal(ledger.position("anna"), 101);
+});
+
+test("an acked smile that the receiver's stream has passed is lost", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  send(ledger, "c2");
+  ledger.acked("anna", ack("c1", 101));
+  ledger.acked("anna", ack("c2", 102));
+  assert.equal(ledger.totals.lost, 0);
+  ledger.received("bruno", smile("c2", 102));
+  assert.deepEqual(counts(ledger), { sent: 2, acked: 2, delivered: 1, lost: 1 });
+});
+
+test("lost is found as well when the ack comes after the receiver passed", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("bruno", ack("b1", 102));
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.totals.lost, 1);
+});
+
+test("a late delivery is out of order, and no longer lost", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  ledger.received("bruno", smile("x", 102, "carla"));
+  assert.equal(ledger.totals.lost, 1);
+  ledger.received("bruno", smile("c1", 101));
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1, reordered: 1 });
+});
+
+test("the same smile twice is duplicated, delivered once", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  ledger.received("bruno", smile("c1", 101));
+  assert.equal(ledger.received("bruno", smile("c1", 101)), false);
+  ledger.received("bruno", smile("c1", 105));
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1, duplicated: 2 });
+});
+
+test("one id with two offsets is duplicated", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  ledger.acked("anna", ack("c1", 107, true));
+  assert.equal(ledger.totals.duplicated, 1);
+});
+
+test("acks out of order are reordered", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  send(ledger, "c2");
+  ledger.acked("anna", ack("c2", 102));
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.totals.reordered, 1);
+});
+
+test("smiles of others move the stream and count for nothing", () => {
+  const ledger = pair();
+  assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
+  assert.equal(ledger.position("bruno"), 150);
+  assert.deepEqual(counts(ledger), {});
+});
+
+test("a resume that recovered loses nothing and doubles nothing", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.highestOwed("bruno"), 101);
+  assert.equal(ledger.welcomed("bruno", welcome({ offset: 100, recovered: true, replica: "be2.1" })), true);
+  assert.equal(ledger.totals.lost, 0);
+  ledger.received("bruno", smile("c1", 101));
+  assert.equal(ledger.highestOwed("bruno"), null);
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
+});
+
+test("what a resume without recovery jumped over is unverified, what follows is proven again", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  send(ledger, "c2");
+  send(ledger, "c3");
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.welcomed("bruno", welcome({ offset: 102 })), false);
+  ledger.acked("anna", ack("c2", 102));
+  assert.deepEqual(counts(ledger), { sent: 3, acked: 2, unverified: 2, inFlight: 1 });
+  ledger.acked("anna", ack("c3", 103));
+  ledger.received("bruno", smile("x", 104, "zoe"));
+  assert.equal(ledger.totals.lost, 1);
+});
+
+test("a new epoch makes what the old one owed unverified, and starts afresh", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  send(ledger, "c2");
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.welcomed("bruno", welcome({ offset: 0, epoch: "e2" })), false);
+  assert.equal(ledger.totals.unverified, 1);
+  ledger.welcomed("anna", welcome({ offset: 0, epoch: "e2" }));
+  ledger.acked("anna", ack("c2", 1));
+  ledger.received("bruno", smile("c2", 1));
+  assert.deepEqual(counts(ledger), { sent: 2, acked: 2, delivered: 1, unverified: 1 });
+});
+
+test("an ack in a new epoch waits for a receiver who is still in the old one", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.welcomed("anna", welcome({ offset: 0, epoch: "e2" }));
+  ledger.acked("anna", ack("c1", 1));
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, inFlight: 1 });
+  ledger.welcomed("bruno", welcome({ offset: 5, epoch: "e2" }));
+  assert.equal(ledger.totals.unverified, 1);
+});
+
+test("a welcome that claims to recover but starts later than asked is not believed", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.welcomed("bruno", welcome({ offset: 110, recovered: true })), false);
+  assert.equal(ledger.totals.unverified, 1);
+});
+
+test("a refused smile is no longer in flight", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.refused("anna", "c1");
+  ledger.refused("anna", "c1");
+  assert.deepEqual(counts(ledger), { sent: 1, refused: 1 });
+});
+
+test("stopping a conversation keeps the numbers and says what was under way", () => {
+  const ledger = pair();
+  for (const id of ["c1", "c2", "c3"]) send(ledger, id);
+  ledger.acked("anna", ack("c1", 101));
+  ledger.acked("anna", ack("c2", 102));
+  ledger.received("bruno", smile("c2", 102));
+  ledger.forget(["anna", "bruno"]);
+  assert.deepEqual(counts(ledger), { sent: 3, acked: 2, delivered: 1, lost: 1, cutOff: 1 });
+  ledger.welcomed("anna", welcome({ offset: 50 }));
+  assert.equal(ledger.position("anna"), 50);
+});
+
+test("an acked smile that was under way at the stop is not claimed to be delivered", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  ledger.forget(["anna", "bruno"]);
+  assert.equal(ledger.totals.cutOffAcked, 1);
+  assert.equal(verdict(ledger.totals)[0], "ledger.verdict.cut_off");
+});
+
+test("the verdict says the worst that is known", () => {
+  const none = new Ledger().totals;
+  const keyOf = (totals) => verdict({ ...none, ...totals })[0];
+  assert.equal(keyOf({}), "ledger.verdict.idle");
+  assert.equal(keyOf({ sent: 2, acked: 2, delivered: 2 }), "ledger.verdict.good");
+  assert.equal(keyOf({ sent: 2, inFlight: 1 }), "ledger.verdict.open");
+  assert.equal(keyOf({ sent: 2, unverified: 1 }), "ledger.verdict.unverified");
+  assert.equal(keyOf({ sent: 2, unverified: 1, reordered: 1 }), "ledger.verdict.bad");
+});
+
+test("a stream remembers enough to tell a duplicate from a stray, and no more", () => {
+  const stream = new Stream();
+  stream.open(welcome({ offset: 0 }));
+  for (let offset = 1; offset <= 5_000; offset += 1) assert.equal(stream.take(offset, `k${offset}`), Fit.NEXT);
+  assert.equal(stream.take(5_000, "k5000"), Fit.DUPLICATED);
+  assert.equal(stream.take(1, "k1"), Fit.REORDERED);
+  assert.equal(stream.take(5_000, "another"), Fit.REORDERED);
+});

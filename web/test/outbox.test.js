@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Beat, Outbox, UNSETTLED_LIMIT } from "../js/outbox.js";
+import { FakeTimers } from "./support.js";
+
+function setUp() {
+  const timers = new FakeTimers();
+  const sent = [];
+  let count = 0;
+  const outbox = new Outbox({ timers, random: () => 0, send: (smile) => sent.push(smile.id) });
+  const beat = () => outbox.beat(() => ({ id: `c${(count += 1)}` }));
+  return { timers, sent, outbox, beat };
+}
+
+test("nothing is said before the session is open", () => {
+  const { sent, outbox, beat } = setUp();
+  assert.equal(beat(), Beat.SKIPPED);
+  outbox.opened();
+  assert.equal(beat(), Beat.NEW);
+  assert.deepEqual(sent, ["c1"]);
+});
+
+test("unsettled smiles are bounded, and settling makes room", () => {
+  const { outbox, beat } = setUp();
+  outbox.opened();
+  for (let index = 0; index < UNSETTLED_LIMIT; index += 1) assert.equal(beat(), Beat.NEW);
+  assert.equal(beat(), Beat.SKIPPED);
+  assert.equal(outbox.settle("c1"), true);
+  assert.equal(outbox.settle("c1"), false);
+  assert.equal(beat(), Beat.NEW);
+});
+
+test("a shed smile goes again by itself, with its id, no sooner than asked", () => {
+  const { timers, sent, outbox, beat } = setUp();
+  outbox.opened();
+  beat();
+  outbox.retry("c1", 40);
+  outbox.retry("c1", 40);
+  outbox.retry("never sent", 40);
+  timers.advance(39);
+  assert.deepEqual(sent, ["c1"]);
+  timers.advance(1);
+  assert.deepEqual(sent, ["c1", "c1"]);
+  timers.advance(10_000);
+  assert.deepEqual(sent, ["c1", "c1"]);
+});
+
+test("new smiles go on while others wait for their retry", () => {
+  const { outbox, beat, sent } = setUp();
+  outbox.opened();
+  beat();
+  outbox.retry("c1", 5_000);
+  assert.equal(beat(), Beat.NEW);
+  assert.deepEqual(sent, ["c1", "c2"]);
+});
+
+test("smiles cut off go again with the same ids, one a beat, before anything new", () => {
+  const { timers, sent, outbox, beat } = setUp();
+  outbox.opened();
+  beat();
+  beat();
+  outbox.retry("c2", 40);
+  outbox.broken();
+  timers.advance(1_000);
+  assert.equal(beat(), Beat.SKIPPED);
+  outbox.opened();
+  assert.deepEqual([beat(), beat(), beat()], [Beat.AGAIN, Beat.AGAIN, Beat.NEW]);
+  assert.deepEqual(sent, ["c1", "c2", "c1", "c2", "c3"]);
+});
+
+test("a cleared outbox leaves no timer behind", () => {
+  const { timers, outbox, beat } = setUp();
+  outbox.opened();
+  beat();
+  outbox.retry("c1", 40);
+  outbox.clear();
+  assert.equal(outbox.size, 0);
+  assert.equal(timers.pending, 0);
+});

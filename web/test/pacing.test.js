@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js/backoff.js";
+import { DialQueue } from "../js/dial-queue.js";
+import { BEAT_MS, Pacer, phase } from "../js/pacer.js";
+import { Rate } from "../js/rate.js";
+import { RenderLoop, FRAME_GAP_MS, NO_FRAME_MS } from "../js/render-loop.js";
+import { FakeTimers } from "./support.js";
+
+test("back-off doubles to its cap and is jittered from zero", () => {
+  const highest = new Backoff({ random: () => 1 });
+  assert.deepEqual(Array.from({ length: 8 }, () => highest.next()), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+  assert.equal(highest.attempt, 8);
+  highest.reset();
+  assert.equal(highest.next(), 100);
+  assert.equal(new Backoff({ random: () => 0 }).next(), 0);
+});
+
+test("a breach of policy waits long", () => {
+  assert.equal(new Backoff({ random: () => 0 }).nextAfterPolicy(), POLICY_WAIT_MS);
+});
+
+test("a retry waits at least what the server asked for, and longer with every attempt", () => {
+  assert.equal(retryWait({ retryAfter: 40, attempt: 0, random: () => 0 }), 40);
+  assert.equal(retryWait({ retryAfter: 40, attempt: 1, random: () => 1 }), 40 + 800);
+  assert.equal(retryWait({ retryAfter: 0, attempt: 50, random: () => 1 }), RETRY_CAP_MS);
+  assert.equal(ceiling(2_000, 100, 5_000), 5_000);
+});
+
+test("the phases of thirty conversations leave no gap wider than three even shares", () => {
+  for (const count of [2, 10, 18, 20, 30]) {
+    const phases = Array.from({ length: count }, (_, index) => phase(index)).sort((a, b) => a - b);
+    const gaps = phases.map((value, at) => (phases[at + 1] ?? phases[0] + BEAT_MS) - value);
+    assert.ok(Math.max(...gaps) < (3 * BEAT_MS) / count, `${count}`);
+  }
+});
+
+test("beats do not drift, however late they are taken", () => {
+  const pacer = new Pacer();
+  pacer.add(0, 1_000);
+  let beats = 0;
+  for (let now = 1_000; now < 61_000; now += 7) beats += pacer.take(now).length;
+  assert.ok(Math.abs(beats - 300) <= 1, `${beats}`);
+  assert.equal(pacer.missed, 0);
+});
+
+test("beats slept through are skipped and counted, not made up for", () => {
+  const pacer = new Pacer();
+  pacer.add(0, 0);
+  assert.equal(pacer.next(), 200);
+  assert.deepEqual(pacer.take(1_250), [0]);
+  assert.equal(pacer.missed, 5);
+  assert.deepEqual(pacer.take(1_250), []);
+  assert.equal(pacer.next(), 1_400);
+});
+
+test("a conversation that is removed has no beat, one that is added later keeps its phase", () => {
+  const pacer = new Pacer();
+  pacer.add(0, 0);
+  pacer.remove(0);
+  assert.equal(pacer.next(), null);
+  pacer.add(1, 510);
+  assert.ok(Math.abs(pacer.next() - (400 + phase(1))) < 1e-6);
+});
+
+test("only so many dial at once, in the order they came", () => {
+  const queue = new DialQueue({ limit: 2 });
+  const began = [];
+  const leave = ["a", "b", "c", "d", "e"].map((name) => queue.enter(() => began.push(name)));
+  assert.deepEqual(began, ["a", "b"]);
+  leave[2]();
+  leave[0]();
+  leave[0]();
+  assert.deepEqual(began, ["a", "b", "d"]);
+  leave[1]();
+  assert.deepEqual(began, ["a", "b", "d", "e"]);
+});
+
+test("a dial that is over within its own beginning gives its place back", () => {
+  const queue = new DialQueue({ limit: 1 });
+  const began = [];
+  const leaveFirst = queue.enter(() => began.push("a"));
+  queue.enter(() => began.push("b"));
+  leaveFirst();
+  assert.deepEqual(began, ["a", "b"]);
+});
+
+test("a rate is the slope over its window", () => {
+  const rate = new Rate();
+  assert.equal(rate.update(0, 0), 0);
+  assert.equal(rate.update(1_000, 50), 50);
+  for (let second = 2; second <= 20; second += 1) rate.update(second * 1_000, 50 * second);
+  assert.equal(rate.update(21_000, 1_000), 37.5);
+  rate.reset();
+  assert.equal(rate.update(22_000, 0), 0);
+});
+
+test("many changes are painted once, at a frame", () => {
+  const timers = new FakeTimers();
+  const frames = [];
+  let paints = 0;
+  const loop = new RenderLoop({ timers, requestFrame: (run) => frames.push(run), paint: () => (paints += 1) });
+  loop.request();
+  loop.request();
+  timers.advance(0);
+  assert.equal(frames.length, 1);
+  frames.pop()();
+  assert.equal(paints, 1);
+  loop.request();
+  timers.advance(FRAME_GAP_MS - 1);
+  assert.equal(frames.length, 0);
+  timers.advance(1);
+  frames.pop()();
+  assert.equal(paints, 2);
+});
+
+test("without frames a timer paints, and the late frame does nothing", () => {
+  const timers = new FakeTimers();
+  const frames = [];
+  let paints = 0;
+  const loop = new RenderLoop({ timers, requestFrame: (run) => frames.push(run), paint: () => (paints += 1) });
+  loop.request();
+  timers.advance(NO_FRAME_MS);
+  assert.equal(paints, 1);
+  frames.pop()();
+  assert.equal(paints, 1);
+  loop.request();
+  loop.flush();
+  assert.equal(paints, 2);
+  timers.advance(NO_FRAME_MS * 2);
+  assert.equal(paints, 2);
+});

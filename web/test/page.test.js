@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import test from "node:test";
+import { answerTo } from "../js/faces.js";
+import { Format } from "../js/format.js";
+import { DICTIONARIES, chooseLanguage, translator } from "../js/i18n.js";
+import { Counters } from "../js/counters.js";
+import { seededRandom } from "./support.js";
+
+const WEB = new URL("../", import.meta.url);
+const LONGEST_FILE = 400;
+const read = (path) => readFileSync(new URL(path, WEB), "utf8");
+const scripts = readdirSync(new URL("js/", WEB)).map((name) => [name, read(`js/${name}`)]);
+const page = read("index.html");
+
+test("both languages have the same keys, none empty, with the same holes", () => {
+  const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
+  const { en, it } = DICTIONARIES;
+  assert.deepEqual(Object.keys(it), Object.keys(en));
+  for (const key of Object.keys(en)) {
+    assert.ok(en[key] !== "" && it[key] !== "", key);
+    assert.deepEqual(holes(it[key]), holes(en[key]), key);
+  }
+});
+
+test("the page's English is the dictionary's", () => {
+  const texts = [...page.matchAll(/data-i18n="([^"]+)"[^>]*>([^<]*)</g)];
+  assert.ok(texts.length > 15);
+  for (const [, key, text] of texts) assert.equal(text, DICTIONARIES.en[key], key);
+});
+
+test("every key a script names is in the dictionary, and every entry is used", () => {
+  const all = page + scripts.filter(([name]) => name !== "i18n.js").map(([, text]) => text).join("\n");
+  const families = [...all.matchAll(/`([a-z]+(?:\.[a-z]+)*\.)\$\{/g)].map(([, prefix]) => prefix);
+  for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in DICTIONARIES.en, key);
+  for (const key of Object.keys(DICTIONARIES.en)) {
+    const named = all.includes(`"${key.replace(/\.one$/, "")}"`);
+    assert.ok(named || families.some((prefix) => key.startsWith(prefix)), key);
+  }
+});
+
+test("the first language the page speaks is chosen, English otherwise", () => {
+  assert.equal(chooseLanguage(["it-IT", "en"]), "it");
+  assert.equal(chooseLanguage(["de", "IT"]), "it");
+  assert.equal(chooseLanguage(["fr", "constructor"]), "en");
+  assert.equal(chooseLanguage(undefined), "en");
+});
+
+test("words take their values, and one is one", () => {
+  const english = translator("en");
+  assert.equal(english("controls.start", { n: 12 }), "Start 12 conversations");
+  assert.equal(english("controls.start", { n: 1 }), "Start 1 conversation");
+  assert.equal(english("controls.start", { n: 0 }), "Start 0 conversations");
+  assert.equal(translator("it")("controls.start", { n: 30 }), "Avvia 30 conversazioni");
+  assert.equal(english("no.such.key"), "no.such.key");
+});
+
+test("times and numbers read well", () => {
+  const format = new Format("en");
+  assert.deepEqual([format.count(1_234), format.rate(99.96)], ["1,234", "100.0"]);
+  assert.deepEqual([-5, 250, 2_540].map((span) => format.span(span)), ["0 ms", "250 ms", "2.5 s"]);
+  const spans = [-1, 59_999, 125_000, 7_260_000, 270_000_000];
+  assert.deepEqual(spans.map((span) => format.duration(span)), ["0 s", "59 s", "2 min 5 s", "2 h 1 min", "3 d 3 h"]);
+  assert.equal(new Format("it").span(2_540), "2,5 s");
+});
+
+test("the ids others rely on are there, once", () => {
+  const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
+  for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, id);
+  assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
+});
+
+test("every element a script looks for is on the page", () => {
+  for (const [, text] of scripts) {
+    for (const [, id] of text.matchAll(/byId\("([^"]+)"\)/g)) assert.ok(page.includes(`id="${id}"`), id);
+  }
+});
+
+test("nothing on the page needs a looser content policy, and text stays text", () => {
+  assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
+  for (const [name, text] of scripts) {
+    assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function/, name);
+  }
+});
+
+test("every script says what it owns, and none is long", () => {
+  for (const [name, text] of scripts) {
+    assert.match(text, /^\/\/ Owns /, name);
+    assert.ok(text.split("\n").length <= LONGEST_FILE, name);
+  }
+});
+
+test("every face leads to a face, from any seed", () => {
+  for (let seed = 0; seed < 20; seed += 1) {
+    const random = seededRandom(seed);
+    let face = null;
+    for (let turn = 0; turn < 50; turn += 1) {
+      face = answerTo(face, random);
+      assert.match(face, /^\p{Emoji_Presentation}$|^\p{Emoji}\uFE0F$/u);
+    }
+  }
+});
+
+test("overload errors are counted in all and by cause", () => {
+  const counters = new Counters();
+  for (const code of ["rate_limited", "overloaded", "overloaded"]) counters.overloaded(code);
+  counters.refused("not_a_smile");
+  assert.equal(counters.overloadErrors, 3);
+  assert.deepEqual(counters.overloadCauses, [["overloaded", 2], ["rate_limited", 1]]);
+  assert.deepEqual(counters.refusalCauses, [["not_a_smile", 1]]);
+});

@@ -1,0 +1,241 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { POLICY_WAIT_MS } from "../js/backoff.js";
+import { DialQueue } from "../js/dial-queue.js";
+import {
+  CONNECT_LIMIT_MS, SILENCE_ASK_MS, SILENCE_LIMIT_MS, STABLE_MS, Session, SessionState,
+} from "../js/session.js";
+import { FakeSocket, FakeTimers, welcome } from "./support.js";
+
+function setUp({ random = () => 0.5 } = {}) {
+  const timers = new FakeTimers();
+  const sockets = [];
+  const heard = [];
+  const states = [];
+  const session = new Session({
+    urlFor: (resume) => `ws://h/ws?user=anna${resume === null ? "" : `&after=${resume.after}&epoch=${resume.epoch}`}`,
+    openSocket: (url) => {
+      sockets.push(new FakeSocket(url));
+      return sockets.at(-1);
+    },
+    timers,
+    random,
+    dialQueue: new DialQueue(),
+    listener: {
+      stateChanged: () => states.push(session.state),
+      welcomed: () => heard.push("welcomed"),
+      heard: (frame) => heard.push(frame.type),
+      unreadable: () => heard.push("unreadable"),
+      broken: () => heard.push("broken"),
+    },
+  });
+  const live = (frame = {}) => {
+    session.start();
+    sockets.at(-1).tell(welcome({ offset: 100, ...frame }));
+  };
+  return { timers, sockets, heard, states, session, live };
+}
+
+test("a session connects and is live once welcomed", () => {
+  const { session, sockets, heard, live } = setUp();
+  live();
+  assert.equal(session.state, SessionState.LIVE);
+  assert.equal(session.replica, "be1.1");
+  assert.equal(session.reconnects, 0);
+  assert.equal(sockets[0].url.search, "?user=anna");
+  assert.deepEqual(heard, ["welcomed"]);
+});
+
+test("frames pass on, broken ones are reported and do no harm", () => {
+  const { sockets, heard, live, session } = setUp();
+  live();
+  sockets[0].tell({ type: "smile", offset: 101, id: "c", from: "b", to: "a", smile: "😀" });
+  sockets[0].tell("{not a frame");
+  assert.deepEqual(heard, ["welcomed", "smile", "unreadable"]);
+  assert.equal(session.state, SessionState.LIVE);
+});
+
+test("a lost connection comes back with the highest offset, resuming until it has caught up", () => {
+  const { session, sockets, timers, heard, live } = setUp();
+  live();
+  sockets[0].tell({ type: "ack", id: "c", offset: 120, duplicate: false });
+  timers.advance(STABLE_MS);
+  sockets[0].end(1006);
+  assert.equal(session.state, SessionState.WAITING);
+  assert.equal(session.closeReason.name, "connection_lost");
+  assert.equal(session.retryAt - timers.now(), 50);
+  timers.advance(50);
+  assert.equal(session.state, SessionState.CONNECTING);
+  assert.equal(sockets[1].url.search, "?user=anna&after=120&epoch=e1");
+  sockets[1].tell(welcome({ offset: 120, recovered: true, replica: "be2.1" }));
+  assert.equal(session.state, SessionState.RESUMING);
+  assert.equal(session.reconnects, 1);
+  session.caughtUp();
+  assert.equal(session.state, SessionState.LIVE);
+  assert.deepEqual(heard, ["welcomed", "ack", "broken", "welcomed"]);
+});
+
+test("a welcome that did not recover is live at once", () => {
+  const { session, sockets, timers, live } = setUp();
+  live();
+  sockets[0].end(1006);
+  timers.advance(100);
+  sockets[1].tell(welcome({ offset: 5, epoch: "e2" }));
+  assert.equal(session.state, SessionState.LIVE);
+});
+
+test("attempts that fail wait longer and longer", () => {
+  const { session, sockets, timers } = setUp({ random: () => 1 });
+  session.start();
+  const waits = [];
+  for (let attempt = 0; attempt < 8; attempt += 1) {
+    sockets.at(-1).end(1006);
+    waits.push(session.retryAt - timers.now());
+    timers.advance(waits.at(-1));
+  }
+  assert.deepEqual(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+  assert.equal(session.attempt, 8);
+});
+
+test("only a session that lived a while starts the back-off from the beginning", () => {
+  const { session, sockets, timers, live } = setUp({ random: () => 1 });
+  live();
+  for (const wait of [100, 200, 400]) {
+    sockets.at(-1).end(1011);
+    assert.equal(session.retryAt - timers.now(), wait);
+    timers.advance(wait);
+    sockets.at(-1).tell(welcome({ offset: 100, recovered: true }));
+  }
+  for (let second = 0; second < STABLE_MS; second += 1_000) {
+    timers.advance(1_000);
+    sockets.at(-1).tell({ type: "pong" });
+  }
+  sockets.at(-1).end(1011);
+  assert.equal(session.retryAt - timers.now(), 100);
+});
+
+test("an attempt without a welcome is given up and tried again", () => {
+  const { session, sockets, timers } = setUp();
+  session.start();
+  timers.advance(CONNECT_LIMIT_MS);
+  assert.equal(session.state, SessionState.WAITING);
+  assert.equal(session.closeReason.name, "no_welcome");
+  assert.equal(sockets[0].closedWith, 1000);
+  assert.equal(sockets[0].onclose, null);
+  timers.advance(100);
+  assert.equal(sockets.length, 2);
+});
+
+test("a drained session comes back when it was told to", () => {
+  for (const code of [1012, 4002]) {
+    const { session, sockets, timers, live } = setUp();
+    live();
+    sockets[0].tell({ type: "drain", reconnect_after_ms: 730 });
+    timers.advance(100);
+    sockets[0].end(code);
+    assert.equal(session.retryAt - timers.now(), 630);
+    session.hurry();
+    assert.equal(session.retryAt - timers.now(), 630);
+    timers.advance(629);
+    assert.equal(sockets.length, 1);
+    timers.advance(1);
+    assert.equal(sockets.length, 2);
+  }
+});
+
+test("a hint holds for one return only", () => {
+  const { session, sockets, timers, live } = setUp();
+  live();
+  sockets[0].tell({ type: "drain", reconnect_after_ms: 730 });
+  sockets[0].end(1012);
+  timers.advance(730);
+  sockets[1].end(1006);
+  assert.equal(session.retryAt - timers.now(), 50);
+});
+
+test("what we sent was broken: no retry", () => {
+  for (const code of [1002, 1003, 1007, 1009]) {
+    const { session, sockets, timers, live } = setUp();
+    live();
+    sockets[0].end(code, "why");
+    assert.equal(session.state, SessionState.FAILED);
+    assert.deepEqual([session.closeReason.code, session.closeReason.text], [code, "why"]);
+    timers.advance(60_000);
+    assert.equal(sockets.length, 1);
+    assert.equal(timers.pending, 0);
+  }
+});
+
+test("a breach of policy backs off long, and is not hurried", () => {
+  const { session, sockets, timers, live } = setUp({ random: () => 0 });
+  live();
+  sockets[0].end(1008);
+  session.hurry();
+  assert.equal(session.retryAt - timers.now(), POLICY_WAIT_MS);
+});
+
+test("a silent server is asked, shown as silent, then given up", () => {
+  const { session, sockets, timers, live } = setUp();
+  live();
+  timers.advance(SILENCE_ASK_MS);
+  assert.deepEqual(sockets[0].sent, [{ type: "ping" }]);
+  assert.equal(session.state, SessionState.LIVE);
+  timers.advanceUntil(() => session.state === SessionState.SILENT);
+  timers.advanceUntil(() => session.state === SessionState.WAITING);
+  assert.equal(timers.now(), SILENCE_ASK_MS + SILENCE_LIMIT_MS);
+  assert.equal(session.closeReason.name, "silent");
+  sockets[0].tell({ type: "pong" });
+  assert.equal(session.state, SessionState.WAITING);
+});
+
+test("a server that answers after all is live again", () => {
+  const { session, sockets, timers, live } = setUp();
+  live();
+  timers.advanceUntil(() => session.state === SessionState.SILENT);
+  sockets[0].tell({ type: "pong" });
+  assert.equal(session.state, SessionState.LIVE);
+  timers.advance(SILENCE_LIMIT_MS - SILENCE_ASK_MS);
+  assert.equal(sockets.length, 1);
+});
+
+test("when the backend is back nobody sits out the rest of the back-off", () => {
+  const { session, sockets, timers } = setUp({ random: () => 0.99 });
+  session.start();
+  for (let attempt = 0; attempt < 7; attempt += 1) {
+    sockets.at(-1).end(1006);
+    if (attempt < 6) timers.advance(session.retryAt - timers.now());
+  }
+  assert.ok(session.retryAt - timers.now() > 4_000);
+  const before = sockets.length;
+  session.hurry();
+  timers.advance(500);
+  assert.equal(sockets.length, before + 1);
+});
+
+test("a stopped session closes normally and leaves nothing behind, in every state", () => {
+  const reach = {
+    connecting: ({ session }) => session.start(),
+    live: ({ live }) => live(),
+    waiting: ({ live, sockets }) => {
+      live();
+      sockets[0].end(1006);
+    },
+  };
+  for (const [state, go] of Object.entries(reach)) {
+    const parts = setUp();
+    go(parts);
+    assert.equal(parts.session.state, state);
+    parts.session.stop();
+    assert.equal(parts.session.state, SessionState.STOPPED);
+    assert.equal(parts.timers.pending, 0);
+    if (state !== "waiting") assert.equal(parts.sockets[0].closedWith, 1000);
+  }
+});
+
+test("nothing is put on a socket that is not open", () => {
+  const { session, sockets } = setUp();
+  session.send("lost");
+  session.start();
+  session.send("lost");
+  assert.deepEqual(sockets[0].sent, []);
+});

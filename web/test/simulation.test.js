@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { DialQueue } from "../js/dial-queue.js";
+import { socketUrl } from "../js/protocol.js";
+import { LINES_KEPT } from "../js/conversation.js";
+import { UNSETTLED_LIMIT } from "../js/outbox.js";
+import { Simulation } from "../js/simulation.js";
+import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
+
+const PEOPLE = Array.from({ length: 60 }, (_, index) => ({ name: `user${index}`, face: "🙂" }));
+
+function setUp({ seed = 1, replicas = 1, capacity = 100 } = {}) {
+  const timers = new FakeTimers();
+  const random = seededRandom(seed);
+  const backend = new FakeBackend({ timers, random, replicas, capacity });
+  let lastId = 0;
+  const environment = {
+    timers,
+    random,
+    dialQueue: new DialQueue(),
+    nextId: () => `page-${(lastId += 1)}`,
+    urlFor: (user, resume) => socketUrl("http://h/", user, resume),
+    openSocket: (url) => backend.openSocket(url),
+  };
+  const simulation = new Simulation({ environment, onChange: () => {}, onList: () => {}, onSession: () => {} });
+  simulation.people = PEOPLE;
+  const allLive = () => simulation.users.every((user) => user.isLive);
+  return { timers, backend, simulation, allLive };
+}
+
+function assertProven({ lost, duplicated, reordered, unverified, sent, acked, delivered, inFlight }) {
+  assert.deepEqual({ lost, duplicated, reordered, unverified }, { lost: 0, duplicated: 0, reordered: 0, unverified: 0 });
+  assert.ok(sent - Math.min(acked, delivered) <= inFlight, "what is not in flight is acked and delivered");
+}
+
+test("a conversation exchanges five smiles a second, in turns", () => {
+  const { simulation, timers, allLive } = setUp();
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  const before = simulation.ledger.totals.acked;
+  timers.advance(10_000);
+  assert.ok(Math.abs(simulation.ledger.totals.acked - before - 50) <= 1);
+  const { lines } = simulation.conversations[0];
+  assert.equal(lines.length, LINES_KEPT);
+  lines.slice(1).forEach((line, at) => assert.notEqual(line.from, lines[at].from));
+  assertProven(simulation.ledger.totals);
+});
+
+test("eighteen conversations fit one replica without any overload error", () => {
+  const { simulation, timers } = setUp();
+  simulation.run(18);
+  timers.advance(30_000);
+  assert.equal(simulation.counters.overloadErrors, 0);
+  assert.ok(simulation.ledger.totals.acked > 18 * 5 * 29);
+  assertProven(simulation.ledger.totals);
+});
+
+test("twenty-one conversations overload one replica, which still does all it can", () => {
+  const { simulation, timers } = setUp();
+  simulation.run(21);
+  timers.advance(20_000);
+  assert.ok(simulation.counters.overloadErrors > 20);
+  assert.ok(simulation.ledger.totals.acked > 100 * 18);
+  assertProven(simulation.ledger.totals);
+});
+
+test("thirty conversations on one replica: red counts clearly, retries stay bounded", () => {
+  const { simulation, timers } = setUp();
+  simulation.run(30);
+  timers.advance(10_000);
+  const before = simulation.counters.overloadErrors;
+  timers.advance(10_000);
+  const perSecond = (simulation.counters.overloadErrors - before) / 10;
+  assert.ok(perSecond > 20 && perSecond < 250, `${perSecond}`);
+  assert.ok(simulation.ledger.totals.inFlight <= 60 * UNSETTLED_LIMIT + 10);
+  assertProven(simulation.ledger.totals);
+});
+
+test("thirty conversations on four replicas: red stays still", () => {
+  const { simulation, timers } = setUp({ replicas: 4 });
+  simulation.run(30);
+  timers.advance(20_000);
+  assert.equal(simulation.counters.overloadErrors, 0);
+  assertProven(simulation.ledger.totals);
+});
+
+test("crash after crash, every acked smile is delivered once and in order", () => {
+  for (const seed of [1, 2, 3, 4, 5]) {
+    const { simulation, timers, backend, allLive } = setUp({ seed, replicas: 3 });
+    simulation.run(12);
+    timers.advanceUntil(allLive);
+    for (let crash = 0; crash < 6; crash += 1) {
+      timers.advance(700 + crash * 311);
+      backend.crash();
+    }
+    timers.advanceUntil(allLive);
+    const acked = simulation.ledger.totals.acked;
+    timers.advanceUntil(() => simulation.ledger.totals.acked > acked + 60);
+    assert.ok(simulation.users.some((user) => user.session.reconnects > 0));
+    assertProven(simulation.ledger.totals);
+    assert.ok(backend.stored >= simulation.ledger.totals.acked);
+  }
+});
+
+test("the only replica dies at eighteen conversations: all come back, red stays still", () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  simulation.run(18);
+  timers.advance(10_000);
+  backend.crash(2_000);
+  timers.advance(100);
+  assert.ok(simulation.users.every((user) => !user.isLive));
+  timers.advance(2_000);
+  simulation.hurry();
+  timers.advanceUntil(allLive, 3_000);
+  timers.advance(5_000);
+  assert.equal(simulation.counters.overloadErrors, 0);
+  assertProven(simulation.ledger.totals);
+});
+
+test("a backend that loses smiles is found out", () => {
+  const { simulation, timers, backend } = setUp();
+  let lost = 0;
+  backend.loses = (smile) => smile.offset % 50 === 0 && (lost += 1) > 0;
+  simulation.run(5);
+  timers.advance(20_000);
+  assert.ok(lost >= 5);
+  assert.ok(simulation.ledger.totals.lost >= lost - 1 && simulation.ledger.totals.lost <= lost);
+});
+
+test("a store that was replaced is told honestly", () => {
+  const { simulation, timers, backend, allLive } = setUp({ capacity: 1_000 });
+  simulation.run(10);
+  timers.advance(5_003);
+  backend.replaceLog();
+  timers.advanceUntil(() => simulation.counters.unvouched === 20);
+  timers.advanceUntil(allLive);
+  timers.advance(3_000);
+  const { lost, duplicated, reordered } = simulation.ledger.totals;
+  assert.deepEqual({ lost, duplicated, reordered }, { lost: 0, duplicated: 0, reordered: 0 });
+});
+
+test("stop closes every session, keeps the numbers and leaves no timer", () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  simulation.run(30);
+  timers.advanceUntil(allLive);
+  timers.advance(3_000);
+  simulation.stop();
+  const { acked } = simulation.ledger.totals;
+  const errors = simulation.counters.overloadErrors;
+  timers.advance(1_000);
+  assert.equal(backend.openSockets, 0);
+  assert.equal(simulation.isRunning, false);
+  assert.equal(timers.pending, 0);
+  assert.ok(acked > 0);
+  assert.equal(simulation.ledger.totals.acked, acked);
+  assert.equal(simulation.counters.overloadErrors, errors);
+  assert.equal(simulation.ledger.totals.inFlight, 0);
+});
+
+test("starting anew resets the numbers, changing the count while it runs does not", () => {
+  const { simulation, timers, backend } = setUp();
+  simulation.run(4);
+  timers.advance(3_000);
+  const { acked } = simulation.ledger.totals;
+  simulation.run(6);
+  assert.equal(simulation.conversations.length, 6);
+  assert.equal(simulation.ledger.totals.acked, acked);
+  timers.advance(1_000);
+  simulation.run(2);
+  assert.equal(simulation.conversations.length, 2);
+  timers.advance(100);
+  assert.equal(backend.openSockets, 4);
+  simulation.run(0);
+  assert.equal(simulation.isRunning, false);
+  assert.ok(simulation.ledger.totals.acked > acked);
+  simulation.run(3);
+  assert.equal(simulation.ledger.totals.acked, 0);
+  timers.advance(2_000);
+  assertProven(simulation.ledger.totals);
+});
+
+test("there are never more conversations than pairs of users", () => {
+  const { simulation } = setUp();
+  simulation.people = PEOPLE.slice(0, 7);
+  simulation.run(30);
+  assert.equal(simulation.conversations.length, 3);
+  assert.deepEqual(simulation.conversations[1].users.map((user) => user.name), ["user2", "user3"]);
+});
