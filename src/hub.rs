@@ -160,6 +160,7 @@ impl Subscription {
 
     /// Whether the outbox was full since this was last asked. After `true`, publications arrive again, and those that
     /// are missing have offsets up to where the tail is *now*: read the tail's position after this, not before.
+    #[must_use]
     pub fn take_lagged(&self) -> bool {
         self.outbox.lagged.swap(false, Ordering::SeqCst)
     }

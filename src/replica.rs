@@ -79,10 +79,20 @@ pub struct Replica {
     renewed_at: Mutex<Instant>,
     draining: AtomicBool,
     unready: AtomicBool,
-    position: Position,
-    hub: Arc<Hub>,
-    capacity: Arc<Capacity>,
-    metrics: Arc<Metrics>,
+    vitals: Vitals,
+}
+
+/// What a replica tells of itself with each renewal, or is judged by.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    /// Whether the tail keeps up.
+    pub position: Position,
+    /// How many sessions there are.
+    pub hub: Arc<Hub>,
+    /// How many smiles it admits.
+    pub capacity: Arc<Capacity>,
+    /// Where readiness is shown.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Replica {
@@ -90,14 +100,7 @@ impl Replica {
     ///
     /// # Errors
     /// When the store does not give one.
-    pub async fn register(
-        store: Store,
-        replica: NewReplica,
-        position: Position,
-        hub: Arc<Hub>,
-        capacity: Arc<Capacity>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Arc<Self>, StoreError> {
+    pub async fn register(store: Store, replica: NewReplica, vitals: Vitals) -> Result<Arc<Self>, StoreError> {
         let begun = Instant::now();
         let registration = store.register(replica).await?;
         Ok(Arc::new(Self {
@@ -106,10 +109,7 @@ impl Replica {
             renewed_at: Mutex::new(begun),
             draining: AtomicBool::new(false),
             unready: AtomicBool::new(false),
-            position,
-            hub,
-            capacity,
-            metrics,
+            vitals,
         }))
     }
 
@@ -131,7 +131,7 @@ impl Replica {
             Err(NotReady::Unready)
         } else if renewed_at.elapsed() > LEASE {
             Err(NotReady::LeaseLost)
-        } else if !self.position.close_to_head() {
+        } else if !self.vitals.position.close_to_head() {
             Err(NotReady::Behind)
         } else {
             Ok(())
@@ -145,19 +145,19 @@ impl Replica {
         let (mut counted_at, mut counted) = (Instant::now(), 0);
         loop {
             renewals.tick().await;
-            let (now, admitted) = (Instant::now(), self.capacity.admitted());
+            let (now, admitted) = (Instant::now(), self.vitals.capacity.admitted());
             let seconds = now.duration_since(counted_at).as_secs_f64().max(0.001);
             let per_second = (admitted - counted) as f64 / seconds;
             (counted_at, counted) = (now, admitted);
             self.renew((per_second * 10.0).round() / 10.0).await;
-            self.metrics.ready.set(self.ready().is_ok().into());
+            self.vitals.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
     async fn renew(&self, smiles_per_second: f64) {
         let begun = Instant::now();
         let status = ReplicaStatus {
-            sessions: u32::try_from(self.hub.sessions()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second,
             draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
         };
@@ -175,7 +175,7 @@ impl Replica {
         let mut replicas = self.store.replicas().await?;
         let id = self.id();
         if let Some(own) = replicas.iter_mut().find(|replica| replica.id == id) {
-            own.sessions = u32::try_from(self.hub.sessions()).unwrap_or(u32::MAX);
+            own.sessions = u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX);
         }
         Ok(replicas)
     }
@@ -183,7 +183,7 @@ impl Replica {
     /// Takes no more sessions, and says so to whoever asks.
     pub async fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.metrics.ready.set(0);
+        self.vitals.metrics.ready.set(0);
         self.renew(0.0).await;
     }
 

@@ -14,7 +14,7 @@ const STEP: u32 = 500;
 const BETWEEN_STEPS: Duration = Duration::from_millis(50);
 
 /// Between two looks for what has become old.
-const BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
+const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
 
 /// Removes smiles older than `kept`, and replicas lost long ago, for ever.
 pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {

@@ -22,7 +22,7 @@ use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::Rates;
-use crate::replica::Replica;
+use crate::replica::{Replica, Vitals};
 use crate::retention;
 use crate::session::{Context, Departure};
 use crate::store::{NewReplica, Store, StoreError};
@@ -98,15 +98,8 @@ impl Server {
             Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
         let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
         let new_replica = NewReplica { name: options.replica_name(), host: host_name(), capacity: options.capacity };
-        let replica = Replica::register(
-            store.clone(),
-            new_replica,
-            position.clone(),
-            Arc::clone(&hub),
-            Arc::clone(&capacity),
-            Arc::clone(&metrics),
-        )
-        .await?;
+        let vitals = Vitals { position, hub, capacity, metrics };
+        let replica = Replica::register(store.clone(), new_replica, vitals.clone()).await?;
 
         let (depart, departure) = watch::channel(None);
         let context = Context {
@@ -114,12 +107,12 @@ impl Server {
             epoch: log_state.epoch,
             store: store.clone(),
             log,
-            hub,
-            position,
-            capacity,
+            hub: vitals.hub,
+            position: vitals.position,
+            capacity: vitals.capacity,
+            metrics: vitals.metrics,
             rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
             times: options.session_times,
-            metrics: Arc::clone(&metrics),
             departure,
         };
         let app = Arc::new(App {
@@ -132,8 +125,8 @@ impl Server {
             crash_button,
         });
         let mut server = Self {
-            address: local_address(&public, options.listen)?,
-            ops_address: local_address(&operations, options.ops_listen)?,
+            address: public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?,
+            ops_address: operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?,
             app,
             store,
             depart,
@@ -144,7 +137,7 @@ impl Server {
             connections: TaskTracker::new(),
         };
         server.spawn_log(appender, tail);
-        server.spawn_upkeep(&options, metrics);
+        server.spawn_upkeep(&options);
         server.spawn_listeners(&options, public, operations);
         Ok(server)
     }
@@ -161,7 +154,8 @@ impl Server {
         self.vital.spawn(async { (TAIL, tail.run().await) });
     }
 
-    fn spawn_upkeep(&mut self, options: &ServeOptions, metrics: Arc<Metrics>) {
+    fn spawn_upkeep(&mut self, options: &ServeOptions) {
+        let metrics = Arc::clone(&self.app.context.metrics);
         let replica = Arc::clone(&self.app.replica);
         self.vital.spawn(async {
             replica.keep_lease().await;
@@ -280,10 +274,6 @@ fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|error| ServerError::Listen(address, error))
-}
-
-fn local_address(listener: &TcpListener, asked_for: SocketAddr) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|error| ServerError::Listen(asked_for, error))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 pub const LEASE: Duration = Duration::from_secs(5);
 
 /// How long a replica that is gone is still shown.
-pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_secs(600);
+pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_mins(10);
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ struct Ping {
 }
 
 #[derive(Serialize)]
-struct Replicas {
+struct ReplicaList {
     replicas: Vec<ReplicaRecord>,
     #[serde(rename = "self")]
     this: String,
@@ -39,7 +39,7 @@ pub(super) async fn users(State(app): State<Arc<App>>) -> Response {
 pub(super) async fn replicas(State(app): State<Arc<App>>) -> Response {
     match tokio::try_join!(app.replica.list(), app.context.store.log_state()) {
         Ok((replicas, log)) => {
-            json(&Replicas { replicas, this: app.replica.id(), epoch: log.epoch, head: log.head }).into_response()
+            json(&ReplicaList { replicas, this: app.replica.id(), epoch: log.epoch, head: log.head }).into_response()
         }
         Err(error) => {
             tracing::warn!(%error, "the replicas cannot be listed");

@@ -24,7 +24,7 @@ use crate::telemetry::Metrics;
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
 /// From one clearing of addresses that have been quiet to the next.
-const CLEARING: Duration = Duration::from_secs(60);
+const CLEARING: Duration = Duration::from_mins(1);
 
 /// Requests per second and client address.
 #[derive(Clone, Debug)]

@@ -37,7 +37,7 @@ pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> R
     match check(&app, request.uri(), request.headers()).await {
         Ok((opening, place)) => match create_response_with_body(&request, Body::empty) {
             Ok(response) => {
-                start(app, hyper::upgrade::on(&mut request), opening, place);
+                start(&app, hyper::upgrade::on(&mut request), opening, place);
                 response
             }
             Err(error) => no_handshake(&error.to_string()),
@@ -115,7 +115,7 @@ fn not_ready(reason: NotReady) -> Refused {
 }
 
 /// Runs the session once the handshake is answered. It is tracked from before, so that a drain waits for it.
-fn start(app: Arc<App>, upgrade: OnUpgrade, opening: Opening, place: OwnedSemaphorePermit) {
+fn start(app: &App, upgrade: OnUpgrade, opening: Opening, place: OwnedSemaphorePermit) {
     let context = Arc::clone(&app.context);
     let cut = app.cut.clone();
     app.sessions.spawn(async move {

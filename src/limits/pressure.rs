@@ -1,7 +1,7 @@
 //! How far behind the store is: what a smile admitted now would have to wait for.
 //!
 //! Where the store, not the capacity, is the bottleneck, its delay decides who is shed: the queue in front of it stays
-//! as short as the store is fast, instead of as long as its bound (after CoDel, RFC 8289: delay, not length, is what
+//! as short as the store is fast, instead of as long as its bound (after controlled delay, RFC 8289: delay, not length, is what
 //! hurts).
 
 use std::time::{Duration, Instant};
@@ -52,14 +52,14 @@ impl Pressure {
     /// The hint for `overloaded`.
     pub fn check(&self, now: Instant) -> Result<(), Duration> {
         let wait = self.expected_wait(now);
-        if wait <= LONGEST_WAIT { Ok(()) } else { Err((wait - ASKED_BACK_AT).min(LONGEST_HINT)) }
+        if wait <= LONGEST_WAIT { Ok(()) } else { Err(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT)) }
     }
 
     fn expected_wait(&self, now: Instant) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
         // A batch that takes longer than usual is stuck: expect it to take as long again.
-        let rest_of_batch = if elapsed > self.per_batch { elapsed } else { self.per_batch - elapsed };
+        let rest_of_batch = self.per_batch.checked_sub(elapsed).unwrap_or(elapsed);
         rest_of_batch + self.per_smile.saturating_mul(self.unanswered)
     }
 }

@@ -94,12 +94,12 @@ impl Socket {
     /// Adds a text frame to what will be written. Waits when the client is behind.
     pub(super) async fn feed(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
         let fed = tokio::time::timeout(self.write_timeout, self.stream.feed(Message::Text(frame.into())));
-        write_result(fed.await)
+        write_result(&fed.await)
     }
 
     /// Writes everything.
     pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
-        write_result(tokio::time::timeout(self.write_timeout, self.stream.flush()).await)
+        write_result(&tokio::time::timeout(self.write_timeout, self.stream.flush()).await)
     }
 
     /// Writes a text frame.
@@ -111,7 +111,7 @@ impl Socket {
     /// Writes a ping.
     pub(super) async fn ping(&mut self) -> Result<(), SocketError> {
         let ping = tokio::time::timeout(self.write_timeout, self.stream.send(Message::Ping(Bytes::new())));
-        write_result(ping.await)
+        write_result(&ping.await)
     }
 
     /// Tells the client why, and waits until it has gone, within bounds. What it still sends is read and thrown away:
@@ -137,7 +137,7 @@ impl Socket {
     }
 }
 
-fn write_result(written: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), SocketError> {
+fn write_result(written: &Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), SocketError> {
     match written {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(SocketError::Broken),
