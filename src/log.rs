@@ -19,7 +19,7 @@ use crate::tail::Batches;
 use crate::telemetry::{Metrics, observe_since};
 
 /// Smiles in one transaction at most: enough that the commit is a small part of the work.
-const LARGEST_BATCH: usize = 1000;
+const LARGEST_BATCH: u16 = 1000;
 
 /// Smiles that may wait. The pressure sheds long before it is full, unless the store is very fast.
 const QUEUE: usize = 8192;
@@ -57,7 +57,7 @@ impl Log {
     #[must_use]
     pub fn new(store: Store, batches: Batches, metrics: Arc<Metrics>) -> (Self, Appender) {
         let (queue, entries) = mpsc::channel(QUEUE);
-        let pressure = Arc::new(Mutex::new(Pressure::default()));
+        let pressure = Arc::new(Mutex::new(Pressure::new(LARGEST_BATCH.into())));
         let appender = Appender { entries, pressure: Arc::clone(&pressure), store, batches, metrics };
         (Self { queue, pressure }, appender)
     }
@@ -101,7 +101,7 @@ impl Appender {
             let mut batch = Vec::new();
             tokio::select! {
                 biased;
-                received = self.entries.recv_many(&mut batch, LARGEST_BATCH) => if received == 0 {
+                received = self.entries.recv_many(&mut batch, LARGEST_BATCH.into()) => if received == 0 {
                     return Ok(());
                 },
                 () = stop.cancelled(), if !self.entries.is_closed() => self.entries.close(),
@@ -118,9 +118,9 @@ impl Appender {
         let smiles: Vec<NewSmile> = batch.iter().map(|entry| entry.smile.clone()).collect();
         let at = Timestamp::now();
         let began = Instant::now();
-        lock(&self.pressure).batch_began(began);
+        lock(&self.pressure).batch_began(began, size);
         let appended = self.store.append(&smiles, at).await;
-        lock(&self.pressure).batch_ended(Instant::now(), size);
+        lock(&self.pressure).batch_ended(Instant::now());
         observe_since(&self.metrics.append_seconds, began);
         self.metrics.append_smiles.observe(f64::from(size));
         match appended {

@@ -1,48 +1,54 @@
 //! How far behind the store is: what a smile admitted now would have to wait for.
 //!
 //! Where the store, not the capacity, is the bottleneck, its delay decides who is shed: the queue in front of it stays
-//! as short as the store is fast, instead of as long as its bound (after controlled delay, RFC 8289: delay, not length, is what
-//! hurts).
+//! as short as the store is fast, instead of as long as its bound (after controlled delay, RFC 8289: delay, not length,
+//! is what hurts).
 
 use std::time::{Duration, Instant};
 
 /// The longest a smile may be expected to wait for its commit. Past it, new ones are shed.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// What is left of the estimate when those who were shed are asked back: not all of them fit at once.
-const ASKED_BACK_AT: Duration = Duration::from_millis(125);
+/// What is left of the expected wait when those who were shed are asked back: not all of them fit at once.
+const ASKED_BACK_AT: Duration = Duration::from_millis(250);
 
 /// Hints stay below this: a store that hangs may be back sooner than its silence suggests.
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 /// The measured speed of the store and the work before it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pressure {
-    /// Admitted and not answered yet, those of the running batch included.
-    unanswered: u32,
+    /// Smiles in one batch at most.
+    largest_batch: u32,
+    /// Admitted, and in no batch yet.
+    waiting: u32,
     /// When the running batch began.
     batch_began: Option<Instant>,
-    /// Time one smile took lately, and time one batch took: moving averages of equal weight.
-    per_smile: Duration,
+    /// Time one batch took lately: a moving average of equal weight.
     per_batch: Duration,
 }
 
 impl Pressure {
-    /// A smile was admitted.
-    pub fn admitted(&mut self) {
-        self.unanswered += 1;
+    /// No pressure, on a store that takes `largest_batch` smiles at once.
+    #[must_use]
+    pub fn new(largest_batch: u32) -> Self {
+        Self { largest_batch, waiting: 0, batch_began: None, per_batch: Duration::ZERO }
     }
 
-    /// The store began to work on a batch.
-    pub fn batch_began(&mut self, now: Instant) {
+    /// A smile was admitted.
+    pub fn admitted(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// The store began to work on a batch of `smiles`.
+    pub fn batch_began(&mut self, now: Instant, smiles: u32) {
+        self.waiting = self.waiting.saturating_sub(smiles);
         self.batch_began = Some(now);
     }
 
-    /// The store answered for a batch of `smiles`.
-    pub fn batch_ended(&mut self, now: Instant, smiles: u32) {
+    /// The store answered.
+    pub fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
-        self.unanswered = self.unanswered.saturating_sub(smiles);
-        self.per_smile = (self.per_smile + took / smiles.max(1)) / 2;
         self.per_batch = (self.per_batch + took) / 2;
     }
 
@@ -55,12 +61,14 @@ impl Pressure {
         if wait <= LONGEST_WAIT { Ok(()) } else { Err(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT)) }
     }
 
+    /// The rest of the running batch, and the batches up to and with the one this smile would be in.
     fn expected_wait(&self, now: Instant) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
         // A batch that takes longer than usual is stuck: expect it to take as long again.
         let rest_of_batch = self.per_batch.checked_sub(elapsed).unwrap_or(elapsed);
-        rest_of_batch + self.per_smile.saturating_mul(self.unanswered)
+        let batches = self.waiting / self.largest_batch + 1;
+        rest_of_batch + self.per_batch * batches
     }
 }
 
@@ -68,41 +76,49 @@ impl Pressure {
 mod tests {
     use super::*;
 
-    fn busy_with(unanswered: u32, per_batch: Duration, batch: u32) -> (Pressure, Instant) {
-        let start = Instant::now();
-        let mut pressure = Pressure::default();
-        for round in 0..20 {
-            (0..batch).for_each(|_| pressure.admitted());
-            pressure.batch_began(start + per_batch * round);
-            pressure.batch_ended(start + per_batch * (round + 1), batch);
+    /// A store that has begun a batch after many that took `per_batch` each, with `waiting` smiles before it.
+    fn busy(waiting: u32, per_batch: Duration) -> (Pressure, Instant) {
+        let mut now = Instant::now();
+        let mut pressure = Pressure::new(1000);
+        for _ in 0..20 {
+            pressure.admitted();
+            pressure.batch_began(now, 1);
+            now += per_batch;
+            pressure.batch_ended(now);
         }
-        (0..unanswered).for_each(|_| pressure.admitted());
-        let now = start + per_batch * 20;
-        pressure.batch_began(now);
+        pressure.admitted();
+        pressure.batch_began(now, 1);
+        (0..waiting).for_each(|_| pressure.admitted());
         (pressure, now)
     }
 
     #[test]
     fn a_fast_store_takes_what_comes() {
-        let (pressure, now) = busy_with(4000, Duration::from_millis(2), 100);
+        let (pressure, now) = busy(8000, Duration::from_millis(20));
         assert_eq!(pressure.check(now), Ok(()));
     }
 
     #[test]
-    fn a_slow_store_sheds_when_the_wait_grows_too_long() {
-        let (short, now) = busy_with(10, Duration::from_millis(100), 10);
-        assert_eq!(short.check(now), Ok(()));
-        let (long, now) = busy_with(100, Duration::from_millis(100), 10);
-        let hint = long.check(now).unwrap_err();
-        assert!((Duration::from_millis(900)..Duration::from_millis(1100)).contains(&hint), "{hint:?}");
+    fn one_slow_commit_is_no_reason_to_shed() {
+        let (pressure, now) = busy(900, Duration::from_millis(200));
+        assert_eq!(pressure.check(now), Ok(()));
+    }
+
+    #[test]
+    fn a_slow_store_sheds_and_says_when_it_has_caught_up() {
+        let (pressure, now) = busy(3000, Duration::from_millis(200));
+        let hint = pressure.check(now).unwrap_err();
+        assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
     }
 
     #[test]
     fn a_store_that_hangs_sheds_and_one_that_is_back_does_not() {
-        let (mut pressure, now) = busy_with(1, Duration::from_millis(1), 1);
+        let (mut pressure, now) = busy(0, Duration::from_millis(1));
+        assert_eq!(pressure.check(now + Duration::from_millis(400)), Ok(()));
+        assert!(pressure.check(now + Duration::from_millis(600)).is_err());
         let later = now + Duration::from_secs(30);
         assert_eq!(pressure.check(later), Err(LONGEST_HINT));
-        pressure.batch_ended(later, 1);
+        pressure.batch_ended(later);
         assert_eq!(pressure.check(later), Ok(()));
     }
 }
