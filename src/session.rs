@@ -294,7 +294,7 @@ impl Session {
     async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
         while self.position < until {
             let page = self.context.store.read_stream(&self.user, self.position, until, PAGE).await;
-            let smiles = page.map_err(|error| match error {
+            let page = page.map_err(|error| match error {
                 // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
                 StoreError::Trimmed => End::Close(CloseReason::Slow),
                 error => {
@@ -302,17 +302,13 @@ impl Session {
                     End::Close(CloseReason::TryAgainLater)
                 }
             })?;
-            let whole = smiles.len() < PAGE as usize;
-            for smile in smiles {
-                self.position = smile.offset;
+            for smile in page.smiles {
                 let frame = self.ack(&smile).unwrap_or_else(|| ServerFrame::Smile(smile).encode());
                 self.socket.feed(frame).await?;
                 self.context.metrics.smiles_caught_up.inc();
             }
             self.flush().await?;
-            if whole {
-                self.position = self.position.max(until);
-            }
+            self.position = page.through;
         }
         self.heartbeat.forgive(Instant::now());
         Ok(())

@@ -72,6 +72,15 @@ pub enum Appended {
     Duplicate(Offset),
 }
 
+/// A part of one user's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPage {
+    /// In the order of the log.
+    pub smiles: Vec<Smile>,
+    /// The stream has nothing else up to here; always above where the page begins.
+    pub through: Offset,
+}
+
 /// Whether a replica is to be counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -217,9 +226,8 @@ impl Store {
         }
     }
 
-    /// The smiles to or from `user` above `after` and up to `until`, in order, at most `limit`.
-    ///
-    /// `until` must be an offset the caller knows to be committed; fewer smiles than `limit` mean that there are no more.
+    /// The next smiles to or from `user` above `after` and up to `until`, in order, at most `limit`, and how far they
+    /// go. `until` must be an offset the caller knows to be committed.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
@@ -229,7 +237,7 @@ impl Store {
         after: Offset,
         until: Offset,
         limit: u32,
-    ) -> Result<Vec<Smile>, StoreError> {
+    ) -> Result<StreamPage, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_stream(user, after, until, limit).await,
         }

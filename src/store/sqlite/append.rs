@@ -7,13 +7,13 @@ use std::collections::hash_map::Entry;
 
 use sqlx::{Connection, SqliteConnection};
 
-use super::{Sqlite, Writer, connect};
+use super::{Sqlite, Writer, connect, conversation};
 use crate::model::{NewSmile, Offset, Timestamp};
 use crate::protocol::to_json;
 use crate::store::{Appended, StoreError};
 
-/// One smile as the statements below unpack it: sender, id, receiver, faces.
-type Row<'batch> = (i64, &'batch str, i64, &'batch str);
+/// One smile as the statements below unpack it: sender, id, receiver, conversation, faces.
+type Row<'batch> = (i64, &'batch str, i64, i64, &'batch str);
 
 /// Which smiles of a batch are stored already, and where. One look-up in the index for each.
 const FIND_DUPLICATES: &str = "
@@ -23,8 +23,9 @@ const FIND_DUPLICATES: &str = "
 
 /// The new smiles of a batch, from offset ?2 on. One statement whatever their number, so that it is compiled once.
 const INSERT: &str = "
-    INSERT INTO smiles (position, sender, id, receiver, faces, at)
-    SELECT ?2 + batch.key, batch.value ->> 0, batch.value ->> 1, batch.value ->> 2, batch.value ->> 3, ?3
+    INSERT INTO smiles (position, sender, id, receiver, conversation, faces, at)
+    SELECT ?2 + batch.key, batch.value ->> 0, batch.value ->> 1, batch.value ->> 2, batch.value ->> 3,
+        batch.value ->> 4, ?3
     FROM json_each(?1) AS batch";
 
 impl Sqlite {
@@ -38,7 +39,7 @@ impl Sqlite {
             .iter()
             .map(|smile| {
                 let (sender, receiver) = (directory.id(&smile.from), directory.id(&smile.to));
-                (sender, smile.id.as_str(), receiver, smile.faces.as_str())
+                (sender, smile.id.as_str(), receiver, conversation(sender, receiver), smile.faces.as_str())
             })
             .collect();
         let mut writer = self.writer().await?;

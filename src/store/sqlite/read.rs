@@ -1,13 +1,13 @@
 //! Reading the SQLite log: all of it, one user's stream, one conversation.
 //!
-//! Owns those queries. Every one of them is answered from an index in the order of the log.
+//! Owns those queries. Each is answered from an index, and reads no more than it returns.
 
 use sqlx::{Sqlite as Database, Transaction};
 
-use super::Sqlite;
 use super::append::offset;
+use super::{Sqlite, conversation};
 use crate::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, UserName};
-use crate::store::{LogState, StoreError};
+use crate::store::{LogState, StoreError, StreamPage};
 
 /// position, sender, receiver, id, faces, at
 type Row = (i64, i64, i64, String, String, i64);
@@ -15,23 +15,18 @@ type Row = (i64, i64, i64, String, String, i64);
 const READ_LOG: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles WHERE position > ?1 ORDER BY position LIMIT ?2";
 
-/// A user's stream: both indexes give their smiles in order, so SQLite merges them and stops at the limit.
+/// A user's stream: one look-up for each user this one may have a conversation with, merged.
 const READ_STREAM: &str = "
-    SELECT position, sender, receiver, id, faces, at FROM smiles
-    WHERE sender = ?1 AND position > ?2 AND position <= ?3
-    UNION ALL
-    SELECT position, sender, receiver, id, faces, at FROM smiles
-    WHERE receiver = ?1 AND position > ?2 AND position <= ?3
+    SELECT position, sender, receiver, smiles.id, faces, at FROM users AS peer
+    CROSS JOIN smiles ON conversation = min(?1, peer.id) << 32 | max(?1, peer.id) AND position > ?2 AND position <= ?3
     ORDER BY position LIMIT ?4";
 
-/// A conversation: the same with its two directions, from the newest down.
+/// Offsets that one look at a stream covers. The merge sorts, so what it may find must be bounded.
+const WINDOW: u64 = 10_000;
+
 const READ_CONVERSATION: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles
-    WHERE sender = ?1 AND receiver = ?2 AND position < ?3
-    UNION ALL
-    SELECT position, sender, receiver, id, faces, at FROM smiles
-    WHERE sender = ?2 AND receiver = ?1 AND position < ?3
-    ORDER BY position DESC LIMIT ?4";
+    WHERE conversation = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3";
 
 impl Sqlite {
     pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
@@ -53,16 +48,20 @@ impl Sqlite {
         after: Offset,
         until: Offset,
         limit: u32,
-    ) -> Result<Vec<Smile>, StoreError> {
+    ) -> Result<StreamPage, StoreError> {
         let mut snapshot = self.snapshot_reaching_back_to(after).await?;
+        let window_end = until.min(Offset(after.0 + WINDOW));
         let rows: Vec<Row> = sqlx::query_as(READ_STREAM)
             .bind(self.directory().id(user))
             .bind(position(after))
-            .bind(position(until))
+            .bind(position(window_end))
             .bind(limit)
             .fetch_all(&mut *snapshot)
             .await?;
-        self.smiles(rows)
+        let cut_off = rows.len() >= limit as usize;
+        let smiles = self.smiles(rows)?;
+        let through = smiles.last().filter(|_| cut_off).map_or(window_end, |last| last.offset);
+        Ok(StreamPage { smiles, through })
     }
 
     pub(in crate::store) async fn read_conversation(
@@ -72,8 +71,7 @@ impl Sqlite {
         limit: u32,
     ) -> Result<(Vec<Smile>, bool), StoreError> {
         let rows: Vec<Row> = sqlx::query_as(READ_CONVERSATION)
-            .bind(self.directory().id(one))
-            .bind(self.directory().id(other))
+            .bind(conversation(self.directory().id(one), self.directory().id(other)))
             .bind(before.map_or(i64::MAX, position))
             .bind(limit + 1)
             .fetch_all(&self.inner.readers)
