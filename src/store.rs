@@ -14,6 +14,8 @@
 
 mod directory;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

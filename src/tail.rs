@@ -134,3 +134,91 @@ impl Tail {
         self.metrics.smiles_published.inc_by(batch.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreUrl;
+    use crate::hub::{Push, Subscription};
+    use crate::model::{Faces, NewSmile, Smile, SmileId, Timestamp};
+
+    struct Replica {
+        store: Store,
+        batches: Batches,
+        position: Position,
+        bruno: Subscription,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn replica() -> Replica {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db"))).await.unwrap();
+        let hub = Arc::new(Hub::default());
+        let bruno = hub.subscribe(store.user("bruno").unwrap());
+        let (tail, batches, position) = Tail::new(Offset(0), store.clone(), hub, Arc::new(Metrics::new()));
+        tokio::spawn(tail.run());
+        Replica { store, batches, position, bruno, _folder: folder }
+    }
+
+    impl Replica {
+        /// Appends smiles and returns them as the log would hand them over.
+        async fn append(&self, ids: &[&str]) -> Vec<Arc<Publication>> {
+            let before = self.store.log_state().await.unwrap().head;
+            let (from, to) = (self.store.user("anna").unwrap(), self.store.user("bruno").unwrap());
+            let smile = |id: &&str| NewSmile {
+                id: SmileId::parse(id).unwrap(),
+                from: from.clone(),
+                to: to.clone(),
+                faces: Faces::parse("😀").unwrap(),
+            };
+            let smiles: Vec<_> = ids.iter().map(smile).collect();
+            self.store.append(&smiles, Timestamp::now()).await.unwrap();
+            let smiles = self.store.read_log(before, 1000).await.unwrap();
+            smiles.into_iter().map(|smile: Smile| Arc::new(Publication::new(smile, None))).collect()
+        }
+
+        async fn receives(&mut self, count: usize) -> Vec<u64> {
+            let mut offsets = Vec::new();
+            while offsets.len() < count {
+                match self.bruno.next().await.unwrap() {
+                    Push::Publication(publication) => offsets.push(publication.smile.offset.0),
+                    Push::Outcome(..) => {}
+                }
+            }
+            offsets
+        }
+    }
+
+    #[tokio::test]
+    async fn batches_in_order_are_published_as_they_are() {
+        let mut replica = replica().await;
+        for ids in [["a", "b"], ["c", "d"]] {
+            let batch = replica.append(&ids).await;
+            replica.batches.hand_over(batch).await;
+        }
+        assert_eq!(replica.receives(4).await, [1, 2, 3, 4]);
+        assert_eq!(replica.position.get(), Offset(4));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_handed_over_is_read_from_the_log() {
+        let mut replica = replica().await;
+        replica.append(&["a", "b"]).await;
+        let late = replica.append(&["c"]).await;
+        replica.batches.hand_over(late.clone()).await;
+        assert_eq!(replica.receives(3).await, [1, 2, 3]);
+
+        replica.batches.hand_over(late).await;
+        let next = replica.append(&["d"]).await;
+        replica.batches.hand_over(next).await;
+        assert_eq!(replica.receives(1).await, [4], "a batch that comes twice is published once");
+    }
+
+    #[tokio::test]
+    async fn a_tail_far_behind_is_not_close_to_the_head() {
+        let replica = replica().await;
+        assert!(replica.position.close_to_head());
+        replica.position.head.store(CLOSE_TO_HEAD + 1, Ordering::SeqCst);
+        assert!(!replica.position.close_to_head());
+    }
+}

@@ -11,7 +11,7 @@ INSERT INTO users (id, name, face) VALUES
     (33, 'greta', '🤪'), (34, 'ivan', '😶'), (35, 'julia', '😙'), (36, 'kevin', '😲'),
     (37, 'laura', '🥹'), (38, 'mario', '🤑'), (39, 'nadia', '😗'), (40, 'oscar', '😼'),
     (41, 'pia', '😻'), (42, 'rocco', '👻'), (43, 'sara', '😺'), (44, 'tito', '🤖'),
-    (45, 'ulla', '👽'), (46, 'vito', '💀'), (47, 'wanda', '🎃'), (48, 'silvia', '😸'),
+    (45, 'ulla', '👽'), (46, 'vito', '💀'), (47, 'wanda', '👹'), (48, 'silvia', '😸'),
     (49, 'arturo', '😹'), (50, 'bianca', '🙈'), (51, 'claudio', '🙉'), (52, 'diana', '🙊'),
     (53, 'enzo', '🤡'), (54, 'flavia', '😽'), (55, 'gino', '👾'), (56, 'ilaria', '🫠'),
     (57, 'leo', '😈'), (58, 'monica', '🫢'), (59, 'nora', '🫣'), (60, 'piero', '🤫'),
