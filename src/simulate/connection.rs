@@ -50,8 +50,10 @@ pub enum Heard {
     Frame(ServerFrame),
     /// A text that is not a frame, and why.
     NotAFrame(String),
-    /// The server closed, with a code; without one, the connection broke or stayed silent for too long.
+    /// The server closed, with a code; without one, the connection broke.
     Gone(Option<u16>),
+    /// Nothing was heard since this moment, not even an answer to a ping: the server is hung.
+    Silent(Instant),
 }
 
 /// See the file.
@@ -111,7 +113,7 @@ impl Connection {
                     // Whoever answers nothing at all is hung, whatever its sockets say.
                     let hung = self.pinged || self.write(Message::Ping(Bytes::new())).await.is_err();
                     self.pinged = true;
-                    if hung { return Heard::Gone(None) } else { continue }
+                    if hung { return Heard::Silent(self.heard_at) } else { continue }
                 }
             };
             self.heard_at = Instant::now();

@@ -75,12 +75,9 @@ mod tests {
         }
         let percentiles = latency.percentiles();
         assert_eq!(percentiles.count, 1000);
-        for (found, expected) in [
-            (percentiles.p50, 500.0),
-            (percentiles.p90, 900.0),
-            (percentiles.p99, 990.0),
-            (percentiles.max, 1000.0),
-        ] {
+        for (found, expected) in
+            [(percentiles.p50, 500.0), (percentiles.p90, 900.0), (percentiles.p99, 990.0), (percentiles.max, 1000.0)]
+        {
             assert!((found - expected).abs() <= expected / 500.0, "{found} for {expected}");
         }
     }

@@ -15,6 +15,8 @@ mod stream;
 mod verdict;
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -288,7 +290,9 @@ impl Ledger {
             smile.outcome = Outcome::Failed;
             self.open -= 1;
             self.counts.failed += 1;
-            self.fault(Fault::Failed, || format!("{}: a good smile was refused as {}", id.unwrap_or_default(), code.as_str()));
+            self.fault(Fault::Failed, || {
+                format!("{}: a good smile was refused as {}", id.unwrap_or_default(), code.as_str())
+            });
         }
     }
 
@@ -323,7 +327,9 @@ impl Ledger {
         let first_time = self.advance(number, smile.offset, beat);
         let Some(beat) = beat else { return };
         if !self.plan.says(beat, smile.faces.as_str()) || *self.plan.user(beat.receiver()) != smile.to {
-            self.fault(Fault::Altered, || format!("{} says {} to {}", smile.id.as_str(), smile.faces.as_str(), smile.to));
+            self.fault(Fault::Altered, || {
+                format!("{} says {} to {}", smile.id.as_str(), smile.faces.as_str(), smile.to)
+            });
         }
         let Some(sent) = find(&mut self.smiles, beat) else {
             return self.breach(number, &format!("received {}, which nobody sent", smile.id.as_str()));
@@ -375,7 +381,10 @@ impl Ledger {
             }
             Some(first) if first == offset => {}
             Some(first) => self.fault(Fault::Duplicated, || {
-                format!("smile {} of conversation {} is at offset {first} and at {offset}", beat.number, beat.conversation)
+                format!(
+                    "smile {} of conversation {} is at offset {first} and at {offset}",
+                    beat.number, beat.conversation
+                )
             }),
         }
     }

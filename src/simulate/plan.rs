@@ -14,8 +14,8 @@ use crate::model::{SmileId, UserName};
 
 /// The faces that simulated users know, fully qualified, as the log keeps them.
 const FACES: [&str; 24] = [
-    "😀", "😁", "😂", "🤣", "😃", "😄", "😅", "😆", "😉", "😊", "😋", "😎", "😍", "😘", "🥰", "🙂", "🤗", "🤩", "🤔", "😏", "😴",
-    "😜", "🙃", "😇",
+    "😀", "😁", "😂", "🤣", "😃", "😄", "😅", "😆", "😉", "😊", "😋", "😎", "😍", "😘", "🥰", "🙂", "🤗", "🤩", "🤔",
+    "😏", "😴", "😜", "🙃", "😇",
 ];
 
 /// The most faces in one simulated smile.
@@ -137,7 +137,7 @@ fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let (round, place) = (conversation / pairs, conversation % pairs);
     // Between 1 and the number of users less one: never a user with itself.
     let distance = 1 + (2 * round) % (users.len() - 1);
-    let first = 2 * place;
+    let first = (2 * place + round) % users.len();
     [users[first].clone(), users[(first + distance) % users.len()].clone()]
 }
 

@@ -168,7 +168,8 @@ impl fmt::Display for Report {
             writeln!(f, "  sessions         {count:>10}  {replica}")?;
         }
         writeln!(f, "  milliseconds          count        p50        p90        p99        max")?;
-        let times = [("send to ack", self.ack_ms), ("send to delivery", self.delivery_ms), ("recovery", self.recovery_ms)];
+        let times =
+            [("send to ack", self.ack_ms), ("send to delivery", self.delivery_ms), ("recovery", self.recovery_ms)];
         for (name, Percentiles { count, p50, p90, p99, max }) in times {
             writeln!(f, "  {name:<16} {count:>10} {p50:>10.1} {p90:>10.1} {p99:>10.1} {max:>10.1}")?;
         }
@@ -176,7 +177,9 @@ impl fmt::Display for Report {
             writeln!(f, "  {fault}")?;
         }
         match (self.clean, self.reread_users) {
-            (true, users) => write!(f, "clean: the log was read again for {users} users and holds every smile once, in order"),
+            (true, users) => {
+                write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
+            }
             (false, _) => write!(f, "NOT CLEAN: the server broke its promises, see above"),
         }
     }

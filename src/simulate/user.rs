@@ -77,10 +77,8 @@ impl User {
     pub async fn run(mut self) {
         let mut wait = Duration::ZERO;
         loop {
-            let session = Session {
-                resumed_from: self.position.as_ref().map(|position| position.offset),
-                ..Session::default()
-            };
+            let session =
+                Session { resumed_from: self.position.as_ref().map(|position| position.offset), ..Session::default() };
             let connecting = self.connect(wait);
             let Some(outcome) = self.meanwhile(connecting).await else { return };
             let hint = match outcome {
@@ -104,7 +102,7 @@ impl User {
     }
 
     /// Opens a connection to the next replica after a while.
-    fn connect(&self, wait: Duration) -> impl Future<Output = Result<Connection, super::connection::NotOpened>> + use<> {
+    fn connect(&self, wait: Duration) -> impl Future<Output = Result<Connection, NotOpened>> + use<> {
         let (shared, position, seat) = (Arc::clone(&self.shared), self.position.clone(), self.seat);
         let place = seat + self.moves;
         async move {
@@ -148,7 +146,7 @@ impl User {
             }
             let next_beat = self.take_beats().await;
             if session.welcomed && self.write_due(&mut connection).await.is_err() {
-                return self.lost(session, None).await;
+                return self.lost(session, None, self.shared.now()).await;
             }
             let next_due = self.pending.next_due().filter(|_| session.welcomed);
             let wake = [next_beat, next_due].into_iter().flatten().min().map(|at| self.shared.started + at);
@@ -162,14 +160,17 @@ impl User {
                 () = reach(wake) => continue,
             };
             match heard {
-                Heard::Gone(code) => return self.lost(session, code).await,
+                Heard::Gone(code) => return self.lost(session, code, self.shared.now()).await,
+                Heard::Silent(since) => {
+                    return self.lost(session, None, since.duration_since(self.shared.started)).await;
+                }
                 Heard::NotAFrame(why) => self.note(Event::BreachOfContract(format!("not a frame: {why}"))).await,
                 Heard::Frame(frame) => {
                     let begins = matches!(frame, ServerFrame::Welcome { .. });
                     self.hear(&mut session, frame).await;
                     // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
                     if begins && connection.send(ClientFrame::Ping.encode()).await.is_err() {
-                        return self.lost(session, None).await;
+                        return self.lost(session, None, self.shared.now()).await;
                     }
                 }
             }
@@ -237,10 +238,10 @@ impl User {
         self.note(Event::Refused { id, code }).await;
     }
 
-    async fn lost(&mut self, session: Session, code: Option<u16>) -> After {
+    async fn lost(&mut self, session: Session, code: Option<u16>, at: Duration) -> After {
         self.pending.lose_connection();
         if session.welcomed {
-            self.note(Event::ConnectionLost).await;
+            self.shared.note_at(self.seat, at, Event::ConnectionLost).await;
         } else {
             self.note(Event::NotConnected { cause: "no_welcome".to_owned() }).await;
         }

@@ -10,7 +10,7 @@ use crate::protocol::ErrorCode;
 use crate::simulate::plan::Beat;
 
 /// One event, in the stream it happened to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Which stream.
     pub stream: StreamNumber,
@@ -21,7 +21,7 @@ pub struct Entry {
 }
 
 /// What can happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// A session began.
     Welcomed(Welcomed),
@@ -65,7 +65,7 @@ pub enum Event {
 }
 
 /// How a session began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Welcomed {
     /// Who holds it.
     pub replica: String,

@@ -156,9 +156,8 @@ impl Ledger {
 
     /// Promise 3: the admitted smiles of one session are stored in the order it sent them.
     fn judge_orders(&self, faults: &mut Faults) {
-        let admitted = |(beat, smile): (Beat, &super::SentSmile)| {
-            Some((beat.sender(), smile.admitted_at()?, smile.offset?, beat))
-        };
+        let admitted =
+            |(beat, smile): (Beat, &super::SentSmile)| Some((beat.sender(), smile.admitted_at()?, smile.offset?, beat));
         let mut admitted: Vec<_> = self.sent().filter_map(admitted).collect();
         admitted.sort_unstable();
         for pair in admitted.windows(2) {
