@@ -82,6 +82,9 @@ pub enum SimulationError {
     /// A conversation takes two.
     #[error("the store has {0} users, and a conversation takes two")]
     TooFewUsers(usize),
+    /// A person had enough before it began.
+    #[error("interrupted before the run began")]
+    Interrupted,
     /// The directory answered, and yet no session began.
     #[error("no replica takes a session: {0}")]
     NoSession(String),
@@ -120,7 +123,10 @@ pub async fn conduct(
     progress: Progress,
     interrupt: Arc<Notify>,
 ) -> Result<Report, SimulationError> {
-    let users = directory::users(&options.url).await.map_err(SimulationError::NoDirectory)?;
+    let users = tokio::select! {
+        users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
+        () = interrupt.notified() => return Err(SimulationError::Interrupted),
+    };
     let seed = options.seed.unwrap_or_else(rand::random);
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
@@ -195,8 +201,10 @@ struct Course {
 enum Ended {
     /// What it waited for has come.
     Done,
-    /// It has not come, and nothing moves, or the time is up, or a person has had enough.
+    /// It has not come, and nothing moves or the time is up.
     Cut,
+    /// A person has had enough.
+    Interrupted,
 }
 
 /// Leads a run from stage to stage, and keeps the ledger meanwhile.
@@ -214,7 +222,7 @@ struct Conductor {
 impl Conductor {
     async fn lead(&mut self, seed: u64) -> Result<Report, SimulationError> {
         let Patience { quiet, settle, .. } = self.shared.patience;
-        self.stage("gathering", quiet, settle, Ledger::all_live).await;
+        let gathered = self.stage("gathering", quiet, settle, Ledger::all_live).await;
         if self.ledger.live() == 0 {
             let causes = &self.ledger.counts().refused_upgrades;
             let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
@@ -222,10 +230,12 @@ impl Conductor {
         }
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
-        self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
+        if gathered != Ended::Interrupted {
+            self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
+        }
         let end = self.shared.now();
         self.course.send_modify(|course| course.end = Some(end));
-        if self.stage("settling", quiet, settle, Ledger::settled).await == Ended::Cut {
+        if self.stage("settling", quiet, settle, Ledger::settled).await != Ended::Done {
             self.course.send_modify(|course| course.give_up = true);
             self.stage("giving up", quiet, self.shared.patience.silence, Ledger::answered).await;
         }
@@ -257,8 +267,11 @@ impl Conductor {
                 reader::reread(rereading, shared).await;
             });
         }
-        self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
-        self.ledger.reread()
+        let end =
+            self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
+        let complete = self.ledger.reread();
+        self.ledger.end_reread(end != Ended::Interrupted);
+        complete
     }
 
     /// Keeps the ledger until `done`, until nothing has moved for `quiet`, until `most` is over or a person interrupts.
@@ -284,7 +297,7 @@ impl Conductor {
                     }
                 }
                 () = sleep_until(limit) => return Ended::Cut,
-                () = self.interrupt.notified() => return Ended::Cut,
+                () = self.interrupt.notified() => return Ended::Interrupted,
             }
         }
     }

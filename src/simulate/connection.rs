@@ -50,10 +50,17 @@ pub enum Heard {
     Frame(ServerFrame),
     /// A text that is not a frame, and why.
     NotAFrame(String),
-    /// The server closed, with a code; without one, the connection broke.
-    Gone(Option<u16>),
-    /// Nothing was heard since this moment, not even an answer to a ping: the server is hung.
-    Silent(Instant),
+    /// There is nothing more to hear.
+    Gone(Gone),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone {
+    /// The code the server closed with; without one, the connection broke or was given up.
+    pub code: Option<u16>,
+    /// Since when it was of no use: from a server that did not answer a ping, since it was last heard.
+    pub since: Instant,
 }
 
 /// See the file.
@@ -113,19 +120,22 @@ impl Connection {
                     // Whoever answers nothing at all is hung, whatever its sockets say.
                     let hung = self.pinged || self.write(Message::Ping(Bytes::new())).await.is_err();
                     self.pinged = true;
-                    if hung { return Heard::Silent(self.heard_at) } else { continue }
+                    if hung { return Heard::Gone(self.gone(None)) } else { continue }
                 }
+            };
+            let message = match message {
+                Some(Ok(message)) => message,
+                Some(Err(_)) | None => return Heard::Gone(self.gone(None)),
             };
             self.heard_at = Instant::now();
             self.pinged = false;
             match message {
-                Some(Ok(Message::Text(text))) => {
+                Message::Text(text) => {
                     return ServerFrame::decode(&text).map_or_else(Heard::NotAFrame, Heard::Frame);
                 }
-                Some(Ok(Message::Binary(_))) => return Heard::NotAFrame("a binary frame".to_owned()),
-                Some(Ok(Message::Close(frame))) => return Heard::Gone(frame.map(|frame| frame.code.into())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(_)) | None => return Heard::Gone(None),
+                Message::Binary(_) => return Heard::NotAFrame("a binary frame".to_owned()),
+                Message::Close(frame) => return Heard::Gone(self.gone(frame.map(|frame| frame.code.into()))),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
@@ -134,8 +144,13 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection is gone, or the server does not read.
-    pub async fn send(&mut self, text: String) -> Result<(), ()> {
+    pub async fn send(&mut self, text: String) -> Result<(), Gone> {
         self.write(Message::text(text)).await
+    }
+
+    /// The end of this connection, as of now.
+    pub fn gone(&self, code: Option<u16>) -> Gone {
+        Gone { code, since: if self.pinged { self.heard_at } else { Instant::now() } }
     }
 
     /// Says good-bye; whether it is heard does not matter.
@@ -143,10 +158,10 @@ impl Connection {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), ()> {
+    async fn write(&mut self, message: Message) -> Result<(), Gone> {
         match timeout(self.silence, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(()),
+            Ok(Err(_)) | Err(_) => Err(self.gone(None)),
         }
     }
 }

@@ -59,8 +59,9 @@ impl Progress {
         self.shown_at = Some(Instant::now());
         let line = line(stage, elapsed, ledger);
         let mut stderr = std::io::stderr();
+        // Without wrapping: a narrow terminal cuts the line, which else could not be written over.
         let _ = match self.style {
-            Style::Terminal => write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush()),
+            Style::Terminal => write!(stderr, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h").and_then(|()| stderr.flush()),
             Style::Lines | Style::Silent => writeln!(stderr, "{line}"),
         };
     }

@@ -46,7 +46,7 @@ async fn read(connection: &mut Connection, rereading: &Rereading, position: &mut
     let resumed_from = Some(position.offset);
     loop {
         let event = match connection.next().await {
-            Heard::Gone(_) | Heard::Silent(_) => return false,
+            Heard::Gone(_) => return false,
             Heard::NotAFrame(why) => Event::BreachOfContract(format!("not a frame: {why}")),
             Heard::Frame(ServerFrame::Welcome { replica, epoch, offset, recovered, .. }) => {
                 let welcomed = Welcomed { replica, epoch, offset, recovered, resumed_from };

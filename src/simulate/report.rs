@@ -57,7 +57,7 @@ pub struct Report {
     pub breaches: u64,
     /// Resumes that the server said it could not recover; what they cost is under lost.
     pub gaps: u64,
-    /// Users whose part of the log was read again to its end.
+    /// Users whose part of the log was read again to its end, and came out the same.
     pub reread_users: usize,
     /// Sessions that began again after a lost connection.
     pub reconnects: u64,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::{Backoff, retry_wait};
-use super::connection::{Connection, Heard, NotOpened, Position};
+use super::connection::{Connection, Gone, Heard, NotOpened, Position};
 use super::ledger::{Event, Welcomed};
 use super::pending::Pending;
 use super::plan::{Beat, Seat};
@@ -135,6 +135,7 @@ impl User {
 
     /// Holds one session until it ends.
     async fn hold(&mut self, mut connection: Connection, mut session: Session) -> After {
+        let welcome_by = self.shared.now() + self.shared.patience.silence;
         loop {
             let course = *self.course.borrow();
             if course.over {
@@ -145,11 +146,15 @@ impl User {
                 self.pending.give_up_refused();
             }
             let next_beat = self.take_beats().await;
-            if session.welcomed && self.write_due(&mut connection).await.is_err() {
-                return self.lost(session, None, self.shared.now()).await;
+            if session.welcomed {
+                if let Err(gone) = self.write_due(&mut connection).await {
+                    return self.lost(session, gone).await;
+                }
+            } else if self.shared.now() >= welcome_by {
+                return self.lost(session, connection.gone(None)).await;
             }
-            let next_due = self.pending.next_due().filter(|_| session.welcomed);
-            let wake = [next_beat, next_due].into_iter().flatten().min().map(|at| self.shared.started + at);
+            let deadline = if session.welcomed { self.pending.next_due() } else { Some(welcome_by) };
+            let wake = [next_beat, deadline].into_iter().flatten().min().map(|at| self.shared.started + at);
             let heard = tokio::select! {
                 biased;
                 heard = connection.next() => heard,
@@ -160,17 +165,14 @@ impl User {
                 () = reach(wake) => continue,
             };
             match heard {
-                Heard::Gone(code) => return self.lost(session, code, self.shared.now()).await,
-                Heard::Silent(since) => {
-                    return self.lost(session, None, since.duration_since(self.shared.started)).await;
-                }
+                Heard::Gone(gone) => return self.lost(session, gone).await,
                 Heard::NotAFrame(why) => self.note(Event::BreachOfContract(format!("not a frame: {why}"))).await,
                 Heard::Frame(frame) => {
                     let begins = matches!(frame, ServerFrame::Welcome { .. });
                     self.hear(&mut session, frame).await;
                     // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
-                    if begins && connection.send(ClientFrame::Ping.encode()).await.is_err() {
-                        return self.lost(session, None, self.shared.now()).await;
+                    if begins && let Err(gone) = connection.send(ClientFrame::Ping.encode()).await {
+                        return self.lost(session, gone).await;
                     }
                 }
             }
@@ -238,14 +240,15 @@ impl User {
         self.note(Event::Refused { id, code }).await;
     }
 
-    async fn lost(&mut self, session: Session, code: Option<u16>, at: Duration) -> After {
+    async fn lost(&mut self, session: Session, gone: Gone) -> After {
         self.pending.lose_connection();
         if session.welcomed {
+            let at = gone.since.duration_since(self.shared.started);
             self.shared.note_at(self.seat, at, Event::ConnectionLost).await;
         } else {
             self.note(Event::NotConnected { cause: "no_welcome".to_owned() }).await;
         }
-        match code {
+        match gone.code {
             Some(code @ (1002 | 1003 | 1007 | 1009)) => {
                 self.note(Event::BreachOfContract(format!("closed with {code} for well-formed frames"))).await;
                 After::StayAway
@@ -281,7 +284,7 @@ impl User {
         None
     }
 
-    async fn write_due(&mut self, connection: &mut Connection) -> Result<(), ()> {
+    async fn write_due(&mut self, connection: &mut Connection) -> Result<(), Gone> {
         while let Some(beat) = self.pending.take_due(self.shared.now()) {
             self.note(Event::Written(beat)).await;
             let frame = ClientFrame::Smile {

@@ -19,7 +19,7 @@ const USERS: usize = 6;
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 fn options(url: Url) -> SimulateOptions {
-    SimulateOptions { url: vec![url], conversations: 3, rate: 50.0, duration: 1.0, seed: Some(7), json: false }
+    SimulateOptions { url: vec![url], conversations: 3, rate: 100.0, duration: 0.5, seed: Some(7), json: false }
 }
 
 fn patience(quiet: Duration) -> Patience {

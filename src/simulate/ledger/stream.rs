@@ -93,6 +93,16 @@ impl Stream {
         }
     }
 
+    /// Nothing at all is expected.
+    pub fn expect_nothing(&mut self) {
+        self.until = Offset(0);
+    }
+
+    /// Nothing above the position is expected any more.
+    pub fn stop_at_position(&mut self) {
+        self.until = self.position;
+    }
+
     /// The next place in the order of writing.
     pub fn next_place(&mut self) -> Place {
         self.written += 1;

@@ -5,8 +5,8 @@ use crate::config::SimulateOptions;
 use crate::model::{Faces, Timestamp};
 
 /// Anna's seat and Bruno's in the first conversation.
-const ANNA: usize = 0;
-const BRUNO: usize = 1;
+pub(super) const ANNA: usize = 0;
+pub(super) const BRUNO: usize = 1;
 
 pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
     let users: Vec<_> = (0..users).map(|number| UserName::new(&format!("user{number}"))).collect();
@@ -16,15 +16,15 @@ pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
 }
 
 /// A ledger and short ways to tell it what happened.
-struct Scene {
+pub(super) struct Scene {
     plan: Arc<Plan>,
     run: RunId,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
 }
 
 impl Scene {
     /// One conversation of two users, both with a session that starts at offset 100.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (plan, run) = (plan(1, 2), RunId::random());
         let ledger = Ledger::new(Arc::clone(&plan), run.clone());
         let mut scene = Self { plan, run, ledger };
@@ -33,15 +33,15 @@ impl Scene {
         scene
     }
 
-    fn tell(&mut self, stream: usize, event: Event) {
+    pub(super) fn tell(&mut self, stream: usize, event: Event) {
         self.ledger.record(Entry { stream, at: Duration::ZERO, event });
     }
 
-    fn welcome(&mut self, stream: usize, offset: u64, resumed_from: Option<u64>, recovered: bool) {
+    pub(super) fn welcome(&mut self, stream: usize, offset: u64, resumed_from: Option<u64>, recovered: bool) {
         self.tell(stream, welcomed("epoch", offset, resumed_from, recovered));
     }
 
-    fn id(&self, number: usize) -> SmileId {
+    pub(super) fn id(&self, number: usize) -> SmileId {
         self.run.id_of(beat(number)).unwrap()
     }
 
@@ -50,21 +50,21 @@ impl Scene {
     }
 
     /// A smile is sent and written.
-    fn send(&mut self, number: usize) {
+    pub(super) fn send(&mut self, number: usize) {
         self.tell(beat(number).sender(), Event::Offered(beat(number)));
         self.write(number);
     }
 
-    fn write(&mut self, number: usize) {
+    pub(super) fn write(&mut self, number: usize) {
         self.tell(beat(number).sender(), Event::Written(beat(number)));
     }
 
-    fn ack(&mut self, number: usize, offset: u64, duplicate: bool) {
+    pub(super) fn ack(&mut self, number: usize, offset: u64, duplicate: bool) {
         let event = Event::Acked { id: self.id(number), offset: Offset(offset), duplicate };
         self.tell(beat(number).sender(), event);
     }
 
-    fn receive(&mut self, stream: usize, number: usize, offset: u64) {
+    pub(super) fn receive(&mut self, stream: usize, number: usize, offset: u64) {
         self.tell(stream, Event::Received(self.smile(number, offset)));
     }
 
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     /// A smile is sent, acked and delivered at `offset`.
-    fn pass(&mut self, number: usize, offset: u64) {
+    pub(super) fn pass(&mut self, number: usize, offset: u64) {
         self.send(number);
         self.ack(number, offset, false);
         self.receive(beat(number).receiver(), number, offset);
@@ -91,7 +91,7 @@ impl Scene {
     }
 
     /// The faults by name.
-    fn faults(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, u64)> {
         by_name(&self.ledger.verdict())
     }
 }
@@ -366,92 +366,4 @@ fn final_errors_silence_and_giving_up_are_told_apart() {
     scene.refuse(4, ErrorCode::StoreUnavailable);
     assert!(scene.ledger.answered());
     assert_eq!(scene.faults(), [("failed", 1)]);
-}
-
-#[test]
-fn a_gap_costs_what_was_in_it() {
-    for (smiles_in_the_gap, expected) in [(false, vec![]), (true, vec![("lost", 1)])] {
-        let mut scene = Scene::new();
-        scene.pass(0, 101);
-        scene.tell(BRUNO, Event::ConnectionLost);
-        if smiles_in_the_gap {
-            scene.send(2);
-            scene.ack(2, 102, false);
-        }
-        scene.welcome(BRUNO, 110, Some(101), false);
-        scene.pass(4, 111);
-        assert_eq!(scene.faults(), expected);
-        assert_eq!(scene.ledger.counts().gaps, 1);
-    }
-}
-
-#[test]
-fn a_resume_must_start_where_it_was_asked_to() {
-    let mut scene = Scene::new();
-    scene.tell(BRUNO, Event::ConnectionLost);
-    scene.welcome(BRUNO, 105, Some(100), true);
-    assert_eq!(scene.faults(), [("breach of contract", 1)]);
-}
-
-#[test]
-fn another_log_proves_nothing() {
-    let mut scene = Scene::new();
-    scene.pass(0, 101);
-    scene.tell(BRUNO, Event::ConnectionLost);
-    scene.tell(BRUNO, welcomed("other", 3, Some(101), false));
-    scene.send(2);
-    scene.ack(2, 102, false);
-    scene.receive(BRUNO, 2, 4);
-    assert_eq!(scene.faults(), [("lost", 1), ("breach of contract", 1)]);
-    assert!(!scene.ledger.caught_up());
-}
-
-#[test]
-fn a_session_answers_only_for_what_came_after_it_began() {
-    let mut scene = Scene::new();
-    scene.pass(0, 101);
-    let mut late = Stream::new(UserName::new("user1"));
-    late.begin_session(Offset(101), false);
-    scene.ledger.streams.push(late);
-    assert_eq!(scene.faults(), []);
-    scene.pass(2, 102);
-    assert_eq!(scene.faults(), [("lost", 1)]);
-}
-
-#[test]
-fn reading_the_log_again_proves_it_a_second_time() {
-    let mut scene = Scene::new();
-    (0..4).for_each(|number| scene.pass(number, 101 + number as u64));
-    let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
-    assert_eq!(
-        (again.start, again.head, scene.ledger.readers(), scene.ledger.reread()),
-        (Offset(100), Offset(104), 1, 0)
-    );
-    scene.welcome(again.stream, 100, Some(100), true);
-    for number in [0, 1, 3] {
-        scene.receive(again.stream, number, 101 + number as u64);
-    }
-    assert_eq!(scene.ledger.reread(), 1);
-    assert_eq!(scene.faults(), [("lost", 1)]);
-    scene.pass(4, 105);
-    assert_eq!(scene.faults(), [("lost", 1)], "what came later is not the reader's");
-    assert!(scene.ledger.begin_reread(&UserName::new("nobody")).is_none());
-}
-
-#[test]
-fn recovery_lasts_from_the_loss_to_the_first_answer() {
-    let mut scene = Scene::new();
-    let tell = |scene: &mut Scene, seconds, event| {
-        scene.ledger.record(Entry { stream: ANNA, at: Duration::from_secs(seconds), event });
-    };
-    tell(&mut scene, 1, Event::Answering);
-    tell(&mut scene, 10, Event::ConnectionLost);
-    tell(&mut scene, 12, welcomed("epoch", 100, Some(100), true));
-    tell(&mut scene, 13, Event::ConnectionLost);
-    tell(&mut scene, 14, welcomed("epoch", 100, Some(100), true));
-    tell(&mut scene, 15, Event::Answering);
-    let recovery = scene.ledger.times().recovery;
-    assert_eq!(recovery.count, 1);
-    assert!((4990.0..5010.0).contains(&recovery.max), "{recovery:?}");
-    assert_eq!(scene.ledger.counts().reconnects, 2);
 }
