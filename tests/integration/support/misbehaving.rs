@@ -3,6 +3,8 @@
 //! Owns a log, its sessions and one fault. It shares no code with the real server but the frames, so that the simulator
 //! is not judged by what it judges.
 
+#![expect(clippy::result_large_err, reason = "the WebSocket library names the type of a refusal")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -219,7 +221,7 @@ impl World {
 
     fn smile(&mut self, number: u64, from: &UserName, id: SmileId, to: UserName, faces: &str) {
         self.frames += 1;
-        let every = |count: u64| count > 0 && self.frames % count == 0;
+        let every = |count: u64| self.frames.is_multiple_of(count);
         let Behaviour { overload_every, break_every, hang_every, drain_every, .. } = self.behaviour;
         let (overloaded, broken, hung) = (every(overload_every), every(break_every), every(hang_every));
         if every(drain_every) {
@@ -349,7 +351,7 @@ fn upgrade(
     let mut world = lock(world);
     let every = world.behaviour.refuse_upgrade_every;
     world.upgrades += 1;
-    if every > 0 && world.upgrades % every == 0 {
+    if world.upgrades.is_multiple_of(every) {
         let refusal = Refusal::temporary(ErrorCode::Draining, "leaving", Duration::from_millis(5));
         let body = protocol::to_json(&ErrorBody::from(&refusal));
         let refusal = ErrorResponse::new(Some(body));
