@@ -30,6 +30,20 @@ pub struct Position {
     pub offset: Offset,
 }
 
+impl Position {
+    /// A smile was received.
+    pub fn see_smile(&mut self, offset: Offset) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// An ack was received. A duplicate's offset is no position: what lies below it may be still to come.
+    pub fn see_ack(&mut self, offset: Offset, duplicate: bool) {
+        if !duplicate {
+            self.see_smile(offset);
+        }
+    }
+}
+
 /// Why no connection was opened.
 #[derive(Debug)]
 pub struct NotOpened {
@@ -196,6 +210,17 @@ mod tests {
             response = response.header(header::RETRY_AFTER, retry_after);
         }
         response.body(Some(body.as_bytes().to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_position_is_the_highest_offset_that_is_no_duplicates() {
+        let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
+        position.see_ack(Offset(103), true);
+        assert_eq!(position.offset, Offset(100));
+        position.see_smile(Offset(101));
+        position.see_ack(Offset(102), false);
+        position.see_smile(Offset(101));
+        assert_eq!(position.offset, Offset(102));
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn read(connection: &mut Connection, rereading: &Rereading, position: &mut
                 continue;
             }
             Heard::Frame(ServerFrame::Smile(smile)) => {
-                position.offset = position.offset.max(smile.offset);
+                position.see_smile(smile.offset);
                 Event::Received(smile)
             }
             Heard::Frame(_) => continue,

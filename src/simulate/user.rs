@@ -194,16 +194,14 @@ impl User {
             }
             _ if !session.welcomed => self.note(Event::BreachOfContract("no welcome first".to_owned())).await,
             ServerFrame::Smile(smile) => {
-                self.move_to(smile.offset);
+                self.position.iter_mut().for_each(|position| position.see_smile(smile.offset));
                 if let Some(beat) = self.own(&smile.id) {
                     self.pending.settle(beat);
                 }
                 self.note(Event::Received(smile)).await;
             }
             ServerFrame::Ack { id, offset, duplicate } => {
-                if !duplicate {
-                    self.move_to(offset);
-                }
+                self.position.iter_mut().for_each(|position| position.see_ack(offset, duplicate));
                 if let Some(beat) = self.own(&id) {
                     self.pending.settle(beat);
                 }
@@ -300,12 +298,6 @@ impl User {
     /// The beat of a smile, when this user sent it from this seat.
     fn own(&self, id: &SmileId) -> Option<Beat> {
         self.shared.run.beat_of(id).filter(|beat| beat.sender() == self.seat)
-    }
-
-    fn move_to(&mut self, offset: Offset) {
-        if let Some(position) = &mut self.position {
-            position.offset = position.offset.max(offset);
-        }
     }
 
     async fn note(&self, event: Event) {
