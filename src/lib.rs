@@ -45,6 +45,14 @@
 //! | [`http`] | routes, refusals, the embedded page |
 //! | [`server`] | start order, stop order, drain |
 //!
+//! The other end, which uses only the first three of these, and `http_client`:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`simulate`] | conversations against replicas, and the ledger that proves the promises |
+//! | [`check`] | the probe for images without a shell |
+//! | [`http_client`] | one GET |
+//!
 //! Begin with [`session`]: everything else exists for it.
 //!
 //! # Invariants
@@ -78,8 +86,10 @@
 //! No broker, no cache, no sticky sessions, no peer-to-peer traffic: the store is all that replicas share. No trait over
 //! the databases and no mock of them. No global state: several servers can live in one process, as they do in the tests.
 
+pub mod check;
 pub mod config;
 pub mod http;
+pub mod http_client;
 pub mod hub;
 pub mod limits;
 pub mod log;
@@ -89,6 +99,7 @@ pub mod replica;
 pub mod retention;
 pub mod server;
 pub mod session;
+pub mod simulate;
 pub mod store;
 pub mod tail;
 pub mod telemetry;

@@ -5,9 +5,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use smilingchat::config::{Command, CommandLine, ServeOptions};
+use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
-use smilingchat::telemetry;
+use smilingchat::{check, simulate, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -18,8 +18,8 @@ async fn main() -> ExitCode {
         match command_line.command {
             None => serve(command_line.serve).await,
             Some(Command::Serve(options)) => serve(*options).await,
-            Some(Command::Simulate(_)) => Err("not yet".to_owned()),
-            Some(Command::Check(_)) => Err("not yet".to_owned()),
+            Some(Command::Simulate(options)) => simulate(&options).await,
+            Some(Command::Check(options)) => check::check(&options).await.map(|()| ExitCode::SUCCESS),
         }
     });
     match outcome.await {
@@ -29,6 +29,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
+    match simulate::run(options).await {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(error.to_string()),
     }
 }
 

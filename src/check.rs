@@ -1,0 +1,56 @@
+//! `smilingchat check`: asks a replica once whether it is ready, for images without a shell.
+//!
+//! Owns the meaning of the answer. Must not know how readiness comes about.
+
+use std::time::Duration;
+
+use crate::config::CheckOptions;
+use crate::http_client;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Asks once.
+///
+/// # Errors
+/// Says in one line why it is not ready: the answer was not 2xx, or there was none within 3 s.
+pub async fn check(options: &CheckOptions) -> Result<(), String> {
+    let (status, body) = http_client::get(&options.url, PATIENCE).await?;
+    if status.is_success() {
+        return Ok(());
+    }
+    let reason = String::from_utf8_lossy(&body);
+    Err(format!("GET {}: {status} {}", options.url, reason.trim().chars().take(200).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use url::Url;
+
+    use super::*;
+
+    async fn check_against(answer: &'static str) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/readyz", listener.local_addr().unwrap())).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let outcome = check(&CheckOptions { url }).await;
+        server.await.unwrap();
+        outcome
+    }
+
+    #[tokio::test]
+    async fn only_success_is_ready() {
+        check_against("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let error = check_against("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\ndraining").await;
+        assert!(error.unwrap_err().ends_with("503 Service Unavailable draining"));
+        check_against("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n").await.unwrap_err();
+    }
+}

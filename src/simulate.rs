@@ -1,0 +1,304 @@
+//! `smilingchat simulate`: many users who smile at each other, and a ledger of every smile.
+//!
+//! Owns the course of a run: gather, send, settle, read the log again, report. Must not know frames or sockets (user,
+//! reader, connection), nor judge (ledger). It runs against any server that keeps the contract, over the wire only.
+//!
+//! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
+//! this task enters into the ledger in batches; when the ledger falls behind, the users wait for it.
+
+pub mod ledger;
+pub mod plan;
+pub mod progress;
+pub mod report;
+
+mod backoff;
+mod connection;
+mod directory;
+mod latency;
+mod pending;
+mod reader;
+mod user;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
+use url::Url;
+
+use self::ledger::{Entry, Event, Ledger, StreamNumber};
+use self::plan::{Plan, RunId};
+use self::progress::Progress;
+use self::report::{Circumstances, Report};
+use self::user::User;
+use crate::config::SimulateOptions;
+use crate::protocol;
+
+/// Events on their way to the ledger; past it, users wait.
+const QUEUE: usize = 8192;
+
+/// Events entered at a time.
+const BATCH: usize = 1024;
+
+/// How many users' parts of the log are read again at a time.
+const READERS: usize = 32;
+
+/// How long the simulator waits for what may never come.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection and its upgrade.
+    pub connect: Duration,
+    /// Silence on a connection after which it is asked for a sign of life.
+    pub ping_after: Duration,
+    /// Silence after which a connection is given up.
+    pub silence: Duration,
+    /// For anything to move, before the run ends its stage.
+    pub quiet: Duration,
+    /// For everyone to have a session and, later, for everything to settle, at most.
+    pub settle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(4),
+            ping_after: Duration::from_millis(2500),
+            silence: Duration::from_secs(6),
+            quiet: Duration::from_secs(30),
+            settle: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Why there was no run at all.
+#[derive(Debug, Error)]
+pub enum SimulationError {
+    /// Nobody told who the users are.
+    #[error("no replica can be reached, is the server running? {0}")]
+    NoDirectory(String),
+    /// A conversation takes two.
+    #[error("the store has {0} users, and a conversation takes two")]
+    TooFewUsers(usize),
+    /// A person had enough before it began.
+    #[error("interrupted before the run began")]
+    Interrupted,
+    /// The directory answered, and yet no session began.
+    #[error("no replica takes a session: {0}")]
+    NoSession(String),
+}
+
+/// Runs a simulation as a command: progress on standard error, the report on standard output.
+///
+/// The first Ctrl-C ends the sending, each further one the stage that follows. True when the ledger is clean.
+///
+/// # Errors
+/// When no run came about, in one line.
+pub async fn run(options: &SimulateOptions) -> Result<bool, SimulationError> {
+    let interrupt = Arc::new(Notify::new());
+    let on_interrupt = Arc::clone(&interrupt);
+    let listening = tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            on_interrupt.notify_one();
+        }
+    });
+    let report = conduct(options, Patience::default(), Progress::on_standard_error(), interrupt).await;
+    listening.abort();
+    let report = report?;
+    let text = if options.json { protocol::to_json(&report) } else { report.to_string() };
+    // The verdict is the exit status as well: a reader that has gone away changes nothing.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(report.clean)
+}
+
+/// Runs a simulation and returns its report. `interrupt` ends the stage it is in.
+///
+/// # Errors
+/// When no run came about.
+pub async fn conduct(
+    options: &SimulateOptions,
+    patience: Patience,
+    progress: Progress,
+    interrupt: Arc<Notify>,
+) -> Result<Report, SimulationError> {
+    let users = tokio::select! {
+        users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
+        () = interrupt.notified() => return Err(SimulationError::Interrupted),
+    };
+    let seed = options.seed.unwrap_or_else(rand::random);
+    let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
+    let (plan, run) = (Arc::new(plan), RunId::random());
+    progress.say(&format!("seed {seed}, run {}, {} sessions", run.as_str(), plan.seats()));
+    let (sender, entries) = mpsc::channel(QUEUE);
+    let ledger = Ledger::new(Arc::clone(&plan), run.clone());
+    let started = Instant::now();
+    let shared = Arc::new(Shared { plan, run, urls: options.url.clone(), patience, started, ledger: sender });
+    let (course, follow) = watch::channel(Course::default());
+    let mut seats = JoinSet::new();
+    for seat in 0..shared.plan.seats() {
+        seats.spawn(User::new(seat, Arc::clone(&shared), follow.clone(), seed).run());
+    }
+    let mut conductor = Conductor {
+        shared,
+        ledger,
+        entries,
+        batch: Vec::with_capacity(BATCH),
+        course,
+        progress,
+        ticks: interval(Duration::from_millis(100)),
+        interrupt,
+    };
+    let report = conductor.lead(seed).await;
+    drop(conductor);
+    // Users say good-bye on their own; what does not leave in time is dropped with the set.
+    let _ = timeout(patience.silence, async { while seats.join_next().await.is_some() {} }).await;
+    report
+}
+
+/// What every task of a run has in common.
+struct Shared {
+    plan: Arc<Plan>,
+    run: RunId,
+    urls: Vec<Url>,
+    patience: Patience,
+    started: Instant,
+    ledger: mpsc::Sender<Entry>,
+}
+
+impl Shared {
+    /// The time of the run, from its start.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn note(&self, stream: StreamNumber, event: Event) {
+        self.note_at(stream, self.now(), event).await;
+    }
+
+    async fn note_at(&self, stream: StreamNumber, at: Duration, event: Event) {
+        // When the ledger is closed the run is over, and nothing counts any more.
+        let _ = self.ledger.send(Entry { stream, at, event }).await;
+    }
+}
+
+/// How far the run is, in its own time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Course {
+    /// Beats count from here.
+    begin: Option<Duration>,
+    /// No beats after this.
+    end: Option<Duration>,
+    /// Refused smiles are not sent again.
+    give_up: bool,
+    /// Close and leave.
+    over: bool,
+}
+
+/// How a stage of the run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// What it waited for has come.
+    Done,
+    /// It has not come, and nothing moves or the time is up.
+    Cut,
+    /// A person has had enough.
+    Interrupted,
+}
+
+/// Leads a run from stage to stage, and keeps the ledger meanwhile.
+struct Conductor {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    entries: mpsc::Receiver<Entry>,
+    batch: Vec<Entry>,
+    course: watch::Sender<Course>,
+    progress: Progress,
+    ticks: Interval,
+    interrupt: Arc<Notify>,
+}
+
+impl Conductor {
+    async fn lead(&mut self, seed: u64) -> Result<Report, SimulationError> {
+        let Patience { quiet, settle, .. } = self.shared.patience;
+        let gathered = self.stage("gathering", quiet, settle, Ledger::all_live).await;
+        if self.ledger.live() == 0 {
+            let causes = &self.ledger.counts().refused_upgrades;
+            let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
+            return Err(SimulationError::NoSession(causes.join(", ")));
+        }
+        let begin = self.shared.now();
+        self.course.send_modify(|course| course.begin = Some(begin));
+        if gathered != Ended::Interrupted {
+            self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
+        }
+        let end = self.shared.now();
+        self.course.send_modify(|course| course.end = Some(end));
+        if self.stage("settling", quiet, settle, Ledger::settled).await != Ended::Done {
+            self.course.send_modify(|course| course.give_up = true);
+            self.stage("giving up", quiet, self.shared.patience.silence, Ledger::answered).await;
+        }
+        let reread_users = self.read_again().await;
+        self.course.send_modify(|course| course.over = true);
+        self.progress.finish();
+        let circumstances = Circumstances {
+            seed,
+            run: self.shared.run.as_str().to_owned(),
+            sessions: self.shared.plan.seats(),
+            seconds: (end - begin).as_secs_f64(),
+            reread_users,
+        };
+        Ok(Report::new(&self.ledger, circumstances))
+    }
+
+    /// Reads every user's part of the log again: how many were read to the end.
+    async fn read_again(&mut self) -> usize {
+        let Patience { quiet, settle, .. } = self.shared.patience;
+        let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        let places = Arc::new(Semaphore::new(READERS));
+        let mut readers = JoinSet::new();
+        for rereading in users.iter().filter_map(|user| self.ledger.begin_reread(user)) {
+            let (shared, places) = (Arc::clone(&self.shared), Arc::clone(&places));
+            readers.spawn(async move {
+                let _place = places.acquire().await;
+                reader::reread(rereading, shared).await;
+            });
+        }
+        let end =
+            self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
+        let complete = self.ledger.reread();
+        self.ledger.end_reread(end != Ended::Interrupted);
+        complete
+    }
+
+    /// Keeps the ledger until `done`, until nothing has moved for `quiet`, until `most` is over or a person interrupts.
+    async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> Ended {
+        let began = Instant::now();
+        // A day stands for no limit.
+        let limit = began + most.min(Duration::from_secs(86_400));
+        let (mut moved_at, mut movement) = (began, self.ledger.movement());
+        loop {
+            if done(&self.ledger) {
+                return Ended::Done;
+            }
+            tokio::select! {
+                _ = self.entries.recv_many(&mut self.batch, BATCH) => {
+                    self.batch.drain(..).for_each(|entry| self.ledger.record(entry));
+                }
+                _ = self.ticks.tick() => {
+                    self.progress.show(name, began.elapsed(), &self.ledger);
+                    if movement != self.ledger.movement() {
+                        (moved_at, movement) = (Instant::now(), self.ledger.movement());
+                    } else if moved_at.elapsed() >= quiet {
+                        return Ended::Cut;
+                    }
+                }
+                () = sleep_until(limit) => return Ended::Cut,
+                () = self.interrupt.notified() => return Ended::Interrupted,
+            }
+        }
+    }
+}

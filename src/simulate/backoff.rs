@@ -1,0 +1,99 @@
+//! How long to wait before trying again, so that a crowd of users does not come back all at once.
+//!
+//! Owns the two waits: before a reconnection and before a refused smile is sent again. Must not know sockets or clocks.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+const RECONNECT_MOST: Duration = Duration::from_secs(3);
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// The waits of one user between connections: exponential, with full jitter.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait before the next attempt: the server's hint and, so that users who got the same one part, the jitter.
+    pub fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
+        let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_MOST);
+        self.failures = self.failures.saturating_add(1);
+        hint.unwrap_or_default() + jitter(ceiling, random)
+    }
+
+    /// The connection answers: the next loss is a first one.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The server asked to stay away for a while: the next wait is drawn from the longest.
+    pub fn back_off(&mut self) {
+        self.failures = u32::MAX;
+    }
+}
+
+/// The wait before a smile that was refused `refusals` times is sent again: never shorter than the hint.
+pub fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
+    hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_MOST), random)
+}
+
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    2_u32.checked_pow(times).and_then(|factor| first.checked_mul(factor)).map_or(most, |wait| wait.min(most))
+}
+
+fn jitter(ceiling: Duration, random: &mut impl Rng) -> Duration {
+    ceiling.mul_f64(random.random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::Xoshiro256PlusPlus;
+
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_cap_and_begin_again() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut longest = [Duration::ZERO; 10];
+        for _ in 0..1000 {
+            let mut backoff = Backoff::default();
+            for longest in &mut longest {
+                *longest = backoff.next(None, &mut random).max(*longest);
+            }
+            backoff.reset();
+            assert!(backoff.next(None, &mut random) <= RECONNECT_FIRST);
+        }
+        for (failures, longest) in longest.iter().enumerate() {
+            let ceiling = Duration::from_millis(50 << failures).min(RECONNECT_MOST);
+            assert!(*longest <= ceiling && *longest > ceiling.mul_f64(0.9), "{failures}: {longest:?} of {ceiling:?}");
+        }
+    }
+
+    #[test]
+    fn a_hint_is_honoured() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
+        let hint = Duration::from_millis(730);
+        for failures in 0..100 {
+            let wait = Backoff::default().next(Some(hint), &mut random);
+            assert!(wait >= hint && wait <= hint + RECONNECT_FIRST);
+            let wait = retry_wait(Some(hint), failures, &mut random);
+            assert!(wait >= hint && wait <= hint + RETRY_MOST);
+        }
+    }
+
+    #[test]
+    fn after_a_policy_close_the_wait_is_the_longest() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+        let wait = |_| {
+            let mut backoff = Backoff::default();
+            backoff.back_off();
+            backoff.next(None, &mut random)
+        };
+        assert!((0..100).map(wait).max() > Some(RECONNECT_MOST.mul_f64(0.9)));
+    }
+}

@@ -1,0 +1,242 @@
+//! One WebSocket to a replica: opening it, reading frames, and noticing that the other end is gone or hung.
+//!
+//! Owns the socket and its liveness. Must not know smiles or the ledger.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{Response, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use url::Url;
+
+use super::Patience;
+use crate::model::{Epoch, Offset, UserName};
+use crate::protocol::{self, ErrorBody, ServerFrame};
+
+/// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
+const BUFFER_BYTES: usize = 4096;
+
+/// Where a client is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which log.
+    pub epoch: Epoch,
+    /// The highest offset seen.
+    pub offset: Offset,
+}
+
+impl Position {
+    /// A smile was received.
+    pub fn see_smile(&mut self, offset: Offset) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// An ack was received. A duplicate's offset is no position: what lies below it may be still to come.
+    pub fn see_ack(&mut self, offset: Offset, duplicate: bool) {
+        if !duplicate {
+            self.see_smile(offset);
+        }
+    }
+}
+
+/// Why no connection was opened.
+#[derive(Debug)]
+pub struct NotOpened {
+    /// The error code of the refusal, or a word for what went wrong.
+    pub cause: String,
+    /// For people.
+    pub message: String,
+    /// When the server wants to be asked again.
+    pub retry_after: Option<Duration>,
+    /// Whether asking again makes no sense.
+    pub last: bool,
+}
+
+/// What a connection gives.
+#[derive(Debug)]
+pub enum Heard {
+    /// A frame.
+    Frame(ServerFrame),
+    /// A text that is not a frame, and why.
+    NotAFrame(String),
+    /// There is nothing more to hear.
+    Gone(Gone),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone {
+    /// The code the server closed with; without one, the connection broke or was given up.
+    pub code: Option<u16>,
+    /// Since when it was of no use: from a server that did not answer a ping, since it was last heard.
+    pub since: Instant,
+}
+
+/// See the file.
+pub struct Connection {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    heard_at: Instant,
+    pinged: bool,
+    ping_after: Duration,
+    silence: Duration,
+}
+
+impl Connection {
+    /// Opens a session of `user`, from `resume` on when there is something to resume.
+    ///
+    /// # Errors
+    /// Says why the server did not take it, or that nobody was there.
+    pub async fn open(
+        url: &Url,
+        user: &UserName,
+        resume: Option<&Position>,
+        patience: &Patience,
+    ) -> Result<Self, NotOpened> {
+        let mut url = url.clone();
+        url.query_pairs_mut().append_pair("user", user.as_str());
+        if let Some(Position { epoch, offset }) = resume {
+            url.query_pairs_mut().append_pair("after", &offset.to_string()).append_pair("epoch", epoch.as_str());
+        }
+        let request = url.as_str().into_client_request().map_err(unreachable)?;
+        let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(0);
+        match timeout(patience.connect, connect_async_with_config(request, Some(config), true)).await {
+            Ok(Ok((socket, _))) => Ok(Self {
+                socket,
+                heard_at: Instant::now(),
+                pinged: false,
+                ping_after: patience.ping_after,
+                silence: patience.silence,
+            }),
+            Ok(Err(Error::Http(response))) => Err(refused(&response)),
+            Ok(Err(error)) => Err(unreachable(error)),
+            Err(_) => Err(NotOpened {
+                cause: "connect_timeout".to_owned(),
+                message: format!("{url} does not answer"),
+                retry_after: None,
+                last: false,
+            }),
+        }
+    }
+
+    /// The next thing heard. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            let deadline = self.heard_at + if self.pinged { self.silence } else { self.ping_after };
+            let message = tokio::select! {
+                biased;
+                message = self.socket.next() => message,
+                () = sleep_until(deadline) => {
+                    // Whoever answers nothing at all is hung, whatever its sockets say.
+                    let hung = self.pinged || self.write(Message::Ping(Bytes::new())).await.is_err();
+                    self.pinged = true;
+                    if hung { return Heard::Gone(self.gone(None)) } else { continue }
+                }
+            };
+            let message = match message {
+                Some(Ok(message)) => message,
+                Some(Err(_)) | None => return Heard::Gone(self.gone(None)),
+            };
+            self.heard_at = Instant::now();
+            self.pinged = false;
+            match message {
+                Message::Text(text) => {
+                    return ServerFrame::decode(&text).map_or_else(Heard::NotAFrame, Heard::Frame);
+                }
+                Message::Binary(_) => return Heard::NotAFrame("a binary frame".to_owned()),
+                Message::Close(frame) => return Heard::Gone(self.gone(frame.map(|frame| frame.code.into()))),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
+    /// Writes one text frame.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the server does not read.
+    pub async fn send(&mut self, text: String) -> Result<(), Gone> {
+        self.write(Message::text(text)).await
+    }
+
+    /// The end of this connection, as of now.
+    pub fn gone(&self, code: Option<u16>) -> Gone {
+        Gone { code, since: if self.pinged { self.heard_at } else { Instant::now() } }
+    }
+
+    /// Says good-bye; whether it is heard does not matter.
+    pub async fn close(mut self) {
+        let _ = timeout(self.ping_after, self.socket.close(None)).await;
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), Gone> {
+        match timeout(self.silence, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(self.gone(None)),
+        }
+    }
+}
+
+fn unreachable(error: Error) -> NotOpened {
+    NotOpened { cause: "unreachable".to_owned(), message: error.to_string(), retry_after: None, last: false }
+}
+
+fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
+    let status = response.status();
+    let header = response.headers().get(header::RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let body = response.body().as_deref().unwrap_or_default();
+    // The body is exact to the millisecond, but it may come in a later packet than the head, or from a proxy.
+    let body: Option<ErrorBody> = protocol::from_json(body).ok();
+    let milliseconds = body.as_ref().and_then(|body| body.retry_after_ms).map(Duration::from_millis);
+    NotOpened {
+        cause: body.as_ref().map_or_else(|| format!("http_{}", status.as_u16()), |body| body.code.as_str().to_owned()),
+        message: body.map_or_else(|| status.to_string(), |body| body.message),
+        retry_after: milliseconds.or(seconds),
+        last: matches!(status.as_u16(), 400 | 403 | 404),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, retry_after: Option<&str>, body: &str) -> Response<Option<Vec<u8>>> {
+        let mut response = Response::builder().status(status);
+        if let Some(retry_after) = retry_after {
+            response = response.header(header::RETRY_AFTER, retry_after);
+        }
+        response.body(Some(body.as_bytes().to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_position_is_the_highest_offset_that_is_no_duplicates() {
+        let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
+        position.see_ack(Offset(103), true);
+        assert_eq!(position.offset, Offset(100));
+        position.see_smile(Offset(101));
+        position.see_ack(Offset(102), false);
+        position.see_smile(Offset(101));
+        assert_eq!(position.offset, Offset(102));
+    }
+
+    #[test]
+    fn a_refusal_tells_when_to_come_back() {
+        let exact = r#"{"code":"draining","message":"leaving","retry_after_ms":40}"#;
+        for (status, header, body, cause, retry_after, last) in [
+            (503, Some("1"), exact, "draining", Some(40), false),
+            (503, Some("2"), "{\"co", "http_503", Some(2000), false),
+            (502, None, "<html>", "http_502", None, false),
+            (429, Some("soon"), "", "http_429", None, false),
+            (404, None, r#"{"code":"unknown_user","message":"no such user"}"#, "unknown_user", None, true),
+        ] {
+            let refused = refused(&response(status, header, body));
+            assert_eq!(refused.cause, cause);
+            assert_eq!(refused.retry_after, retry_after.map(Duration::from_millis), "{cause}");
+            assert_eq!(refused.last, last, "{cause}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How long things took: a histogram of durations and the percentiles the report shows.
+//!
+//! Owns the precision (three digits, from a microsecond to an hour). Must not know what is measured.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+const LONGEST: Duration = Duration::from_secs(3600);
+const DIGITS: u8 = 3;
+
+/// Durations, counted.
+#[derive(Debug)]
+pub struct Latency(Histogram<u64>);
+
+impl Latency {
+    /// An empty histogram.
+    ///
+    /// # Panics
+    /// Never: the bounds are constants that the histogram accepts.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
+    }
+
+    /// Counts one duration; a longer one than an hour counts as an hour.
+    pub fn record(&mut self, duration: Duration) {
+        self.0.saturating_record(microseconds(duration));
+    }
+
+    /// What the report shows.
+    #[must_use]
+    pub fn percentiles(&self) -> Percentiles {
+        let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
+        let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));
+        Percentiles { count: self.0.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max: milliseconds(self.0.max()) }
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The usual percentiles, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// How many durations.
+    pub count: u64,
+    /// Half are shorter.
+    pub p50: f64,
+    /// Nine of ten are shorter.
+    pub p90: f64,
+    /// 99 of 100 are shorter.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_right_to_three_digits() {
+        let mut latency = Latency::new();
+        for milliseconds in 1..=1000 {
+            latency.record(Duration::from_millis(milliseconds));
+        }
+        let percentiles = latency.percentiles();
+        assert_eq!(percentiles.count, 1000);
+        for (found, expected) in
+            [(percentiles.p50, 500.0), (percentiles.p90, 900.0), (percentiles.p99, 990.0), (percentiles.max, 1000.0)]
+        {
+            assert!((found - expected).abs() <= expected / 500.0, "{found} for {expected}");
+        }
+    }
+
+    #[test]
+    fn nothing_and_too_much_are_no_panic() {
+        let mut latency = Latency::new();
+        assert_eq!(latency.percentiles(), Percentiles { count: 0, p50: 0.0, p90: 0.0, p99: 0.0, max: 0.0 });
+        latency.record(Duration::MAX);
+        latency.record(Duration::ZERO);
+        assert_eq!(latency.percentiles().count, 2);
+    }
+}

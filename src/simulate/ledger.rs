@@ -1,0 +1,338 @@
+//! The ledger: what was sent, acked and delivered, and whether the server kept its promises.
+//!
+//! Owns the judgement and is exact: every smile of the run is accounted for in every session that must see it. Pure:
+//! it is given what happened and when, and must not know sockets, clocks or tasks.
+//!
+//! What it judges a run by, each from section 3 of the contract:
+//! - a session's stream has strictly increasing offsets; the same offset again is a duplicate, a lower one reordered;
+//! - one smile has one offset, for every session, and one offset has one smile: so all sessions agree on the order;
+//! - every smile known to be in the log reaches every session of either user that began before it; else it is lost;
+//! - smiles that one session sent, and that can only have been admitted there, are in the log in that order.
+
+mod entry;
+mod smile;
+mod standing;
+mod stream;
+mod verdict;
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod session_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use entry::{Entry, Event, Welcomed};
+pub use standing::Rereading;
+pub use verdict::{Fault, Faults};
+
+use self::smile::{Outcome, SentSmile};
+use self::stream::{Advance, Stream};
+use super::latency::Latency;
+use super::plan::{Beat, Plan, RunId};
+use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
+use crate::protocol::ErrorCode;
+
+/// Names one stream in the ledger: the seats first, the re-readings of the log after them.
+pub type StreamNumber = usize;
+
+/// Plain counts of what happened, right or wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Smiles that users sent.
+    pub sent: u64,
+    /// Of those, how many their sender knows to be in the log.
+    pub acked: u64,
+    /// Of those, how many reached the other user of the conversation.
+    pub delivered: u64,
+    /// Refused for good.
+    pub failed: u64,
+    /// Written again, after a refusal or a lost connection.
+    pub retried: u64,
+    /// Beats on which too many smiles were unanswered already.
+    pub skipped: u64,
+    /// Sessions that began again after a lost connection.
+    pub reconnects: u64,
+    /// Resumes that the server could not recover.
+    pub gaps: u64,
+    /// Refused smiles by code.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Refused upgrades by code, and connections that failed.
+    pub refused_upgrades: BTreeMap<String, u64>,
+    /// Sessions by the id of the replica that held them.
+    pub sessions_per_replica: BTreeMap<String, u64>,
+}
+
+/// See the file.
+#[derive(Debug)]
+pub struct Ledger {
+    plan: Arc<Plan>,
+    run: RunId,
+    epoch: Option<Epoch>,
+    streams: Vec<Stream>,
+    /// By conversation and number; `None` for beats that were skipped or are still to come.
+    smiles: Vec<Vec<Option<SentSmile>>>,
+    /// The highest offset in each user's stream that is known to be taken by a smile of this run.
+    heads: HashMap<UserName, Offset>,
+    counts: Counts,
+    faults: Faults,
+    open: u64,
+    in_flight: u64,
+    heard: u64,
+    live: usize,
+    done: usize,
+    ack_latency: Latency,
+    delivery_latency: Latency,
+    recovery: Latency,
+}
+
+impl Ledger {
+    /// An empty ledger with one stream for each seat of the plan.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, run: RunId) -> Self {
+        let streams = (0..plan.seats()).map(|seat| Stream::new(plan.user(seat).clone())).collect();
+        let smiles = vec![Vec::new(); plan.seats() / 2];
+        Self {
+            plan,
+            run,
+            epoch: None,
+            streams,
+            smiles,
+            heads: HashMap::new(),
+            counts: Counts::default(),
+            faults: Faults::default(),
+            open: 0,
+            in_flight: 0,
+            heard: 0,
+            live: 0,
+            done: 0,
+            ack_latency: Latency::new(),
+            delivery_latency: Latency::new(),
+            recovery: Latency::new(),
+        }
+    }
+
+    /// Enters one event.
+    pub fn record(&mut self, entry: Entry) {
+        let Entry { stream, at, event } = entry;
+        match event {
+            Event::Welcomed(welcomed) => self.welcomed(stream, welcomed),
+            Event::Answering => {
+                if let Some(lost_at) = self.streams[stream].lost_at.take() {
+                    self.recovery.record(at.saturating_sub(lost_at));
+                }
+            }
+            Event::ConnectionLost => self.connection_lost(stream, at),
+            Event::NotConnected { cause } => *self.counts.refused_upgrades.entry(cause).or_default() += 1,
+            Event::Offered(beat) => self.offered(beat, at),
+            Event::Skipped => self.counts.skipped += 1,
+            Event::Written(beat) => self.written(stream, beat),
+            Event::Acked { id, offset, duplicate } => self.acked(stream, at, &id, offset, duplicate),
+            Event::Received(smile) => self.received(stream, at, &smile),
+            Event::Refused { id, code } => self.refused(stream, id.as_deref(), code),
+            Event::BreachOfContract(what) => self.breach(stream, &what),
+            Event::NoMoreBeats => self.done += 1,
+        }
+    }
+
+    fn welcomed(&mut self, number: StreamNumber, welcomed: Welcomed) {
+        let Welcomed { replica, epoch, offset, recovered, resumed_from } = welcomed;
+        *self.counts.sessions_per_replica.entry(replica).or_default() += 1;
+        let epoch_of_run = self.epoch.get_or_insert_with(|| epoch.clone());
+        let foreign = *epoch_of_run != epoch;
+        let stream = &mut self.streams[number];
+        if stream.sessions > 0 {
+            self.counts.reconnects += 1;
+        }
+        let is_seat = number < self.plan.seats();
+        self.live += usize::from(is_seat && !stream.live);
+        stream.begin_session(offset, foreign);
+        if foreign {
+            self.breach(number, &format!("its session is in another log, of epoch {}", epoch.as_str()));
+        }
+        match resumed_from {
+            Some(from) if recovered && from != offset => {
+                self.breach(number, &format!("resumed from {from}, recovered, and yet it starts at {offset}"));
+            }
+            Some(_) if !recovered => {
+                self.counts.gaps += 1;
+                if !is_seat {
+                    self.streams[number].expect_nothing();
+                    self.breach(number, "the log could not be read again from the start of the run");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connection_lost(&mut self, number: StreamNumber, at: Duration) {
+        let is_seat = number < self.plan.seats();
+        let stream = &mut self.streams[number];
+        self.live -= usize::from(is_seat && stream.live);
+        stream.live = false;
+        // A connection that breaks before it answered anything prolongs the outage, and does not begin another.
+        stream.lost_at.get_or_insert(at);
+    }
+
+    fn offered(&mut self, beat: Beat, at: Duration) {
+        let conversation = &mut self.smiles[beat.conversation];
+        if conversation.len() <= beat.number {
+            conversation.resize(beat.number + 1, None);
+        }
+        conversation[beat.number] = Some(SentSmile::new(at));
+        self.counts.sent += 1;
+        self.open += 1;
+    }
+
+    fn written(&mut self, number: StreamNumber, beat: Beat) {
+        let place = self.streams[number].next_place();
+        if let Some(smile) = find(&mut self.smiles, beat) {
+            self.in_flight += u64::from(!smile.in_flight);
+            self.counts.retried += u64::from(smile.written_before());
+            smile.write(place);
+        }
+    }
+
+    fn refused(&mut self, number: StreamNumber, id: Option<&str>, code: ErrorCode) {
+        *self.counts.errors.entry(code.as_str()).or_default() += 1;
+        let beat = id.and_then(SmileId::parse).and_then(|id| self.run.beat_of(&id));
+        let known = beat.filter(|beat| beat.sender() == number).and_then(|beat| find(&mut self.smiles, beat));
+        let Some(smile) = known else {
+            return self.breach(number, &format!("{} for {id:?}, which it did not send", code.as_str()));
+        };
+        self.in_flight -= u64::from(smile.in_flight);
+        smile.in_flight = false;
+        if !code.temporary() && smile.outcome == Outcome::Open {
+            smile.outcome = Outcome::Failed;
+            self.open -= 1;
+            self.counts.failed += 1;
+            self.fault(Fault::Failed, || {
+                format!("{}: a good smile was refused as {}", id.unwrap_or_default(), code.as_str())
+            });
+        }
+    }
+
+    fn acked(&mut self, number: StreamNumber, at: Duration, id: &SmileId, offset: Offset, duplicate: bool) {
+        self.heard += 1;
+        if self.streams[number].foreign {
+            return;
+        }
+        let beat = self.run.beat_of(id).filter(|beat| beat.sender() == number);
+        let Some(beat) = beat.filter(|&beat| find(&mut self.smiles, beat).is_some()) else {
+            return self.breach(number, &format!("ack for {id:?}, which it did not send"));
+        };
+        if duplicate {
+            self.streams[number].learn(offset);
+        } else {
+            self.advance(number, offset, Some(beat));
+        }
+        self.place(beat, offset);
+        self.confirm(beat, at);
+    }
+
+    fn received(&mut self, number: StreamNumber, at: Duration, smile: &Smile) {
+        self.heard += 1;
+        let stream = &self.streams[number];
+        if stream.foreign {
+            return;
+        }
+        if smile.from != stream.user && smile.to != stream.user {
+            self.breach(number, &format!("received a smile from {} to {}", smile.from, smile.to));
+        }
+        let beat = self.run.beat_of(&smile.id).filter(|&beat| self.plan.has(beat) && self.is_of(smile, beat));
+        let first_time = self.advance(number, smile.offset, beat);
+        let Some(beat) = beat else { return };
+        if !self.plan.says(beat, smile.faces.as_str()) || *self.plan.user(beat.receiver()) != smile.to {
+            self.fault(Fault::Altered, || {
+                format!("{} says {} to {}", smile.id.as_str(), smile.faces.as_str(), smile.to)
+            });
+        }
+        let Some(sent) = find(&mut self.smiles, beat) else {
+            return self.breach(number, &format!("received {}, which nobody sent", smile.id.as_str()));
+        };
+        if number == beat.receiver() && first_time && !sent.delivered {
+            sent.delivered = true;
+            self.counts.delivered += 1;
+            self.delivery_latency.record(at.saturating_sub(sent.offered_at));
+        }
+        self.place(beat, smile.offset);
+        if number == beat.sender() {
+            self.confirm(beat, at);
+        }
+    }
+
+    /// Whether the sender is the one that uses this id: others may choose the same.
+    fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
+        *self.plan.user(beat.sender()) == smile.from
+    }
+
+    /// Moves a stream on; true when the offset is new to it.
+    fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
+        let stream = &mut self.streams[number];
+        let position = stream.position;
+        let advance = stream.advance(offset, beat.is_some());
+        let user = stream.user.clone();
+        match advance {
+            Advance::Next => {}
+            Advance::Again => {
+                self.fault(Fault::Duplicated, || format!("{user} (stream {number}) received offset {offset} again"));
+            }
+            Advance::Late => self.fault(Fault::Reordered, || {
+                format!("{user} (stream {number}) received offset {offset} after offset {position}")
+            }),
+        }
+        advance != Advance::Again
+    }
+
+    /// A smile is seen at an offset: it must be the only one it is ever seen at.
+    fn place(&mut self, beat: Beat, offset: Offset) {
+        let Some(smile) = find(&mut self.smiles, beat) else { return };
+        match smile.offset {
+            None => {
+                smile.offset = Some(offset);
+                for seat in [beat.sender(), beat.receiver()] {
+                    let head = self.heads.entry(self.plan.user(seat).clone()).or_default();
+                    *head = offset.max(*head);
+                }
+            }
+            Some(first) if first == offset => {}
+            Some(first) => self.fault(Fault::Duplicated, || {
+                format!(
+                    "smile {} of conversation {} is at offset {first} and at {offset}",
+                    beat.number, beat.conversation
+                )
+            }),
+        }
+    }
+
+    /// The sender knows that its smile is in the log.
+    fn confirm(&mut self, beat: Beat, at: Duration) {
+        let Some(smile) = find(&mut self.smiles, beat) else { return };
+        self.in_flight -= u64::from(smile.in_flight);
+        smile.in_flight = false;
+        if smile.outcome == Outcome::Open {
+            smile.outcome = Outcome::Acked;
+            self.open -= 1;
+            self.counts.acked += 1;
+            self.ack_latency.record(at.saturating_sub(smile.offered_at));
+        }
+    }
+
+    fn breach(&mut self, number: StreamNumber, what: &str) {
+        let user = self.streams[number].user.clone();
+        self.fault(Fault::Breach, || format!("{user} (stream {number}): {what}"));
+    }
+
+    fn fault(&mut self, fault: Fault, words: impl FnOnce() -> String) {
+        self.faults.note(fault, 1, words);
+    }
+}
+
+/// The smile of a beat, when it was sent.
+fn find(smiles: &mut [Vec<Option<SentSmile>>], beat: Beat) -> Option<&mut SentSmile> {
+    smiles.get_mut(beat.conversation)?.get_mut(beat.number)?.as_mut()
+}

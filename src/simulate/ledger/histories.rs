@@ -1,0 +1,151 @@
+//! Many histories of a good server, played from a seed, and the same with one fault in them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::tests::{by_name, plan, smile, welcomed};
+use super::{Entry, Event, Fault, Faults, Ledger};
+use crate::model::Offset;
+use crate::simulate::plan::{Beat, Plan, RunId};
+
+/// A correct server and its users, played from a seed: what the ledger is told of them.
+struct History {
+    plan: Arc<Plan>,
+    run: RunId,
+    random: Xoshiro256PlusPlus,
+    log: Vec<Beat>,
+    /// For each seat: how much of the log it has seen, and the smiles it sent in this session without an answer.
+    seen: Vec<usize>,
+    waiting: Vec<Vec<Beat>>,
+    next: Vec<usize>,
+    entries: Vec<Entry>,
+}
+
+impl History {
+    fn play(seed: u64) -> Self {
+        let plan = plan(3, 4);
+        let seats = plan.seats();
+        let mut history = Self {
+            run: RunId::random(),
+            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+            log: Vec::new(),
+            seen: vec![0; seats],
+            waiting: vec![Vec::new(); seats],
+            next: (0..seats).map(|seat| seat % 2).collect(),
+            entries: Vec::new(),
+            plan,
+        };
+        (0..seats).for_each(|seat| history.tell(seat, welcomed("epoch", 0, None, false)));
+        for _ in 0..200 {
+            let seat = history.random.random_range(0..seats);
+            match history.random.random_range(0..10) {
+                0..4 => history.send(seat),
+                4..9 => history.deliver(seat),
+                _ => history.reconnect(seat),
+            }
+        }
+        for seat in 0..seats {
+            while history.seen[seat] < history.log.len() {
+                history.deliver(seat);
+            }
+            history.tell(seat, Event::NoMoreBeats);
+        }
+        history
+    }
+
+    fn tell(&mut self, stream: usize, event: Event) {
+        self.entries.push(Entry { stream, at: Duration::ZERO, event });
+    }
+
+    fn send(&mut self, seat: usize) {
+        let beat = Beat { conversation: seat / 2, number: self.next[seat] };
+        self.next[seat] += 2;
+        self.tell(seat, Event::Offered(beat));
+        self.tell(seat, Event::Written(beat));
+        self.waiting[seat].push(beat);
+        self.log.push(beat);
+    }
+
+    fn deliver(&mut self, seat: usize) {
+        let Some(&beat) = self.log.get(self.seen[seat]) else { return };
+        self.seen[seat] += 1;
+        let offset = self.seen[seat] as u64;
+        let user = self.plan.user(seat);
+        if self.waiting[seat].contains(&beat) {
+            self.waiting[seat].retain(|&waiting| waiting != beat);
+            let id = self.run.id_of(beat).unwrap();
+            self.tell(seat, Event::Acked { id, offset: Offset(offset), duplicate: false });
+        } else if [beat.sender(), beat.receiver()].iter().any(|&seat| self.plan.user(seat) == user) {
+            let smile = smile(&self.plan, &self.run, beat, offset);
+            self.tell(seat, Event::Received(smile));
+        }
+    }
+
+    fn reconnect(&mut self, seat: usize) {
+        let position = self.seen[seat] as u64;
+        self.tell(seat, Event::ConnectionLost);
+        self.tell(seat, welcomed("epoch", position, Some(position), true));
+        for beat in std::mem::take(&mut self.waiting[seat]) {
+            let place = self.log.iter().position(|&stored| stored == beat).unwrap();
+            self.tell(seat, Event::Written(beat));
+            if self.random.random_bool(0.5) {
+                let id = self.run.id_of(beat).unwrap();
+                self.tell(seat, Event::Acked { id, offset: Offset(place as u64 + 1), duplicate: true });
+            }
+        }
+    }
+
+    /// The verdict on the events; those of a reader that is not the sender can be tampered with.
+    fn verdict(&self, tamper: impl FnOnce(&mut Vec<Entry>, Vec<usize>, &mut Xoshiro256PlusPlus)) -> (Faults, bool) {
+        let mut entries = self.entries.clone();
+        let is_delivery = |entry: &Entry| match &entry.event {
+            Event::Received(smile) => self.run.beat_of(&smile.id).is_some_and(|beat| beat.sender() != entry.stream),
+            _ => false,
+        };
+        let deliveries: Vec<usize> = (0..entries.len()).filter(|&place| is_delivery(&entries[place])).collect();
+        tamper(&mut entries, deliveries, &mut self.random.clone());
+        let mut ledger = Ledger::new(Arc::clone(&self.plan), self.run.clone());
+        entries.into_iter().for_each(|entry| ledger.record(entry));
+        (ledger.verdict(), ledger.settled())
+    }
+}
+
+#[test]
+fn any_history_of_a_good_server_is_clean_and_any_single_fault_in_it_is_noticed() {
+    let base = rand::random::<u64>();
+    for seed in (0..200).map(|number| base.wrapping_add(number)) {
+        let history = History::play(seed);
+        let (faults, settled) = history.verdict(|_, _, _| {});
+        assert!(faults.none() && settled, "History::play({seed}): {:?}", faults.words());
+
+        let (faults, _) = history.verdict(|entries, deliveries, random| {
+            entries.remove(deliveries[random.random_range(0..deliveries.len())]);
+        });
+        assert_eq!(by_name(&faults), [("lost", 1)], "History::play({seed}), one removed: {:?}", faults.words());
+
+        let (faults, _) = history.verdict(|entries, deliveries, random| {
+            let first = deliveries[random.random_range(0..deliveries.len())];
+            let copy = entries[first].clone();
+            entries.push(copy);
+        });
+        assert_eq!(by_name(&faults), [("duplicated", 1)], "History::play({seed}), one doubled: {:?}", faults.words());
+
+        let (faults, _) = history.verdict(|entries, deliveries, random| {
+            let first = deliveries[random.random_range(0..deliveries.len())];
+            let stream = entries[first].stream;
+            let next = deliveries.into_iter().find(|&place| place > first && entries[place].stream == stream);
+            match next {
+                Some(next) => entries.swap(first, next),
+                None => entries.push(entries[first].clone()),
+            }
+        });
+        assert!(
+            faults.count(Fault::Reordered) + faults.count(Fault::Duplicated) > 0,
+            "History::play({seed}), two swapped: {:?}",
+            faults.words()
+        );
+    }
+}

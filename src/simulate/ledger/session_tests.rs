@@ -1,0 +1,123 @@
+//! The ledger told of sessions that end and begin again, of gaps, and of a second reading.
+
+use super::stream::Stream;
+use super::tests::{ANNA, BRUNO, Scene, welcomed};
+use super::*;
+
+#[test]
+fn a_gap_costs_what_was_in_it() {
+    for (smiles_in_the_gap, expected) in [(false, vec![]), (true, vec![("lost", 1)])] {
+        let mut scene = Scene::new();
+        scene.pass(0, 101);
+        scene.tell(BRUNO, Event::ConnectionLost);
+        if smiles_in_the_gap {
+            scene.send(2);
+            scene.ack(2, 102, false);
+        }
+        scene.welcome(BRUNO, 110, Some(101), false);
+        scene.pass(4, 111);
+        assert_eq!(scene.faults(), expected);
+        assert_eq!(scene.ledger.counts().gaps, 1);
+    }
+}
+
+#[test]
+fn a_resume_must_start_where_it_was_asked_to() {
+    let mut scene = Scene::new();
+    scene.tell(BRUNO, Event::ConnectionLost);
+    scene.welcome(BRUNO, 105, Some(100), true);
+    assert_eq!(scene.faults(), [("breach of contract", 1)]);
+}
+
+#[test]
+fn another_log_proves_nothing() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    scene.tell(BRUNO, Event::ConnectionLost);
+    scene.tell(BRUNO, welcomed("other", 3, Some(101), false));
+    scene.send(2);
+    scene.ack(2, 102, false);
+    scene.receive(BRUNO, 2, 4);
+    assert_eq!(scene.faults(), [("lost", 1), ("breach of contract", 1)]);
+    assert!(!scene.ledger.caught_up());
+}
+
+#[test]
+fn a_session_answers_only_for_what_came_after_it_began() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    let mut late = Stream::new(UserName::new("user1"));
+    late.begin_session(Offset(101), false);
+    scene.ledger.streams.push(late);
+    assert_eq!(scene.faults(), []);
+    scene.pass(2, 102);
+    assert_eq!(scene.faults(), [("lost", 1)]);
+}
+
+#[test]
+fn reading_the_log_again_proves_it_a_second_time() {
+    let mut scene = Scene::new();
+    (0..4).for_each(|number| scene.pass(number, 101 + number as u64));
+    let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+    assert_eq!(
+        (again.start, again.head, scene.ledger.readers(), scene.ledger.reread()),
+        (Offset(100), Offset(104), 1, 0)
+    );
+    scene.welcome(again.stream, 100, Some(100), true);
+    for number in [0, 1, 3] {
+        scene.receive(again.stream, number, 101 + number as u64);
+    }
+    assert_eq!(scene.ledger.reread(), 1);
+    assert_eq!(scene.faults(), [("lost", 1)]);
+    scene.pass(4, 105);
+    assert_eq!(scene.faults(), [("lost", 1)], "what came later is not the reader's");
+    assert!(scene.ledger.begin_reread(&UserName::new("nobody")).is_none());
+}
+
+#[test]
+fn a_second_reading_that_ends_early_proves_nothing_and_blames_nobody() {
+    for (interrupted, connected, expected) in [
+        (true, true, vec![]),
+        (true, false, vec![]),
+        (false, false, vec![("breach of contract", 1)]),
+        (false, true, vec![("lost", 1)]),
+    ] {
+        let mut scene = Scene::new();
+        scene.pass(0, 101);
+        let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+        scene.welcome(again.stream, 100, Some(100), true);
+        if !connected {
+            scene.tell(again.stream, Event::ConnectionLost);
+        }
+        scene.ledger.end_reread(!interrupted);
+        assert_eq!(scene.faults(), expected, "interrupted: {interrupted}, connected: {connected}");
+    }
+}
+
+#[test]
+fn a_log_that_no_longer_reaches_back_is_told() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+    scene.welcome(again.stream, 101, Some(100), false);
+    assert_eq!(scene.ledger.reread(), 1);
+    assert_eq!(scene.faults(), [("breach of contract", 1)]);
+}
+
+#[test]
+fn recovery_lasts_from_the_loss_to_the_first_answer() {
+    let mut scene = Scene::new();
+    let tell = |scene: &mut Scene, seconds, event| {
+        scene.ledger.record(Entry { stream: ANNA, at: Duration::from_secs(seconds), event });
+    };
+    tell(&mut scene, 1, Event::Answering);
+    tell(&mut scene, 10, Event::ConnectionLost);
+    tell(&mut scene, 12, welcomed("epoch", 100, Some(100), true));
+    tell(&mut scene, 13, Event::ConnectionLost);
+    tell(&mut scene, 14, welcomed("epoch", 100, Some(100), true));
+    tell(&mut scene, 15, Event::Answering);
+    let recovery = scene.ledger.times().recovery;
+    assert_eq!(recovery.count, 1);
+    assert!((4990.0..5010.0).contains(&recovery.max), "{recovery:?}");
+    assert_eq!(scene.ledger.counts().reconnects, 2);
+}

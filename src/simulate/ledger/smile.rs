@@ -1,0 +1,71 @@
+//! One smile of the run, from the moment its user sent it.
+//!
+//! Owns what is known of it. Must not judge it.
+
+use std::time::Duration;
+
+use super::stream::Place;
+use crate::model::Offset;
+
+/// See the file.
+#[derive(Clone, Debug)]
+pub struct SentSmile {
+    /// When its user sent it.
+    pub offered_at: Duration,
+    /// Where it stands in the log, once anyone has seen it there.
+    pub offset: Option<Offset>,
+    /// What its sender knows.
+    pub outcome: Outcome,
+    /// Whether it was written and not answered since.
+    pub in_flight: bool,
+    /// Whether it reached the other user.
+    pub delivered: bool,
+    /// Where it was written last.
+    written: Option<Place>,
+    /// Whether an earlier writing of it was never answered: then nobody knows which session admitted it.
+    uncertain: bool,
+}
+
+/// What the sender knows of its smile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing final.
+    Open,
+    /// It is in the log.
+    Acked,
+    /// It is refused for good.
+    Failed,
+}
+
+impl SentSmile {
+    /// A smile that was not written yet.
+    pub fn new(offered_at: Duration) -> Self {
+        Self {
+            offered_at,
+            offset: None,
+            outcome: Outcome::Open,
+            in_flight: false,
+            delivered: false,
+            written: None,
+            uncertain: false,
+        }
+    }
+
+    /// Whether it was written at all.
+    pub fn written_before(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// It is written, for the first time or again.
+    pub fn write(&mut self, place: Place) {
+        self.uncertain |= self.in_flight;
+        self.in_flight = true;
+        self.written = Some(place);
+    }
+
+    /// The one place that can have admitted it, where there is only one: all earlier writings were answered by errors,
+    /// and a smile answered with an error was not stored.
+    pub fn admitted_at(&self) -> Option<Place> {
+        self.written.filter(|_| !self.uncertain)
+    }
+}

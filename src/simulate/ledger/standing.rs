@@ -1,0 +1,124 @@
+//! How the run stands: who is there, what is open, what has caught up, and what to read again.
+//!
+//! Owns the questions that the course of a run depends on. Must not enter or judge anything.
+
+use super::stream::Stream;
+use super::{Counts, Faults, Ledger, StreamNumber};
+use crate::model::{Epoch, Offset, UserName};
+
+/// A second look at a user's part of the log.
+#[derive(Clone, Debug)]
+pub struct Rereading {
+    /// Where the ledger enters what is read.
+    pub stream: StreamNumber,
+    /// Whose part.
+    pub user: UserName,
+    /// Of which log.
+    pub epoch: Epoch,
+    /// Read everything after this offset.
+    pub start: Offset,
+    /// And up to this one.
+    pub head: Offset,
+}
+
+impl Ledger {
+    /// Adds a stream that reads a user's log again from where the user's first session began.
+    ///
+    /// `None` when none of the user's sessions ever began, or when there is nothing to read.
+    pub fn begin_reread(&mut self, user: &UserName) -> Option<Rereading> {
+        let head = *self.heads.get(user)?;
+        let starts = self.streams.iter().filter(|stream| stream.user == *user).filter_map(|stream| stream.start);
+        let start = starts.min()?;
+        let epoch = self.epoch.clone()?;
+        self.streams.push(Stream::rereading(user.clone(), start, head));
+        Some(Rereading { stream: self.streams.len() - 1, user: user.clone(), epoch, start, head })
+    }
+
+    /// Whether every seat has a session.
+    #[must_use]
+    pub fn all_live(&self) -> bool {
+        self.live == self.plan.seats()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How many smiles were sent and have neither an ack nor a final error.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// Whether every written smile has an answer, be it a refusal.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Whether everyone has stopped sending, every smile has its ack or final error, and every stream has caught up.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.done == self.plan.seats() && self.open == 0 && self.caught_up()
+    }
+
+    /// Whether every session has all that its user's stream is known to hold.
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
+            None => true,
+            Some(&head) => {
+                // An ack that says duplicate is no position: only counting shows whether the rest is there.
+                stream.is_past(head) || (stream.knows(head) && stream.missing(&self.expected(&stream.user)).is_empty())
+            }
+        })
+    }
+
+    /// How many of those that read the log again have come to the end.
+    #[must_use]
+    pub fn reread(&self) -> usize {
+        let readers = self.streams[self.plan.seats()..].iter();
+        readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
+    }
+
+    /// No more is read again. What a reader did not come to is not judged; when it was given the time, its not coming
+    /// there is a fault of its own, or a loss where it was connected and there was nothing more.
+    pub fn end_reread(&mut self, in_time: bool) {
+        for number in self.plan.seats()..self.streams.len() {
+            let reader = &mut self.streams[number];
+            if reader.is_past(Offset(u64::MAX)) || (in_time && reader.live) {
+                continue;
+            }
+            reader.stop_at_position();
+            if in_time {
+                self.breach(number, "the log could not be read again to its end");
+            }
+        }
+    }
+
+    /// How many read the log again.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.streams.len() - self.plan.seats()
+    }
+
+    /// Differs from what it was when anything has moved: a smile, an ack, a final error or a session.
+    #[must_use]
+    pub fn movement(&self) -> u64 {
+        self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The faults noticed so far; what is lost is only known from [`Self::verdict`].
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+}

@@ -1,0 +1,165 @@
+//! What one user saw through one seat, over all its sessions.
+//!
+//! Owns the position and the offsets received. Must not know what a smile says or who else saw it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{Offset, UserName};
+
+/// See the file.
+#[derive(Debug)]
+pub struct Stream {
+    /// Whose stream.
+    pub user: UserName,
+    /// Where the first session started: what is above must be received.
+    pub start: Option<Offset>,
+    /// And what is not above this one.
+    until: Offset,
+    /// The highest offset received, or where the session started.
+    pub position: Offset,
+    /// How many sessions there have been.
+    pub sessions: u32,
+    /// Whether there is a session now.
+    pub live: bool,
+    /// Whether the session now belongs to another log than the run: then it says nothing about this one.
+    pub foreign: bool,
+    /// Since when no session has answered.
+    pub lost_at: Option<Duration>,
+    written: u32,
+    /// The offsets of this run's smiles that came in their place.
+    received: Vec<Offset>,
+    /// Those that came too late, or are known from an ack that says duplicate.
+    known: BTreeSet<Offset>,
+}
+
+/// A place in the order of writing: the session, and the how-manieth smile in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    session: u32,
+    number: u32,
+}
+
+impl Place {
+    /// Which session of the stream.
+    pub fn session(self) -> u32 {
+        self.session
+    }
+}
+
+/// What an offset is to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// Above all others: as promised.
+    Next,
+    /// Received before.
+    Again,
+    /// Below the position, and not received before.
+    Late,
+}
+
+impl Stream {
+    /// The stream of a seat that has no session yet.
+    pub fn new(user: UserName) -> Self {
+        Self {
+            user,
+            start: None,
+            until: Offset(u64::MAX),
+            position: Offset(0),
+            sessions: 0,
+            live: false,
+            foreign: false,
+            lost_at: None,
+            written: 0,
+            received: Vec::new(),
+            known: BTreeSet::new(),
+        }
+    }
+
+    /// The stream of one that reads the log again and must receive everything above `start` up to `until`.
+    pub fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
+        Self { start: Some(start), until, position: start, ..Self::new(user) }
+    }
+
+    /// A session starts at `offset`.
+    pub fn begin_session(&mut self, offset: Offset, foreign: bool) {
+        self.sessions += 1;
+        self.written = 0;
+        self.live = true;
+        self.foreign = foreign;
+        if !foreign {
+            self.start.get_or_insert(offset);
+            self.position = offset;
+        }
+    }
+
+    /// Nothing at all is expected.
+    pub fn expect_nothing(&mut self) {
+        self.until = Offset(0);
+    }
+
+    /// Nothing above the position is expected any more.
+    pub fn stop_at_position(&mut self) {
+        self.until = self.position;
+    }
+
+    /// The next place in the order of writing.
+    pub fn next_place(&mut self) -> Place {
+        self.written += 1;
+        Place { session: self.sessions, number: self.written }
+    }
+
+    /// Receives an offset; `ours` when it is that of a smile of this run, which must be remembered.
+    pub fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
+        if offset == self.position || self.has_received(offset) {
+            return Advance::Again;
+        }
+        if offset > self.position {
+            self.position = offset;
+            // After a gap the position may have gone back, and the list must stay in order.
+            let in_order = self.received.last().is_none_or(|&last| last < offset);
+            if ours && in_order {
+                self.received.push(offset);
+            } else if ours {
+                self.known.insert(offset);
+            }
+            return Advance::Next;
+        }
+        if ours && !self.known.insert(offset) {
+            return Advance::Again;
+        }
+        Advance::Late
+    }
+
+    /// An offset is known without having been received in its place.
+    pub fn learn(&mut self, offset: Offset) {
+        self.known.insert(offset);
+    }
+
+    /// Whether an offset at or above `head` was received: then everything up to it should have been.
+    pub fn is_past(&self, head: Offset) -> bool {
+        // A stream that never began has nothing to receive.
+        self.start.is_none() || (!self.foreign && self.position >= head.min(self.until))
+    }
+
+    /// Whether this offset was received or learned.
+    pub fn knows(&self, offset: Offset) -> bool {
+        self.has_received(offset) || self.known.contains(&offset)
+    }
+
+    fn has_received(&self, offset: Offset) -> bool {
+        // Nearly always the offset is the highest yet, and there is nothing to search.
+        self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
+    }
+
+    /// Which of the `expected` offsets that the stream must hold are not there.
+    pub fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
+        let Some(start) = self.start else { return Vec::new() };
+        let mut received = self.received.iter().peekable();
+        let is_missing = |(offset, _): &&(Offset, T)| {
+            while received.next_if(|&received| received < offset).is_some() {}
+            *offset > start && *offset <= self.until && received.peek() != Some(&offset) && !self.known.contains(offset)
+        };
+        expected.iter().filter(is_missing).collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! The judgement at the end of a run: what is lost, and whether senders' orders were kept.
+//!
+//! Owns the counting of faults. Must not know how the events came about.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Ledger;
+use super::smile::Outcome;
+use crate::model::{Offset, UserName};
+use crate::simulate::latency::Percentiles;
+use crate::simulate::plan::Beat;
+
+/// How many faults are told in words; all are counted.
+const MOST_WORDS: usize = 20;
+
+/// What can be wrong with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A smile is in the log, and a session that must have it does not.
+    Lost,
+    /// A smile twice in a session or twice in the log.
+    Duplicated,
+    /// A smile out of order in a session, or two sessions that disagree, or a sender's order not kept.
+    Reordered,
+    /// A smile that says something else than was sent, or to someone else.
+    Altered,
+    /// A good smile refused for good.
+    Failed,
+    /// A smile without any answer until the end.
+    Unanswered,
+    /// Anything else the contract has no place for.
+    Breach,
+}
+
+/// How many of each, and the first ones in words.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    counts: [u64; 7],
+    words: Vec<String>,
+}
+
+impl Faults {
+    /// Counts `count` of them and, while there is room, writes down the words.
+    pub fn note(&mut self, fault: Fault, count: u64, words: impl FnOnce() -> String) {
+        self.counts[fault as usize] += count;
+        if self.words.len() < MOST_WORDS {
+            self.words.push(format!("{}: {}", fault.name(), words()));
+        }
+    }
+
+    /// How many of this kind.
+    #[must_use]
+    pub fn count(&self, fault: Fault) -> u64 {
+        self.counts[fault as usize]
+    }
+
+    /// Whether there is none of any kind.
+    #[must_use]
+    pub fn none(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
+    /// The first ones in words.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+}
+
+impl Fault {
+    /// What the report calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::Reordered => "reordered",
+            Self::Altered => "altered",
+            Self::Failed => "failed",
+            Self::Unanswered => "unanswered",
+            Self::Breach => "breach of contract",
+        }
+    }
+}
+
+/// The times of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From a smile's sending to its ack, all retries included.
+    pub ack: Percentiles,
+    /// From a smile's sending to its delivery at the other user.
+    pub delivery: Percentiles,
+    /// From the loss of a connection to the first answer of the next session.
+    pub recovery: Percentiles,
+}
+
+impl Ledger {
+    /// The faults of the whole run. Ask when everything has settled, or when waiting has no more use.
+    #[must_use]
+    pub fn verdict(&self) -> Faults {
+        let mut faults = self.faults.clone();
+        self.judge_offsets(&mut faults);
+        self.judge_orders(&mut faults);
+        self.judge_streams(&mut faults);
+        for (beat, _) in self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && smile.in_flight) {
+            faults.note(Fault::Unanswered, 1, || describe(beat));
+        }
+        faults
+    }
+
+    /// How many smiles were refused until the end and not sent again: they are not in the log, and their users know.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && !smile.in_flight).count() as u64
+    }
+
+    /// The times of the run.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times {
+            ack: self.ack_latency.percentiles(),
+            delivery: self.delivery_latency.percentiles(),
+            recovery: self.recovery.percentiles(),
+        }
+    }
+
+    /// The smiles of a user's stream that are known to be in the log, in its order.
+    pub(super) fn expected(&self, user: &UserName) -> Vec<(Offset, Beat)> {
+        let concerns = |beat: Beat| [beat.sender(), beat.receiver()].iter().any(|&seat| self.plan.user(seat) == user);
+        let mut expected: Vec<_> = self
+            .sent()
+            .filter(|&(beat, _)| concerns(beat))
+            .filter_map(|(beat, smile)| Some((smile.offset?, beat)))
+            .collect();
+        expected.sort_unstable();
+        expected
+    }
+
+    fn sent(&self) -> impl Iterator<Item = (Beat, &super::SentSmile)> {
+        self.smiles.iter().enumerate().flat_map(|(conversation, smiles)| {
+            let numbered = smiles.iter().enumerate();
+            numbered.filter_map(move |(number, smile)| Some((Beat { conversation, number }, smile.as_ref()?)))
+        })
+    }
+
+    /// One offset, one smile: sessions that see two at the same place disagree on the order.
+    fn judge_offsets(&self, faults: &mut Faults) {
+        let mut placed: Vec<_> = self.sent().filter_map(|(beat, smile)| Some((smile.offset?, beat))).collect();
+        placed.sort_unstable();
+        for pair in placed.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            faults.note(Fault::Reordered, 1, || {
+                format!("offset {} is taken by {} and by {}", pair[0].0, describe(pair[0].1), describe(pair[1].1))
+            });
+        }
+    }
+
+    /// Promise 3: the admitted smiles of one session are stored in the order it sent them.
+    fn judge_orders(&self, faults: &mut Faults) {
+        let admitted =
+            |(beat, smile): (Beat, &super::SentSmile)| Some((beat.sender(), smile.admitted_at()?, smile.offset?, beat));
+        let mut admitted: Vec<_> = self.sent().filter_map(admitted).collect();
+        admitted.sort_unstable();
+        for pair in admitted.windows(2) {
+            let [(seat, place, offset, beat), (next_seat, next_place, next_offset, next_beat)] = pair else { continue };
+            if (seat, place.session()) == (next_seat, next_place.session()) && offset > next_offset {
+                faults.note(Fault::Reordered, 1, || {
+                    format!(
+                        "{} sent {} (now at offset {offset}) before {} (now at offset {next_offset}) in one session",
+                        self.plan.user(*seat),
+                        describe(*beat),
+                        describe(*next_beat)
+                    )
+                });
+            }
+        }
+    }
+
+    /// Promise 4: every session has all of its user's stream. A smile counts as lost once, however many miss it.
+    fn judge_streams(&self, faults: &mut Faults) {
+        let mut expected_of: HashMap<&UserName, Vec<(Offset, Beat)>> = HashMap::new();
+        for (beat, smile) in self.sent() {
+            let Some(offset) = smile.offset else { continue };
+            for seat in [beat.sender(), beat.receiver()] {
+                expected_of.entry(self.plan.user(seat)).or_default().push((offset, beat));
+            }
+        }
+        expected_of.values_mut().for_each(|expected| expected.sort_unstable());
+        let mut lost: BTreeSet<Beat> = BTreeSet::new();
+        for (number, stream) in self.streams.iter().enumerate() {
+            let Some(expected) = expected_of.get(&stream.user) else { continue };
+            for (offset, beat) in stream.missing(expected) {
+                if lost.insert(*beat) {
+                    let reader = if number < self.plan.seats() { "never reached" } else { "is not in the log of" };
+                    faults.note(Fault::Lost, 1, || {
+                        format!("{} at offset {offset} {reader} {} (stream {number})", describe(*beat), stream.user)
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn describe(beat: Beat) -> String {
+    format!("smile {} of conversation {}", beat.number, beat.conversation)
+}

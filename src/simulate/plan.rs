@@ -1,0 +1,263 @@
+//! What the simulated users do and when: who talks to whom, with which faces, on which beat.
+//!
+//! Owns everything the seed decides, so that the same seed replays the same run. Must not know sockets, clocks or what
+//! became of a smile.
+
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::config::SimulateOptions;
+use crate::model::{SmileId, UserName};
+
+/// The faces that simulated users know, fully qualified, as the log keeps them.
+const FACES: [&str; 24] = [
+    "😀", "😁", "😂", "🤣", "😃", "😄", "😅", "😆", "😉", "😊", "😋", "😎", "😍", "😘", "🥰", "🙂", "🤗", "🤩", "🤔",
+    "😏", "😴", "😜", "🙃", "😇",
+];
+
+/// The most faces in one simulated smile.
+const MOST_FACES: usize = 3;
+
+/// The place of one user in one conversation: one WebSocket. Seats 2c and 2c + 1 are conversation c.
+pub type Seat = usize;
+
+/// One planned smile: the `number`th of its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Beat {
+    /// Which conversation.
+    pub conversation: usize,
+    /// Counts the smiles of the conversation from 0; the two users take turns.
+    pub number: usize,
+}
+
+impl Beat {
+    /// Who sends it.
+    #[must_use]
+    pub fn sender(self) -> Seat {
+        2 * self.conversation + self.number % 2
+    }
+
+    /// Who answers it.
+    #[must_use]
+    pub fn receiver(self) -> Seat {
+        2 * self.conversation + (self.number + 1) % 2
+    }
+}
+
+/// A whole run, before it begins.
+#[derive(Debug)]
+pub struct Plan {
+    seed: u64,
+    rate: f64,
+    duration: f64,
+    /// The users of each seat.
+    seats: Vec<UserName>,
+    /// When each conversation begins, in fractions of the time between two beats.
+    phases: Vec<f64>,
+}
+
+impl Plan {
+    /// Lays out a run for the users of a store; with fewer than two there is none.
+    #[must_use]
+    pub fn new(seed: u64, options: &SimulateOptions, users: &[UserName]) -> Option<Self> {
+        if users.len() < 2 {
+            return None;
+        }
+        let conversations = options.conversations as usize;
+        let mut slots: Vec<usize> = (0..conversations).collect();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        slots.shuffle(&mut random);
+        // One conversation in each slot of the period, somewhere in it: even, and yet not in step.
+        let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
+        let phases = slots.into_iter().map(phase).collect();
+        let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();
+        Some(Self { seed, rate: options.rate, duration: options.duration, seats, phases })
+    }
+
+    /// How many WebSockets the run needs.
+    #[must_use]
+    pub fn seats(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whose seat it is.
+    #[must_use]
+    pub fn user(&self, seat: Seat) -> &UserName {
+        &self.seats[seat]
+    }
+
+    /// Whether the plan has this conversation at all.
+    #[must_use]
+    pub fn has(&self, beat: Beat) -> bool {
+        beat.conversation < self.phases.len()
+    }
+
+    /// How long smiles are sent.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.duration)
+    }
+
+    /// When a beat falls, from the begin of the run; `None` when that is past its end.
+    ///
+    /// Counted from the begin and not from the beat before, so that nothing drifts.
+    #[must_use]
+    pub fn time_of(&self, beat: Beat) -> Option<Duration> {
+        let seconds = (self.phases[beat.conversation] + beat.number as f64) / self.rate;
+        (seconds < self.duration).then(|| Duration::from_secs_f64(seconds))
+    }
+
+    /// What is said on a beat.
+    #[must_use]
+    pub fn faces(&self, beat: Beat) -> String {
+        self.faces_of(beat).collect()
+    }
+
+    /// Whether `text` is what is said on a beat.
+    #[must_use]
+    pub fn says(&self, beat: Beat, text: &str) -> bool {
+        let rest = self.faces_of(beat).try_fold(text, |rest, face| rest.strip_prefix(face));
+        rest.is_some_and(str::is_empty)
+    }
+
+    fn faces_of(&self, beat: Beat) -> impl Iterator<Item = &'static str> {
+        let place = ((beat.conversation as u64) << 32) | beat.number as u64;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let count = random.random_range(1..=MOST_FACES);
+        (0..count).map(move |_| FACES[random.random_range(0..FACES.len())])
+    }
+}
+
+/// The users of a conversation: (0, 1), (2, 3) and so on; when all are taken, again with partners further away.
+fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
+    let pairs = users.len() / 2;
+    let (round, place) = (conversation / pairs, conversation % pairs);
+    // Between 1 and the number of users less one: never a user with itself.
+    let distance = 1 + (2 * round) % (users.len() - 1);
+    let first = (2 * place + round) % users.len();
+    [users[first].clone(), users[(first + distance) % users.len()].clone()]
+}
+
+/// Names the smiles of one run. The store remembers ids for ever, so every run, replayed or not, has names of its own.
+#[derive(Clone, Debug)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A name no other run has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("r{:016x}", rand::random::<u64>()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id of a planned smile; `None` never happens, since the alphabet and the length are an id's.
+    #[must_use]
+    pub fn id_of(&self, beat: Beat) -> Option<SmileId> {
+        SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
+    }
+
+    /// The planned smile an id names; `None` when it is not of this run.
+    #[must_use]
+    pub fn beat_of(&self, id: &SmileId) -> Option<Beat> {
+        let place = id.as_str().strip_prefix(&self.0)?.strip_prefix('-')?;
+        let (conversation, number) = place.split_once('-')?;
+        Some(Beat { conversation: conversation.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::model::Faces;
+
+    fn options(conversations: u32, rate: f64, duration: f64) -> SimulateOptions {
+        SimulateOptions { url: Vec::new(), conversations, rate, duration, seed: None, json: false }
+    }
+
+    fn users(count: usize) -> Vec<UserName> {
+        (0..count).map(|number| UserName::new(&format!("user{number}"))).collect()
+    }
+
+    fn beats(plan: &Plan, conversation: usize) -> Vec<(Duration, String)> {
+        (0..)
+            .map(|number| Beat { conversation, number })
+            .map_while(|beat| Some((plan.time_of(beat)?, plan.faces(beat))))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_run() {
+        let plan = |seed| Plan::new(seed, &options(5, 7.0, 3.0), &users(10)).unwrap();
+        for conversation in 0..5 {
+            assert_eq!(beats(&plan(42), conversation), beats(&plan(42), conversation));
+            assert_ne!(beats(&plan(42), conversation), beats(&plan(43), conversation));
+        }
+    }
+
+    #[test]
+    fn nobody_talks_to_oneself_and_everyone_is_used() {
+        for count in 2..12 {
+            let users = users(count);
+            let plan = Plan::new(1, &options(100, 1.0, 1.0), &users).unwrap();
+            for conversation in 0..100 {
+                assert_ne!(plan.user(2 * conversation), plan.user(2 * conversation + 1), "{count} users");
+            }
+            let seated: HashSet<_> = (0..plan.seats()).map(|seat| plan.user(seat)).collect();
+            assert_eq!(seated.len(), count);
+        }
+        let plan = Plan::new(1, &options(2, 1.0, 1.0), &users(4)).unwrap();
+        let names: Vec<_> = (0..4).map(|seat| plan.user(seat).as_str()).collect();
+        assert_eq!(names, ["user0", "user1", "user2", "user3"]);
+        assert!(Plan::new(1, &options(1, 1.0, 1.0), &users(1)).is_none());
+    }
+
+    #[test]
+    fn beats_keep_the_rate_without_drift_and_are_spread() {
+        let plan = Plan::new(9, &options(10, 4.0, 100.0), &users(20)).unwrap();
+        let mut first_beats: Vec<_> = (0..10).map(|conversation| beats(&plan, conversation)[0].0).collect();
+        for conversation in 0..10 {
+            let beats = beats(&plan, conversation);
+            assert_eq!(beats.len(), 400);
+            let drift = (beats[399].0 - beats[0].0).as_secs_f64() - 399.0 / 4.0;
+            assert!(drift.abs() < 1e-6, "{drift}");
+        }
+        first_beats.sort();
+        for (slot, first) in first_beats.iter().enumerate() {
+            assert_eq!((first.as_secs_f64() * 40.0) as usize, slot, "one conversation begins in each 40th of a second");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_a_smile_as_the_log_keeps_it() {
+        let plan = Plan::new(3, &options(1, 1000.0, 1.0), &users(2)).unwrap();
+        for (number, (_, faces)) in beats(&plan, 0).into_iter().enumerate() {
+            let beat = Beat { conversation: 0, number };
+            assert_eq!(Faces::parse(&faces).unwrap().as_str(), faces);
+            assert!(plan.says(beat, &faces));
+            assert!(!plan.says(beat, &format!("{faces}😀")));
+            assert!(!plan.says(beat, ""));
+        }
+    }
+
+    #[test]
+    fn ids_name_their_beat_in_their_run_only() {
+        let (run, other) = (RunId::random(), RunId::random());
+        let beat = Beat { conversation: 99_999, number: 4_000_000_000 };
+        let id = run.id_of(beat).unwrap();
+        assert_eq!(run.beat_of(&id), Some(beat));
+        assert_eq!(other.beat_of(&id), None);
+        for foreign in ["c1", run.as_str(), &format!("{}-1", run.as_str()), &format!("{}-1-x", run.as_str())] {
+            assert_eq!(run.beat_of(&SmileId::parse(foreign).unwrap()), None, "{foreign}");
+        }
+    }
+}

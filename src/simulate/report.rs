@@ -1,0 +1,186 @@
+//! The end of a run: the ledger in figures, as a table for people or as one JSON object.
+//!
+//! Owns the words and the names of the figures. Must not judge.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::latency::Percentiles;
+use super::ledger::{Fault, Ledger};
+
+/// Everything there is to say about a run. Times are in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether the server kept every promise.
+    pub clean: bool,
+    /// Replays the run.
+    pub seed: u64,
+    /// Begins the ids of this run's smiles.
+    pub run: String,
+    /// How many conversations.
+    pub conversations: usize,
+    /// How many WebSockets at a time.
+    pub sessions: usize,
+    /// For how long smiles were sent, in seconds.
+    pub seconds: f64,
+    /// Smiles sent.
+    pub sent: u64,
+    /// Of those, in the log, as their sender knows.
+    pub acked: u64,
+    /// Of those, at the other user of the conversation.
+    pub delivered: u64,
+    /// Refused smiles by code; all that are temporary were sent again.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Refused upgrades by code, and connections that failed.
+    pub refused_upgrades: BTreeMap<String, u64>,
+    /// Smiles written again, after a refusal or a lost connection.
+    pub retried: u64,
+    /// Beats without a smile, since too many were unanswered.
+    pub skipped: u64,
+    /// Refused until the end, and not in the log.
+    pub given_up: u64,
+    /// In the log, and yet not everywhere they belong.
+    pub lost: u64,
+    /// Twice in a session or in the log.
+    pub duplicated: u64,
+    /// Out of order.
+    pub reordered: u64,
+    /// Not as they were sent.
+    pub altered: u64,
+    /// Good, and refused for good.
+    pub failed: u64,
+    /// Without any answer.
+    pub unanswered: u64,
+    /// What else the contract has no place for.
+    pub breaches: u64,
+    /// Resumes that the server said it could not recover; what they cost is under lost.
+    pub gaps: u64,
+    /// Users whose part of the log was read again to its end, and came out the same.
+    pub reread_users: usize,
+    /// Sessions that began again after a lost connection.
+    pub reconnects: u64,
+    /// From the loss of a connection to the first answer of the next session.
+    pub recovery_ms: Percentiles,
+    /// From the beat to the ack, all retries included.
+    pub ack_ms: Percentiles,
+    /// From the beat to the delivery at the other user.
+    pub delivery_ms: Percentiles,
+    /// Sessions by the id of the replica that held them.
+    pub sessions_per_replica: BTreeMap<String, u64>,
+    /// The first faults in words.
+    pub faults: Vec<String>,
+}
+
+/// What the ledger cannot know of a run.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// Replays the run.
+    pub seed: u64,
+    /// Begins the ids of this run's smiles.
+    pub run: String,
+    /// How many WebSockets at a time.
+    pub sessions: usize,
+    /// For how long smiles were sent, in seconds.
+    pub seconds: f64,
+    /// Users whose part of the log was read again to its end.
+    pub reread_users: usize,
+}
+
+impl Report {
+    /// Asks the ledger for its verdict.
+    #[must_use]
+    pub fn new(ledger: &Ledger, circumstances: Circumstances) -> Self {
+        let (counts, faults, times) = (ledger.counts().clone(), ledger.verdict(), ledger.times());
+        let Circumstances { seed, run, sessions, seconds, reread_users } = circumstances;
+        Self {
+            clean: faults.none(),
+            seed,
+            run,
+            conversations: sessions / 2,
+            sessions,
+            seconds,
+            sent: counts.sent,
+            acked: counts.acked,
+            delivered: counts.delivered,
+            errors: counts.errors,
+            refused_upgrades: counts.refused_upgrades,
+            retried: counts.retried,
+            skipped: counts.skipped,
+            given_up: ledger.given_up(),
+            lost: faults.count(Fault::Lost),
+            duplicated: faults.count(Fault::Duplicated),
+            reordered: faults.count(Fault::Reordered),
+            altered: faults.count(Fault::Altered),
+            failed: faults.count(Fault::Failed),
+            unanswered: faults.count(Fault::Unanswered),
+            breaches: faults.count(Fault::Breach),
+            gaps: counts.gaps,
+            reread_users,
+            reconnects: counts.reconnects,
+            recovery_ms: times.recovery,
+            ack_ms: times.ack,
+            delivery_ms: times.delivery,
+            sessions_per_replica: counts.sessions_per_replica,
+            faults: faults.words().to_vec(),
+        }
+    }
+
+    fn counts(&self) -> [(&'static str, u64); 15] {
+        [
+            ("sent", self.sent),
+            ("acked", self.acked),
+            ("delivered", self.delivered),
+            ("retried", self.retried),
+            ("skipped beats", self.skipped),
+            ("given up", self.given_up),
+            ("lost", self.lost),
+            ("duplicated", self.duplicated),
+            ("reordered", self.reordered),
+            ("altered", self.altered),
+            ("failed", self.failed),
+            ("unanswered", self.unanswered),
+            ("other breaches", self.breaches),
+            ("gaps", self.gaps),
+            ("reconnects", self.reconnects),
+        ]
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} conversations over {} sessions for {:.1} s, seed {}, run {}",
+            self.conversations, self.sessions, self.seconds, self.seed, self.run
+        )?;
+        for (name, count) in self.counts() {
+            writeln!(f, "  {name:<16} {count:>10}")?;
+        }
+        for (code, count) in &self.errors {
+            writeln!(f, "  refused smiles   {count:>10}  {code}")?;
+        }
+        for (cause, count) in &self.refused_upgrades {
+            writeln!(f, "  not connected    {count:>10}  {cause}")?;
+        }
+        for (replica, count) in &self.sessions_per_replica {
+            writeln!(f, "  sessions         {count:>10}  {replica}")?;
+        }
+        writeln!(f, "  milliseconds          count        p50        p90        p99        max")?;
+        let times =
+            [("send to ack", self.ack_ms), ("send to delivery", self.delivery_ms), ("recovery", self.recovery_ms)];
+        for (name, Percentiles { count, p50, p90, p99, max }) in times {
+            writeln!(f, "  {name:<16} {count:>10} {p50:>10.1} {p90:>10.1} {p99:>10.1} {max:>10.1}")?;
+        }
+        for fault in &self.faults {
+            writeln!(f, "  {fault}")?;
+        }
+        match (self.clean, self.reread_users) {
+            (true, users) => {
+                write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
+            }
+            (false, _) => write!(f, "NOT CLEAN: the server broke its promises, see above"),
+        }
+    }
+}

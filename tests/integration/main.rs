@@ -1,0 +1,4 @@
+//! Everything that is tested over real sockets, in one binary.
+
+mod simulator;
+mod support;

@@ -1,0 +1,242 @@
+//! The simulator against a server made to misbehave: each fault is noticed and named, and a good server is clean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smilingchat::config::SimulateOptions;
+use smilingchat::simulate::progress::Progress;
+use smilingchat::simulate::report::Report;
+use smilingchat::simulate::{Patience, SimulationError, conduct};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use url::Url;
+
+use super::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
+
+const USERS: usize = 6;
+
+/// Long enough that only a failing test waits for it.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+fn options(url: Url) -> SimulateOptions {
+    SimulateOptions { url: vec![url], conversations: 3, rate: 100.0, duration: 0.5, seed: Some(7), json: false }
+}
+
+fn patience(quiet: Duration) -> Patience {
+    Patience {
+        connect: Duration::from_secs(5),
+        ping_after: Duration::from_millis(150),
+        silence: Duration::from_millis(500),
+        quiet,
+        settle: FOR_EVER,
+    }
+}
+
+async fn simulate(options: &SimulateOptions, quiet: Duration) -> Result<Report, SimulationError> {
+    conduct(options, patience(quiet), Progress::silent(), Arc::new(Notify::new())).await
+}
+
+async fn against(behaviour: Behaviour, quiet: Duration) -> Report {
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    simulate(&options(server.url()), quiet).await.unwrap()
+}
+
+async fn with_fault(fault: Fault) -> Report {
+    against(Behaviour { fault, ..Behaviour::default() }, FOR_EVER).await
+}
+
+/// A run against a good server, however bad the weather: everything is accounted for.
+fn assert_complete(report: &Report) {
+    assert!(report.clean, "{report}");
+    assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
+    assert_eq!((report.delivered, report.reread_users), (report.sent, USERS), "{report}");
+    assert!(report.sent > 0, "{report}");
+}
+
+/// Exactly one fault of the expected kind, and nothing else.
+fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
+    assert!(!report.clean, "{report}");
+    assert_eq!((report.lost, report.duplicated, report.reordered), (lost, duplicated, reordered), "{report}");
+    let others = [report.altered, report.failed, report.unanswered, report.breaches];
+    assert_eq!(others, [0; 4], "{report}");
+}
+
+#[tokio::test]
+async fn a_good_server_is_clean() {
+    let report = with_fault(Fault::None).await;
+    assert_complete(&report);
+    assert_eq!(report.sent + report.skipped, 150, "{report}");
+    assert_eq!((report.ack_ms.count, report.delivery_ms.count), (report.sent, report.sent));
+    assert_eq!((report.reconnects, report.retried), (0, 0), "{report}");
+    // One session for each seat, and one more for each user to read the log again.
+    assert_eq!(report.sessions_per_replica["misbehaving.1"], 6 + USERS as u64, "{report}");
+}
+
+#[tokio::test]
+async fn overload_is_ridden_out() {
+    let report = against(Behaviour { overload_every: 3, ..Behaviour::default() }, FOR_EVER).await;
+    assert_complete(&report);
+    assert!(report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"], "{report}");
+}
+
+#[tokio::test]
+async fn broken_connections_and_refused_upgrades_are_ridden_out() {
+    let behaviour = Behaviour { break_every: 10, refuse_upgrade_every: 3, overload_every: 7, ..Behaviour::default() };
+    let report = against(behaviour, FOR_EVER).await;
+    assert_complete(&report);
+    assert!(report.reconnects > 0 && report.recovery_ms.count > 0 && report.retried > 0, "{report}");
+    assert!(report.refused_upgrades.values().sum::<u64>() > 0, "{report}");
+}
+
+#[tokio::test]
+async fn drains_are_ridden_out() {
+    let report = against(Behaviour { drain_every: 15, ..Behaviour::default() }, FOR_EVER).await;
+    assert_complete(&report);
+    assert!(report.reconnects > 0, "{report}");
+}
+
+#[tokio::test]
+async fn hung_connections_are_given_up() {
+    let report = against(Behaviour { hang_every: 40, ..Behaviour::default() }, FOR_EVER).await;
+    assert_complete(&report);
+    assert!(report.reconnects > 0 && report.recovery_ms.max >= 500.0, "{report}");
+}
+
+#[tokio::test]
+async fn users_in_several_conversations_are_accounted_for() {
+    let server = MisbehavingServer::start(4, Behaviour { break_every: 20, ..Behaviour::default() }).await;
+    let report = simulate(&SimulateOptions { conversations: 7, ..options(server.url()) }, FOR_EVER).await.unwrap();
+    assert!(report.clean, "{report}");
+    assert_eq!((report.acked, report.delivered), (report.sent, report.sent), "{report}");
+    assert_eq!(report.sessions, 14);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_there_is_passed_over() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let server = MisbehavingServer::start(USERS, Behaviour { break_every: 10, ..Behaviour::default() }).await;
+    let nobody = Url::parse(&format!("ws://{nobody}/ws")).unwrap();
+    let options = SimulateOptions { url: vec![nobody.clone(), server.url()], ..options(server.url()) };
+    let report = simulate(&options, FOR_EVER).await.unwrap();
+    assert_complete(&report);
+    assert!(report.refused_upgrades["unreachable"] > 0, "{report}");
+
+    let options = SimulateOptions { url: vec![nobody.clone()], ..options };
+    let error = simulate(&options, FOR_EVER).await.unwrap_err().to_string();
+    assert!(
+        error.contains("no replica can be reached") && error.contains(&nobody.port().unwrap().to_string()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_smile_is_noticed() {
+    assert_only(&with_fault(Fault::LoseDelivery).await, 1, 0, 0);
+}
+
+#[tokio::test]
+async fn smiles_that_are_acked_and_never_delivered_are_noticed() {
+    let behaviour = Behaviour { fault: Fault::StopDelivering, ..Behaviour::default() };
+    let report = against(behaviour, Duration::from_secs(2)).await;
+    assert_only(&report, report.sent - 19, 0, 0);
+    assert_eq!((report.acked, report.delivered), (report.sent, 19), "{report}");
+}
+
+#[tokio::test]
+async fn a_smile_that_is_not_in_the_log_is_noticed() {
+    let report = with_fault(Fault::ForgetStored).await;
+    assert_only(&report, 1, 0, 0);
+    assert_eq!(report.delivered, report.sent, "only reading the log again shows it: {report}");
+}
+
+#[tokio::test]
+async fn a_doubled_smile_is_noticed() {
+    assert_only(&with_fault(Fault::DoubleDelivery).await, 0, 1, 0);
+    assert_only(&with_fault(Fault::DoubleAck).await, 0, 1, 0);
+}
+
+#[tokio::test]
+async fn a_smile_stored_twice_is_noticed() {
+    let report = with_fault(Fault::StoreTwice).await;
+    assert!(!report.clean && report.duplicated > 0 && (report.lost, report.reordered) == (0, 0), "{report}");
+}
+
+#[tokio::test]
+async fn repeats_that_are_stored_are_noticed() {
+    let behaviour = Behaviour { fault: Fault::StoreRepeats, break_every: 20, ..Behaviour::default() };
+    let report = against(behaviour, FOR_EVER).await;
+    assert!(!report.clean && report.duplicated > 0 && report.reordered == 0, "{report}");
+}
+
+#[tokio::test]
+async fn an_ack_of_another_offset_is_noticed() {
+    let report =
+        against(Behaviour { fault: Fault::AckElsewhere, ..Behaviour::default() }, Duration::from_secs(2)).await;
+    assert!(!report.clean && report.duplicated > 0, "{report}");
+}
+
+#[tokio::test]
+async fn swapped_smiles_are_noticed() {
+    assert_only(&with_fault(Fault::SwapDeliveries).await, 0, 0, 1);
+}
+
+#[tokio::test]
+async fn a_log_in_another_order_than_sent_is_noticed() {
+    assert_only(&with_fault(Fault::StoreSwapped).await, 0, 0, 1);
+}
+
+#[tokio::test]
+async fn an_altered_smile_is_noticed() {
+    let report = with_fault(Fault::Alter).await;
+    // Its receiver sees it, and both users when they read the log again.
+    assert_eq!((report.clean, report.altered, report.lost), (false, 3, 0), "{report}");
+}
+
+#[tokio::test]
+async fn a_good_smile_refused_for_good_is_noticed() {
+    let report = with_fault(Fault::RefuseForGood).await;
+    assert_eq!((report.clean, report.failed, report.acked), (false, 1, report.sent - 1), "{report}");
+}
+
+#[tokio::test]
+async fn a_smile_without_an_answer_is_noticed() {
+    let report = against(Behaviour { fault: Fault::NoAnswer, ..Behaviour::default() }, Duration::from_secs(2)).await;
+    assert_eq!((report.clean, report.unanswered, report.duplicated), (false, 1, 0), "{report}");
+}
+
+#[tokio::test]
+async fn a_hole_after_a_resume_is_noticed() {
+    let behaviour = Behaviour { fault: Fault::HoleOnResume, break_every: 20, ..Behaviour::default() };
+    let report = against(behaviour, Duration::from_secs(2)).await;
+    assert!(!report.clean && report.lost > 0, "{report}");
+}
+
+#[tokio::test]
+async fn what_a_gap_costs_is_counted() {
+    let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
+    let report = against(behaviour, FOR_EVER).await;
+    assert!(!report.clean && report.gaps > 0, "{report}");
+}
+
+#[tokio::test]
+async fn another_log_is_noticed() {
+    let behaviour = Behaviour { fault: Fault::OtherEpoch, break_every: 60, ..Behaviour::default() };
+    let report = against(behaviour, Duration::from_secs(2)).await;
+    assert!(!report.clean && report.breaches > 0, "{report}");
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_sending_and_the_rest_goes_on() {
+    let server = MisbehavingServer::start(USERS, Behaviour::default()).await;
+    let interrupt = Arc::new(Notify::new());
+    let options = SimulateOptions { duration: 3600.0, ..options(server.url()) };
+    let run = conduct(&options, patience(FOR_EVER), Progress::silent(), Arc::clone(&interrupt));
+    let after_some_smiles = async {
+        server.stored(100).await;
+        interrupt.notify_one();
+    };
+    let (report, ()) = tokio::join!(run, after_some_smiles);
+    let report = report.unwrap();
+    assert_complete(&report);
+    assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
+}

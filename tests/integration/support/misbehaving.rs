@@ -1,0 +1,379 @@
+//! A server in memory that speaks the contract, and departs from it when told to.
+//!
+//! Owns a log, its sessions and one fault. It shares no code with the real server but the frames, so that the simulator
+//! is not judged by what it judges.
+
+#![expect(clippy::result_large_err, reason = "the WebSocket library names the type of a refusal")]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use smilingchat::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, User, UserName};
+use smilingchat::protocol::{self, ClientFrame, ErrorBody, ErrorCode, Rates, Refusal, ServerFrame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use url::Url;
+
+/// The smile at which a fault happens, counted from 1.
+const AT: u64 = 20;
+
+/// What is wrong with the server; each happens once unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// The receiver never gets a smile that is acked.
+    LoseDelivery,
+    /// From some smile on, all are acked and none is delivered.
+    StopDelivering,
+    /// A smile is delivered, acked, and not in the log.
+    ForgetStored,
+    /// The receiver gets a smile twice.
+    DoubleDelivery,
+    /// A smile is acked twice.
+    DoubleAck,
+    /// A smile is in the log twice.
+    StoreTwice,
+    /// Whatever is sent again is stored again, every time.
+    StoreRepeats,
+    /// The ack names another offset than the log.
+    AckElsewhere,
+    /// The receiver gets two smiles in the wrong order.
+    SwapDeliveries,
+    /// Two smiles of one session are in the log in the wrong order, and delivered and acked in the order of the log.
+    StoreSwapped,
+    /// A smile says something else than was sent.
+    Alter,
+    /// A good smile is refused for good.
+    RefuseForGood,
+    /// A smile is stored and delivered, and never answered.
+    NoAnswer,
+    /// Every resume says recovered and skips a smile that was missed.
+    HoleOnResume,
+    /// Every resume says that it was not recovered, and starts at the head.
+    NeverRecover,
+    /// Every session that is resumed belongs to another log.
+    OtherEpoch,
+}
+
+/// How the server behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Behaviour {
+    /// What it does wrong.
+    pub fault: Fault,
+    /// Every so many smiles, one is refused as overloaded; 0 is never.
+    pub overload_every: u64,
+    /// Every so many smiles, the sender's connection breaks before the ack.
+    pub break_every: u64,
+    /// Every so many smiles, the sender's connection hangs: it stays open and says nothing more.
+    pub hang_every: u64,
+    /// Every so many smiles, the sender's session is drained.
+    pub drain_every: u64,
+    /// Every so many upgrades, one is refused.
+    pub refuse_upgrade_every: u64,
+}
+
+/// The server; dropping it stops everything.
+pub struct MisbehavingServer {
+    address: SocketAddr,
+    world: Arc<Mutex<World>>,
+    task: AbortHandle,
+}
+
+impl MisbehavingServer {
+    /// Starts it on a free port.
+    pub async fn start(users: usize, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let world = Arc::new(Mutex::new(World::new(users, behaviour)));
+        let served = Arc::clone(&world);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, Arc::clone(&served)));
+            }
+        });
+        Self { address, world, task: task.abort_handle() }
+    }
+
+    /// Where its sessions are.
+    pub fn url(&self) -> Url {
+        Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
+    }
+
+    /// Waits until so many smiles are stored.
+    pub async fn stored(&self, count: u64) {
+        let mut stored = lock(&self.world).stored_so_far.subscribe();
+        stored.wait_for(|&stored| stored >= count).await.unwrap();
+    }
+}
+
+impl Drop for MisbehavingServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a session is told to do.
+enum Order {
+    Say(ServerFrame),
+    Close(u16),
+    Break,
+    Hang,
+}
+
+struct Session {
+    number: u64,
+    user: UserName,
+    orders: mpsc::UnboundedSender<Order>,
+    /// A frame that waits until another has overtaken it.
+    held: Option<ServerFrame>,
+}
+
+struct World {
+    behaviour: Behaviour,
+    users: Vec<User>,
+    log: Vec<Smile>,
+    forgotten: Option<Offset>,
+    ids: HashMap<(UserName, SmileId), Offset>,
+    sessions: Vec<Session>,
+    /// A smile that is stored after the next one of its session.
+    held: Option<(u64, Smile)>,
+    upgrades: u64,
+    frames: u64,
+    stored: u64,
+    stored_so_far: watch::Sender<u64>,
+    happened: bool,
+}
+
+impl World {
+    fn new(users: usize, behaviour: Behaviour) -> Self {
+        let user = |number| User { name: UserName::new(&format!("user{number}")), face: "🙂".to_owned() };
+        Self {
+            behaviour,
+            users: (0..users).map(user).collect(),
+            log: Vec::new(),
+            forgotten: None,
+            ids: HashMap::new(),
+            sessions: Vec::new(),
+            held: None,
+            upgrades: 0,
+            frames: 0,
+            stored: 0,
+            stored_so_far: watch::Sender::new(0),
+            happened: false,
+        }
+    }
+
+    fn head(&self) -> Offset {
+        self.log.last().map_or(Offset(0), |smile| smile.offset)
+    }
+
+    /// Begins a session: its welcome and what it missed come first.
+    fn join(&mut self, user: &UserName, after: Option<Offset>) -> (u64, mpsc::UnboundedReceiver<Order>) {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let fault = self.behaviour.fault;
+        let recovered = after.is_some() && fault != Fault::NeverRecover;
+        let start = after.filter(|_| recovered).unwrap_or_else(|| self.head());
+        let epoch = if after.is_some() && fault == Fault::OtherEpoch { "other" } else { "epoch" };
+        let welcome = ServerFrame::welcome(
+            user.clone(),
+            self.upgrades.to_string(),
+            "misbehaving.1".to_owned(),
+            (Epoch::new(epoch), start, recovered),
+            Duration::from_secs(25),
+            Rates { session_per_second: 0, session_burst: 0 },
+        );
+        let _ = orders.send(Order::Say(welcome));
+        let concerns = |smile: &&Smile| smile.from == *user || smile.to == *user;
+        let missed = self.log.iter().filter(concerns).filter(|smile| smile.offset > start);
+        let hole = usize::from(recovered && fault == Fault::HoleOnResume);
+        for smile in missed.skip(hole).filter(|smile| Some(smile.offset) != self.forgotten) {
+            let _ = orders.send(Order::Say(ServerFrame::Smile(smile.clone())));
+        }
+        self.upgrades += 1;
+        self.sessions.push(Session { number: self.upgrades, user: user.clone(), orders, held: None });
+        (self.upgrades, receiver)
+    }
+
+    fn tell(&mut self, number: u64, order: Order) {
+        if let Some(session) = self.sessions.iter().find(|session| session.number == number) {
+            let _ = session.orders.send(order);
+        }
+    }
+
+    /// Whether a fault happens now: once, from the smile at which it is due.
+    fn due(&mut self, fault: Fault) -> bool {
+        let due = self.behaviour.fault == fault && self.stored >= AT && !self.happened;
+        self.happened |= due;
+        due
+    }
+
+    fn smile(&mut self, number: u64, from: &UserName, id: SmileId, to: UserName, faces: &str) {
+        self.frames += 1;
+        let every = |count: u64| self.frames.is_multiple_of(count);
+        let Behaviour { overload_every, break_every, hang_every, drain_every, .. } = self.behaviour;
+        let (overloaded, broken, hung) = (every(overload_every), every(break_every), every(hang_every));
+        if every(drain_every) {
+            self.tell(number, Order::Say(ServerFrame::Drain { reconnect_after_ms: 5 }));
+            return self.tell(number, Order::Close(1012));
+        }
+        let refuse = |refusal: &Refusal| Order::Say(ServerFrame::refusal(refusal, Some(id.as_str().to_owned())));
+        if overloaded {
+            let refusal = Refusal::temporary(ErrorCode::Overloaded, "full", Duration::from_millis(5));
+            return self.tell(number, refuse(&refusal));
+        }
+        let repeat = self.ids.get(&(from.clone(), id.clone())).copied();
+        if let Some(offset) = repeat.filter(|_| self.behaviour.fault != Fault::StoreRepeats) {
+            return self.tell(number, Order::Say(ServerFrame::Ack { id, offset, duplicate: true }));
+        }
+        if self.due(Fault::RefuseForGood) {
+            return self.tell(number, refuse(&Refusal::last(ErrorCode::NotASmile, "not today")));
+        }
+        if broken {
+            self.tell(number, Order::Break);
+        }
+        if hung {
+            self.tell(number, Order::Hang);
+        }
+        let faces = if self.due(Fault::Alter) { Faces::from_stored("🙈") } else { Faces::from_stored(faces) };
+        let smile = Smile { offset: Offset(0), id, from: from.clone(), to, faces, at: Timestamp::now() };
+        if self.due(Fault::StoreSwapped) {
+            self.held = Some((number, smile));
+            return;
+        }
+        self.store(number, smile.clone());
+        if self.due(Fault::StoreTwice) {
+            self.store(number, smile);
+        }
+        if let Some((_, smile)) = self.held.take_if(|(holder, _)| *holder == number) {
+            self.store(number, smile);
+        }
+    }
+
+    fn store(&mut self, sender: u64, mut smile: Smile) {
+        self.stored += 1;
+        self.stored_so_far.send_replace(self.stored);
+        smile.offset = self.head().next();
+        self.ids.entry((smile.from.clone(), smile.id.clone())).or_insert(smile.offset);
+        self.log.push(smile.clone());
+        if self.due(Fault::ForgetStored) {
+            self.forgotten = Some(smile.offset);
+        }
+        let (lose, double) = (self.due(Fault::LoseDelivery), self.due(Fault::DoubleDelivery));
+        let (swap, double_ack) = (self.due(Fault::SwapDeliveries), self.due(Fault::DoubleAck));
+        let (elsewhere, silent) = (self.due(Fault::AckElsewhere), self.due(Fault::NoAnswer));
+        let stopped = self.behaviour.fault == Fault::StopDelivering && self.stored >= AT;
+        for session in &mut self.sessions {
+            let say = |frame| drop(session.orders.send(Order::Say(frame)));
+            if session.number == sender {
+                let offset = Offset(smile.offset.0 + u64::from(elsewhere));
+                let ack = ServerFrame::Ack { id: smile.id.clone(), offset, duplicate: false };
+                let copies = if silent { 0 } else { 1 + usize::from(double_ack) };
+                (0..copies).for_each(|_| say(ack.clone()));
+            } else if session.user == smile.to || session.user == smile.from {
+                let frame = ServerFrame::Smile(smile.clone());
+                if swap {
+                    session.held = Some(frame);
+                } else if !lose && !stopped {
+                    (0..1 + usize::from(double)).for_each(|_| say(frame.clone()));
+                    session.held.take().into_iter().for_each(say);
+                }
+            }
+        }
+    }
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
+    let mut head = [0; 14];
+    while stream.peek(&mut head).await.is_ok_and(|length| length > 0 && length < head.len()) {}
+    if head.starts_with(b"GET /api/users") {
+        return users(&mut stream, &world).await;
+    }
+    let mut asked = None;
+    let handshake = |request: &Request, response: Response| upgrade(request, response, &world, &mut asked);
+    let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, handshake).await else { return };
+    let Some((user, after)) = asked else { return };
+    let (number, mut orders) = lock(&world).join(&user, after);
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Say(frame)) => {
+                    if socket.send(Message::text(frame.encode())).await.is_err() { break }
+                }
+                Some(Order::Close(code)) => {
+                    let _ = socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await;
+                    break;
+                }
+                Some(Order::Hang) => std::future::pending().await,
+                Some(Order::Break) | None => break,
+            },
+            message = socket.next() => match message {
+                Some(Ok(Message::Text(text))) => hear(&text, number, &user, &world),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => break,
+            },
+        }
+    }
+    lock(&world).sessions.retain(|session| session.number != number);
+}
+
+fn hear(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
+    let mut world = lock(world);
+    match ClientFrame::decode(text) {
+        Ok(ClientFrame::Smile { id: Some(id), to, smile }) => world.smile(number, user, id, to, &smile),
+        Ok(ClientFrame::Ping) => world.tell(number, Order::Say(ServerFrame::Pong)),
+        other => panic!("the simulator sent {other:?}"),
+    }
+}
+
+/// Notes who asks for a session and from where on, or refuses.
+fn upgrade(
+    request: &Request,
+    response: Response,
+    world: &Mutex<World>,
+    asked: &mut Option<(UserName, Option<Offset>)>,
+) -> Result<Response, ErrorResponse> {
+    let mut world = lock(world);
+    let every = world.behaviour.refuse_upgrade_every;
+    world.upgrades += 1;
+    if world.upgrades.is_multiple_of(every) {
+        let refusal = Refusal::temporary(ErrorCode::Draining, "leaving", Duration::from_millis(5));
+        let body = protocol::to_json(&ErrorBody::from(&refusal));
+        let refusal = ErrorResponse::new(Some(body));
+        let (mut parts, body) = refusal.into_parts();
+        parts.status = 503.try_into().unwrap();
+        return Err(ErrorResponse::from_parts(parts, body));
+    }
+    let url = Url::parse(&format!("ws://server{}", request.uri())).unwrap();
+    let query: HashMap<_, _> = url.query_pairs().into_owned().collect();
+    let after = query.get("after").map(|after| Offset(after.parse().unwrap()));
+    assert_eq!(query.contains_key("epoch"), after.is_some(), "after and epoch go together");
+    *asked = Some((UserName::new(&query["user"]), after));
+    Ok(response)
+}
+
+async fn users(stream: &mut TcpStream, world: &Mutex<World>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        request.push(byte);
+    }
+    let body = protocol::to_json(&lock(world).users);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
