@@ -7,6 +7,7 @@
 //! cargo bench                    # everything
 //! cargo bench -- throughput      # or: memory, ready
 //! ```
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -230,8 +231,8 @@ async fn memory() {
     let many = open(MANY).await;
     println!(
         "memory: {:.1} MiB with {FEW} idle sessions, {:.1} MiB with {MANY}: {:.2} KiB per session",
-        few as f64 / 1048576.0,
-        many as f64 / 1048576.0,
+        few as f64 / 1_048_576.0,
+        many as f64 / 1_048_576.0,
         (many - few) as f64 / 1024.0 / (MANY - FEW) as f64
     );
 }

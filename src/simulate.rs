@@ -68,7 +68,7 @@ impl Default for Patience {
             ping_after: Duration::from_millis(2500),
             silence: Duration::from_secs(6),
             quiet: Duration::from_secs(30),
-            settle: Duration::from_secs(120),
+            settle: Duration::from_mins(2),
         }
     }
 }
@@ -246,7 +246,7 @@ impl Conductor {
             seed,
             run: self.shared.run.as_str().to_owned(),
             sessions: self.shared.plan.seats(),
-            seconds: (end - begin).as_secs_f64(),
+            seconds: end.saturating_sub(begin).as_secs_f64(),
             reread_users,
         };
         Ok(Report::new(&self.ledger, circumstances))
@@ -278,7 +278,7 @@ impl Conductor {
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> Ended {
         let began = Instant::now();
         // A day stands for no limit.
-        let limit = began + most.min(Duration::from_secs(86_400));
+        let limit = began + most.min(Duration::from_hours(24));
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {
             if done(&self.ledger) {

@@ -13,31 +13,31 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// The waits of one user between connections: exponential, with full jitter.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The wait before the next attempt: the server's hint and, so that users who got the same one part, the jitter.
-    pub fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
+    pub(super) fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
         let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_MOST);
         self.failures = self.failures.saturating_add(1);
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
     /// The connection answers: the next loss is a first one.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The server asked to stay away for a while: the next wait is drawn from the longest.
-    pub fn back_off(&mut self) {
+    pub(super) fn back_off(&mut self) {
         self.failures = u32::MAX;
     }
 }
 
 /// The wait before a smile that was refused `refusals` times is sent again: never shorter than the hint.
-pub fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
+pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_MOST), random)
 }
 

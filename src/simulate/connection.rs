@@ -23,7 +23,7 @@ const BUFFER_BYTES: usize = 4096;
 
 /// Where a client is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub(super) struct Position {
     /// Which log.
     pub epoch: Epoch,
     /// The highest offset seen.
@@ -32,12 +32,12 @@ pub struct Position {
 
 impl Position {
     /// A smile was received.
-    pub fn see_smile(&mut self, offset: Offset) {
+    pub(super) fn see_smile(&mut self, offset: Offset) {
         self.offset = self.offset.max(offset);
     }
 
     /// An ack was received. A duplicate's offset is no position: what lies below it may be still to come.
-    pub fn see_ack(&mut self, offset: Offset, duplicate: bool) {
+    pub(super) fn see_ack(&mut self, offset: Offset, duplicate: bool) {
         if !duplicate {
             self.see_smile(offset);
         }
@@ -46,7 +46,7 @@ impl Position {
 
 /// Why no connection was opened.
 #[derive(Debug)]
-pub struct NotOpened {
+pub(super) struct NotOpened {
     /// The error code of the refusal, or a word for what went wrong.
     pub cause: String,
     /// For people.
@@ -59,7 +59,7 @@ pub struct NotOpened {
 
 /// What a connection gives.
 #[derive(Debug)]
-pub enum Heard {
+pub(super) enum Heard {
     /// A frame.
     Frame(ServerFrame),
     /// A text that is not a frame, and why.
@@ -70,7 +70,7 @@ pub enum Heard {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Gone {
+pub(super) struct Gone {
     /// The code the server closed with; without one, the connection broke or was given up.
     pub code: Option<u16>,
     /// Since when it was of no use: from a server that did not answer a ping, since it was last heard.
@@ -78,7 +78,7 @@ pub struct Gone {
 }
 
 /// See the file.
-pub struct Connection {
+pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     heard_at: Instant,
     pinged: bool,
@@ -91,7 +91,7 @@ impl Connection {
     ///
     /// # Errors
     /// Says why the server did not take it, or that nobody was there.
-    pub async fn open(
+    pub(super) async fn open(
         url: &Url,
         user: &UserName,
         resume: Option<&Position>,
@@ -102,7 +102,7 @@ impl Connection {
         if let Some(Position { epoch, offset }) = resume {
             url.query_pairs_mut().append_pair("after", &offset.to_string()).append_pair("epoch", epoch.as_str());
         }
-        let request = url.as_str().into_client_request().map_err(unreachable)?;
+        let request = url.as_str().into_client_request().map_err(|error| unreachable(&error))?;
         let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(0);
         match timeout(patience.connect, connect_async_with_config(request, Some(config), true)).await {
             Ok(Ok((socket, _))) => Ok(Self {
@@ -113,7 +113,7 @@ impl Connection {
                 silence: patience.silence,
             }),
             Ok(Err(Error::Http(response))) => Err(refused(&response)),
-            Ok(Err(error)) => Err(unreachable(error)),
+            Ok(Err(error)) => Err(unreachable(&error)),
             Err(_) => Err(NotOpened {
                 cause: "connect_timeout".to_owned(),
                 message: format!("{url} does not answer"),
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// The next thing heard. Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Heard {
+    pub(super) async fn next(&mut self) -> Heard {
         loop {
             let deadline = self.heard_at + if self.pinged { self.silence } else { self.ping_after };
             let message = tokio::select! {
@@ -134,13 +134,13 @@ impl Connection {
                     // Whoever answers nothing at all is hung, whatever its sockets say.
                     let hung = self.pinged || self.write(Message::Ping(Bytes::new())).await.is_err();
                     self.pinged = true;
-                    if hung { return Heard::Gone(self.gone(None)) } else { continue }
+                    if hung {
+                        return Heard::Gone(self.gone(None));
+                    }
+                    continue;
                 }
             };
-            let message = match message {
-                Some(Ok(message)) => message,
-                Some(Err(_)) | None => return Heard::Gone(self.gone(None)),
-            };
+            let Some(Ok(message)) = message else { return Heard::Gone(self.gone(None)) };
             self.heard_at = Instant::now();
             self.pinged = false;
             match message {
@@ -158,17 +158,17 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection is gone, or the server does not read.
-    pub async fn send(&mut self, text: String) -> Result<(), Gone> {
+    pub(super) async fn send(&mut self, text: String) -> Result<(), Gone> {
         self.write(Message::text(text)).await
     }
 
     /// The end of this connection, as of now.
-    pub fn gone(&self, code: Option<u16>) -> Gone {
+    pub(super) fn gone(&self, code: Option<u16>) -> Gone {
         Gone { code, since: if self.pinged { self.heard_at } else { Instant::now() } }
     }
 
     /// Says good-bye; whether it is heard does not matter.
-    pub async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }
 
@@ -180,7 +180,7 @@ impl Connection {
     }
 }
 
-fn unreachable(error: Error) -> NotOpened {
+fn unreachable(error: &Error) -> NotOpened {
     NotOpened { cause: "unreachable".to_owned(), message: error.to_string(), retry_after: None, last: false }
 }
 

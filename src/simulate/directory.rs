@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Says what the last one answered when none gave the users.
-pub async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
+pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
     let mut last = "no URL to ask".to_owned();
     for round in 0..ROUNDS {
         if round > 0 {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 const DIGITS: u8 = 3;
 
 /// Durations, counted.
 #[derive(Debug)]
-pub struct Latency(Histogram<u64>);
+pub(super) struct Latency(Histogram<u64>);
 
 impl Latency {
     /// An empty histogram.
@@ -20,18 +20,18 @@ impl Latency {
     /// # Panics
     /// Never: the bounds are constants that the histogram accepts.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
     }
 
     /// Counts one duration; a longer one than an hour counts as an hour.
-    pub fn record(&mut self, duration: Duration) {
+    pub(super) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(microseconds(duration));
     }
 
     /// What the report shows.
     #[must_use]
-    pub fn percentiles(&self) -> Percentiles {
+    pub(super) fn percentiles(&self) -> Percentiles {
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));
         Percentiles { count: self.0.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max: milliseconds(self.0.max()) }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::plan::Beat;
 
 /// How many smiles of one user may wait for their ack; past it, beats are skipped.
-pub const MOST_PENDING: usize = 16;
+pub(super) const MOST_PENDING: usize = 16;
 
 /// Unanswered smiles in the order they were first sent, so that they are sent again in that order.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub(super) struct Pending {
     smiles: VecDeque<Unanswered>,
 }
 
@@ -35,7 +35,7 @@ enum State {
 
 impl Pending {
     /// Takes a new smile, unless too many are unanswered.
-    pub fn offer(&mut self, beat: Beat) -> bool {
+    pub(super) fn offer(&mut self, beat: Beat) -> bool {
         let room = self.smiles.len() < MOST_PENDING;
         if room {
             let state = State::Due(Duration::ZERO);
@@ -45,7 +45,7 @@ impl Pending {
     }
 
     /// The next smile to write now; it counts as in flight from here on.
-    pub fn take_due(&mut self, now: Duration) -> Option<Beat> {
+    pub(super) fn take_due(&mut self, now: Duration) -> Option<Beat> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
         smile.state = State::InFlight;
         smile.refused = false;
@@ -54,7 +54,7 @@ impl Pending {
 
     /// When the next smile may be written.
     #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |smile: &Unanswered| match smile.state {
             State::Due(at) => Some(at),
             State::InFlight => None,
@@ -63,18 +63,18 @@ impl Pending {
     }
 
     /// A smile is in the log, or refused for good.
-    pub fn settle(&mut self, beat: Beat) {
+    pub(super) fn settle(&mut self, beat: Beat) {
         self.smiles.retain(|smile| smile.beat != beat);
     }
 
     /// How often a smile was refused for the time being.
     #[must_use]
-    pub fn refusals(&self, beat: Beat) -> u32 {
+    pub(super) fn refusals(&self, beat: Beat) -> u32 {
         self.smiles.iter().find(|smile| smile.beat == beat).map_or(0, |smile| smile.refusals)
     }
 
     /// A smile was refused for the time being: it may be written again at `at`.
-    pub fn refuse(&mut self, beat: Beat, at: Duration) {
+    pub(super) fn refuse(&mut self, beat: Beat, at: Duration) {
         if let Some(smile) = self.smiles.iter_mut().find(|smile| smile.beat == beat) {
             smile.refusals += 1;
             smile.refused = true;
@@ -83,14 +83,14 @@ impl Pending {
     }
 
     /// The connection is gone: what was in flight may or may not be in the log, and is written again.
-    pub fn lose_connection(&mut self) {
+    pub(super) fn lose_connection(&mut self) {
         for smile in self.smiles.iter_mut().filter(|smile| smile.state == State::InFlight) {
             smile.state = State::Due(Duration::ZERO);
         }
     }
 
     /// Forgets the smiles that were refused and not written since: they are not in the log, and are not sent again.
-    pub fn give_up_refused(&mut self) {
+    pub(super) fn give_up_refused(&mut self) {
         self.smiles.retain(|smile| !smile.refused);
     }
 }

@@ -228,7 +228,7 @@ mod tests {
         for conversation in 0..10 {
             let beats = beats(&plan, conversation);
             assert_eq!(beats.len(), 400);
-            let drift = (beats[399].0 - beats[0].0).as_secs_f64() - 399.0 / 4.0;
+            let drift = beats[399].0.as_secs_f64() - beats[0].0.as_secs_f64() - 399.0 / 4.0;
             assert!(drift.abs() < 1e-6, "{drift}");
         }
         first_beats.sort();

@@ -93,7 +93,10 @@ fn line(stage: &str, elapsed: Duration, ledger: &Ledger) -> String {
         ("REORDERED", faults.count(Fault::Reordered)),
     ];
     for (name, count) in rest.into_iter().filter(|&(_, count)| count > 0) {
-        line.push_str(&format!(", {name} {count}"));
+        line += ", ";
+        line += name;
+        line += " ";
+        line += &count.to_string();
     }
     line
 }

@@ -16,7 +16,7 @@ use super::ledger::{Event, Rereading, Welcomed};
 use crate::protocol::ServerFrame;
 
 /// Reads until the head is reached, over as many connections as it takes.
-pub async fn reread(rereading: Rereading, shared: Arc<Shared>) {
+pub(super) async fn reread(rereading: Rereading, shared: Arc<Shared>) {
     let stream = rereading.stream;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(stream as u64);
     let mut backoff = Backoff::default();

@@ -22,7 +22,7 @@ use crate::model::{Offset, SmileId};
 use crate::protocol::{ClientFrame, ErrorCode, ServerFrame};
 
 /// See the file.
-pub struct User {
+pub(super) struct User {
     seat: Seat,
     shared: Arc<Shared>,
     course: watch::Receiver<Course>,
@@ -58,7 +58,7 @@ enum After {
 
 impl User {
     /// The user of a seat; it starts with [`Self::run`].
-    pub fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>, seed: u64) -> Self {
+    pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>, seed: u64) -> Self {
         Self {
             seat,
             shared,
@@ -74,7 +74,7 @@ impl User {
     }
 
     /// Lives through the whole run.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut wait = Duration::ZERO;
         loop {
             let session =

@@ -191,10 +191,9 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     let third = store.register(replica()).await.unwrap();
     let status = ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true };
     store.renew(&third, status).await.unwrap();
-    let states: Vec<_> =
-        store.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect();
+    let seen: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect();
     assert_eq!(
-        states,
+        seen,
         [("be1.2".to_owned(), ReplicaState::Lost), ("be1.3".to_owned(), ReplicaState::Draining)],
         "whoever opens this file knows that the others are gone"
     );

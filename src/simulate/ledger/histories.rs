@@ -108,7 +108,9 @@ impl History {
         let deliveries: Vec<usize> = (0..entries.len()).filter(|&place| is_delivery(&entries[place])).collect();
         tamper(&mut entries, deliveries, &mut self.random.clone());
         let mut ledger = Ledger::new(Arc::clone(&self.plan), self.run.clone());
-        entries.into_iter().for_each(|entry| ledger.record(entry));
+        for entry in entries {
+            ledger.record(entry);
+        }
         (ledger.verdict(), ledger.settled())
     }
 }

@@ -9,7 +9,7 @@ use crate::model::Offset;
 
 /// See the file.
 #[derive(Clone, Debug)]
-pub struct SentSmile {
+pub(super) struct SentSmile {
     /// When its user sent it.
     pub offered_at: Duration,
     /// Where it stands in the log, once anyone has seen it there.
@@ -28,7 +28,7 @@ pub struct SentSmile {
 
 /// What the sender knows of its smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Nothing final.
     Open,
     /// It is in the log.
@@ -39,7 +39,7 @@ pub enum Outcome {
 
 impl SentSmile {
     /// A smile that was not written yet.
-    pub fn new(offered_at: Duration) -> Self {
+    pub(super) fn new(offered_at: Duration) -> Self {
         Self {
             offered_at,
             offset: None,
@@ -52,12 +52,12 @@ impl SentSmile {
     }
 
     /// Whether it was written at all.
-    pub fn written_before(&self) -> bool {
+    pub(super) fn written_before(&self) -> bool {
         self.written.is_some()
     }
 
     /// It is written, for the first time or again.
-    pub fn write(&mut self, place: Place) {
+    pub(super) fn write(&mut self, place: Place) {
         self.uncertain |= self.in_flight;
         self.in_flight = true;
         self.written = Some(place);
@@ -65,7 +65,7 @@ impl SentSmile {
 
     /// The one place that can have admitted it, where there is only one: all earlier writings were answered by errors,
     /// and a smile answered with an error was not stored.
-    pub fn admitted_at(&self) -> Option<Place> {
+    pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)
     }
 }

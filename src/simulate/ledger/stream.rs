@@ -9,7 +9,7 @@ use crate::model::{Offset, UserName};
 
 /// See the file.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     /// Whose stream.
     pub user: UserName,
     /// Where the first session started: what is above must be received.
@@ -35,21 +35,21 @@ pub struct Stream {
 
 /// A place in the order of writing: the session, and the how-manieth smile in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(super) struct Place {
     session: u32,
     number: u32,
 }
 
 impl Place {
     /// Which session of the stream.
-    pub fn session(self) -> u32 {
+    pub(super) fn session(self) -> u32 {
         self.session
     }
 }
 
 /// What an offset is to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advance {
+pub(super) enum Advance {
     /// Above all others: as promised.
     Next,
     /// Received before.
@@ -60,7 +60,7 @@ pub enum Advance {
 
 impl Stream {
     /// The stream of a seat that has no session yet.
-    pub fn new(user: UserName) -> Self {
+    pub(super) fn new(user: UserName) -> Self {
         Self {
             user,
             start: None,
@@ -77,12 +77,12 @@ impl Stream {
     }
 
     /// The stream of one that reads the log again and must receive everything above `start` up to `until`.
-    pub fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
+    pub(super) fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
         Self { start: Some(start), until, position: start, ..Self::new(user) }
     }
 
     /// A session starts at `offset`.
-    pub fn begin_session(&mut self, offset: Offset, foreign: bool) {
+    pub(super) fn begin_session(&mut self, offset: Offset, foreign: bool) {
         self.sessions += 1;
         self.written = 0;
         self.live = true;
@@ -94,23 +94,23 @@ impl Stream {
     }
 
     /// Nothing at all is expected.
-    pub fn expect_nothing(&mut self) {
+    pub(super) fn expect_nothing(&mut self) {
         self.until = Offset(0);
     }
 
     /// Nothing above the position is expected any more.
-    pub fn stop_at_position(&mut self) {
+    pub(super) fn stop_at_position(&mut self) {
         self.until = self.position;
     }
 
     /// The next place in the order of writing.
-    pub fn next_place(&mut self) -> Place {
+    pub(super) fn next_place(&mut self) -> Place {
         self.written += 1;
         Place { session: self.sessions, number: self.written }
     }
 
     /// Receives an offset; `ours` when it is that of a smile of this run, which must be remembered.
-    pub fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
+    pub(super) fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
         if offset == self.position || self.has_received(offset) {
             return Advance::Again;
         }
@@ -132,18 +132,18 @@ impl Stream {
     }
 
     /// An offset is known without having been received in its place.
-    pub fn learn(&mut self, offset: Offset) {
+    pub(super) fn learn(&mut self, offset: Offset) {
         self.known.insert(offset);
     }
 
     /// Whether an offset at or above `head` was received: then everything up to it should have been.
-    pub fn is_past(&self, head: Offset) -> bool {
+    pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.position >= head.min(self.until))
     }
 
     /// Whether this offset was received or learned.
-    pub fn knows(&self, offset: Offset) -> bool {
+    pub(super) fn knows(&self, offset: Offset) -> bool {
         self.has_received(offset) || self.known.contains(&offset)
     }
 
@@ -153,7 +153,7 @@ impl Stream {
     }
 
     /// Which of the `expected` offsets that the stream must hold are not there.
-    pub fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
+    pub(super) fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
         let Some(start) = self.start else { return Vec::new() };
         let mut received = self.received.iter().peekable();
         let is_missing = |(offset, _): &&(Offset, T)| {

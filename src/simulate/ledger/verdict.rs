@@ -161,14 +161,14 @@ impl Ledger {
         let mut admitted: Vec<_> = self.sent().filter_map(admitted).collect();
         admitted.sort_unstable();
         for pair in admitted.windows(2) {
-            let [(seat, place, offset, beat), (next_seat, next_place, next_offset, next_beat)] = pair else { continue };
-            if (seat, place.session()) == (next_seat, next_place.session()) && offset > next_offset {
+            let [(seat, place, offset, beat), (later_seat, later_place, later_offset, later)] = pair else { continue };
+            if (seat, place.session()) == (later_seat, later_place.session()) && offset > later_offset {
                 faults.note(Fault::Reordered, 1, || {
                     format!(
-                        "{} sent {} (now at offset {offset}) before {} (now at offset {next_offset}) in one session",
+                        "{} sent {} (now at offset {offset}) before {} (now at offset {later_offset}) in one session",
                         self.plan.user(*seat),
                         describe(*beat),
-                        describe(*next_beat)
+                        describe(*later)
                     )
                 });
             }
@@ -184,7 +184,9 @@ impl Ledger {
                 expected_of.entry(self.plan.user(seat)).or_default().push((offset, beat));
             }
         }
-        expected_of.values_mut().for_each(|expected| expected.sort_unstable());
+        for expected in expected_of.values_mut() {
+            expected.sort_unstable();
+        }
         let mut lost: BTreeSet<Beat> = BTreeSet::new();
         for (number, stream) in self.streams.iter().enumerate() {
             let Some(expected) = expected_of.get(&stream.user) else { continue };
