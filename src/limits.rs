@@ -51,27 +51,49 @@ impl Bucket {
     }
 }
 
+/// Those who are shed are asked back within this time, however many they are.
+const LONGEST_HINT: Duration = Duration::from_secs(2);
+
 /// What this replica admits, shared by all its sessions.
 #[derive(Debug)]
 pub struct Capacity {
-    bucket: Mutex<(Bucket, u64)>,
+    state: Mutex<CapacityState>,
+}
+
+#[derive(Debug)]
+struct CapacityState {
+    bucket: Bucket,
+    admitted: u64,
+    /// For when the last one who was shed was asked back.
+    asked_back_for: Instant,
 }
 
 impl Capacity {
     /// `per_second` smiles with a burst of a quarter of that, at least 1; 0 is unlimited.
     #[must_use]
     pub fn new(per_second: u32, now: Instant) -> Self {
-        Self { bucket: Mutex::new((Bucket::new(per_second, (per_second / 4).max(1), now), 0)) }
+        let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
+        Self { state: Mutex::new(CapacityState { bucket, admitted: 0, asked_back_for: now }) }
     }
 
     /// How many smiles were admitted since the start.
     #[must_use]
     pub fn admitted(&self) -> u64 {
-        self.lock().1
+        self.lock().admitted
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Bucket, u64)> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CapacityState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CapacityState {
+    /// When to ask back one who is shed at `now`. Each gets a moment of its own, as far apart as smiles are admitted:
+    /// were they all told the next one, all but one of them would be shed again.
+    fn ask_back(&mut self, now: Instant, wait: Duration) -> Duration {
+        let next = self.asked_back_for + self.bucket.interval.unwrap_or_default();
+        self.asked_back_for = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
+        self.asked_back_for.duration_since(now)
     }
 }
 
@@ -90,17 +112,16 @@ pub enum Denied {
 /// [`Denied`], with the longer of both waits: a client that waits for one bucket only would meet the other.
 pub fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
     let mut capacity = capacity.lock();
-    let (by_session, by_capacity) = (session.wait(now), capacity.0.wait(now));
-    let wait = by_session.max(by_capacity);
+    let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {
-        return Err(Denied::BySession(wait));
+        return Err(Denied::BySession(by_session.max(by_capacity)));
     }
     if !by_capacity.is_zero() {
-        return Err(Denied::ByCapacity(wait));
+        return Err(Denied::ByCapacity(capacity.ask_back(now, by_capacity)));
     }
     session.take(now);
-    capacity.0.take(now);
-    capacity.1 += 1;
+    capacity.bucket.take(now);
+    capacity.admitted += 1;
     Ok(())
 }
 
@@ -155,6 +176,24 @@ mod tests {
                 bucket.take(now);
             }
         }
+    }
+
+    #[test]
+    fn those_who_are_shed_are_asked_back_one_after_the_other() {
+        let start = Instant::now();
+        let capacity = Capacity::new(4, start);
+        let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
+            Err(Denied::ByCapacity(wait)) => wait.as_millis(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(admit(&mut Bucket::new(0, 0, start), &capacity, start), Ok(()));
+        let hints: Vec<_> = (0..10).map(|_| shed(start)).collect();
+        assert_eq!(hints, [250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2000, 2000]);
+
+        // Much later nobody is expected any more.
+        let later = start + Duration::from_mins(1);
+        assert_eq!(admit(&mut Bucket::new(0, 0, later), &capacity, later), Ok(()));
+        assert_eq!(shed(later), 250);
     }
 
     #[test]
