@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config::SessionTimes;
-use crate::hub::{Hub, Outcome, Publication, Push, Subscription, Ticket};
+use crate::hub::{Hub, OUTBOX, Outcome, Publication, Push, Subscription, Ticket};
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
 use crate::model::{Epoch, Offset, Smile, UserName};
@@ -108,7 +108,6 @@ impl From<SocketError> for End {
     fn from(error: SocketError) -> Self {
         match error {
             SocketError::Broken => Self::Broken,
-            SocketError::Closed(code) => Self::ByClient(code),
             SocketError::Violation(reason) => Self::Close(reason),
             SocketError::Stuck => Self::Close(CloseReason::Slow),
         }
@@ -224,18 +223,17 @@ impl Session {
     /// Writes what the outbox holds, and catches up when something did not fit into it.
     async fn deliver(&mut self, first: Push) -> Result<(), End> {
         let mut next = Some(first);
-        let mut unflushed = 0;
-        while let Some(push) = next {
+        for written in 1..=OUTBOX {
+            let Some(push) = next else { break };
             match push {
                 Push::Publication(publication) => self.publication(&publication).await?,
                 Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
             }
-            unflushed += 1;
-            if unflushed == FRAMES_PER_FLUSH {
+            if written % FRAMES_PER_FLUSH == 0 {
                 self.flush().await?;
-                unflushed = 0;
             }
-            next = self.subscription.next_now();
+            // What comes after an outbox's worth waits for the next turn: the socket is to be read too.
+            next = if written < OUTBOX { self.subscription.next_now() } else { None };
         }
         self.flush().await?;
         if self.subscription.take_lagged() {
@@ -330,6 +328,11 @@ impl Session {
             Incoming::Pong => {
                 self.heartbeat.pong(Instant::now());
                 Ok(())
+            }
+            Incoming::Close(code) => {
+                // The client has gone; whether the answering close still reaches it changes nothing here.
+                let _ = self.socket.flush().await;
+                Err(End::ByClient(code))
             }
             Incoming::Nothing => Ok(()),
         }

@@ -37,6 +37,8 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// The answer to a ping.
     Pong,
+    /// The client closes, with this code (1005 where it gave none). The answering close is queued.
+    Close(u16),
     /// Something that needs no answer here.
     Nothing,
 }
@@ -46,8 +48,6 @@ pub(super) enum Incoming {
 pub enum SocketError {
     /// The connection is gone.
     Broken,
-    /// The client closed it, with this code (1005 where it gave none).
-    Closed(u16),
     /// The client broke a rule.
     Violation(CloseReason),
     /// A write made no progress in time.
@@ -81,11 +81,7 @@ impl Socket {
             Some(Ok(Message::Binary(_))) => Err(SocketError::Violation(CloseReason::NotText)),
             Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
-            Some(Ok(Message::Close(frame))) => {
-                // The library has queued the answering close; this sends it.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
-                Err(SocketError::Closed(frame.map_or(1005, |frame| frame.code.into())))
-            }
+            Some(Ok(Message::Close(frame))) => Ok(Incoming::Close(frame.map_or(1005, |frame| frame.code.into()))),
             Some(Err(error)) => Err(read_error(&error)),
             None => Err(SocketError::Broken),
         }
