@@ -2,6 +2,8 @@
 //!
 //! Owns the reading and checking of options. Must not open, bind or start anything.
 
+mod store_url;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use directories::ProjectDirs;
 use ipnet::IpNet;
 use url::Url;
+
+pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
 /// A realtime chat of smiles that loses nothing when a replica dies.
 #[derive(Parser, Debug)]
@@ -49,11 +53,13 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub ops_listen: SocketAddr,
 
-    /// Where the smiles are kept: sqlite:PATH; without it, a file in the platform's data directory
+    /// Where the smiles are kept: sqlite:PATH, or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE, followed by
+    /// ?ssl-mode=required, verify_ca or verify_identity (both with &ssl-ca=PATH for an authority of your own) where TLS
+    /// must not depend on the server's offer; without it, a file in the platform's data directory
     #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<StoreUrl>,
 
-    /// File with the store's password, to keep it out of the URL (a Docker or Kubernetes secret)
+    /// File with MySQL's password, to keep it out of the URL (a Docker or Kubernetes secret)
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
@@ -172,28 +178,6 @@ fn allowed_in_replica_name(c: char) -> bool {
 fn replica_name(text: &str) -> Result<String, String> {
     let valid = (1..=64).contains(&text.len()) && text.chars().all(allowed_in_replica_name);
     if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()) }
-}
-
-/// Where the log is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// A file of this process alone.
-    Sqlite(PathBuf),
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path.starts_with(':') {
-                return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
-            }
-            return Ok(Self::Sqlite(PathBuf::from(path)));
-        }
-        Err("this build keeps smiles in sqlite:PATH".to_owned())
-    }
 }
 
 /// `on` or `off`.
@@ -347,15 +331,6 @@ mod tests {
             options += 1;
         }
         assert!(options > 30, "{options} options were looked at");
-    }
-
-    #[test]
-    fn stores_are_named_by_url() {
-        assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
-        assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
-        for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
-            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
-        }
     }
 
     #[test]

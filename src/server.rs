@@ -88,8 +88,10 @@ impl Server {
         let public = bind(options.listen).await?;
         let operations = bind(options.ops_listen).await?;
         let crash_button = crash_button(&options)?;
+        let password = secret(options.store_password_file.as_deref(), "password")?;
 
-        let store = Store::open(&options.store_url().map_err(ServerError::Options)?).await?;
+        let url = options.store_url().map_err(ServerError::Options)?;
+        let store = Store::open(&url, password.as_deref()).await?;
         let log_state = store.log_state().await?;
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
@@ -260,16 +262,19 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
 }
 
 fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
-    let read = |path: &Path| {
-        let token = std::fs::read_to_string(path)
-            .map_err(|error| ServerError::Options(format!("cannot read the token in {}: {error}", path.display())))?;
-        match token.trim() {
-            "" => Err(ServerError::Options(format!("there is no token in {}", path.display()))),
-            token => Ok(token.to_owned()),
-        }
-    };
-    let token = options.crash_token_file.as_deref().map(read).transpose()?;
+    let token = secret(options.crash_token_file.as_deref(), "token")?;
     Ok(CrashButton { enabled: options.crash == Switch::On, token })
+}
+
+/// What a file is there to keep out of the options, without the line end that editors add.
+fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, ServerError> {
+    let Some(path) = file else { return Ok(None) };
+    let secret = std::fs::read_to_string(path)
+        .map_err(|error| ServerError::Options(format!("cannot read the {what} in {}: {error}", path.display())))?;
+    match secret.trim() {
+        "" => Err(ServerError::Options(format!("there is no {what} in {}", path.display()))),
+        secret => Ok(Some(secret.to_owned())),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

@@ -12,7 +12,9 @@
 //! - **Known outcome.** After [`StoreError::Unavailable`] nothing of that append is in the log. Where a store cannot
 //!   find out, it says [`StoreError::OutcomeUnknown`], and nobody may be told anything.
 
+mod batch;
 mod directory;
+mod mysql;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -72,6 +74,16 @@ pub enum Appended {
     Stored(Offset),
     /// Its `(sender, id)` was in the log already, here.
     Duplicate(Offset),
+}
+
+impl Appended {
+    /// Where it is.
+    #[must_use]
+    pub fn offset(self) -> Offset {
+        match self {
+            Self::Stored(offset) | Self::Duplicate(offset) => offset,
+        }
+    }
 }
 
 /// A part of one user's stream.
@@ -167,16 +179,22 @@ pub struct ReplicaStatus {
 pub enum Store {
     /// A file of this process alone.
     Sqlite(sqlite::Sqlite),
+    /// A database that any number of replicas share.
+    MySql(mysql::MySql),
 }
 
 impl Store {
-    /// Opens the store, makes or upgrades its tables and loads its users.
+    /// Opens the store, makes or upgrades its tables and loads its users. `password` goes before the one in the URL.
+    ///
+    /// A file that cannot be opened is an error at once. A server that is not there yet is waited for, however long
+    /// that takes, and the log says so; one that refuses is an error.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] says in one line what is in the way.
-    pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+    pub async fn open(url: &StoreUrl, password: Option<&str>) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
+            StoreUrl::MySql(url) => mysql::MySql::open(url, password).await.map(Self::MySql),
         }
     }
 
@@ -185,6 +203,7 @@ impl Store {
     pub fn users(&self) -> &[User] {
         match self {
             Self::Sqlite(store) => store.directory().users(),
+            Self::MySql(store) => store.directory().users(),
         }
     }
 
@@ -193,6 +212,7 @@ impl Store {
     pub fn user(&self, name: &str) -> Option<&UserName> {
         match self {
             Self::Sqlite(store) => store.directory().find(name),
+            Self::MySql(store) => store.directory().find(name),
         }
     }
 
@@ -203,6 +223,7 @@ impl Store {
     pub async fn log_state(&self) -> Result<LogState, StoreError> {
         match self {
             Self::Sqlite(store) => store.log_state().await,
+            Self::MySql(store) => store.log_state().await,
         }
     }
 
@@ -215,6 +236,7 @@ impl Store {
     pub async fn append(&self, smiles: &[NewSmile], at: Timestamp) -> Result<Vec<Appended>, StoreError> {
         match self {
             Self::Sqlite(store) => store.append(smiles, at).await,
+            Self::MySql(store) => store.append(smiles, at).await,
         }
     }
 
@@ -225,6 +247,7 @@ impl Store {
     pub async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_log(after, limit).await,
+            Self::MySql(store) => store.read_log(after, limit).await,
         }
     }
 
@@ -242,6 +265,7 @@ impl Store {
     ) -> Result<StreamPage, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_stream(user, after, until, limit).await,
+            Self::MySql(store) => store.read_stream(user, after, until, limit).await,
         }
     }
 
@@ -257,6 +281,7 @@ impl Store {
     ) -> Result<(Vec<Smile>, bool), StoreError> {
         match self {
             Self::Sqlite(store) => store.read_conversation(users, before, limit).await,
+            Self::MySql(store) => store.read_conversation(users, before, limit).await,
         }
     }
 
@@ -267,6 +292,7 @@ impl Store {
     pub async fn trim(&self, older_than: Timestamp, limit: u32) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.trim(older_than, limit).await,
+            Self::MySql(store) => store.trim(older_than, limit).await,
         }
     }
 
@@ -277,6 +303,7 @@ impl Store {
     pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         match self {
             Self::Sqlite(store) => store.register(replica).await,
+            Self::MySql(store) => store.register(replica).await,
         }
     }
 
@@ -287,6 +314,7 @@ impl Store {
     pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.renew(registration, status).await,
+            Self::MySql(store) => store.renew(registration, status).await,
         }
     }
 
@@ -297,6 +325,7 @@ impl Store {
     pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.unregister(registration).await,
+            Self::MySql(store) => store.unregister(registration).await,
         }
     }
 
@@ -307,6 +336,7 @@ impl Store {
     pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         match self {
             Self::Sqlite(store) => store.replicas().await,
+            Self::MySql(store) => store.replicas().await,
         }
     }
 
@@ -317,6 +347,7 @@ impl Store {
     pub async fn forget_lost_replicas(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.forget_lost_replicas().await,
+            Self::MySql(store) => store.forget_lost_replicas().await,
         }
     }
 
@@ -324,6 +355,7 @@ impl Store {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close().await,
+            Self::MySql(store) => store.close().await,
         }
     }
 }

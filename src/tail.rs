@@ -152,7 +152,7 @@ mod tests {
 
     async fn replica() -> Replica {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db"))).await.unwrap();
+        let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db")), None).await.unwrap();
         let hub = Arc::new(Hub::default());
         let bruno = hub.subscribe(store.user("bruno").unwrap());
         let (tail, batches, position) = Tail::new(Offset(0), store.clone(), hub, Arc::new(Metrics::new()));

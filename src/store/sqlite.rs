@@ -147,8 +147,3 @@ fn lock(path: &Path) -> Result<File, String> {
         Err(TryLockError::Error(error)) => Err(error.to_string()),
     }
 }
-
-/// The pair of two users as one integer, whoever of them sends.
-fn conversation(one: i64, other: i64) -> i64 {
-    one.min(other) << 32 | one.max(other)
-}

@@ -1,14 +1,46 @@
-//! The contract of the store, as a story that every database must keep.
+//! The contract of the store, as stories that every database must keep.
+
+mod database;
+mod mysql;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
+use self::database::Database;
 use super::*;
 use crate::model::{Faces, SmileId};
 
-async fn open(folder: &Path) -> Store {
-    Store::open(&StoreUrl::Sqlite(folder.join("new").join("chat.db"))).await.unwrap()
+/// Makes of each story one test on every database.
+macro_rules! on_every_database {
+    ($($story:ident,)+) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(&super::Database::sqlite()).await;
+            })+
+        }
+
+        mod on_mysql {
+            $(#[tokio::test]
+            async fn $story() {
+                if let Some(database) = super::Database::mysql().await {
+                    super::$story(&database).await;
+                }
+            })+
+        }
+    };
+}
+
+on_every_database! {
+    offsets_have_no_gaps_and_a_repeat_keeps_its_first,
+    what_was_appended_is_there_after_opening_again,
+    a_stream_is_every_smile_to_or_from_its_user,
+    a_long_gap_is_read_in_parts,
+    a_conversation_is_read_from_its_end,
+    retention_removes_the_oldest_and_tells_those_who_ask_for_them,
+    a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
+    there_are_sixty_users_with_names_and_faces,
+    a_replica_has_an_id_of_its_own_and_a_lease,
 }
 
 fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
@@ -29,11 +61,9 @@ fn ids(smiles: &[Smile]) -> Vec<&str> {
     smiles.iter().map(|smile| smile.id.as_str()).collect()
 }
 
-#[tokio::test]
-async fn offsets_have_no_gaps_and_a_repeat_keeps_its_first() {
+async fn offsets_have_no_gaps_and_a_repeat_keeps_its_first(database: &Database) {
     use Appended::{Duplicate, Stored};
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+    let store = database.open().await;
     assert_eq!(
         append(&store, &[("anna", "bruno", "a"), ("bruno", "anna", "a"), ("anna", "carla", "a")]).await,
         [Stored(Offset(1)), Stored(Offset(2)), Duplicate(Offset(1))],
@@ -49,22 +79,18 @@ async fn offsets_have_no_gaps_and_a_repeat_keeps_its_first() {
     assert_eq!(ids(&store.read_log(Offset(3), 10).await.unwrap()), ["c"]);
 }
 
-#[tokio::test]
-async fn what_was_appended_is_there_after_opening_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let before = open(folder.path()).await;
+async fn what_was_appended_is_there_after_opening_again(database: &Database) {
+    let before = database.open().await;
     append(&before, &[("anna", "bruno", "a")]).await;
     let (state, log) = (before.log_state().await.unwrap(), before.read_log(Offset(0), 10).await.unwrap());
     before.close().await;
     drop(before);
-    let after = open(folder.path()).await;
+    let after = database.open().await;
     assert_eq!((after.log_state().await.unwrap(), after.read_log(Offset(0), 10).await.unwrap()), (state, log));
 }
 
-#[tokio::test]
-async fn a_stream_is_every_smile_to_or_from_its_user() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_stream_is_every_smile_to_or_from_its_user(database: &Database) {
+    let store = database.open().await;
     append(
         &store,
         &[
@@ -85,10 +111,8 @@ async fn a_stream_is_every_smile_to_or_from_its_user() {
     assert_eq!((ids(&page.smiles), page.through), (vec![], Offset(2)), "nothing of anna's in between");
 }
 
-#[tokio::test]
-async fn a_long_gap_is_read_in_parts() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_long_gap_is_read_in_parts(database: &Database) {
+    let store = database.open().await;
     for batch in 0..25 {
         let smiles: Vec<_> = (0..1000).map(|n| smile(&store, "carla", "dario", &format!("{batch}-{n}"))).collect();
         store.append(&smiles, Timestamp::now()).await.unwrap();
@@ -104,10 +128,8 @@ async fn a_long_gap_is_read_in_parts() {
     assert_eq!((ids(&seen), parts), (vec!["last"], 3));
 }
 
-#[tokio::test]
-async fn a_conversation_is_read_from_its_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_conversation_is_read_from_its_end(database: &Database) {
+    let store = database.open().await;
     append(&store, &[("anna", "bruno", "1"), ("bruno", "anna", "2"), ("anna", "carla", "x"), ("anna", "bruno", "3")])
         .await;
     let users = (store.user("bruno").unwrap(), store.user("anna").unwrap());
@@ -117,10 +139,8 @@ async fn a_conversation_is_read_from_its_end() {
     assert_eq!((ids(&smiles), more), (vec!["1"], false));
 }
 
-#[tokio::test]
-async fn retention_removes_the_oldest_and_tells_those_who_ask_for_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn retention_removes_the_oldest_and_tells_those_who_ask_for_them(database: &Database) {
+    let store = database.open().await;
     let old: Vec<_> = (0..5).map(|n| smile(&store, "anna", "bruno", &format!("old-{n}"))).collect();
     store.append(&old, Timestamp::now().before(Duration::from_hours(48))).await.unwrap();
     append(&store, &[("anna", "bruno", "new")]).await;
@@ -140,10 +160,8 @@ async fn retention_removes_the_oldest_and_tells_those_who_ask_for_them() {
     assert_eq!(append(&store, &[("anna", "bruno", "next")]).await, [Appended::Stored(Offset(7))]);
 }
 
-#[tokio::test]
-async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &Database) {
+    let store = database.open().await;
     let writers: Vec<_> = ["anna", "bruno", "carla", "dario"]
         .into_iter()
         .map(|from| {
@@ -168,20 +186,16 @@ async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen() {
     assert_eq!(store.log_state().await.unwrap().head, Offset(800));
 }
 
-#[tokio::test]
-async fn there_are_sixty_users_with_names_and_faces() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
+    let store = database.open().await;
     let names: BTreeSet<_> = store.users().iter().map(|user| user.name.as_str()).collect();
     assert!(names.len() >= 60);
     assert!(store.users().iter().all(|user| Faces::parse(&user.face).is_ok()));
     assert_eq!(store.user("nobody"), None);
 }
 
-#[tokio::test]
-async fn a_replica_has_an_id_of_its_own_and_a_lease() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
+async fn a_replica_has_an_id_of_its_own_and_a_lease(database: &Database) {
+    let store = database.open().await;
     let replica = || NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 100 };
     let first = store.register(replica()).await.unwrap();
     store.unregister(&first).await.unwrap();
@@ -192,22 +206,31 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     let status = ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true };
     store.renew(&third, status).await.unwrap();
     let seen: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect();
-    assert_eq!(
-        seen,
-        [("be1.2".to_owned(), ReplicaState::Lost), ("be1.3".to_owned(), ReplicaState::Draining)],
-        "whoever opens this file knows that the others are gone"
-    );
+    assert_eq!(seen[1], ("be1.3".to_owned(), ReplicaState::Draining));
+    assert_eq!(seen[0].0, "be1.2");
 
+    store.unregister(&second).await.unwrap();
+    assert_eq!(store.replicas().await.unwrap().len(), 1);
     store.renew(&second, ReplicaStatus::default()).await.unwrap();
-    let back = store.replicas().await.unwrap().remove(0);
+    let back = store.replicas().await.unwrap().pop().unwrap();
     assert_eq!((back.id.as_str(), back.state), ("be1.2", ReplicaState::Ready), "it takes its place again");
 }
 
 #[tokio::test]
+async fn whoever_opens_a_file_knows_that_the_others_are_gone() {
+    let database = Database::sqlite();
+    let store = database.open().await;
+    let replica = || NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 100 };
+    store.register(replica()).await.unwrap();
+    store.register(replica()).await.unwrap();
+    let states: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| replica.state).collect();
+    assert_eq!(states, [ReplicaState::Lost, ReplicaState::Ready]);
+}
+
+#[tokio::test]
 async fn a_file_belongs_to_one_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let _store = open(folder.path()).await;
-    let url = StoreUrl::Sqlite(folder.path().join("new").join("chat.db"));
-    let error = Store::open(&url).await.unwrap_err().to_string();
+    let database = Database::sqlite();
+    let _store = database.open().await;
+    let error = Store::open(&database.url(), None).await.unwrap_err().to_string();
     assert!(error.contains("another smilingchat uses it"), "{error}");
 }

@@ -3,17 +3,14 @@
 //! Owns the two transactions that change the log and what is known when one of them breaks.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use sqlx::{Connection, SqliteConnection};
 
-use super::{Sqlite, Writer, connect, conversation};
+use super::{Sqlite, Writer, connect};
 use crate::model::{NewSmile, Offset, Timestamp};
 use crate::protocol::to_json;
+use crate::store::batch::{Batch, Row};
 use crate::store::{Appended, StoreError};
-
-/// One smile as the statements below unpack it: sender, id, receiver, conversation, faces.
-type Row<'batch> = (i64, &'batch str, i64, i64, &'batch str);
 
 /// Which smiles of a batch are stored already, and where. One look-up in the index for each.
 const FIND_DUPLICATES: &str = "
@@ -34,14 +31,7 @@ impl Sqlite {
         smiles: &[NewSmile],
         at: Timestamp,
     ) -> Result<Vec<Appended>, StoreError> {
-        let directory = self.directory();
-        let rows: Vec<Row<'_>> = smiles
-            .iter()
-            .map(|smile| {
-                let (sender, receiver) = (directory.id(&smile.from), directory.id(&smile.to));
-                (sender, smile.id.as_str(), receiver, conversation(sender, receiver), smile.faces.as_str())
-            })
-            .collect();
+        let rows: Vec<Row<'_>> = smiles.iter().map(|smile| Row::new(smile, self.directory())).collect();
         let mut writer = self.writer().await?;
 
         let (head, stored): (i64, Vec<(i64, i64)>) = {
@@ -49,18 +39,22 @@ impl Sqlite {
             let stored = sqlx::query_as(FIND_DUPLICATES).bind(to_json(&rows));
             (head, stored.fetch_all(&mut writer.connection).await?)
         };
-        let (appended, new) = assign_offsets(&rows, head, stored);
-        if new.is_empty() {
+        let stored = stored.into_iter().filter_map(|(place, position)| {
+            let row = rows.get(usize::try_from(place).ok()?)?;
+            Some((row.key(), Appended::Duplicate(offset(position))))
+        });
+        let batch = Batch::new(&rows, &stored.collect::<HashMap<_, _>>());
+        if batch.new.is_empty() {
             writer.keep();
-            return Ok(appended);
+            return Ok(batch.appended(offset(head)));
         }
 
-        let new_head = head + i64::try_from(new.len()).unwrap_or(i64::MAX);
-        match insert(&mut writer.connection, &new, head, at).await {
+        let new_head = head + i64::try_from(batch.new.len()).unwrap_or(i64::MAX);
+        match insert(&mut writer.connection, &batch.new, head, at).await {
             Ok(()) => writer.keep(),
             Err(error) => self.find_out(writer, error, new_head).await?,
         }
-        Ok(appended)
+        Ok(batch.appended(offset(head)))
     }
 
     /// Whether the commit that was answered with `error` took place all the same: this process is the only writer, so
@@ -102,34 +96,9 @@ impl Sqlite {
     }
 }
 
-/// What becomes of each row, and the rows that are new. A batch may hold the same smile twice: the first one counts.
-fn assign_offsets<'batch>(
-    rows: &[Row<'batch>],
-    head: i64,
-    stored: Vec<(i64, i64)>,
-) -> (Vec<Appended>, Vec<Row<'batch>>) {
-    let stored: HashMap<i64, i64> = stored.into_iter().collect();
-    let mut offsets = HashMap::new();
-    let mut new = Vec::with_capacity(rows.len());
-    let appended = (0..).zip(rows).map(|(place, row)| {
-        if let Some(position) = stored.get(&place) {
-            return Appended::Duplicate(offset(*position));
-        }
-        match offsets.entry((row.0, row.1)) {
-            Entry::Occupied(first) => Appended::Duplicate(*first.get()),
-            Entry::Vacant(vacant) => {
-                new.push(*row);
-                let position = head + i64::try_from(new.len()).unwrap_or(i64::MAX);
-                Appended::Stored(*vacant.insert(offset(position)))
-            }
-        }
-    });
-    (appended.collect(), new)
-}
-
 async fn insert(
     connection: &mut SqliteConnection,
-    new: &[Row<'_>],
+    new: &[&Row<'_>],
     head: i64,
     at: Timestamp,
 ) -> Result<(), sqlx::Error> {

@@ -4,9 +4,10 @@
 
 use sqlx::{Sqlite as Database, Transaction};
 
+use super::Sqlite;
 use super::append::offset;
-use super::{Sqlite, conversation};
 use crate::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, UserName};
+use crate::store::batch::conversation;
 use crate::store::{LogState, StoreError, StreamPage};
 
 /// position, sender, receiver, id, faces, at

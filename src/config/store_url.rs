@@ -1,0 +1,198 @@
+//! Where the log is kept, as one names it on the command line.
+//!
+//! Owns the grammar of store URLs. Must not open a store, and must not print a password.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// The port MySQL listens on where none is given.
+const MYSQL_PORT: u16 = 3306;
+
+/// What a MySQL URL looks like, for whoever wrote one that is wrong.
+const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
+
+/// Where the log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A file of this process alone.
+    Sqlite(PathBuf),
+    /// A database that any number of replicas share.
+    MySql(MySqlUrl),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.starts_with(':') {
+                return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("mysql:") {
+            return text.parse().map(Self::MySql);
+        }
+        Err(format!("give sqlite:PATH or {MYSQL_FORM}"))
+    }
+}
+
+/// A MySQL database, and who asks for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MySqlUrl {
+    /// Name or address of the server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who this replica is there.
+    pub user: String,
+    /// The password, where the URL has one.
+    pub password: Option<String>,
+    /// The database, which must exist; its tables are made on first use.
+    pub database: String,
+    /// What is asked of TLS.
+    pub tls: TlsMode,
+    /// The authority that signed the server's certificate, where it is none that everybody trusts.
+    pub tls_authority: Option<PathBuf>,
+}
+
+/// What is asked of TLS. There is no way to refuse it: MySQL wants an encrypted connection for the password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Used when the server offers it, whatever its certificate.
+    #[default]
+    Preferred,
+    /// Used, whatever the certificate.
+    Required,
+    /// Used, and the certificate must come from a known authority.
+    VerifyAuthority,
+    /// Used, and the certificate must come from a known authority and name the host.
+    VerifyIdentity,
+}
+
+impl fmt::Debug for MySqlUrl {
+    /// Everything but the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = if self.password.is_some() { ":…" } else { "" };
+        write!(f, "mysql://{}{password}@{}:{}/{} {:?}", self.user, self.host, self.port, self.database, self.tls)
+    }
+}
+
+impl FromStr for MySqlUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // No part of the text goes into an error: wherever a URL is cut wrongly, there may be a password.
+        let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
+        let user = decoded(url.username())?;
+        if user.is_empty() {
+            return Err(format!("no user; give {MYSQL_FORM}"));
+        }
+        let database = decoded(url.path().trim_start_matches('/'))?;
+        if database.is_empty() || database.contains('/') {
+            return Err(format!("no database; give {MYSQL_FORM}"));
+        }
+        let mut parsed = Self {
+            // An IPv6 address is in brackets in a URL and nowhere else.
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: url.port().unwrap_or(MYSQL_PORT),
+            user,
+            password: url.password().map(decoded).transpose()?,
+            database,
+            tls: TlsMode::default(),
+            tls_authority: None,
+        };
+        for (name, value) in url.query_pairs() {
+            match name.as_ref() {
+                "ssl-mode" => parsed.tls = value.parse()?,
+                "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
+                _ => return Err("after the ? there may be ssl-mode and ssl-ca".to_owned()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+impl FromStr for TlsMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "preferred" => Ok(Self::Preferred),
+            "required" => Ok(Self::Required),
+            "verify_ca" => Ok(Self::VerifyAuthority),
+            "verify_identity" => Ok(Self::VerifyIdentity),
+            _ => Err("ssl-mode is preferred, required, verify_ca or verify_identity".to_owned()),
+        }
+    }
+}
+
+/// A part of a URL, its percent signs undone.
+fn decoded(part: &str) -> Result<String, String> {
+    let text = percent_decode_str(part).decode_utf8();
+    text.map(Cow::into_owned).map_err(|_| "what the percent signs stand for is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mysql(text: &str) -> MySqlUrl {
+        match text.parse() {
+            Ok(StoreUrl::MySql(url)) => url,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn stores_are_named_by_url() {
+        assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
+        assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
+        for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
+            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mysql_url_has_a_user_a_host_and_a_database() {
+        let url = mysql("mysql://anna:se%2Fc%40ret@db.example:3307/chat?ssl-mode=REQUIRED");
+        assert_eq!((url.host.as_str(), url.port, url.database.as_str()), ("db.example", 3307, "chat"));
+        assert_eq!((url.user.as_str(), url.password.as_deref()), ("anna", Some("se/c@ret")));
+        assert_eq!(url.tls, TlsMode::Required);
+
+        let url = mysql("mysql://anna@[::1]/chat?ssl-mode=verify_ca&ssl-ca=/etc/authority.pem");
+        assert_eq!((url.host.as_str(), url.port, url.password), ("::1", 3306, None));
+        assert_eq!((url.tls, url.tls_authority), (TlsMode::VerifyAuthority, Some("/etc/authority.pem".into())));
+    }
+
+    #[test]
+    fn a_wrong_url_says_what_is_wrong_and_no_secret() {
+        for (wrong, said) in [
+            ("mysql:chat", "no host"),
+            ("mysql:///chat", "no host"),
+            ("mysql://db/chat", "no user"),
+            ("mysql://anna:secret@db", "no database"),
+            ("mysql://anna:secret@db/", "no database"),
+            ("mysql://anna:secret@db/a/b", "no database"),
+            ("mysql://anna:secret@db:port/chat", "port"),
+            ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode is"),
+            ("mysql://anna:secret@db/chat?secret=1", "there may be"),
+        ] {
+            let error = wrong.parse::<StoreUrl>().unwrap_err();
+            assert!(error.contains(said) && !error.contains("secret"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let printed = format!("{:?}", StoreUrl::MySql(mysql("mysql://anna:secret@db/chat")));
+        assert_eq!(printed, "MySql(mysql://anna:…@db:3306/chat Preferred)");
+    }
+}

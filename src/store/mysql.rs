@@ -1,0 +1,108 @@
+//! The store that any number of replicas share: a MySQL database.
+//!
+//! Owns the connections of this replica, each with its own work: one appends, one follows, one keeps the lease, a few
+//! answer questions. Must not know why anything is written. Written for MySQL 8.4 and 9; MariaDB lacks
+//! `INSERT … AS … ON DUPLICATE KEY UPDATE`.
+
+mod append;
+mod connections;
+mod migrate;
+mod read;
+mod replicas;
+mod trim;
+
+use std::sync::Arc;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+
+use self::connections::Connections;
+use super::StoreError;
+use super::directory::Directory;
+use crate::config::{MySqlUrl, TlsMode};
+
+/// Connections that answer questions. With the other three, twenty replicas stay below MySQL's default of 151.
+const READERS: usize = 4;
+
+/// An open MySQL store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MySql {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: Directory,
+    /// What reads a user's stream: its text depends on how many users there are, and on nothing else.
+    read_stream: Arc<str>,
+    /// For the appender alone, so that one transaction is in flight per replica.
+    appending: Connections,
+    /// For the one that follows the log, so that no question of a session delays it.
+    following: Connections,
+    /// For the lease and for what is removed: seldom, short, and never behind the readers.
+    upkeep: Connections,
+    /// For resumes, histories and lists.
+    reading: Connections,
+}
+
+impl MySql {
+    /// Opens the database, and makes its tables where they are missing. Waits for a server that is not there yet.
+    pub(super) async fn open(url: &MySqlUrl, password: Option<&str>) -> Result<Self, StoreError> {
+        let options = options(url, password);
+        let users = migrate::when_there(url, &options).await?;
+        let directory = Directory::new(users);
+        let connections = |most| Connections::new(options.clone(), most);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                read_stream: read::stream_statement(directory.users().len()).into(),
+                directory,
+                appending: connections(1),
+                following: connections(1),
+                upkeep: connections(1),
+                reading: connections(READERS),
+            }),
+        })
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.inner.directory
+    }
+
+    pub(super) async fn close(&self) {
+        let Inner { appending, following, upkeep, reading, .. } = &*self.inner;
+        for connections in [appending, following, upkeep, reading] {
+            connections.close().await;
+        }
+    }
+}
+
+/// How every connection is made. Statements are not logged: they hold what people say to each other.
+fn options(url: &MySqlUrl, password: Option<&str>) -> MySqlConnectOptions {
+    let mode = match url.tls {
+        TlsMode::Preferred => MySqlSslMode::Preferred,
+        TlsMode::Required => MySqlSslMode::Required,
+        TlsMode::VerifyAuthority => MySqlSslMode::VerifyCa,
+        TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+    };
+    let mut options = MySqlConnectOptions::new()
+        .host(&url.host)
+        .port(url.port)
+        .username(&url.user)
+        .database(&url.database)
+        .ssl_mode(mode)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .disable_statement_logging();
+    if let Some(password) = password.or(url.password.as_deref()) {
+        options = options.password(password);
+    }
+    if let Some(authority) = &url.tls_authority {
+        options = options.ssl_ca(authority);
+    }
+    options
+}
+
+/// Several statements in one round trip, or one that is not worth preparing. The caller vouches for its literals.
+fn statements(text: String) -> sqlx::RawSql {
+    sqlx::raw_sql(AssertSqlSafe(text))
+}

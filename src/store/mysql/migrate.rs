@@ -1,0 +1,130 @@
+//! Making and upgrading the tables, by however many replicas start at once.
+//!
+//! Owns the wait for a server that is not there yet, the lock under which one replica at a time changes tables, and the
+//! repair of what a crash cut in half. Uses a connection of its own, so that whatever goes wrong ends the lock.
+
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::{Connection, MySqlConnection};
+
+use super::connections::{ANSWER, connect, within};
+use crate::config::MySqlUrl;
+use crate::store::StoreError;
+
+/// From one try to reach a server that is not there to the next.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often a replica says what it is waiting for.
+const REMINDER: Duration = Duration::from_secs(10);
+
+/// Seconds for which MySQL is asked to wait for the lock, each time.
+const LOCK_WAIT: u32 = 1;
+
+/// How long all the migrations may take: a new index over a large log is slow, and a replica that waits for it is right
+/// to wait.
+const MIGRATING: Duration = Duration::from_hours(1);
+
+/// One lock for each database of a server. The digest keeps a long name within the 64 characters of a lock's.
+const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), ?)";
+
+/// A row that says "not successful" is a migration that a crash cut in half, for whoever holds the lock. Each of ours
+/// may be run twice, so it is.
+const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
+
+const COUNT_TABLES: &str = "
+    SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
+
+/// Errors of a server that is starting, stopping or full: too many connections, shutting down, offline, not writable.
+const PASSING: [u16; 6] = [1040, 1053, 1203, 1290, 3032, 3169];
+
+/// A user of the database: row id, name and face.
+type User = (i64, String, String);
+
+/// Reads the users of an upgraded database. Waits, and says for what, as long as MySQL is not there.
+pub(super) async fn when_there(url: &MySqlUrl, options: &MySqlConnectOptions) -> Result<Vec<User>, StoreError> {
+    let mut said: Option<Instant> = None;
+    loop {
+        let error = match upgraded(options).await {
+            Ok(users) => return Ok(users),
+            Err(error) if passes(&error) => error,
+            Err(error) => {
+                return Err(StoreError::CannotOpen(format!("cannot open the store {url:?}: {}", told(&error))));
+            }
+        };
+        if said.is_none_or(|at| at.elapsed() > REMINDER) {
+            tracing::warn!(%error, server = format!("{}:{}", url.host, url.port), "waiting for MySQL");
+            said = Some(Instant::now());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn upgraded(options: &MySqlConnectOptions) -> Result<Vec<User>, sqlx::Error> {
+    let mut connection = connect(options).await?;
+    lock(&mut connection).await?;
+    within(MIGRATING, migrate(&mut connection)).await?;
+    let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut connection);
+    let users = within(ANSWER, users).await?;
+    // The lock ends with the connection.
+    let _ = within(ANSWER, connection.close()).await;
+    Ok(users)
+}
+
+async fn lock(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let asked = Instant::now();
+    let mut said = false;
+    loop {
+        let granted = sqlx::query_scalar(LOCK).bind(LOCK_WAIT).fetch_one(&mut *connection);
+        let granted: Option<i64> = within(ANSWER, granted).await?;
+        if granted == Some(1) {
+            return Ok(());
+        }
+        if !said && asked.elapsed() > ANSWER {
+            tracing::warn!("waiting for another replica, which is upgrading the tables");
+            said = true;
+        }
+    }
+}
+
+async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let tables: i64 = sqlx::query_scalar(COUNT_TABLES).fetch_one(&mut *connection).await?;
+    if tables > 0 {
+        let halves = sqlx::query(FORGET_HALF).execute(&mut *connection).await?.rows_affected();
+        if halves > 0 {
+            tracing::warn!(halves, "a migration was cut in half by a crash; it is run again");
+        }
+    }
+    let mut migrator: Migrator = sqlx::migrate!("sql/mysql");
+    // The lock above is held. A migration that is missing here was made by a newer replica, beside which this one runs.
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,
+        error => sqlx::Error::Migrate(Box::new(error)),
+    })
+}
+
+/// Whether waiting may help.
+fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins.
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => {
+            error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| PASSING.contains(&error.number()))
+        }
+        _ => false,
+    }
+}
+
+/// The error in words that help.
+fn told(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Configuration(_) => {
+            "the server offers no TLS, and without it MySQL takes no password from a user it has not seen since it was \
+             started; switch TLS on there"
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,94 @@
+//! Databases for tests: each its own, made new and removed afterwards.
+//!
+//! Owns where they come from. SQLite is a file in a temporary folder. MySQL is a real server, named by the environment
+//! variable `TEST_MYSQL_URL`, whose user may create databases; `scripts/mysql start` prints such a URL.
+
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+
+use crate::config::{MySqlUrl, StoreUrl};
+use crate::store::Store;
+
+/// The server for tests.
+const SERVER: &str = "TEST_MYSQL_URL";
+
+/// What `TEST_MYSQL_URL` says where MySQL is deliberately left out.
+const LEFT_OUT: &str = "none";
+
+/// One database for one test.
+#[derive(Debug)]
+pub(super) enum Database {
+    /// In this folder.
+    Sqlite(tempfile::TempDir),
+    /// On a server; dropped with this.
+    MySql(MySqlUrl),
+}
+
+impl Database {
+    /// A new SQLite database.
+    pub(super) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// A new MySQL database, or `None` where MySQL is deliberately left out.
+    pub(super) async fn mysql() -> Option<Self> {
+        let server = std::env::var(SERVER).unwrap_or_else(|_| {
+            panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
+        });
+        if server == LEFT_OUT { None } else { Some(Self::mysql_at(&server).await) }
+    }
+
+    /// A new database on the MySQL server of that URL.
+    pub(super) async fn mysql_at(server: &str) -> Self {
+        let Ok(StoreUrl::MySql(server)) = server.parse() else {
+            panic!("{SERVER} must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
+        };
+        let name = format!("chat_test_{:016x}", rand::random::<u64>());
+        let mut connection = options(&server).connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+        Self::MySql(MySqlUrl { database: name, ..server })
+    }
+
+    pub(super) fn url(&self) -> StoreUrl {
+        match self {
+            Self::Sqlite(folder) => StoreUrl::Sqlite(folder.path().join("new").join("chat.db")),
+            Self::MySql(url) => StoreUrl::MySql(url.clone()),
+        }
+    }
+
+    pub(super) async fn open(&self) -> Store {
+        Store::open(&self.url(), None).await.unwrap()
+    }
+
+    /// A connection past the store, to do by hand what a store never does.
+    pub(super) async fn connect(&self) -> sqlx::MySqlConnection {
+        let Self::MySql(url) = self else { panic!("this is for MySQL") };
+        options(url).connect().await.unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let Self::MySql(url) = self else { return };
+        let (options, drop_it) = (options(url), format!("DROP DATABASE IF EXISTS {}", url.database));
+        // A runtime cannot wait within a runtime, but a thread can.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = options.connect().await?;
+                sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut connection).await
+            })
+        });
+        // The server may be gone by now, which is no concern of the test.
+        let _ = dropping.join();
+    }
+}
+
+fn options(url: &MySqlUrl) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new().host(&url.host).port(url.port).username(&url.user).database(&url.database);
+    let options = options.disable_statement_logging();
+    match &url.password {
+        Some(password) => options.password(password),
+        None => options,
+    }
+}

@@ -1,0 +1,1 @@
+//! What only a database of several replicas has to keep.
