@@ -42,6 +42,11 @@ pub enum Command {
     Check(CheckOptions),
 }
 
+/// In the grammar of URLs, which is no documentation comment's.
+const STORE_HELP: &str = "Where the smiles are kept: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
+    to insist on TLS, ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
+    without it, a file in the platform's data directory";
+
 /// The options of `smilingchat serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
@@ -53,10 +58,8 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub ops_listen: SocketAddr,
 
-    /// Where the smiles are kept: sqlite:PATH, or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE, followed by
-    /// ?ssl-mode=required, verify_ca or verify_identity (both with &ssl-ca=PATH for an authority of your own) where TLS
-    /// must not depend on the server's offer; without it, a file in the platform's data directory
-    #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true)]
+    /// Where the smiles are kept; without it, a file in the platform's data directory
+    #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true, help = STORE_HELP)]
     pub store: Option<StoreUrl>,
 
     /// File with MySQL's password, to keep it out of the URL (a Docker or Kubernetes secret)

@@ -81,13 +81,13 @@ impl<'rows, 'batch> Batch<'rows, 'batch> {
             Entry::Occupied(first) => Place::Repeat(*first.get()),
             Entry::Vacant(vacant) => {
                 vacant.insert(index);
-                match known.get(&row.key()) {
-                    Some(appended) => Place::Known(*appended),
-                    None => {
+                known.get(&row.key()).map_or_else(
+                    || {
                         new.push(row);
                         Place::New(new.len() as u64)
-                    }
-                }
+                    },
+                    |appended| Place::Known(*appended),
+                )
             }
         });
         Self { places: places.collect(), new }

@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database.
 //!
 //! Owns the connections of this replica, each with its own work: one appends, one follows, one keeps the lease, a few
-//! answer questions. Must not know why anything is written. Written for MySQL 8.4 and 9; MariaDB lacks
+//! answer questions. Must not know why anything is written. Written for MySQL 8.4 and 9; `MariaDB` has no
 //! `INSERT … AS … ON DUPLICATE KEY UPDATE`.
 
 mod append;
@@ -48,7 +48,13 @@ struct Inner {
 impl MySql {
     /// Opens the database, and makes its tables where they are missing. Waits for a server that is not there yet.
     pub(super) async fn open(url: &MySqlUrl, password: Option<&str>) -> Result<Self, StoreError> {
-        let options = options(url, password);
+        let mut options = options(url, password);
+        if let Some(path) = &url.tls_authority {
+            let authority = std::fs::read(path).map_err(|error| {
+                StoreError::CannotOpen(format!("cannot read the authority in {}: {error}", path.display()))
+            })?;
+            options = options.ssl_ca_from_pem(authority);
+        }
         let users = migrate::when_there(url, &options).await?;
         let directory = Directory::new(users);
         let connections = |most| Connections::new(options.clone(), most);
@@ -84,7 +90,7 @@ fn options(url: &MySqlUrl, password: Option<&str>) -> MySqlConnectOptions {
         TlsMode::VerifyAuthority => MySqlSslMode::VerifyCa,
         TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
     };
-    let mut options = MySqlConnectOptions::new()
+    let options = MySqlConnectOptions::new()
         .host(&url.host)
         .port(url.port)
         .username(&url.user)
@@ -93,13 +99,10 @@ fn options(url: &MySqlUrl, password: Option<&str>) -> MySqlConnectOptions {
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .disable_statement_logging();
-    if let Some(password) = password.or(url.password.as_deref()) {
-        options = options.password(password);
+    match password.or(url.password.as_deref()) {
+        Some(password) => options.password(password),
+        None => options,
     }
-    if let Some(authority) = &url.tls_authority {
-        options = options.ssl_ca(authority);
-    }
-    options
 }
 
 /// Several statements in one round trip, or one that is not worth preparing. The caller vouches for its literals.

@@ -1,6 +1,6 @@
 //! The contract of the store, as stories that every database must keep.
 
-mod database;
+pub(super) mod database;
 mod mysql;
 
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ on_every_database! {
     a_replica_has_an_id_of_its_own_and_a_lease,
 }
 
-fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
+pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     NewSmile {
         id: SmileId::parse(id).unwrap(),
         from: store.user(from).unwrap().clone(),
@@ -52,7 +52,7 @@ fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     }
 }
 
-async fn append(store: &Store, smiles: &[(&str, &str, &str)]) -> Vec<Appended> {
+pub(super) async fn append(store: &Store, smiles: &[(&str, &str, &str)]) -> Vec<Appended> {
     let smiles: Vec<_> = smiles.iter().map(|(from, to, id)| smile(store, from, to, id)).collect();
     store.append(&smiles, Timestamp::now()).await.unwrap()
 }

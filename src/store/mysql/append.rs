@@ -244,3 +244,39 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
         .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
         .is_some_and(|error| error.number() == DUPLICATE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::store::tests::database::Database;
+    use crate::store::tests::{append, smile};
+
+    #[tokio::test]
+    async fn a_replica_that_freezes_after_an_error_does_not_keep_the_head() {
+        let Some(database) = Database::mysql().await else { return };
+        let store = database.open().await;
+        append(&store, &[("anna", "bruno", "a")]).await;
+        let again = [smile(&store, "anna", "bruno", "a")];
+        let Store::MySql(mysql) = &store else { unreachable!() };
+        let row = Row::new(&again[0], mysql.directory());
+        let mut frozen = database.connect().await;
+        let text = transaction(&[&row], Timestamp::now());
+        assert!(is_duplicate(&run(&mut frozen, text, &mut Progress::default()).await.unwrap_err()));
+
+        let began = Instant::now();
+        assert_eq!(append(&store, &[("anna", "bruno", "b")]).await, [Appended::Stored(Offset(2))]);
+        assert!(began.elapsed() > Duration::from_millis(100), "the frozen one has locked the head");
+        drop(frozen);
+    }
+
+    #[test]
+    fn literals_do_not_end_early() {
+        let row = Row { sender: 1, id: "a.b_c-9", receiver: 2, conversation: 3, faces: "'; DROP TABLE smiles; --" };
+        let text = transaction(&[&row], Timestamp::from_milliseconds(7));
+        assert!(text.contains("(LAST_INSERT_ID()+1,3,1,2,'a.b_c-9',_utf8mb4 x'273b2044"), "{text}");
+        assert!(!text.contains("DROP"), "{text}");
+    }
+}

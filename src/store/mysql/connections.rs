@@ -55,12 +55,11 @@ impl Connections {
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         // The one used last is on top: when that has been silent for too long, so have all the others.
         let kept = self.kept().pop().filter(|(_, since)| since.elapsed() < KEPT);
-        let connection = match kept {
-            Some((connection, _)) => connection,
-            None => {
-                self.forget();
-                connect(&self.options).await?
-            }
+        let connection = if let Some((connection, _)) = kept {
+            connection
+        } else {
+            self.forget();
+            connect(&self.options).await?
         };
         Ok(Lane { connection, connections: self, _place: place })
     }

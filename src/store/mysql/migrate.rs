@@ -3,6 +3,7 @@
 //! Owns the wait for a server that is not there yet, the lock under which one replica at a time changes tables, and the
 //! repair of what a crash cut in half. Uses a connection of its own, so that whatever goes wrong ends the lock.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -22,9 +23,9 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// Seconds for which MySQL is asked to wait for the lock, each time.
 const LOCK_WAIT: u32 = 1;
 
-/// How long all the migrations may take: a new index over a large log is slow, and a replica that waits for it is right
-/// to wait.
-const MIGRATING: Duration = Duration::from_hours(1);
+/// How long the migrations are waited for. One that takes longer goes on in MySQL, its lock with it, and is waited for
+/// there.
+const MIGRATING: Duration = Duration::from_mins(1);
 
 /// One lock for each database of a server. The digest keeps a long name within the 64 characters of a lock's.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), ?)";
@@ -108,8 +109,9 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
 /// Whether waiting may help.
 fn passes(error: &sqlx::Error) -> bool {
     match error {
-        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins.
-        sqlx::Error::Io(_) => true,
+        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins. What
+        // is invalid is its certificate.
+        sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
         sqlx::Error::Database(error) => {
             error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| PASSING.contains(&error.number()))
         }

@@ -17,7 +17,7 @@ const LEFT_OUT: &str = "none";
 
 /// One database for one test.
 #[derive(Debug)]
-pub(super) enum Database {
+pub(in crate::store) enum Database {
     /// In this folder.
     Sqlite(tempfile::TempDir),
     /// On a server; dropped with this.
@@ -26,12 +26,12 @@ pub(super) enum Database {
 
 impl Database {
     /// A new SQLite database.
-    pub(super) fn sqlite() -> Self {
+    pub(in crate::store) fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
     /// A new MySQL database, or `None` where MySQL is deliberately left out.
-    pub(super) async fn mysql() -> Option<Self> {
+    pub(in crate::store) async fn mysql() -> Option<Self> {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
         });
@@ -39,7 +39,7 @@ impl Database {
     }
 
     /// A new database on the MySQL server of that URL.
-    pub(super) async fn mysql_at(server: &str) -> Self {
+    pub(in crate::store) async fn mysql_at(server: &str) -> Self {
         let Ok(StoreUrl::MySql(server)) = server.parse() else {
             panic!("{SERVER} must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
         };
@@ -49,19 +49,19 @@ impl Database {
         Self::MySql(MySqlUrl { database: name, ..server })
     }
 
-    pub(super) fn url(&self) -> StoreUrl {
+    pub(in crate::store) fn url(&self) -> StoreUrl {
         match self {
             Self::Sqlite(folder) => StoreUrl::Sqlite(folder.path().join("new").join("chat.db")),
             Self::MySql(url) => StoreUrl::MySql(url.clone()),
         }
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(in crate::store) async fn open(&self) -> Store {
         Store::open(&self.url(), None).await.unwrap()
     }
 
     /// A connection past the store, to do by hand what a store never does.
-    pub(super) async fn connect(&self) -> sqlx::MySqlConnection {
+    pub(in crate::store) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("this is for MySQL") };
         options(url).connect().await.unwrap()
     }
