@@ -9,8 +9,9 @@
 //! - **Gapless and in order.** Offsets are given out in the committing transaction, from one head; a reader that has
 //!   seen offset n never sees one below n appear later.
 //! - **Once.** A `(sender, id)` that is stored already is answered with its first offset.
-//! - **Known outcome.** After [`StoreError::Unavailable`] nothing of that append is in the log. Where a store cannot
-//!   find out, it says [`StoreError::OutcomeUnknown`], and nobody may be told anything.
+//! - **Known outcome.** After [`StoreError::Unavailable`] nothing of that append is in the log. MySQL is asked until it
+//!   tells, however long it is away. SQLite, which cannot be away, says [`StoreError::OutcomeUnknown`] where it cannot
+//!   find out, and nobody may be told anything.
 
 mod batch;
 mod directory;
@@ -229,7 +230,8 @@ impl Store {
 
     /// Puts smiles into the log, in this order, in one durable transaction; answers for each in the same order.
     ///
-    /// Both users of each smile must have come from [`Store::user`]. Not cancel safe: let it finish.
+    /// Both users of each smile must have come from [`Store::user`]. Not cancel safe: let it finish. When MySQL goes away
+    /// in the middle, that is when it is back.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nothing was stored, [`StoreError::OutcomeUnknown`] when that is not known.

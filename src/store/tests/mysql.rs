@@ -172,6 +172,24 @@ async fn a_lease_ends_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
+async fn a_stream_is_not_read_before_its_end_can_be_seen() {
+    let Some(database) = Database::mysql().await else { return };
+    let store = database.open().await;
+    append(&store, &[("anna", "bruno", "a")]).await;
+    let anna = store.user("anna").unwrap().clone();
+    let early = store.read_stream(&anna, Offset(0), Offset(2), 10).await;
+    assert!(matches!(early, Err(StoreError::Unavailable(_))), "it never becomes visible: {early:?}");
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { store.read_stream(&anna, Offset(0), Offset(2), 10).await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    append(&store, &[("bruno", "anna", "b")]).await;
+    let page = reading.await.unwrap();
+    assert_eq!((ids(&page.smiles), page.through), (vec!["a", "b"], Offset(2)));
+}
+
+#[tokio::test]
 async fn several_replicas_trim_and_each_smile_is_removed_once() {
     let Some(database) = Database::mysql().await else { return };
     let stores = futures_util::future::join_all((0..4).map(|_| database.open())).await;
