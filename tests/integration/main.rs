@@ -1,6 +1,9 @@
 //! Everything that is tested over real sockets, in one binary.
 
+mod durability;
 mod frames;
 mod malformed;
 mod opening;
+mod order;
+mod resume;
 mod support;

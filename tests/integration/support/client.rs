@@ -115,20 +115,21 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Whatever comes next.
+    /// Whatever comes next, pings aside.
     pub(crate) async fn event(&mut self) -> Event {
-        loop {
-            match within("the next frame", self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => {
-                    return Event::Frame(serde_json::from_str(&text).expect("every answer is JSON"));
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => return other,
                 }
-                Some(Ok(Message::Close(frame))) => {
-                    return Event::Closed(frame.map_or(1005, |frame| frame.code.into()));
-                }
-                Some(Ok(Message::Binary(bytes))) => panic!("a binary frame came: {bytes:?}"),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Event::Broken,
             }
+        };
+        match within("the next frame", next).await {
+            Some(Ok(Message::Text(text))) => Event::Frame(serde_json::from_str(&text).expect("every answer is JSON")),
+            Some(Ok(Message::Close(frame))) => Event::Closed(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(other)) => panic!("{other:?} came, which is not text"),
+            Some(Err(_)) | None => Event::Broken,
         }
     }
 
@@ -162,6 +163,21 @@ impl TestClient {
     pub(crate) async fn expect_alive(&mut self) {
         self.send(json!({"type": "ping"})).await;
         self.expect("pong").await;
+    }
+
+    /// The smiles that a resumed session is sent, up to the answer to a ping: the server reads nothing before they are
+    /// through.
+    pub(crate) async fn replayed(&mut self) -> Vec<Value> {
+        self.send(json!({"type": "ping"})).await;
+        let mut smiles = Vec::new();
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == "pong" {
+                return smiles;
+            }
+            assert_eq!(frame["type"], "smile", "{frame}");
+            smiles.push(frame);
+        }
     }
 
     /// The code with which the server closes; the frames before it are passed over.
