@@ -1,7 +1,7 @@
 //! Durable: after `ack` a smile is in the store, whatever dies next (promise 1). The real program is killed under load,
 //! again and again, on one file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::client::{Event, TestClient, id, offset};
+use crate::support::client::{Event, TestClient, id, offset, smile};
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get_json, seed};
@@ -22,37 +22,47 @@ const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla"
 /// Smiles that each client keeps in flight.
 const IN_FLIGHT: usize = 8;
 
-/// What one sender knows: the ids it sent in order, and the offset of each that was acked.
+/// What one sender knows: the ids it sent in order, the offset of each that was acked, and those that were refused.
 #[derive(Default)]
 struct Sender {
     sent: Vec<String>,
     acked: BTreeMap<String, u64>,
+    refused: BTreeSet<String>,
 }
 
 impl Sender {
-    /// Sends until the connection breaks, what was not acked before first.
+    /// Sends until the connection breaks: one by one what was not answered before, then new smiles, several in flight.
     async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
-        let mut again: Vec<String> = self.sent.iter().filter(|id| !self.acked.contains_key(*id)).cloned().collect();
-        again.reverse();
+        let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
+        let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();
         let mut in_flight = 0;
         loop {
-            while in_flight < IN_FLIGHT {
-                let id = again.pop().unwrap_or_else(|| {
+            let repeats = !again.is_empty();
+            while in_flight < if repeats { 1 } else { IN_FLIGHT } {
+                let id = again.front().cloned().unwrap_or_else(|| {
                     self.sent.push(format!("{to}-{}", self.sent.len()));
                     self.sent[self.sent.len() - 1].clone()
                 });
-                if client.try_send(&crate::support::client::smile(&id, to).to_string()).await.is_err() {
+                if client.try_send(&smile(&id, to).to_string()).await.is_err() {
                     return self;
                 }
                 in_flight += 1;
             }
             match client.event().await {
-                Event::Frame(frame) if frame["type"] == "ack" => {
+                Event::Frame(frame) if frame["type"] == "smile" => {}
+                Event::Frame(frame) => {
                     in_flight -= 1;
-                    acks.fetch_add(1, Ordering::Relaxed);
-                    assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
+                    if frame["type"] == "ack" {
+                        acks.fetch_add(1, Ordering::Relaxed);
+                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
+                        again.pop_front();
+                    } else {
+                        assert_eq!(frame["code"], "overloaded", "{frame}");
+                        if !repeats {
+                            self.refused.insert(id(&frame));
+                        }
+                    }
                 }
-                Event::Frame(frame) => assert_eq!(frame["type"], "smile", "{frame}"),
                 Event::Closed(_) | Event::Broken => return self,
             }
         }
@@ -114,6 +124,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender]) {
         for (id, offset) in &sender.acked {
             assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} was acked");
         }
+        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: what was refused is not stored");
         let in_order = sender.sent.iter().filter(|id| offsets.contains_key(*id));
         assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: in the order they were sent");
         let mut client = TestClient::connect(address, user).await;

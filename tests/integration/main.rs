@@ -2,8 +2,10 @@
 
 mod durability;
 mod frames;
+mod limits;
 mod malformed;
 mod opening;
 mod order;
 mod resume;
+mod slow;
 mod support;

@@ -104,7 +104,7 @@ async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        last = client.smile(&format!("{name}{number}"), "bruno").await;
+        last = client.persist(&format!("{name}{number}"), "bruno").await;
     }
     last
 }

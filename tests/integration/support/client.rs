@@ -3,6 +3,7 @@
 //! Owns one connection. Must not know the server's types, so that a mistake in them shows.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -115,6 +116,41 @@ impl TestClient {
         offset(&ack)
     }
 
+    /// Sends a smile, and again while the store is behind, until it is acked; returns its offset.
+    pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
+        loop {
+            self.send_smile(id, to).await;
+            let answer = self.next().await;
+            if answer["type"] == "ack" {
+                return offset(&answer);
+            }
+            wait_as_told(&answer).await;
+        }
+    }
+
+    /// Sends smiles all at once, and those that were refused because the store is behind again, until all are acked;
+    /// returns the highest offset.
+    pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
+        let mut last = 0;
+        while !ids.is_empty() {
+            for id in &ids {
+                self.send_smile(id, to).await;
+            }
+            let mut refused = Vec::new();
+            for _ in 0..ids.len() {
+                let answer = self.next().await;
+                if answer["type"] == "ack" {
+                    last = last.max(offset(&answer));
+                } else {
+                    wait_as_told(&answer).await;
+                    refused.push(id(&answer));
+                }
+            }
+            ids = refused;
+        }
+        last
+    }
+
     /// Whatever comes next, pings aside.
     pub(crate) async fn event(&mut self) -> Event {
         let next = async {
@@ -221,6 +257,13 @@ impl TestClient {
 /// A smile as a frame.
 pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
+}
+
+/// Waits as long as a refusal says; fails when it is for anything but a store that is behind.
+async fn wait_as_told(answer: &Value) {
+    assert_eq!(answer["code"], "overloaded", "{answer}");
+    let wait = answer["retry_after_ms"].as_u64().expect("a hint");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
 /// The offset that a frame carries.
