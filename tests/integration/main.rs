@@ -1,11 +1,15 @@
 //! Everything that is tested over real sockets, in one binary.
 
+mod crash;
 mod durability;
 mod frames;
+mod http;
+mod leaving;
 mod limits;
 mod malformed;
 mod opening;
 mod order;
+mod program;
 mod resume;
 mod slow;
 mod support;

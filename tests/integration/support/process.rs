@@ -40,6 +40,17 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
+    /// Starts the program with these environment variables as well.
+    pub(crate) async fn start_with_environment(
+        store: &Path,
+        options: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(command_line(store, options)).envs(environment.iter().copied());
+        Self::spawn(command).await
+    }
+
     /// Starts the program so that [`TestProcess::limit_file_size`] makes its writes fail.
     pub(crate) async fn start_with_limited_files(store: &Path, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
