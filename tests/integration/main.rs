@@ -1,5 +1,6 @@
 //! Everything that is tested over real sockets, in one binary.
 
+mod architecture;
 mod crash;
 mod durability;
 mod frames;
@@ -11,5 +12,8 @@ mod opening;
 mod order;
 mod program;
 mod resume;
+mod retention;
 mod slow;
+mod store;
+mod story;
 mod support;
