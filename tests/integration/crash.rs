@@ -61,6 +61,8 @@ async fn refusals_come_in_the_order_of_the_contract() {
     {
         assert_eq!(refused(on.address, wrong, &[knows, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
+    let huge = format!("{{{}}}", " ".repeat(1 << 20));
+    assert_eq!(refused(on.address, &huge, &[knows, JSON]).await.0, 400, "a body has a bound");
     let nobody = r#"{"replica":"nobody.1"}"#;
     assert_eq!(refused(on.address, nobody, &[knows, JSON]).await.0, 404);
     assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "nobody was hurt");

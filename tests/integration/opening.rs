@@ -1,10 +1,12 @@
 //! Opening a session: what `welcome` says, and every refusal before the upgrade.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::client::{TestClient, smile};
 use crate::support::replica::TestReplica;
-use crate::support::{get_json, refusal, upgrade};
+use crate::support::{get, get_json, http, refusal, upgrade, within};
 
 #[tokio::test]
 async fn the_first_frame_is_a_welcome_with_everything_in_it() {
@@ -129,4 +131,35 @@ async fn the_default_port_is_left_out_of_an_own_origin() {
     assert_eq!(open("chat.example:8080", "http://chat.example").await, 403);
     assert_eq!(open("chat.example", "http://chat.example:8080").await, 403);
     assert_eq!(open("chat.example", "http://chat.example.evil.example").await, 403);
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_handshake_is_refused() {
+    let replica = TestReplica::start(&[]).await;
+    let (status, _, body) = refusal(get(replica.address, "/ws?user=anna").await).await;
+    assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
+    for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
+        let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answer = http().execute(request).await.unwrap();
+        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value}: {}", answer.status());
+    }
+    TestClient::connect(replica.address, "anna").await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_harms_nobody() {
+    let replica = TestReplica::start(&[]).await;
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"\r\n\r\n\r\n", b"GET", b"GET /ws HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect(replica.address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = within("the connection ends", stream.read_to_end(&mut answer)).await;
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
+    let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());
+    assert!(refused, "a head has a bound");
+    TestClient::connect(replica.address, "anna").await;
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use crate::support::client::TestClient;
 use crate::support::process::{TestProcess, run_program, run_program_with};
 use crate::support::replica::TestStore;
 use crate::support::{get, get_json};
@@ -141,4 +142,16 @@ async fn a_store_in_a_folder_that_is_missing_is_made() {
     let process = TestProcess::start(&path, &[]).await;
     assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200);
     assert!(path.exists());
+}
+
+#[tokio::test]
+async fn without_a_store_the_smiles_are_kept_in_the_data_directory() {
+    let store = TestStore::new();
+    let data = store.path().with_file_name("data");
+    let process = TestProcess::start_without_store(&data).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    anna.smile("c1", "bruno").await;
+    assert!(data.join("smilingchat").join("smilingchat.db").exists());
+    let ping = get_json(process.address, "/ping").await;
+    assert_eq!(ping["replica"], process.replica);
 }

@@ -51,6 +51,13 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
+    /// Starts the program with nothing but free ports, so that it keeps its smiles where the platform wants them.
+    pub(crate) async fn start_without_store(data_directory: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"]).env("XDG_DATA_HOME", data_directory);
+        Self::spawn(command).await
+    }
+
     /// Starts the program so that [`TestProcess::limit_file_size`] makes its writes fail.
     pub(crate) async fn start_with_limited_files(store: &Path, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
