@@ -72,13 +72,13 @@ fn sources() -> Vec<Source> {
     let mut folders = vec![root.clone()];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path: PathBuf = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let below = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-                sources.push(Source { path: below, text: fs::read_to_string(&path).unwrap() });
+                let below = path.strip_prefix(&root).expect("below src").display().to_string();
+                sources.push(Source { path: below, text: fs::read_to_string(&path).expect("a text") });
             }
         }
     }
@@ -145,9 +145,9 @@ fn every_dependency_has_its_home() {
         let at_home = |source: &Source| homes.contains(&source.module()) || homes.contains(&source.path.as_str());
         let path = format!("{dependency}::");
         let uses = |source: &&Source| source.code().any(|line| names(line, &path));
-        let users: Vec<&Source> = sources.iter().filter(uses).collect();
-        assert!(!users.is_empty(), "nobody uses {dependency}");
-        for source in users {
+        let at: Vec<&Source> = sources.iter().filter(uses).collect();
+        assert!(!at.is_empty(), "nobody uses {dependency}");
+        for source in at {
             assert!(at_home(source), "{} uses {dependency}, whose home is {homes:?}", source.path);
         }
     }

@@ -114,7 +114,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender]) {
             }
         }
     }
-    let head = get_json(address, "/api/replicas").await["head"].as_u64().unwrap();
+    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("a head");
     assert!(log.keys().copied().eq(1..=head), "offsets have no gaps up to the head");
     for (sender, (user, to)) in senders.iter().zip(PAIRS) {
         let stored: Vec<(String, u64)> =

@@ -9,7 +9,7 @@ use crate::support::replica::TestReplica;
 use crate::support::{eventually, get, get_json, http, metric, refusal};
 
 fn header(answer: &reqwest::Response, name: &str) -> String {
-    answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn metrics(address: SocketAddr) -> String {
     let answer = get(address, "/metrics").await;
     assert_eq!(answer.status().as_u16(), 200);
     assert!(header(&answer, "content-type").starts_with("text/plain; version=0.0.4"));
-    answer.text().await.unwrap()
+    answer.text().await.expect("text")
 }
 
 #[tokio::test]

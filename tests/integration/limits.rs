@@ -16,7 +16,7 @@ const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", 
 /// The status of `GET /api/users` with this `X-Forwarded-For`.
 async fn status_for(address: SocketAddr, forwarded_for: &str) -> u16 {
     let request = http().get(format!("http://{address}/api/users")).header("x-forwarded-for", forwarded_for);
-    request.send().await.unwrap().status().as_u16()
+    request.send().await.expect("an answer").status().as_u16()
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) 
         }
         assert_eq!((&answer["code"], &answer["temporary"]), (&json!(code), &json!(true)), "{answer}");
         assert_eq!(id(&answer), this);
-        let wait = answer["retry_after_ms"].as_u64().unwrap();
+        let wait = answer["retry_after_ms"].as_u64().expect("a hint");
         assert!((1..=1000).contains(&wait), "{answer}");
         tokio::time::sleep(Duration::from_millis(wait)).await;
         client.smile(&this, "bruno").await;

@@ -77,7 +77,7 @@ async fn fails_with_one_line(arguments: &[&str], word: &str) {
         .chain(arguments.iter().copied())
         .collect();
     let output = run_program(&arguments).await;
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
     assert!(stderr.contains(word), "{arguments:?}: {stderr}");

@@ -23,7 +23,7 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
     drop(anna);
     replica.stop().await;
     let age = format!("UPDATE smiles SET at = at - {LONG_AGO} WHERE position <= {old}");
-    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.unwrap();
+    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("an update");
     assert_eq!(aged.rows_affected(), old);
     (store, epoch)
 }

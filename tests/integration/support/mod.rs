@@ -22,10 +22,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The outcome of `future`, which must come.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(outcome) => outcome,
-        Err(_) => panic!("not in {PATIENCE:?}: {what}"),
-    }
+    let outcome = tokio::time::timeout(PATIENCE, future).await;
+    outcome.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"))
 }
 
 /// Looks until the condition holds, which it must.

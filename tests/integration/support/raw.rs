@@ -124,10 +124,10 @@ fn head(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
     if let Ok(length @ ..=125) = u8::try_from(length) {
         head.push(mask_bit | length);
     } else if let Ok(length) = u16::try_from(length) {
-        head.push(mask_bit | 126);
+        head.push(mask_bit | 0x7e);
         head.extend(length.to_be_bytes());
     } else {
-        head.push(mask_bit | 127);
+        head.push(mask_bit | 0x7f);
         head.extend((length as u64).to_be_bytes());
     }
     head
