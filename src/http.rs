@@ -65,7 +65,8 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
     if let Some(limit) = limit {
         limited = limited.layer(limit.layer(Arc::clone(&app.context.metrics)));
     }
-    let free = Router::new().route("/ping", get(api::ping)).merge(probes());
+    let free =
+        Router::new().route("/ping", get(api::ping)).merge(probes()).method_not_allowed_fallback(method_not_allowed);
     limited.merge(free).layer(middleware::from_fn(security_headers)).with_state(app)
 }
 

@@ -17,6 +17,9 @@ use crate::protocol::{CloseReason, ErrorCode};
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// How sessions end from the client's side: broken, normal, going away.
+const CLIENT_CLOSES: [u16; 3] = [0, 1000, 1001];
+
 /// Starts logging to standard error: for people on a terminal, JSON otherwise. `RUST_LOG` filters; default `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -97,8 +100,8 @@ impl Metrics {
         for code in ErrorCode::OF_FRAMES {
             metrics.errors.with_label_values(&[code.as_str()]);
         }
-        for reason in CloseReason::ALL {
-            metrics.closes.with_label_values(&[&reason.code().to_string()]);
+        for code in CLIENT_CLOSES.into_iter().chain(CloseReason::ALL.map(CloseReason::code)) {
+            metrics.closes.with_label_values(&[&code.to_string()]);
         }
         #[cfg(target_os = "linux")]
         metrics
