@@ -1,4 +1,5 @@
 //! Everything that is tested over real sockets, in one binary.
 
+mod browser;
 mod simulator;
 mod support;
