@@ -107,7 +107,9 @@ fn lasting(mut frame: Value) -> Value {
         if matches!(name.as_str(), "session" | "replica" | "epoch" | "at") || (name == "id" && made_by_server) {
             *value = json!("varies");
         } else if let Some(smiles) = value.as_array_mut() {
-            smiles.iter_mut().for_each(|smile| *smile = lasting(smile.take()));
+            for smile in smiles {
+                *smile = lasting(smile.take());
+            }
         }
     }
     frame
