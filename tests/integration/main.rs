@@ -1,6 +1,8 @@
 //! Everything that is tested over real sockets, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;
+mod browser;
 mod crash;
 mod durability;
 mod frames;
@@ -11,6 +13,7 @@ mod malformed;
 mod opening;
 mod order;
 mod program;
+mod readme;
 mod resume;
 mod retention;
 mod simulator;
@@ -18,3 +21,4 @@ mod slow;
 mod store;
 mod story;
 mod support;
+mod wscat;

@@ -1,4 +1,5 @@
-//! What the integration tests share: real servers, clients that share no code with them, and waiting for a condition.
+//! What the integration tests share: real servers, a real browser, clients that share no
+//! code with the server, and waiting for a condition.
 //!
 //! Owns how a test starts things and how long it is patient. Must not know what any one test is about.
 
@@ -7,6 +8,7 @@ pub(crate) mod misbehaving;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod replica;
+pub(crate) mod webdriver;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
