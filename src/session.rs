@@ -93,7 +93,18 @@ pub struct Opening {
     pub asked_to_resume: bool,
 }
 
-/// Why a session is over.
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The client closed it, with this code.
+    ByClient(u16),
+    /// The server closed it.
+    ByServer(CloseReason),
+    /// The connection broke.
+    Broken,
+}
+
+/// Why a session is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The client closed it, with this code.
@@ -114,26 +125,24 @@ impl From<SocketError> for End {
     }
 }
 
-/// Runs a session to its end.
-pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) {
+/// Runs a session to its end. Returns how it ended.
+pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
     let subscription = context.hub.subscribe(&opening.user);
-    context.metrics.sessions.inc();
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,
         Err(end) => end,
     };
-    let code = match end {
-        End::ByClient(code) => code,
-        End::Broken => 0,
+    let ended = match end {
+        End::ByClient(code) => Ended::ByClient(code),
+        End::Broken => Ended::Broken,
         End::Close(reason) => {
             session.socket.close(reason).await;
-            reason.code()
+            Ended::ByServer(reason)
         }
     };
-    context.metrics.close(code);
-    context.metrics.sessions.dec();
-    tracing::debug!(user = %opening.user, session = session.subscription.session(), code, "session closed");
+    tracing::debug!(user = %opening.user, session = session.subscription.session(), ?ended, "session closed");
+    ended
 }
 
 struct Session {
@@ -144,7 +153,8 @@ struct Session {
     /// Everything of the user's stream up to here was sent.
     position: Offset,
     pending: Pending,
-    bucket: Bucket,
+    smiles: Bucket,
+    histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
     departure: watch::Receiver<Option<Departure>>,
@@ -155,11 +165,13 @@ struct Session {
 impl Session {
     fn new(context: Arc<Context>, socket: Socket, subscription: Subscription, opening: &Opening) -> Self {
         let now = Instant::now();
+        let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
         Self {
             user: opening.user.clone(),
             position: Offset::default(),
             pending: Pending::default(),
-            bucket: Bucket::new(context.rates.session_per_second, context.rates.session_burst, now),
+            smiles: bucket.clone(),
+            histories: bucket,
             faults: FaultBudget::default(),
             heartbeat: Heartbeat::new(context.times, now),
             departure: context.departure.clone(),
@@ -170,7 +182,8 @@ impl Session {
         }
     }
 
-    /// Says where the session starts, and sends what lies between there and now.
+    /// Says where the session starts, and sends what lies between there and now. A fresh one starts at the head of the
+    /// log as this replica knows it: what its tail has not seen yet comes as live smiles.
     async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
         // The subscription is older than this, so that nothing falls between.
         let now_at = self.context.position.get();
@@ -230,12 +243,12 @@ impl Session {
                 Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
             }
             if written % FRAMES_PER_FLUSH == 0 {
-                self.flush().await?;
+                self.socket.flush().await?;
             }
             // What comes after an outbox's worth waits for the next turn: the socket is to be read too.
             next = if written < OUTBOX { self.subscription.next_now() } else { None };
         }
-        self.flush().await?;
+        self.socket.flush().await?;
         if self.subscription.take_lagged() {
             let until = self.context.position.get();
             Box::pin(self.catch_up(until)).await?;
@@ -249,7 +262,7 @@ impl Session {
             return Ok(());
         }
         self.position = smile.offset;
-        if let Some(ack) = self.ack(smile) {
+        if let Some(ack) = self.answer_own(smile) {
             return Ok(self.socket.feed(ack).await?);
         }
         if let Some(admitted_at) = publication.admitted_at {
@@ -258,8 +271,8 @@ impl Session {
         Ok(self.socket.feed(publication.frame()).await?)
     }
 
-    /// The ack for a smile of this session that came back from the log.
-    fn ack(&mut self, smile: &Smile) -> Option<String> {
+    /// The ack for a smile of this session that came back from the log, if it is one. It is answered with that.
+    fn answer_own(&mut self, smile: &Smile) -> Option<String> {
         if smile.from != self.user {
             return None;
         }
@@ -270,17 +283,17 @@ impl Session {
 
     async fn outcome(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), End> {
         let answer = match outcome {
-            Outcome::Stored(_) => {
+            Outcome::Stored => {
                 self.pending.stored(ticket);
                 return Ok(());
             }
             Outcome::Duplicate(offset) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
+                let Some(sent) = self.pending.duplicate(ticket) else { return Ok(()) };
                 observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
                 ServerFrame::Ack { id: sent.id, offset, duplicate: true }
             }
             Outcome::Refused(refusal) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
+                let Some(sent) = self.pending.refused(ticket) else { return Ok(()) };
                 self.context.metrics.error(refusal.code);
                 ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
             }
@@ -301,23 +314,11 @@ impl Session {
                 }
             })?;
             for smile in page.smiles {
-                let frame = self.ack(&smile).unwrap_or_else(|| ServerFrame::Smile(smile).encode());
-                self.socket.feed(frame).await?;
+                self.publication(&Publication::new(smile, None)).await?;
                 self.context.metrics.smiles_caught_up.inc();
             }
-            self.flush().await?;
+            self.socket.flush().await?;
             self.position = page.through;
-        }
-        self.heartbeat.forgive(Instant::now());
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        let before = Instant::now();
-        self.socket.flush().await?;
-        // While a write is stuck nothing is read, so a pong may wait unread: that is not the client's fault.
-        if before.elapsed() > Duration::from_secs(1) {
-            self.heartbeat.forgive(Instant::now());
         }
         Ok(())
     }

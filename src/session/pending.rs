@@ -9,8 +9,8 @@ use std::time::Instant;
 use crate::hub::{OUTBOX, Ticket};
 use crate::model::SmileId;
 
-/// Smiles one session may have in flight. Past it the session is not read. Each holds a place in the outbox, of which
-/// half must stay for publications.
+/// Smiles one session may have in flight. Past it the session is not read. Each holds room in the outbox, of which half
+/// must stay for publications.
 const IN_FLIGHT: usize = OUTBOX / 2;
 
 /// A smile that was given to the log.
@@ -60,37 +60,54 @@ impl Pending {
 
     /// The log stored the smile of this ticket.
     pub(super) fn stored(&mut self, ticket: Ticket) {
-        if let Some(place) = self.place(ticket) {
-            if self.sent[place].answered {
-                self.sent.remove(place);
+        if let Some(index) = self.index(ticket) {
+            if self.sent[index].answered {
+                self.sent.remove(index);
             } else {
-                self.sent[place].stored = true;
+                self.sent[index].stored = true;
             }
         }
     }
 
-    /// The log did not store the smile of this ticket: the frame to answer, unless its publication answered it.
-    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Sent> {
-        let place = self.place(ticket)?;
-        self.sent.remove(place).filter(|sent| !sent.answered)
+    /// The log had the smile of this ticket already: the frame to answer, unless its publication answered it.
+    pub(super) fn duplicate(&mut self, ticket: Ticket) -> Option<Sent> {
+        let index = self.index(ticket)?;
+        self.sent.remove(index).filter(|sent| !sent.answered)
+    }
+
+    /// The log did not store the smile of this ticket: the frame to answer. If a publication seemed to answer it, that
+    /// was for a repeat of it, which has its answer now.
+    pub(super) fn refused(&mut self, ticket: Ticket) -> Option<Sent> {
+        let index = self.index(ticket)?;
+        let refused = self.sent.remove(index)?;
+        if !refused.answered {
+            return Some(refused);
+        }
+        let repeat = self.sent.iter().position(|sent| !sent.answered && sent.id == refused.id)?;
+        if self.sent[repeat].stored {
+            self.sent.remove(repeat);
+        } else {
+            self.sent[repeat].answered = true;
+        }
+        Some(refused)
     }
 
     /// A smile of this session's user came back from the log: when its frame was admitted, if this session waits for it.
     pub(super) fn published(&mut self, id: &SmileId) -> Option<Instant> {
         let waiting = |sent: &Sent| !sent.answered && sent.id == *id;
         // One that is known to be stored is the one that was published; a repeat of it is answered as a duplicate.
-        let place = self.sent.iter().position(|sent| waiting(sent) && sent.stored);
-        let place = place.or_else(|| self.sent.iter().position(waiting))?;
-        let admitted_at = self.sent[place].admitted_at;
-        if self.sent[place].stored {
-            self.sent.remove(place);
+        let index = self.sent.iter().position(|sent| waiting(sent) && sent.stored);
+        let index = index.or_else(|| self.sent.iter().position(waiting))?;
+        let admitted_at = self.sent[index].admitted_at;
+        if self.sent[index].stored {
+            self.sent.remove(index);
         } else {
-            self.sent[place].answered = true;
+            self.sent[index].answered = true;
         }
         Some(admitted_at)
     }
 
-    fn place(&self, ticket: Ticket) -> Option<usize> {
+    fn index(&self, ticket: Ticket) -> Option<usize> {
         self.sent.iter().position(|sent| sent.ticket == ticket)
     }
 }
@@ -135,7 +152,7 @@ mod tests {
     fn a_publication_answers_a_repeat_whose_outcome_is_not_known_yet() {
         let mut pending = pending(&["a"]);
         assert!(pending.published(&id("a")).is_some(), "stored by an earlier session, read while catching up");
-        assert!(pending.take(1).is_none(), "the frame has its answer");
+        assert!(pending.duplicate(1).is_none(), "the frame has its answer");
         assert!(pending.is_empty());
     }
 
@@ -143,9 +160,23 @@ mod tests {
     fn of_two_with_one_id_each_is_answered_once() {
         let mut pending = pending(&["a", "a"]);
         pending.stored(1);
-        assert!(pending.take(2).is_some(), "the duplicate");
+        assert!(pending.duplicate(2).is_some(), "the duplicate");
         assert!(pending.published(&id("a")).is_some(), "the first");
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_after_the_publication_of_a_repeat_leaves_nobody_waiting() {
+        for stored_is_known in [false, true] {
+            let mut pending = pending(&["a", "a"]);
+            assert!(pending.published(&id("a")).is_some(), "read while catching up, taken for the first");
+            if stored_is_known {
+                pending.stored(2);
+            }
+            assert!(pending.refused(1).is_some(), "it was the second that was stored");
+            pending.stored(2);
+            assert!(pending.is_empty());
+        }
     }
 
     #[test]
@@ -153,7 +184,7 @@ mod tests {
         let full: Vec<String> = (0..IN_FLIGHT).map(|n| n.to_string()).collect();
         let mut pending = pending(&full.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(!pending.has_room());
-        assert!(pending.take(5).is_some());
+        assert!(pending.duplicate(5).is_some());
         assert!(pending.has_room());
     }
 }

@@ -24,7 +24,7 @@ const ORDER: [&str; 14] = [
 ];
 
 /// Clients of the contract, which may know the contract and nothing else of the server.
-const CLIENTS: [&str; 2] = ["simulate", "http_client"];
+const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 
 /// What those may use, besides each other.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];

@@ -238,7 +238,7 @@ impl World {
             return self.tell(number, Order::Say(ServerFrame::Ack { id, offset, duplicate: true }));
         }
         if self.due(Fault::RefuseForGood) {
-            return self.tell(number, refuse(&Refusal::last(ErrorCode::NotASmile, "not today")));
+            return self.tell(number, refuse(&Refusal::permanent(ErrorCode::NotASmile, "not today")));
         }
         if broken {
             self.tell(number, Order::Break);
