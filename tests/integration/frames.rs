@@ -166,7 +166,7 @@ async fn anything_else_is_not_a_smile() {
 
 /// Frames that are refused, each with the code and, where the frame has one, the id to repeat.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
-    let deep = format!(r#"{{"type":"ping","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
+    let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];
     let long_id = format!(r#"{{"type":"smile","id":"{}","to":"bruno","smile":"😀"}}"#, "x".repeat(65));
     frames.push((long_id, "bad_request", None));
