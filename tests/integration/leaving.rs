@@ -75,12 +75,10 @@ async fn a_client_that_reads_nothing_does_not_hold_the_replica_up() {
     let store = TestStore::new();
     let options = [("drain-timeout", "3"), ("capacity", "0"), ("session-rate", "0")];
     let mut process = TestProcess::start(&store.path(), &options).await;
-    let _deaf = TestClient::with_small_buffer(process.address, "bruno").await;
     let mut anna = TestClient::connect(process.address, "anna").await;
-    for window in 0..150 {
-        let ids = (0..100).map(|number| format!("c{window}.{number}")).collect();
-        anna.persist_all(ids, "bruno").await;
-    }
+    anna.fill_a_history("bruno").await;
+    let mut deaf = TestClient::with_small_buffer(process.address, "bruno").await;
+    deaf.ask_without_reading("anna").await;
     let asked = Instant::now();
     process.signal("TERM").await;
     assert_eq!(anna.expect_close().await, 1012);

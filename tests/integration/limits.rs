@@ -170,8 +170,7 @@ async fn capacity_zero_is_unlimited() {
 #[derive(Default)]
 struct Offered {
     acked: u32,
-    refused: u32,
-    slowest_refusal: Duration,
+    refusals: Vec<Duration>,
 }
 
 /// Offers a smile every two milliseconds for as long as `until` is ahead.
@@ -189,8 +188,7 @@ async fn offer(mut client: TestClient, until: Instant) -> Offered {
             offered.acked += 1;
         } else {
             assert_eq!(answer["code"], "overloaded", "{answer}");
-            offered.refused += 1;
-            offered.slowest_refusal = offered.slowest_refusal.max(sent_at.elapsed());
+            offered.refusals.push(sent_at.elapsed());
         }
     }
     offered
@@ -208,13 +206,14 @@ async fn ten_times_the_capacity_is_admitted_up_to_the_capacity_and_refused_at_on
     let all = clients.join_all().await;
     let took = began.elapsed().as_secs_f64();
     let acked: u32 = all.iter().map(|one| one.acked).sum();
-    let refused: u32 = all.iter().map(|one| one.refused).sum();
-    let slowest = all.iter().map(|one| one.slowest_refusal).max().unwrap();
-    assert!(acked + refused > 40 * 3 * 3, "too little was offered to tell: {acked} and {refused}");
+    let mut refusals: Vec<Duration> = all.into_iter().flat_map(|one| one.refusals).collect();
+    refusals.sort_unstable();
+    assert!(refusals.len() > 40 * 3 * 2, "too little was offered to tell: {acked} and {}", refusals.len());
     let most = 40.0 * took + 10.0 + 1.0;
     assert!(f64::from(acked) <= most, "{acked} of at most {most} were admitted");
-    assert!(f64::from(acked) >= most * 0.8, "{acked} of {most} were admitted");
-    assert!(slowest < Duration::from_millis(500), "a refusal took {slowest:?}");
+    assert!(f64::from(acked) >= most * 0.7, "{acked} of {most} were admitted");
+    let median = refusals[refusals.len() / 2];
+    assert!(median < Duration::from_millis(50), "half of the refusals took longer than {median:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Retention: what is old goes, a little at a time, offsets are never used again, and nobody is told that nothing is
 //! missing when something is.
 
+use std::collections::BTreeSet;
+
 use sqlx::Executor;
 
 use crate::support::client::{TestClient, id, offset};
@@ -30,28 +32,29 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
 
 #[tokio::test]
 async fn what_is_old_is_removed_in_steps_while_smiles_go_on() {
-    let (store, epoch) = aged(1200, 1100).await;
+    let (store, epoch) = aged(4200, 4100).await;
     let replica = TestReplica::on(&store, &[("capacity", "0"), ("session-rate", "0")]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
-    assert_eq!(anna.offset(), 1200);
-    let mut last = 1200;
+    assert_eq!(anna.offset(), 4200);
+    let (mut last, mut seen) = (4200, BTreeSet::new());
     eventually("all that is old is removed", async || {
         last += 1;
         assert_eq!(anna.smile(&format!("meanwhile{last}"), "bruno").await, last);
         let removed = metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await.unwrap();
-        assert!([0.0, 500.0, 1000.0, 1100.0].contains(&removed), "{removed} were removed in one go");
-        removed > 1000.0
+        seen.insert(removed.to_string());
+        removed >= 4100.0
     })
     .await;
+    assert!(seen.iter().any(|removed| removed != "0" && removed != "4100"), "it went in one go: {seen:?}");
 
     let history = anna.history("bruno").await;
-    assert!(history.iter().map(offset).eq(1101..=last), "what is young stays");
-    for after in [0, 1, 1099] {
+    assert!(history.iter().map(offset).eq(4101..=last), "what is young stays");
+    for after in [0, 1, 4099] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");
         client.expect_alive().await;
     }
-    for after in [1100, 1150, last] {
+    for after in [4100, 4150, last] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (true, after));
         assert!(client.replayed().await.iter().map(offset).eq(after + 1..=last), "after {after}");

@@ -99,7 +99,7 @@ async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted(
         bruno.send_smile(&format!("b{number}"), "anna").await;
         bruno.send(json!({"type": "ping"})).await;
         let answer = bruno.next().await;
-        assert!(sent_at.elapsed() < Duration::from_secs(2), "an answer took {:?}", sent_at.elapsed());
+        assert!(sent_at.elapsed() < Duration::from_secs(4), "an answer took {:?}", sent_at.elapsed());
         if answer["type"] == "error" {
             assert_eq!((&answer["code"], &answer["temporary"]), (&json!("overloaded"), &json!(true)), "{answer}");
             assert!(answer["retry_after_ms"].as_u64().is_some_and(|wait| (1..=5000).contains(&wait)), "{answer}");

@@ -16,6 +16,9 @@ use super::within;
 /// The receive buffer of a client that is to fall behind quickly.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
+/// Histories that a client asks for and does not read: about ten megabytes, more than the buffers of the system hold.
+pub(crate) const UNREAD_HISTORIES: u32 = 150;
+
 /// What a connection brings next.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -224,6 +227,23 @@ impl TestClient {
                 Event::Closed(code) => return code,
                 Event::Broken => panic!("the connection broke without a close frame"),
             }
+        }
+    }
+
+    /// Fills the conversation with `to` with as many bytes as one history can have: 200 smiles, the largest there are.
+    pub(crate) async fn fill_a_history(&mut self, to: &str) {
+        let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
+        for number in 0..200 {
+            let id = format!("{number:064}");
+            self.send(json!({"type": "smile", "id": id, "to": to, "smile": faces})).await;
+            self.expect("ack").await;
+        }
+    }
+
+    /// Asks for so many full histories that not all of them fit anywhere until this client reads; it does not.
+    pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
+        for _ in 0..UNREAD_HISTORIES {
+            self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
         }
     }
 
