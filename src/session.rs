@@ -12,6 +12,7 @@
 
 mod heartbeat;
 mod incoming;
+mod outgoing;
 mod pending;
 mod socket;
 
@@ -21,24 +22,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config::SessionTimes;
-use crate::hub::{Hub, OUTBOX, Outcome, Publication, Push, Subscription, Ticket};
+use crate::hub::{Hub, Subscription};
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
-use crate::model::{Epoch, Offset, Smile, UserName};
+use crate::model::{Epoch, Offset, UserName};
 use crate::protocol::{CloseReason, Rates, ServerFrame};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tail::Position;
-use crate::telemetry::{Metrics, observe_since};
+use crate::telemetry::Metrics;
 use heartbeat::{Beat, Heartbeat};
 use pending::Pending;
 use socket::Incoming;
 pub use socket::{Socket, SocketError};
-
-/// Smiles in one read while catching up.
-const PAGE: u32 = 200;
-
-/// Frames that are written with one flush.
-const FRAMES_PER_FLUSH: usize = 64;
 
 /// How long a leaving session waits for the outcome of smiles that are on their way to the log.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -231,96 +226,6 @@ impl Session {
                 return end;
             }
         }
-    }
-
-    /// Writes what the outbox holds, and catches up when something did not fit into it.
-    async fn deliver(&mut self, first: Push) -> Result<(), End> {
-        let mut next = Some(first);
-        for written in 1..=OUTBOX {
-            let Some(push) = next else { break };
-            match push {
-                Push::Publication(publication) => self.publication(&publication).await?,
-                Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
-            }
-            if written % FRAMES_PER_FLUSH == 0 {
-                self.socket.flush().await?;
-            }
-            // What comes after an outbox's worth waits for the next turn: the socket is to be read too.
-            next = if written < OUTBOX { self.subscription.next_now() } else { None };
-        }
-        self.socket.flush().await?;
-        if self.subscription.take_lagged() {
-            let until = self.context.position.get();
-            Box::pin(self.catch_up(until)).await?;
-        }
-        Ok(())
-    }
-
-    async fn publication(&mut self, publication: &Publication) -> Result<(), End> {
-        let smile = &publication.smile;
-        if smile.offset <= self.position {
-            return Ok(());
-        }
-        self.position = smile.offset;
-        if let Some(ack) = self.answer_own(smile) {
-            return Ok(self.socket.feed(ack).await?);
-        }
-        if let Some(admitted_at) = publication.admitted_at {
-            observe_since(&self.context.metrics.delivery_seconds, admitted_at);
-        }
-        Ok(self.socket.feed(publication.frame()).await?)
-    }
-
-    /// The ack for a smile of this session that came back from the log, if it is one. It is answered with that.
-    fn answer_own(&mut self, smile: &Smile) -> Option<String> {
-        if smile.from != self.user {
-            return None;
-        }
-        let admitted_at = self.pending.published(&smile.id)?;
-        observe_since(&self.context.metrics.ack_seconds, admitted_at);
-        Some(ServerFrame::Ack { id: smile.id.clone(), offset: smile.offset, duplicate: false }.encode())
-    }
-
-    async fn outcome(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), End> {
-        let answer = match outcome {
-            Outcome::Stored => {
-                self.pending.stored(ticket);
-                return Ok(());
-            }
-            Outcome::Duplicate(offset) => {
-                let Some(sent) = self.pending.duplicate(ticket) else { return Ok(()) };
-                observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
-                ServerFrame::Ack { id: sent.id, offset, duplicate: true }
-            }
-            Outcome::Refused(refusal) => {
-                let Some(sent) = self.pending.refused(ticket) else { return Ok(()) };
-                self.context.metrics.error(refusal.code);
-                ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
-            }
-        };
-        Ok(self.socket.feed(answer.encode()).await?)
-    }
-
-    /// Sends what the log holds for this user from the session's position up to `until`.
-    async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
-        while self.position < until {
-            let page = self.context.store.read_stream(&self.user, self.position, until, PAGE).await;
-            let page = page.map_err(|error| match error {
-                // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
-                StoreError::Trimmed => End::Close(CloseReason::Slow),
-                error => {
-                    tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
-                    End::Close(CloseReason::TryAgainLater)
-                }
-            })?;
-            for smile in page.smiles {
-                self.publication(&Publication::new(smile, None)).await?;
-                self.context.metrics.smiles_caught_up.inc();
-            }
-            self.socket.flush().await?;
-            self.position = page.through;
-        }
-        Ok(())
     }
 
     async fn receive(&mut self, frame: Incoming) -> Result<(), End> {
