@@ -61,8 +61,10 @@ async fn a_leaving_replica_is_not_ready_takes_no_sessions_and_serves_the_rest() 
     assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    let list = get_json(process.address, "/api/replicas").await;
-    assert_eq!(list["replicas"][0]["state"], "draining", "{list}");
+    eventually("the others see it", async || {
+        get_json(process.address, "/api/replicas").await["replicas"][0]["state"] == "draining"
+    })
+    .await;
 
     assert_eq!(stubborn.json().await["type"], "drain");
     assert_eq!(stubborn.expect_close().await, 1012);
