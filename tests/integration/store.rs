@@ -93,6 +93,7 @@ async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted(
     let mut other = replica.store.open().await;
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     anna.send_smile("waits", "bruno").await;
+    anna.expect_alive().await;
     let mut number = 0;
     let refused = loop {
         number += 1;
