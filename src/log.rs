@@ -137,7 +137,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Tells each sender, and gathers what is new. Senders hear of an offset before the tail does.
+    /// Tells each sender, and gathers what is new. A sender hears of its smile before the tail does: its session relies
+    /// on that to tell the smile from a repeat of it.
     fn answer(&self, batch: Vec<Entry>, appended: &[Appended], at: Timestamp) -> Vec<Arc<Publication>> {
         let mut stored = Vec::with_capacity(batch.len());
         for (entry, appended) in batch.into_iter().zip(appended) {

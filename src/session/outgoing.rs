@@ -18,25 +18,35 @@ const FRAMES_PER_FLUSH: usize = 64;
 impl Session {
     /// Writes what the outbox holds, and catches up when something did not fit into it.
     pub(super) async fn deliver(&mut self, first: Push) -> Result<(), End> {
-        let mut next = Some(first);
-        for written in 1..=OUTBOX {
-            let Some(push) = next else { break };
-            match push {
-                Push::Publication(publication) => self.publication(&publication).await?,
-                Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
-            }
-            if written % FRAMES_PER_FLUSH == 0 {
-                self.socket.flush().await?;
-            }
-            // What comes after an outbox's worth waits for the next turn: the socket is to be read too.
-            next = if written < OUTBOX { self.subscription.next_now() } else { None };
-        }
-        self.socket.flush().await?;
+        self.push(first).await?;
+        self.drain_outbox().await?;
         if self.subscription.take_lagged() {
             let until = self.context.position.get();
+            // Outcomes go ahead of their smiles: those of all smiles up to `until` are in the outbox by now. They must
+            // be known before the log is read, to tell this session's smiles from repeats of them.
+            self.drain_outbox().await?;
             Box::pin(self.catch_up(until)).await?;
         }
         Ok(())
+    }
+
+    /// Writes an outbox's worth. What comes after that waits for the next turn: the socket is to be read too.
+    async fn drain_outbox(&mut self) -> Result<(), End> {
+        for written in 1..=OUTBOX {
+            let Some(push) = self.subscription.next_now() else { break };
+            self.push(push).await?;
+            if written % FRAMES_PER_FLUSH == 0 {
+                self.socket.flush().await?;
+            }
+        }
+        Ok(self.socket.flush().await?)
+    }
+
+    async fn push(&mut self, push: Push) -> Result<(), End> {
+        match push {
+            Push::Publication(publication) => self.publication(&publication).await,
+            Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await,
+        }
     }
 
     async fn publication(&mut self, publication: &Publication) -> Result<(), End> {
@@ -71,12 +81,12 @@ impl Session {
                 return Ok(());
             }
             Outcome::Duplicate(offset) => {
-                let Some(sent) = self.pending.duplicate(ticket) else { return Ok(()) };
+                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
                 observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
                 ServerFrame::Ack { id: sent.id, offset, duplicate: true }
             }
             Outcome::Refused(refusal) => {
-                let Some(sent) = self.pending.refused(ticket) else { return Ok(()) };
+                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
                 self.context.metrics.error(refusal.code);
                 ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
             }

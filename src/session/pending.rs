@@ -1,7 +1,8 @@
 //! The smiles of one session that are on their way to the log and back.
 //!
-//! Owns the matching of what was sent with its outcome and its publication, which may come in either order: the outcome
-//! tells of one frame, the publication of one place in the log, and each frame is answered once.
+//! Owns the matching of what was sent with its outcome, and with its publication where that follows. An outcome always
+//! comes before the publication ([`crate::log`] sees to it), so a publication answers a frame only when the log has said
+//! that this very frame was stored: a repeat of a smile is told apart from the smile itself.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -23,10 +24,8 @@ pub(super) struct Sent {
     /// When it was admitted.
     pub(super) admitted_at: Instant,
     ticket: Ticket,
-    /// The log has said that it is stored.
+    /// The log has said that it is stored; its publication will answer the frame.
     stored: bool,
-    /// Its publication came first and was turned into the ack; only the outcome is still to come.
-    answered: bool,
 }
 
 /// The smiles in flight, oldest first. Takes no memory while there are none.
@@ -55,56 +54,25 @@ impl Pending {
 
     /// A smile was given to the log.
     pub(super) fn sent(&mut self, ticket: Ticket, id: SmileId, named: bool, admitted_at: Instant) {
-        self.sent.push_back(Sent { id, named, admitted_at, ticket, stored: false, answered: false });
+        self.sent.push_back(Sent { id, named, admitted_at, ticket, stored: false });
     }
 
     /// The log stored the smile of this ticket.
     pub(super) fn stored(&mut self, ticket: Ticket) {
         if let Some(index) = self.index(ticket) {
-            if self.sent[index].answered {
-                self.sent.remove(index);
-            } else {
-                self.sent[index].stored = true;
-            }
+            self.sent[index].stored = true;
         }
     }
 
-    /// The log had the smile of this ticket already: the frame to answer, unless its publication answered it.
-    pub(super) fn duplicate(&mut self, ticket: Ticket) -> Option<Sent> {
-        let index = self.index(ticket)?;
-        self.sent.remove(index).filter(|sent| !sent.answered)
+    /// The log did not store the smile of this ticket, or had it already: the frame to answer.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Sent> {
+        self.index(ticket).and_then(|index| self.sent.remove(index))
     }
 
-    /// The log did not store the smile of this ticket: the frame to answer. If a publication seemed to answer it, that
-    /// was for a repeat of it, which has its answer now.
-    pub(super) fn refused(&mut self, ticket: Ticket) -> Option<Sent> {
-        let index = self.index(ticket)?;
-        let refused = self.sent.remove(index)?;
-        if !refused.answered {
-            return Some(refused);
-        }
-        let repeat = self.sent.iter().position(|sent| !sent.answered && sent.id == refused.id)?;
-        if self.sent[repeat].stored {
-            self.sent.remove(repeat);
-        } else {
-            self.sent[repeat].answered = true;
-        }
-        Some(refused)
-    }
-
-    /// A smile of this session's user came back from the log: when its frame was admitted, if this session waits for it.
+    /// A smile of this session's user came back from the log: when its frame was admitted, if that was here.
     pub(super) fn published(&mut self, id: &SmileId) -> Option<Instant> {
-        let waiting = |sent: &Sent| !sent.answered && sent.id == *id;
-        // One that is known to be stored is the one that was published; a repeat of it is answered as a duplicate.
-        let index = self.sent.iter().position(|sent| waiting(sent) && sent.stored);
-        let index = index.or_else(|| self.sent.iter().position(waiting))?;
-        let admitted_at = self.sent[index].admitted_at;
-        if self.sent[index].stored {
-            self.sent.remove(index);
-        } else {
-            self.sent[index].answered = true;
-        }
-        Some(admitted_at)
+        let index = self.sent.iter().position(|sent| sent.stored && sent.id == *id)?;
+        self.sent.remove(index).map(|sent| sent.admitted_at)
     }
 
     fn index(&self, ticket: Ticket) -> Option<usize> {
@@ -140,19 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_then_its_outcome_is_one_ack() {
+    fn a_publication_is_no_answer_to_a_repeat() {
         let mut pending = pending(&["a"]);
-        assert!(pending.published(&id("a")).is_some());
-        assert!(pending.published(&id("a")).is_none(), "answered already");
-        pending.stored(1);
-        assert!(pending.is_empty());
-    }
-
-    #[test]
-    fn a_publication_answers_a_repeat_whose_outcome_is_not_known_yet() {
-        let mut pending = pending(&["a"]);
-        assert!(pending.published(&id("a")).is_some(), "stored by an earlier session, read while catching up");
-        assert!(pending.duplicate(1).is_none(), "the frame has its answer");
+        assert!(pending.published(&id("a")).is_none(), "stored by another session of this user");
+        assert!(pending.take(1).is_some(), "the log says that it is a duplicate");
         assert!(pending.is_empty());
     }
 
@@ -160,23 +119,18 @@ mod tests {
     fn of_two_with_one_id_each_is_answered_once() {
         let mut pending = pending(&["a", "a"]);
         pending.stored(1);
-        assert!(pending.duplicate(2).is_some(), "the duplicate");
+        assert!(pending.take(2).is_some(), "the duplicate");
         assert!(pending.published(&id("a")).is_some(), "the first");
         assert!(pending.is_empty());
     }
 
     #[test]
-    fn a_refusal_after_the_publication_of_a_repeat_leaves_nobody_waiting() {
-        for stored_is_known in [false, true] {
-            let mut pending = pending(&["a", "a"]);
-            assert!(pending.published(&id("a")).is_some(), "read while catching up, taken for the first");
-            if stored_is_known {
-                pending.stored(2);
-            }
-            assert!(pending.refused(1).is_some(), "it was the second that was stored");
-            pending.stored(2);
-            assert!(pending.is_empty());
-        }
+    fn of_two_with_one_id_the_second_may_be_the_one_stored() {
+        let mut pending = pending(&["a", "a"]);
+        assert!(pending.take(1).is_some(), "refused");
+        pending.stored(2);
+        assert!(pending.published(&id("a")).is_some());
+        assert!(pending.is_empty());
     }
 
     #[test]
@@ -184,7 +138,7 @@ mod tests {
         let full: Vec<String> = (0..IN_FLIGHT).map(|n| n.to_string()).collect();
         let mut pending = pending(&full.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(!pending.has_room());
-        assert!(pending.duplicate(5).is_some());
+        assert!(pending.take(5).is_some());
         assert!(pending.has_room());
     }
 }
