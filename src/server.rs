@@ -295,7 +295,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::config::CommandLine;
 
     #[test]
     fn departures_fit_into_half_the_timeout() {
@@ -305,5 +308,17 @@ mod tests {
         assert_eq!(batches(1000, 20), 20);
         assert_eq!(batches(15_000, 20), 100);
         assert_eq!(batches(15_000, 0), 1);
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_misses_a_vital_task_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("--store=sqlite:{}", folder.path().join("chat.db").display());
+        let ports = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
+        let arguments = ["smilingchat", &store].into_iter().chain(ports);
+        let mut server = Server::start(CommandLine::parse_from(arguments).serve).await.unwrap();
+        server.vital.abort_all();
+        let ended = server.run(std::future::pending()).await;
+        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "{ended:?}");
     }
 }
