@@ -131,7 +131,7 @@ pub struct SessionTimes {
     pub ping_interval: Duration,
     /// From a ping to its pong, at most; past it the session is closed with 4001.
     pub pong_timeout: Duration,
-    /// How long one write may be stuck before the session is closed with 4000.
+    /// How long one write may take before the session is closed with 4000.
     pub write_timeout: Duration,
 }
 
@@ -155,8 +155,12 @@ impl ServeOptions {
     /// The store: as given, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// When no store is given and the platform names no data directory (no home, in a container say).
+    /// When no store is given and the platform names no data directory (no home, in a container say), or when a
+    /// password is given for a store that has none.
     pub fn store_url(&self) -> Result<StoreUrl, String> {
+        if self.store_password_file.is_some() {
+            return Err("an SQLite file has no password: leave --store-password-file out".to_owned());
+        }
         match &self.store {
             Some(url) => Ok(url.clone()),
             None => ProjectDirs::from("", "", "smilingchat")

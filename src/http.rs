@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,8 +41,8 @@ pub struct App {
     pub context: Arc<session::Context>,
     /// For readiness, the list and the crash button.
     pub replica: Arc<Replica>,
-    /// Places for sessions.
-    pub places: Arc<Semaphore>,
+    /// How many more sessions there may be.
+    pub session_permits: Arc<Semaphore>,
     /// The sessions that run.
     pub sessions: TaskTracker,
     /// Ends every session at once.
@@ -56,23 +56,25 @@ pub struct App {
 /// Routes of the public listener. Everything but the probes and `/ping` is limited per client address.
 pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
     let mut limited = Router::new()
-        .route("/ws", any(upgrade::open))
+        .route("/ws", get(upgrade::open))
         .route("/api/users", get(api::users))
         .route("/api/replicas", get(api::replicas))
         .route("/api/crash", post(crash::crash))
         .fallback(page::asset)
         .method_not_allowed_fallback(method_not_allowed);
     if let Some(limit) = limit {
-        limited = limited.layer(limit.layer(Arc::clone(&app.context.metrics)));
+        limited = limited.layer(limit.layer());
     }
-    let free = Router::new().route("/ping", get(api::ping)).merge(probes());
-    limited.merge(free).layer(middleware::from_fn(security_headers)).with_state(app)
+    let free =
+        Router::new().route("/ping", get(api::ping)).merge(probes()).method_not_allowed_fallback(method_not_allowed);
+    limited.merge(free).layer(middleware::from_fn_with_state(Arc::clone(&app), finish)).with_state(app)
 }
 
 /// Routes of the operations listener.
 pub fn operations(app: Arc<App>) -> Router {
-    let not_found =
-        || async { Refused::last(StatusCode::NOT_FOUND, ErrorCode::NotFound, "here are /metrics, /livez and /readyz") };
+    let not_found = || async {
+        Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "here are /metrics, /livez and /readyz")
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .merge(probes())
@@ -95,16 +97,20 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, text_format)], app.context.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, text_format)], app.context.metrics.render(app.context.hub.sessions())).into_response()
 }
 
 async fn method_not_allowed() -> Refused {
     let message = "this path does not take that method";
-    Refused::last(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, message)
+    Refused::permanent(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, message)
 }
 
-async fn security_headers(request: Request, next: Next) -> Response {
+/// Adds what every answer carries, and counts it if it is a refusal.
+async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
+        app.context.metrics.error(code);
+    }
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -122,8 +128,8 @@ async fn security_headers(request: Request, next: Next) -> Response {
 struct Refused(StatusCode, Refusal);
 
 impl Refused {
-    fn last(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(status, Refusal::last(code, message))
+    fn permanent(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(status, Refusal::permanent(code, message))
     }
 
     fn temporary(status: StatusCode, code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
@@ -131,9 +137,7 @@ impl Refused {
     }
 
     fn store_unavailable() -> Self {
-        let message = "the store does not answer; try again";
-        let retry_after = Duration::from_secs(1);
-        Self::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StoreUnavailable, message, retry_after)
+        Self(StatusCode::SERVICE_UNAVAILABLE, Refusal::store_unavailable())
     }
 }
 
@@ -141,6 +145,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self(status, refusal) = self;
         let mut response = (status, json(&ErrorBody::from(&refusal))).into_response();
+        response.extensions_mut().insert(refusal.code);
         if let Some(milliseconds) = refusal.retry_after_ms() {
             // Whole seconds, never too short (RFC 9110, section 10.2.3).
             response.headers_mut().insert(header::RETRY_AFTER, milliseconds.div_ceil(1000).max(1).into());

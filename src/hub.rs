@@ -1,10 +1,10 @@
 //! Local fan-out: which sessions of this process belong to which user, and the outbox of each.
 //!
-//! Owns the outboxes; it is the only home of `dashmap`. Must not know the store, sockets or what a session does with
-//! what it is given. Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and
+//! Owns the outboxes; it is the only home of `dashmap`. Must not know the store, connections or what a session does
+//! with what it is given. Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and
 //! the session catches up from the log.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::model::{Offset, Smile, UserName};
 use crate::protocol::{Refusal, ServerFrame};
 
-/// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds a place for its
+/// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds room for its
 /// outcome, so that a full outbox always has something in it that wakes the session.
 pub const OUTBOX: usize = 256;
 
@@ -48,9 +48,9 @@ pub type Ticket = u64;
 /// What became of a smile that a session gave to the log.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is durable, here. Its publication follows, or went before.
-    Stored(Offset),
-    /// It had been stored before, here.
+    /// It is durable. Its publication follows, or went before, and tells the offset.
+    Stored,
+    /// It had been stored before, at this offset.
     Duplicate(Offset),
     /// It was not stored.
     Refused(Box<Refusal>),
@@ -65,18 +65,17 @@ pub enum Push {
     Outcome(Ticket, Outcome),
 }
 
-/// A place in a session's outbox for one outcome: taken before a smile is given to the log, so that its outcome always
-/// fits.
+/// Room in a session's outbox for one outcome: taken before a smile is given to the log, so that its outcome always fits.
 #[derive(Debug)]
-pub struct OutcomePlace {
-    place: OwnedPermit<Push>,
+pub struct OutcomePermit {
+    permit: OwnedPermit<Push>,
     ticket: Ticket,
 }
 
-impl OutcomePlace {
+impl OutcomePermit {
     /// Tells the session. It may be gone by now; then nobody hears.
     pub fn tell(self, outcome: Outcome) {
-        self.place.send(Push::Outcome(self.ticket, outcome));
+        self.permit.send(Push::Outcome(self.ticket, outcome));
     }
 }
 
@@ -87,6 +86,23 @@ struct Outbox {
     queue: mpsc::Sender<Push>,
     /// Publications are missing from the queue; none are added until the session has read the log.
     lagged: AtomicBool,
+}
+
+impl Outbox {
+    /// Whether there was room.
+    fn push(&self, publication: &Arc<Publication>) -> bool {
+        self.queue.try_send(Push::Publication(Arc::clone(publication))).is_ok()
+    }
+
+    /// Marks the session, for which there was no room for this publication, as lagged.
+    ///
+    /// It may have emptied its outbox since, and would wait for a push that nobody makes any more. So the push is tried
+    /// again: either it fits and wakes the session, or the outbox is full and something in it does.
+    fn lag(&self, publication: &Arc<Publication>) {
+        self.lagged.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.push(publication);
+    }
 }
 
 /// The sessions of this process.
@@ -121,8 +137,8 @@ impl Hub {
             // The guard is held over pushes that never wait, and nowhere else.
             if let Some(outboxes) = self.outboxes.get(user) {
                 for outbox in outboxes.iter().filter(|outbox| !outbox.lagged.load(Ordering::SeqCst)) {
-                    if outbox.queue.try_send(Push::Publication(Arc::clone(publication))).is_err() {
-                        outbox.lagged.store(true, Ordering::SeqCst);
+                    if !outbox.push(publication) {
+                        outbox.lag(publication);
                         lagged += 1;
                     }
                 }
@@ -165,11 +181,11 @@ impl Subscription {
         self.outbox.lagged.swap(false, Ordering::SeqCst)
     }
 
-    /// A place for the outcome of the smile `ticket`; `None` when the outbox is full.
+    /// Room for the outcome of the smile `ticket`; `None` when the outbox is full.
     #[must_use]
-    pub fn outcome_place(&self, ticket: Ticket) -> Option<OutcomePlace> {
-        let place = self.outbox.queue.clone().try_reserve_owned().ok()?;
-        Some(OutcomePlace { place, ticket })
+    pub fn outcome_permit(&self, ticket: Ticket) -> Option<OutcomePermit> {
+        let permit = self.outbox.queue.clone().try_reserve_owned().ok()?;
+        Some(OutcomePermit { permit, ticket })
     }
 }
 
@@ -235,7 +251,7 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let mut slow = hub.subscribe(&UserName::new("bruno"));
         let mut quick = hub.subscribe(&UserName::new("bruno"));
-        let place = slow.outcome_place(7).unwrap();
+        let permit = slow.outcome_permit(7).unwrap();
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
             .map(|offset| {
                 let lagged = hub.publish(&publication(offset));
@@ -244,7 +260,7 @@ mod tests {
             })
             .sum();
         assert_eq!(lagged, 1, "a session that lags is told once");
-        place.tell(Outcome::Stored(Offset(5)));
+        permit.tell(Outcome::Stored);
         let full: Vec<u64> = (1..OUTBOX as u64).chain([0]).collect();
         assert_eq!(offsets(&mut slow), full);
 
@@ -252,5 +268,19 @@ mod tests {
         assert!(!slow.take_lagged());
         hub.publish(&publication(999));
         assert_eq!(offsets(&mut slow), [999]);
+    }
+
+    #[test]
+    fn a_session_that_reads_just_before_it_lags_is_woken() {
+        let hub = Arc::new(Hub::default());
+        let mut bruno = hub.subscribe(&UserName::new("bruno"));
+        let outbox = Arc::clone(&bruno.outbox);
+        while outbox.push(&publication(1)) {}
+        // The tail has found the outbox full; before it goes on, the session reads everything.
+        assert_eq!(offsets(&mut bruno).len(), OUTBOX);
+        assert!(!bruno.take_lagged());
+        outbox.lag(&publication(2));
+        assert_eq!(offsets(&mut bruno), [2]);
+        assert!(bruno.take_lagged());
     }
 }

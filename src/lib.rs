@@ -76,7 +76,7 @@
 //! |---|---|---|
 //! | smiles in flight of one session | half its outbox | the socket is not read: the client feels TCP's pressure |
 //! | the log's queue | 8,192 smiles | `overloaded`; by then the store's delay has usually shed |
-//! | batches before the tail | 16 | appending waits, which sheds |
+//! | batches before the tail | 16 | appending waits, which counts as the store's delay and sheds |
 //! | a session's outbox | 256 | the session is *lagged* and catches up from the log |
 //! | a socket's write buffer | 128 KiB | the session waits; after 10 s it is closed with 4000 |
 //! | sessions, connections | `--max-sessions`, 2,048 | 503; the system's queue |

@@ -2,7 +2,7 @@
 //!
 //! Owns the queue of admitted smiles and the one task that empties it. While one transaction is on its way to the disk
 //! the next batch gathers, so one commit carries every smile that waits. Must not know sessions or sockets: it answers
-//! through the places that came with the smiles, and hands what it stored to the tail.
+//! through the permits that came with the smiles, and hands what it stored to the tail.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, Permit};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::{Outcome, OutcomePlace, Publication};
+use crate::hub::{Outcome, OutcomePermit, Publication};
 use crate::limits::Pressure;
 use crate::model::{NewSmile, Smile, Timestamp};
-use crate::protocol::{ErrorCode, Refusal};
+use crate::protocol::Refusal;
 use crate::store::{Appended, Store, StoreError};
 use crate::tail::Batches;
 use crate::telemetry::{Metrics, observe_since};
@@ -24,9 +24,6 @@ const LARGEST_BATCH: u16 = 1000;
 /// Smiles that may wait. The pressure sheds long before it is full, unless the store is very fast.
 const QUEUE: usize = 8192;
 
-/// When to try again after the store failed: it is asked anew with every batch, so soon.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
-
 /// When to try again after the queue itself was full.
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
@@ -35,7 +32,7 @@ const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 struct Entry {
     smile: NewSmile,
     admitted_at: Instant,
-    place: OutcomePlace,
+    outcome: OutcomePermit,
 }
 
 /// The entrance to the log. Cheap to clone.
@@ -45,10 +42,10 @@ pub struct Log {
     pressure: Arc<Mutex<Pressure>>,
 }
 
-/// A place in the queue, held while the limits are asked.
+/// Room in the queue for one smile, held while the limits are asked.
 #[derive(Debug)]
-pub struct LogPlace<'log> {
-    place: Permit<'log, Entry>,
+pub struct LogPermit<'log> {
+    permit: Permit<'log, Entry>,
     pressure: &'log Mutex<Pressure>,
 }
 
@@ -62,22 +59,22 @@ impl Log {
         (Self { queue, pressure }, appender)
     }
 
-    /// A place for one smile, unless the store is behind by too much.
+    /// Room for one smile, unless the store is behind by too much.
     ///
     /// # Errors
     /// How long to wait before there may be one.
-    pub fn reserve(&self, now: Instant) -> Result<LogPlace<'_>, Duration> {
+    pub fn reserve(&self, now: Instant) -> Result<LogPermit<'_>, Duration> {
         lock(&self.pressure).check(now)?;
-        let place = self.queue.try_reserve().map_err(|_| RETRY_AFTER_FULL)?;
-        Ok(LogPlace { place, pressure: &self.pressure })
+        let permit = self.queue.try_reserve().map_err(|_| RETRY_AFTER_FULL)?;
+        Ok(LogPermit { permit, pressure: &self.pressure })
     }
 }
 
-impl LogPlace<'_> {
-    /// Puts an admitted smile in line. Its outcome comes through `place`; smiles of one session keep their order.
-    pub fn submit(self, smile: NewSmile, admitted_at: Instant, place: OutcomePlace) {
+impl LogPermit<'_> {
+    /// Puts an admitted smile in line. Its outcome comes through `outcome`; smiles of one session keep their order.
+    pub fn submit(self, smile: NewSmile, admitted_at: Instant, outcome: OutcomePermit) {
         lock(self.pressure).admitted();
-        self.place.send(Entry { smile, admitted_at, place });
+        self.permit.send(Entry { smile, admitted_at, outcome });
     }
 }
 
@@ -120,43 +117,42 @@ impl Appender {
         let began = Instant::now();
         lock(&self.pressure).batch_began(began, size);
         let appended = self.store.append(&smiles, at).await;
-        lock(&self.pressure).batch_ended(Instant::now());
         observe_since(&self.metrics.append_seconds, began);
         self.metrics.append_smiles.observe(f64::from(size));
         match appended {
             Ok(appended) => {
                 let stored = self.answer(batch, &appended, at);
                 self.batches.hand_over(stored).await;
-                Ok(())
             }
-            Err(unknown @ StoreError::OutcomeUnknown(_)) => Err(unknown),
+            Err(unknown @ StoreError::OutcomeUnknown(_)) => return Err(unknown),
             Err(error) => {
                 tracing::error!(%error, smiles = size, "an append failed; its smiles are refused");
-                let message = "the store does not answer; send the same id again";
                 for entry in batch {
-                    let refusal = Refusal::temporary(ErrorCode::StoreUnavailable, message, RETRY_AFTER_FAILURE);
-                    entry.place.tell(Outcome::Refused(Box::new(refusal)));
+                    entry.outcome.tell(Outcome::Refused(Box::new(Refusal::store_unavailable())));
                 }
-                Ok(())
             }
         }
+        // Waiting for the tail is part of it: a tail that is behind sheds as a slow store does.
+        lock(&self.pressure).batch_ended(Instant::now());
+        Ok(())
     }
 
-    /// Tells each sender, and gathers what is new. Senders hear of an offset before the tail does.
+    /// Tells each sender, and gathers what is new. A sender hears of its smile before the tail does: its session relies
+    /// on that to tell the smile from a repeat of it.
     fn answer(&self, batch: Vec<Entry>, appended: &[Appended], at: Timestamp) -> Vec<Arc<Publication>> {
         let mut stored = Vec::with_capacity(batch.len());
         for (entry, appended) in batch.into_iter().zip(appended) {
             match *appended {
                 Appended::Stored(offset) => {
                     self.metrics.smiles_stored.inc();
-                    entry.place.tell(Outcome::Stored(offset));
+                    entry.outcome.tell(Outcome::Stored);
                     let NewSmile { id, from, to, faces } = entry.smile;
                     let smile = Smile { offset, id, from, to, faces, at };
                     stored.push(Arc::new(Publication::new(smile, Some(entry.admitted_at))));
                 }
                 Appended::Duplicate(offset) => {
                     self.metrics.smiles_duplicate.inc();
-                    entry.place.tell(Outcome::Duplicate(offset));
+                    entry.outcome.tell(Outcome::Duplicate(offset));
                 }
             }
         }

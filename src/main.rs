@@ -12,7 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => return refuse(&error),
+    };
     // In a task of its own, so that the workers of the runtime are all there is to this process.
     let outcome = tokio::spawn(async move {
         match command_line.command {
@@ -29,6 +32,19 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Says what is wrong with the command line, or helps.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Nobody listens any more when this fails.
+    let _ = error.print();
+    // A probe knows 0 and 1 only: Docker keeps 2 for itself (Dockerfile reference, HEALTHCHECK).
+    let probes = std::env::args().nth(1).is_some_and(|command| command == "check");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if probes => ExitCode::FAILURE,
+        code => ExitCode::from(u8::try_from(code).unwrap_or(2)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The nouns everyone shares: users, smiles, offsets, the epoch, and time as it is written down.
 //!
 //! Owns what makes each of them valid, so that a value of these types needs no second check.
-//! Must not know JSON, SQL, sockets or clocks other than the wall clock a smile is stamped with.
+//! Must not know SQL, sockets or clocks other than the wall clock a smile is stamped with.
 
 mod faces;
 

@@ -125,13 +125,26 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal that stays one however often the same is sent.
-    pub fn last(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }
 
     /// A refusal that passes.
     pub fn temporary(code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
         Self { code, message: message.into(), retry_after: Some(retry_after) }
+    }
+
+    /// The store did not take it, or did not answer. It is asked anew with every frame and request, so soon again.
+    #[must_use]
+    pub fn store_unavailable() -> Self {
+        let message = "the store does not answer; send the same again";
+        Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
+    }
+
+    /// Nobody has that name.
+    #[must_use]
+    pub fn unknown_user() -> Self {
+        Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
     }
 
     /// The hint in whole milliseconds, rounded up so that it is never too short, and at least 1.

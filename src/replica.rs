@@ -1,6 +1,6 @@
 //! This replica among the others: its place, its lease, its readiness, and its death on request.
 //!
-//! Owns the answer to "may this replica be counted on?". Must not know HTTP or sessions.
+//! Owns the answer to "may this replica be counted on?". Must not know how it is asked, or what a session does.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,10 +180,14 @@ impl Replica {
         Ok(replicas)
     }
 
-    /// Takes no more sessions, and says so to whoever asks.
-    pub async fn start_draining(&self) {
+    /// Takes no more sessions from here on.
+    pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.vitals.metrics.ready.set(0);
+    }
+
+    /// Tells the other replicas at once, instead of with the next renewal.
+    pub async fn announce(&self) {
         self.renew(0.0).await;
     }
 

@@ -89,9 +89,9 @@ impl Server {
         let operations = bind(options.ops_listen).await?;
         let crash_button = crash_button(&options)?;
         let password = secret(options.store_password_file.as_deref(), "password")?;
+        let store_url = options.store_url().map_err(ServerError::Options)?;
 
-        let url = options.store_url().map_err(ServerError::Options)?;
-        let store = Store::open(&url, password.as_deref()).await?;
+        let store = Store::open(&store_url, password.as_deref()).await?;
         let log_state = store.log_state().await?;
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
@@ -120,7 +120,7 @@ impl Server {
         let app = Arc::new(App {
             context: Arc::new(context),
             replica,
-            places: Arc::new(Semaphore::new(options.max_sessions as usize)),
+            session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
             sessions: TaskTracker::new(),
             cut: CancellationToken::new(),
             allowed_origins: options.allowed_origins.0.clone(),
@@ -191,56 +191,72 @@ impl Server {
         }
     }
 
-    /// Serves until `stop`, then drains and leaves.
+    /// Serves until `stop`, then drains and leaves, all within the drain timeout.
     ///
     /// # Errors
-    /// [`ServerError::TaskEnded`] when a task the replica cannot do without ends before. Then nothing is drained: the
-    /// process must end, and the clients resume elsewhere.
+    /// [`ServerError::TaskEnded`] when a task the replica cannot do without ends before its time. Then nothing is
+    /// drained: the process must end, and the clients resume elsewhere.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
             Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
         }
+        let deadline = Instant::now() + self.drain_timeout;
         tokio::select! {
-            () = drain(Arc::clone(&self.app), self.depart.clone(), self.drain_timeout).boxed() => {}
+            () = drain(Arc::clone(&self.app), self.depart.clone(), deadline).boxed() => {}
             Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
         }
         self.stop_listening.cancel();
         self.connections.close();
-        let _ = tokio::time::timeout(LAST_STEPS / 2, self.connections.wait()).await;
+        let last_requests = deadline.checked_sub(LAST_STEPS / 2).unwrap_or(deadline);
+        let _ = tokio::time::timeout_at(last_requests.into(), self.connections.wait()).await;
         // Nobody sends any more; what is still in the queue is appended.
         self.stop_appending.cancel();
-        let _ = tokio::time::timeout(LAST_STEPS, self.close().boxed()).await;
+        if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
+            closed?;
+        } else {
+            tracing::warn!("the drain timeout has passed; the store is left as it is");
+        }
         tracing::info!("this replica has left");
         Ok(())
     }
 
     /// Lets the log finish, ends every other task, signs off and lets go of the store.
-    async fn close(&mut self) {
+    async fn close(&mut self) -> Result<(), ServerError> {
         let mut log_tasks = LOG_TASKS;
         while log_tasks > 0
             && let Some(ended) = self.vital.join_next().await
         {
-            log_tasks -= usize::from(matches!(ended, Ok((APPENDER | TAIL, _))));
+            match ended {
+                Ok((APPENDER | TAIL, Ok(()))) => log_tasks -= 1,
+                // The listeners were told to stop.
+                Ok((_, Ok(()))) => {}
+                failed => return Err(ended_early(failed)),
+            }
         }
         // The lease goes before the place does: a late renewal would take it again.
         self.vital.abort_all();
         while self.vital.join_next().await.is_some() {}
         self.app.replica.leave().await;
         self.store.close().await;
+        Ok(())
     }
 }
 
 /// Lets the sessions go: takes no more, tells those there are to leave in batches, and cuts what is left in time.
-async fn drain(app: Arc<App>, depart: watch::Sender<Option<Departure>>, timeout: Duration) {
-    let deadline = tokio::time::Instant::now() + timeout.saturating_sub(LAST_STEPS);
+async fn drain(app: Arc<App>, depart: watch::Sender<Option<Departure>>, deadline: Instant) {
+    let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
-    tracing::info!(sessions, timeout_seconds = timeout.as_secs(), "draining");
-    app.replica.start_draining().await;
+    tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
+    app.replica.start_draining();
     app.sessions.close();
     let _ = depart.send(Some(departure(sessions, timeout)));
-    if tokio::time::timeout_at(deadline, app.sessions.wait()).await.is_err() {
-        tracing::warn!(sessions = app.context.hub.sessions(), "the drain timeout has passed; the rest is cut");
+    let last_sessions = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
+    // The store may hang; that is no reason to keep the sessions.
+    let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
+    let _ = tokio::time::timeout_at(last_sessions.into(), leaving).await;
+    if !app.sessions.is_empty() {
+        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; the rest is cut");
         app.cut.cancel();
         app.sessions.wait().await;
     }
@@ -283,7 +299,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::config::CommandLine;
 
     #[test]
     fn departures_fit_into_half_the_timeout() {
@@ -293,5 +312,17 @@ mod tests {
         assert_eq!(batches(1000, 20), 20);
         assert_eq!(batches(15_000, 20), 100);
         assert_eq!(batches(15_000, 0), 1);
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_misses_a_vital_task_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("--store=sqlite:{}", folder.path().join("chat.db").display());
+        let ports = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
+        let arguments = ["smilingchat", &store].into_iter().chain(ports);
+        let mut server = Server::start(CommandLine::parse_from(arguments).serve).await.unwrap();
+        server.vital.abort_all();
+        let ended = server.run(std::future::pending()).await;
+        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "{ended:?}");
     }
 }

@@ -12,6 +12,7 @@
 
 mod heartbeat;
 mod incoming;
+mod outgoing;
 mod pending;
 mod socket;
 
@@ -21,24 +22,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config::SessionTimes;
-use crate::hub::{Hub, OUTBOX, Outcome, Publication, Push, Subscription, Ticket};
+use crate::hub::{Hub, Subscription};
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
-use crate::model::{Epoch, Offset, Smile, UserName};
+use crate::model::{Epoch, Offset, UserName};
 use crate::protocol::{CloseReason, Rates, ServerFrame};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tail::Position;
-use crate::telemetry::{Metrics, observe_since};
+use crate::telemetry::Metrics;
 use heartbeat::{Beat, Heartbeat};
 use pending::Pending;
 use socket::Incoming;
 pub use socket::{Socket, SocketError};
-
-/// Smiles in one read while catching up.
-const PAGE: u32 = 200;
-
-/// Frames that are written with one flush.
-const FRAMES_PER_FLUSH: usize = 64;
 
 /// How long a leaving session waits for the outcome of smiles that are on their way to the log.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -93,7 +88,18 @@ pub struct Opening {
     pub asked_to_resume: bool,
 }
 
-/// Why a session is over.
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The client closed it, with this code.
+    ByClient(u16),
+    /// The server closed it.
+    ByServer(CloseReason),
+    /// The connection broke.
+    Broken,
+}
+
+/// Why a session is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The client closed it, with this code.
@@ -114,26 +120,24 @@ impl From<SocketError> for End {
     }
 }
 
-/// Runs a session to its end.
-pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) {
+/// Runs a session to its end. Returns how it ended.
+pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
     let subscription = context.hub.subscribe(&opening.user);
-    context.metrics.sessions.inc();
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,
         Err(end) => end,
     };
-    let code = match end {
-        End::ByClient(code) => code,
-        End::Broken => 0,
+    let ended = match end {
+        End::ByClient(code) => Ended::ByClient(code),
+        End::Broken => Ended::Broken,
         End::Close(reason) => {
             session.socket.close(reason).await;
-            reason.code()
+            Ended::ByServer(reason)
         }
     };
-    context.metrics.close(code);
-    context.metrics.sessions.dec();
-    tracing::debug!(user = %opening.user, session = session.subscription.session(), code, "session closed");
+    tracing::debug!(user = %opening.user, session = session.subscription.session(), ?ended, "session closed");
+    ended
 }
 
 struct Session {
@@ -144,7 +148,8 @@ struct Session {
     /// Everything of the user's stream up to here was sent.
     position: Offset,
     pending: Pending,
-    bucket: Bucket,
+    smiles: Bucket,
+    histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
     departure: watch::Receiver<Option<Departure>>,
@@ -155,11 +160,13 @@ struct Session {
 impl Session {
     fn new(context: Arc<Context>, socket: Socket, subscription: Subscription, opening: &Opening) -> Self {
         let now = Instant::now();
+        let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
         Self {
             user: opening.user.clone(),
             position: Offset::default(),
             pending: Pending::default(),
-            bucket: Bucket::new(context.rates.session_per_second, context.rates.session_burst, now),
+            smiles: bucket.clone(),
+            histories: bucket,
             faults: FaultBudget::default(),
             heartbeat: Heartbeat::new(context.times, now),
             departure: context.departure.clone(),
@@ -170,7 +177,8 @@ impl Session {
         }
     }
 
-    /// Says where the session starts, and sends what lies between there and now.
+    /// Says where the session starts, and sends what lies between there and now. A fresh one starts at the head of the
+    /// log as this replica knows it: what its tail has not seen yet comes as live smiles.
     async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
         // The subscription is older than this, so that nothing falls between.
         let now_at = self.context.position.get();
@@ -218,108 +226,6 @@ impl Session {
                 return end;
             }
         }
-    }
-
-    /// Writes what the outbox holds, and catches up when something did not fit into it.
-    async fn deliver(&mut self, first: Push) -> Result<(), End> {
-        let mut next = Some(first);
-        for written in 1..=OUTBOX {
-            let Some(push) = next else { break };
-            match push {
-                Push::Publication(publication) => self.publication(&publication).await?,
-                Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await?,
-            }
-            if written % FRAMES_PER_FLUSH == 0 {
-                self.flush().await?;
-            }
-            // What comes after an outbox's worth waits for the next turn: the socket is to be read too.
-            next = if written < OUTBOX { self.subscription.next_now() } else { None };
-        }
-        self.flush().await?;
-        if self.subscription.take_lagged() {
-            let until = self.context.position.get();
-            Box::pin(self.catch_up(until)).await?;
-        }
-        Ok(())
-    }
-
-    async fn publication(&mut self, publication: &Publication) -> Result<(), End> {
-        let smile = &publication.smile;
-        if smile.offset <= self.position {
-            return Ok(());
-        }
-        self.position = smile.offset;
-        if let Some(ack) = self.ack(smile) {
-            return Ok(self.socket.feed(ack).await?);
-        }
-        if let Some(admitted_at) = publication.admitted_at {
-            observe_since(&self.context.metrics.delivery_seconds, admitted_at);
-        }
-        Ok(self.socket.feed(publication.frame()).await?)
-    }
-
-    /// The ack for a smile of this session that came back from the log.
-    fn ack(&mut self, smile: &Smile) -> Option<String> {
-        if smile.from != self.user {
-            return None;
-        }
-        let admitted_at = self.pending.published(&smile.id)?;
-        observe_since(&self.context.metrics.ack_seconds, admitted_at);
-        Some(ServerFrame::Ack { id: smile.id.clone(), offset: smile.offset, duplicate: false }.encode())
-    }
-
-    async fn outcome(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), End> {
-        let answer = match outcome {
-            Outcome::Stored(_) => {
-                self.pending.stored(ticket);
-                return Ok(());
-            }
-            Outcome::Duplicate(offset) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
-                observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
-                ServerFrame::Ack { id: sent.id, offset, duplicate: true }
-            }
-            Outcome::Refused(refusal) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
-                self.context.metrics.error(refusal.code);
-                ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
-            }
-        };
-        Ok(self.socket.feed(answer.encode()).await?)
-    }
-
-    /// Sends what the log holds for this user from the session's position up to `until`.
-    async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
-        while self.position < until {
-            let page = self.context.store.read_stream(&self.user, self.position, until, PAGE).await;
-            let page = page.map_err(|error| match error {
-                // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
-                StoreError::Trimmed => End::Close(CloseReason::Slow),
-                error => {
-                    tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
-                    End::Close(CloseReason::TryAgainLater)
-                }
-            })?;
-            for smile in page.smiles {
-                let frame = self.ack(&smile).unwrap_or_else(|| ServerFrame::Smile(smile).encode());
-                self.socket.feed(frame).await?;
-                self.context.metrics.smiles_caught_up.inc();
-            }
-            self.flush().await?;
-            self.position = page.through;
-        }
-        self.heartbeat.forgive(Instant::now());
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        let before = Instant::now();
-        self.socket.flush().await?;
-        // While a write is stuck nothing is read, so a pong may wait unread: that is not the client's fault.
-        if before.elapsed() > Duration::from_secs(1) {
-            self.heartbeat.forgive(Instant::now());
-        }
-        Ok(())
     }
 
     async fn receive(&mut self, frame: Incoming) -> Result<(), End> {

@@ -36,8 +36,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// Everything up to here was pushed, or is being pushed, to every session that was subscribed before this was
-    /// asked. So a session that subscribes first and asks then misses nothing after the answer.
+    /// Everything up to here is in the log, and everything above it will be pushed to a session that subscribed before
+    /// it asked. So a session that subscribes first and asks then misses nothing after the answer.
     #[must_use]
     pub fn get(&self) -> Offset {
         Offset(self.cursor.load(Ordering::SeqCst))

@@ -17,6 +17,15 @@ use crate::protocol::{CloseReason, ErrorCode};
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// How well-behaved clients close: normal, going away, without a code (RFC 6455, section 7.4.1).
+const CLIENT_CLOSES: [u16; 3] = [1000, 1001, 1005];
+
+/// The label of all other codes that clients close with.
+const OTHER_CLOSES: &str = "other";
+
+/// The label of connections that broke without a close.
+const NO_CLOSE: &str = "0";
+
 /// Starts logging to standard error: for people on a terminal, JSON otherwise. `RUST_LOG` filters; default `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -32,11 +41,10 @@ pub fn start_logging() {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Sessions open now.
-    pub sessions: IntGauge,
+    sessions: IntGauge,
     /// Sessions opened, by whether they resumed: `fresh`, `recovered`, `not_recovered`.
     pub sessions_opened: IntCounterVec,
-    /// Sessions closed, by close code; `0` where the connection broke without one.
+    /// Sessions closed, by close code; `0` where the connection broke without one, `other` for a client's odd ones.
     pub closes: IntCounterVec,
     /// Refused frames and requests, by code.
     pub errors: IntCounterVec,
@@ -97,8 +105,11 @@ impl Metrics {
         for code in ErrorCode::OF_FRAMES {
             metrics.errors.with_label_values(&[code.as_str()]);
         }
-        for reason in CloseReason::ALL {
-            metrics.closes.with_label_values(&[&reason.code().to_string()]);
+        for code in CLIENT_CLOSES.into_iter().chain(CloseReason::ALL.map(CloseReason::code)) {
+            metrics.closes.with_label_values(&[&code.to_string()]);
+        }
+        for code in [NO_CLOSE, OTHER_CLOSES] {
+            metrics.closes.with_label_values(&[code]);
         }
         #[cfg(target_os = "linux")]
         metrics
@@ -113,14 +124,30 @@ impl Metrics {
         self.errors.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// Counts the end of a session.
-    pub fn close(&self, code: u16) {
-        self.closes.with_label_values(&[&code.to_string()]).inc();
+    /// Counts a close by the server.
+    pub fn closed_by_server(&self, reason: CloseReason) {
+        self.closes.with_label_values(&[&reason.code().to_string()]).inc();
     }
 
-    /// Everything in the Prometheus text format, version 0.0.4.
+    /// Counts a close by the client. Clients may say any code; those that no well-behaved one says count together, so
+    /// that nobody can make series of their own.
+    pub fn closed_by_client(&self, code: u16) {
+        if CLIENT_CLOSES.contains(&code) {
+            self.closes.with_label_values(&[&code.to_string()]).inc();
+        } else {
+            self.closes.with_label_values(&[OTHER_CLOSES]).inc();
+        }
+    }
+
+    /// Counts a connection that broke.
+    pub fn connection_broke(&self) {
+        self.closes.with_label_values(&[NO_CLOSE]).inc();
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4, with the number of sessions that somebody else keeps.
     #[must_use]
-    pub fn render(&self) -> Vec<u8> {
+    pub fn render(&self, sessions: usize) -> Vec<u8> {
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "the metrics cannot be written");

@@ -18,7 +18,6 @@ use tower_governor::{GovernorError, GovernorLayer};
 use super::Refused;
 use crate::config::Network;
 use crate::protocol::ErrorCode;
-use crate::telemetry::Metrics;
 
 /// The middleware of the library that adds nothing to answers that pass.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
@@ -47,11 +46,8 @@ impl ClientLimit {
     }
 
     /// The layer to put before routes.
-    pub(super) fn layer(&self, metrics: Arc<Metrics>) -> GovernorLayer<ClientAddress, Plain, Body> {
-        GovernorLayer::new(Arc::clone(&self.config)).error_handler(move |error| {
-            metrics.error(ErrorCode::RateLimited);
-            refused(&error)
-        })
+    pub(super) fn layer(&self) -> GovernorLayer<ClientAddress, Plain, Body> {
+        GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error))
     }
 
     /// Forgets the addresses that have been quiet, for ever.
@@ -97,12 +93,17 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]
     let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',').map(str::trim));
     let mut address = peer.to_canonical();
     while trusted(&address) {
-        match hops.next().and_then(|hop| hop.parse::<IpAddr>().ok()) {
+        match hops.next().and_then(hop_address) {
             Some(hop) => address = hop.to_canonical(),
             None => break,
         }
     }
     address
+}
+
+/// The address of one hop. Some proxies write the port with it.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// One subscriber usually has a whole IPv6 /64 (RFC 6177), so that is what counts as one client.
@@ -138,6 +139,8 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["203.0.113.9", "192.0.2.1, 10.0.0.2"]), "192.0.2.1");
         assert_eq!(address("::ffff:10.0.0.1", &["::ffff:192.0.2.1"]), "192.0.2.1");
         assert_eq!(address("fd00::1", &["2001:db8::5"]), "2001:db8::5");
+        assert_eq!(address("10.0.0.1", &["192.0.2.1:51234"]), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", &["[2001:db8::5]:51234"]), "2001:db8::5");
     }
 
     #[test]

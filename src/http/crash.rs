@@ -48,7 +48,7 @@ pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Resu
         Ok(replica) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
         Err(NoVictim::Unknown) => {
             let message = "no such replica runs: GET /api/replicas lists them all";
-            Err(Refused::last(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
+            Err(Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
         }
         Err(NoVictim::Store(error)) => {
             tracing::warn!(%error, "no replica can be chosen to crash");
@@ -63,19 +63,19 @@ fn may_press(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
     }
     if !app.crash_button.enabled {
         let message = "the crash button is switched off on this replica (--crash off)";
-        return Err(Refused::last(StatusCode::CONFLICT, ErrorCode::CrashOff, message));
+        return Err(Refused::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message));
     }
     if let Some(token) = &app.crash_button.token
         && !bears(headers, token)
     {
         let message = "this needs the header Authorization: Bearer TOKEN, with the token of this replica";
-        return Err(Refused::last(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message));
+        return Err(Refused::permanent(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message));
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         let message = "send the body as application/json";
-        return Err(Refused::last(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType, message));
+        return Err(Refused::permanent(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType, message));
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ fn may_press(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
 fn read(body: &Bytes) -> Result<CrashRequest, Refused> {
     let wrong = |why: &str| {
         let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}}: {why}"#);
-        Refused::last(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
+        Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
     };
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(wrong("the body is not a JSON object"));

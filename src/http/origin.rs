@@ -23,7 +23,7 @@ pub(super) fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool
 /// The answer to a foreign origin.
 pub(super) fn refused() -> Refused {
     let message = "this origin is not allowed here; --allowed-origins names those that are";
-    Refused::last(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message)
+    Refused::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message)
 }
 
 #[cfg(test)]

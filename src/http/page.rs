@@ -22,7 +22,7 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         path => path,
     };
     let Some(asset) = Assets::get(path) else {
-        return Refused::last(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing here").into_response();
+        return Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing here").into_response();
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         return super::method_not_allowed().await.into_response();

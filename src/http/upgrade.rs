@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::origin::{self, is_own_or_allowed};
 use super::{App, Refused};
 use crate::model::{OFFSET_LIMIT, Offset};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::NotReady;
-use crate::session::{self, Opening, Socket};
+use crate::session::{self, Ended, Opening, Socket};
 
 /// When to try another replica, or this one again, after it had no place.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
@@ -35,17 +35,14 @@ struct Query {
 /// `GET /ws`
 pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> Response {
     match check(&app, request.uri(), request.headers()).await {
-        Ok((opening, place)) => match create_response_with_body(&request, Body::empty) {
+        Ok((opening, permit)) => match create_response_with_body(&request, Body::empty) {
             Ok(response) => {
-                start(&app, hyper::upgrade::on(&mut request), opening, place);
+                start(&app, hyper::upgrade::on(&mut request), opening, permit);
                 response
             }
             Err(error) => no_handshake(&error.to_string()),
         },
-        Err(refused) => {
-            app.context.metrics.error(refused.1.code);
-            refused.into_response()
-        }
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -55,11 +52,10 @@ async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, Ow
     if !is_own_or_allowed(headers, &app.allowed_origins) {
         return Err(origin::refused());
     }
-    let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned().ok_or_else(|| {
-        Refused::last(StatusCode::NOT_FOUND, ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
-    })?;
+    let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned();
+    let user = user.ok_or_else(|| Refused(StatusCode::NOT_FOUND, Refusal::unknown_user()))?;
     app.replica.ready().map_err(not_ready)?;
-    let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| {
+    let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
         let message = "this replica holds as many sessions as it may; try another";
         Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
     })?;
@@ -67,11 +63,11 @@ async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, Ow
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
         None => None,
     };
-    Ok((Opening { user, resume, asked_to_resume: after.is_some() }, place))
+    Ok((Opening { user, resume, asked_to_resume: after.is_some() }, permit))
 }
 
 fn read(uri: &Uri) -> Result<Query, Refused> {
-    let bad = |message: String| Refused::last(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let bad = |message: String| Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
         .map_err(|error| bad(format!("the query cannot be read: {error}")))?;
     match query.user {
@@ -82,7 +78,7 @@ fn read(uri: &Uri) -> Result<Query, Refused> {
 
 /// The offset to resume from. One that no log can reach is a whole number too; it lies beyond the end.
 fn position(query: &Query) -> Result<Option<Offset>, Refused> {
-    let bad = |message| Refused::last(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let bad = |message| Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
     let Some(after) = &query.after else { return Ok(None) };
     if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad("after is a whole number: the highest offset you have seen"));
@@ -115,30 +111,39 @@ fn not_ready(reason: NotReady) -> Refused {
 }
 
 /// Runs the session once the handshake is answered. It is tracked from before, so that a drain waits for it.
-fn start(app: &App, upgrade: OnUpgrade, opening: Opening, place: OwnedSemaphorePermit) {
+fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphorePermit) {
     let context = Arc::clone(&app.context);
     let cut = app.cut.clone();
     app.sessions.spawn(async move {
+        let metrics = Arc::clone(&context.metrics);
         let session = async {
             match upgrade.await {
                 Ok(upgraded) => {
                     let socket = Socket::new(upgraded, context.times.write_timeout).await;
-                    session::run(context, socket, opening).await;
+                    session::run(context, socket, opening).await
                 }
-                Err(error) => tracing::debug!(%error, "a client left during the handshake"),
+                Err(error) => {
+                    tracing::debug!(%error, "a client left during the handshake");
+                    Ended::Broken
+                }
             }
         };
-        tokio::select! {
-            () = session => {}
-            () = cut.cancelled() => {}
+        let ended = tokio::select! {
+            ended = session => ended,
+            () = cut.cancelled() => Ended::Broken,
+        };
+        match ended {
+            Ended::ByClient(code) => metrics.closed_by_client(code),
+            Ended::ByServer(reason) => metrics.closed_by_server(reason),
+            Ended::Broken => metrics.connection_broke(),
         }
-        drop(place);
+        drop(permit);
     });
 }
 
 fn no_handshake(error: &str) -> Response {
     let message = format!("this is a WebSocket address: {error}");
-    let refused = Refused::last(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, message);
+    let refused = Refused::permanent(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, message);
     let mut response = refused.into_response();
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

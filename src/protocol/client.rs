@@ -3,6 +3,8 @@
 //! Owns their decoding and the words of every `bad_request`. Must not know whether a user exists, or what a smile
 //! costs.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{MAX_SMILE_ID, OFFSET_LIMIT, Offset, SmileId, UserName};
@@ -58,13 +60,22 @@ impl BadFrame {
     }
 }
 
-/// The fields of every JSON frame; which of them a frame needs is decided by its type.
+/// What kind of frame it is; the rest is read by that.
 #[derive(Deserialize)]
-struct Fields {
-    r#type: Option<String>,
+struct Kind<'a> {
+    #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct SmileFields {
     id: Option<String>,
     to: Option<String>,
     smile: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HistoryFields {
     with: Option<String>,
     before: Option<u64>,
     limit: Option<u32>,
@@ -93,41 +104,38 @@ impl ClientFrame {
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        let fields: Fields = serde_json::from_str(text).map_err(|error| BadFrame {
-            message: format!("this JSON is not a frame: {error}"),
-            id: serde_json::from_str::<OnlyId>(text).ok().and_then(|frame| repeatable(frame.id?.as_str()?)),
-        })?;
-        let id = fields.id.as_deref().and_then(repeatable);
-        Self::from_fields(fields).map_err(|message| BadFrame { message, id })
-    }
-
-    fn from_fields(fields: Fields) -> Result<Self, String> {
-        match fields.r#type.as_deref() {
-            Some("smile") => {
-                let id = match fields.id {
-                    None => None,
-                    Some(id) => Some(SmileId::parse(&id).ok_or("id is 1 to 64 of A-Z a-z 0-9 . _ -")?),
-                };
-                let to = fields.to.ok_or("a smile needs \"to\", the name of a user")?;
-                let smile = fields.smile.ok_or("a smile needs \"smile\", one to eight faces")?;
-                Ok(Self::Smile { id, to: UserName::new(&to), smile })
-            }
-            Some("history") => {
-                let with = fields.with.ok_or("history needs \"with\", the name of a user")?;
-                let limit = fields.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
-                if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
-                    return Err(format!("limit is 1 to {MAX_HISTORY_LIMIT}"));
-                }
-                if fields.before.is_some_and(|before| before >= OFFSET_LIMIT) {
-                    return Err("before is an offset, below 2^53".to_owned());
-                }
-                Ok(Self::History { with: UserName::new(&with), before: fields.before.map(Offset), limit })
-            }
+        let kind: Kind<'_> = read(text)?;
+        match kind.r#type.as_deref() {
+            Some("smile") => Self::smile(read(text)?),
+            Some("history") => Self::history(&read(text)?).map_err(BadFrame::new),
             Some("ping") => Ok(Self::Ping),
             Some("help") => Ok(Self::Help),
-            Some(_) => Err("type is one of smile, history, ping, help".to_owned()),
-            None => Err("a frame needs \"type\": smile, history, ping or help".to_owned()),
+            Some(_) | None => Err(BadFrame {
+                message: "a frame needs \"type\": smile, history, ping or help".to_owned(),
+                id: id_to_repeat(text),
+            }),
         }
+    }
+
+    fn smile(SmileFields { id, to, smile }: SmileFields) -> Result<Self, BadFrame> {
+        let bad = |message: &str| BadFrame { message: message.to_owned(), id: id.as_deref().and_then(repeatable) };
+        let to = to.ok_or_else(|| bad("a smile needs \"to\", the name of a user"))?;
+        let smile = smile.ok_or_else(|| bad("a smile needs \"smile\", one to eight faces"))?;
+        let parsed =
+            id.as_deref().map(|id| SmileId::parse(id).ok_or_else(|| bad("id is 1 to 64 of A-Z a-z 0-9 . _ -")));
+        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(&to), smile })
+    }
+
+    fn history(fields: &HistoryFields) -> Result<Self, String> {
+        let with = fields.with.as_deref().ok_or("history needs \"with\", the name of a user")?;
+        let limit = fields.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
+        if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
+            return Err(format!("limit is 1 to {MAX_HISTORY_LIMIT}"));
+        }
+        if fields.before.is_some_and(|before| before >= OFFSET_LIMIT) {
+            return Err("before is an offset, below 2^53".to_owned());
+        }
+        Ok(Self::History { with: UserName::new(with), before: fields.before.map(Offset), limit })
     }
 
     fn decode_typed(text: &str) -> Result<Self, BadFrame> {
@@ -142,6 +150,17 @@ impl ClientFrame {
             _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help")),
         }
     }
+}
+
+/// Reads those fields of a frame that `T` has.
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadFrame> {
+    serde_json::from_str(text)
+        .map_err(|error| BadFrame { message: format!("this JSON is not a frame: {error}"), id: id_to_repeat(text) })
+}
+
+/// The id of a frame that cannot be read otherwise.
+fn id_to_repeat(text: &str) -> Option<String> {
+    serde_json::from_str::<OnlyId>(text).ok().and_then(|frame| repeatable(frame.id?.as_str()?))
 }
 
 /// An id worth repeating in an error: whatever short text the client chose, valid or not.
@@ -172,6 +191,7 @@ mod tests {
             ClientFrame::History { with: UserName::new("bruno"), before: Some(Offset(120)), limit: 50 }
         );
         assert_eq!(decode(r#"{"type":"ping"}"#), ClientFrame::Ping);
+        assert_eq!(decode(r#"{"type":"p\u0069ng","id":5,"limit":-1}"#), ClientFrame::Ping, "fields of other frames");
         assert_eq!(decode(r#"{"type":"help"}"#), ClientFrame::Help);
     }
 

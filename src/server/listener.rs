@@ -25,7 +25,17 @@ use tower::ServiceExt;
 const HTTP_CONNECTIONS: usize = 2048;
 
 /// How long a client may take for the head of a request, and may stay idle between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest head of a request, and what is read ahead of it.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// How long a connection may speak HTTP. Then it is asked to end after the request in progress: a client that sends a
+/// body for ever, or never reads an answer, must not keep its place.
+const LIFETIME: Duration = Duration::from_mins(1);
+
+/// How long that request may still take.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 /// How long to wait after the system would not give out another connection.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -73,17 +83,23 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        // At an upgrade this ends too: a session lives on without it.
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = asked_to_end(&stop) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::time::timeout(LAST_REQUEST, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+async fn asked_to_end(stop: &CancellationToken) {
+    let _ = tokio::time::timeout(LIFETIME, stop.cancelled()).await;
 }

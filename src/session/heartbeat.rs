@@ -13,13 +13,17 @@ pub(super) enum Beat {
     Dead,
 }
 
+/// A deadline that is looked at later than this was overslept: a write was stuck, or the whole process stood still.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
 /// The pings of one session.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     deadline: Instant,
-    waits_for_pong: bool,
+    /// When the ping went out whose pong is awaited.
+    pinged_at: Option<Instant>,
 }
 
 impl Heartbeat {
@@ -27,12 +31,7 @@ impl Heartbeat {
     /// together.
     pub(super) fn new(times: SessionTimes, now: Instant) -> Self {
         let first = times.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
-        Self {
-            interval: times.ping_interval,
-            timeout: times.pong_timeout,
-            deadline: now + first,
-            waits_for_pong: false,
-        }
+        Self { interval: times.ping_interval, timeout: times.pong_timeout, deadline: now + first, pinged_at: None }
     }
 
     /// When to ask [`Heartbeat::deadline_passed`].
@@ -45,27 +44,29 @@ impl Heartbeat {
         if now < self.deadline {
             return None;
         }
-        if self.waits_for_pong {
-            return Some(Beat::Dead);
+        if self.pinged_at.is_none() {
+            self.pinged_at = Some(now);
+            self.deadline = now + self.timeout;
+            return Some(Beat::Ping);
         }
-        self.waits_for_pong = true;
-        self.deadline = now + self.timeout;
-        Some(Beat::Ping)
+        // Nothing was read meanwhile, so the pong may be here, unread: that is not the client's fault.
+        if now > self.deadline + OVERSLEPT {
+            self.forgive(now);
+            return None;
+        }
+        Some(Beat::Dead)
     }
 
     /// The client answered.
     pub(super) fn pong(&mut self, now: Instant) {
-        if self.waits_for_pong {
-            self.waits_for_pong = false;
-            self.deadline = now + self.interval.saturating_sub(self.timeout).max(self.interval / 2);
+        if let Some(pinged_at) = self.pinged_at.take() {
+            self.deadline = (pinged_at + self.interval).max(now);
         }
     }
 
-    /// The server did not read for a while: a pong that is owed gets its whole time anew.
+    /// A pong that is owed gets its whole time anew.
     pub(super) fn forgive(&mut self, now: Instant) {
-        if self.waits_for_pong {
-            self.deadline = now + self.timeout;
-        }
+        self.deadline = now + self.timeout;
     }
 }
 
@@ -87,10 +88,20 @@ mod tests {
 
         heartbeat.pong(first + SECOND);
         let second = heartbeat.deadline();
+        assert_eq!(second, first + SECOND * 25, "the interval is from ping to ping");
         assert_eq!(heartbeat.deadline_passed(second), Some(Beat::Ping));
-        heartbeat.forgive(second + SECOND * 9);
-        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10), None);
-        assert_eq!(heartbeat.deadline_passed(second + SECOND * 19), Some(Beat::Dead));
+        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10), Some(Beat::Dead));
+    }
+
+    #[test]
+    fn a_server_that_stood_still_does_not_blame_the_client() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
+        let first = heartbeat.deadline();
+        assert_eq!(heartbeat.deadline_passed(first), Some(Beat::Ping));
+        let woken = first + SECOND * 60;
+        assert_eq!(heartbeat.deadline_passed(woken), None);
+        assert_eq!(heartbeat.deadline_passed(woken + SECOND * 10), Some(Beat::Dead));
     }
 
     #[test]

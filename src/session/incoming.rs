@@ -12,9 +12,6 @@ use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 /// When a client whose own outbox is full may try again: it should read first.
 const RETRY_AFTER_OUTBOX_FULL: Duration = Duration::from_millis(100);
 
-/// When to ask for a history again after the store failed.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
-
 impl Session {
     /// Does what a text frame asks for. Ends the session only when its faults are too many.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
@@ -31,26 +28,26 @@ impl Session {
             }
             Ok(ClientFrame::Ping) => Ok(self.socket.send(ServerFrame::Pong.encode()).await?),
             Ok(ClientFrame::Help) => Ok(self.socket.send(ServerFrame::help(&self.user).encode()).await?),
-            Err(bad) => self.refuse(&Refusal::last(ErrorCode::BadRequest, bad.message), bad.id).await,
+            Err(bad) => self.refuse(&Refusal::permanent(ErrorCode::BadRequest, bad.message), bad.id).await,
         }
     }
 
     /// Puts a smile in line for the log, or says why not. Nothing is charged for a smile that is refused.
     fn smile(&mut self, id: Option<&SmileId>, to: &UserName, smile: &str) -> Result<(), Refusal> {
         let to = self.peer(to, "a smile to yourself goes nowhere: name another user")?;
-        let faces =
-            Faces::parse(smile).map_err(|not_a_smile| Refusal::last(ErrorCode::NotASmile, not_a_smile.to_string()))?;
+        let faces = Faces::parse(smile)
+            .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
         let now = Instant::now();
         let too_slow = "this replica's store is behind; send the same id again";
-        let log =
-            self.context.log.reserve(now).map_err(|wait| Refusal::temporary(ErrorCode::Overloaded, too_slow, wait))?;
+        let line = self.context.log.reserve(now);
+        let line = line.map_err(|wait| Refusal::temporary(ErrorCode::Overloaded, too_slow, wait))?;
         let ticket = self.pending.next_ticket();
-        let place = self.subscription.outcome_place(ticket).ok_or_else(|| {
+        let outcome = self.subscription.outcome_permit(ticket).ok_or_else(|| {
             let message = "this session does not read its frames; read, then send the same id again";
             Refusal::temporary(ErrorCode::Overloaded, message, RETRY_AFTER_OUTBOX_FULL)
         })?;
-        admit(&mut self.bucket, &self.context.capacity, now).map_err(|denied| match denied {
+        admit(&mut self.smiles, &self.context.capacity, now).map_err(|denied| match denied {
             Denied::BySession(wait) => {
                 let message = "this session sends faster than it may; send the same id again";
                 Refusal::temporary(ErrorCode::RateLimited, message, wait)
@@ -64,26 +61,25 @@ impl Session {
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
         self.pending.sent(ticket, id.clone(), named, now);
-        log.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, place);
+        line.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, outcome);
         Ok(())
     }
 
-    /// Older smiles of one conversation. A history costs the store a read, so it counts like a smile of this session.
+    /// Older smiles of one conversation. Each costs the store a read, so they are limited like smiles, by themselves.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "there is no conversation with yourself: name another user")?;
         let now = Instant::now();
-        let wait = self.bucket.wait(now);
+        let wait = self.histories.wait(now);
         if !wait.is_zero() {
             let message = "this session asks faster than it may; ask again later";
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, wait));
         }
-        self.bucket.take(now);
+        self.histories.take(now);
         match self.context.store.read_conversation((&self.user, &with), before, limit).await {
             Ok((smiles, more)) => Ok(ServerFrame::History { with, smiles, more }),
             Err(error) => {
                 tracing::warn!(%error, "a history cannot be read");
-                let message = "the store does not answer; ask again later";
-                Err(Refusal::temporary(ErrorCode::StoreUnavailable, message, RETRY_AFTER_FAILURE))
+                Err(Refusal::store_unavailable())
             }
         }
     }
@@ -91,10 +87,9 @@ impl Session {
     /// The other user that a frame names.
     fn peer(&self, name: &UserName, to_oneself: &str) -> Result<UserName, Refusal> {
         if *name == self.user {
-            return Err(Refusal::last(ErrorCode::BadRequest, to_oneself));
+            return Err(Refusal::permanent(ErrorCode::BadRequest, to_oneself));
         }
-        let unknown = || Refusal::last(ErrorCode::UnknownUser, "no such user: GET /api/users lists them all");
-        self.context.store.user(name.as_str()).cloned().ok_or_else(unknown)
+        self.context.store.user(name.as_str()).cloned().ok_or_else(Refusal::unknown_user)
     }
 
     /// Answers one frame with an error, and ends the session when that was one too many.

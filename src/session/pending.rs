@@ -1,7 +1,8 @@
 //! The smiles of one session that are on their way to the log and back.
 //!
-//! Owns the matching of what was sent with its outcome and its publication, which may come in either order: the outcome
-//! tells of one frame, the publication of one place in the log, and each frame is answered once.
+//! Owns the matching of what was sent with its outcome, and with its publication where that follows. An outcome always
+//! comes before the publication ([`crate::log`] sees to it), so a publication answers a frame only when the log has said
+//! that this very frame was stored: a repeat of a smile is told apart from the smile itself.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,8 +10,8 @@ use std::time::Instant;
 use crate::hub::{OUTBOX, Ticket};
 use crate::model::SmileId;
 
-/// Smiles one session may have in flight. Past it the session is not read. Each holds a place in the outbox, of which
-/// half must stay for publications.
+/// Smiles one session may have in flight. Past it the session is not read. Each holds room in the outbox, of which half
+/// must stay for publications.
 const IN_FLIGHT: usize = OUTBOX / 2;
 
 /// A smile that was given to the log.
@@ -23,10 +24,8 @@ pub(super) struct Sent {
     /// When it was admitted.
     pub(super) admitted_at: Instant,
     ticket: Ticket,
-    /// The log has said that it is stored.
+    /// The log has said that it is stored; its publication will answer the frame.
     stored: bool,
-    /// Its publication came first and was turned into the ack; only the outcome is still to come.
-    answered: bool,
 }
 
 /// The smiles in flight, oldest first. Takes no memory while there are none.
@@ -55,42 +54,28 @@ impl Pending {
 
     /// A smile was given to the log.
     pub(super) fn sent(&mut self, ticket: Ticket, id: SmileId, named: bool, admitted_at: Instant) {
-        self.sent.push_back(Sent { id, named, admitted_at, ticket, stored: false, answered: false });
+        self.sent.push_back(Sent { id, named, admitted_at, ticket, stored: false });
     }
 
     /// The log stored the smile of this ticket.
     pub(super) fn stored(&mut self, ticket: Ticket) {
-        if let Some(place) = self.place(ticket) {
-            if self.sent[place].answered {
-                self.sent.remove(place);
-            } else {
-                self.sent[place].stored = true;
-            }
+        if let Some(index) = self.index(ticket) {
+            self.sent[index].stored = true;
         }
     }
 
-    /// The log did not store the smile of this ticket: the frame to answer, unless its publication answered it.
+    /// The log did not store the smile of this ticket, or had it already: the frame to answer.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Sent> {
-        let place = self.place(ticket)?;
-        self.sent.remove(place).filter(|sent| !sent.answered)
+        self.index(ticket).and_then(|index| self.sent.remove(index))
     }
 
-    /// A smile of this session's user came back from the log: when its frame was admitted, if this session waits for it.
+    /// A smile of this session's user came back from the log: when its frame was admitted, if that was here.
     pub(super) fn published(&mut self, id: &SmileId) -> Option<Instant> {
-        let waiting = |sent: &Sent| !sent.answered && sent.id == *id;
-        // One that is known to be stored is the one that was published; a repeat of it is answered as a duplicate.
-        let place = self.sent.iter().position(|sent| waiting(sent) && sent.stored);
-        let place = place.or_else(|| self.sent.iter().position(waiting))?;
-        let admitted_at = self.sent[place].admitted_at;
-        if self.sent[place].stored {
-            self.sent.remove(place);
-        } else {
-            self.sent[place].answered = true;
-        }
-        Some(admitted_at)
+        let index = self.sent.iter().position(|sent| sent.stored && sent.id == *id)?;
+        self.sent.remove(index).map(|sent| sent.admitted_at)
     }
 
-    fn place(&self, ticket: Ticket) -> Option<usize> {
+    fn index(&self, ticket: Ticket) -> Option<usize> {
         self.sent.iter().position(|sent| sent.ticket == ticket)
     }
 }
@@ -123,19 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_then_its_outcome_is_one_ack() {
+    fn a_publication_is_no_answer_to_a_repeat() {
         let mut pending = pending(&["a"]);
-        assert!(pending.published(&id("a")).is_some());
-        assert!(pending.published(&id("a")).is_none(), "answered already");
-        pending.stored(1);
-        assert!(pending.is_empty());
-    }
-
-    #[test]
-    fn a_publication_answers_a_repeat_whose_outcome_is_not_known_yet() {
-        let mut pending = pending(&["a"]);
-        assert!(pending.published(&id("a")).is_some(), "stored by an earlier session, read while catching up");
-        assert!(pending.take(1).is_none(), "the frame has its answer");
+        assert!(pending.published(&id("a")).is_none(), "stored by another session of this user");
+        assert!(pending.take(1).is_some(), "the log says that it is a duplicate");
         assert!(pending.is_empty());
     }
 
@@ -145,6 +121,15 @@ mod tests {
         pending.stored(1);
         assert!(pending.take(2).is_some(), "the duplicate");
         assert!(pending.published(&id("a")).is_some(), "the first");
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn of_two_with_one_id_the_second_may_be_the_one_stored() {
+        let mut pending = pending(&["a", "a"]);
+        assert!(pending.take(1).is_some(), "refused");
+        pending.stored(2);
+        assert!(pending.published(&id("a")).is_some());
         assert!(pending.is_empty());
     }
 

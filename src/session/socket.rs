@@ -50,7 +50,7 @@ pub enum SocketError {
     Broken,
     /// The client broke a rule.
     Violation(CloseReason),
-    /// A write made no progress in time.
+    /// A write was not finished in time.
     Stuck,
 }
 

@@ -233,7 +233,7 @@ mod tests {
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!((first.as_secs_f64() * 40.0) as usize, slot, "one conversation begins in each 40th of a second");
+            assert_eq!(first.as_millis() / 25, slot as u128, "one conversation begins in each 40th of a second");
         }
     }
 

@@ -1,4 +1,24 @@
 //! Everything that is tested over real sockets, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod architecture;
+mod browser;
+mod crash;
+mod durability;
+mod frames;
+mod http;
+mod leaving;
+mod limits;
+mod malformed;
+mod opening;
+mod order;
+mod program;
+mod readme;
+mod resume;
+mod retention;
 mod simulator;
+mod slow;
+mod store;
+mod story;
 mod support;
+mod wscat;

@@ -16,7 +16,7 @@ use super::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
 const USERS: usize = 6;
 
 /// Long enough that only a failing test waits for it.
-const FOR_EVER: Duration = Duration::from_secs(60);
+const FOR_EVER: Duration = Duration::from_mins(1);
 
 fn options(url: Url) -> SimulateOptions {
     SimulateOptions { url: vec![url], conversations: 3, rate: 100.0, duration: 0.5, seed: Some(7), json: false }

@@ -119,3 +119,21 @@ fn record(
         version,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_not_renewed_in_time_is_lost() {
+        let state = |age, lost, draining| {
+            let row = (1, String::new(), String::new(), String::new(), 100, 0, age, lost, draining, 0, 0.0);
+            record(row).state
+        };
+        let lease = i64::try_from(LEASE.as_millis()).unwrap();
+        assert_eq!(state(lease, false, false), ReplicaState::Ready);
+        assert_eq!(state(lease + 1, false, false), ReplicaState::Lost);
+        assert_eq!(state(0, true, false), ReplicaState::Lost, "known to be gone");
+        assert_eq!(state(-5, false, true), ReplicaState::Draining, "a clock set back");
+    }
+}

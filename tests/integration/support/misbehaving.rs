@@ -27,7 +27,7 @@ const AT: u64 = 20;
 
 /// What is wrong with the server; each happens once unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     #[default]
     None,
@@ -67,23 +67,23 @@ pub enum Fault {
 
 /// How the server behaves.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// What it does wrong.
-    pub fault: Fault,
+    pub(crate) fault: Fault,
     /// Every so many smiles, one is refused as overloaded; 0 is never.
-    pub overload_every: u64,
+    pub(crate) overload_every: u64,
     /// Every so many smiles, the sender's connection breaks before the ack.
-    pub break_every: u64,
+    pub(crate) break_every: u64,
     /// Every so many smiles, the sender's connection hangs: it stays open and says nothing more.
-    pub hang_every: u64,
+    pub(crate) hang_every: u64,
     /// Every so many smiles, the sender's session is drained.
-    pub drain_every: u64,
+    pub(crate) drain_every: u64,
     /// Every so many upgrades, one is refused.
-    pub refuse_upgrade_every: u64,
+    pub(crate) refuse_upgrade_every: u64,
 }
 
 /// The server; dropping it stops everything.
-pub struct MisbehavingServer {
+pub(crate) struct MisbehavingServer {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
     task: AbortHandle,
@@ -91,7 +91,7 @@ pub struct MisbehavingServer {
 
 impl MisbehavingServer {
     /// Starts it on a free port.
-    pub async fn start(users: usize, behaviour: Behaviour) -> Self {
+    pub(crate) async fn start(users: usize, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let world = Arc::new(Mutex::new(World::new(users, behaviour)));
@@ -107,12 +107,12 @@ impl MisbehavingServer {
     }
 
     /// Where its sessions are.
-    pub fn url(&self) -> Url {
+    pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
 
     /// Waits until so many smiles are stored.
-    pub async fn stored(&self, count: u64) {
+    pub(crate) async fn stored(&self, count: u64) {
         let mut stored = lock(&self.world).stored_so_far.subscribe();
         stored.wait_for(|&stored| stored >= count).await.unwrap();
     }
@@ -238,7 +238,7 @@ impl World {
             return self.tell(number, Order::Say(ServerFrame::Ack { id, offset, duplicate: true }));
         }
         if self.due(Fault::RefuseForGood) {
-            return self.tell(number, refuse(&Refusal::last(ErrorCode::NotASmile, "not today")));
+            return self.tell(number, refuse(&Refusal::permanent(ErrorCode::NotASmile, "not today")));
         }
         if broken {
             self.tell(number, Order::Break);
@@ -286,7 +286,7 @@ impl World {
                 if swap {
                     session.held = Some(frame);
                 } else if !lose && !stopped {
-                    (0..1 + usize::from(double)).for_each(|_| say(frame.clone()));
+                    (0..=usize::from(double)).for_each(|_| say(frame.clone()));
                     session.held.take().into_iter().for_each(say);
                 }
             }

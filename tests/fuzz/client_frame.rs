@@ -1,0 +1,13 @@
+//! Whatever text a client sends: decoding it never panics, and what was understood means the same when sent again.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use smilingchat::protocol::ClientFrame;
+
+fuzz_target!(|text: &str| {
+    match ClientFrame::decode(text) {
+        Ok(frame) => assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame)),
+        Err(bad) => assert!(!bad.message.is_empty()),
+    }
+});

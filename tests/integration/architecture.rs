@@ -1,0 +1,171 @@
+//! The architecture as it is written: who may use whom, where each dependency lives, and how long a file may be.
+//!
+//! Reads the sources as text, so that a new edge is a decision and not an accident.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module, in the order of import: each may use those before it and none after.
+const ORDER: [&str; 14] = [
+    "model",
+    "protocol",
+    "config",
+    "telemetry",
+    "limits",
+    "store",
+    "hub",
+    "tail",
+    "log",
+    "retention",
+    "replica",
+    "session",
+    "http",
+    "server",
+];
+
+/// Clients of the contract, which may know the contract and nothing else of the server.
+const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
+
+/// What those may use, besides each other.
+const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
+
+/// The one home, or the few, of each dependency: a module, or a file of one.
+const HOMES: [(&str, &[&str]); 10] = [
+    ("sqlx", &["store"]),
+    ("serde_json", &["protocol"]),
+    ("dashmap", &["hub"]),
+    ("tower_governor", &["http/client.rs"]),
+    ("prometheus", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("axum", &["http", "server"]),
+    ("clap", &["config", "main"]),
+    ("rust_embed", &["http/page.rs"]),
+    ("emojis", &["model"]),
+];
+
+/// The most lines of one file.
+const LONGEST: usize = 450;
+
+/// One source file: its path below `src`, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module of the crate's root that this file belongs to.
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// The code: without comments and without the tests at the end.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let whole = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        whole.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+    }
+}
+
+/// Every file in `src`, tests in files of their own aside.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path: PathBuf = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let below = path.strip_prefix(&root).expect("below src").display().to_string();
+                sources.push(Source { path: below, text: fs::read_to_string(&path).expect("a text") });
+            }
+        }
+    }
+    assert!(sources.len() > 30, "{} sources were found", sources.len());
+    sources
+}
+
+/// The modules of this crate that a file names, with `use` or in a path.
+fn used(source: &Source) -> Vec<String> {
+    let mut used = Vec::new();
+    for line in source.code() {
+        for (at, _) in line.match_indices("crate::") {
+            let before = line[..at].chars().next_back();
+            if before.is_some_and(|character| character.is_alphanumeric() || character == '_') {
+                continue;
+            }
+            let rest = &line[at + "crate::".len()..];
+            let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
+            assert!(!rest.starts_with('{'), "{}: name one module in each use: {line}", source.path);
+            used.push(rest[..end.unwrap_or(rest.len())].to_owned());
+        }
+    }
+    used
+}
+
+fn may_use(module: &str, other: &str) -> bool {
+    let place = |name: &str| ORDER.iter().position(|module| *module == name);
+    if module == other || matches!(module, "main" | "lib") {
+        true
+    } else if CLIENTS.contains(&module) {
+        CONTRACT.contains(&other) || CLIENTS.contains(&other)
+    } else {
+        matches!((place(module), place(other)), (Some(module), Some(other)) if other < module)
+    }
+}
+
+#[test]
+fn imports_point_one_way() {
+    let mut edges = 0;
+    for source in sources() {
+        let known = ["main", "lib"].contains(&source.module())
+            || ORDER.contains(&source.module())
+            || CLIENTS.contains(&source.module());
+        assert!(known, "{} has no place in the order of modules yet", source.path);
+        for other in used(&source) {
+            assert!(may_use(source.module(), &other), "{} must not use {other}", source.path);
+            edges += 1;
+        }
+    }
+    assert!(edges > 50, "only {edges} imports were seen");
+}
+
+#[test]
+fn the_order_is_strict() {
+    assert!(may_use("session", "store") && may_use("store", "store") && may_use("simulate", "protocol"));
+    assert!(!may_use("store", "session") && !may_use("model", "protocol"));
+    assert!(!may_use("simulate", "server") && !may_use("server", "simulate"));
+}
+
+#[test]
+fn every_dependency_has_its_home() {
+    let sources = sources();
+    for (dependency, homes) in HOMES {
+        let at_home = |source: &Source| homes.contains(&source.module()) || homes.contains(&source.path.as_str());
+        let path = format!("{dependency}::");
+        let uses = |source: &&Source| source.code().any(|line| names(line, &path));
+        let at: Vec<&Source> = sources.iter().filter(uses).collect();
+        assert!(!at.is_empty(), "nobody uses {dependency}");
+        for source in at {
+            assert!(at_home(source), "{} uses {dependency}, whose home is {homes:?}", source.path);
+        }
+    }
+}
+
+/// Whether a line names a path that begins with `path`, and not one that merely ends with it.
+fn names(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|character| character.is_alphanumeric() || character == '_' || character == ':')
+    })
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_is_not_too_long() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{} does not begin by saying what it owns", source.path);
+        let lines = source.text.lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines, of at most {LONGEST}", source.path);
+    }
+}

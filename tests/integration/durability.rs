@@ -1,0 +1,134 @@
+//! Durable: after `ack` a smile is in the store, whatever dies next (promise 1). The real program is killed under load,
+//! again and again, on one file.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::process::TestProcess;
+use crate::support::replica::TestStore;
+use crate::support::{eventually, get_json, seed};
+
+/// Who writes to whom.
+const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
+
+/// Smiles that each client keeps in flight.
+const IN_FLIGHT: usize = 8;
+
+/// What one sender knows: the ids it sent in order, the offset of each that was acked, and those that were refused.
+#[derive(Default)]
+struct Sender {
+    sent: Vec<String>,
+    acked: BTreeMap<String, u64>,
+    refused: BTreeSet<String>,
+}
+
+impl Sender {
+    /// Sends until the connection breaks: one by one what was not answered before, then new smiles, several in flight.
+    async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
+        let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
+        let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();
+        let mut in_flight = 0;
+        loop {
+            let repeats = !again.is_empty();
+            while in_flight < if repeats { 1 } else { IN_FLIGHT } {
+                let id = again.front().cloned().unwrap_or_else(|| {
+                    self.sent.push(format!("{to}-{}", self.sent.len()));
+                    self.sent[self.sent.len() - 1].clone()
+                });
+                if client.try_send(&smile(&id, to).to_string()).await.is_err() {
+                    return self;
+                }
+                in_flight += 1;
+            }
+            match client.event().await {
+                Event::Frame(frame) if frame["type"] == "smile" => {}
+                Event::Frame(frame) => {
+                    in_flight -= 1;
+                    if frame["type"] == "ack" {
+                        acks.fetch_add(1, Ordering::Relaxed);
+                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
+                        again.pop_front();
+                    } else {
+                        assert_eq!(frame["code"], "overloaded", "{frame}");
+                        if !repeats {
+                            self.refused.insert(id(&frame));
+                        }
+                    }
+                }
+                Event::Closed(_) | Event::Broken => return self,
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acked_is_there_after_every_kill() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let store = TestStore::new();
+    let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
+    let mut epoch = None;
+    for _ in 0..4 {
+        let mut process = TestProcess::start(&store.path(), &[("capacity", "0"), ("session-rate", "0")]).await;
+        let acks = Arc::new(AtomicUsize::new(0));
+        let mut running = JoinSet::new();
+        for (place, sender) in senders.drain(..).enumerate() {
+            let (user, to) = PAIRS[place];
+            let client = TestClient::connect(process.address, user).await;
+            assert_eq!(*epoch.get_or_insert_with(|| client.epoch()), client.epoch(), "the log is the same");
+            let acks = Arc::clone(&acks);
+            running.spawn(async move { (place, sender.send(client, to, acks).await) });
+        }
+        let enough = random.random_range(1..600);
+        eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
+        process.kill().await;
+        let mut ended = running.join_all().await;
+        ended.sort_by_key(|(place, _)| *place);
+        senders = ended.into_iter().map(|(_, sender)| sender).collect();
+
+        let mut process = TestProcess::start(&store.path(), &[("session-rate", "0")]).await;
+        check(process.address, epoch.as_deref().unwrap(), &senders).await;
+        process.kill().await;
+    }
+}
+
+/// Reads the whole log through resumes, and every conversation through histories, and compares both with the acks.
+async fn check(address: SocketAddr, epoch: &str, senders: &[Sender]) {
+    let mut log: BTreeMap<u64, Value> = BTreeMap::new();
+    for user in ["anna", "bruno", "carla", "dario"] {
+        let mut client = TestClient::resume(address, user, 0, epoch).await;
+        assert!(client.recovered());
+        let replayed = client.replayed().await;
+        assert!(replayed.iter().map(offset).is_sorted_by(|one, next| one < next), "{user}'s stream is in order");
+        for frame in replayed {
+            let at = offset(&frame);
+            if let Some(other) = log.insert(at, frame.clone()) {
+                assert_eq!(other, frame, "both users of a smile are told the same");
+            }
+        }
+    }
+    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("a head");
+    assert!(log.keys().copied().eq(1..=head), "offsets have no gaps up to the head");
+    for (sender, (user, to)) in senders.iter().zip(PAIRS) {
+        let stored: Vec<(String, u64)> =
+            log.values().filter(|frame| frame["from"] == user).map(|frame| (id(frame), offset(frame))).collect();
+        let offsets: BTreeMap<String, u64> = stored.iter().cloned().collect();
+        assert_eq!(offsets.len(), stored.len(), "{user}: every id once");
+        for (id, offset) in &sender.acked {
+            assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} was acked");
+        }
+        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: what was refused is not stored");
+        let in_order = sender.sent.iter().filter(|id| offsets.contains_key(*id));
+        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: in the order they were sent");
+        let mut client = TestClient::connect(address, user).await;
+        let history: BTreeSet<u64> = client.history(to).await.iter().map(offset).collect();
+        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history has them all");
+    }
+}

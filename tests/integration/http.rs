@@ -1,0 +1,178 @@
+//! HTTP beside the sessions: the page, the API, the probes and the metrics.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::support::client::TestClient;
+use crate::support::replica::TestReplica;
+use crate::support::{eventually, get, get_json, http, metric, refusal};
+
+fn header(answer: &reqwest::Response, name: &str) -> String {
+    answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_page_and_its_assets_are_served_with_their_headers() {
+    let replica = TestReplica::start(&[]).await;
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/index.html", "text/html"),
+        ("/style.css", "text/css"),
+        ("/js/app.js", "text/javascript"),
+        ("/favicon.svg", "image/svg+xml"),
+    ] {
+        let answer = get(replica.address, path).await;
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+        assert!(header(&answer, "content-type").starts_with(kind), "{path}: {}", header(&answer, "content-type"));
+        let policy = header(&answer, "content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
+        assert_eq!(header(&answer, "referrer-policy"), "no-referrer");
+        let tag = header(&answer, "etag");
+        assert!(!answer.text().await.unwrap().is_empty());
+        let known = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", &tag);
+        assert_eq!(known.send().await.unwrap().status().as_u16(), 304, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_outside_the_page_is_served() {
+    let replica = TestReplica::start(&[]).await;
+    for path in
+        ["/nothing", "/js/", "/js/nothing.js", "/package.json", "/..%2fCargo.toml", "/%2e%2e/Cargo.toml", "/metrics"]
+    {
+        let (status, _, body) = refusal(get(replica.address, path).await).await;
+        assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_not_allowed() {
+    let replica = TestReplica::start(&[]).await;
+    for path in ["/", "/api/users", "/api/replicas", "/ping", "/livez", "/readyz"] {
+        let answer = http().post(format!("http://{}{path}", replica.address)).send().await.unwrap();
+        let (status, _, body) = refusal(answer).await;
+        assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn ping_names_the_replica_and_its_version() {
+    let replica = TestReplica::start(&[("replica", "be1")]).await;
+    let answer = get(replica.address, "/ping").await;
+    assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (200, "application/json".to_owned()));
+    let ping: Value = answer.json().await.unwrap();
+    assert!(ping["replica"].as_str().is_some_and(|id| id.starts_with("be1.")), "{ping}");
+    assert_eq!(ping["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn there_are_enough_users_and_each_can_open_a_session() {
+    let replica = TestReplica::start(&[]).await;
+    let users = get_json(replica.address, "/api/users").await;
+    let users = users.as_array().unwrap();
+    assert!(users.len() >= 60, "{}", users.len());
+    let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
+    for user in users {
+        assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "{user}");
+        TestClient::connect(replica.address, user["name"].as_str().unwrap()).await;
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), users.len(), "names are unique");
+}
+
+#[tokio::test]
+async fn the_list_of_replicas_has_everything_in_it() {
+    let replica = TestReplica::start(&[("replica", "be1"), ("capacity", "77")]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let head = anna.smile("c1", "bruno").await;
+    let list = get_json(replica.address, "/api/replicas").await;
+    assert_eq!((&list["epoch"], list["head"].as_u64()), (&anna.welcome["epoch"], Some(head)));
+    assert_eq!(list["self"], anna.welcome["replica"]);
+    assert_eq!(list["replicas"].as_array().unwrap().len(), 1);
+    let own = &list["replicas"][0];
+    assert_eq!((&own["id"], &own["name"], &own["state"]), (&list["self"], &json!("be1"), &json!("ready")));
+    assert_eq!((&own["sessions"], &own["capacity"]), (&json!(1), &json!(77)));
+    assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
+    assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "{own}");
+    assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "{own}");
+    assert!(own["smiles_per_second"].is_number(), "{own}");
+    let started_at = own["started_at"].as_str().unwrap();
+    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "{started_at}");
+    eventually("the rate is seen", async || {
+        anna.smile(&format!("r{}", rand::random::<u64>()), "bruno").await;
+        let list = get_json(replica.address, "/api/replicas").await;
+        list["replicas"][0]["smiles_per_second"].as_f64().is_some_and(|rate| rate > 0.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn probes_answer_on_both_listeners() {
+    let replica = TestReplica::start(&[]).await;
+    for address in [replica.address, replica.ops_address] {
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(get(address, path).await.status().as_u16(), 200, "{path}");
+        }
+    }
+}
+
+async fn metrics(address: SocketAddr) -> String {
+    let answer = get(address, "/metrics").await;
+    assert_eq!(answer.status().as_u16(), 200);
+    assert!(header(&answer, "content-type").starts_with("text/plain; version=0.0.4"));
+    answer.text().await.expect("text")
+}
+
+#[tokio::test]
+async fn metrics_start_at_zero_for_every_code_and_are_for_operators_only() {
+    let replica = TestReplica::start(&[]).await;
+    let text = metrics(replica.ops_address).await;
+    for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {
+        assert!(text.contains(&format!("smilingchat_errors_total{{code=\"{code}\"}} 0\n")), "{code}");
+    }
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4000, 4001] {
+        assert!(text.contains(&format!("smilingchat_closes_total{{code=\"{code}\"}} 0\n")), "{code}");
+    }
+    for name in ["sessions", "smiles_stored_total", "smiles_duplicate_total", "smiles_published_total", "lagged_total"]
+    {
+        assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name}");
+    }
+    let (status, _, body) = refusal(get(replica.ops_address, "/api/users").await).await;
+    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener serves nothing else");
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let replica = TestReplica::start(&[]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    anna.smile("c1", "bruno").await;
+    bruno.expect("smile").await;
+    anna.send_smile("c1", "bruno").await;
+    anna.expect("ack").await;
+    anna.send_text("nonsense").await;
+    anna.expect_error("bad_request").await;
+    anna.send_smile("c2", "nobody").await;
+    anna.expect_error("unknown_user").await;
+    for (name, value) in [
+        ("smilingchat_sessions", 2.0),
+        ("smilingchat_sessions_opened_total{start=\"fresh\"}", 2.0),
+        ("smilingchat_smiles_stored_total", 1.0),
+        ("smilingchat_smiles_duplicate_total", 1.0),
+        ("smilingchat_smiles_published_total", 1.0),
+        ("smilingchat_errors_total{code=\"bad_request\"}", 1.0),
+        ("smilingchat_errors_total{code=\"unknown_user\"}", 1.0),
+        ("smilingchat_ack_seconds_count", 2.0),
+        ("smilingchat_delivery_seconds_count", 1.0),
+        ("smilingchat_append_seconds_count", 2.0),
+    ] {
+        assert_eq!(metric(replica.ops_address, name).await, Some(value), "{name}");
+    }
+    bruno.close().await;
+    eventually("it is gone", async || metric(replica.ops_address, "smilingchat_sessions").await == Some(1.0)).await;
+    eventually("the gauge is set", async || metric(replica.ops_address, "smilingchat_ready").await == Some(1.0)).await;
+}

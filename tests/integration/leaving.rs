@@ -1,0 +1,182 @@
+//! Leaving: what SIGTERM brings, in which order and within which time, and that nothing acked is lost by it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::process::TestProcess;
+use crate::support::raw::{CLOSE, FINAL, PING, PONG, RawClient, TEXT, frame};
+use crate::support::replica::{TestReplica, TestStore};
+use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
+
+#[tokio::test]
+async fn sigterm_drains_and_the_status_is_0() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[("drain-timeout", "10")]).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    let mut bruno = TestClient::connect(process.address, "bruno").await;
+    let at = anna.smile("c1", "bruno").await;
+    bruno.expect("smile").await;
+    let asked = Instant::now();
+    process.signal("TERM").await;
+    for client in [&mut anna, &mut bruno] {
+        let drain = client.expect("drain").await;
+        assert!(drain["reconnect_after_ms"].is_u64(), "{drain}");
+        assert_eq!(client.expect_close().await, 1012);
+    }
+    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+
+    let process = TestProcess::start(&store.path(), &[]).await;
+    let mut back = TestClient::resume(process.address, "bruno", 0, &bruno.epoch()).await;
+    assert!(back.recovered());
+    assert_eq!(offset(&back.expect("smile").await), at);
+    let list = get_json(process.address, "/api/replicas").await;
+    assert_eq!(list["replicas"].as_array().unwrap().len(), 1, "who left in order is not shown as lost: {list}");
+}
+
+#[tokio::test]
+async fn sigint_drains_too() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[]).await;
+    process.signal("INT").await;
+    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+}
+
+#[tokio::test]
+async fn a_leaving_replica_is_not_ready_takes_no_sessions_and_serves_the_rest() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[("drain-timeout", "4")]).await;
+    // This one never ends its side, so the replica waits for it until the deadline.
+    let mut stubborn = RawClient::connect(process.address, "anna").await;
+    let asked = Instant::now();
+    process.signal("TERM").await;
+    let not_ready = async || get(process.address, "/readyz").await.status().as_u16() == 503;
+    eventually("it is not ready", not_ready).await;
+    assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("draining"));
+    assert_eq!(get(process.ops_address, "/readyz").await.status().as_u16(), 503);
+    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "it is still alive");
+    let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
+    assert!(retry_after.is_some_and(|seconds| seconds >= 1));
+    assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
+    eventually("the others see it", async || {
+        get_json(process.address, "/api/replicas").await["replicas"][0]["state"] == "draining"
+    })
+    .await;
+
+    assert_eq!(stubborn.json().await["type"], "drain");
+    assert_eq!(stubborn.expect_close().await, 1012);
+    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?} of 4 s", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_hold_the_replica_up() {
+    let store = TestStore::new();
+    let options = [("drain-timeout", "3"), ("capacity", "0"), ("session-rate", "0")];
+    let mut process = TestProcess::start(&store.path(), &options).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    anna.fill_a_history("bruno").await;
+    let mut deaf = TestClient::with_small_buffer(process.address, "bruno").await;
+    deaf.ask_without_reading("anna").await;
+    let asked = Instant::now();
+    process.signal("TERM").await;
+    assert_eq!(anna.expect_close().await, 1012);
+    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?} of 3 s", asked.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_leave_in_batches_each_asked_back_at_its_own_moment() {
+    let mut replica = TestReplica::start(&[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..160 {
+        clients.push(TestClient::connect(replica.address, "anna").await);
+    }
+    let mut leaving = tokio::task::JoinSet::new();
+    replica.start_stopping();
+    for mut client in clients {
+        leaving.spawn(async move {
+            let drain = client.expect("drain").await;
+            let left_at = Instant::now();
+            assert_eq!(client.expect_close().await, 1012);
+            (left_at, drain["reconnect_after_ms"].as_u64().unwrap())
+        });
+    }
+    let all = leaving.join_all().await;
+    let first = all.iter().map(|(left_at, _)| *left_at).min().unwrap();
+    let last = all.iter().map(|(left_at, _)| *left_at).max().unwrap();
+    assert!(last - first >= Duration::from_millis(200), "160 sessions left within {:?}", last - first);
+    let mut hints: Vec<u64> = all.iter().map(|(_, hint)| *hint).collect();
+    hints.sort_unstable();
+    hints.dedup();
+    assert!(hints.len() > 40, "the hints are spread: {hints:?}");
+    replica.stop().await;
+}
+
+/// Sends until the replica has closed; what was acked must be in the log, what was answered with an error must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acked_is_lost_when_a_replica_leaves_under_load() {
+    let options = [("capacity", "0"), ("session-rate", "0")];
+    let mut replica = TestReplica::start(&options).await;
+    let store = replica.store.clone();
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let epoch = anna.epoch();
+    let (mut acked, mut refused, mut number) = (Vec::new(), Vec::new(), 0);
+    'sending: loop {
+        for _ in 0..20 {
+            if anna.try_send(&smile(&format!("c{number}"), "bruno").to_string()).await.is_err() {
+                break 'sending;
+            }
+            number += 1;
+        }
+        for _ in 0..20 {
+            match anna.event().await {
+                Event::Frame(frame) if frame["type"] == "ack" => acked.push((id(&frame), offset(&frame))),
+                Event::Frame(frame) if frame["type"] == "drain" => {}
+                Event::Frame(frame) => refused.push(id(&frame)),
+                Event::Closed(code) => {
+                    assert_eq!(code, 1012);
+                    break 'sending;
+                }
+                Event::Broken => panic!("the connection broke without a close frame"),
+            }
+        }
+        if number == 400 {
+            replica.start_stopping();
+        }
+    }
+    replica.stop().await;
+    assert!(acked.len() > 200, "only {} were acked", acked.len());
+    let replica = TestReplica::on(&store, &options).await;
+    let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
+    let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
+    assert_eq!(log[..acked.len()], acked, "every acked smile, where its ack said");
+    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "what was refused is not stored");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered_and_counted() {
+    let replica = TestReplica::start(&[]).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    client.write(&frame(FINAL | PING, b"are you there")).await;
+    assert_eq!(client.frame().await, Some((PONG, b"are you there".to_vec())));
+    client.write(&frame(FINAL | CLOSE, &1000_u16.to_be_bytes())).await;
+    let (opcode, payload) = client.frame().await.unwrap();
+    assert_eq!((opcode, payload.first_chunk()), (CLOSE, Some(&1000_u16.to_be_bytes())));
+    assert_eq!(client.frame().await, None, "the server ends the connection");
+    let counted = "smilingchat_closes_total{code=\"1000\"}";
+    eventually("it is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_close_is_stored() {
+    let replica = TestReplica::start(&[]).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    let text = br#"{"type":"smile","id":"last","to":"bruno","smile":":)"}"#;
+    client.write(&[frame(FINAL | TEXT, text), frame(FINAL | CLOSE, b"")].concat()).await;
+    let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
+    eventually("it is stored", stored).await;
+}

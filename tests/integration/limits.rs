@@ -1,0 +1,231 @@
+//! Limits: per client address, per session and per replica. Each refuses with a hint that is true.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::client::{TestClient, id, smile};
+use crate::support::replica::TestReplica;
+use crate::support::{eventually, get, http, metric, refusal, upgrade};
+
+/// The default limits per client address, which the other tests switch off.
+const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", "5")];
+
+/// The status of `GET /api/users` with this `X-Forwarded-For`.
+async fn status_for(address: SocketAddr, forwarded_for: &str) -> u16 {
+    let request = http().get(format!("http://{address}/api/users")).header("x-forwarded-for", forwarded_for);
+    request.send().await.expect("an answer").status().as_u16()
+}
+
+#[tokio::test]
+async fn a_client_address_past_its_burst_gets_429_with_a_true_hint() {
+    let replica = TestReplica::start(&CLIENT_LIMIT).await;
+    for _ in 0..5 {
+        assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200);
+    }
+    for answer in [get(replica.address, "/").await, upgrade(replica.address, "?user=anna").send().await.unwrap()] {
+        let (status, retry_after, body) = refusal(answer).await;
+        assert_eq!((status, &body["code"]), (429, &json!("rate_limited")), "{body}");
+        assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| (1..=2000).contains(&wait)), "{body}");
+        assert!(retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)), "{retry_after:?}");
+    }
+    for _ in 0..50 {
+        for path in ["/ping", "/livez", "/readyz"] {
+            assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} is not limited");
+        }
+    }
+    assert_eq!(get(replica.ops_address, "/metrics").await.status().as_u16(), 200);
+    let (status, retry_after, _) = loop {
+        let refused = get(replica.address, "/api/users").await;
+        if refused.status().as_u16() == 429 {
+            break refusal(refused).await;
+        }
+    };
+    assert_eq!(status, 429);
+    tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
+    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "the hint is true");
+}
+
+#[tokio::test]
+async fn forwarded_addresses_of_strangers_are_not_believed() {
+    let replica = TestReplica::start(&[("client-rate", "1"), ("client-burst", "3")]).await;
+    let mut statuses = Vec::new();
+    for number in 0..8 {
+        statuses.push(status_for(replica.address, &format!("192.0.2.{number}")).await);
+    }
+    assert!(statuses.contains(&429), "a new address in each request did not help: {statuses:?}");
+}
+
+#[tokio::test]
+async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
+    let options = [("client-rate", "1"), ("client-burst", "1"), ("trusted-proxies", "127.0.0.0/8,10.0.0.0/8")];
+    let replica = TestReplica::start(&options).await;
+    for number in 0..20 {
+        let one_hop = format!("192.0.2.{number}");
+        assert_eq!(status_for(replica.address, &one_hop).await, 200, "each address has its own burst");
+        let two_hops = format!("203.0.113.9, 198.51.100.{number}, 10.0.0.1");
+        assert_eq!(status_for(replica.address, &two_hops).await, 200, "trusted hops are passed over");
+    }
+    let mut statuses = Vec::new();
+    for number in 0..5 {
+        statuses.push(status_for(replica.address, &format!("203.0.113.{number}, 192.0.2.200")).await);
+    }
+    assert!(statuses[1..].contains(&429), "what a client writes to the left does not help: {statuses:?}");
+}
+
+#[tokio::test]
+async fn zero_is_no_limit_per_client_address() {
+    for options in [[("client-rate", "0"), ("client-burst", "1")], [("client-rate", "1"), ("client-burst", "0")]] {
+        let replica = TestReplica::start(&options).await;
+        for _ in 0..50 {
+            assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200);
+        }
+    }
+}
+
+/// Sends smiles one after the other until one is refused with `code`; waits as it says and sends the same id again.
+async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) {
+    for number in 0..1000 {
+        let this = format!("c{round}.{number}");
+        client.send_smile(&this, "bruno").await;
+        let answer = client.next().await;
+        if answer["type"] == "ack" {
+            continue;
+        }
+        assert_eq!((&answer["code"], &answer["temporary"]), (&json!(code), &json!(true)), "{answer}");
+        assert_eq!(id(&answer), this);
+        let wait = answer["retry_after_ms"].as_u64().expect("a hint");
+        assert!((1..=1000).contains(&wait), "{answer}");
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        client.smile(&this, "bruno").await;
+        return;
+    }
+    panic!("nothing was refused");
+}
+
+#[tokio::test]
+async fn a_session_past_its_burst_is_rate_limited_for_as_long_as_it_is_told() {
+    let options = [("session-rate", "4"), ("session-burst", "3"), ("capacity", "0")];
+    let replica = TestReplica::start(&options).await;
+    let mut client = TestClient::connect(replica.address, "anna").await;
+    for round in 0..3 {
+        refused_then_admitted(&mut client, "rate_limited", round).await;
+    }
+    let mut other = TestClient::connect(replica.address, "anna").await;
+    for number in 0..3 {
+        other.smile(&format!("other{number}"), "bruno").await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_smile_costs_nothing() {
+    let options = [("session-rate", "1"), ("session-burst", "2"), ("capacity", "0")];
+    let replica = TestReplica::start(&options).await;
+    let mut client = TestClient::connect(replica.address, "anna").await;
+    for frame in [json!({"type": "smile", "to": "bruno", "smile": "no"}), smile("x", "nobody"), smile("x", "anna")] {
+        client.send(frame).await;
+        client.expect("error").await;
+    }
+    client.smile("c1", "bruno").await;
+    client.smile("c2", "bruno").await;
+}
+
+#[tokio::test]
+async fn a_replica_past_its_capacity_is_overloaded_for_as_long_as_it_says() {
+    let replica = TestReplica::start(&[("capacity", "4"), ("session-rate", "0")]).await;
+    let mut client = TestClient::connect(replica.address, "anna").await;
+    for round in 0..3 {
+        refused_then_admitted(&mut client, "overloaded", round).await;
+    }
+    assert!(metric(replica.ops_address, "smilingchat_errors_total{code=\"overloaded\"}").await.unwrap() >= 3.0);
+}
+
+#[tokio::test]
+async fn the_burst_of_a_replica_is_a_quarter_of_its_capacity() {
+    let replica = TestReplica::start(&[("capacity", "8"), ("session-rate", "0")]).await;
+    let mut client = TestClient::connect(replica.address, "anna").await;
+    for number in 0..3 {
+        client.send_smile(&format!("c{number}"), "bruno").await;
+    }
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(client.next().await["type"].clone());
+    }
+    answers.sort_by_key(ToString::to_string);
+    assert_eq!(answers, ["ack", "ack", "error"]);
+}
+
+#[tokio::test]
+async fn capacity_zero_is_unlimited() {
+    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let mut client = TestClient::connect(replica.address, "anna").await;
+    for number in 0..500 {
+        client.smile(&format!("c{number}"), "bruno").await;
+    }
+}
+
+/// What one client saw while it offered more than there is room for.
+#[derive(Default)]
+struct Offered {
+    acked: u32,
+    refusals: Vec<Duration>,
+}
+
+/// Offers a smile every two milliseconds for as long as `until` is ahead.
+async fn offer(mut client: TestClient, until: Instant) -> Offered {
+    let mut offered = Offered::default();
+    let mut beat = tokio::time::interval(Duration::from_millis(2));
+    let mut number = 0;
+    while Instant::now() < until {
+        beat.tick().await;
+        number += 1;
+        let sent_at = Instant::now();
+        client.send_smile(&format!("{number}"), "zoe").await;
+        let answer = client.next().await;
+        if answer["type"] == "ack" {
+            offered.acked += 1;
+        } else {
+            assert_eq!(answer["code"], "overloaded", "{answer}");
+            offered.refusals.push(sent_at.elapsed());
+        }
+    }
+    offered
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_the_capacity_is_admitted_up_to_the_capacity_and_refused_at_once() {
+    let replica = TestReplica::start(&[("capacity", "40"), ("session-rate", "0")]).await;
+    let seconds = 3;
+    let (began, mut clients) = (Instant::now(), JoinSet::new());
+    for user in ["anna", "bruno"] {
+        let client = TestClient::connect(replica.address, user).await;
+        clients.spawn(offer(client, began + Duration::from_secs(seconds)));
+    }
+    let all = clients.join_all().await;
+    let took = began.elapsed().as_secs_f64();
+    let acked: u32 = all.iter().map(|one| one.acked).sum();
+    let mut refusals: Vec<Duration> = all.into_iter().flat_map(|one| one.refusals).collect();
+    refusals.sort_unstable();
+    assert!(refusals.len() > 40 * 3 * 2, "too little was offered to tell: {acked} and {}", refusals.len());
+    let most = 40.0 * took + 10.0 + 1.0;
+    assert!(f64::from(acked) <= most, "{acked} of at most {most} were admitted");
+    assert!(f64::from(acked) >= most * 0.7, "{acked} of {most} were admitted");
+    let median = refusals[refusals.len() / 2];
+    assert!(median < Duration::from_millis(50), "half of the refusals took longer than {median:?}");
+}
+
+#[tokio::test]
+async fn past_max_sessions_upgrades_get_503_until_a_place_is_free() {
+    let replica = TestReplica::start(&[("max-sessions", "2")]).await;
+    let first = TestClient::connect(replica.address, "anna").await;
+    let _second = TestClient::connect(replica.address, "bruno").await;
+    let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
+    assert!(retry_after.is_some_and(|seconds| seconds >= 1));
+    assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "it still serves those it has");
+    first.close().await;
+    eventually("the place is free", async || TestClient::open(replica.address, "?user=carla").await.is_ok()).await;
+}

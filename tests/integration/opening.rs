@@ -1,0 +1,165 @@
+//! Opening a session: what `welcome` says, and every refusal before the upgrade.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::client::{TestClient, smile};
+use crate::support::replica::TestReplica;
+use crate::support::{get, get_json, http, refusal, upgrade, within};
+
+#[tokio::test]
+async fn the_first_frame_is_a_welcome_with_everything_in_it() {
+    let replica = TestReplica::start(&[("replica", "be1"), ("session-rate", "7"), ("session-burst", "9")]).await;
+    let list = get_json(replica.address, "/api/replicas").await;
+    let client = TestClient::connect(replica.address, "anna").await;
+    let welcome = &client.welcome;
+    assert_eq!(welcome["v"], 1);
+    assert_eq!(welcome["user"], "anna");
+    assert_eq!(welcome["replica"], list["self"]);
+    assert!(welcome["replica"].as_str().is_some_and(|id| id.starts_with("be1.")), "{welcome}");
+    assert_eq!(welcome["epoch"], list["epoch"]);
+    assert_eq!(welcome["offset"], 0, "the log is empty");
+    assert_eq!(welcome["recovered"], false);
+    assert_eq!(welcome["ping_interval_ms"], 25_000);
+    assert_eq!(welcome["limits"], json!({"session_per_second": 7, "session_burst": 9}));
+    assert!(welcome["session"].as_str().is_some_and(|session| !session.is_empty()));
+
+    let other = TestClient::connect(replica.address, "anna").await;
+    assert_ne!(other.welcome["session"], welcome["session"]);
+}
+
+#[tokio::test]
+async fn the_default_limits_are_those_of_the_contract() {
+    let replica = TestReplica::start(&[]).await;
+    let client = TestClient::connect(replica.address, "anna").await;
+    assert_eq!(client.welcome["limits"], json!({"session_per_second": 20, "session_burst": 40}));
+}
+
+#[tokio::test]
+async fn a_fresh_session_starts_at_the_head_and_hears_nothing_older() {
+    let replica = TestReplica::start(&[]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    anna.smile("c1", "bruno").await;
+    let head = anna.smile("c2", "bruno").await;
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    assert_eq!((bruno.offset(), bruno.recovered()), (head, false));
+    anna.send(smile("c3", "bruno")).await;
+    assert_eq!(bruno.expect("smile").await["id"], "c3");
+}
+
+#[tokio::test]
+async fn a_query_of_the_wrong_shape_is_bad_request() {
+    let replica = TestReplica::start(&[]).await;
+    for query in [
+        "",
+        "?",
+        "?user=",
+        "?after=1&epoch=e",
+        "?user=anna&after=1",
+        "?user=anna&after=&epoch=e",
+        "?user=anna&after=-1&epoch=e",
+        "?user=anna&after=%2B1&epoch=e",
+        "?user=anna&after=1.5&epoch=e",
+        "?user=anna&after=1e3&epoch=e",
+        "?user=anna&after=0x10&epoch=e",
+        "?user=anna&after=%201&epoch=e",
+        "?user=anna&after=one&epoch=e",
+    ] {
+        let answer = upgrade(replica.address, query).send().await.unwrap();
+        let (status, retry_after, body) = refusal(answer).await;
+        assert_eq!((status, retry_after), (400, None), "{query}: {body}");
+        assert_eq!(body["code"], "bad_request", "{query}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{query}");
+        assert!(body.get("retry_after_ms").is_none(), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn fields_the_server_does_not_know_are_ignored() {
+    let replica = TestReplica::start(&[]).await;
+    for query in ["?user=anna&later=1", "?epoch=e&user=anna"] {
+        TestClient::open(replica.address, query).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_user_is_not_found() {
+    let replica = TestReplica::start(&[]).await;
+    for name in ["nobody", "Anna", "anna%20", "anna%00", "%F0%9F%98%80", "1", &"x".repeat(3000)] {
+        let answer = upgrade(replica.address, &format!("?user={name}")).send().await.unwrap();
+        let (status, retry_after, body) = refusal(answer).await;
+        assert_eq!((status, retry_after), (404, None), "{name}: {body}");
+        assert_eq!(body["code"], "unknown_user");
+    }
+}
+
+#[tokio::test]
+async fn foreign_origins_are_forbidden_and_own_and_allowed_ones_are_not() {
+    let replica = TestReplica::start(&[("allowed-origins", "https://friend.example,http://other.example:81")]).await;
+    let own = format!("http://{}", replica.address);
+    let tls_ended_before_us = format!("https://{}", replica.address);
+    for origin in [own.as_str(), &tls_ended_before_us, "https://friend.example", "http://other.example:81"] {
+        let answer = upgrade(replica.address, "?user=anna").header("origin", origin).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 101, "{origin}");
+    }
+    let other_port = format!("http://127.0.0.1:{}", replica.address.port() ^ 1);
+    for origin in [
+        "null",
+        "https://evil.example",
+        "http://friend.example",
+        "http://other.example",
+        "http://127.0.0.1",
+        &other_port,
+    ] {
+        let answer = upgrade(replica.address, "?user=anna").header("origin", origin).send().await.unwrap();
+        let (status, _, body) = refusal(answer).await;
+        assert_eq!((status, &body["code"]), (403, &json!("forbidden_origin")), "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_port_is_left_out_of_an_own_origin() {
+    let replica = TestReplica::start(&[]).await;
+    let open = async |host: &str, origin: &str| {
+        let request = upgrade(replica.address, "?user=anna").header("host", host).header("origin", origin);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(open("chat.example", "https://chat.example").await, 101);
+    assert_eq!(open("chat.example", "http://chat.example").await, 101);
+    assert_eq!(open("chat.example:8080", "http://chat.example:8080").await, 101);
+    assert_eq!(open("chat.example:8080", "http://chat.example").await, 403);
+    assert_eq!(open("chat.example", "http://chat.example:8080").await, 403);
+    assert_eq!(open("chat.example", "http://chat.example.evil.example").await, 403);
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_handshake_is_refused() {
+    let replica = TestReplica::start(&[]).await;
+    let (status, _, body) = refusal(get(replica.address, "/ws?user=anna").await).await;
+    assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
+    for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
+        let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answer = http().execute(request).await.unwrap();
+        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value}: {}", answer.status());
+    }
+    TestClient::connect(replica.address, "anna").await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_harms_nobody() {
+    let replica = TestReplica::start(&[]).await;
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"\r\n\r\n\r\n", b"GET", b"GET /ws HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect(replica.address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = within("the connection ends", stream.read_to_end(&mut answer)).await;
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
+    let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());
+    assert!(refused, "a head has a bound");
+    TestClient::connect(replica.address, "anna").await;
+}

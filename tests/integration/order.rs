@@ -1,0 +1,164 @@
+//! Once, in order and complete: what every session of a user hears, and what a repeat changes (promises 2, 3 and 4).
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::replica::TestReplica;
+
+/// No brake, for tests that are not about the limits.
+const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+
+#[tokio::test]
+async fn every_session_of_both_users_hears_a_smile_and_nobody_else() {
+    let replica = TestReplica::start(&[]).await;
+    let mut sender = TestClient::connect(replica.address, "anna").await;
+    let mut others = Vec::new();
+    for user in ["anna", "anna", "bruno", "bruno"] {
+        others.push(TestClient::connect(replica.address, user).await);
+    }
+    let mut stranger = TestClient::connect(replica.address, "carla").await;
+    let first = sender.smile("c1", "bruno").await;
+    let second = sender.smile("c2", "carla").await;
+    for (place, other) in others.iter_mut().enumerate() {
+        let frame = other.expect("smile").await;
+        assert_eq!((offset(&frame), id(&frame)), (first, "c1".to_owned()));
+        assert_eq!((&frame["from"], &frame["to"]), (&json!("anna"), &json!("bruno")));
+        if place < 2 {
+            assert_eq!(offset(&other.expect("smile").await), second, "the sender's other sessions hear it too");
+        }
+        other.expect_alive().await;
+    }
+    assert_eq!(offset(&stranger.expect("smile").await), second, "the first one was none of its business");
+    stranger.expect_alive().await;
+    sender.expect_alive().await;
+}
+
+/// Sends `count` smiles, a few at a time; returns the ids and offsets of those that were admitted, as they were acked.
+async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(String, u64)> {
+    let ids: Vec<String> = (0..count).map(|number| format!("{name}{number}")).collect();
+    let mut acked = Vec::new();
+    for window in ids.chunks(40) {
+        for id in window {
+            client.send_smile(id, "bruno").await;
+        }
+        for _ in window {
+            let answer = client.next().await;
+            if answer["type"] == "ack" {
+                assert_eq!(answer["duplicate"], false);
+                acked.push((id(&answer), offset(&answer)));
+            } else {
+                assert_eq!(answer["code"], "overloaded", "{answer}");
+            }
+        }
+    }
+    let admitted = ids.iter().filter(|id| acked.iter().any(|(acked, _)| acked == *id));
+    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "acks come in the order of the smiles");
+    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "and in increasing order");
+    acked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_send_together_are_stored_in_their_orders_and_heard_in_one() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let mut listeners = Vec::new();
+    for _ in 0..2 {
+        listeners.push(TestClient::connect(replica.address, "bruno").await);
+    }
+    let mut senders = tokio::task::JoinSet::new();
+    for user in ["anna", "carla", "dario"] {
+        let client = TestClient::connect(replica.address, user).await;
+        senders.spawn(send_many(client, user, 200));
+    }
+    let mut acked = BTreeMap::new();
+    for (id, offset) in senders.join_all().await.into_iter().flatten() {
+        assert_eq!(acked.insert(offset, id), None, "one offset, one smile");
+    }
+    assert!(acked.len() >= 200, "only {} were admitted", acked.len());
+    assert!(acked.keys().copied().eq(1..=acked.len() as u64), "offsets have no gaps");
+    for listener in &mut listeners {
+        for (expected, expected_id) in &acked {
+            let frame = listener.expect("smile").await;
+            assert_eq!((offset(&frame), &id(&frame)), (*expected, expected_id));
+        }
+        listener.expect_alive().await;
+    }
+}
+
+/// What one session was told: each id's acked offset, the offsets it heard of, and how many of its frames were the first.
+type Answers = (BTreeMap<String, u64>, Vec<u64>, usize);
+
+/// Reads until the session has answered `count` frames.
+async fn answers(client: &mut TestClient, count: usize) -> Answers {
+    let (mut acked, mut heard, mut firsts) = (BTreeMap::new(), Vec::new(), 0);
+    while acked.len() < count || heard.len() < count {
+        let frame = client.next().await;
+        if frame["type"] == "ack" {
+            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one frame, one answer");
+        }
+        if frame["code"] == "overloaded" {
+            client.send_smile(&id(&frame), "bruno").await;
+            continue;
+        }
+        if frame["type"] == "smile" || frame["duplicate"] == false {
+            heard.push(offset(&frame));
+        }
+        firsts += usize::from(frame["duplicate"] == false);
+    }
+    (acked, heard, firsts)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_id_sent_by_many_sessions_at_once_is_one_smile() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(TestClient::connect(replica.address, "anna").await);
+    }
+    let mut sessions = tokio::task::JoinSet::new();
+    for mut client in clients {
+        sessions.spawn(async move {
+            for number in 0..30 {
+                client.send_smile(&format!("c{number}"), "bruno").await;
+            }
+            let answers = answers(&mut client, 30).await;
+            client.expect_alive().await;
+            answers
+        });
+    }
+    let mut all = sessions.join_all().await;
+    let acked = all[0].0.clone();
+    assert_eq!(all.iter().map(|(_, _, firsts)| firsts).sum::<usize>(), 30, "every smile is new to one session alone");
+    for (other, heard, _) in &mut all {
+        assert_eq!(*other, acked, "every session is told the same offset");
+        assert!(heard.iter().copied().eq(1..=30), "and hears of every smile once, in order: {heard:?}");
+    }
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    assert_eq!(bruno.history("anna").await.len(), 30);
+}
+
+#[tokio::test]
+async fn a_repeat_is_one_smile_across_sessions_and_restarts() {
+    let replica = TestReplica::start(&[]).await;
+    let store = replica.store.clone();
+    let mut first = TestClient::connect(replica.address, "anna").await;
+    let at = first.smile("c1", "bruno").await;
+    let mut second = TestClient::connect(replica.address, "anna").await;
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    let duplicate = json!({"type": "ack", "id": "c1", "offset": at, "duplicate": true});
+    second.send_smile("c1", "bruno").await;
+    assert_eq!(second.expect("ack").await, duplicate);
+    assert_eq!(second.smile("c2", "bruno").await, at + 1);
+    assert_eq!(bruno.expect("smile").await["id"], "c2", "a repeat is not heard again");
+    let epoch = first.epoch();
+    replica.stop().await;
+
+    let replica = TestReplica::on(&store, &[]).await;
+    let mut third = TestClient::connect(replica.address, "anna").await;
+    assert_eq!(third.epoch(), epoch, "the log is the same");
+    third.send_smile("c1", "bruno").await;
+    assert_eq!(third.expect("ack").await, duplicate);
+    assert_eq!(third.smile("c3", "bruno").await, at + 2);
+    assert_eq!(third.history("bruno").await.len(), 3);
+}

@@ -1,0 +1,157 @@
+//! The command line of the real program: options, environment, exit status, and one clear line about a failure.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::client::TestClient;
+use crate::support::process::{TestProcess, run_program, run_program_with};
+use crate::support::replica::TestStore;
+use crate::support::{get, get_json};
+
+/// Every option of `serve`, as the contract names it.
+const OPTIONS: [&str; 17] = [
+    "--listen",
+    "--ops-listen",
+    "--store",
+    "--store-password-file",
+    "--replica",
+    "--capacity",
+    "--session-rate",
+    "--session-burst",
+    "--client-rate",
+    "--client-burst",
+    "--max-sessions",
+    "--trusted-proxies",
+    "--allowed-origins",
+    "--crash",
+    "--crash-token-file",
+    "--drain-timeout",
+    "--retention",
+];
+
+#[tokio::test]
+async fn help_names_every_option_and_its_environment_variable() {
+    let output = run_program(&["serve", "--help"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    for option in OPTIONS {
+        let variable = format!("SMILINGCHAT_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"));
+        assert!(help.contains(&format!("{option} ")), "{option}");
+        assert!(help.contains(&variable), "{variable}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_option_exits_with_2() {
+    for arguments in [
+        &["--bogus"][..],
+        &["bogus"],
+        &["--capacity", "many"],
+        &["--capacity", "-1"],
+        &["--listen", "nowhere"],
+        &["--replica", ""],
+        &["--replica", "a b"],
+        &["--store", "postgres://x/y"],
+        &["--trusted-proxies", "10.0.0.0/99"],
+        &["--allowed-origins", "chat.example"],
+        &["--crash", "maybe"],
+        &["--retention", "0"],
+        &["--drain-timeout", "soon"],
+    ] {
+        let output = run_program(arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
+    assert_eq!(output.status.code(), Some(2), "a variable is an option");
+}
+
+/// Fails to start and says why in one line, which contains `word`.
+async fn fails_with_one_line(arguments: &[&str], word: &str) {
+    let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
+    let arguments: Vec<&str> = free
+        .into_iter()
+        .filter(|option| {
+            let name = option.split('=').next().unwrap_or_default();
+            !arguments.iter().any(|argument| argument.starts_with(&format!("{name}=")))
+        })
+        .chain(arguments.iter().copied())
+        .collect();
+    let output = run_program(&arguments).await;
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+    assert!(stderr.contains(word), "{arguments:?}: {stderr}");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
+    let store = TestStore::new();
+    let file = store.path();
+    std::fs::write(&file, "this is no database, and it is long enough to be looked at as one".repeat(50)).unwrap();
+    let not_a_database = format!("--store=sqlite:{}", file.display());
+    fails_with_one_line(&[&not_a_database], "smilingchat.db").await;
+    let below_a_file = format!("--store=sqlite:{}/below.db", file.display());
+    fails_with_one_line(&[&below_a_file], "below.db").await;
+    let a_folder = format!("--store=sqlite:{}", file.parent().unwrap().display());
+    fails_with_one_line(&[&a_folder], "cannot open the store").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_or_bound_exits_with_1_and_one_line() {
+    let store = TestStore::new();
+    let store_option = format!("--store=sqlite:{}", store.path().display());
+    let empty = store.path().with_extension("token");
+    std::fs::write(&empty, "\n").unwrap();
+    std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let missing = format!("--crash-token-file={}.missing", empty.display());
+    fails_with_one_line(&[&store_option, &missing], "token").await;
+    let empty = format!("--crash-token-file={}", empty.display());
+    fails_with_one_line(&[&store_option, &empty], "token").await;
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for option in ["--listen", "--ops-listen"] {
+        fails_with_one_line(&[&store_option, &format!("{option}={address}")], &address).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_file_is_refused() {
+    let store = TestStore::new();
+    let mut first = TestProcess::start(&store.path(), &[]).await;
+    let same = format!("--store=sqlite:{}", store.path().display());
+    fails_with_one_line(&[&same], "another").await;
+    assert_eq!(get(first.address, "/readyz").await.status().as_u16(), 200, "the first one does not notice");
+    first.kill().await;
+    TestProcess::start(&store.path(), &[]).await;
+}
+
+#[tokio::test]
+async fn options_come_from_the_environment_too_and_the_command_line_wins() {
+    let store = TestStore::new();
+    let variables = [("SMILINGCHAT_CAPACITY", "55"), ("SMILINGCHAT_REPLICA", "unheard")];
+    let process = TestProcess::start_with_environment(&store.path(), &[("replica", "heard")], &variables).await;
+    let list = get_json(process.address, "/api/replicas").await;
+    assert_eq!((&list["replicas"][0]["capacity"], &list["replicas"][0]["name"]), (&55.into(), &"heard".into()));
+}
+
+#[tokio::test]
+async fn a_store_in_a_folder_that_is_missing_is_made() {
+    let store = TestStore::new();
+    let path = store.path().with_file_name("one").join("two").join("chat.db");
+    let process = TestProcess::start(&path, &[]).await;
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200);
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn without_a_store_the_smiles_are_kept_in_the_data_directory() {
+    let store = TestStore::new();
+    let data = store.path().with_file_name("data");
+    let process = TestProcess::start_without_store(&data).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    anna.smile("c1", "bruno").await;
+    assert!(data.join("smilingchat").join("smilingchat.db").exists());
+    let ping = get_json(process.address, "/ping").await;
+    assert_eq!(ping["replica"], process.replica);
+}

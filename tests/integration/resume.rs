@@ -1,0 +1,143 @@
+//! Resumable: what follows on `after` and `epoch`, and when it is said that something may be missing (promise 5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::replica::TestReplica;
+
+/// No brake, for tests that are not about the limits.
+const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+
+/// A log of `count` smiles from anna, every third to carla and the others to bruno; returns the epoch.
+async fn fill(replica: &TestReplica, count: usize) -> String {
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    for number in 1..=count {
+        anna.smile(&format!("c{number}"), if number % 3 == 0 { "carla" } else { "bruno" }).await;
+    }
+    anna.epoch()
+}
+
+#[tokio::test]
+async fn everything_after_the_offset_is_replayed_and_then_it_is_live() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let epoch = fill(&replica, 9).await;
+    let mut bruno = TestClient::resume(replica.address, "bruno", 2, &epoch).await;
+    assert_eq!((bruno.offset(), bruno.recovered(), bruno.epoch()), (2, true, epoch.clone()));
+    for expected in [4, 5, 7, 8] {
+        let frame = bruno.expect("smile").await;
+        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")));
+    }
+    bruno.expect_alive().await;
+
+    let mut anna = TestClient::resume(replica.address, "anna", 6, &epoch).await;
+    for expected in [7, 8, 9] {
+        let frame = anna.expect("smile").await;
+        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "own smiles are replayed too");
+        assert_eq!(frame["from"], "anna");
+    }
+    assert_eq!(anna.smile("c10", "bruno").await, 10);
+    assert_eq!(offset(&bruno.expect("smile").await), 10);
+}
+
+#[tokio::test]
+async fn a_resume_from_the_head_replays_nothing_and_is_recovered() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let empty = TestClient::connect(replica.address, "bruno").await;
+    let mut from_empty = TestClient::resume(replica.address, "bruno", 0, &empty.epoch()).await;
+    assert!(from_empty.recovered());
+    from_empty.expect_alive().await;
+    let epoch = fill(&replica, 2).await;
+    let mut from_head = TestClient::resume(replica.address, "bruno", 2, &epoch).await;
+    assert_eq!((from_head.offset(), from_head.recovered()), (2, true));
+    from_head.expect_alive().await;
+}
+
+#[tokio::test]
+async fn another_epoch_and_an_offset_beyond_the_end_are_not_recovered() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let epoch = fill(&replica, 5).await;
+    let beyond = ["6", "9007199254740991", "9007199254740992", "18446744073709551616", "99999999999999999999999999"];
+    let beyond = beyond.map(|after| format!("?user=bruno&after={after}&epoch={epoch}"));
+    let wrong = ["other", "", "%F0%9F%98%80"].map(|epoch| format!("?user=bruno&after=1&epoch={epoch}"));
+    for query in beyond.iter().chain(&wrong) {
+        let mut client = TestClient::open(replica.address, query).await.unwrap();
+        assert_eq!((client.offset(), client.recovered()), (5, false), "{query}");
+        client.expect_alive().await;
+    }
+    let other_log = TestReplica::start(&[]).await;
+    let client = TestClient::resume(other_log.address, "bruno", 0, &epoch).await;
+    assert!(!client.recovered(), "the epoch of another log");
+    assert_ne!(client.epoch(), epoch);
+}
+
+#[tokio::test]
+async fn a_long_absence_is_replayed_over_many_reads() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let epoch = fill(&replica, 601).await;
+    let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
+    for expected in 1..=601 {
+        assert_eq!(offset(&anna.expect("smile").await), expected);
+    }
+    anna.expect_alive().await;
+}
+
+#[tokio::test]
+async fn a_resume_goes_on_across_a_restart() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let store = replica.store.clone();
+    let epoch = fill(&replica, 4).await;
+    replica.stop().await;
+    let replica = TestReplica::on(&store, &UNLIMITED).await;
+    let mut bruno = TestClient::resume(replica.address, "bruno", 1, &epoch).await;
+    assert!(bruno.recovered());
+    for expected in [2, 4] {
+        assert_eq!(offset(&bruno.expect("smile").await), expected);
+    }
+    bruno.expect_alive().await;
+}
+
+/// Sends until it is told to stop; returns the last offset.
+async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u64 {
+    let mut last = 0;
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        last = client.persist(&format!("{name}{number}"), "bruno").await;
+    }
+    last
+}
+
+/// All smiles are to bruno, so whatever he misses is a gap in the offsets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resume_while_smiles_flow_has_no_hole() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut senders = tokio::task::JoinSet::new();
+    let mut epoch = String::new();
+    for user in ["anna", "carla", "dario", "elena"] {
+        let client = TestClient::connect(replica.address, user).await;
+        epoch = client.epoch();
+        senders.spawn(send_on(client, user, Arc::clone(&stop)));
+    }
+    let mut seen = 0;
+    for round in 0..40 {
+        // Now close behind the head, now further back.
+        let after = seen - if round % 4 == 3 { seen / 2 } else { 0 };
+        let mut bruno = TestClient::resume(replica.address, "bruno", after, &epoch).await;
+        assert!(bruno.recovered());
+        let reach = seen + 25;
+        for expected in after + 1..=reach {
+            assert_eq!(offset(&bruno.expect("smile").await), expected, "resumed from {after}");
+        }
+        seen = reach;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let last = senders.join_all().await.into_iter().max().unwrap();
+    let mut bruno = TestClient::resume(replica.address, "bruno", seen, &epoch).await;
+    for expected in seen + 1..=last {
+        assert_eq!(offset(&bruno.expect("smile").await), expected);
+    }
+    bruno.expect_alive().await;
+}

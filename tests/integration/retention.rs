@@ -1,0 +1,93 @@
+//! Retention: what is old goes, a little at a time, offsets are never used again, and nobody is told that nothing is
+//! missing when something is.
+
+use std::collections::BTreeSet;
+
+use sqlx::Executor;
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::replica::{TestReplica, TestStore};
+use crate::support::{eventually, get_json, metric};
+
+/// Ninety days, the age of what is old in these tests, in milliseconds.
+const LONG_AGO: &str = "7776000000";
+
+/// A store with `count` smiles from anna to bruno, of which the first `old` are long gone by; returns it and its epoch.
+async fn aged(count: u64, old: u64) -> (TestStore, String) {
+    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let store = replica.store.clone();
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let ids: Vec<String> = (1..=count).map(|number| format!("c{number}")).collect();
+    for window in ids.chunks(100) {
+        anna.persist_all(window.to_vec(), "bruno").await;
+    }
+    let epoch = anna.epoch();
+    drop(anna);
+    replica.stop().await;
+    let age = format!("UPDATE smiles SET at = at - {LONG_AGO} WHERE position <= {old}");
+    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("an update");
+    assert_eq!(aged.rows_affected(), old);
+    (store, epoch)
+}
+
+#[tokio::test]
+async fn what_is_old_is_removed_in_steps_while_smiles_go_on() {
+    let (store, epoch) = aged(4200, 4100).await;
+    let replica = TestReplica::on(&store, &[("capacity", "0"), ("session-rate", "0")]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    assert_eq!(anna.offset(), 4200);
+    let (mut last, mut seen) = (4200, BTreeSet::new());
+    eventually("all that is old is removed", async || {
+        last += 1;
+        assert_eq!(anna.smile(&format!("meanwhile{last}"), "bruno").await, last);
+        let removed = metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await.unwrap();
+        seen.insert(removed.to_string());
+        removed >= 4100.0
+    })
+    .await;
+    assert!(seen.iter().any(|removed| removed != "0" && removed != "4100"), "it went in one go: {seen:?}");
+
+    let history = anna.history("bruno").await;
+    assert!(history.iter().map(offset).eq(4101..=last), "what is young stays");
+    for after in [0, 1, 4099] {
+        let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
+        assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");
+        client.expect_alive().await;
+    }
+    for after in [4100, 4150, last] {
+        let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
+        assert_eq!((client.recovered(), client.offset()), (true, after));
+        assert!(client.replayed().await.iter().map(offset).eq(after + 1..=last), "after {after}");
+    }
+}
+
+#[tokio::test]
+async fn an_offset_is_not_used_again_when_everything_is_gone() {
+    let (store, epoch) = aged(20, 20).await;
+    let replica = TestReplica::on(&store, &[]).await;
+    let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(20.0);
+    eventually("all of it is removed", removed).await;
+    replica.stop().await;
+
+    let replica = TestReplica::on(&store, &[]).await;
+    assert_eq!(get_json(replica.address, "/api/replicas").await["head"], 20);
+    let mut bruno = TestClient::resume(replica.address, "bruno", 20, &epoch).await;
+    assert!(bruno.recovered(), "nothing is missing after the last one");
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    assert!(anna.history("bruno").await.is_empty());
+    assert_eq!(anna.smile("new", "bruno").await, 21);
+    assert_eq!(id(&bruno.expect("smile").await), "new");
+}
+
+#[tokio::test]
+async fn a_longer_retention_keeps_what_is_not_that_old() {
+    let (store, epoch) = aged(10, 10).await;
+    let older = format!("UPDATE smiles SET at = at - {LONG_AGO} WHERE position <= 4");
+    store.open().await.execute(sqlx::AssertSqlSafe(older)).await.unwrap();
+    let replica = TestReplica::on(&store, &[("retention", "91")]).await;
+    let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(4.0);
+    eventually("what is older still is removed", removed).await;
+    let mut bruno = TestClient::resume(replica.address, "bruno", 4, &epoch).await;
+    assert!(bruno.recovered());
+    assert!(bruno.replayed().await.iter().map(offset).eq(5..=10));
+}

@@ -1,0 +1,140 @@
+//! Clients that do not answer, and clients that do not read: caught up from the log, or let go with a code.
+
+use std::time::Duration;
+
+use smilingchat::config::SessionTimes;
+
+use crate::support::client::{Event, TestClient, UNREAD_HISTORIES, id, offset};
+use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
+use crate::support::replica::{TestReplica, TestStore};
+use crate::support::{PATIENCE, eventually, metric, within};
+
+/// A replica without brake and with these times.
+async fn replica_with(times: SessionTimes) -> TestReplica {
+    let store = TestStore::new();
+    let mut options = TestReplica::options(&store, &[("capacity", "0"), ("session-rate", "0")]);
+    options.session_times = times;
+    TestReplica::with(&store, options).await
+}
+
+/// Pings soon, and patience for little.
+fn quick_pings() -> SessionTimes {
+    SessionTimes {
+        ping_interval: Duration::from_millis(400),
+        pong_timeout: Duration::from_millis(300),
+        ..SessionTimes::default()
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_is_closed_with_4001() {
+    let replica = replica_with(quick_pings()).await;
+    let mut half_open = RawClient::connect(replica.address, "anna").await;
+    let (opcode, _) = half_open.frame().await.unwrap();
+    assert_eq!(opcode, PING);
+    assert_eq!(half_open.expect_close().await, 4001);
+    drop(half_open);
+    let counted = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4001\"}").await == Some(1.0);
+    eventually("it is counted", counted).await;
+    let gone = async || metric(replica.ops_address, "smilingchat_sessions").await == Some(0.0);
+    eventually("its place is free", gone).await;
+}
+
+#[tokio::test]
+async fn a_client_that_answers_stays_and_is_pinged_on() {
+    let replica = replica_with(quick_pings()).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    for _ in 0..6 {
+        let (opcode, payload) = client.frame().await.unwrap();
+        assert_eq!(opcode, PING);
+        client.write(&frame(FINAL | PONG, &payload)).await;
+    }
+    client.write(&frame(FINAL | TEXT, b"help")).await;
+    assert_eq!(client.json().await["type"], "help");
+}
+
+#[tokio::test]
+async fn a_client_that_talks_but_does_not_pong_is_closed_all_the_same() {
+    let replica = replica_with(quick_pings()).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    let code = within("a close", async {
+        loop {
+            client.write_what_is_taken(&frame(FINAL | TEXT, br#"{"type":"ping"}"#)).await;
+            match client.frame().await {
+                Some((0x8, payload)) => return u16::from_be_bytes([payload[0], payload[1]]),
+                Some(_) => {}
+                None => panic!("the connection broke without a close frame"),
+            }
+        }
+    });
+    assert_eq!(code.await, 4001);
+}
+
+/// Sends smiles to bruno until `enough`; returns the last offset.
+async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
+    let mut last = 0;
+    eventually(what, async || {
+        let ids = (0..50).map(|number| format!("c{last}.{number}")).collect();
+        last = client.persist_all(ids, "bruno").await;
+        enough().await
+    })
+    .await;
+    last
+}
+
+/// A replica with these times, anna, and bruno who has asked for more than he reads.
+async fn with_a_deaf_one(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
+    let replica = replica_with(times).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    anna.fill_a_history("bruno").await;
+    let mut deaf = TestClient::with_small_buffer(replica.address, "bruno").await;
+    assert_eq!(deaf.offset(), 200);
+    deaf.ask_without_reading("anna").await;
+    (replica, anna, deaf)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_late_lags_and_then_gets_everything_in_order() {
+    let times = SessionTimes { write_timeout: PATIENCE, ..SessionTimes::default() };
+    let (replica, mut anna, mut slow) = with_a_deaf_one(times).await;
+    let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await == Some(1.0);
+    let last = flood(&mut anna, "it lags", lagged).await;
+    let (mut seen, mut histories) = (200, 0);
+    while seen < last || histories < UNREAD_HISTORIES {
+        let frame = slow.next().await;
+        if frame["type"] == "history" {
+            histories += 1;
+        } else {
+            seen += 1;
+            assert_eq!((&frame["type"], offset(&frame)), (&"smile".into(), seen), "{frame}");
+        }
+    }
+    assert_eq!(anna.persist("after", "bruno").await, last + 1);
+    assert_eq!(id(&slow.expect("smile").await), "after", "it is live again");
+    slow.expect_alive().await;
+    assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_let_go_and_resumes_without_loss() {
+    let times = SessionTimes { write_timeout: Duration::from_millis(500), ..SessionTimes::default() };
+    let (replica, mut anna, mut slow) = with_a_deaf_one(times).await;
+    let closed = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4000\"}").await == Some(1.0);
+    let last = flood(&mut anna, "it is let go", closed).await;
+    let mut seen = 200;
+    let code = loop {
+        match slow.event().await {
+            Event::Frame(frame) if frame["type"] == "smile" => {
+                seen += 1;
+                assert_eq!(offset(&frame), seen, "what it got before has no hole");
+            }
+            Event::Frame(frame) => assert_eq!(frame["type"], "history", "{frame}"),
+            Event::Closed(code) => break Some(code),
+            Event::Broken => break None,
+        }
+    };
+    assert!(matches!(code, Some(4000) | None), "{code:?}: a close can only arrive where there is room for it");
+    let mut back = TestClient::resume(replica.address, "bruno", seen, &slow.epoch()).await;
+    assert!(back.recovered());
+    assert!(back.replayed().await.iter().map(offset).eq(seen + 1..=last));
+}

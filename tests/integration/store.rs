@@ -1,0 +1,122 @@
+//! A store in trouble, for real: a disk that takes no more, and a database that somebody else keeps busy.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sqlx::Executor;
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::process::TestProcess;
+use crate::support::replica::{TestReplica, TestStore};
+use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
+
+/// The ids of a conversation, in the order of the log.
+async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
+    client.history(peer).await.iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_more_refuses_smiles_and_is_used_again_when_it_does() {
+    let store = TestStore::new();
+    let process = TestProcess::start_with_limited_files(&store.path(), &[("session-rate", "0")]).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    let stored: Vec<String> = (0..5).map(|number| format!("stored{number}")).collect();
+    for id in &stored {
+        anna.smile(id, "bruno").await;
+    }
+    process.limit_file_size("0").await;
+    for number in 0..10 {
+        anna.send_smile(&format!("refused{number}"), "bruno").await;
+        assert_eq!(anna.expect_error("store_unavailable").await["id"], format!("refused{number}"));
+    }
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "what can be read is read, and nothing refused is in it");
+
+    let not_ready = async || get(process.address, "/readyz").await.status().as_u16() == 503;
+    eventually("the lease runs out", not_ready).await;
+    assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("lease"));
+    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "it is alive all the same");
+    let state = async || get_json(process.address, "/api/replicas").await["replicas"][0]["state"].clone();
+    eventually("it is shown as lost", async || state().await == "lost").await;
+    let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (503, &json!("store_unavailable")), "{body}");
+    assert!(retry_after.is_some_and(|seconds| seconds >= 1));
+
+    process.limit_file_size("unlimited").await;
+    eventually("it takes its place again", async || !not_ready().await).await;
+    eventually("it is shown as ready", async || state().await == "ready").await;
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "what was refused was not stored later");
+    assert_eq!(anna.smile("refused0", "bruno").await, 6, "sent again with the same id, it is new");
+    let mut bruno = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
+    for expected in 1..=6 {
+        assert_eq!(offset(&bruno.expect("smile").await), expected);
+    }
+    bruno.expect_alive().await;
+}
+
+#[tokio::test]
+async fn what_a_failing_disk_did_to_the_file_is_no_harm_after_a_kill() {
+    let store = TestStore::new();
+    let options = [("session-rate", "0"), ("capacity", "0")];
+    let mut process = TestProcess::start_with_limited_files(&store.path(), &options).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    let (mut acked, mut refused) = (Vec::new(), Vec::new());
+    let size = std::fs::metadata(store.path().with_extension("db-wal")).unwrap().len();
+    process.limit_file_size(&(size + 100_000).to_string()).await;
+    for number in 0.. {
+        anna.send_smile(&format!("c{number}"), "bruno").await;
+        let answer: Value = anna.next().await;
+        if answer["type"] == "ack" {
+            acked.push(id(&answer));
+        } else {
+            assert_eq!(answer["code"], "store_unavailable", "{answer}");
+            refused.push(id(&answer));
+            if refused.len() == 3 {
+                break;
+            }
+        }
+    }
+    process.kill().await;
+    let process = TestProcess::start(&store.path(), &options).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    assert_eq!(ids(&mut anna, "bruno").await, acked, "all that was acked and nothing else, {refused:?} say");
+    anna.smile(&refused[0], "bruno").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted() {
+    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    anna.smile("before", "bruno").await;
+    bruno.expect("smile").await;
+
+    let mut other = replica.store.open().await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    anna.send_smile("waits", "bruno").await;
+    anna.expect_alive().await;
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let sent_at = Instant::now();
+        bruno.send_smile(&format!("b{number}"), "anna").await;
+        bruno.send(json!({"type": "ping"})).await;
+        let answer = bruno.next().await;
+        assert!(sent_at.elapsed() < Duration::from_secs(4), "an answer took {:?}", sent_at.elapsed());
+        if answer["type"] == "error" {
+            assert_eq!((&answer["code"], &answer["temporary"]), (&json!("overloaded"), &json!(true)), "{answer}");
+            assert!(answer["retry_after_ms"].as_u64().is_some_and(|wait| (1..=5000).contains(&wait)), "{answer}");
+            bruno.expect("pong").await;
+            break id(&answer);
+        }
+        assert_eq!(answer["type"], "pong", "{answer}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(id(&anna.expect("ack").await), "waits");
+    assert_eq!(id(&bruno.expect("smile").await), "waits");
+    for admitted in 1..number {
+        assert_eq!(id(&bruno.expect("ack").await), format!("b{admitted}"));
+    }
+    bruno.persist(&refused, "anna").await;
+    assert_eq!(metric(replica.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await, Some(0.0));
+}

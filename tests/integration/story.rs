@@ -1,0 +1,277 @@
+//! One long random story: connects, disconnects, sends, repeats, lost answers, resumes and restarts, with a ledger that
+//! knows exactly what each session must be told.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::replica::{TestReplica, TestStore};
+use crate::support::seed;
+
+/// Who takes part.
+const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
+
+/// How long the story is.
+const STEPS: usize = 400;
+
+/// Sessions at the same time at most.
+const SESSIONS: usize = 12;
+
+/// No brake: the story is about what is promised, not about the limits.
+const OPTIONS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+
+/// A smile of the ledger; its offset is its place, counted from 1.
+#[derive(Clone, Debug)]
+struct Told {
+    id: String,
+    from: &'static str,
+    to: &'static str,
+}
+
+/// A session that has received its user's stream up to `position`.
+struct Session {
+    client: TestClient,
+    user: &'static str,
+    position: usize,
+}
+
+struct Story {
+    random: StdRng,
+    store: TestStore,
+    replica: Option<TestReplica>,
+    epoch: String,
+    log: Vec<Told>,
+    sessions: Vec<Session>,
+    ids: u32,
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let store = TestStore::new();
+        let replica = TestReplica::on(&store, &OPTIONS).await;
+        let epoch = TestClient::connect(replica.address, "anna").await.epoch();
+        let random = StdRng::seed_from_u64(seed());
+        Self { random, store, replica: Some(replica), epoch, log: Vec::new(), sessions: Vec::new(), ids: 0 }
+    }
+
+    async fn step(&mut self) {
+        match self.random.random_range(0..100) {
+            0..15 => self.connect().await,
+            15..30 => self.resume().await,
+            30..35 => self.resume_in_vain().await,
+            35..45 => self.disconnect().await,
+            45..65 => self.send(1).await,
+            65..75 => self.send(25).await,
+            75..85 => self.repeat().await,
+            85..91 => self.lose_an_answer().await,
+            91..97 => self.look_back().await,
+            _ => self.restart().await,
+        }
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.replica.as_ref().expect("it runs").address
+    }
+
+    fn a_user(&mut self) -> &'static str {
+        USERS[self.random.random_range(0..USERS.len())]
+    }
+
+    fn another_user(&mut self, than: &str) -> &'static str {
+        loop {
+            let user = self.a_user();
+            if user != than {
+                return user;
+            }
+        }
+    }
+
+    /// Takes one of the sessions out, all that it was owed received.
+    async fn take_a_session(&mut self) -> Option<Session> {
+        if self.sessions.is_empty() {
+            return None;
+        }
+        let mut session = self.sessions.swap_remove(self.random.random_range(0..self.sessions.len()));
+        self.receive(&mut session).await;
+        Some(session)
+    }
+
+    /// Receives exactly what the ledger owes a session.
+    async fn receive(&self, session: &mut Session) {
+        for (place, told) in self.log.iter().enumerate().skip(session.position) {
+            if told.from == session.user || told.to == session.user {
+                let frame = session.client.expect("smile").await;
+                check(&frame, place + 1, told);
+            }
+        }
+        session.position = self.log.len();
+    }
+
+    async fn add(&mut self, session: Session) {
+        self.sessions.push(session);
+        if self.sessions.len() > SESSIONS {
+            self.disconnect().await;
+        }
+    }
+
+    async fn connect(&mut self) {
+        let user = self.a_user();
+        let client = TestClient::connect(self.address(), user).await;
+        assert_eq!((client.offset(), client.recovered()), (self.log.len() as u64, false));
+        let position = self.log.len();
+        self.add(Session { client, user, position }).await;
+    }
+
+    async fn resume(&mut self) {
+        let (user, position) = (self.a_user(), self.random.random_range(0..=self.log.len()));
+        let session = self.resumed(user, position).await;
+        self.add(session).await;
+    }
+
+    async fn resumed(&self, user: &'static str, position: usize) -> Session {
+        let client = TestClient::resume(self.address(), user, position as u64, &self.epoch).await;
+        assert_eq!((client.offset(), client.recovered()), (position as u64, true));
+        Session { client, user, position }
+    }
+
+    async fn resume_in_vain(&mut self) {
+        let user = self.a_user();
+        let beyond = self.log.len() as u64 + self.random.random_range(1..100);
+        let client = if self.random.random() {
+            TestClient::resume(self.address(), user, beyond, &self.epoch).await
+        } else {
+            TestClient::resume(self.address(), user, 0, "another").await
+        };
+        assert_eq!((client.offset(), client.recovered()), (self.log.len() as u64, false));
+        let position = self.log.len();
+        self.add(Session { client, user, position }).await;
+    }
+
+    async fn disconnect(&mut self) {
+        let politely = self.random.random();
+        if let Some(session) = self.take_a_session().await
+            && politely
+        {
+            session.client.close().await;
+        }
+    }
+
+    fn new_smile(&mut self, from: &'static str) -> Told {
+        self.ids += 1;
+        Told { id: format!("s{}", self.ids), from, to: self.another_user(from) }
+    }
+
+    /// Sends new smiles, all at once; their acks come in their order.
+    async fn send(&mut self, count: usize) {
+        let Some(mut session) = self.take_a_session().await else { return };
+        let smiles: Vec<Told> = (0..count).map(|_| self.new_smile(session.user)).collect();
+        for told in &smiles {
+            session.client.send_smile(&told.id, told.to).await;
+        }
+        let (mut acks, mut refused) = (Vec::new(), Vec::new());
+        for _ in &smiles {
+            let answer = session.client.next().await;
+            if answer["type"] == "ack" {
+                acks.push(answer);
+            } else {
+                // A disk that stalls for a moment; what was refused is not in the ledger and must never be heard of.
+                assert_eq!(answer["code"], "overloaded", "{answer}");
+                refused.push(id(&answer));
+            }
+        }
+        let admitted: Vec<Told> = smiles.into_iter().filter(|told| !refused.contains(&told.id)).collect();
+        assert_eq!(acks.len(), admitted.len());
+        for (ack, told) in acks.into_iter().zip(admitted) {
+            self.log.push(told.clone());
+            assert_eq!(ack, json!({"type": "ack", "id": told.id, "offset": self.log.len(), "duplicate": false}));
+        }
+        session.position = self.log.len();
+        self.add(session).await;
+    }
+
+    /// Sends an old id again, with another receiver.
+    async fn repeat(&mut self) {
+        let Some(mut session) = self.take_a_session().await else { return };
+        let own: Vec<usize> = (0..self.log.len()).filter(|place| self.log[*place].from == session.user).collect();
+        if !own.is_empty() {
+            let place = own[self.random.random_range(0..own.len())];
+            let (id, to) = (self.log[place].id.clone(), self.another_user(session.user));
+            session.client.send_smile(&id, to).await;
+            let expected = json!({"type": "ack", "id": id, "offset": place + 1, "duplicate": true});
+            assert_eq!(session.client.next().await, expected);
+        }
+        self.add(session).await;
+    }
+
+    /// Sends a smile, loses the connection before the answer, resumes and sends it again: it is one smile, heard once.
+    async fn lose_an_answer(&mut self) {
+        let Some(mut session) = self.take_a_session().await else { return };
+        let told = self.new_smile(session.user);
+        session.client.send_smile(&told.id, told.to).await;
+        let user = session.user;
+        drop(session);
+        let mut session = self.resumed(user, self.log.len()).await;
+        session.client.send_smile(&told.id, told.to).await;
+        self.log.push(told.clone());
+        let (mut heard, mut acked) = (0, false);
+        while heard == 0 || !acked {
+            let frame = session.client.next().await;
+            assert_eq!((offset(&frame), &id(&frame)), (self.log.len() as u64, &told.id), "{frame}");
+            acked |= frame["type"] == "ack";
+            heard += u32::from(frame["type"] == "smile" || frame["duplicate"] == false);
+        }
+        assert_eq!(heard, 1, "{told:?} was heard more than once");
+        session.position = self.log.len();
+        self.add(session).await;
+    }
+
+    /// Compares a conversation with the ledger.
+    async fn look_back(&mut self) {
+        let Some(mut session) = self.take_a_session().await else { return };
+        let (user, peer) = (session.user, self.another_user(session.user));
+        let between = |told: &Told| (told.from, told.to) == (user, peer) || (told.from, told.to) == (peer, user);
+        let history = session.client.history(peer).await;
+        let expected: Vec<_> = self.log.iter().enumerate().filter(|(_, told)| between(told)).collect();
+        assert_eq!(history.len(), expected.len());
+        for (smile, (place, told)) in history.iter().zip(expected) {
+            check(smile, place + 1, told);
+        }
+        self.add(session).await;
+    }
+
+    /// Some sessions have received all, the others lose what was on its way; the log is the same.
+    async fn restart(&mut self) {
+        self.sessions.clear();
+        self.replica.take().expect("it runs").stop().await;
+        self.replica = Some(TestReplica::on(&self.store, &OPTIONS).await);
+    }
+
+    async fn end(mut self) {
+        while let Some(mut session) = self.take_a_session().await {
+            session.client.expect_alive().await;
+        }
+        for user in USERS {
+            let mut session = self.resumed(user, 0).await;
+            self.receive(&mut session).await;
+            session.client.expect_alive().await;
+        }
+        assert!(self.log.len() > STEPS / 2, "the story was about little: {} smiles", self.log.len());
+        self.replica.take().expect("it runs").stop().await;
+    }
+}
+
+/// Whether a smile is the one the ledger has at this offset.
+fn check(smile: &Value, at: usize, told: &Told) {
+    assert_eq!((offset(smile), id(smile)), (at as u64, told.id.clone()), "{smile}");
+    assert_eq!((&smile["from"], &smile["to"]), (&json!(told.from), &json!(told.to)), "{smile}");
+}
+
+#[tokio::test]
+async fn a_random_story_is_told_as_the_ledger_has_it() {
+    let mut story = Story::begin().await;
+    for _ in 0..STEPS {
+        story.step().await;
+    }
+    story.end().await;
+}

@@ -1,0 +1,299 @@
+//! A client of its own: raw JSON over a WebSocket, sharing nothing with the server but the contract.
+//!
+//! Owns one connection. Must not know the server's types, so that a mistake in them shows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::within;
+
+/// The receive buffer of a client that is to fall behind quickly.
+const SMALL_BUFFER_BYTES: u32 = 4096;
+
+/// Histories that a client asks for and does not read: about ten megabytes, more than the buffers of the system hold.
+pub(crate) const UNREAD_HISTORIES: u32 = 150;
+
+/// What a connection brings next.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A text frame.
+    Frame(Value),
+    /// A close frame with its code, and 1005 where it has none.
+    Closed(u16),
+    /// The end of the connection without a close frame.
+    Broken,
+}
+
+/// One session.
+pub(crate) struct TestClient {
+    socket: WebSocketStream<TcpStream>,
+    /// Its first frame.
+    pub(crate) welcome: Value,
+}
+
+impl TestClient {
+    /// A fresh session of `user`.
+    pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
+        Self::open(address, &format!("?user={user}")).await.expect("the session opens")
+    }
+
+    /// A session that goes on from `after`.
+    pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
+        let query = format!("?user={user}&after={after}&epoch={epoch}");
+        Self::open(address, &query).await.expect("the session opens")
+    }
+
+    /// A session, unless the server is not there or refuses.
+    pub(crate) async fn open(address: SocketAddr, query: &str) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        Self::over(stream, address, query).await
+    }
+
+    /// A fresh session of `user` whose connection holds little that was not read.
+    pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
+        let stream = socket.connect(address).await.expect("the server is there");
+        Self::over(stream, address, &format!("?user={user}")).await.expect("the session opens")
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr, query: &str) -> Result<Self, String> {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let handshake = tokio_tungstenite::client_async(format!("ws://{address}/ws{query}"), stream);
+        let (socket, _) = within("a handshake", handshake).await.map_err(|error| error.to_string())?;
+        let mut client = Self { socket, welcome: Value::Null };
+        match client.event().await {
+            Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
+            other => return Err(format!("{other:?} came in place of welcome")),
+        }
+        Ok(client)
+    }
+
+    /// Where this session started.
+    pub(crate) fn offset(&self) -> u64 {
+        offset(&self.welcome)
+    }
+
+    /// The identity of the log.
+    pub(crate) fn epoch(&self) -> String {
+        self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
+    }
+
+    /// Whether nothing is missing.
+    pub(crate) fn recovered(&self) -> bool {
+        self.welcome["recovered"].as_bool().expect("welcome says whether it recovered")
+    }
+
+    /// Sends a text frame as it is. Fails when the connection is gone.
+    pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), String> {
+        let sent = within("a frame is taken", self.socket.send(Message::text(text))).await;
+        sent.map_err(|error| error.to_string())
+    }
+
+    /// Sends a text frame as it is.
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.try_send(text).await.expect("the connection stands");
+    }
+
+    /// Sends a JSON frame.
+    pub(crate) async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    /// Sends a smile and does not wait for the answer.
+    pub(crate) async fn send_smile(&mut self, id: &str, to: &str) {
+        self.send(smile(id, to)).await;
+    }
+
+    /// Sends a smile whose ack is the next frame; returns its offset.
+    pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
+        self.send_smile(id, to).await;
+        let ack = self.expect("ack").await;
+        assert_eq!((&ack["id"], &ack["duplicate"]), (&json!(id), &json!(false)), "{ack}");
+        offset(&ack)
+    }
+
+    /// Sends a smile, and again while the store is behind, until it is acked; returns its offset.
+    pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
+        loop {
+            self.send_smile(id, to).await;
+            let answer = self.next().await;
+            if answer["type"] == "ack" {
+                return offset(&answer);
+            }
+            wait_as_told(&answer).await;
+        }
+    }
+
+    /// Sends smiles all at once, and those that were refused because the store is behind again, until all are acked;
+    /// returns the highest offset.
+    pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
+        let mut last = 0;
+        while !ids.is_empty() {
+            for id in &ids {
+                self.send_smile(id, to).await;
+            }
+            let mut refused = Vec::new();
+            for _ in 0..ids.len() {
+                let answer = self.next().await;
+                if answer["type"] == "ack" {
+                    last = last.max(offset(&answer));
+                } else {
+                    wait_as_told(&answer).await;
+                    refused.push(id(&answer));
+                }
+            }
+            ids = refused;
+        }
+        last
+    }
+
+    /// Whatever comes next, pings aside.
+    pub(crate) async fn event(&mut self) -> Event {
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => return other,
+                }
+            }
+        };
+        match within("the next frame", next).await {
+            Some(Ok(Message::Text(text))) => Event::Frame(serde_json::from_str(&text).expect("every answer is JSON")),
+            Some(Ok(Message::Close(frame))) => Event::Closed(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(other)) => panic!("{other:?} came, which is not text"),
+            Some(Err(_)) | None => Event::Broken,
+        }
+    }
+
+    /// The next frame, which must come.
+    pub(crate) async fn next(&mut self) -> Value {
+        match self.event().await {
+            Event::Frame(frame) => frame,
+            other => panic!("{other:?} came in place of a frame"),
+        }
+    }
+
+    /// The next frame, which must be of this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let frame = self.next().await;
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    /// The next frame, which must be an error with this code.
+    pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
+        let frame = self.expect("error").await;
+        assert_eq!(frame["code"], code, "{frame}");
+        let temporary = ["overloaded", "rate_limited", "store_unavailable"].contains(&code);
+        assert_eq!(frame["temporary"], temporary, "{frame}");
+        assert!(frame["message"].as_str().is_some_and(|message| !message.is_empty()), "{frame}");
+        assert_eq!(frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1), temporary, "{frame}");
+        frame
+    }
+
+    /// Checks that the session answers, and that nothing was waiting before the answer.
+    pub(crate) async fn expect_alive(&mut self) {
+        self.send(json!({"type": "ping"})).await;
+        self.expect("pong").await;
+    }
+
+    /// The smiles that a resumed session is sent, up to the answer to a ping: the server reads nothing before they are
+    /// through.
+    pub(crate) async fn replayed(&mut self) -> Vec<Value> {
+        self.send(json!({"type": "ping"})).await;
+        let mut smiles = Vec::new();
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == "pong" {
+                return smiles;
+            }
+            assert_eq!(frame["type"], "smile", "{frame}");
+            smiles.push(frame);
+        }
+    }
+
+    /// The code with which the server closes; the frames before it are passed over.
+    pub(crate) async fn expect_close(&mut self) -> u16 {
+        loop {
+            match self.event().await {
+                Event::Frame(_) => {}
+                Event::Closed(code) => return code,
+                Event::Broken => panic!("the connection broke without a close frame"),
+            }
+        }
+    }
+
+    /// Fills the conversation with `to` with as many bytes as one history can have: 200 smiles, the largest there are.
+    pub(crate) async fn fill_a_history(&mut self, to: &str) {
+        let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
+        for number in 0..200 {
+            let id = format!("{number:064}");
+            self.send(json!({"type": "smile", "id": id, "to": to, "smile": faces})).await;
+            self.expect("ack").await;
+        }
+    }
+
+    /// Asks for so many full histories that not all of them fit anywhere until this client reads; it does not.
+    pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
+        for _ in 0..UNREAD_HISTORIES {
+            self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
+        }
+    }
+
+    /// Closes this session and waits until the server has seen it.
+    pub(crate) async fn close(mut self) {
+        self.socket.close(None).await.expect("the connection stands");
+        while let Event::Frame(_) = self.event().await {}
+    }
+
+    /// The whole conversation with `peer` in the order of the log, page by page.
+    pub(crate) async fn history(&mut self, peer: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let mut question = json!({"type": "history", "with": peer, "limit": 200});
+            if let Some(oldest) = all.first() {
+                question["before"] = oldest["offset"].clone();
+            }
+            self.send(question).await;
+            let answer = self.expect("history").await;
+            assert_eq!(answer["with"], peer);
+            let mut page = answer["smiles"].as_array().expect("smiles").clone();
+            page.append(&mut all);
+            all = page;
+            if answer["more"] == false {
+                return all;
+            }
+        }
+    }
+}
+
+/// A smile as a frame.
+pub(crate) fn smile(id: &str, to: &str) -> Value {
+    json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
+}
+
+/// Waits as long as a refusal says; fails when it is for anything but a store that is behind.
+async fn wait_as_told(answer: &Value) {
+    assert_eq!(answer["code"], "overloaded", "{answer}");
+    let wait = answer["retry_after_ms"].as_u64().expect("a hint");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+}
+
+/// The offset that a frame carries.
+pub(crate) fn offset(frame: &Value) -> u64 {
+    let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
+    assert!(offset < 1 << 53, "offsets are below 2^53");
+    offset
+}
+
+/// The id that a frame carries.
+pub(crate) fn id(frame: &Value) -> String {
+    frame["id"].as_str().unwrap_or_else(|| panic!("{frame} has no id")).to_owned()
+}

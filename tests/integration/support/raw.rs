@@ -1,0 +1,134 @@
+//! A client that writes bytes, for everything a WebSocket library would not send.
+//!
+//! Owns one TCP connection after its handshake. Knows RFC 6455, section 5, and nothing else.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::within;
+
+/// The bit that says that a frame is the last of its message.
+pub(crate) const FINAL: u8 = 0x80;
+
+/// The opcodes of RFC 6455.
+pub(crate) const CONTINUATION: u8 = 0x0;
+pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
+pub(crate) const CLOSE: u8 = 0x8;
+pub(crate) const PING: u8 = 0x9;
+pub(crate) const PONG: u8 = 0xA;
+
+/// What clients mask with; any four bytes do.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// One connection.
+pub(crate) struct RawClient {
+    stream: TcpStream,
+}
+
+impl RawClient {
+    /// A session of `user` whose welcome was read.
+    pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the server is there");
+        let mut client = Self { stream };
+        let request = format!(
+            "GET /ws?user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        client.write(request.as_bytes()).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("the head", client.stream.read_u8()).await.expect("an answer"));
+        }
+        let head = String::from_utf8(head).expect("a head is text");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        // The key and its answer are the example of RFC 6455, section 1.3.
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        let (opcode, welcome) = client.frame().await.expect("a first frame");
+        assert_eq!(opcode, TEXT);
+        assert!(welcome.starts_with(br#"{"type":"welcome""#));
+        client
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        within("bytes are taken", self.stream.write_all(bytes)).await.expect("the connection stands");
+    }
+
+    /// Writes bytes for as long as the server takes them.
+    pub(crate) async fn write_what_is_taken(&mut self, bytes: &[u8]) {
+        let _ = within("bytes are taken or refused", self.stream.write_all(bytes)).await;
+    }
+
+    /// The next frame, or `None` at the end of the connection.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let read = async {
+            let first = self.stream.read_u8().await?;
+            assert_eq!(first & 0x70, 0, "the server sets no reserved bit");
+            let second = self.stream.read_u8().await?;
+            assert_eq!(second & 0x80, 0, "the server masks nothing");
+            let length = match second {
+                126 => u64::from(self.stream.read_u16().await?),
+                127 => self.stream.read_u64().await?,
+                length => u64::from(length),
+            };
+            let mut payload = vec![0; usize::try_from(length).expect("a length")];
+            self.stream.read_exact(&mut payload).await?;
+            Ok::<_, std::io::Error>((first & 0x0f, payload))
+        };
+        within("a frame", read).await.ok()
+    }
+
+    /// The next text frame as JSON.
+    pub(crate) async fn json(&mut self) -> Value {
+        let (opcode, payload) = self.frame().await.expect("a frame");
+        assert_eq!(opcode, TEXT);
+        serde_json::from_slice(&payload).expect("every answer is JSON")
+    }
+
+    /// The code of the close that the server sends; other frames before it are passed over.
+    pub(crate) async fn expect_close(&mut self) -> u16 {
+        loop {
+            let (opcode, payload) = self.frame().await.expect("a close frame before the end of the connection");
+            if opcode == CLOSE {
+                let code = payload.first_chunk().expect("a close code");
+                let reason = std::str::from_utf8(&payload[2..]).expect("the reason is text");
+                assert!(!reason.is_empty(), "a close says why");
+                return u16::from_be_bytes(*code);
+            }
+        }
+    }
+}
+
+/// A frame as a client sends it: masked.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let masked = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    let mut frame = head(first, 0x80, payload.len());
+    frame.extend(MASK);
+    frame.extend(masked);
+    frame
+}
+
+/// A frame as no client may send it.
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = head(first, 0, payload.len());
+    frame.extend(payload);
+    frame
+}
+
+fn head(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![first];
+    if let Ok(length @ ..=125) = u8::try_from(length) {
+        head.push(mask_bit | length);
+    } else if let Ok(length) = u16::try_from(length) {
+        head.push(mask_bit | 0x7e);
+        head.extend(length.to_be_bytes());
+    } else {
+        head.push(mask_bit | 0x7f);
+        head.extend((length as u64).to_be_bytes());
+    }
+    head
+}

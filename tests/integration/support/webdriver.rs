@@ -1,0 +1,180 @@
+//! A real browser: Chromium without a window, driven by its chromedriver over the `WebDriver` protocol of the W3C.
+//!
+//! Owns both processes; neither outlives the test. Must not know the page.
+
+use std::process::Stdio;
+
+use base64::Engine;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{PATIENCE, within};
+
+/// Browsers are greedy: with one at a time, each has the machine that its test reckons with.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// What chromedriver says when it listens; the port follows.
+const STARTED: &str = "was started successfully on port ";
+
+/// No window, no sandbox (containers have none to give), and nothing that asks anybody but our server for anything.
+const ARGUMENTS: [&str; 11] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+];
+
+/// A browser with one page.
+pub(crate) struct Browser {
+    driver: Child,
+    /// The browser's own process, which would live on without its driver.
+    process: u64,
+    client: reqwest::Client,
+    session: String,
+    _profile: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Browser {
+    /// Opens a browser whose user prefers this language, as soon as there is no other.
+    pub(crate) async fn open(language: &str) -> Self {
+        let turn = ONE_AT_A_TIME.lock().await;
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver starts: scripts/test installs it");
+        let port = within("chromedriver listens", port_of(&mut driver)).await;
+        let profile = tempfile::tempdir().expect("a directory");
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
+        let sessions = format!("http://127.0.0.1:{port}/session");
+        let wanted = capabilities(language, &profile);
+        let opened = call(client.post(&sessions).json(&wanted)).await;
+        let id = opened["sessionId"].as_str().expect("a session");
+        let process = opened["capabilities"]["goog:processID"].as_u64().expect("the process of the browser");
+        Self { driver, process, session: format!("{sessions}/{id}"), client, _profile: profile, _turn: turn }
+    }
+
+    /// Loads a page.
+    pub(crate) async fn load(&self, url: &str) {
+        self.post("url", &json!({ "url": url })).await;
+    }
+
+    /// Makes the window this large, in pixels, its frame included.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        self.post("window/rect", &json!({ "width": width, "height": height })).await;
+    }
+
+    /// The text that a user sees in the element with this id.
+    pub(crate) async fn text(&self, id: &str) -> String {
+        let element = self.element(id).await;
+        let text = call(self.client.get(format!("{}/element/{element}/text", self.session))).await;
+        text.as_str().expect("text").to_owned()
+    }
+
+    /// The number that a user sees in the element with this id.
+    pub(crate) async fn number(&self, id: &str) -> u64 {
+        let text = self.text(id).await;
+        text.parse().unwrap_or_else(|_| panic!("#{id} shows no number: {text:?}"))
+    }
+
+    /// Clicks on the element with this id.
+    pub(crate) async fn click(&self, id: &str) {
+        let element = self.element(id).await;
+        self.post(&format!("element/{element}/click"), &json!({})).await;
+    }
+
+    /// How many elements a selector finds.
+    pub(crate) async fn count(&self, selector: &str) -> u64 {
+        let count = self.run("return document.querySelectorAll(arguments[0]).length", &json!([selector])).await;
+        count.as_u64().expect("a number")
+    }
+
+    /// Runs a script in the page and gives back what it returns.
+    pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
+        self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
+    }
+
+    /// The page as a PNG, as far as the window shows it.
+    pub(crate) async fn screenshot(&self) -> Vec<u8> {
+        let image = call(self.client.get(format!("{}/screenshot", self.session))).await;
+        base64::engine::general_purpose::STANDARD.decode(image.as_str().expect("text")).expect("base64")
+    }
+
+    /// What the browser complained about since the last time it was asked: errors of scripts, of the content security
+    /// policy, of the network.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let log = self.post("se/log", &json!({ "type": "browser" })).await;
+        let entries = log.as_array().expect("a list").iter();
+        let severe = entries.filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")));
+        severe.map(|entry| entry["message"].as_str().expect("text").to_owned()).collect()
+    }
+
+    async fn element(&self, id: &str) -> String {
+        let found = self.post("element", &json!({ "using": "css selector", "value": format!("#{id}") })).await;
+        let reference = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
+        reference.expect("a reference to an element").to_owned()
+    }
+
+    async fn post(&self, command: &str, body: &Value) -> Value {
+        call(self.client.post(format!("{}/{command}", self.session)).json(body)).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver first: it would clean up after the browser while we do.
+        let _ = self.driver.start_kill();
+        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
+    }
+}
+
+/// The language decides what the page reads in `navigator.languages`; the log keeps what the console would show.
+fn capabilities(language: &str, profile: &TempDir) -> Value {
+    let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
+    arguments.push(format!("--lang={language}"));
+    arguments.push(format!("--accept-lang={language}"));
+    arguments.push(format!("--user-data-dir={}", profile.path().display()));
+    json!({ "capabilities": { "alwaysMatch": {
+        "browserName": "chrome",
+        "goog:chromeOptions": { "args": arguments },
+        "goog:loggingPrefs": { "browser": "ALL" },
+    }}})
+}
+
+/// Reads what chromedriver says until it names its port, and then reads on, so that it is never stopped by a full pipe.
+async fn port_of(driver: &mut Child) -> u16 {
+    let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+    let mut said = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some((_, port)) = line.split_once(STARTED) {
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return port.trim_end_matches('.').parse().expect("a port");
+        }
+        said = said + &line + "\n";
+    }
+    panic!("chromedriver ended: {said}");
+}
+
+/// The value of an answer, which must be a success.
+async fn call(request: reqwest::RequestBuilder) -> Value {
+    let response = request.send().await.expect("an answer of chromedriver");
+    let succeeded = response.status().is_success();
+    let mut answer: Value = response.json().await.expect("JSON of chromedriver");
+    let value = answer["value"].take();
+    assert!(succeeded, "chromedriver: {}", value["message"]);
+    value
+}

@@ -1,0 +1,149 @@
+//! The session of the README, typed into two real `wscat` against the real program.
+//!
+//! The README is the script: its `console` blocks name the user, `$` opens a session, `>` is typed, `<` must come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::support::process::TestProcess;
+use crate::support::within;
+
+const README: &str = include_str!("../../README.md");
+
+/// Where scripts/test installs it.
+const WSCAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/wscat/node_modules/.bin/wscat");
+
+/// What `wscat` says to people only; through pipes it keeps that to itself.
+const CONNECTED: &str = "Connected (press CTRL+C to quit)";
+
+/// What the prompt leaves before a frame, since `wscat` prints it into pipes as well.
+const PROMPT: &str = "> ";
+
+/// One line of the README's session: in whose terminal, and what it reads.
+type Step = (&'static str, &'static str);
+
+/// The lines of every block whose fence says `console` and a name.
+fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut terminal = None;
+    for line in README.lines() {
+        if let Some(fence) = line.strip_prefix("```") {
+            terminal = fence.strip_prefix("console ");
+        } else if let Some(user) = terminal {
+            steps.push((user, line));
+        }
+    }
+    steps
+}
+
+/// One `wscat`, in pipes instead of a terminal.
+struct Terminal {
+    wscat: Child,
+    keyboard: ChildStdin,
+    screen: Lines<BufReader<ChildStdout>>,
+}
+
+impl Terminal {
+    fn open(url: &str) -> Self {
+        let mut wscat = Command::new(WSCAT)
+            .args(["--connect", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("wscat starts: scripts/test installs it");
+        let keyboard = wscat.stdin.take().expect("its input");
+        let screen = BufReader::new(wscat.stdout.take().expect("its output")).lines();
+        Self { wscat, keyboard, screen }
+    }
+
+    async fn type_line(&mut self, line: &str) {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads");
+    }
+
+    /// The next frame that is shown; none when `wscat` has ended.
+    async fn frame(&mut self) -> Option<Value> {
+        let line = within("a frame", self.screen.next_line()).await.expect("text")?;
+        let shown = line.trim_start_matches(PROMPT);
+        (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
+    }
+
+    /// Ends the input, as Ctrl+D does, after which nothing more may have been shown.
+    async fn close(mut self) {
+        drop(self.keyboard);
+        let rest = within("the rest", async {
+            let mut rest = String::new();
+            while let Some(line) = self.screen.next_line().await.expect("text") {
+                rest.push_str(line.trim_start_matches(PROMPT));
+            }
+            rest
+        })
+        .await;
+        assert_eq!(rest, "");
+        assert!(within("wscat ends", self.wscat.wait()).await.expect("a status").success());
+    }
+}
+
+/// The address of the README's command, at the server of this test.
+fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
+    let program = format!("npx --yes wscat@{version} --connect \"ws://127.0.0.1:8080");
+    let path = command.strip_prefix(&program).and_then(|rest| rest.strip_suffix('"'));
+    format!("ws://{address}{}", path.unwrap_or_else(|| panic!("not this wscat, or not this server: {command}")))
+}
+
+/// The frame without what is another at every run: names of replicas and sessions, the log's identity, times, and ids
+/// made by the server.
+fn lasting(mut frame: Value) -> Value {
+    let Some(fields) = frame.as_object_mut() else { return frame };
+    for (name, value) in fields.iter_mut() {
+        let made_by_server = value.as_str().is_some_and(|text| text.starts_with("s-"));
+        if matches!(name.as_str(), "session" | "replica" | "epoch" | "at") || (name == "id" && made_by_server) {
+            *value = json!("varies");
+        } else if let Some(smiles) = value.as_array_mut() {
+            for smile in smiles {
+                *smile = lasting(smile.take());
+            }
+        }
+    }
+    frame
+}
+
+#[tokio::test]
+async fn the_session_of_the_readme() {
+    assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
+    let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat starts").stdout;
+    let version = String::from_utf8(version).expect("text");
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
+
+    let mut terminals = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (user, line) in steps() {
+        match line.split_at_checked(2) {
+            Some(("$ ", command)) => {
+                let terminal = Terminal::open(&url_of(command, version.trim(), server.address));
+                assert!(terminals.insert(user, terminal).is_none(), "{user} has one terminal");
+            }
+            Some(("> ", typed)) => terminals.get_mut(user).expect(line).type_line(typed).await,
+            Some(("< ", expected)) => {
+                let shown = terminals.get_mut(user).expect(line).frame().await;
+                let expected: Value = serde_json::from_str(expected).expect(line);
+                seen.insert(expected["type"].as_str().expect(line).to_owned());
+                assert_eq!(shown.map(lasting), Some(lasting(expected)), "{user}: {line}");
+            }
+            _ => assert_eq!(line, CONNECTED),
+        }
+    }
+    for terminal in terminals.into_values() {
+        terminal.close().await;
+    }
+    let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "the README shows every kind of frame");
+}
