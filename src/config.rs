@@ -158,10 +158,11 @@ impl ServeOptions {
     /// When no store is given and the platform names no data directory (no home, in a container say), or when a
     /// password is given for a store that has none.
     pub fn store_url(&self) -> Result<StoreUrl, String> {
-        if self.store_password_file.is_some() {
-            return Err("an SQLite file has no password: leave --store-password-file out".to_owned());
-        }
         match &self.store {
+            Some(url @ StoreUrl::MySql(_)) => Ok(url.clone()),
+            _ if self.store_password_file.is_some() => {
+                Err("an SQLite file has no password: leave --store-password-file out".to_owned())
+            }
             Some(url) => Ok(url.clone()),
             None => ProjectDirs::from("", "", "smilingchat")
                 .map(|directories| StoreUrl::Sqlite(directories.data_dir().join("smilingchat.db")))

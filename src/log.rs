@@ -116,12 +116,16 @@ impl Appender {
         let at = Timestamp::now();
         let began = Instant::now();
         lock(&self.pressure).batch_began(began, size);
+        if self.store.is_shared() {
+            self.batches.append_begins(&smiles);
+        }
         let appended = self.store.append(&smiles, at).await;
         observe_since(&self.metrics.append_seconds, began);
         self.metrics.append_smiles.observe(f64::from(size));
         match appended {
             Ok(appended) => {
                 let stored = self.answer(batch, &appended, at);
+                self.batches.append_ended();
                 self.batches.hand_over(stored).await;
             }
             Err(unknown @ StoreError::OutcomeUnknown(_)) => return Err(unknown),
@@ -130,6 +134,7 @@ impl Appender {
                 for entry in batch {
                     entry.outcome.tell(Outcome::Refused(Box::new(Refusal::store_unavailable())));
                 }
+                self.batches.append_ended();
             }
         }
         // Waiting for the tail is part of it: a tail that is behind sheds as a slow store does.

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use crate::hub::Hub;
 use crate::limits::Capacity;
-use crate::store::{LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
+use crate::store::{
+    CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError,
+};
 use crate::tail::Position;
 use crate::telemetry::Metrics;
 
@@ -23,19 +23,6 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// More tasks than any machine has cores, to stop every worker of the runtime.
 const STOPPERS: usize = 1024;
-
-/// How a replica is made to fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CrashMode {
-    /// The process dies at once, without clean-up.
-    #[default]
-    Exit,
-    /// It lives and answers nothing more.
-    Hang,
-    /// It says that it is not ready, and takes no new session, until it is restarted.
-    Unready,
-}
 
 /// Why a replica takes no sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +149,12 @@ impl Replica {
             draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
         };
         match self.store.renew(&self.registration, status).await {
-            Ok(()) => *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun,
+            Ok(requested) => {
+                *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+                if let Some(mode) = requested {
+                    self.fail(mode);
+                }
+            }
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
         }
     }
@@ -202,15 +194,21 @@ impl Replica {
     ///
     /// # Errors
     /// When there is no such replica, or nobody can tell.
-    pub async fn crash(self: &Arc<Self>, victim: Option<&str>, mode: CrashMode) -> Result<String, NoVictim> {
+    pub async fn crash(&self, victim: Option<&str>, mode: CrashMode) -> Result<String, NoVictim> {
         let replicas = self.store.replicas().await.map_err(NoVictim::Store)?;
         let mut alive = replicas.into_iter().filter(|replica| replica.state != ReplicaState::Lost);
         let victim = alive.find(|replica| victim.is_none_or(|id| id == replica.id)).ok_or(NoVictim::Unknown)?;
-        if victim.id != self.id() {
+        if victim.id == self.id() {
+            self.fail(mode);
+        } else if !self.store.request_crash(&victim.id, mode).await.map_err(NoVictim::Store)? {
             return Err(NoVictim::Unknown);
         }
-        tracing::error!(replica = victim.id, ?mode, "this replica was asked to crash");
-        let doomed = Arc::clone(self);
+        Ok(victim.id)
+    }
+
+    /// Fails as it was asked to, after the time it takes to answer.
+    fn fail(&self, mode: CrashMode) {
+        tracing::error!(replica = self.id(), ?mode, "this replica was asked to crash");
         match mode {
             CrashMode::Exit => drop(tokio::spawn(async {
                 tokio::time::sleep(LAST_WORDS).await;
@@ -220,9 +218,8 @@ impl Replica {
                 tokio::time::sleep(LAST_WORDS).await;
                 hang();
             })),
-            CrashMode::Unready => doomed.unready.store(true, Ordering::Relaxed),
+            CrashMode::Unready => self.unready.store(true, Ordering::Relaxed),
         }
-        Ok(victim.id)
     }
 }
 

@@ -108,6 +108,39 @@ pub enum ReplicaState {
     Lost,
 }
 
+/// How a replica is made to fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrashMode {
+    /// The process dies at once, without clean-up.
+    #[default]
+    Exit,
+    /// It lives and answers nothing more.
+    Hang,
+    /// It says that it is not ready, and takes no new session, until it is restarted.
+    Unready,
+}
+
+impl CrashMode {
+    const ALL: [Self; 3] = [Self::Exit, Self::Hang, Self::Unready];
+
+    /// The name on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Hang => "hang",
+            Self::Unready => "unready",
+        }
+    }
+
+    /// The mode of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == name)
+    }
+}
+
 /// One replica as the others see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaRecord {
@@ -309,15 +342,38 @@ impl Store {
         }
     }
 
-    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile.
+    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile. Returns how another
+    /// replica wants this one to fail, once.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
+    pub async fn renew(
+        &self,
+        registration: &Registration,
+        status: ReplicaStatus,
+    ) -> Result<Option<CrashMode>, StoreError> {
         match self {
-            Self::Sqlite(store) => store.renew(registration, status).await,
+            // Nobody else uses the file, so nobody can ask.
+            Self::Sqlite(store) => store.renew(registration, status).await.map(|()| None),
             Self::MySql(store) => store.renew(registration, status).await,
         }
+    }
+
+    /// Asks another replica to fail; it hears with its next renewal. `false` when it is lost, or there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn request_crash(&self, replica: &str, mode: CrashMode) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::MySql(store) => store.request_crash(replica, mode).await,
+        }
+    }
+
+    /// Whether other replicas append to the same log, so that it must be looked at for what they appended.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::MySql(_))
     }
 
     /// Gives the place up.

@@ -1,16 +1,18 @@
 //! Following the log: the one task per replica that publishes every offset, once, in order.
 //!
 //! Owns the cursor. What this replica appended is handed over in memory, which saves reading it again; a batch is used
-//! only when it starts right after the cursor, else the log is read from the cursor on. Must not know who listens.
+//! only when it starts right after the cursor, else the log is read from the cursor on. A log that others append to is
+//! looked at every few milliseconds as well. Must not know who listens.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::hub::{Hub, Publication};
-use crate::model::Offset;
+use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -22,6 +24,9 @@ const PAGE: u32 = 1000;
 
 /// How far a ready replica may be behind the head that it knows of, in offsets.
 const CLOSE_TO_HEAD: u64 = 10_000;
+
+/// From one look at a shared log to the next, when there was nothing new.
+const POLL: Duration = Duration::from_millis(10);
 
 /// How long to wait before the log is read again after that failed.
 const RETRY: Duration = Duration::from_millis(250);
@@ -56,9 +61,25 @@ impl Position {
 pub struct Batches {
     queue: mpsc::Sender<Vec<Arc<Publication>>>,
     head: Arc<AtomicU64>,
+    under_way: UnderWay,
 }
 
+/// The smiles this replica is appending. Whoever looks at a shared log may see them before their senders are told; they
+/// are left to be handed over.
+type UnderWay = Arc<Mutex<HashSet<(UserName, SmileId)>>>;
+
 impl Batches {
+    /// Says what is about to be appended. Call it before, and [`Batches::append_ended`] when the senders are told.
+    pub fn append_begins(&self, smiles: &[NewSmile]) {
+        let keys = smiles.iter().map(|smile| (smile.from.clone(), smile.id.clone()));
+        lock(&self.under_way).extend(keys);
+    }
+
+    /// The senders of what was announced have been told.
+    pub fn append_ended(&self) {
+        lock(&self.under_way).clear();
+    }
+
     /// Hands a committed batch over, in the order of the log. Waits while the tail is busy.
     pub async fn hand_over(&self, batch: Vec<Arc<Publication>>) {
         let Some(last) = batch.last() else { return };
@@ -72,6 +93,7 @@ impl Batches {
 #[derive(Debug)]
 pub struct Tail {
     batches: mpsc::Receiver<Vec<Arc<Publication>>>,
+    under_way: UnderWay,
     position: Position,
     store: Store,
     hub: Arc<Hub>,
@@ -85,8 +107,10 @@ impl Tail {
         let (queue, batches) = mpsc::channel(BATCHES);
         let head = Arc::new(AtomicU64::new(start.0));
         let position = Position { cursor: Arc::new(AtomicU64::new(start.0)), head: Arc::clone(&head) };
-        let tail = Self { batches, position: position.clone(), store, hub, metrics };
-        (tail, Batches { queue, head }, position)
+        let under_way = UnderWay::default();
+        let batches_in = Batches { queue, head, under_way: Arc::clone(&under_way) };
+        let tail = Self { batches, under_way, position: position.clone(), store, hub, metrics };
+        (tail, batches_in, position)
     }
 
     /// Publishes until every [`Batches`] is dropped.
@@ -94,34 +118,66 @@ impl Tail {
     /// # Errors
     /// [`StoreError::Trimmed`]: retention overtook the tail, so it cannot go on without a hole.
     pub async fn run(mut self) -> Result<(), StoreError> {
-        while let Some(batch) = self.batches.recv().await {
-            let Some(last) = batch.last().map(|publication| publication.smile.offset) else { continue };
-            if batch.first().is_some_and(|first| first.smile.offset == self.position.get().next()) {
-                self.publish(&batch);
-            } else {
-                self.read_until(last).await?;
+        loop {
+            tokio::select! {
+                batch = self.batches.recv() => match batch {
+                    Some(batch) => self.take(&batch).await?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(POLL), if self.store.is_shared() => {
+                    while self.look().await? {}
+                }
+            }
+        }
+    }
+
+    /// Publishes what this replica appended, after what others appended before it.
+    async fn take(&self, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
+        self.read_until(Offset(first.smile.offset.0 - 1)).await?;
+        if self.position.get().next() == first.smile.offset {
+            self.publish(batch);
+            return Ok(());
+        }
+        // Some of it was seen in the log meanwhile.
+        self.read_until(last.smile.offset).await
+    }
+
+    /// Publishes from the log until the cursor has reached `last`, which is committed.
+    async fn read_until(&self, last: Offset) -> Result<(), StoreError> {
+        while self.position.get() < last {
+            let before = self.position.get();
+            self.look().await?;
+            if self.position.get() == before {
+                tokio::time::sleep(POLL).await;
             }
         }
         Ok(())
     }
 
-    /// Publishes from the store what lies between the cursor and `last`.
-    async fn read_until(&self, last: Offset) -> Result<(), StoreError> {
-        while self.position.get() < last {
-            match self.store.read_log(self.position.get(), PAGE).await {
-                Ok(smiles) => {
-                    let batch: Vec<_> =
-                        smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None))).collect();
-                    self.publish(&batch);
-                }
-                Err(StoreError::Trimmed) => return Err(StoreError::Trimmed),
-                Err(error) => {
-                    tracing::warn!(%error, "the tail cannot read the log; it tries again");
-                    tokio::time::sleep(RETRY).await;
-                }
+    /// Publishes what the log holds after the cursor, up to what this replica is still appending. Whether there may be
+    /// more.
+    async fn look(&self) -> Result<bool, StoreError> {
+        match self.store.read_log(self.position.get(), PAGE).await {
+            Ok(smiles) => {
+                let full = smiles.len() >= PAGE as usize;
+                let under_way = lock(&self.under_way).clone();
+                let settled = |smile: &Smile| !under_way.contains(&(smile.from.clone(), smile.id.clone()));
+                let batch: Vec<_> = smiles
+                    .into_iter()
+                    .take_while(settled)
+                    .map(|smile| Arc::new(Publication::new(smile, None)))
+                    .collect();
+                self.publish(&batch);
+                Ok(full && batch.len() >= PAGE as usize)
+            }
+            Err(StoreError::Trimmed) => Err(StoreError::Trimmed),
+            Err(error) => {
+                tracing::warn!(%error, "the tail cannot read the log; it tries again");
+                tokio::time::sleep(RETRY).await;
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// Pushes a batch. The cursor moves first: see [`Position::get`].
@@ -135,12 +191,16 @@ impl Tail {
     }
 }
 
+fn lock(under_way: &UnderWay) -> MutexGuard<'_, HashSet<(UserName, SmileId)>> {
+    under_way.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::StoreUrl;
     use crate::hub::{Push, Subscription};
-    use crate::model::{Faces, NewSmile, Smile, SmileId, Timestamp};
+    use crate::model::{Faces, Timestamp};
 
     struct Replica {
         store: Store,

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::origin::is_own_or_allowed;
 use super::{App, Refused, json};
 use crate::protocol::{ErrorCode, from_json};
-use crate::replica::{CrashMode, NoVictim};
+use crate::replica::NoVictim;
+use crate::store::CrashMode;
 
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 1024;

@@ -9,8 +9,8 @@ use super::MySql;
 use super::connections::{ANSWER, within};
 use crate::model::Timestamp;
 use crate::store::{
-    LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError,
-    replica_id,
+    CrashMode, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    StoreError, replica_id,
 };
 
 const REGISTER: &str = "
@@ -25,6 +25,12 @@ const RENEW: &str = "
         CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), ?, ?, ?) AS renewal
     ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
         smiles_per_second = renewal.smiles_per_second, draining = renewal.draining";
+
+const REQUEST_CRASH: &str = "UPDATE replicas SET crash = ? WHERE number = ?";
+
+const REQUESTED_CRASH: &str = "SELECT crash FROM replicas WHERE number = ?";
+
+const FORGET_CRASH: &str = "UPDATE replicas SET crash = NULL WHERE number = ?";
 
 const LIST: &str = "
     SELECT number, name, host, version, capacity, started_at,
@@ -68,7 +74,7 @@ impl MySql {
         &self,
         registration: &Registration,
         status: ReplicaStatus,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<CrashMode>, StoreError> {
         let renew = || {
             sqlx::query(RENEW)
                 .bind(registration.number)
@@ -81,7 +87,34 @@ impl MySql {
                 .bind(status.draining)
         };
         self.execute(renew).await?;
-        Ok(())
+        let requested = self.requested_crash(registration.number).await?;
+        if requested.is_some() {
+            self.execute(|| sqlx::query(FORGET_CRASH).bind(registration.number)).await?;
+        }
+        Ok(requested)
+    }
+
+    async fn requested_crash(&self, number: i64) -> Result<Option<CrashMode>, StoreError> {
+        let upkeep = &self.inner.upkeep;
+        let ask = async || {
+            let mut lane = upkeep.take().await?;
+            let asked = sqlx::query_scalar(REQUESTED_CRASH).bind(number).fetch_optional(&mut lane.connection);
+            let mode: Option<Option<String>> = within(ANSWER, asked).await?;
+            lane.keep();
+            Ok(mode)
+        };
+        Ok(upkeep.ask(ask).await?.flatten().as_deref().and_then(CrashMode::parse))
+    }
+
+    pub(in crate::store) async fn request_crash(&self, replica: &str, mode: CrashMode) -> Result<bool, StoreError> {
+        let is_alive = |other: &ReplicaRecord| other.id == replica && other.state != ReplicaState::Lost;
+        let number = replica.rsplit('.').next().and_then(|number| number.parse::<i64>().ok());
+        let Some(number) = number else { return Ok(false) };
+        if !self.replicas().await?.iter().any(is_alive) {
+            return Ok(false);
+        }
+        self.execute(|| sqlx::query(REQUEST_CRASH).bind(mode.as_str()).bind(number)).await?;
+        Ok(true)
     }
 
     pub(in crate::store) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
