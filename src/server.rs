@@ -85,8 +85,8 @@ impl Server {
     /// [`ServerError`] says in one line what is in the way.
     pub async fn start(options: ServeOptions) -> Result<Self, ServerError> {
         // Addresses first: a port that is taken is the likeliest mistake, and costs nothing to find out.
-        let public = bind(options.listen).await?;
-        let operations = bind(options.ops_listen).await?;
+        let public = bind(options.listen)?;
+        let operations = bind(options.ops_listen)?;
         let crash_button = crash_button(&options)?;
         let store_url = options.store_url().map_err(ServerError::Options)?;
 
@@ -289,8 +289,8 @@ fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
     Ok(CrashButton { enabled: options.crash == Switch::On, token })
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|error| ServerError::Listen(address, error))
+fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    listener::bind(address).map_err(|error| ServerError::Listen(address, error))
 }
 
 #[cfg(test)]
