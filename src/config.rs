@@ -91,7 +91,8 @@ pub struct ServeOptions {
     pub client_burst: u32,
 
     /// Sessions at the same time; past it, upgrades are answered 503
-    #[arg(long, env = "SMILINGCHAT_MAX_SESSIONS", value_name = "N", default_value_t = 15_000)]
+    #[arg(long, env = "SMILINGCHAT_MAX_SESSIONS", value_name = "N", default_value_t = 15_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: u32,
 
     /// Networks whose X-Forwarded-For is believed, separated by commas
@@ -287,7 +288,7 @@ pub struct SimulateOptions {
     pub seed: Option<u64>,
 
     /// End with the ledger as one JSON object on standard output
-    #[arg(long, env = "SMILINGCHAT_JSON")]
+    #[arg(long, env = "SMILINGCHAT_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
 

@@ -61,7 +61,8 @@
 //!
 //! 1. Offsets become visible in order: once a reader has seen n, nothing below n appears later ([`store`]).
 //! 2. The tail publishes every offset, once, in order; a batch handed over in memory is used only when it starts right
-//!    after the cursor ([`tail`]).
+//!    after the cursor ([`tail`]). A sender's session hears that its smile is stored before the tail publishes it, also
+//!    when the tail sees it in the log first ([`log`]).
 //! 3. A session subscribes before it reads what it missed, and the cursor moves before a batch is pushed, so that
 //!    nothing falls between ([`session`], [`tail::Position`]).
 //! 4. Every queue has a bound and a named outcome when full (see below). Nothing blocks the hub.

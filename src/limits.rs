@@ -22,7 +22,12 @@ pub struct Bucket {
     tolerance: Duration,
     /// When the bucket is full again.
     full_at: Instant,
+    /// For when the last one who found it empty was asked back.
+    asked_back_for: Instant,
 }
+
+/// Those who are refused are asked back within this time, however many they are.
+const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
     /// A full bucket of `burst` smiles that refills at `per_second`. 0 in either place is no limit.
@@ -31,7 +36,7 @@ impl Bucket {
         let limited = per_second > 0 && burst > 0;
         let interval = limited.then(|| Duration::from_secs(1) / per_second);
         let tolerance = interval.unwrap_or_default() * burst.saturating_sub(1);
-        Self { interval, tolerance, full_at: now }
+        Self { interval, tolerance, full_at: now, asked_back_for: now }
     }
 
     /// How long until a smile may be taken; zero when it may be taken now.
@@ -49,10 +54,15 @@ impl Bucket {
             self.full_at = self.full_at.max(now) + interval;
         }
     }
-}
 
-/// Those who are shed are asked back within this time, however many they are.
-const LONGEST_HINT: Duration = Duration::from_secs(2);
+    /// When to ask back one who is refused at `now`, and has to wait at least `wait`. Each gets a moment of its own, as
+    /// far apart as smiles are admitted: were they all told the next one, all but one of them would be refused again.
+    pub fn ask_back(&mut self, now: Instant, wait: Duration) -> Duration {
+        let next = self.asked_back_for + self.interval.unwrap_or_default();
+        self.asked_back_for = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
+        self.asked_back_for.duration_since(now)
+    }
+}
 
 /// What this replica admits, shared by all its sessions.
 #[derive(Debug)]
@@ -64,8 +74,6 @@ pub struct Capacity {
 struct CapacityState {
     bucket: Bucket,
     admitted: u64,
-    /// For when the last one who was shed was asked back.
-    asked_back_for: Instant,
 }
 
 impl Capacity {
@@ -73,7 +81,7 @@ impl Capacity {
     #[must_use]
     pub fn new(per_second: u32, now: Instant) -> Self {
         let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
-        Self { state: Mutex::new(CapacityState { bucket, admitted: 0, asked_back_for: now }) }
+        Self { state: Mutex::new(CapacityState { bucket, admitted: 0 }) }
     }
 
     /// How many smiles were admitted since the start.
@@ -84,16 +92,6 @@ impl Capacity {
 
     fn lock(&self) -> MutexGuard<'_, CapacityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CapacityState {
-    /// When to ask back one who is shed at `now`. Each gets a moment of its own, as far apart as smiles are admitted:
-    /// were they all told the next one, all but one of them would be shed again.
-    fn ask_back(&mut self, now: Instant, wait: Duration) -> Duration {
-        let next = self.asked_back_for + self.bucket.interval.unwrap_or_default();
-        self.asked_back_for = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
-        self.asked_back_for.duration_since(now)
     }
 }
 
@@ -109,15 +107,15 @@ pub enum Denied {
 /// Takes one smile from the session's bucket and from the replica's, or from neither.
 ///
 /// # Errors
-/// [`Denied`], with the longer of both waits: a client that waits for one bucket only would meet the other.
+/// [`Denied`], with at least the longer of both waits: a client that waits for one bucket only would meet the other.
 pub fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
     let mut capacity = capacity.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {
-        return Err(Denied::BySession(by_session.max(by_capacity)));
+        return Err(Denied::BySession(session.ask_back(now, by_session.max(by_capacity))));
     }
     if !by_capacity.is_zero() {
-        return Err(Denied::ByCapacity(capacity.ask_back(now, by_capacity)));
+        return Err(Denied::ByCapacity(capacity.bucket.ask_back(now, by_capacity)));
     }
     session.take(now);
     capacity.bucket.take(now);
@@ -187,8 +185,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(admit(&mut Bucket::new(0, 0, start), &capacity, start), Ok(()));
-        let hints: Vec<_> = (0..10).map(|_| shed(start)).collect();
-        assert_eq!(hints, [250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2000, 2000]);
+        let hints: Vec<_> = (0..22).map(|_| shed(start)).collect();
+        let apart: Vec<_> = (1..=20).map(|nth| nth * 250).chain([5000, 5000]).collect();
+        assert_eq!(hints, apart);
 
         // Much later nobody is expected any more.
         let later = start + Duration::from_mins(1);

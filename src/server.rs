@@ -85,8 +85,8 @@ impl Server {
     /// [`ServerError`] says in one line what is in the way.
     pub async fn start(options: ServeOptions) -> Result<Self, ServerError> {
         // Addresses first: a port that is taken is the likeliest mistake, and costs nothing to find out.
-        let public = bind(options.listen).await?;
-        let operations = bind(options.ops_listen).await?;
+        let public = bind(options.listen)?;
+        let operations = bind(options.ops_listen)?;
         let crash_button = crash_button(&options)?;
         let password = secret(options.store_password_file.as_deref(), "password")?;
         let store_url = options.store_url().map_err(ServerError::Options)?;
@@ -293,8 +293,8 @@ fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, ServerError
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|error| ServerError::Listen(address, error))
+fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    listener::bind(address).map_err(|error| ServerError::Listen(address, error))
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use self::progress::Progress;
 use self::report::{Circumstances, Report};
 use self::user::User;
 use crate::config::SimulateOptions;
+use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
 /// Events on their way to the ledger; past it, users wait.
@@ -127,7 +128,8 @@ pub async fn conduct(
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),
     };
-    let seed = options.seed.unwrap_or_else(rand::random);
+    // Below 2^53, so that the seed in the JSON report survives every reader of it.
+    let seed = options.seed.unwrap_or_else(|| rand::random_range(0..OFFSET_LIMIT));
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
     progress.say(&format!("seed {seed}, run {}, {} sessions", run.as_str(), plan.seats()));

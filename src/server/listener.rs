@@ -15,7 +15,7 @@ use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,8 +37,29 @@ const LIFETIME: Duration = Duration::from_mins(1);
 /// How long that request may still take.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
+/// What the system keeps of frames that a client has not taken. Its own choice grows to megabytes, and then a client that
+/// reads slowly looks like one that does not read: nothing more fits for longer than a write may take.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// How long to wait after the system would not give out another connection.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Listens, with a bound on what the system keeps for each client that does not read.
+///
+/// # Errors
+/// The system's, when the address is taken or not ours.
+pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As every server does, so that a restart need not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop`; then requests in progress are finished, tracked by `connections`.
 pub(super) async fn serve(listener: TcpListener, router: Router, connections: TaskTracker, stop: CancellationToken) {

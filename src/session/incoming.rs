@@ -72,7 +72,7 @@ impl Session {
         let wait = self.histories.wait(now);
         if !wait.is_zero() {
             let message = "this session asks faster than it may; ask again later";
-            return Err(Refusal::temporary(ErrorCode::RateLimited, message, wait));
+            return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.ask_back(now, wait)));
         }
         self.histories.take(now);
         match self.context.store.read_conversation((&self.user, &with), before, limit).await {

@@ -14,6 +14,7 @@ mod opening;
 mod order;
 mod program;
 mod readme;
+mod replicas;
 mod resume;
 mod retention;
 mod simulator;

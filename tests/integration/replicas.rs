@@ -1,0 +1,120 @@
+//! Several replicas on one MySQL are one chat, also while one of them dies.
+//!
+//! Owns what only more than one replica can show. What any one replica promises is tested where its subject is.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::mysql::TestDatabase;
+use crate::support::process::{TestProcess, run_program};
+use crate::support::{eventually, get_json, http};
+
+/// No replica has a file.
+const NO_FILE: &str = "";
+
+/// A replica of this name on that database.
+async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
+    let url = database.url();
+    let options = [("store", url.as_str()), ("replica", name), ("listen", listen)];
+    TestProcess::start(Path::new(NO_FILE), &options).await
+}
+
+async fn two_replicas(database: &TestDatabase) -> [TestProcess; 2] {
+    [replica(database, "one", "127.0.0.1:0").await, replica(database, "two", "127.0.0.1:0").await]
+}
+
+/// The states of all replicas, by id, as this one knows them.
+async fn states(replica: &TestProcess) -> Vec<(Value, Value)> {
+    let list = get_json(replica.address, "/api/replicas").await;
+    let replicas = list["replicas"].as_array().expect("a list");
+    replicas.iter().map(|replica| (replica["id"].clone(), replica["state"].clone())).collect()
+}
+
+#[tokio::test]
+async fn users_on_two_replicas_chat_as_if_on_one() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [one, two] = two_replicas(&database).await;
+    let mut anna = TestClient::connect(one.address, "anna").await;
+    let mut elsewhere = TestClient::connect(two.address, "anna").await;
+    let mut bruno = TestClient::connect(two.address, "bruno").await;
+    assert_eq!(anna.epoch(), bruno.epoch());
+
+    for number in 1..=20 {
+        let (sender, receiver, to) =
+            if number % 2 == 0 { (&mut bruno, &mut anna, "anna") } else { (&mut anna, &mut bruno, "bruno") };
+        let at = sender.persist(&format!("c{number}"), to).await;
+        assert_eq!(at, number, "one log, without gaps");
+        let smile = receiver.expect("smile").await;
+        assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
+        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session has all of it");
+    }
+
+    // A repeat on another replica is the smile that was stored first.
+    elsewhere.send_smile("c1", "bruno").await;
+    assert_eq!(elsewhere.expect("ack").await, json!({"type": "ack", "id": "c1", "offset": 1, "duplicate": true}));
+    assert_eq!(anna.persist("last", "bruno").await, 21);
+    assert_eq!(id(&bruno.expect("smile").await), "last");
+}
+
+#[tokio::test]
+async fn a_client_of_a_killed_replica_resumes_on_another() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let mut anna = TestClient::connect(one.address, "anna").await;
+    let mut bruno = TestClient::connect(two.address, "bruno").await;
+    let epoch = anna.epoch();
+    let seen = anna.persist("c1", "bruno").await;
+    one.kill().await;
+    assert_eq!(id(&bruno.expect("smile").await), "c1");
+    let missed = bruno.persist("c2", "anna").await;
+
+    let mut anna = TestClient::resume(two.address, "anna", seen, &epoch).await;
+    assert!(anna.recovered());
+    assert_eq!(offset(&anna.expect("smile").await), missed);
+    let lost = (json!(one.replica), json!("lost"));
+    eventually("the dead one is shown as lost", async || states(&two).await.contains(&lost)).await;
+}
+
+#[tokio::test]
+async fn any_replica_can_be_asked_to_make_another_crash() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let press = |body: Value| http().post(format!("http://{}/api/crash", two.address)).json(&body).send();
+
+    // Without a name it is the one that has been up longest.
+    let answer = press(json!({})).await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(answer, json!({"replica": one.replica, "mode": "exit"}));
+    assert!(!one.exit().await.success());
+    let lost = (json!(one.replica), json!("lost"));
+    eventually("the dead one is shown as lost", async || states(&two).await.contains(&lost)).await;
+    assert_eq!(press(json!({"replica": one.replica})).await.expect("an answer").status(), 404);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_a_replica_is_killed_under_load() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
+    let arguments = [urls.as_str(), "--conversations=12", "--duration=6", "--json"];
+    let arguments = ["simulate"].into_iter().chain(arguments).collect::<Vec<_>>();
+    let simulation = run_program(&arguments);
+    let deaths = async {
+        for round in 1..=2 {
+            let head = async || get_json(two.address, "/api/replicas").await["head"].as_u64().unwrap();
+            let before = head().await;
+            eventually("smiles flow", async || head().await > before + 60).await;
+            one.kill().await;
+            one = replica(&database, &format!("one-again-{round}"), &one.address.to_string()).await;
+        }
+    };
+    let (output, ()) = tokio::join!(simulation, deaths);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    assert!(output.status.success(), "{report}");
+    assert_eq!((&report["lost"], &report["duplicated"], &report["reordered"]), (&json!(0), &json!(0), &json!(0)));
+    assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["acked"], report["sent"], "{report}");
+}

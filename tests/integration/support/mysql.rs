@@ -1,0 +1,60 @@
+//! A database of its own on a real MySQL, for tests of several replicas.
+//!
+//! Owns its name and its end. The server is named by `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
+
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use url::Url;
+
+/// The server for tests.
+const SERVER: &str = "TEST_MYSQL_URL";
+
+/// What it says where MySQL is deliberately left out.
+const LEFT_OUT: &str = "none";
+
+/// A new database, dropped with this.
+pub(crate) struct TestDatabase {
+    server: Url,
+    name: String,
+}
+
+impl TestDatabase {
+    /// A new database, or `None` where MySQL is deliberately left out.
+    pub(crate) async fn new() -> Option<Self> {
+        let server = std::env::var(SERVER).unwrap_or_else(|_| {
+            panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
+        });
+        if server == LEFT_OUT {
+            return None;
+        }
+        let server: Url = server.parse().expect("a URL");
+        let name = format!("chat_test_{:016x}", rand::random::<u64>());
+        run(server.as_str(), format!("CREATE DATABASE {name}")).await.expect("a database");
+        Some(Self { server, name })
+    }
+
+    /// What `--store` takes.
+    pub(crate) fn url(&self) -> String {
+        let mut url = self.server.clone();
+        url.set_path(&self.name);
+        url.into()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, drop_it) = (self.server.to_string(), format!("DROP DATABASE IF EXISTS {}", self.name));
+        // A runtime cannot wait within a runtime, but a thread can.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(run(&server, drop_it)))
+        });
+        // The server may be gone by now, which is no concern of the test.
+        let _ = dropping.join();
+    }
+}
+
+async fn run(server: &str, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = MySqlConnection::connect(server).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
