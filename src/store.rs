@@ -16,23 +16,17 @@
 mod batch;
 mod directory;
 mod mysql;
+mod replicas;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
-/// How long a replica that does not renew its lease still counts as alive. Renewals come every second, so this allows
-/// for four that are late or fail.
-pub const LEASE: Duration = Duration::from_secs(5);
-
-/// How long a replica that is gone is still shown.
-pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_mins(10);
+pub use replicas::{
+    CrashMode, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+};
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -94,118 +88,6 @@ pub struct StreamPage {
     pub smiles: Vec<Smile>,
     /// The stream has nothing else up to here; always above where the page begins.
     pub through: Offset,
-}
-
-/// Whether a replica is to be counted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReplicaState {
-    /// It holds its lease and takes sessions.
-    Ready,
-    /// It holds its lease and takes no more sessions.
-    Draining,
-    /// It did not renew its lease in time.
-    Lost,
-}
-
-/// How a replica is made to fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CrashMode {
-    /// The process dies at once, without clean-up.
-    #[default]
-    Exit,
-    /// It lives and answers nothing more.
-    Hang,
-    /// It says that it is not ready, and takes no new session, until it is restarted.
-    Unready,
-}
-
-impl CrashMode {
-    const ALL: [Self; 3] = [Self::Exit, Self::Hang, Self::Unready];
-
-    /// The name on the wire and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exit => "exit",
-            Self::Hang => "hang",
-            Self::Unready => "unready",
-        }
-    }
-
-    /// The mode of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == name)
-    }
-}
-
-/// One replica as the others see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReplicaRecord {
-    /// Unique for ever: the name, a dot and a number.
-    pub id: String,
-    /// What it was called when it was started.
-    pub name: String,
-    /// The machine it runs on.
-    pub host: String,
-    /// Whether it is to be counted on.
-    pub state: ReplicaState,
-    /// When it registered, by the store's clock.
-    pub started_at: Timestamp,
-    /// Milliseconds since it last renewed its lease, by the store's clock.
-    pub heartbeat_age_ms: u64,
-    /// Sessions it holds.
-    pub sessions: u32,
-    /// Smiles per second it admitted lately.
-    pub smiles_per_second: f64,
-    /// Smiles per second it admits at most; 0 is unlimited.
-    pub capacity: u32,
-    /// Version of its program.
-    pub version: String,
-}
-
-/// What a replica is when it registers.
-#[derive(Clone, Debug)]
-pub struct NewReplica {
-    /// What it is called.
-    pub name: String,
-    /// The machine it runs on.
-    pub host: String,
-    /// Smiles per second it admits at most; 0 is unlimited.
-    pub capacity: u32,
-}
-
-/// A replica's place in the store, for as long as it renews it.
-#[derive(Clone, Debug)]
-pub struct Registration {
-    /// What makes the id unique.
-    number: i64,
-    replica: NewReplica,
-}
-
-impl Registration {
-    /// The id of this replica: its name, a dot and its number.
-    #[must_use]
-    pub fn id(&self) -> String {
-        replica_id(&self.replica.name, self.number)
-    }
-}
-
-fn replica_id(name: &str, number: i64) -> String {
-    format!("{name}.{number}")
-}
-
-/// What a replica tells with each renewal.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReplicaStatus {
-    /// Sessions it holds.
-    pub sessions: u32,
-    /// Smiles per second it admitted lately.
-    pub smiles_per_second: f64,
-    /// Whether it takes no more sessions.
-    pub draining: bool,
 }
 
 /// One of the databases, open. Cheap to clone.

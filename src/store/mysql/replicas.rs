@@ -8,9 +8,9 @@ use sqlx::FromRow;
 use super::MySql;
 use super::connections::{ANSWER, within};
 use crate::model::Timestamp;
+use crate::store::replicas::replica_id;
 use crate::store::{
-    CrashMode, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
-    StoreError, replica_id,
+    CrashMode, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError,
 };
 
 const REGISTER: &str = "
@@ -155,16 +155,11 @@ impl MySql {
 fn record(row: Row) -> ReplicaRecord {
     // A clock set back makes an age negative; it counts as fresh.
     let heartbeat_age_ms = row.age.max(0).unsigned_abs();
-    let state = match (u128::from(heartbeat_age_ms) > LEASE.as_millis(), row.draining) {
-        (true, _) => ReplicaState::Lost,
-        (false, true) => ReplicaState::Draining,
-        (false, false) => ReplicaState::Ready,
-    };
     ReplicaRecord {
         id: replica_id(&row.name, row.number),
         name: row.name,
         host: row.host,
-        state,
+        state: ReplicaState::judge(heartbeat_age_ms, false, row.draining),
         started_at: Timestamp::from_milliseconds(row.started_at),
         heartbeat_age_ms,
         sessions: row.sessions,

@@ -4,9 +4,9 @@
 
 use super::Sqlite;
 use crate::model::Timestamp;
+use crate::store::replicas::replica_id;
 use crate::store::{
-    LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError,
-    replica_id,
+    LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError,
 };
 
 /// Only one process uses this file at a time, so whoever registers knows that all the others are gone.
@@ -101,39 +101,16 @@ fn record(
 ) -> ReplicaRecord {
     // A clock set back makes an age negative; it counts as fresh.
     let heartbeat_age_ms = age.max(0).unsigned_abs();
-    let state = match (lost || u128::from(heartbeat_age_ms) > LEASE.as_millis(), draining) {
-        (true, _) => ReplicaState::Lost,
-        (false, true) => ReplicaState::Draining,
-        (false, false) => ReplicaState::Ready,
-    };
     ReplicaRecord {
         id: replica_id(&name, number),
         name,
         host,
-        state,
+        state: ReplicaState::judge(heartbeat_age_ms, lost, draining),
         started_at: Timestamp::from_milliseconds(started_at),
         heartbeat_age_ms,
         sessions,
         smiles_per_second,
         capacity,
         version,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_that_was_not_renewed_in_time_is_lost() {
-        let state = |age, lost, draining| {
-            let row = (1, String::new(), String::new(), String::new(), 100, 0, age, lost, draining, 0, 0.0);
-            record(row).state
-        };
-        let lease = i64::try_from(LEASE.as_millis()).unwrap();
-        assert_eq!(state(lease, false, false), ReplicaState::Ready);
-        assert_eq!(state(lease + 1, false, false), ReplicaState::Lost);
-        assert_eq!(state(0, true, false), ReplicaState::Lost, "known to be gone");
-        assert_eq!(state(-5, false, true), ReplicaState::Draining, "a clock set back");
     }
 }
