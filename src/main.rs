@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, simulate, telemetry};
@@ -14,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(error),
     };
     // In a task of its own, so that the workers of the runtime are all there is to this process.
     let outcome = tokio::spawn(async move {
@@ -36,7 +37,12 @@ async fn main() -> ExitCode {
 }
 
 /// Says what is wrong with the command line, or helps.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(mut error: clap::Error) -> ExitCode {
+    let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if argument.starts_with("--store ") {
+        // It may have a password in it.
+        error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
+    }
     // Nobody listens any more when this fails.
     let _ = error.print();
     // A probe knows 0 and 1 only: Docker keeps 2 for itself (Dockerfile reference, HEALTHCHECK).
@@ -62,21 +68,30 @@ async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
         Ok(files) => tracing::debug!(files, "open files allowed"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let server = Server::start(options).await.map_err(|error| error.to_string())?;
+    let mut asked_to_stop = Box::pin(asked_to_stop()?);
+    let server = tokio::select! {
+        started = Server::start(options) => started.map_err(|error| error.to_string())?,
+        // A store may be waited for.
+        () = &mut asked_to_stop => return Ok(ExitCode::SUCCESS),
+    };
     tracing::info!(
         replica = server.replica(),
         page = format!("http://{}", server.address),
         operations = format!("http://{}", server.ops_address),
         "ready"
     );
-    let stop = async move {
+    server.run(asked_to_stop).await.map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends with SIGTERM, as orchestrators send it, or with Ctrl-C.
+fn asked_to_stop() -> Result<impl Future<Output = ()>, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    server.run(stop).await.map_err(|error| error.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

@@ -155,3 +155,11 @@ async fn without_a_store_the_smiles_are_kept_in_the_data_directory() {
     let ping = get_json(process.address, "/ping").await;
     assert_eq!(ping["replica"], process.replica);
 }
+
+#[tokio::test]
+async fn a_wrong_store_is_refused_without_showing_its_password() {
+    let output = run_program(&["--store", "mysql://chat:hush@here"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--store") && !told.contains("hush"), "{told}");
+}
