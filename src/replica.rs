@@ -146,7 +146,7 @@ impl Replica {
         let status = ReplicaStatus {
             sessions: u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second,
-            draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
+            draining: self.takes_no_more(),
         };
         match self.store.renew(&self.registration, status).await {
             Ok(requested) => {
@@ -168,8 +168,16 @@ impl Replica {
         let id = self.id();
         if let Some(own) = replicas.iter_mut().find(|replica| replica.id == id) {
             own.sessions = u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX);
+            if self.takes_no_more() {
+                own.state = ReplicaState::Draining;
+            }
         }
         Ok(replicas)
+    }
+
+    /// Whether it was told to take no more sessions.
+    fn takes_no_more(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed)
     }
 
     /// Takes no more sessions from here on.

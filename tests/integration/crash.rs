@@ -145,6 +145,7 @@ async fn an_unready_replica_takes_no_session_and_keeps_those_it_has() {
     assert_eq!(readyz.status().as_u16(), 503);
     assert!(readyz.text().await.unwrap().contains("unready"), "with the reason");
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
+    assert_eq!(get_json(replica.address, "/api/replicas").await["replicas"][0]["state"], "draining", "at once");
     assert_eq!(get(replica.address, "/livez").await.status().as_u16(), 200);
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "{body}");
