@@ -116,9 +116,7 @@ impl Appender {
         let at = Timestamp::now();
         let began = Instant::now();
         lock(&self.pressure).batch_began(began, size);
-        if self.store.is_shared() {
-            self.batches.append_begins(&smiles);
-        }
+        self.batches.append_begins(&smiles);
         let appended = self.store.append(&smiles, at).await;
         observe_since(&self.metrics.append_seconds, began);
         self.metrics.append_smiles.observe(f64::from(size));

@@ -61,7 +61,8 @@ impl Position {
 pub struct Batches {
     queue: mpsc::Sender<Vec<Arc<Publication>>>,
     head: Arc<AtomicU64>,
-    under_way: UnderWay,
+    /// `None` where nobody looks at the log while this replica appends.
+    under_way: Option<UnderWay>,
 }
 
 /// The smiles this replica is appending. Whoever looks at a shared log may see them before their senders are told; they
@@ -71,13 +72,17 @@ type UnderWay = Arc<Mutex<HashSet<(UserName, SmileId)>>>;
 impl Batches {
     /// Says what is about to be appended. Call it before, and [`Batches::append_ended`] when the senders are told.
     pub fn append_begins(&self, smiles: &[NewSmile]) {
-        let keys = smiles.iter().map(|smile| (smile.from.clone(), smile.id.clone()));
-        lock(&self.under_way).extend(keys);
+        if let Some(under_way) = &self.under_way {
+            let keys = smiles.iter().map(|smile| (smile.from.clone(), smile.id.clone()));
+            lock(under_way).extend(keys);
+        }
     }
 
     /// The senders of what was announced have been told.
     pub fn append_ended(&self) {
-        lock(&self.under_way).clear();
+        if let Some(under_way) = &self.under_way {
+            lock(under_way).clear();
+        }
     }
 
     /// Hands a committed batch over, in the order of the log. Waits while the tail is busy.
@@ -108,9 +113,9 @@ impl Tail {
         let head = Arc::new(AtomicU64::new(start.0));
         let position = Position { cursor: Arc::new(AtomicU64::new(start.0)), head: Arc::clone(&head) };
         let under_way = UnderWay::default();
-        let batches_in = Batches { queue, head, under_way: Arc::clone(&under_way) };
+        let entrance = Batches { queue, head, under_way: store.is_shared().then(|| Arc::clone(&under_way)) };
         let tail = Self { batches, under_way, position: position.clone(), store, hub, metrics };
-        (tail, batches_in, position)
+        (tail, entrance, position)
     }
 
     /// Publishes until every [`Batches`] is dropped.
@@ -160,16 +165,9 @@ impl Tail {
     async fn look(&self) -> Result<bool, StoreError> {
         match self.store.read_log(self.position.get(), PAGE).await {
             Ok(smiles) => {
-                let full = smiles.len() >= PAGE as usize;
-                let under_way = lock(&self.under_way).clone();
-                let settled = |smile: &Smile| !under_way.contains(&(smile.from.clone(), smile.id.clone()));
-                let batch: Vec<_> = smiles
-                    .into_iter()
-                    .take_while(settled)
-                    .map(|smile| Arc::new(Publication::new(smile, None)))
-                    .collect();
+                let batch = self.settled(smiles);
                 self.publish(&batch);
-                Ok(full && batch.len() >= PAGE as usize)
+                Ok(batch.len() >= PAGE as usize)
             }
             Err(StoreError::Trimmed) => Err(StoreError::Trimmed),
             Err(error) => {
@@ -178,6 +176,13 @@ impl Tail {
                 Ok(false)
             }
         }
+    }
+
+    /// The smiles before the first that this replica is still appending.
+    fn settled(&self, smiles: Vec<Smile>) -> Vec<Arc<Publication>> {
+        let under_way = lock(&self.under_way);
+        let settled = |smile: &Smile| !under_way.contains(&(smile.from.clone(), smile.id.clone()));
+        smiles.into_iter().take_while(settled).map(|smile| Arc::new(Publication::new(smile, None))).collect()
     }
 
     /// Pushes a batch. The cursor moves first: see [`Position::get`].
