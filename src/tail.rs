@@ -280,6 +280,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_this_replica_is_still_appending_is_left_to_be_handed_over() {
+        let replica = replica().await;
+        let appended = replica.append(&["a", "b", "c"]).await;
+        let smiles: Vec<_> = appended.iter().map(|publication| publication.smile.clone()).collect();
+        let (tail, ..) = Tail::new(Offset(0), replica.store.clone(), Arc::default(), Arc::default());
+        lock(&tail.under_way).insert((smiles[1].from.clone(), smiles[1].id.clone()));
+        let seen: Vec<_> = tail.settled(smiles.clone()).iter().map(|publication| publication.smile.offset.0).collect();
+        assert_eq!(seen, [1], "not what comes after it either: offsets are published in order");
+        lock(&tail.under_way).clear();
+        assert_eq!(tail.settled(smiles).len(), 3);
+    }
+
+    #[tokio::test]
     async fn a_tail_far_behind_is_not_close_to_the_head() {
         let replica = replica().await;
         assert!(replica.position.close_to_head());
