@@ -103,13 +103,18 @@ impl Appender {
                 },
                 () = stop.cancelled(), if !self.entries.is_closed() => self.entries.close(),
             }
-            self.append(batch).await?;
+            if !batch.is_empty() {
+                self.append(batch).await?;
+            }
         }
     }
 
-    async fn append(&mut self, batch: Vec<Entry>) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
+    async fn append(&mut self, mut batch: Vec<Entry>) -> Result<(), StoreError> {
+        self.store.wait_for_turn().await;
+        while batch.len() < LARGEST_BATCH.into()
+            && let Ok(entry) = self.entries.try_recv()
+        {
+            batch.push(entry);
         }
         let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let smiles: Vec<NewSmile> = batch.iter().map(|entry| entry.smile.clone()).collect();
@@ -123,8 +128,7 @@ impl Appender {
         match appended {
             Ok(appended) => {
                 let stored = self.answer(batch, &appended, at);
-                self.batches.append_ended();
-                self.batches.hand_over(stored).await;
+                self.batches.append_ended(stored).await;
             }
             Err(unknown @ StoreError::OutcomeUnknown(_)) => return Err(unknown),
             Err(error) => {
@@ -132,7 +136,7 @@ impl Appender {
                 for entry in batch {
                     entry.outcome.tell(Outcome::Refused(Box::new(Refusal::store_unavailable())));
                 }
-                self.batches.append_ended();
+                self.batches.append_ended(Vec::new()).await;
             }
         }
         // Waiting for the tail is part of it: a tail that is behind sheds as a slow store does.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::store::{
-    CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError,
+    CrashMode, Following, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store,
+    StoreError,
 };
 use crate::tail::Position;
 use crate::telemetry::Metrics;
@@ -138,6 +139,8 @@ impl Replica {
             (counted_at, counted) = (now, admitted);
             self.renew((per_second * 10.0).round() / 10.0).await;
             self.vitals.metrics.ready.set(self.ready().is_ok().into());
+            let by_binlog = self.vitals.position.following() == Some(Following::Binlog);
+            self.vitals.metrics.following_binlog.set(by_binlog.into());
         }
     }
 
@@ -147,6 +150,7 @@ impl Replica {
             sessions: u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second,
             draining: self.takes_no_more(),
+            following: self.vitals.position.following(),
         };
         match self.store.renew(&self.registration, status).await {
             Ok(requested) => {
@@ -168,6 +172,7 @@ impl Replica {
         let id = self.id();
         if let Some(own) = replicas.iter_mut().find(|replica| replica.id == id) {
             own.sessions = u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX);
+            own.following = self.vitals.position.following();
             if self.takes_no_more() {
                 own.state = ReplicaState::Draining;
             }

@@ -153,7 +153,7 @@ impl Server {
     fn spawn_log(&mut self, appender: Appender, tail: Tail) {
         let stop = self.stop_appending.clone();
         self.vital.spawn(async { (APPENDER, appender.run(stop).await) });
-        self.vital.spawn(async { (TAIL, tail.run().await) });
+        self.vital.spawn(async { (TAIL, Box::pin(tail.run()).await) });
     }
 
     fn spawn_upkeep(&mut self, options: &ServeOptions) {

@@ -24,8 +24,10 @@ mod tests;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
+pub use mysql::Binlog;
 pub use replicas::{
-    CrashMode, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    CrashMode, Following, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
+    ReplicaStatus,
 };
 
 /// What went wrong in the store.
@@ -37,6 +39,9 @@ pub enum StoreError {
     /// A commit was under way when the store went away, and what became of it cannot be found out.
     #[error("a commit ended without an answer: {0}")]
     OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// This replica cannot follow the binary log of its server; what is in the way does not pass by itself.
+    #[error("{0}")]
+    CannotFollow(String),
     /// The log no longer reaches back to where the reader wants to start.
     #[error("the log no longer reaches back that far")]
     Trimmed,
@@ -79,6 +84,15 @@ impl Appended {
             Self::Stored(offset) | Self::Duplicate(offset) => offset,
         }
     }
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// In order, without gaps.
+    pub smiles: Vec<Smile>,
+    /// The last offset of the log when this was read.
+    pub head: Offset,
 }
 
 /// A part of one user's stream.
@@ -143,6 +157,16 @@ impl Store {
         }
     }
 
+    /// Waits until it makes sense to append: where several replicas append at the same time, each should close its batch
+    /// only when its turn has come. Politeness and nothing else: it ends soon, whatever happens, and appending without it
+    /// is as safe.
+    pub async fn wait_for_turn(&self) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::MySql(store) => store.wait_for_turn().await,
+        }
+    }
+
     /// Puts smiles into the log, in this order, in one durable transaction; answers for each in the same order.
     ///
     /// Both users of each smile must have come from [`Store::user`]. Not cancel safe: let it finish. When MySQL goes away
@@ -161,7 +185,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
-    pub async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
+    pub async fn read_log(&self, after: Offset, limit: u32) -> Result<LogPage, StoreError> {
         match self {
             Self::Sqlite(store) => store.read_log(after, limit).await,
             Self::MySql(store) => store.read_log(after, limit).await,
@@ -252,10 +276,21 @@ impl Store {
         }
     }
 
-    /// Whether other replicas append to the same log, so that it must be looked at for what they appended.
+    /// Whether other replicas append to the same log, so that it must be followed.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::MySql(_))
+    }
+
+    /// Opens the database's own account of what is committed, from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
+    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
+        match self {
+            Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
+            Self::MySql(store) => store.open_binlog().await,
+        }
     }
 
     /// Gives the place up.

@@ -1,32 +1,42 @@
 //! Following the log: the one task per replica that publishes every offset, once, in order.
 //!
-//! Owns the cursor. What this replica appended is handed over in memory, which saves reading it again; a batch is used
-//! only when it starts right after the cursor, else the log is read from the cursor on. A log that others append to is
-//! looked at every few milliseconds as well. Must not know who listens.
+//! Owns the cursor. What this replica appended is handed over in memory, which saves reading it again; what others
+//! appended comes from whatever follows the log. Both wait in the backlog until everything before them is published, and
+//! what neither brings in time is read from the log. Must not know who listens.
+
+mod backlog;
+mod follower;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use self::backlog::{Backlog, Next};
+use self::follower::Follower;
 use crate::hub::{Hub, Publication};
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
-use crate::store::{Store, StoreError};
+use crate::store::{Following, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Batches that may wait to be published. When they do, appending waits too, and that sheds.
+/// Batches that may wait to be published, of each source. When they do, appending waits too, and that sheds.
 const BATCHES: usize = 16;
 
 /// Smiles in one read of the log.
 const PAGE: u32 = 1000;
 
+/// Smiles that may wait for those before them. Past it, nothing more is taken from what follows the log.
+const BACKLOG: usize = 16 * PAGE as usize;
+
 /// How far a ready replica may be behind the head that it knows of, in offsets.
 const CLOSE_TO_HEAD: u64 = 10_000;
 
-/// From one look at a shared log to the next, when there was nothing new.
-const POLL: Duration = Duration::from_millis(10);
+/// How long missing smiles are waited for before they are read from the log: the binary log tells of commits in their
+/// order, and a little later than the commit's own answer.
+const ON_THEIR_WAY: Duration = Duration::from_millis(5);
 
 /// How long to wait before the log is read again after that failed.
 const RETRY: Duration = Duration::from_millis(250);
@@ -34,25 +44,70 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Where the tail is. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Position {
-    /// The last offset of the batch being published, or published last.
-    cursor: Arc<AtomicU64>,
-    /// The last offset known to be committed.
-    head: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
+struct Shared {
+    /// The last offset of the batch being published, or published last.
+    cursor: AtomicU64,
+    /// The last offset known to be committed.
+    head: AtomicU64,
+    /// Whether others append, and whether the binary log tells of it.
+    following: AtomicU8,
+}
+
+/// What [`Shared::following`] may be.
+const ALONE: u8 = 0;
+const POLLING: u8 = 1;
+const BINLOG: u8 = 2;
+
 impl Position {
+    fn new(start: Offset, shared: bool) -> Self {
+        let following = AtomicU8::new(if shared { POLLING } else { ALONE });
+        let shared = Shared { cursor: AtomicU64::new(start.0), head: AtomicU64::new(start.0), following };
+        Self { shared: Arc::new(shared) }
+    }
+
     /// Everything up to here is in the log, and everything above it will be pushed to a session that subscribed before
     /// it asked. So a session that subscribes first and asks then misses nothing after the answer.
     #[must_use]
     pub fn get(&self) -> Offset {
-        Offset(self.cursor.load(Ordering::SeqCst))
+        Offset(self.shared.cursor.load(Ordering::SeqCst))
+    }
+
+    /// The last offset that is known to be committed.
+    #[must_use]
+    pub fn head(&self) -> Offset {
+        Offset(self.shared.head.load(Ordering::SeqCst))
     }
 
     /// Whether the tail keeps up.
     #[must_use]
     pub fn close_to_head(&self) -> bool {
-        let head = self.head.load(Ordering::SeqCst);
-        head.saturating_sub(self.cursor.load(Ordering::SeqCst)) <= CLOSE_TO_HEAD
+        self.head().0.saturating_sub(self.get().0) <= CLOSE_TO_HEAD
+    }
+
+    /// How this replica hears of what others append; `None` where there are no others.
+    #[must_use]
+    pub fn following(&self) -> Option<Following> {
+        match self.shared.following.load(Ordering::Relaxed) {
+            POLLING => Some(Following::Polling),
+            BINLOG => Some(Following::Binlog),
+            _ => None,
+        }
+    }
+
+    fn set_following(&self, following: Following) {
+        let following = match following {
+            Following::Polling => POLLING,
+            Following::Binlog => BINLOG,
+        };
+        self.shared.following.store(following, Ordering::Relaxed);
+    }
+
+    fn head_is_at(&self, head: Offset) {
+        self.shared.head.fetch_max(head.0, Ordering::SeqCst);
     }
 }
 
@@ -60,13 +115,13 @@ impl Position {
 #[derive(Debug)]
 pub struct Batches {
     queue: mpsc::Sender<Vec<Arc<Publication>>>,
-    head: Arc<AtomicU64>,
+    position: Position,
     /// `None` where nobody looks at the log while this replica appends.
     under_way: Option<UnderWay>,
 }
 
-/// The smiles this replica is appending. Whoever looks at a shared log may see them before their senders are told; they
-/// are left to be handed over.
+/// The smiles this replica is appending. Whoever follows a shared log may see them before their senders are told; they
+/// are held back until then.
 type UnderWay = Arc<Mutex<HashSet<(UserName, SmileId)>>>;
 
 impl Batches {
@@ -78,19 +133,20 @@ impl Batches {
         }
     }
 
-    /// The senders of what was announced have been told.
-    pub fn append_ended(&self) {
+    /// The senders of what was announced have been told: hands over what was committed, in the order of the log. Waits
+    /// while the tail is busy.
+    pub async fn append_ended(&self, stored: Vec<Arc<Publication>>) {
         if let Some(under_way) = &self.under_way {
             lock(under_way).clear();
+        } else if stored.is_empty() {
+            return;
         }
-    }
-
-    /// Hands a committed batch over, in the order of the log. Waits while the tail is busy.
-    pub async fn hand_over(&self, batch: Vec<Arc<Publication>>) {
-        let Some(last) = batch.last() else { return };
-        self.head.fetch_max(last.smile.offset.0, Ordering::SeqCst);
-        // The tail only ends with the process; then nobody listens.
-        let _ = self.queue.send(batch).await;
+        if let Some(last) = stored.last() {
+            self.position.head_is_at(last.smile.offset);
+        }
+        // Also when it is empty: something may have been held back. The tail only ends with the process; then nobody
+        // listens.
+        let _ = self.queue.send(stored).await;
     }
 }
 
@@ -99,6 +155,9 @@ impl Batches {
 pub struct Tail {
     batches: mpsc::Receiver<Vec<Arc<Publication>>>,
     under_way: UnderWay,
+    backlog: Backlog,
+    /// When what is missing will be read from the log.
+    read_at: Option<Instant>,
     position: Position,
     store: Store,
     hub: Arc<Hub>,
@@ -110,11 +169,12 @@ impl Tail {
     #[must_use]
     pub fn new(start: Offset, store: Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> (Self, Batches, Position) {
         let (queue, batches) = mpsc::channel(BATCHES);
-        let head = Arc::new(AtomicU64::new(start.0));
-        let position = Position { cursor: Arc::new(AtomicU64::new(start.0)), head: Arc::clone(&head) };
+        let position = Position::new(start, store.is_shared());
         let under_way = UnderWay::default();
-        let entrance = Batches { queue, head, under_way: store.is_shared().then(|| Arc::clone(&under_way)) };
-        let tail = Self { batches, under_way, position: position.clone(), store, hub, metrics };
+        let entrance =
+            Batches { queue, position: position.clone(), under_way: store.is_shared().then(|| Arc::clone(&under_way)) };
+        let backlog = Backlog::default();
+        let tail = Self { batches, under_way, backlog, read_at: None, position: position.clone(), store, hub, metrics };
         (tail, entrance, position)
     }
 
@@ -123,76 +183,95 @@ impl Tail {
     /// # Errors
     /// [`StoreError::Trimmed`]: retention overtook the tail, so it cannot go on without a hole.
     pub async fn run(mut self) -> Result<(), StoreError> {
+        let (seen, others) = mpsc::channel(BATCHES);
+        let follower = Follower::new(self.store.clone(), self.position.clone(), seen);
+        tokio::select! {
+            ended = self.publish_all(others) => ended,
+            ended = follower.run() => ended,
+        }
+    }
+
+    async fn publish_all(&mut self, mut others: mpsc::Receiver<Vec<Smile>>) -> Result<(), StoreError> {
         loop {
+            let read_at = self.read_at;
             tokio::select! {
                 batch = self.batches.recv() => match batch {
-                    Some(batch) => self.take(&batch).await?,
+                    Some(batch) => self.add(batch),
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(POLL), if self.store.is_shared() => {
-                    while self.look().await? {}
-                }
+                Some(smiles) = others.recv(), if self.backlog.len() < BACKLOG => self.add_seen(smiles),
+                () = sleep_until(read_at), if read_at.is_some() => self.read().await?,
             }
+            self.advance();
         }
     }
 
-    /// Publishes what this replica appended, after what others appended before it.
-    async fn take(&self, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
-        self.read_until(Offset(first.smile.offset.0 - 1)).await?;
-        if self.position.get().next() == first.smile.offset {
-            self.publish(batch);
-            return Ok(());
+    fn add(&mut self, batch: Vec<Arc<Publication>>) {
+        let cursor = self.position.get();
+        for publication in batch {
+            self.backlog.add(cursor, publication);
         }
-        // Some of it was seen in the log meanwhile.
-        self.read_until(last.smile.offset).await
     }
 
-    /// Publishes from the log until the cursor has reached `last`, which is committed.
-    async fn read_until(&self, last: Offset) -> Result<(), StoreError> {
-        while self.position.get() < last {
-            let before = self.position.get();
-            self.look().await?;
-            if self.position.get() == before {
-                tokio::time::sleep(POLL).await;
+    fn add_seen(&mut self, smiles: Vec<Smile>) {
+        self.add(smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None))).collect());
+    }
+
+    /// Reads from the log what neither source has brought.
+    async fn read(&mut self) -> Result<(), StoreError> {
+        self.read_at = None;
+        match self.store.read_log(self.position.get(), PAGE).await {
+            Ok(page) => self.add_seen(page.smiles),
+            Err(StoreError::Trimmed) => return Err(StoreError::Trimmed),
+            Err(error) => {
+                tracing::warn!(%error, "the tail cannot read the log; trying again");
+                self.read_at = Some(Instant::now() + RETRY);
             }
         }
         Ok(())
     }
 
-    /// Publishes what the log holds after the cursor, up to what this replica is still appending. Whether there may be
-    /// more.
-    async fn look(&self) -> Result<bool, StoreError> {
-        match self.store.read_log(self.position.get(), PAGE).await {
-            Ok(smiles) => {
-                let batch = self.settled(smiles);
-                self.publish(&batch);
-                Ok(batch.len() >= PAGE as usize)
+    /// Publishes what comes right after the cursor, up to what this replica is still appending, and sees to it that what
+    /// is missing then does not stay so.
+    fn advance(&mut self) {
+        let run = {
+            let under_way = lock(&self.under_way);
+            // What was handed over was told to its senders; a repeat of it may be under way.
+            let held_back = |publication: &Publication| {
+                let smile = &publication.smile;
+                publication.admitted_at.is_none() && under_way.contains(&(smile.from.clone(), smile.id.clone()))
+            };
+            self.backlog.take(self.position.get(), held_back)
+        };
+        self.publish(&run);
+        match self.backlog.next(self.position.get()) {
+            Next::Missing => {
+                let patience = match self.position.following() {
+                    Some(Following::Binlog) => ON_THEIR_WAY,
+                    _ => Duration::ZERO,
+                };
+                self.read_at.get_or_insert_with(|| Instant::now() + patience);
             }
-            Err(StoreError::Trimmed) => Err(StoreError::Trimmed),
-            Err(error) => {
-                tracing::warn!(%error, "the tail cannot read the log; it tries again");
-                tokio::time::sleep(RETRY).await;
-                Ok(false)
-            }
+            Next::Nothing | Next::Follows => self.read_at = None,
         }
-    }
-
-    /// The smiles before the first that this replica is still appending.
-    fn settled(&self, smiles: Vec<Smile>) -> Vec<Arc<Publication>> {
-        let under_way = lock(&self.under_way);
-        let settled = |smile: &Smile| !under_way.contains(&(smile.from.clone(), smile.id.clone()));
-        smiles.into_iter().take_while(settled).map(|smile| Arc::new(Publication::new(smile, None))).collect()
     }
 
     /// Pushes a batch. The cursor moves first: see [`Position::get`].
     fn publish(&self, batch: &[Arc<Publication>]) {
         let Some(last) = batch.last() else { return };
-        self.position.cursor.store(last.smile.offset.0, Ordering::SeqCst);
+        self.position.shared.cursor.store(last.smile.offset.0, Ordering::SeqCst);
         for publication in batch {
             self.metrics.lagged.inc_by(self.hub.publish(publication));
         }
         self.metrics.smiles_published.inc_by(batch.len() as u64);
+    }
+}
+
+/// The wait for something that may not be planned.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -238,8 +317,8 @@ mod tests {
             };
             let smiles: Vec<_> = ids.iter().map(smile).collect();
             self.store.append(&smiles, Timestamp::now()).await.unwrap();
-            let smiles = self.store.read_log(before, 1000).await.unwrap();
-            smiles.into_iter().map(|smile: Smile| Arc::new(Publication::new(smile, None))).collect()
+            let page = self.store.read_log(before, 1000).await.unwrap();
+            page.smiles.into_iter().map(|smile: Smile| Arc::new(Publication::new(smile, None))).collect()
         }
 
         async fn receives(&mut self, count: usize) -> Vec<u64> {
@@ -259,7 +338,7 @@ mod tests {
         let mut replica = replica().await;
         for ids in [["a", "b"], ["c", "d"]] {
             let batch = replica.append(&ids).await;
-            replica.batches.hand_over(batch).await;
+            replica.batches.append_ended(batch).await;
         }
         assert_eq!(replica.receives(4).await, [1, 2, 3, 4]);
         assert_eq!(replica.position.get(), Offset(4));
@@ -270,12 +349,12 @@ mod tests {
         let mut replica = replica().await;
         replica.append(&["a", "b"]).await;
         let late = replica.append(&["c"]).await;
-        replica.batches.hand_over(late.clone()).await;
+        replica.batches.append_ended(late.clone()).await;
         assert_eq!(replica.receives(3).await, [1, 2, 3]);
 
-        replica.batches.hand_over(late).await;
+        replica.batches.append_ended(late).await;
         let next = replica.append(&["d"]).await;
-        replica.batches.hand_over(next).await;
+        replica.batches.append_ended(next).await;
         assert_eq!(replica.receives(1).await, [4], "a batch that comes twice is published once");
     }
 
@@ -283,20 +362,22 @@ mod tests {
     async fn what_this_replica_is_still_appending_is_left_to_be_handed_over() {
         let replica = replica().await;
         let appended = replica.append(&["a", "b", "c"]).await;
-        let smiles: Vec<_> = appended.iter().map(|publication| publication.smile.clone()).collect();
-        let (tail, ..) = Tail::new(Offset(0), replica.store.clone(), Arc::default(), Arc::default());
-        lock(&tail.under_way).insert((smiles[1].from.clone(), smiles[1].id.clone()));
-        let seen: Vec<_> = tail.settled(smiles.clone()).iter().map(|publication| publication.smile.offset.0).collect();
-        assert_eq!(seen, [1], "not what comes after it either: offsets are published in order");
+        let (mut tail, ..) = Tail::new(Offset(0), replica.store.clone(), Arc::default(), Arc::default());
+        let b = &appended[1].smile;
+        lock(&tail.under_way).insert((b.from.clone(), b.id.clone()));
+        tail.add_seen(appended.iter().map(|publication| publication.smile.clone()).collect());
+        tail.advance();
+        assert_eq!(tail.position.get(), Offset(1), "nor what comes after it: offsets are published in order");
         lock(&tail.under_way).clear();
-        assert_eq!(tail.settled(smiles).len(), 3);
+        tail.advance();
+        assert_eq!(tail.position.get(), Offset(3));
     }
 
     #[tokio::test]
     async fn a_tail_far_behind_is_not_close_to_the_head() {
         let replica = replica().await;
         assert!(replica.position.close_to_head());
-        replica.position.head.store(CLOSE_TO_HEAD + 1, Ordering::SeqCst);
+        replica.position.head_is_at(Offset(CLOSE_TO_HEAD + 1));
         assert!(!replica.position.close_to_head());
     }
 }

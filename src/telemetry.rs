@@ -70,6 +70,8 @@ pub struct Metrics {
     pub smiles_trimmed: IntCounter,
     /// Whether this replica is ready: 1 or 0.
     pub ready: IntGauge,
+    /// Whether the binary log tells this replica of what others append: 1, or 0 where it reads the log itself.
+    pub following_binlog: IntGauge,
 }
 
 impl Metrics {
@@ -100,6 +102,7 @@ impl Metrics {
             ),
             smiles_trimmed: maker.counter("smiles_trimmed_total", "Smiles removed by retention"),
             ready: maker.gauge("ready", "Whether this replica is ready"),
+            following_binlog: maker.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
             registry: maker.registry,
         };
         for code in ErrorCode::OF_FRAMES {

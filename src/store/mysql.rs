@@ -5,18 +5,22 @@
 //! `INSERT … AS … ON DUPLICATE KEY UPDATE`.
 
 mod append;
+mod binlog;
 mod connections;
 mod migrate;
 mod read;
 mod replicas;
 mod trim;
+mod turn;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
+pub use self::binlog::Binlog;
 use self::connections::Connections;
+use self::turn::Company;
 use super::StoreError;
 use super::directory::Directory;
 use crate::config::{MySqlUrl, TlsMode};
@@ -32,11 +36,15 @@ pub struct MySql {
 
 #[derive(Debug)]
 struct Inner {
+    /// For the one connection that is not made of the options below.
+    url: MySqlUrl,
     directory: Directory,
     /// What reads a user's stream: its text depends on how many users there are, and on nothing else.
     read_stream: Arc<str>,
     /// For the appender alone, so that one transaction is in flight per replica.
     appending: Connections,
+    /// Whether other replicas append at the same time.
+    company: Mutex<Company>,
     /// For the one that follows the log, so that no question of a session delays it.
     following: Connections,
     /// For the lease and for what is removed: seldom, short, and never behind the readers.
@@ -48,21 +56,25 @@ struct Inner {
 impl MySql {
     /// Opens the database, and makes its tables where they are missing. Waits for a server that is not there yet.
     pub(super) async fn open(url: &MySqlUrl, password: Option<&str>) -> Result<Self, StoreError> {
-        let mut options = options(url, password);
+        let password = password.or(url.password.as_deref()).map(str::to_owned);
+        let url = MySqlUrl { password, ..url.clone() };
+        let mut options = options(&url);
         if let Some(path) = &url.tls_authority {
             let authority = std::fs::read(path).map_err(|error| {
                 StoreError::CannotOpen(format!("cannot read the authority in {}: {error}", path.display()))
             })?;
             options = options.ssl_ca_from_pem(authority);
         }
-        let users = migrate::when_there(url, &options).await?;
+        let users = migrate::when_there(&url, &options).await?;
         let directory = Directory::new(users);
         let connections = |most| Connections::new(options.clone(), most);
         Ok(Self {
             inner: Arc::new(Inner {
+                url,
                 read_stream: read::stream_statement(directory.users().len()).into(),
                 directory,
                 appending: connections(1),
+                company: Mutex::default(),
                 following: connections(1),
                 upkeep: connections(1),
                 reading: connections(READERS),
@@ -83,7 +95,7 @@ impl MySql {
 }
 
 /// How every connection is made. Statements are not logged: they hold what people say to each other.
-fn options(url: &MySqlUrl, password: Option<&str>) -> MySqlConnectOptions {
+fn options(url: &MySqlUrl) -> MySqlConnectOptions {
     let mode = match url.tls {
         TlsMode::Preferred => MySqlSslMode::Preferred,
         TlsMode::Required => MySqlSslMode::Required,
@@ -99,7 +111,7 @@ fn options(url: &MySqlUrl, password: Option<&str>) -> MySqlConnectOptions {
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .disable_statement_logging();
-    match password.or(url.password.as_deref()) {
+    match &url.password {
         Some(password) => options.password(password),
         None => options,
     }

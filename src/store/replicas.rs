@@ -40,6 +40,34 @@ impl ReplicaState {
     }
 }
 
+/// How a replica hears of what the others append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Following {
+    /// It reads the log every few milliseconds.
+    Polling,
+    /// The database tells it of every commit.
+    Binlog,
+}
+
+impl Following {
+    const ALL: [Self; 2] = [Self::Polling, Self::Binlog];
+
+    /// The name on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::Binlog => "binlog",
+        }
+    }
+
+    /// What is called so.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|following| following.as_str() == name)
+    }
+}
+
 /// How a replica is made to fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +124,9 @@ pub struct ReplicaRecord {
     pub capacity: u32,
     /// Version of its program.
     pub version: String,
+    /// How it hears of what the others append; `None` where there are no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub following: Option<Following>,
 }
 
 /// What a replica is when it registers.
@@ -138,6 +169,8 @@ pub struct ReplicaStatus {
     pub smiles_per_second: f64,
     /// Whether it takes no more sessions.
     pub draining: bool,
+    /// How it hears of what the others append; `None` where there are no others.
+    pub following: Option<Following>,
 }
 
 #[cfg(test)]
@@ -160,5 +193,13 @@ mod tests {
             assert_eq!(crate::protocol::to_json(&mode), format!("\"{}\"", mode.as_str()));
         }
         assert_eq!(CrashMode::parse("sleep"), None);
+    }
+
+    #[test]
+    fn ways_of_following_have_one_name_everywhere() {
+        for following in Following::ALL {
+            assert_eq!(Following::parse(following.as_str()), Some(following));
+            assert_eq!(crate::protocol::to_json(&following), format!("\"{}\"", following.as_str()));
+        }
     }
 }

@@ -75,8 +75,8 @@ async fn offsets_have_no_gaps_and_a_repeat_keeps_its_first(database: &Database) 
     );
     assert_eq!(append(&store, &[("anna", "bruno", "b")]).await, [Duplicate(Offset(3))]);
     assert_eq!(store.log_state().await.unwrap().head, Offset(4));
-    assert_eq!(ids(&store.read_log(Offset(1), 2).await.unwrap()), ["a", "b"]);
-    assert_eq!(ids(&store.read_log(Offset(3), 10).await.unwrap()), ["c"]);
+    assert_eq!(ids(&store.read_log(Offset(1), 2).await.unwrap().smiles), ["a", "b"]);
+    assert_eq!(ids(&store.read_log(Offset(3), 10).await.unwrap().smiles), ["c"]);
 }
 
 async fn what_was_appended_is_there_after_opening_again(database: &Database) {
@@ -175,7 +175,7 @@ async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &D
         .collect();
     let mut seen = Offset(0);
     while seen < Offset(800) {
-        for smile in store.read_log(seen, 1000).await.unwrap() {
+        for smile in store.read_log(seen, 1000).await.unwrap().smiles {
             assert_eq!(smile.offset, seen.next());
             seen = smile.offset;
         }
@@ -203,7 +203,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease(database: &Database) {
     assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "never used twice");
 
     let third = store.register(replica()).await.unwrap();
-    let status = ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true };
+    let status = ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true, following: None };
     store.renew(&third, status).await.unwrap();
     let seen: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect();
     assert_eq!(seen[1], ("be1.3".to_owned(), ReplicaState::Draining));

@@ -30,8 +30,9 @@ const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
 /// The one home, or the few, of each dependency: a module, or a file of one.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
+    ("mysql_async", &["store/mysql/binlog.rs"]),
     ("serde_json", &["protocol"]),
     ("dashmap", &["hub"]),
     ("tower_governor", &["http/client.rs"]),

@@ -1,10 +1,10 @@
 //! Putting smiles into the MySQL log.
 //!
-//! Owns the appending transaction, and what is known when it breaks.
+//! Owns the call of the appending procedure (`sql/mysql/0008_append_smiles.sql`), and what is known when it breaks.
 //!
 //! The whole transaction is one round trip, so a replica that freezes or dies leaves nothing locked: MySQL has all of it
-//! or none. It is written in the hope that every smile is new. When one is not, MySQL says so, nothing is stored, and
-//! only then is it looked up which they are.
+//! or none. It is made in the hope that every smile is new. When one is not, MySQL says so, nothing is stored, and only
+//! then is it looked up which they are.
 //!
 //! When the answer to a transaction is lost, the transaction is simply tried again. `(sender, id)` is unique, so if the
 //! first try took place, or still does, the second one meets its smiles and stores nothing. So there is no unknown
@@ -12,21 +12,25 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
+use sqlx::FromRow;
 use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{Either, FromRow, MySqlConnection};
 
-use super::connections::{ANSWER, SILENCE, within};
+use super::connections::{ANSWER, within};
 use super::read::offset;
 use super::{MySql, statements};
 use crate::model::{NewSmile, Offset, Timestamp};
+use crate::protocol::to_json;
 use crate::store::batch::{Batch, Key, Row};
 use crate::store::{Appended, StoreError};
 
 /// The error of a row that is there already, by its `(sender, id)`.
-const DUPLICATE: u16 = 1062;
+const DUPLICATE: i32 = 1062;
+
+/// Errors with which the procedure did not even begin: no such database, procedure or right, or a server that takes no
+/// more work. After any other the commit may have been under way.
+const NOT_BEGUN: [u16; 7] = [1044, 1049, 1053, 1142, 1290, 1305, 1370];
 
 /// Tries of a batch that MySQL itself rolls back, before its smiles are refused: it met a deadlock, waited for a row
 /// too long, or is shutting down.
@@ -35,6 +39,9 @@ const TRIES: u32 = 3;
 /// How long to wait before the next try: doubled from the one to the other.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the procedure answers: the head that the smiles follow, or the number and the words of what is in the way.
+type Answer = (Option<i64>, Option<i32>, Option<String>);
 
 /// A row of the log, as it is looked up by its sender and id.
 #[derive(FromRow)]
@@ -50,13 +57,18 @@ struct Found {
 /// Why a try did not store its smiles, as far as that is known.
 #[derive(Debug)]
 enum Failure {
-    /// One of them is stored already, so none was stored now.
-    Duplicate(sqlx::Error),
-    /// MySQL said no, or was not reached.
-    NotStored(sqlx::Error),
+    /// One of them is stored already, so MySQL has rolled all of them back.
+    Duplicate(Error),
+    /// MySQL has rolled them back for a reason that may pass.
+    RolledBack(Error),
+    /// MySQL was not reached, or would not begin.
+    NotBegun(Error),
     /// MySQL was asked, and did not answer.
-    NoAnswer(sqlx::Error),
+    NoAnswer(Error),
 }
+
+/// What somebody else said, to be passed on in words.
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl MySql {
     pub(in crate::store) async fn append(
@@ -73,42 +85,41 @@ impl MySql {
                 return Ok(batch.appended(Offset::default()));
             }
             match self.try_to_append(&batch.new, at).await {
-                Ok(head) => return Ok(batch.appended(head)),
+                Ok(head) => {
+                    self.company().stored(head, batch.new.len(), Instant::now());
+                    return Ok(batch.appended(head));
+                }
                 Err(Failure::Duplicate(error)) => match self.look_up(&rows, at, tries.in_doubt).await {
                     Ok(found) if found.len() > known.len() => known = found,
                     // It was a smile that retention has removed meanwhile, or the log is damaged.
-                    Ok(_) => tries.failed(error).await?,
-                    Err(error) => tries.failed(error).await?,
+                    Ok(_) => tries.rolled_back(error).await?,
+                    Err(error) => tries.not_begun(error.into()).await?,
                 },
-                Err(Failure::NotStored(error)) => tries.failed(error).await?,
-                Err(Failure::NoAnswer(error)) => {
-                    tries.in_doubt = true;
-                    tries.failed(error).await?;
-                }
+                Err(Failure::RolledBack(error)) => tries.rolled_back(error).await?,
+                Err(Failure::NotBegun(error)) => tries.not_begun(error).await?,
+                Err(Failure::NoAnswer(error)) => tries.no_answer(error).await,
             }
         }
     }
 
     /// One transaction; returns the head that its smiles follow.
     async fn try_to_append(&self, new: &[&Row<'_>], at: Timestamp) -> Result<Offset, Failure> {
-        let mut lane = self.inner.appending.take().await.map_err(Failure::NotStored)?;
-        let mut progress = Progress::default();
-        let run = run(&mut lane.connection, transaction(new, at), &mut progress);
-        match within(ANSWER, run).await {
-            Ok(()) => lane.keep(),
-            Err(_) if progress.committed() => {}
-            Err(error) if is_duplicate(&error) => {
-                let rolled_back = statements(format!("ROLLBACK; SET wait_timeout = {SILENCE}"));
-                if within(ANSWER, rolled_back.execute(&mut lane.connection)).await.is_ok() {
-                    lane.keep();
-                }
-                return Err(Failure::Duplicate(error));
+        let lane = self.inner.appending.take().await;
+        let mut lane = lane.map_err(|error| Failure::NotBegun(error.into()))?;
+        let call = sqlx::query_as("CALL append_smiles(?, ?)").bind(to_json(&new)).bind(at.as_milliseconds());
+        let answer: Answer = match within(ANSWER, call.fetch_one(&mut lane.connection)).await {
+            Ok(answer) => answer,
+            Err(error) if number(&error).is_some_and(|number| NOT_BEGUN.contains(&number)) => {
+                return Err(Failure::NotBegun(error.into()));
             }
-            // Of the commit itself one never knows.
-            Err(error @ sqlx::Error::Database(_)) if !progress.committing() => return Err(Failure::NotStored(error)),
-            Err(error) => return Err(Failure::NoAnswer(error)),
+            Err(error) => return Err(Failure::NoAnswer(error.into())),
+        };
+        lane.keep();
+        match answer {
+            (Some(head), ..) => Ok(offset(head)),
+            (None, Some(DUPLICATE), why) => Err(Failure::Duplicate(why.unwrap_or_default().into())),
+            (None, _, why) => Err(Failure::RolledBack(why.unwrap_or_default().into())),
         }
-        Ok(Offset(progress.head))
     }
 
     /// Which of these rows are in the log.
@@ -151,66 +162,35 @@ struct Tries {
 
 impl Tries {
     /// Waits for the next try, or gives the batch up.
-    async fn failed(&mut self, error: sqlx::Error) -> Result<(), StoreError> {
-        self.failed += 1;
-        // A server that cannot be reached is not asked again while its senders wait.
-        let hopeless = self.failed >= TRIES || !matches!(error, sqlx::Error::Database(_));
-        if !self.in_doubt && hopeless {
-            return Err(error.into());
+    async fn rolled_back(&mut self, error: Error) -> Result<(), StoreError> {
+        if self.failed + 1 >= TRIES {
+            return self.not_begun(error).await;
         }
-        let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failed.min(10)).min(LONGEST_PAUSE);
+        self.pause(error).await;
+        Ok(())
+    }
+
+    /// Gives the batch up, if that is possible: a server that cannot be reached is not asked again while its senders wait.
+    async fn not_begun(&mut self, error: Error) -> Result<(), StoreError> {
+        if !self.in_doubt {
+            return Err(StoreError::Unavailable(error));
+        }
+        self.pause(error).await;
+        Ok(())
+    }
+
+    async fn no_answer(&mut self, error: Error) {
+        self.in_doubt = true;
+        self.pause(error).await;
+    }
+
+    async fn pause(&mut self, error: Error) {
+        self.failed += 1;
         if self.in_doubt && self.failed.is_power_of_two() {
             tracing::warn!(%error, tries = self.failed, "it is not known yet whether a batch is in the log; trying again");
         }
-        tokio::time::sleep(pause).await;
-        Ok(())
+        tokio::time::sleep(SHORTEST_PAUSE.saturating_mul(1 << self.failed.min(10)).min(LONGEST_PAUSE)).await;
     }
-}
-
-/// How far the appending transaction has come.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Statements that MySQL has carried out.
-    statements: usize,
-    /// What the head was.
-    head: u64,
-}
-
-/// The statements of the transaction up to its insert.
-const BEFORE_COMMIT: usize = 4;
-
-impl Progress {
-    fn committing(&self) -> bool {
-        self.statements == BEFORE_COMMIT
-    }
-
-    fn committed(&self) -> bool {
-        self.statements > BEFORE_COMMIT
-    }
-}
-
-/// The appending transaction. Its literals cannot end early: numbers, ids of a known alphabet, and faces in hexadecimal.
-///
-/// When a statement fails, MySQL skips the rest, and waits for this replica with the head still locked. Should the
-/// replica freeze at that moment, the session ends after a second of silence, and with it the lock; after a commit it
-/// may be silent for long again.
-fn transaction(new: &[&Row<'_>], at: Timestamp) -> String {
-    let mut text = format!(
-        "SET wait_timeout = 1; BEGIN; UPDATE log SET head = LAST_INSERT_ID(head) + {} WHERE one = 1; \
-         INSERT INTO smiles (position, conversation, sender, receiver, id, faces, at) VALUES ",
-        new.len()
-    );
-    for (row, number) in new.iter().zip(1_u32..) {
-        let Row { sender, id, receiver, conversation, faces } = row;
-        let comma = if number > 1 { "," } else { "" };
-        let _ = write!(text, "{comma}(LAST_INSERT_ID()+{number},{conversation},{sender},{receiver},'{id}',_utf8mb4 x'");
-        for byte in faces.bytes() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        let _ = write!(text, "',{})", at.as_milliseconds());
-    }
-    let _ = write!(text, "; COMMIT; SET wait_timeout = {SILENCE}");
-    text
 }
 
 /// What finds rows by their senders and ids, each with one look into the index.
@@ -226,57 +206,49 @@ fn look_up_statement(rows: &[Row<'_>]) -> String {
     text
 }
 
-async fn run(connection: &mut MySqlConnection, text: String, progress: &mut Progress) -> Result<(), sqlx::Error> {
-    let mut results = statements(text).fetch_many(connection);
-    while let Some(result) = results.try_next().await? {
-        if let Either::Left(done) = result {
-            progress.statements += 1;
-            // Only the update of the head has such an id: the others leave it 0.
-            progress.head = progress.head.max(done.last_insert_id());
-        }
-    }
-    Ok(())
-}
-
-fn is_duplicate(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
-        .is_some_and(|error| error.number() == DUPLICATE)
+/// MySQL's number of an error, if it is one of MySQL's.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?;
+    error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::store::Store;
     use crate::store::tests::database::Database;
     use crate::store::tests::{append, smile};
 
     #[tokio::test]
-    async fn a_replica_that_freezes_after_an_error_does_not_keep_the_head() {
+    async fn what_is_rolled_back_leaves_nothing_locked() {
         let Some(database) = Database::mysql().await else { return };
         let store = database.open().await;
         append(&store, &[("anna", "bruno", "a")]).await;
         let again = [smile(&store, "anna", "bruno", "a")];
         let Store::MySql(mysql) = &store else { unreachable!() };
-        let row = Row::new(&again[0], mysql.directory());
+        let rows = [Row::new(&again[0], mysql.directory())];
+        // As from a replica that freezes before it reads the answer.
         let mut frozen = database.connect().await;
-        let text = transaction(&[&row], Timestamp::now());
-        assert!(is_duplicate(&run(&mut frozen, text, &mut Progress::default()).await.unwrap_err()));
+        let call = sqlx::query_as("CALL append_smiles(?, 7)").bind(to_json(&rows));
+        let answer: Answer = call.fetch_one(&mut frozen).await.unwrap();
+        assert_eq!((answer.0, answer.1), (None, Some(DUPLICATE)));
 
         let began = Instant::now();
         assert_eq!(append(&store, &[("anna", "bruno", "b")]).await, [Appended::Stored(Offset(2))]);
-        assert!(began.elapsed() > Duration::from_millis(100), "the frozen one has locked the head");
+        assert!(began.elapsed() < Duration::from_millis(900), "the head was locked for {:?}", began.elapsed());
         drop(frozen);
     }
 
-    #[test]
-    fn literals_do_not_end_early() {
-        let row = Row { sender: 1, id: "a.b_c-9", receiver: 2, conversation: 3, faces: "'; DROP TABLE smiles; --" };
-        let text = transaction(&[&row], Timestamp::from_milliseconds(7));
-        assert!(text.contains("(LAST_INSERT_ID()+1,3,1,2,'a.b_c-9',_utf8mb4 x'273b2044"), "{text}");
-        assert!(!text.contains("DROP"), "{text}");
+    #[tokio::test]
+    async fn a_batch_is_stored_whole_or_not_at_all() {
+        let Some(database) = Database::mysql().await else { return };
+        let store = database.open().await;
+        let mut connection = database.connect().await;
+        for wrong in ["[[1,\"a\",2,3,\"😀\"],[1,\"b\",2]]", "[[1,\"a\",2,3,\"😀\"],[1,\"ü\",2,3,\"😀\"]]"] {
+            let call = sqlx::query_as("CALL append_smiles(?, 7)").bind(wrong);
+            let answer: Answer = call.fetch_one(&mut connection).await.unwrap();
+            assert!(answer.0.is_none() && answer.1.is_some_and(|number| number > 0), "{answer:?}");
+        }
+        assert_eq!(append(&store, &[("anna", "bruno", "a")]).await, [Appended::Stored(Offset(1))]);
     }
 }

@@ -12,7 +12,8 @@ use super::MySql;
 use super::connections::{ANSWER, within};
 use crate::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, UserName};
 use crate::store::batch::conversation;
-use crate::store::{LogState, StoreError, StreamPage};
+use crate::store::directory::Directory;
+use crate::store::{LogPage, LogState, StoreError, StreamPage};
 
 const LOG_STATE: &str = "SELECT epoch, head, trimmed FROM log WHERE one = 1";
 
@@ -34,15 +35,15 @@ const READ_CONVERSATION: &str = "
 const NOT_YET: Duration = Duration::from_millis(5);
 const NOT_YET_AT_MOST: Duration = Duration::from_secs(1);
 
-/// position, sender, receiver, id, faces, at
+/// A row of the log.
 #[derive(FromRow)]
-struct Row {
-    position: i64,
-    sender: i64,
-    receiver: i64,
-    id: String,
-    faces: String,
-    at: i64,
+pub(super) struct Row {
+    pub(super) position: i64,
+    pub(super) sender: i64,
+    pub(super) receiver: i64,
+    pub(super) id: String,
+    pub(super) faces: String,
+    pub(super) at: i64,
 }
 
 /// The rows of one view of the log, and how far it reaches.
@@ -83,7 +84,7 @@ impl MySql {
         Ok(LogState { epoch: Epoch::new(&epoch), head: offset(head), trimmed: offset(trimmed) })
     }
 
-    pub(in crate::store) async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
+    pub(in crate::store) async fn read_log(&self, after: Offset, limit: u32) -> Result<LogPage, StoreError> {
         let following = &self.inner.following;
         let ask = async || {
             let mut lane = following.take().await?;
@@ -93,7 +94,7 @@ impl MySql {
             Ok(rows)
         };
         let view = View::reaching_back_to(after, following.ask(ask).await?)?;
-        self.smiles(view.rows)
+        Ok(LogPage { smiles: self.smiles(view.rows)?, head: view.head })
     }
 
     pub(in crate::store) async fn read_stream(
@@ -172,18 +173,22 @@ impl MySql {
     }
 
     fn smiles(&self, rows: Vec<Row>) -> Result<Vec<Smile>, StoreError> {
-        let smile = |row: Row| {
-            Some(Smile {
-                offset: offset(row.position),
-                id: SmileId::parse(&row.id)?,
-                from: self.directory().name(row.sender)?,
-                to: self.directory().name(row.receiver)?,
-                faces: Faces::from_stored(&row.faces),
-                at: Timestamp::from_milliseconds(row.at),
-            })
-        };
         let damaged = || StoreError::Unavailable("a row of the log is not a smile: it was changed by hand".into());
-        rows.into_iter().map(|row| smile(row).ok_or_else(damaged)).collect()
+        rows.into_iter().map(|row| row.smile(self.directory()).ok_or_else(damaged)).collect()
+    }
+}
+
+impl Row {
+    /// The smile it stands for; `None` when it stands for none.
+    pub(super) fn smile(&self, directory: &Directory) -> Option<Smile> {
+        Some(Smile {
+            offset: offset(self.position),
+            id: SmileId::parse(&self.id)?,
+            from: directory.name(self.sender)?,
+            to: directory.name(self.receiver)?,
+            faces: Faces::from_stored(&self.faces),
+            at: Timestamp::from_milliseconds(self.at),
+        })
     }
 }
 

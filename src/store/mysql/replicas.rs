@@ -10,7 +10,8 @@ use super::connections::{ANSWER, within};
 use crate::model::Timestamp;
 use crate::store::replicas::replica_id;
 use crate::store::{
-    CrashMode, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError,
+    CrashMode, Following, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    StoreError,
 };
 
 const REGISTER: &str = "
@@ -20,11 +21,11 @@ const REGISTER: &str = "
 /// Renews, or takes the place again where it was forgotten.
 const RENEW: &str = "
     INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at,
-        sessions, smiles_per_second, draining)
+        sessions, smiles_per_second, draining, following)
     VALUES (?, ?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
-        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), ?, ?, ?) AS renewal
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), ?, ?, ?, ?) AS renewal
     ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
-        smiles_per_second = renewal.smiles_per_second, draining = renewal.draining";
+        smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following";
 
 const REQUEST_CRASH: &str = "UPDATE replicas SET crash = ? WHERE number = ?";
 
@@ -34,7 +35,7 @@ const FORGET_CRASH: &str = "UPDATE replicas SET crash = NULL WHERE number = ?";
 
 const LIST: &str = "
     SELECT number, name, host, version, capacity, started_at,
-        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - renewed_at AS age, draining, sessions, smiles_per_second
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - renewed_at AS age, draining, sessions, smiles_per_second, following
     FROM replicas ORDER BY started_at, number";
 
 const FORGET: &str = "DELETE FROM replicas WHERE renewed_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?";
@@ -51,6 +52,7 @@ struct Row {
     draining: bool,
     sessions: u32,
     smiles_per_second: f64,
+    following: Option<String>,
 }
 
 /// A statement of this file, its values bound.
@@ -85,6 +87,7 @@ impl MySql {
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
+                .bind(status.following.map(Following::as_str))
         };
         self.execute(renew).await?;
         let requested = self.requested_crash(registration.number).await?;
@@ -166,5 +169,6 @@ fn record(row: Row) -> ReplicaRecord {
         smiles_per_second: row.smiles_per_second,
         capacity: row.capacity,
         version: row.version,
+        following: row.following.as_deref().and_then(Following::parse),
     }
 }

@@ -8,10 +8,13 @@ use super::Sqlite;
 use super::append::offset;
 use crate::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, UserName};
 use crate::store::batch::conversation;
-use crate::store::{LogState, StoreError, StreamPage};
+use crate::store::{LogPage, LogState, StoreError, StreamPage};
 
 /// position, sender, receiver, id, faces, at
 type Row = (i64, i64, i64, String, String, i64);
+
+/// What is read in it belongs together.
+type Snapshot = Transaction<'static, Database>;
 
 const READ_LOG: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles WHERE position > ?1 ORDER BY position LIMIT ?2";
@@ -36,11 +39,11 @@ impl Sqlite {
         Ok(LogState { epoch: Epoch::new(&epoch), head: offset(head), trimmed: offset(trimmed) })
     }
 
-    pub(in crate::store) async fn read_log(&self, after: Offset, limit: u32) -> Result<Vec<Smile>, StoreError> {
-        let mut snapshot = self.snapshot_reaching_back_to(after).await?;
+    pub(in crate::store) async fn read_log(&self, after: Offset, limit: u32) -> Result<LogPage, StoreError> {
+        let (mut snapshot, head) = self.snapshot_reaching_back_to(after).await?;
         let rows: Vec<Row> =
             sqlx::query_as(READ_LOG).bind(position(after)).bind(limit).fetch_all(&mut *snapshot).await?;
-        self.smiles(rows)
+        Ok(LogPage { smiles: self.smiles(rows)?, head })
     }
 
     pub(in crate::store) async fn read_stream(
@@ -50,7 +53,7 @@ impl Sqlite {
         until: Offset,
         limit: u32,
     ) -> Result<StreamPage, StoreError> {
-        let mut snapshot = self.snapshot_reaching_back_to(after).await?;
+        let (mut snapshot, _) = self.snapshot_reaching_back_to(after).await?;
         let window_end = until.min(Offset(after.0 + WINDOW));
         let rows: Vec<Row> = sqlx::query_as(READ_STREAM)
             .bind(self.directory().id(user))
@@ -83,12 +86,13 @@ impl Sqlite {
         Ok((smiles, more))
     }
 
-    /// One consistent view of the log that holds everything after `after`: retention cannot remove any of it between
-    /// the question and the answer.
-    async fn snapshot_reaching_back_to(&self, after: Offset) -> Result<Transaction<'static, Database>, StoreError> {
+    /// One consistent view of the log that holds everything after `after`, and its head: retention cannot remove any of
+    /// it between the question and the answer.
+    async fn snapshot_reaching_back_to(&self, after: Offset) -> Result<(Snapshot, Offset), StoreError> {
         let mut snapshot = self.inner.readers.begin().await?;
-        let trimmed: i64 = sqlx::query_scalar("SELECT trimmed FROM log").fetch_one(&mut *snapshot).await?;
-        if offset(trimmed) > after { Err(StoreError::Trimmed) } else { Ok(snapshot) }
+        let ends = sqlx::query_as("SELECT head, trimmed FROM log").fetch_one(&mut *snapshot);
+        let (head, trimmed): (i64, i64) = ends.await?;
+        if offset(trimmed) > after { Err(StoreError::Trimmed) } else { Ok((snapshot, offset(head))) }
     }
 
     fn smiles(&self, rows: Vec<Row>) -> Result<Vec<Smile>, StoreError> {

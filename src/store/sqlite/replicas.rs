@@ -112,5 +112,6 @@ fn record(
         smiles_per_second,
         capacity,
         version,
+        following: None,
     }
 }

@@ -1,0 +1,209 @@
+//! MySQL's own account of what is committed: the binary log, read as a replication client reads it.
+//!
+//! Owns that connection; it is the only home of `mysql_async`, since `sqlx` does not speak replication. What arrives
+//! here is committed and on MySQL's disk, and may not yet be visible to a query (MySQL bug 120471), so the rows are
+//! taken from the events themselves. Must not know who follows, or what is done when it ends.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use mysql_async::binlog::EventType;
+use mysql_async::binlog::events::{Event, RowsEventData};
+use mysql_async::binlog::row::BinlogRow;
+use mysql_async::binlog::value::BinlogValue;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, Opts, OptsBuilder, SslOpts, Value};
+
+use super::MySql;
+use super::connections::ANSWER;
+use super::read::Row;
+use crate::config::{MySqlUrl, TlsMode};
+use crate::model::Smile;
+use crate::store::StoreError;
+use crate::store::directory::Directory;
+
+/// MySQL says that it is there after this long without an event.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Silence after which it is not: two heartbeats may be late.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// The table whose rows are smiles, and its first columns, in order.
+const TABLE: &str = "smiles";
+const POSITION: usize = 0;
+const SENDER: usize = 2;
+const RECEIVER: usize = 3;
+const ID: usize = 4;
+const FACES: usize = 5;
+const AT: usize = 6;
+
+/// Numbers below this are left to real replication servers. Two readers of one number throw each other out, so each
+/// picks at random; who is thrown out picks anew.
+const FIRST_READER: u32 = 1 << 31;
+
+/// Errors that do not pass by themselves: the account has no `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server
+/// has no binary log.
+const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
+
+/// The commits of one database, as they happen.
+pub struct Binlog {
+    stream: BinlogStream,
+    database: String,
+    directory: Directory,
+    /// Smiles of the transaction whose commit is still to come.
+    transaction: Vec<Smile>,
+}
+
+impl std::fmt::Debug for Binlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binlog").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl MySql {
+    pub(in crate::store) async fn open_binlog(&self) -> Result<Binlog, StoreError> {
+        let mut binlog = within(ANSWER, self.request()).await?;
+        // Whether the server grants the request shows with the first event, which comes at once.
+        within(ANSWER, binlog.event()).await?;
+        Ok(binlog)
+    }
+
+    async fn request(&self) -> Result<Binlog, StoreError> {
+        let url = &self.inner.url;
+        let mut connection = match Conn::new(options(url, true)).await {
+            Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if url.tls == TlsMode::Preferred => {
+                Conn::new(options(url, false)).await?
+            }
+            connected => connected?,
+        };
+        let settings = "SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format";
+        let settings: Option<(u8, String)> = connection.query_first(settings).await?;
+        match settings {
+            Some((1, format)) if format == "ROW" => {}
+            Some((1, format)) => {
+                return Err(StoreError::CannotFollow(format!("binlog_format is {format} and must be ROW")));
+            }
+            _ => return Err(StoreError::CannotFollow("the server keeps no binary log".to_owned())),
+        }
+        let heartbeat = HEARTBEAT.as_nanos();
+        // Servers before 8.0.26 know the second name only.
+        let heartbeat = format!("SET @source_heartbeat_period = {heartbeat}, @master_heartbeat_period = {heartbeat}");
+        connection.query_drop(heartbeat).await?;
+        let end: Option<mysql_async::Row> = connection.query_first("SHOW BINARY LOG STATUS").await?;
+        let end = end.and_then(|row| Some((row.get::<Vec<u8>, _>(0)?, row.get::<u64, _>(1)?)));
+        let (file, position) = end.ok_or_else(|| unreadable("the end of the binary log"))?;
+        let reader = rand::random_range(FIRST_READER..=u32::MAX);
+        let request =
+            BinlogStreamRequest::new(reader).with_hostname(b"smilingchat").with_filename(&file).with_pos(position);
+        Ok(Binlog {
+            stream: connection.get_binlog_stream(request).await?,
+            database: url.database.clone(),
+            directory: self.directory().clone(),
+            transaction: Vec::new(),
+        })
+    }
+}
+
+impl Binlog {
+    /// The smiles of the next transaction that has some, in the order of the log. Waits for one. Cancel safe.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server has gone or is silent; then this is of no more use.
+    pub async fn next(&mut self) -> Result<Vec<Smile>, StoreError> {
+        loop {
+            let event = within(SILENCE, self.event()).await?;
+            match event.header().event_type() {
+                Ok(EventType::WRITE_ROWS_EVENT | EventType::WRITE_ROWS_EVENT_V1) => self.rows(&event)?,
+                Ok(EventType::XID_EVENT) if !self.transaction.is_empty() => {
+                    return Ok(std::mem::take(&mut self.transaction));
+                }
+                // Whatever begins or ends other than with a commit begins with nothing.
+                Ok(EventType::QUERY_EVENT | EventType::GTID_EVENT | EventType::ANONYMOUS_GTID_EVENT) => {
+                    self.transaction.clear();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event, StoreError> {
+        match self.stream.next().await {
+            Some(event) => Ok(event?),
+            None => Err(StoreError::Unavailable("MySQL ended the replication stream".into())),
+        }
+    }
+
+    fn rows(&mut self, event: &Event) -> Result<(), StoreError> {
+        let broken = |error: std::io::Error| StoreError::Unavailable(Box::new(error));
+        let data = event.read_data().map_err(broken)?;
+        let Some(mysql_async::binlog::events::EventData::RowsEvent(rows)) = data else { return Ok(()) };
+        let (RowsEventData::WriteRowsEvent(_) | RowsEventData::WriteRowsEventV1(_)) = rows else { return Ok(()) };
+        let table = self.stream.get_tme(rows.table_id()).ok_or_else(|| unreadable("the table of a row"))?;
+        if table.database_name_raw() != self.database.as_bytes() || table.table_name_raw() != TABLE.as_bytes() {
+            return Ok(());
+        }
+        for row in rows.rows(table) {
+            let (_, inserted) = row.map_err(broken)?;
+            let row = inserted.and_then(|row| read(&row)).ok_or_else(|| unreadable("a row of the log"))?;
+            self.transaction.push(row.smile(&self.directory).ok_or_else(|| unreadable("a smile"))?);
+        }
+        Ok(())
+    }
+}
+
+fn read(row: &BinlogRow) -> Option<Row> {
+    let number = |column| match row.as_ref(column)? {
+        BinlogValue::Value(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    let text = |column| match row.as_ref(column)? {
+        BinlogValue::Value(Value::Bytes(bytes)) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    };
+    Some(Row {
+        position: number(POSITION)?,
+        sender: number(SENDER)?,
+        receiver: number(RECEIVER)?,
+        id: text(ID)?,
+        faces: text(FACES)?,
+        at: number(AT)?,
+    })
+}
+
+fn unreadable(what: &str) -> StoreError {
+    StoreError::CannotFollow(format!("{what} cannot be read from the replication stream"))
+}
+
+fn options(url: &MySqlUrl, encrypted: bool) -> Opts {
+    let authority = url.tls_authority.iter().map(|path| path.clone().into()).collect();
+    let tls = SslOpts::default()
+        .with_root_certs(authority)
+        .with_danger_accept_invalid_certs(matches!(url.tls, TlsMode::Preferred | TlsMode::Required))
+        .with_danger_skip_domain_validation(url.tls != TlsMode::VerifyIdentity);
+    OptsBuilder::default()
+        .ip_or_hostname(url.host.clone())
+        .tcp_port(url.port)
+        .user(Some(url.user.clone()))
+        .pass(url.password.clone())
+        .db_name(Some(url.database.clone()))
+        .ssl_opts(encrypted.then_some(tls))
+        // Never the socket in place of the address that was given.
+        .prefer_socket(false)
+        .into()
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Server(error) if NOT_ALLOWED.contains(&error.code) => Self::CannotFollow(error.message),
+            error => Self::Unavailable(Box::new(error)),
+        }
+    }
+}
+
+async fn within<T>(time: Duration, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Unavailable("MySQL is silent on the replication stream".into())),
+    }
+}

@@ -1,0 +1,163 @@
+//! How a replica hears of what the others append: from the database's binary log, or by reading the log again and again.
+//!
+//! Owns the choice between the two, and each of their ends. What either brings goes to the tail, which puts it in order
+//! and fills gaps: a stream may begin late, end early or be refused, and nothing is lost by it. Must not know the hub.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{PAGE, Position};
+use crate::model::{Offset, Smile};
+use crate::store::{Binlog, Following, Store, StoreError};
+
+/// From one reading of the log to the next, when there was something new and when there was not.
+const SHORTEST_POLL: Duration = Duration::from_millis(2);
+const LONGEST_POLL: Duration = Duration::from_millis(10);
+
+/// How long to wait before the log is read again after that failed.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// From one reading of the log to the next while the binary log is followed: a stream that leaves something out, however
+/// that comes, is found out and given up.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How long the log is read before the binary log is tried again: doubled from failure to failure.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// A stream that lasted for this long was no failure.
+const LASTING: Duration = Duration::from_mins(1);
+
+/// What follows the log for the tail.
+#[derive(Debug)]
+pub(super) struct Follower {
+    store: Store,
+    position: Position,
+    seen: mpsc::Sender<Vec<Smile>>,
+    /// What was last said of it, so that it is said once.
+    said: Option<String>,
+}
+
+impl Follower {
+    pub(super) fn new(store: Store, position: Position, seen: mpsc::Sender<Vec<Smile>>) -> Self {
+        Self { store, position, seen, said: None }
+    }
+
+    /// Follows for ever. What is new goes to the tail; it waits while the tail is busy.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`]: retention overtook the tail.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+        if !self.store.is_shared() {
+            return std::future::pending().await;
+        }
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let opened = Instant::now();
+            let ended = match self.store.open_binlog().await {
+                Ok(binlog) => self.stream(binlog).await,
+                Err(error) => error,
+            };
+            pause = match ended {
+                StoreError::Trimmed => return Err(StoreError::Trimmed),
+                StoreError::CannotFollow(_) => LONGEST_PAUSE,
+                _ if opened.elapsed() > LASTING => SHORTEST_PAUSE,
+                _ => (pause * 2).min(LONGEST_PAUSE),
+            };
+            self.say_polling(&ended);
+            self.poll(pause).await?;
+        }
+    }
+
+    /// Passes on what the binary log brings, until it ends; returns why.
+    async fn stream(&mut self, mut binlog: Binlog) -> StoreError {
+        // What came before the stream began.
+        let mut streamed = match self.read().await {
+            Ok(head) => head,
+            Err(error) => return error,
+        };
+        let mut overdue = streamed;
+        self.position.set_following(Following::Binlog);
+        self.said = None;
+        tracing::info!("following the binary log");
+        let mut check = tokio::time::interval(CHECK);
+        check.reset();
+        loop {
+            tokio::select! {
+                smiles = binlog.next() => match smiles {
+                    Ok(smiles) => {
+                        streamed = smiles.last().map_or(streamed, |last| streamed.max(last.offset));
+                        self.pass_on(smiles, streamed).await;
+                    }
+                    Err(error) => return error,
+                },
+                _ = check.tick() => {
+                    if streamed < overdue {
+                        return StoreError::Unavailable("the replication stream has left something out".into());
+                    }
+                    overdue = match self.read().await {
+                        Ok(head) => head,
+                        Err(error) => return error,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Reads the log again and again, for so long.
+    async fn poll(&self, time: Duration) -> Result<(), StoreError> {
+        let end = Instant::now() + time;
+        let mut pause = SHORTEST_POLL;
+        while Instant::now() < end {
+            let before = self.position.head();
+            pause = match self.read().await {
+                Ok(head) if head > before => SHORTEST_POLL,
+                Ok(_) => (pause * 2).min(LONGEST_POLL),
+                Err(StoreError::Trimmed) => return Err(StoreError::Trimmed),
+                Err(error) => {
+                    tracing::warn!(%error, "the log cannot be read; trying again");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// Reads the log from the tail's cursor to its end, page by page, and returns where that was.
+    async fn read(&self) -> Result<Offset, StoreError> {
+        let mut after = self.position.get();
+        loop {
+            let page = self.store.read_log(after, PAGE).await?;
+            let full = page.smiles.len() >= PAGE as usize;
+            after = page.smiles.last().map_or(after, |last| last.offset);
+            self.pass_on(page.smiles, page.head).await;
+            if !full {
+                return Ok(page.head);
+            }
+        }
+    }
+
+    async fn pass_on(&self, smiles: Vec<Smile>, head: Offset) {
+        self.position.head_is_at(head);
+        if !smiles.is_empty() {
+            // The tail only ends with the process; then nobody listens.
+            let _ = self.seen.send(smiles).await;
+        }
+    }
+
+    fn say_polling(&mut self, why: &StoreError) {
+        self.position.set_following(Following::Polling);
+        let why = why.to_string();
+        if self.said.as_ref() != Some(&why) {
+            tracing::warn!(
+                why,
+                every_ms = LONGEST_POLL.as_millis(),
+                "reading the log instead of following the binary log"
+            );
+            self.said = Some(why);
+        }
+    }
+}
