@@ -83,9 +83,20 @@ pub fn operations(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Routes of both listeners while the store is not open yet, which may take as long as its server takes to be there:
+/// alive, not ready, and everything else later.
+pub fn starting() -> Router {
+    let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
+    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refused::store_unavailable())
+}
+
 fn probes() -> Router<Arc<App>> {
-    // Liveness asks nothing: a database that is away must not get every replica restarted.
-    Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(readyz))
+    Router::new().merge(liveness()).route("/readyz", get(readyz))
+}
+
+/// Liveness asks nothing: a database that is away must not get every replica restarted.
+fn liveness<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new().route("/livez", get(|| async { "alive\n" }))
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {

@@ -5,8 +5,8 @@
 //! the session catches up from the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -18,6 +18,12 @@ use crate::protocol::{Refusal, ServerFrame};
 /// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds room for its
 /// outcome, so that a full outbox always has something in it that wakes the session.
 pub const OUTBOX: usize = 256;
+
+/// How long a session that resumed is left where it is: nobody is sent from replica to replica.
+const REST: Duration = Duration::from_mins(1);
+
+/// A session of the same user that resumes within this time is the one that was told to go.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// A smile of the log on its way to the sessions. Encoded once, however many there are.
 #[derive(Debug)]
@@ -63,6 +69,8 @@ pub enum Push {
     Publication(Arc<Publication>),
     /// The outcome of a smile this session sent.
     Outcome(Ticket, Outcome),
+    /// Another replica has more room: this session is to go there.
+    HandOver,
 }
 
 /// Room in a session's outbox for one outcome: taken before a smile is given to the log, so that its outcome always fits.
@@ -86,12 +94,27 @@ struct Outbox {
     queue: mpsc::Sender<Push>,
     /// Publications are missing from the queue; none are added until the session has read the log.
     lagged: AtomicBool,
+    /// When it came from another replica, if it did. It is left alone for a while after.
+    resumed_at: Option<Instant>,
+    /// It was told to go.
+    handed_over: AtomicBool,
 }
 
 impl Outbox {
     /// Whether there was room.
     fn push(&self, publication: &Arc<Publication>) -> bool {
         self.queue.try_send(Push::Publication(Arc::clone(publication))).is_ok()
+    }
+
+    /// Tells the session to go to another replica, if it may be told that now.
+    fn hand_over(&self, now: Instant) -> bool {
+        let rests = self.resumed_at.is_some_and(|at| now.duration_since(at) < REST);
+        if rests || self.handed_over.load(Ordering::Relaxed) {
+            return false;
+        }
+        let told = self.queue.try_send(Push::HandOver).is_ok();
+        self.handed_over.store(told, Ordering::Relaxed);
+        told
     }
 
     /// Marks the session, for which there was no room for this publication, as lagged.
@@ -111,14 +134,28 @@ pub struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>>,
     sessions: AtomicUsize,
     last_session: AtomicU64,
+    handed_over: Mutex<HandedOver>,
+}
+
+/// The sessions that were lately told to go to another replica, and how many of them came back to this one.
+#[derive(Debug, Default)]
+struct HandedOver {
+    gone: Vec<(UserName, Instant)>,
+    came_back: usize,
 }
 
 impl Hub {
     /// Adds a session of `user`: from here on every publication for that user is in its outbox, or it is lagged.
-    pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
+    /// `resumes`: it goes on from another session, of this replica or another.
+    pub fn subscribe(self: &Arc<Self>, user: &UserName, resumes: bool) -> Subscription {
         let (queue, pushes) = mpsc::channel(OUTBOX);
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-        let outbox = Arc::new(Outbox { session, queue, lagged: AtomicBool::new(false) });
+        let resumed_at = resumes.then(Instant::now);
+        if resumes {
+            self.handed_over().returned(user);
+        }
+        let (lagged, handed_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let outbox = Arc::new(Outbox { session, queue, lagged, resumed_at, handed_over });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         self.sessions.fetch_add(1, Ordering::Relaxed);
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox, pushes }
@@ -128,6 +165,33 @@ impl Hub {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice, and none
+    /// that resumed less than a minute ago.
+    pub fn hand_over(&self, count: usize, now: Instant) -> usize {
+        let mut gone = Vec::new();
+        for entry in &self.outboxes {
+            let told = entry.iter().filter(|outbox| outbox.hand_over(now)).take(count - gone.len());
+            gone.extend(told.map(|_| (entry.key().clone(), now)));
+            if gone.len() >= count {
+                break;
+            }
+        }
+        let told = gone.len();
+        let mut handed_over = self.handed_over();
+        handed_over.gone.retain(|(_, at)| now.duration_since(*at) < RETURN);
+        handed_over.gone.append(&mut gone);
+        told
+    }
+
+    /// How many sessions that were told to go to another replica have come back here since this was last asked.
+    pub fn take_came_back(&self) -> usize {
+        std::mem::take(&mut self.handed_over().came_back)
+    }
+
+    fn handed_over(&self) -> MutexGuard<'_, HandedOver> {
+        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pushes a smile to every session of its two users; returns how many of them it made lag.
@@ -145,6 +209,15 @@ impl Hub {
             }
         }
         lagged
+    }
+}
+
+impl HandedOver {
+    fn returned(&mut self, user: &UserName) {
+        if let Some(place) = self.gone.iter().position(|(gone, _)| gone == user) {
+            self.gone.swap_remove(place);
+            self.came_back += 1;
+        }
     }
 }
 
@@ -221,7 +294,7 @@ mod tests {
         pushes
             .map(|push| match push {
                 Push::Publication(publication) => publication.smile.offset.0,
-                Push::Outcome(..) => 0,
+                Push::Outcome(..) | Push::HandOver => 0,
             })
             .collect()
     }
@@ -230,7 +303,7 @@ mod tests {
     fn a_smile_reaches_every_session_of_both_users_and_no_other() {
         let hub = Arc::new(Hub::default());
         let mut sessions: Vec<_> =
-            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name))).collect();
+            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
         hub.publish(&publication(1));
         let seen: Vec<_> = sessions.iter_mut().map(offsets).collect();
         assert_eq!(seen, [vec![1], vec![1], vec![1], vec![]]);
@@ -239,7 +312,8 @@ mod tests {
     #[test]
     fn leaving_is_dropping() {
         let hub = Arc::new(Hub::default());
-        let (stays, leaves) = (hub.subscribe(&UserName::new("anna")), hub.subscribe(&UserName::new("anna")));
+        let (stays, leaves) =
+            (hub.subscribe(&UserName::new("anna"), false), hub.subscribe(&UserName::new("anna"), false));
         drop(leaves);
         assert_eq!((hub.sessions(), hub.outboxes.get("anna").unwrap().len()), (1, 1));
         drop(stays);
@@ -249,8 +323,8 @@ mod tests {
     #[test]
     fn a_full_outbox_lags_and_an_outcome_still_fits() {
         let hub = Arc::new(Hub::default());
-        let mut slow = hub.subscribe(&UserName::new("bruno"));
-        let mut quick = hub.subscribe(&UserName::new("bruno"));
+        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
+        let mut quick = hub.subscribe(&UserName::new("bruno"), false);
         let permit = slow.outcome_permit(7).unwrap();
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
             .map(|offset| {
@@ -273,7 +347,7 @@ mod tests {
     #[test]
     fn a_session_that_reads_just_before_it_lags_is_woken() {
         let hub = Arc::new(Hub::default());
-        let mut bruno = hub.subscribe(&UserName::new("bruno"));
+        let mut bruno = hub.subscribe(&UserName::new("bruno"), false);
         let outbox = Arc::clone(&bruno.outbox);
         while outbox.push(&publication(1)) {}
         // The tail has found the outbox full; before it goes on, the session reads everything.
@@ -282,5 +356,34 @@ mod tests {
         outbox.lag(&publication(2));
         assert_eq!(offsets(&mut bruno), [2]);
         assert!(bruno.take_lagged());
+    }
+
+    #[test]
+    fn sessions_are_handed_over_once_and_not_those_that_resumed_lately() {
+        let hub = Arc::new(Hub::default());
+        let now = Instant::now();
+        let names = ["anna", "anna", "bruno", "carla"];
+        let mut fresh: Vec<_> = names.iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
+        let mut resumed = hub.subscribe(&UserName::new("dario"), true);
+        assert_eq!((hub.hand_over(3, now), hub.hand_over(3, now), hub.hand_over(3, now)), (3, 1, 0));
+        for session in &mut fresh {
+            assert!(matches!(session.next_now(), Some(Push::HandOver)));
+            assert!(session.next_now().is_none());
+        }
+        assert!(resumed.next_now().is_none());
+        assert_eq!(hub.hand_over(3, now + REST * 2), 1);
+    }
+
+    #[test]
+    fn those_who_come_back_are_counted() {
+        let hub = Arc::new(Hub::default());
+        let session = hub.subscribe(&UserName::new("anna"), false);
+        assert_eq!(hub.hand_over(1, Instant::now()), 1);
+        drop(session);
+        let _other = hub.subscribe(&UserName::new("bruno"), true);
+        assert_eq!(hub.take_came_back(), 0);
+        let _same = hub.subscribe(&UserName::new("anna"), true);
+        let _again = hub.subscribe(&UserName::new("anna"), true);
+        assert_eq!((hub.take_came_back(), hub.take_came_back()), (1, 0));
     }
 }

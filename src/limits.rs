@@ -8,7 +8,7 @@ mod budget;
 mod pressure;
 
 pub use budget::FaultBudget;
-pub use pressure::Pressure;
+pub use pressure::{AWAY_AFTER, Behind, Pressure};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

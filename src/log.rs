@@ -4,6 +4,7 @@
 //! the next batch gathers, so one commit carries every smile that waits. Must not know sessions or sockets: it answers
 //! through the permits that came with the smiles, and hands what it stored to the tail.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::{self, Permit};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::{Outcome, OutcomePermit, Publication};
-use crate::limits::Pressure;
+use crate::limits::{AWAY_AFTER, Behind, Pressure};
 use crate::model::{NewSmile, Smile, Timestamp};
 use crate::protocol::Refusal;
 use crate::store::{Appended, Store, StoreError};
@@ -59,13 +60,13 @@ impl Log {
         (Self { queue, pressure }, appender)
     }
 
-    /// Room for one smile, unless the store is behind by too much.
+    /// Room for one smile, unless the store is away or behind by too much.
     ///
     /// # Errors
-    /// How long to wait before there may be one.
-    pub fn reserve(&self, now: Instant) -> Result<LogPermit<'_>, Duration> {
+    /// Why there is none.
+    pub fn reserve(&self, now: Instant) -> Result<LogPermit<'_>, Behind> {
         lock(&self.pressure).check(now)?;
-        let permit = self.queue.try_reserve().map_err(|_| RETRY_AFTER_FULL)?;
+        let permit = self.queue.try_reserve().map_err(|_| Behind::Slow(RETRY_AFTER_FULL))?;
         Ok(LogPermit { permit, pressure: &self.pressure })
     }
 }
@@ -122,7 +123,7 @@ impl Appender {
         let began = Instant::now();
         lock(&self.pressure).batch_began(began, size);
         self.batches.append_begins(&smiles);
-        let appended = self.store.append(&smiles, at).await;
+        let appended = self.store_answers(&smiles, at, began).await;
         observe_since(&self.metrics.append_seconds, began);
         self.metrics.append_smiles.observe(f64::from(size));
         match appended {
@@ -133,15 +134,41 @@ impl Appender {
             Err(unknown @ StoreError::OutcomeUnknown(_)) => return Err(unknown),
             Err(error) => {
                 tracing::error!(%error, smiles = size, "an append failed; its smiles are refused");
-                for entry in batch {
-                    entry.outcome.tell(Outcome::Refused(Box::new(Refusal::store_unavailable())));
-                }
+                refuse(batch);
                 self.batches.append_ended(Vec::new()).await;
             }
         }
         // Waiting for the tail is part of it: a tail that is behind sheds as a slow store does.
         lock(&self.pressure).batch_ended(Instant::now());
         Ok(())
+    }
+
+    /// Appends, and refuses what waits meanwhile when the store turns out to be away: only of the smiles that it was given
+    /// is it not known yet what becomes of them, and nobody can be told anything.
+    async fn store_answers(
+        &mut self,
+        smiles: &[NewSmile],
+        at: Timestamp,
+        began: Instant,
+    ) -> Result<Vec<Appended>, StoreError> {
+        let mut append = pin!(self.store.append(smiles, at));
+        if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
+            return appended;
+        }
+        tracing::warn!("the store does not answer; smiles are refused until it does");
+        let appended = loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                biased;
+                appended = append.as_mut() => break appended,
+                received = self.entries.recv_many(&mut waiting, QUEUE), if !self.entries.is_closed() => {
+                    lock(&self.pressure).refused(received);
+                    refuse(waiting);
+                }
+            }
+        };
+        tracing::info!(seconds = began.elapsed().as_secs_f64(), "the store answers again");
+        appended
     }
 
     /// Tells each sender, and gathers what is new. A sender hears of its smile before the tail does: its session relies
@@ -164,6 +191,13 @@ impl Appender {
             }
         }
         stored
+    }
+}
+
+/// Tells senders that the store is away. Nothing of theirs was stored.
+fn refuse(batch: Vec<Entry>) {
+    for entry in batch {
+        entry.outcome.tell(Outcome::Refused(Box::new(Refusal::store_unavailable())));
     }
 }
 

@@ -177,11 +177,13 @@ pub enum CloseReason {
     Slow,
     /// No pong in time.
     NoPong,
+    /// Another replica has more room.
+    Rebalance,
 }
 
 impl CloseReason {
     /// Every reason, for the metrics to start at zero.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ProtocolError,
         Self::NotText,
         Self::NotUtf8,
@@ -192,6 +194,7 @@ impl CloseReason {
         Self::TryAgainLater,
         Self::Slow,
         Self::NoPong,
+        Self::Rebalance,
     ];
 
     /// The close code (RFC 6455, section 7.4, and 4000 upwards our own).
@@ -208,6 +211,7 @@ impl CloseReason {
             Self::TryAgainLater => 1013,
             Self::Slow => 4000,
             Self::NoPong => 4001,
+            Self::Rebalance => 4002,
         }
     }
 
@@ -225,6 +229,7 @@ impl CloseReason {
             Self::TryAgainLater => "the log cannot be read now; reconnect with back-off",
             Self::Slow => "this client does not read; reconnect and resume",
             Self::NoPong => "no pong in time; reconnect and resume",
+            Self::Rebalance => "another replica has more room; reconnect and resume",
         }
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Owns the answer to "may this replica be counted on?". Must not know how it is asked, or what a session does.
 
+mod balance;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::balance::Balance;
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::store::{
@@ -18,6 +21,9 @@ use crate::telemetry::Metrics;
 
 /// From one renewal of the lease to the next.
 const RENEWAL: Duration = Duration::from_secs(1);
+
+/// Looks at whether another replica wants this one to fail, in the time of one renewal.
+const LOOKS: u32 = 4;
 
 /// Time for the answer to a crash to reach the client before the process is gone.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -126,13 +132,19 @@ impl Replica {
         }
     }
 
-    /// Renews the lease for ever.
+    /// Renews the lease for ever, and does what else the rows of the replicas ask for: fails on request, and hands over
+    /// sessions to emptier replicas.
     pub async fn keep_lease(self: Arc<Self>) {
-        let mut renewals = tokio::time::interval(RENEWAL);
-        renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(RENEWAL / LOOKS);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut counted_at, mut counted) = (Instant::now(), 0);
-        loop {
-            renewals.tick().await;
+        let mut balance = Balance::default();
+        for tick in 0_u32.. {
+            ticks.tick().await;
+            self.fail_on_request().await;
+            if !tick.is_multiple_of(LOOKS) {
+                continue;
+            }
             let (now, admitted) = (Instant::now(), self.vitals.capacity.admitted());
             let seconds = now.duration_since(counted_at).as_secs_f64().max(0.001);
             let per_second = (admitted - counted) as f64 / seconds;
@@ -141,6 +153,7 @@ impl Replica {
             self.vitals.metrics.ready.set(self.ready().is_ok().into());
             let by_binlog = self.vitals.position.following() == Some(Following::Binlog);
             self.vitals.metrics.following_binlog.set(by_binlog.into());
+            self.hand_over(&mut balance).await;
         }
     }
 
@@ -153,13 +166,33 @@ impl Replica {
             following: self.vitals.position.following(),
         };
         match self.store.renew(&self.registration, status).await {
-            Ok(requested) => {
-                *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-                if let Some(mode) = requested {
-                    self.fail(mode);
-                }
-            }
+            Ok(()) => *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun,
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+        }
+    }
+
+    async fn fail_on_request(&self) {
+        match self.store.take_crash_request(&self.registration).await {
+            Ok(Some(mode)) => self.fail(mode),
+            Ok(None) => {}
+            // The next renewal says so.
+            Err(error) => tracing::debug!(%error, "the store does not say whether this replica is to fail"),
+        }
+    }
+
+    /// Hands over what this replica has above the mean.
+    async fn hand_over(&self, balance: &mut Balance) {
+        if !self.store.is_shared() || self.ready().is_err() {
+            return;
+        }
+        let Ok(replicas) = self.store.replicas().await else { return };
+        let (hub, now) = (&self.vitals.hub, Instant::now());
+        let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), hub.take_came_back(), now);
+        if surplus > 0 {
+            let sessions = hub.hand_over(surplus, now);
+            balance.handed_over(sessions, now);
+            self.vitals.metrics.sessions_handed_over.inc_by(sessions as u64);
+            tracing::debug!(sessions, "sessions are handed over to emptier replicas");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns the tasks of a replica. Whoever starts one says when it stops; nothing here listens to signals.
 
 mod listener;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::tasks::{APPENDER, LOG_TASKS, TAIL, Tasks};
 use crate::config::{ServeOptions, Switch, host_name};
 use crate::http::{self, App, ClientLimit, CrashButton};
 use crate::hub::Hub;
@@ -23,7 +24,6 @@ use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::Rates;
 use crate::replica::{Replica, Vitals};
-use crate::retention;
 use crate::session::{Context, Departure};
 use crate::store::{NewReplica, Store, StoreError};
 use crate::tail::Tail;
@@ -38,10 +38,8 @@ const BATCH: usize = 50;
 /// What is kept of the drain timeout for requests in progress and for closing the store.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
-/// The tasks that end by themselves when nobody sends any more.
-const APPENDER: &str = "appender";
-const TAIL: &str = "tail";
-const LOG_TASKS: usize = 2;
+/// How long to wait before a store that is away is asked again.
+const AWAY: Duration = Duration::from_millis(500);
 
 /// Why a replica could not start, or ended by itself. One line for whoever started it.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +69,12 @@ pub struct Server {
     store: Store,
     depart: watch::Sender<Option<Departure>>,
     drain_timeout: Duration,
-    /// Tasks the replica cannot do without, each with its name and how it ended.
-    vital: JoinSet<(&'static str, Result<(), StoreError>)>,
-    stop_appending: CancellationToken,
-    stop_listening: CancellationToken,
-    connections: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Server {
-    /// Binds, opens the store, takes a place among the replicas and serves.
+    /// Binds, opens the store, takes a place among the replicas and serves. While the store is waited for, only the
+    /// probes are answered.
     ///
     /// # Errors
     /// [`ServerError`] says in one line what is in the way.
@@ -90,105 +85,38 @@ impl Server {
         let crash_button = crash_button(&options)?;
         let password = secret(options.store_password_file.as_deref(), "password")?;
         let store_url = options.store_url().map_err(ServerError::Options)?;
+        let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
+        let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
+        let mut tasks = Tasks::default();
+        let public = tasks.spawn_listener("public listener", public);
+        let operations = tasks.spawn_listener("operations listener", operations);
 
         let store = Store::open(&store_url, password.as_deref()).await?;
-        let log_state = store.log_state().await?;
-        let metrics = Arc::new(Metrics::new());
-        let hub = Arc::new(Hub::default());
-        let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-        let (tail, batches, position) =
-            Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
-        let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
-        let new_replica = NewReplica { name: options.replica_name(), host: host_name(), capacity: options.capacity };
-        let vitals = Vitals { position, hub, capacity, metrics };
-        let replica = Replica::register(store.clone(), new_replica, vitals.clone()).await?;
-
         let (depart, departure) = watch::channel(None);
-        let context = Context {
-            replica: replica.id(),
-            epoch: log_state.epoch,
-            store: store.clone(),
-            log,
-            hub: vitals.hub,
-            position: vitals.position,
-            capacity: vitals.capacity,
-            metrics: vitals.metrics,
-            rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
-            times: options.session_times,
-            departure,
-        };
-        let app = Arc::new(App {
-            context: Arc::new(context),
-            replica,
-            session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
-            sessions: TaskTracker::new(),
-            cut: CancellationToken::new(),
-            allowed_origins: options.allowed_origins.0.clone(),
-            crash_button,
-        });
-        let mut server = Self {
-            address: public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?,
-            ops_address: operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?,
+        let (app, appender, tail) = app(&options, &store, departure, crash_button).await?;
+        tasks.spawn_log(appender, tail);
+        tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
+        let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
+        let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
+        let _ = operations.send(http::operations(Arc::clone(&app)));
+        if let Some(limit) = limit {
+            tasks.spawn_limit(limit);
+        }
+        Ok(Self {
+            address,
+            ops_address,
             app,
             store,
             depart,
             drain_timeout: Duration::from_secs(options.drain_timeout.into()),
-            vital: JoinSet::new(),
-            stop_appending: CancellationToken::new(),
-            stop_listening: CancellationToken::new(),
-            connections: TaskTracker::new(),
-        };
-        server.spawn_log(appender, tail);
-        server.spawn_upkeep(&options);
-        server.spawn_listeners(&options, public, operations);
-        Ok(server)
+            tasks,
+        })
     }
 
     /// The id of this replica.
     #[must_use]
     pub fn replica(&self) -> String {
         self.app.replica.id()
-    }
-
-    fn spawn_log(&mut self, appender: Appender, tail: Tail) {
-        let stop = self.stop_appending.clone();
-        self.vital.spawn(async { (APPENDER, appender.run(stop).await) });
-        self.vital.spawn(async { (TAIL, Box::pin(tail.run()).await) });
-    }
-
-    fn spawn_upkeep(&mut self, options: &ServeOptions) {
-        let metrics = Arc::clone(&self.app.context.metrics);
-        let replica = Arc::clone(&self.app.replica);
-        self.vital.spawn(async {
-            replica.keep_lease().await;
-            ("lease", Ok(()))
-        });
-        let (store, kept) = (self.store.clone(), Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
-        self.vital.spawn(async move {
-            retention::run(store, kept, metrics).await;
-            ("retention", Ok(()))
-        });
-    }
-
-    fn spawn_listeners(&mut self, options: &ServeOptions, public: TcpListener, operations: TcpListener) {
-        let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
-        let routers = [
-            ("public listener", public, http::public(Arc::clone(&self.app), limit.as_ref())),
-            ("operations listener", operations, http::operations(Arc::clone(&self.app))),
-        ];
-        for (name, listener, router) in routers {
-            let serve = listener::serve(listener, router, self.connections.clone(), self.stop_listening.clone());
-            self.vital.spawn(async move {
-                serve.await;
-                (name, Ok(()))
-            });
-        }
-        if let Some(limit) = limit {
-            self.vital.spawn(async {
-                limit.forget_the_quiet().await;
-                ("client limit", Ok(()))
-            });
-        }
     }
 
     /// Serves until `stop`, then drains and leaves, all within the drain timeout.
@@ -199,19 +127,19 @@ impl Server {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
-            Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
+            Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
         }
         let deadline = Instant::now() + self.drain_timeout;
         tokio::select! {
             () = drain(Arc::clone(&self.app), self.depart.clone(), deadline).boxed() => {}
-            Some(ended) = self.vital.join_next() => return Err(ended_early(ended)),
+            Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
         }
-        self.stop_listening.cancel();
-        self.connections.close();
+        self.tasks.stop_listening.cancel();
+        self.tasks.connections.close();
         let last_requests = deadline.checked_sub(LAST_STEPS / 2).unwrap_or(deadline);
-        let _ = tokio::time::timeout_at(last_requests.into(), self.connections.wait()).await;
+        let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
         // Nobody sends any more; what is still in the queue is appended.
-        self.stop_appending.cancel();
+        self.tasks.stop_appending.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
         } else {
@@ -225,7 +153,7 @@ impl Server {
     async fn close(&mut self) -> Result<(), ServerError> {
         let mut log_tasks = LOG_TASKS;
         while log_tasks > 0
-            && let Some(ended) = self.vital.join_next().await
+            && let Some(ended) = self.tasks.vital.join_next().await
         {
             match ended {
                 Ok((APPENDER | TAIL, Ok(()))) => log_tasks -= 1,
@@ -235,11 +163,69 @@ impl Server {
             }
         }
         // The lease goes before the place does: a late renewal would take it again.
-        self.vital.abort_all();
-        while self.vital.join_next().await.is_some() {}
+        self.tasks.vital.abort_all();
+        while self.tasks.vital.join_next().await.is_some() {}
         self.app.replica.leave().await;
         self.store.close().await;
         Ok(())
+    }
+}
+
+/// What the requests and sessions of a replica share, once it has its place among the replicas; and the two ends of its log.
+async fn app(
+    options: &ServeOptions,
+    store: &Store,
+    departure: watch::Receiver<Option<Departure>>,
+    crash_button: CrashButton,
+) -> Result<(Arc<App>, Appender, Tail), StoreError> {
+    let log_state = when_available(store, || store.log_state()).await?;
+    let metrics = Arc::new(Metrics::new());
+    let hub = Arc::new(Hub::default());
+    let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
+    let (tail, batches, position) = Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
+    let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
+    let new_replica = NewReplica { name: options.replica_name(), host: host_name(), capacity: options.capacity };
+    let vitals = Vitals { position, hub, capacity, metrics };
+    let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone());
+    let replica = when_available(store, register).await?;
+    let context = Context {
+        replica: replica.id(),
+        epoch: log_state.epoch,
+        store: store.clone(),
+        log,
+        hub: vitals.hub,
+        position: vitals.position,
+        capacity: vitals.capacity,
+        metrics: vitals.metrics,
+        rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
+        times: options.session_times,
+        departure,
+    };
+    let app = App {
+        context: Arc::new(context),
+        replica,
+        session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
+        sessions: TaskTracker::new(),
+        cut: CancellationToken::new(),
+        allowed_origins: options.allowed_origins.0.clone(),
+        crash_button,
+    };
+    Ok((Arc::new(app), appender, tail))
+}
+
+/// Asks again as long as a store that others share is away.
+async fn when_available<T, Answer>(store: &Store, ask: impl Fn() -> Answer) -> Result<T, StoreError>
+where
+    Answer: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match ask().await {
+            Err(StoreError::Unavailable(error)) if store.is_shared() => {
+                tracing::warn!(%error, "waiting for the store");
+                tokio::time::sleep(AWAY).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -321,7 +307,7 @@ mod tests {
         let ports = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
         let arguments = ["smilingchat", &store].into_iter().chain(ports);
         let mut server = Server::start(CommandLine::parse_from(arguments).serve).await.unwrap();
-        server.vital.abort_all();
+        server.tasks.vital.abort_all();
         let ended = server.run(std::future::pending()).await;
         assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "{ended:?}");
     }

@@ -38,7 +38,7 @@ pub use socket::{Socket, SocketError};
 /// How long a leaving session waits for the outcome of smiles that are on their way to the log.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Clients of a leaving replica are asked to come back within this time, each at its own moment.
+/// Clients that are let go are asked to come back within this time, each at its own moment.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// What every session of a replica shares.
@@ -122,7 +122,7 @@ impl From<SocketError> for End {
 
 /// Runs a session to its end. Returns how it ended.
 pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
-    let subscription = context.hub.subscribe(&opening.user);
+    let subscription = context.hub.subscribe(&opening.user, opening.asked_to_resume);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,
@@ -153,8 +153,8 @@ struct Session {
     faults: FaultBudget,
     heartbeat: Heartbeat,
     departure: watch::Receiver<Option<Departure>>,
-    /// When to leave, once the replica does.
-    leave_at: Option<Instant>,
+    /// When to leave, and why, once that is known.
+    leave: Option<(Instant, CloseReason)>,
 }
 
 impl Session {
@@ -170,7 +170,7 @@ impl Session {
             faults: FaultBudget::default(),
             heartbeat: Heartbeat::new(context.times, now),
             departure: context.departure.clone(),
-            leave_at: None,
+            leave: None,
             context,
             socket,
             subscription,
@@ -217,7 +217,7 @@ impl Session {
                     Err(error) => Err(error.into()),
                 },
                 () = tokio::time::sleep_until(deadline) => self.deadline_passed().await,
-                Ok(()) = self.departure.changed(), if self.leave_at.is_none() => {
+                Ok(()) = self.departure.changed(), if self.leave.is_none() => {
                     self.plan_departure();
                     Ok(())
                 }
@@ -245,13 +245,13 @@ impl Session {
     }
 
     fn next_deadline(&self) -> Instant {
-        self.leave_at.map_or(self.heartbeat.deadline(), |leave_at| leave_at.min(self.heartbeat.deadline()))
+        self.leave.map_or(self.heartbeat.deadline(), |(at, _)| at.min(self.heartbeat.deadline()))
     }
 
     async fn deadline_passed(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.leave_at.is_some_and(|leave_at| leave_at <= now) {
-            return Err(Box::pin(self.leave()).await);
+        if let Some((_, reason)) = self.leave.filter(|(at, _)| *at <= now) {
+            return Err(Box::pin(self.take_leave(reason)).await);
         }
         match self.heartbeat.deadline_passed(now) {
             None => Ok(()),
@@ -268,12 +268,12 @@ impl Session {
         if let Some(departure) = *self.departure.borrow_and_update() {
             let batch = self.subscription.session() % departure.batches.max(1);
             let wait = departure.interval * u32::try_from(batch).unwrap_or(u32::MAX);
-            self.leave_at = Some(Instant::now() + wait);
+            self.leave = Some((Instant::now() + wait, CloseReason::Restart));
         }
     }
 
     /// Answers what is still on its way to the log, gives notice, and ends.
-    async fn leave(&mut self) -> End {
+    async fn take_leave(&mut self, reason: CloseReason) -> End {
         let last_moment = tokio::time::Instant::now() + LAST_ANSWERS;
         while !self.pending.is_empty() {
             let push = tokio::time::timeout_at(last_moment, self.subscription.next()).await;
@@ -284,7 +284,7 @@ impl Session {
         }
         let reconnect_after_ms = rand::random_range(0..=RECONNECT_SPREAD_MS);
         match self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await {
-            Ok(()) => End::Close(CloseReason::Restart),
+            Ok(()) => End::Close(reason),
             Err(error) => error.into(),
         }
     }

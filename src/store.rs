@@ -248,24 +248,30 @@ impl Store {
         }
     }
 
-    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile. Returns how another
-    /// replica wants this one to fail, once.
+    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn renew(
-        &self,
-        registration: &Registration,
-        status: ReplicaStatus,
-    ) -> Result<Option<CrashMode>, StoreError> {
+    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
         match self {
-            // Nobody else uses the file, so nobody can ask.
-            Self::Sqlite(store) => store.renew(registration, status).await.map(|()| None),
+            Self::Sqlite(store) => store.renew(registration, status).await,
             Self::MySql(store) => store.renew(registration, status).await,
         }
     }
 
-    /// Asks another replica to fail; it hears with its next renewal. `false` when it is lost, or there is none.
+    /// How another replica wants this one to fail, if one does; told once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn take_crash_request(&self, registration: &Registration) -> Result<Option<CrashMode>, StoreError> {
+        match self {
+            // Nobody else uses the file, so nobody can ask.
+            Self::Sqlite(_) => Ok(None),
+            Self::MySql(store) => store.take_crash_request(registration).await,
+        }
+    }
+
+    /// Asks another replica to fail; it hears when it looks the next time. `false` when it is lost, or there is none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -298,7 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db")), None).await.unwrap();
         let hub = Arc::new(Hub::default());
-        let bruno = hub.subscribe(store.user("bruno").unwrap());
+        let bruno = hub.subscribe(store.user("bruno").unwrap(), false);
         let (tail, batches, position) = Tail::new(Offset(0), store.clone(), hub, Arc::new(Metrics::new()));
         tokio::spawn(tail.run());
         Replica { store, batches, position, bruno, _folder: folder }
@@ -326,7 +326,7 @@ mod tests {
             while offsets.len() < count {
                 match self.bruno.next().await.unwrap() {
                     Push::Publication(publication) => offsets.push(publication.smile.offset.0),
-                    Push::Outcome(..) => {}
+                    Push::Outcome(..) | Push::HandOver => {}
                 }
             }
             offsets

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub sessions_opened: IntCounterVec,
     /// Sessions closed, by close code; `0` where the connection broke without one, `other` for a client's odd ones.
     pub closes: IntCounterVec,
+    /// Sessions that were told to go to an emptier replica.
+    pub sessions_handed_over: IntCounter,
     /// Refused frames and requests, by code.
     pub errors: IntCounterVec,
     /// Smiles stored through this replica.
@@ -86,6 +88,8 @@ impl Metrics {
             sessions: maker.gauge("sessions", "Sessions open now"),
             sessions_opened: maker.counters("sessions_opened_total", "Sessions opened, by how they started", "start"),
             closes: maker.counters("closes_total", "Sessions closed, by close code; 0 is a broken connection", "code"),
+            sessions_handed_over: maker
+                .counter("sessions_handed_over_total", "Sessions told to go to an emptier replica"),
             errors: maker.counters("errors_total", "Refused frames and requests, by code", "code"),
             smiles_stored: maker.counter("smiles_stored_total", "Smiles stored through this replica"),
             smiles_duplicate: maker.counter("smiles_duplicate_total", "Smiles sent again that were stored before"),

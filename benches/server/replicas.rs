@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::stream::SplitStream;
 use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::client::{Socket, connect, field, percentile, smile, users};
 use crate::mysql::MySql;
@@ -55,23 +57,21 @@ pub(crate) async fn latency() {
 /// Every pair of users is on two neighbouring replicas, one sends and the other receives.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>) {
     let users = users(replicas[0].address).await;
-    let pairs: Vec<&[String]> = users.chunks_exact(2).collect();
-    let count = u32::try_from(pairs.len()).expect("few pairs");
-    let interval = Duration::from_secs(1) * count / OFFERED;
     let start = Instant::now() + Duration::from_millis(200);
-    let mut tasks = Vec::new();
-    for (number, pair) in pairs.iter().enumerate() {
+    let (mut tasks, mut senders) = (Vec::new(), Vec::new());
+    for (number, pair) in users.chunks_exact(2).enumerate() {
         let here = replicas[number % replicas.len()].address;
         let there = replicas[(number + 1) % replicas.len()].address;
         let sender = connect(here, &pair[0], "").await.expect("a session opens");
         let receiver = connect(there, &pair[1], "").await.expect("a session opens");
-        // Evenly, so that the smiles of all pairs come one after the other.
-        let first = start + interval * u32::try_from(number).expect("few pairs") / count;
+        let (due, dues) = mpsc::unbounded_channel();
+        senders.push(due);
         tasks.push((
-            tokio::spawn(hear(receiver, start, "smile")),
-            tokio::spawn(send(sender, pair[1].clone(), start, first, interval)),
+            tokio::spawn(hear(receiver.split().1, start, "smile")),
+            tokio::spawn(send(sender, pair[1].clone(), start, dues)),
         ));
     }
+    std::thread::spawn(move || beat(start, &senders));
     let (mut received, mut acked) = (Vec::new(), Vec::new());
     for (hearing, sending) in tasks {
         received.extend(hearing.await.expect("a receiver"));
@@ -80,32 +80,36 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>) {
     (received, acked)
 }
 
-/// Sends at a given rate, whatever comes back, and returns how long each ack took.
-async fn send(socket: Socket, to: String, start: Instant, first: Instant, interval: Duration) -> Vec<Duration> {
+/// Lets one sender after the other send, at the rate that is offered, and tells it when that was due: a sender that is late
+/// does not make the server look quick. On a thread of its own, because the runtime's timers count in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
+fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
+    let interval = Duration::from_secs(1) / OFFERED;
+    let mut due = start;
+    for sender in senders.iter().cycle() {
+        if due >= start + WARM_UP + ROUND {
+            return;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let _ = sender.send(due);
+        due += interval;
+    }
+}
+
+/// Sends when it is due, whatever comes back, and returns how long each ack took.
+async fn send(socket: Socket, to: String, start: Instant, mut dues: UnboundedReceiver<Instant>) -> Vec<Duration> {
     let (mut sink, stream) = socket.split();
-    let acks = tokio::spawn(hear_stream(stream, start, "ack"));
+    let acks = tokio::spawn(hear(stream, start, "ack"));
     let run = rand::random::<u32>();
-    let mut at = first;
-    while at < start + WARM_UP + ROUND {
-        tokio::time::sleep_until(at.into()).await;
-        // When it was due, not when it was sent: a sender that is late does not make the server look quick.
-        let id = format!("{run:08x}-{}", at.duration_since(start).as_nanos());
+    while let Some(due) = dues.recv().await {
+        let id = format!("{run:08x}-{}", due.duration_since(start).as_nanos());
         sink.send(smile(&id, &to)).await.expect("a frame is sent");
-        at += interval;
     }
     acks.await.expect("the acks")
 }
 
-async fn hear(socket: Socket, start: Instant, what: &'static str) -> Vec<Duration> {
-    hear_stream(socket.split().1, start, what).await
-}
-
 /// How long each frame of this type took from when its smile was due, those of the warm-up aside.
-async fn hear_stream(
-    mut stream: futures_util::stream::SplitStream<Socket>,
-    start: Instant,
-    what: &'static str,
-) -> Vec<Duration> {
+async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> Vec<Duration> {
     let mut latencies = Vec::new();
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);
     while let Ok(Some(Ok(message))) = tokio::time::timeout_at(end.into(), stream.next()).await {

@@ -4,7 +4,7 @@
 //! needs the typed errors of the one, for exact close codes, and the bytes of the other, for a close that arrives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,6 +24,10 @@ use crate::session::{self, Ended, Opening, Socket};
 
 /// When to try another replica, or this one again, after it had no place.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
+
+/// How long to wait before looking again for an offset that lies beyond the end of the log, and for how long in all.
+const NOT_YET: Duration = Duration::from_millis(10);
+const NOT_YET_AT_MOST: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default, Deserialize)]
 struct Query {
@@ -94,11 +98,19 @@ async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Op
     if epoch != Some(app.context.epoch.as_str()) {
         return Ok(None);
     }
-    let log = app.context.store.log_state().await.map_err(|error| {
-        tracing::warn!(%error, "a session cannot resume");
-        Refused::store_unavailable()
-    })?;
-    Ok((log.trimmed <= after && after <= log.head).then_some(after))
+    let asked = Instant::now();
+    loop {
+        let log = app.context.store.log_state().await.map_err(|error| {
+            tracing::warn!(%error, "a session cannot resume");
+            Refused::store_unavailable()
+        })?;
+        let within = after <= log.head.max(app.context.position.get());
+        if within || asked.elapsed() > NOT_YET_AT_MOST {
+            return Ok((within && log.trimmed <= after).then_some(after));
+        }
+        // Another replica may have sent it before a query shows it.
+        tokio::time::sleep(NOT_YET).await;
+    }
 }
 
 fn not_ready(reason: NotReady) -> Refused {

@@ -15,6 +15,19 @@ const ASKED_BACK_AT: Duration = Duration::from_millis(250);
 /// Hints stay below this: a store that hangs may be back sooner than its silence suggests.
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
+/// A batch that takes longer than this is no longer slow: the store is away, or cannot be reached. What waits for it must be
+/// refused while its senders still wait.
+pub const AWAY_AFTER: Duration = Duration::from_millis(600);
+
+/// Why the store takes no smile now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// It is slow, and will have caught up after this long.
+    Slow(Duration),
+    /// It does not answer.
+    Away,
+}
+
 /// The measured speed of the store and the work before it.
 #[derive(Debug)]
 pub struct Pressure {
@@ -40,6 +53,11 @@ impl Pressure {
         self.waiting += 1;
     }
 
+    /// So many of the smiles that waited were refused.
+    pub fn refused(&mut self, smiles: usize) {
+        self.waiting = self.waiting.saturating_sub(u32::try_from(smiles).unwrap_or(u32::MAX));
+    }
+
     /// The store began to work on a batch of `smiles`.
     pub fn batch_began(&mut self, now: Instant, smiles: u32) {
         self.waiting = self.waiting.saturating_sub(smiles);
@@ -52,13 +70,18 @@ impl Pressure {
         self.per_batch = (self.per_batch + took) / 2;
     }
 
-    /// Whether a smile can be taken now; else how long until the store has caught up.
+    /// Whether a smile can be taken now.
     ///
     /// # Errors
-    /// The hint for `overloaded`.
-    pub fn check(&self, now: Instant) -> Result<(), Duration> {
-        let wait = self.expected_wait(now);
-        if wait <= LONGEST_WAIT { Ok(()) } else { Err(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT)) }
+    /// Why not.
+    pub fn check(&self, now: Instant) -> Result<(), Behind> {
+        if self.batch_began.is_some_and(|began| now.duration_since(began) > AWAY_AFTER) {
+            return Err(Behind::Away);
+        }
+        match self.expected_wait(now) {
+            wait if wait <= LONGEST_WAIT => Ok(()),
+            wait => Err(Behind::Slow(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT))),
+        }
     }
 
     /// The rest of the running batch, and the batches up to and with the one this smile would be in.
@@ -107,17 +130,17 @@ mod tests {
     #[test]
     fn a_slow_store_sheds_and_says_when_it_has_caught_up() {
         let (pressure, now) = busy(3000, Duration::from_millis(200));
-        let hint = pressure.check(now).unwrap_err();
+        let Err(Behind::Slow(hint)) = pressure.check(now) else { panic!("it takes more") };
         assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
     }
 
     #[test]
-    fn a_store_that_hangs_sheds_and_one_that_is_back_does_not() {
+    fn a_store_that_hangs_is_away_and_one_that_is_back_is_not() {
         let (mut pressure, now) = busy(0, Duration::from_millis(1));
         assert_eq!(pressure.check(now + Duration::from_millis(400)), Ok(()));
-        assert!(pressure.check(now + Duration::from_millis(600)).is_err());
+        assert!(matches!(pressure.check(now + Duration::from_millis(600)), Err(Behind::Slow(_))));
         let later = now + Duration::from_secs(30);
-        assert_eq!(pressure.check(later), Err(LONGEST_HINT));
+        assert_eq!(pressure.check(later), Err(Behind::Away));
         pressure.batch_ended(later);
         assert_eq!(pressure.check(later), Ok(()));
     }

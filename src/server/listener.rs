@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -61,8 +61,14 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop`; then requests in progress are finished, tracked by `connections`.
-pub(super) async fn serve(listener: TcpListener, router: Router, connections: TaskTracker, stop: CancellationToken) {
+/// Serves until `stop`; then requests in progress are finished, tracked by `connections`. Each request is answered by what
+/// `router` holds when it comes.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: watch::Receiver<Router>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
     loop {
         // A place first: past the bound, clients wait in the system's queue instead of ours.
@@ -90,7 +96,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, connections: Ta
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver<Router>, stop: CancellationToken) {
     // Frames are small and wait for nobody: Nagle's algorithm would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client left before it was served");
@@ -98,7 +104,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
     }
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let router = router.clone();
+        let router = router.borrow().clone();
         async move { Ok::<Response, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
     let connection = hyper::server::conn::http1::Builder::new()

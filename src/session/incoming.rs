@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CloseReason, End, Session};
-use crate::limits::{Denied, admit};
+use crate::limits::{Behind, Denied, admit};
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 
@@ -39,9 +39,13 @@ impl Session {
             .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
         let now = Instant::now();
-        let too_slow = "this replica's store is behind; send the same id again";
-        let line = self.context.log.reserve(now);
-        let line = line.map_err(|wait| Refusal::temporary(ErrorCode::Overloaded, too_slow, wait))?;
+        let line = self.context.log.reserve(now).map_err(|behind| match behind {
+            Behind::Slow(wait) => {
+                let message = "this replica's store is behind; send the same id again";
+                Refusal::temporary(ErrorCode::Overloaded, message, wait)
+            }
+            Behind::Away => Refusal::store_unavailable(),
+        })?;
         let ticket = self.pending.next_ticket();
         let outcome = self.subscription.outcome_permit(ticket).ok_or_else(|| {
             let message = "this session does not read its frames; read, then send the same id again";

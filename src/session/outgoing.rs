@@ -2,6 +2,8 @@
 //!
 //! Owns the one place where a smile of the log becomes a frame, and the session's position moves.
 
+use std::time::Instant;
+
 use super::{CloseReason, End, Session};
 use crate::hub::{OUTBOX, Outcome, Publication, Push, Ticket};
 use crate::model::{Offset, Smile};
@@ -46,6 +48,10 @@ impl Session {
         match push {
             Push::Publication(publication) => self.publication(&publication).await,
             Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await,
+            Push::HandOver => {
+                self.leave.get_or_insert((Instant::now(), CloseReason::Rebalance));
+                Ok(())
+            }
         }
     }
 

@@ -76,7 +76,7 @@ impl MySql {
         &self,
         registration: &Registration,
         status: ReplicaStatus,
-    ) -> Result<Option<CrashMode>, StoreError> {
+    ) -> Result<(), StoreError> {
         let renew = || {
             sqlx::query(RENEW)
                 .bind(registration.number)
@@ -90,23 +90,24 @@ impl MySql {
                 .bind(status.following.map(Following::as_str))
         };
         self.execute(renew).await?;
-        let requested = self.requested_crash(registration.number).await?;
-        if requested.is_some() {
-            self.execute(|| sqlx::query(FORGET_CRASH).bind(registration.number)).await?;
-        }
-        Ok(requested)
+        Ok(())
     }
 
-    async fn requested_crash(&self, number: i64) -> Result<Option<CrashMode>, StoreError> {
+    pub(in crate::store) async fn take_crash_request(
+        &self,
+        registration: &Registration,
+    ) -> Result<Option<CrashMode>, StoreError> {
         let upkeep = &self.inner.upkeep;
         let ask = async || {
             let mut lane = upkeep.take().await?;
-            let asked = sqlx::query_scalar(REQUESTED_CRASH).bind(number).fetch_optional(&mut lane.connection);
-            let mode: Option<Option<String>> = within(ANSWER, asked).await?;
+            let asked = sqlx::query_scalar(REQUESTED_CRASH).bind(registration.number);
+            let mode: Option<Option<String>> = within(ANSWER, asked.fetch_optional(&mut lane.connection)).await?;
             lane.keep();
             Ok(mode)
         };
-        Ok(upkeep.ask(ask).await?.flatten().as_deref().and_then(CrashMode::parse))
+        let Some(requested) = upkeep.ask(ask).await?.flatten() else { return Ok(None) };
+        self.execute(|| sqlx::query(FORGET_CRASH).bind(registration.number)).await?;
+        Ok(CrashMode::parse(&requested))
     }
 
     pub(in crate::store) async fn request_crash(&self, replica: &str, mode: CrashMode) -> Result<bool, StoreError> {

@@ -10,13 +10,15 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::MySql;
-use super::connections::{ANSWER, within};
 use crate::model::Offset;
 
 /// Asks for the turn, and waits for it; longer than some commits take one after the other, and shorter than anybody
 /// notices. The turn belongs to the connection until the appending procedure lets it go.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
+
+/// MySQL ends the wait for a turn by itself; when it has not answered by then, it is away.
+const NO_ANSWER: Duration = Duration::from_millis(300);
 
 /// How long after another replica's append it is expected to append again, and how long nobody asks for a turn that was
 /// not given.
@@ -59,9 +61,16 @@ impl MySql {
         if !self.company().takes_turns(Instant::now()) {
             return;
         }
+        if tokio::time::timeout(NO_ANSWER, self.ask_for_turn()).await.is_err() {
+            tracing::debug!("the turn to append was not answered for");
+        }
+    }
+
+    /// When this is dropped before its end, the connection is closed, and the turn given up with it.
+    async fn ask_for_turn(&self) {
         // The one that the append will take.
         let Ok(mut lane) = self.inner.appending.take().await else { return };
-        let turn = within(ANSWER, sqlx::query_scalar(TAKE_TURN).fetch_one(&mut lane.connection)).await;
+        let turn: Result<Option<i64>, _> = sqlx::query_scalar(TAKE_TURN).fetch_one(&mut lane.connection).await;
         match turn {
             Ok(Some(1)) => lane.keep(),
             // Out of time: MySQL says so in one of two ways.

@@ -1,0 +1,75 @@
+//! The tasks of a replica, and how each is told to stop.
+//!
+//! Owns them: none outlives this. Must not know in which order they stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::listener;
+use crate::http::{self, App, ClientLimit};
+use crate::log::Appender;
+use crate::retention;
+use crate::store::StoreError;
+use crate::tail::Tail;
+
+/// The tasks that end by themselves when nobody sends any more.
+pub(super) const APPENDER: &str = "appender";
+pub(super) const TAIL: &str = "tail";
+pub(super) const LOG_TASKS: usize = 2;
+
+/// Everything that runs for as long as the replica does.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    /// Tasks the replica cannot do without, each with its name and how it ended.
+    pub(super) vital: JoinSet<(&'static str, Result<(), StoreError>)>,
+    pub(super) stop_appending: CancellationToken,
+    pub(super) stop_listening: CancellationToken,
+    pub(super) connections: TaskTracker,
+}
+
+impl Tasks {
+    /// Serves on `listener`: [`http::starting`] until other routes are sent.
+    pub(super) fn spawn_listener(&mut self, name: &'static str, listener: TcpListener) -> watch::Sender<Router> {
+        let (other_routes, router) = watch::channel(http::starting());
+        let serve = listener::serve(listener, router, self.connections.clone(), self.stop_listening.clone());
+        self.vital.spawn(async move {
+            serve.await;
+            (name, Ok(()))
+        });
+        other_routes
+    }
+
+    pub(super) fn spawn_log(&mut self, appender: Appender, tail: Tail) {
+        let stop = self.stop_appending.clone();
+        self.vital.spawn(async { (APPENDER, appender.run(stop).await) });
+        self.vital.spawn(async { (TAIL, Box::pin(tail.run()).await) });
+    }
+
+    /// The lease, and the removal of smiles that are older than `kept`.
+    pub(super) fn spawn_upkeep(&mut self, app: &App, kept: Duration) {
+        let replica = Arc::clone(&app.replica);
+        self.vital.spawn(async {
+            replica.keep_lease().await;
+            ("lease", Ok(()))
+        });
+        let (store, metrics) = (app.context.store.clone(), Arc::clone(&app.context.metrics));
+        self.vital.spawn(async move {
+            retention::run(store, kept, metrics).await;
+            ("retention", Ok(()))
+        });
+    }
+
+    pub(super) fn spawn_limit(&mut self, limit: ClientLimit) {
+        self.vital.spawn(async {
+            limit.forget_the_quiet().await;
+            ("client limit", Ok(()))
+        });
+    }
+}
