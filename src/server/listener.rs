@@ -41,6 +41,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// reads slowly looks like one that does not read: nothing more fits for longer than a write may take.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
+/// How long a start may take before clients are told of it.
+const QUICK_START: Duration = Duration::from_secs(1);
+
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -62,13 +65,14 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `stop`; then requests in progress are finished, tracked by `connections`. Each request is answered by what
-/// `router` holds when it comes.
+/// `router` holds when it comes. Clients of the first moments wait for what it is about to hold, in the system's queue.
 pub(super) async fn serve(
     listener: TcpListener,
-    router: watch::Receiver<Router>,
+    mut router: watch::Receiver<Router>,
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
+    let _ = tokio::time::timeout(QUICK_START, router.changed()).await;
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
     loop {
         // A place first: past the bound, clients wait in the system's queue instead of ours.
