@@ -5,6 +5,7 @@ mod architecture;
 mod browser;
 mod crash;
 mod durability;
+mod faults;
 mod frames;
 mod http;
 mod leaving;

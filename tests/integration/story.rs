@@ -1,11 +1,12 @@
 //! One long random story: connects, disconnects, sends, repeats, lost answers, resumes and restarts, with a ledger that
-//! knows exactly what each session must be told.
+//! knows exactly what each session must be told. It is told by one replica on SQLite, and by several on one MySQL.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::support::client::{TestClient, id, offset};
+use crate::support::mysql::TestDatabase;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::seed;
 
@@ -17,6 +18,9 @@ const STEPS: usize = 400;
 
 /// Sessions at the same time at most.
 const SESSIONS: usize = 12;
+
+/// Replicas where they share a database.
+const REPLICAS: usize = 3;
 
 /// No brake: the story is about what is promised, not about the limits.
 const OPTIONS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
@@ -36,10 +40,18 @@ struct Session {
     position: usize,
 }
 
+/// What the replicas share.
+enum Shared {
+    /// A file: there is only one replica.
+    File(TestStore),
+    /// A database.
+    Database(TestDatabase),
+}
+
 struct Story {
     random: StdRng,
-    store: TestStore,
-    replica: Option<TestReplica>,
+    shared: Shared,
+    replicas: Vec<TestReplica>,
     epoch: String,
     log: Vec<Told>,
     sessions: Vec<Session>,
@@ -47,12 +59,44 @@ struct Story {
 }
 
 impl Story {
-    async fn begin() -> Self {
-        let store = TestStore::new();
-        let replica = TestReplica::on(&store, &OPTIONS).await;
-        let epoch = TestClient::connect(replica.address, "anna").await.epoch();
+    async fn begin(shared: Shared) -> Self {
         let random = StdRng::seed_from_u64(seed());
-        Self { random, store, replica: Some(replica), epoch, log: Vec::new(), sessions: Vec::new(), ids: 0 }
+        let (replicas, log, sessions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut story = Self { random, shared, replicas, epoch: String::new(), log, sessions, ids: 0 };
+        let replicas = if matches!(story.shared, Shared::File(_)) { 1 } else { REPLICAS };
+        while story.replicas.len() < replicas {
+            story.start_a_replica().await;
+        }
+        story.epoch = TestClient::connect(story.address(), "anna").await.epoch();
+        story
+    }
+
+    async fn start_a_replica(&mut self) {
+        let replica = match &self.shared {
+            Shared::File(store) => TestReplica::on(store, &OPTIONS).await,
+            Shared::Database(database) => {
+                let url = database.url();
+                let options: Vec<_> = OPTIONS.into_iter().chain([("store", url.as_str())]).collect();
+                TestReplica::start(&options).await
+            }
+        };
+        self.replicas.push(replica);
+    }
+
+    async fn stop_a_replica(&mut self) {
+        let place = self.random.random_range(0..self.replicas.len());
+        self.replicas.swap_remove(place).stop().await;
+    }
+
+    /// Where a session that does not resume starts: at the end of the log, as far as its replica knows it already.
+    fn start_of(&self, client: &TestClient) -> usize {
+        let start = usize::try_from(client.offset()).expect("a place of the log");
+        let may = match self.shared {
+            Shared::File(_) => start == self.log.len(),
+            Shared::Database(_) => start <= self.log.len(),
+        };
+        assert!(may && !client.recovered(), "{} of {}", client.welcome, self.log.len());
+        start
     }
 
     async fn step(&mut self) {
@@ -70,8 +114,9 @@ impl Story {
         }
     }
 
-    fn address(&self) -> std::net::SocketAddr {
-        self.replica.as_ref().expect("it runs").address
+    /// Where any of the replicas is.
+    fn address(&mut self) -> std::net::SocketAddr {
+        self.replicas[self.random.random_range(0..self.replicas.len())].address
     }
 
     fn a_user(&mut self) -> &'static str {
@@ -118,8 +163,7 @@ impl Story {
     async fn connect(&mut self) {
         let user = self.a_user();
         let client = TestClient::connect(self.address(), user).await;
-        assert_eq!((client.offset(), client.recovered()), (self.log.len() as u64, false));
-        let position = self.log.len();
+        let position = self.start_of(&client);
         self.add(Session { client, user, position }).await;
     }
 
@@ -129,7 +173,7 @@ impl Story {
         self.add(session).await;
     }
 
-    async fn resumed(&self, user: &'static str, position: usize) -> Session {
+    async fn resumed(&mut self, user: &'static str, position: usize) -> Session {
         let client = TestClient::resume(self.address(), user, position as u64, &self.epoch).await;
         assert_eq!((client.offset(), client.recovered()), (position as u64, true));
         Session { client, user, position }
@@ -138,13 +182,13 @@ impl Story {
     async fn resume_in_vain(&mut self) {
         let user = self.a_user();
         let beyond = self.log.len() as u64 + self.random.random_range(1..100);
+        let address = self.address();
         let client = if self.random.random() {
-            TestClient::resume(self.address(), user, beyond, &self.epoch).await
+            TestClient::resume(address, user, beyond, &self.epoch).await
         } else {
-            TestClient::resume(self.address(), user, 0, "another").await
+            TestClient::resume(address, user, 0, "another").await
         };
-        assert_eq!((client.offset(), client.recovered()), (self.log.len() as u64, false));
-        let position = self.log.len();
+        let position = self.start_of(&client);
         self.add(Session { client, user, position }).await;
     }
 
@@ -243,8 +287,8 @@ impl Story {
     /// Some sessions have received all, the others lose what was on its way; the log is the same.
     async fn restart(&mut self) {
         self.sessions.clear();
-        self.replica.take().expect("it runs").stop().await;
-        self.replica = Some(TestReplica::on(&self.store, &OPTIONS).await);
+        self.stop_a_replica().await;
+        self.start_a_replica().await;
     }
 
     async fn end(mut self) {
@@ -257,7 +301,9 @@ impl Story {
             session.client.expect_alive().await;
         }
         assert!(self.log.len() > STEPS / 2, "the story was about little: {} smiles", self.log.len());
-        self.replica.take().expect("it runs").stop().await;
+        while !self.replicas.is_empty() {
+            self.stop_a_replica().await;
+        }
     }
 }
 
@@ -267,11 +313,21 @@ fn check(smile: &Value, at: usize, told: &Told) {
     assert_eq!((&smile["from"], &smile["to"]), (&json!(told.from), &json!(told.to)), "{smile}");
 }
 
-#[tokio::test]
-async fn a_random_story_is_told_as_the_ledger_has_it() {
-    let mut story = Story::begin().await;
+async fn tell(shared: Shared) {
+    let mut story = Story::begin(shared).await;
     for _ in 0..STEPS {
         story.step().await;
     }
     story.end().await;
+}
+
+#[tokio::test]
+async fn a_random_story_is_told_as_the_ledger_has_it_on_sqlite() {
+    tell(Shared::File(TestStore::new())).await;
+}
+
+#[tokio::test]
+async fn a_random_story_is_told_as_the_ledger_has_it_on_mysql() {
+    let Some(database) = TestDatabase::new().await else { return };
+    tell(Shared::Database(database)).await;
 }

@@ -1,6 +1,7 @@
 //! What a database keeps that several replicas share, and that may go away.
 
 mod outage;
+#[path = "../../../tests/integration/support/proxy.rs"]
 mod proxy;
 
 use std::collections::{BTreeMap, HashSet};

@@ -4,9 +4,11 @@
 //! Owns how a test starts things and how long it is patient. Must not know what any one test is about.
 
 pub(crate) mod client;
+pub(crate) mod fleet;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod replica;
 pub(crate) mod webdriver;

@@ -2,6 +2,8 @@
 //!
 //! Owns its name and its end. The server is named by `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
 
+use std::net::SocketAddr;
+
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
 
@@ -23,13 +25,28 @@ impl TestDatabase {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
         });
-        if server == LEFT_OUT {
-            return None;
-        }
+        if server == LEFT_OUT { None } else { Some(Self::at(&server).await) }
+    }
+
+    /// A new database on the server of that URL, whose user may create one.
+    pub(crate) async fn at(server: &str) -> Self {
         let server: Url = server.parse().expect("a URL");
         let name = format!("chat_test_{:016x}", rand::random::<u64>());
         run(server.as_str(), format!("CREATE DATABASE {name}")).await.expect("a database");
-        Some(Self { server, name })
+        Self { server, name }
+    }
+
+    /// Host and port of its server.
+    pub(crate) fn server(&self) -> (String, u16) {
+        (self.server.host_str().expect("a host").to_owned(), self.server.port().unwrap_or(3306))
+    }
+
+    /// What `--store` takes, for a way to the server that begins at this address.
+    pub(crate) fn url_by(&self, address: SocketAddr) -> String {
+        let mut url: Url = self.url().parse().expect("a URL");
+        url.set_ip_host(address.ip()).expect("a host may be set");
+        url.set_port(Some(address.port())).expect("a port may be set");
+        url.into()
     }
 
     /// What `--store` takes.

@@ -12,8 +12,16 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
 
-async fn through(proxy: &Proxy) -> Store {
-    Store::open(&proxy.url, None).await.unwrap()
+/// A way to the server of a database, and the database's URL by that way.
+async fn way_to(database: &Database) -> (Proxy, StoreUrl) {
+    let StoreUrl::MySql(server) = database.url() else { panic!("this is for MySQL") };
+    let proxy = Proxy::to((server.host.clone(), server.port)).await;
+    let url = MySqlUrl { host: proxy.address.ip().to_string(), port: proxy.address.port(), ..server };
+    (proxy, StoreUrl::MySql(url))
+}
+
+async fn open(url: &StoreUrl) -> Store {
+    Store::open(url, None).await.unwrap()
 }
 
 async fn until_the_head_is(store: &Store, head: Offset) {
@@ -28,8 +36,8 @@ async fn until_the_head_is(store: &Store, head: Offset) {
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_found() {
     let Some(database) = Database::mysql().await else { return };
-    let proxy = Proxy::to(&database).await;
-    let (store, other) = (through(&proxy).await, database.open().await);
+    let (proxy, url) = way_to(&database).await;
+    let (store, other) = (open(&url).await, database.open().await);
     append(&store, &[("anna", "bruno", "before")]).await;
     append(&other, &[("bruno", "anna", "theirs")]).await;
 
@@ -56,8 +64,8 @@ async fn a_commit_whose_answer_was_lost_is_found() {
 #[tokio::test]
 async fn what_never_reached_mysql_is_refused_or_stored_later() {
     let Some(database) = Database::mysql().await else { return };
-    let proxy = Proxy::to(&database).await;
-    let store = through(&proxy).await;
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
     let smiles = [smile(&store, "anna", "bruno", "a")];
     proxy.becomes(Network::Cut);
     let refused = timeout(SOON, store.append(&smiles, Timestamp::now())).await.unwrap();
@@ -79,8 +87,8 @@ async fn what_never_reached_mysql_is_refused_or_stored_later() {
 #[tokio::test]
 async fn a_silent_network_is_noticed() {
     let Some(database) = Database::mysql().await else { return };
-    let proxy = Proxy::to(&database).await;
-    let store = through(&proxy).await;
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
     append(&store, &[("anna", "bruno", "a")]).await;
     let registration =
         store.register(NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 0 }).await.unwrap();
@@ -103,8 +111,8 @@ async fn a_silent_network_is_noticed() {
 #[tokio::test]
 async fn connections_that_ended_while_idle_cost_no_answer() {
     let Some(database) = Database::mysql().await else { return };
-    let proxy = Proxy::to(&database).await;
-    let store = through(&proxy).await;
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
     append(&store, &[("anna", "bruno", "a")]).await;
     store.log_state().await.unwrap();
     store.read_log(Offset(0), 10).await.unwrap();
@@ -119,10 +127,9 @@ async fn connections_that_ended_while_idle_cost_no_answer() {
 #[tokio::test]
 async fn a_server_that_is_not_there_yet_is_waited_for() {
     let Some(database) = Database::mysql().await else { return };
-    let proxy = Proxy::to(&database).await;
+    let (proxy, url) = way_to(&database).await;
     proxy.becomes(Network::Cut);
     let opening = tokio::spawn({
-        let url = proxy.url.clone();
         async move { Store::open(&url, None).await }
     });
     sleep(Duration::from_millis(700)).await;
@@ -193,4 +200,30 @@ async fn a_mysql_that_is_killed_loses_nothing_and_keeps_nothing_it_refused() {
     assert_eq!(log, told, "exactly what was answered, and where; nothing that was refused");
     drop(database);
     server("stop").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_half_open_is_given_up() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
+    append(&store, &[("anna", "bruno", "a")]).await;
+    store.log_state().await.unwrap();
+    proxy.becomes(Network::HalfOpen);
+    let appended = timeout(SOON, append(&store, &[("anna", "bruno", "b")])).await.unwrap();
+    assert_eq!(appended, [Appended::Stored(Offset(2))]);
+    assert!(store.log_state().await.is_err(), "this one was half open, too");
+    assert_eq!(store.log_state().await.unwrap().head, Offset(2));
+}
+
+#[tokio::test]
+async fn a_slow_network_is_only_slow() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let store = open(&url).await;
+    proxy.becomes(Network::Slow(Duration::from_millis(50)));
+    let began = Instant::now();
+    assert_eq!(append(&store, &[("anna", "bruno", "a")]).await, [Appended::Stored(Offset(1))]);
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    assert_eq!(store.log_state().await.unwrap().head, Offset(1));
 }

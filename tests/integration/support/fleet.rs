@@ -1,0 +1,159 @@
+//! Several replicas as processes on one MySQL, each with a network of its own to it.
+//!
+//! Owns their ports, which they keep when they are started again, and the judgement over all of them: whatever happened,
+//! the simulator's ledger is exact, and every replica tells the same log.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::client::TestClient;
+use super::mysql::TestDatabase;
+use super::process::{TestProcess, run_program};
+use super::proxy::Proxy;
+use super::{eventually, get_json};
+
+/// No brakes: the faults are the subject.
+const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+
+/// One replica of a fleet.
+pub(crate) struct Member {
+    name: String,
+    listen: SocketAddr,
+    store: String,
+    /// Its way to MySQL.
+    pub(crate) network: Proxy,
+    /// `None` while it is dead.
+    process: Option<TestProcess>,
+}
+
+impl Member {
+    async fn new(number: usize, database: &TestDatabase) -> Self {
+        let network = Proxy::to(database.server()).await;
+        let store = database.url_by(network.address);
+        Self { name: format!("be{number}"), listen: free_address(), store, network, process: None }
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub(crate) async fn start(&mut self) {
+        let listen = self.listen.to_string();
+        let own = [("store", self.store.as_str()), ("replica", &self.name), ("listen", &listen)];
+        let options: Vec<_> = WITHOUT_LIMITS.into_iter().chain(own).collect();
+        self.process = Some(TestProcess::start(Path::new(""), &options).await);
+    }
+
+    /// The process, which must be there.
+    pub(crate) fn process(&mut self) -> &mut TestProcess {
+        self.process.as_mut().expect("it runs")
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) async fn kill(&mut self) {
+        self.process.take().expect("it runs").kill().await;
+    }
+}
+
+/// The replicas.
+pub(crate) struct Fleet {
+    /// All of them, dead or alive.
+    pub(crate) members: Vec<Member>,
+    _database: TestDatabase,
+}
+
+impl Fleet {
+    /// Starts so many replicas at once, on a database in which there is nothing yet.
+    pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
+        let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
+        join_all(members.iter_mut().map(Member::start)).await;
+        Self { members, _database: database }
+    }
+
+    /// Conversations over all replicas for so many seconds. The ledger at their end must be exact.
+    pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
+        let urls: Vec<String> = self.members.iter().map(|member| format!("ws://{}/ws", member.listen)).collect();
+        let arguments = [
+            "simulate".to_owned(),
+            format!("--url={}", urls.join(",")),
+            "--conversations=12".to_owned(),
+            "--rate=8".to_owned(),
+            format!("--duration={seconds}"),
+            format!("--seed={}", seed % (1 << 53)),
+            "--json".to_owned(),
+        ];
+        async move {
+            let output = run_program(&arguments.each_ref().map(String::as_str)).await;
+            let ledger: Value = serde_json::from_slice(&output.stdout)
+                .unwrap_or_else(|_| panic!("no ledger: {}", String::from_utf8_lossy(&output.stderr)));
+            let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
+            for what in none {
+                assert_eq!(ledger[what], 0, "{what}: {ledger}");
+            }
+            assert!(output.status.success() && ledger["acked"] == ledger["sent"], "{ledger}");
+            assert!(ledger["sent"].as_u64() > Some(100), "the simulation was about little: {ledger}");
+            ledger
+        }
+    }
+
+    /// Waits until so many more smiles are in the log, as the first replica knows it that answers.
+    pub(crate) async fn smiles_flow(&self, count: u64) {
+        let head = async || {
+            for member in self.members.iter().filter(|member| member.process.is_some()) {
+                if let Some(head) = head_of_log(member.listen).await {
+                    return head;
+                }
+            }
+            0
+        };
+        let before = head().await;
+        eventually("smiles flow", async || head().await >= before.max(1) + count).await;
+    }
+
+    /// Waits until the replica at `place` is in this state, as another one knows it.
+    pub(crate) async fn is_shown(&self, place: usize, state: &str) {
+        let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
+        let others = self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
+        let witness = others.map(|(_, member)| member.listen).next().expect("another one runs");
+        eventually(&format!("{id} is shown as {state}"), async || {
+            let list = get_json(witness, "/api/replicas").await;
+            let replicas = list["replicas"].as_array().cloned().unwrap_or_default();
+            replicas.iter().any(|replica| replica["id"] == id && replica["state"] == state)
+        })
+        .await;
+    }
+
+    /// Waits until every replica is ready again, and compares what they tell: each user's whole stream.
+    pub(crate) async fn tell_the_same_log(&mut self) {
+        let mut told: Option<Vec<Vec<Value>>> = None;
+        for member in &mut self.members {
+            let ops_address = member.process().ops_address;
+            eventually("the replica is ready", async || {
+                super::get(ops_address, "/readyz").await.status() == 200
+            })
+            .await;
+            let users = get_json(member.listen, "/api/users").await;
+            let epoch = get_json(member.listen, "/api/replicas").await["epoch"].as_str().expect("an epoch").to_owned();
+            let mut streams = Vec::new();
+            for user in users.as_array().expect("users").iter().filter_map(|user| user["name"].as_str()) {
+                let mut client = TestClient::resume(member.listen, user, 0, &epoch).await;
+                assert!(client.recovered());
+                streams.push(client.replayed().await);
+            }
+            let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
+            assert!(log.len() > 100, "{} smiles", log.len());
+            assert_eq!(*told.get_or_insert_with(|| streams.clone()), streams, "{} tells another log", member.name);
+        }
+    }
+}
+
+async fn head_of_log(replica: SocketAddr) -> Option<u64> {
+    let answer = super::http().get(format!("http://{replica}/api/replicas")).send().await.ok()?;
+    answer.json::<Value>().await.unwrap_or(json!(null))["head"].as_u64()
+}
+
+/// An address that nobody listens on now.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}

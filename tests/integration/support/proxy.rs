@@ -1,0 +1,108 @@
+//! A network between a replica and its MySQL, which fails as networks do.
+//!
+//! Owns a port that leads to the server, and what passes through it. The store's own tests use it, too.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Everything.
+    Open,
+    /// Everything, so much later.
+    Slow(Duration),
+    /// What the replica says, and nothing that MySQL answers.
+    NoAnswers,
+    /// Nothing, and neither end hears of it.
+    Silent,
+    /// New connections pass everything; those that there are pass nothing any more, and neither end hears of it.
+    HalfOpen,
+    /// Nothing: connections are cut, and new ones end at once.
+    Cut,
+}
+
+/// The way to a server.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    network: watch::Sender<Network>,
+    /// Where it begins.
+    pub(crate) address: SocketAddr,
+}
+
+impl Proxy {
+    /// A way to that host and port.
+    pub(crate) async fn to(server: (String, u16)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let (network, state) = watch::channel(Network::Open);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(connect(client, server.clone(), state.clone()));
+            }
+        });
+        Self { network, address }
+    }
+
+    /// The network changes, for the connections that there are, too.
+    pub(crate) fn becomes(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+}
+
+async fn connect(client: TcpStream, server: (String, u16), mut network: watch::Receiver<Network>) {
+    // Of what comes before it, a connection knows nothing.
+    if *network.borrow_and_update() == Network::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let questions = pass(from_client, to_server, network.clone(), false);
+    let answers = pass(from_server, to_client, network, true);
+    tokio::select! {
+        () = questions => {}
+        () = answers => {}
+    }
+}
+
+/// Passes bytes on, delays them or loses them, as the network is.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
+    let mut bytes = vec![0; 64 * 1024];
+    let mut dead = false;
+    loop {
+        let count = tokio::select! {
+            read = from.read(&mut bytes) => read.unwrap_or(0),
+            changed = network.changed() => {
+                if changed.is_err() || *network.borrow() == Network::Cut {
+                    return;
+                }
+                dead |= *network.borrow() == Network::HalfOpen;
+                continue;
+            }
+        };
+        if count == 0 {
+            return;
+        }
+        let now = *network.borrow();
+        let passes = match now {
+            Network::Open | Network::HalfOpen => true,
+            Network::Slow(time) => {
+                tokio::time::sleep(time).await;
+                true
+            }
+            Network::NoAnswers => !answers,
+            Network::Silent | Network::Cut => false,
+        };
+        if passes && !dead && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
