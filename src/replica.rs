@@ -13,8 +13,7 @@ use self::balance::Balance;
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::store::{
-    CrashMode, Following, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store,
-    StoreError,
+    CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError,
 };
 use crate::tail::Position;
 use crate::telemetry::Metrics;
@@ -151,8 +150,6 @@ impl Replica {
             (counted_at, counted) = (now, admitted);
             self.renew((per_second * 10.0).round() / 10.0).await;
             self.vitals.metrics.ready.set(self.ready().is_ok().into());
-            let by_binlog = self.vitals.position.following() == Some(Following::Binlog);
-            self.vitals.metrics.following_binlog.set(by_binlog.into());
             self.hand_over(&mut balance).await;
         }
     }

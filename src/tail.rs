@@ -184,7 +184,7 @@ impl Tail {
     /// [`StoreError::Trimmed`]: retention overtook the tail, so it cannot go on without a hole.
     pub async fn run(mut self) -> Result<(), StoreError> {
         let (seen, others) = mpsc::channel(BATCHES);
-        let follower = Follower::new(self.store.clone(), self.position.clone(), seen);
+        let follower = Follower::new(self.store.clone(), self.position.clone(), Arc::clone(&self.metrics), seen);
         tokio::select! {
             ended = self.publish_all(others) => ended,
             ended = follower.run() => ended,

@@ -3,6 +3,7 @@
 //! Owns the choice between the two, and each of their ends. What either brings goes to the tail, which puts it in order
 //! and fills gaps: a stream may begin late, end early or be refused, and nothing is lost by it. Must not know the hub.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::{PAGE, Position};
 use crate::model::{Offset, Smile};
 use crate::store::{Binlog, Following, Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// From one reading of the log to the next, when there was something new and when there was not.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
@@ -35,14 +37,15 @@ const LASTING: Duration = Duration::from_mins(1);
 pub(super) struct Follower {
     store: Store,
     position: Position,
+    metrics: Arc<Metrics>,
     seen: mpsc::Sender<Vec<Smile>>,
     /// What was last said of it, so that it is said once.
     said: Option<String>,
 }
 
 impl Follower {
-    pub(super) fn new(store: Store, position: Position, seen: mpsc::Sender<Vec<Smile>>) -> Self {
-        Self { store, position, seen, said: None }
+    pub(super) fn new(store: Store, position: Position, metrics: Arc<Metrics>, seen: mpsc::Sender<Vec<Smile>>) -> Self {
+        Self { store, position, metrics, seen, said: None }
     }
 
     /// Follows for ever. What is new goes to the tail; it waits while the tail is busy.
@@ -79,7 +82,7 @@ impl Follower {
             Err(error) => return error,
         };
         let mut overdue = streamed;
-        self.position.set_following(Following::Binlog);
+        self.follow_by(Following::Binlog);
         self.said = None;
         tracing::info!("following the binary log");
         let mut check = tokio::time::interval(CHECK);
@@ -148,8 +151,13 @@ impl Follower {
         }
     }
 
+    fn follow_by(&self, following: Following) {
+        self.position.set_following(following);
+        self.metrics.following_binlog.set((following == Following::Binlog).into());
+    }
+
     fn say_polling(&mut self, why: &StoreError) {
-        self.position.set_following(Following::Polling);
+        self.follow_by(Following::Polling);
         let why = why.to_string();
         if self.said.as_ref() != Some(&why) {
             tracing::warn!(

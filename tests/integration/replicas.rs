@@ -3,13 +3,14 @@
 //! Owns what only more than one replica can show. What any one replica promises is tested where its subject is.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::client::{TestClient, id, offset};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
-use crate::support::{eventually, get_json, http};
+use crate::support::{eventually, get, get_json, http};
 
 /// No replica has a file.
 const NO_FILE: &str = "";
@@ -92,6 +93,31 @@ async fn any_replica_can_be_asked_to_make_another_crash() {
     let lost = (json!(one.replica), json!("lost"));
     eventually("the dead one is shown as lost", async || states(&two).await.contains(&lost)).await;
     assert_eq!(press(json!({"replica": one.replica})).await.expect("an answer").status(), 404);
+}
+
+#[tokio::test]
+async fn any_replica_can_be_made_unready_or_hang() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [one, two] = two_replicas(&database).await;
+    let press = async |mode: &str| {
+        let body = json!({"replica": one.replica, "mode": mode});
+        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        assert_eq!(answer.expect("an answer").status(), 202);
+    };
+    let mut anna = TestClient::connect(one.address, "anna").await;
+    press("unready").await;
+    eventually("it is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
+    assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
+    anna.persist("c1", "bruno").await;
+    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "it takes no new session");
+    let draining = (json!(one.replica), json!("draining"));
+    eventually("the others see it", async || states(&two).await.contains(&draining)).await;
+
+    press("hang").await;
+    let lost = (json!(one.replica), json!("lost"));
+    eventually("a hanging one is shown as lost", async || states(&two).await.contains(&lost)).await;
+    let livez = http().get(format!("http://{}/livez", one.ops_address)).timeout(Duration::from_millis(500));
+    assert!(livez.send().await.is_err(), "it answers nothing, liveness included");
 }
 
 #[tokio::test]

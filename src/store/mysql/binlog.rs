@@ -4,7 +4,7 @@
 //! here is committed and on MySQL's disk, and may not yet be visible to a query (MySQL bug 120471), so the rows are
 //! taken from the events themselves. Must not know who follows, or what is done when it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use mysql_async::binlog::EventType;
@@ -52,6 +52,8 @@ pub struct Binlog {
     directory: Directory,
     /// Smiles of the transaction whose commit is still to come.
     transaction: Vec<Smile>,
+    /// When the last event came.
+    heard_at: Instant,
 }
 
 impl std::fmt::Debug for Binlog {
@@ -100,6 +102,7 @@ impl MySql {
             database: url.database.clone(),
             directory: self.directory().clone(),
             transaction: Vec::new(),
+            heard_at: Instant::now(),
         })
     }
 }
@@ -111,7 +114,10 @@ impl Binlog {
     /// [`StoreError::Unavailable`] when the server has gone or is silent; then this is of no more use.
     pub async fn next(&mut self) -> Result<Vec<Smile>, StoreError> {
         loop {
-            let event = within(SILENCE, self.event()).await?;
+            // From the last event on, however often this was called since.
+            let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
+            let event = within(rest, self.event()).await?;
+            self.heard_at = Instant::now();
             match event.header().event_type() {
                 Ok(EventType::WRITE_ROWS_EVENT | EventType::WRITE_ROWS_EVENT_V1) => self.rows(&event)?,
                 Ok(EventType::XID_EVENT) if !self.transaction.is_empty() => {

@@ -18,6 +18,13 @@ pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept. Some networks forget a silent connection without telling its ends.
 const KEPT: Duration = Duration::from_mins(1);
 
+/// How long an unused connection is trusted. After that it is asked first whether it still stands: what is sent on one that
+/// has ended leaves it open whether it arrived.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+/// How long that answer may take.
+const ALIVE: Duration = Duration::from_millis(300);
+
 /// Seconds after which MySQL closes a session that does nothing: longer than it is kept here, and not hours, so that
 /// the sessions of a replica whose machine has died do not pile up.
 pub(super) const SILENCE: u32 = 120;
@@ -53,15 +60,24 @@ impl Connections {
     pub(super) async fn take(&self) -> Result<Lane<'_>, sqlx::Error> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        // The one used last is on top: when that has been silent for too long, so have all the others.
-        let kept = self.kept().pop().filter(|(_, since)| since.elapsed() < KEPT);
-        let connection = if let Some((connection, _)) = kept {
+        let connection = if let Some(connection) = self.take_kept().await {
             connection
         } else {
             self.forget();
             connect(&self.options).await?
         };
         Ok(Lane { connection, connections: self, _place: place })
+    }
+
+    /// The kept connection that was used last, if it still stands. When it has been silent for too long, or has ended, so
+    /// have all the others.
+    async fn take_kept(&self) -> Option<MySqlConnection> {
+        let (mut connection, since) = self.kept().pop()?;
+        let stands = match since.elapsed() {
+            silent if silent < TRUSTED => true,
+            silent => silent < KEPT && within(ALIVE, connection.ping()).await.is_ok(),
+        };
+        stands.then_some(connection)
     }
 
     /// Asks through `question`, and once more when a connection turned out to have ended while nobody used it. Only for

@@ -5,6 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -47,6 +48,13 @@ impl Member {
     /// The process, which must be there.
     pub(crate) fn process(&mut self) -> &mut TestProcess {
         self.process.as_mut().expect("it runs")
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn stop(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.signal("TERM").await;
+        assert!(process.exit().await.success());
     }
 
     /// Kills it as a power cut would.
@@ -113,7 +121,8 @@ impl Fleet {
     /// Waits until the replica at `place` is in this state, as another one knows it.
     pub(crate) async fn is_shown(&self, place: usize, state: &str) {
         let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
-        let others = self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
+        let others =
+            self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
         let witness = others.map(|(_, member)| member.listen).next().expect("another one runs");
         eventually(&format!("{id} is shown as {state}"), async || {
             let list = get_json(witness, "/api/replicas").await;
@@ -128,10 +137,7 @@ impl Fleet {
         let mut told: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
             let ops_address = member.process().ops_address;
-            eventually("the replica is ready", async || {
-                super::get(ops_address, "/readyz").await.status() == 200
-            })
-            .await;
+            eventually("the replica is ready", async || super::get(ops_address, "/readyz").await.status() == 200).await;
             let users = get_json(member.listen, "/api/users").await;
             let epoch = get_json(member.listen, "/api/replicas").await["epoch"].as_str().expect("an epoch").to_owned();
             let mut streams = Vec::new();
@@ -147,8 +153,10 @@ impl Fleet {
     }
 }
 
+/// Where the log ends, if the replica answers: a frozen one does not.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
-    let answer = super::http().get(format!("http://{replica}/api/replicas")).send().await.ok()?;
+    let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
+    let answer = question.send().await.ok()?;
     answer.json::<Value>().await.unwrap_or(json!(null))["head"].as_u64()
 }
 

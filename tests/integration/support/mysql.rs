@@ -36,6 +36,21 @@ impl TestDatabase {
         Self { server, name }
     }
 
+    /// What `--store` takes, for a user who may do everything with this database and nothing else.
+    pub(crate) async fn url_of_a_modest_user(&self) -> String {
+        let statements = format!("CREATE USER {0} IDENTIFIED BY 'modest'; GRANT ALL ON {0}.* TO {0}", self.name);
+        run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL may create users");
+        let mut url: Url = self.url().parse().expect("a URL");
+        url.set_username(&self.name).expect("a user may be set");
+        url.set_password(Some("modest")).expect("a password may be set");
+        url.into()
+    }
+
+    /// Carries statements out, past every replica.
+    pub(crate) async fn run(&self, statements: &str) {
+        run(&self.url(), statements.to_owned()).await.expect("the statements are carried out");
+    }
+
     /// Host and port of its server.
     pub(crate) fn server(&self) -> (String, u16) {
         (self.server.host_str().expect("a host").to_owned(), self.server.port().unwrap_or(3306))
@@ -59,7 +74,8 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let (server, drop_it) = (self.server.to_string(), format!("DROP DATABASE IF EXISTS {}", self.name));
+        let (server, name) = (self.server.to_string(), &self.name);
+        let drop_it = format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}");
         // A runtime cannot wait within a runtime, but a thread can.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

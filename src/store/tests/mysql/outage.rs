@@ -129,9 +129,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     proxy.becomes(Network::Cut);
-    let opening = tokio::spawn({
-        async move { Store::open(&url, None).await }
-    });
+    let opening = tokio::spawn(async move { Store::open(&url, None).await });
     sleep(Duration::from_millis(700)).await;
     assert!(!opening.is_finished());
     proxy.becomes(Network::Open);

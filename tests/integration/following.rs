@@ -1,0 +1,106 @@
+//! How a replica hears of what the others append: by the binary log where it may, by reading the log where it may not, and
+//! it says which.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::client::{TestClient, id, offset};
+use crate::support::mysql::TestDatabase;
+use crate::support::process::TestProcess;
+use crate::support::proxy::{Network, Proxy};
+use crate::support::{eventually, get_json, metric};
+
+async fn replica(name: &str, store: &str) -> TestProcess {
+    TestProcess::start(Path::new(""), &[("store", store), ("replica", name)]).await
+}
+
+/// What this replica tells of itself.
+async fn following(replica: &TestProcess) -> Value {
+    let list = get_json(replica.address, "/api/replicas").await;
+    let replicas = list["replicas"].as_array().expect("a list");
+    replicas.iter().find(|other| other["id"] == list["self"]).expect("this replica")["following"].clone()
+}
+
+async fn follows_by(replica: &TestProcess, way: &str) {
+    eventually(&format!("the log is followed by {way}"), async || following(replica).await == way).await;
+    let gauge = if way == "binlog" { 1.0 } else { 0.0 };
+    eventually("the metric says so", async || {
+        metric(replica.ops_address, "smilingchat_following_binlog").await == Some(gauge)
+    })
+    .await;
+}
+
+/// Anna on one replica smiles at Bruno on the other, and hears from him.
+async fn chat(one: &TestProcess, two: &TestProcess) {
+    let mut anna = TestClient::connect(one.address, "anna").await;
+    let mut bruno = TestClient::connect(two.address, "bruno").await;
+    for _ in 0..10 {
+        let at = anna.persist(&unique(), "bruno").await;
+        assert_eq!(offset(&bruno.expect("smile").await), at);
+        let at = bruno.persist(&unique(), "anna").await;
+        assert_eq!(offset(&anna.expect("smile").await), at);
+    }
+}
+
+fn unique() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+#[tokio::test]
+async fn the_binary_log_is_followed_where_that_is_allowed() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let (one, two) = (replica("one", &database.url()).await, replica("two", &database.url()).await);
+    follows_by(&one, "binlog").await;
+    follows_by(&two, "binlog").await;
+    chat(&one, &two).await;
+    let log = one.log();
+    assert!(log.contains("following the binary log") && !log.contains("reading the log"), "{log}");
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_replicate_reads_the_log() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let modest = database.url_of_a_modest_user().await;
+    let (one, two) = (replica("one", &modest).await, replica("two", &modest).await);
+    eventually("it is logged", async || one.log().contains("reading the log instead of following the binary log"))
+        .await;
+    follows_by(&one, "polling").await;
+    assert!(one.log().contains("REPLICATION"), "which right is missing: {}", one.log());
+    chat(&one, &two).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_replaced_by_reading_until_it_is_back() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let network = Proxy::to(database.server()).await;
+    let one = replica("one", &database.url_by(network.address)).await;
+    let two = replica("two", &database.url()).await;
+    follows_by(&one, "binlog").await;
+    for fault in [Network::HalfOpen, Network::Cut] {
+        network.becomes(fault);
+        eventually("the broken stream is noticed", async || {
+            metric(one.ops_address, "smilingchat_following_binlog").await == Some(0.0)
+        })
+        .await;
+        assert_eq!(following(&two).await, "binlog", "the other one's stream stands");
+        network.becomes(Network::Open);
+        follows_by(&one, "binlog").await;
+        chat(&one, &two).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_stream_leaves_out_is_found_in_the_log() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let one = replica("one", &database.url()).await;
+    follows_by(&one, "binlog").await;
+    let mut bruno = TestClient::connect(one.address, "bruno").await;
+    database
+        .run("SET SESSION sql_log_bin = 0; CALL append_smiles('[[1, \"hidden\", 2, 4294967298, \"😀\"]]', 7)")
+        .await;
+    assert_eq!(id(&bruno.expect("smile").await), "hidden");
+    let mut anna = TestClient::connect(one.address, "anna").await;
+    anna.persist("seen", "bruno").await;
+    assert_eq!(id(&bruno.expect("smile").await), "seen");
+}

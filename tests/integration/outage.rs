@@ -1,0 +1,116 @@
+//! MySQL is away, or not there yet: replicas stay, say so at once, and take up again by themselves.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::client::{TestClient, id};
+use crate::support::mysql::TestDatabase;
+use crate::support::process::TestProcess;
+use crate::support::proxy::{Network, Proxy};
+use crate::support::{eventually, get, refusal, within};
+
+/// Within this a smile must be answered, whatever MySQL does.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+async fn status(address: SocketAddr, path: &str) -> u16 {
+    get(address, path).await.status().as_u16()
+}
+
+/// MySQL goes away in the middle of a chat, in this way, and comes back.
+async fn mysql_goes_away(fault: Network) {
+    let Some(database) = TestDatabase::new().await else { return };
+    let network = Proxy::to(database.server()).await;
+    let store = database.url_by(network.address);
+    let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    anna.persist("before", "bruno").await;
+    assert_eq!(id(&bruno.expect("smile").await), "before");
+
+    network.becomes(fault);
+    // This one is on its way to MySQL when that is noticed: nobody can know what becomes of it, so nobody is told yet.
+    anna.send_smile("in-doubt", "bruno").await;
+    for number in 0..20 {
+        let sent = Instant::now();
+        bruno.send_smile(&format!("refused-{number}"), "anna").await;
+        let error = bruno.expect("error").await;
+        assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+        assert_eq!((&error["id"], &error["temporary"]), (&json!(format!("refused-{number}")), &json!(true)), "{error}");
+        assert!(error["retry_after_ms"].as_u64() > Some(0), "{error}");
+        if number > 0 {
+            assert_eq!(error["code"], "store_unavailable");
+        }
+    }
+    let (code, retry_after, body) = refusal(get(replica.address, "/api/replicas").await).await;
+    assert_eq!((code, &body["code"]), (503, &json!("store_unavailable")));
+    assert!(retry_after > Some(0));
+    eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+    assert_eq!(status(replica.ops_address, "/livez").await, 200);
+    bruno.expect_alive().await;
+
+    network.becomes(Network::Open);
+    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "now it is known");
+    assert_eq!(id(&bruno.expect("smile").await), "in-doubt");
+    bruno.persist("refused-0", "anna").await;
+    assert_eq!(id(&anna.expect("smile").await), "refused-0");
+    eventually("it is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
+}
+
+#[tokio::test]
+async fn a_chat_goes_on_when_mysql_is_cut_off_and_back() {
+    mysql_goes_away(Network::Cut).await;
+}
+
+#[tokio::test]
+async fn a_chat_goes_on_when_mysql_is_silent_and_back() {
+    mysql_goes_away(Network::Silent).await;
+}
+
+#[tokio::test]
+async fn after_a_rest_even_the_first_smile_is_refused_at_once() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let network = Proxy::to(database.server()).await;
+    let store = database.url_by(network.address);
+    let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    anna.persist("before", "bruno").await;
+    network.becomes(Network::Cut);
+    eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+    let sent = Instant::now();
+    anna.send_smile("first", "bruno").await;
+    assert_eq!(anna.expect("error").await["code"], "store_unavailable");
+    assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+}
+
+#[tokio::test]
+async fn a_replica_waits_for_its_mysql_and_says_so() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let network = Proxy::to(database.server()).await;
+    network.becomes(Network::Cut);
+    let store = database.url_by(network.address);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let listen = free.to_string();
+    let starting = tokio::spawn(async move {
+        TestProcess::start(Path::new(""), &[("store", store.as_str()), ("listen", listen.as_str())]).await
+    });
+    let client = crate::support::http();
+    let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
+    eventually("it is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
+    let (code, body) = {
+        let answer = ask("/readyz").await.expect("an answer");
+        (answer.status(), answer.text().await.expect("text"))
+    };
+    assert_eq!((code.as_u16(), body.trim()), (503, "starting: waiting for the store"));
+    let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("an answer")).await;
+    assert_eq!((code, retry_after, &body["code"]), (503, Some(1), &json!("store_unavailable")));
+    assert!(!starting.is_finished());
+
+    network.becomes(Network::Open);
+    let replica = within("the replica starts", starting).await.expect("it is ready");
+    assert!(replica.log().contains("waiting for MySQL"), "{}", replica.log());
+    assert_eq!(status(replica.address, "/readyz").await, 200);
+    TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
+}

@@ -1,0 +1,47 @@
+//! A replica that joins is given its share of the sessions, a few at a time, and nothing is lost by it.
+
+use serde_json::Value;
+
+use crate::support::fleet::Fleet;
+use crate::support::mysql::TestDatabase;
+use crate::support::{eventually, get_json, metric, seed};
+
+/// How long the conversations last, in seconds: longer than it takes until the sessions are spread.
+const SECONDS: u32 = 22;
+
+/// Sessions of the simulator's conversations.
+const SESSIONS: u64 = 24;
+
+/// How many sessions each replica holds.
+async fn spread(fleet: &mut Fleet) -> Vec<u64> {
+    let witness = fleet.members[0].process().address;
+    let list = get_json(witness, "/api/replicas").await;
+    let ready = list["replicas"].as_array().expect("a list").iter().filter(|replica| replica["state"] == "ready");
+    ready.map(|replica| replica["sessions"].as_u64().expect("a number")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_joins_is_given_its_share() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let mut fleet = Fleet::start(2, database).await;
+    fleet.members[1].stop().await;
+    let simulation = fleet.simulate(SECONDS, seed());
+    let joining = async {
+        eventually("all sessions are on one replica", async || spread(&mut fleet).await == [SESSIONS]).await;
+        fleet.members[1].start().await;
+        eventually("the sessions are spread", async || {
+            let spread = spread(&mut fleet).await;
+            spread.len() == 2 && spread.iter().all(|sessions| sessions.abs_diff(SESSIONS / 2) <= 1)
+        })
+        .await;
+        let moved = metric(fleet.members[0].process().ops_address, "smilingchat_sessions_handed_over_total").await;
+        let closed = metric(fleet.members[0].process().ops_address, r#"smilingchat_closes_total{code="4002"}"#).await;
+        (moved, closed)
+    };
+    let (ledger, (moved, closed)): (Value, _) = tokio::join!(simulation, joining);
+    assert_eq!(moved, closed);
+    let half = (SESSIONS / 2) as f64;
+    assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
+    assert_eq!(ledger["reconnects"].as_f64(), moved, "nobody was moved twice, or for another reason: {ledger}");
+    fleet.tell_the_same_log().await;
+}
