@@ -210,7 +210,6 @@ async fn a_connection_that_is_half_open_is_given_up() {
     proxy.becomes(Network::HalfOpen);
     let appended = timeout(SOON, append(&store, &[("anna", "bruno", "b")])).await.unwrap();
     assert_eq!(appended, [Appended::Stored(Offset(2))]);
-    assert!(store.log_state().await.is_err(), "this one was half open, too");
     assert_eq!(store.log_state().await.unwrap().head, Offset(2));
 }
 
