@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn options(arguments: &[&str]) -> ServeOptions {
-        CommandLine::parse_from(std::iter::once("smilingchat").chain(arguments.iter().copied())).serve
+        CommandLine::try_parse_from(std::iter::once("smilingchat").chain(arguments.iter().copied())).unwrap().serve
     }
 
     #[test]
