@@ -71,6 +71,9 @@ test("where several replicas were scaled up, the command leaves them alone", () 
   assert.equal(commandOf(platform), "docker compose start backend");
   const restarted = platformThat({ platform: "compose", replicas: [{ id: "be1.0", state: "lost" }, ...ONE] });
   assert.equal(commandOf(restarted), "docker compose up -d");
+  const moved = platformThat({ platform: "swarm", replicas: TWO });
+  moved.seen({ platform: "compose", replicas: ONE });
+  assert.equal(commandOf(moved), "docker compose up -d", "several of another platform do not count");
 });
 
 test("Swarm and Kubernetes bring replicas back by themselves, and the page says so", () => {
