@@ -27,7 +27,7 @@ const PLATFORMS = {
     },
   },
   swarm: { healing: true, commands: { unready: () => "docker service update --force smilingchat_backend" } },
-  kubernetes: { healing: true, commands: { unready: () => "kubectl rollout restart deployment backend" } },
+  kubernetes: { healing: true, commands: { unready: () => "kubectl --namespace smilingchat rollout restart deployment backend" } },
 };
 
 export class Platform {
