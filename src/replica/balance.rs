@@ -150,6 +150,7 @@ mod tests {
             id: id.to_owned(),
             name: id.to_owned(),
             host: "here".to_owned(),
+            node: None,
             state: ReplicaState::Ready,
             started_at: Timestamp::from_milliseconds(0),
             heartbeat_age_ms: 0,

@@ -90,8 +90,7 @@ async fn a_silent_network_is_noticed() {
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
     append(&store, &[("anna", "bruno", "a")]).await;
-    let registration =
-        store.register(NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 0 }).await.unwrap();
+    let registration = store.register(new_replica("be1", None)).await.unwrap();
     store.log_state().await.unwrap();
     proxy.becomes(Network::Silent);
     let users = (store.user("anna").unwrap(), store.user("bruno").unwrap());
