@@ -4,8 +4,8 @@
 # Makes the Secret NAME in the pod's own namespace, once. A KEY without a VALUE gets a random one of 256 bits. When the
 # Secret is there already, it stays as it is, which is success. Nothing secret is ever printed or put on a command line.
 #
-# Owns how a pod asks the API server for this; bash and openssl are all that it needs. It must not know what the Secret is
-# for.
+# Owns how a pod asks the API server for this; bash and openssl are all that it needs. It must not know what the Secret
+# is for.
 
 set -euo pipefail
 
@@ -90,4 +90,4 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
 done
 # The last answer, which repeats nothing of what was sent.
 printf '%s\n' "$answer" | tail -n 20 >&2
-fail "the Secret $1 could not be made: see the answer above, and whether a network policy or a missing Role is in the way"
+fail "the Secret $1 could not be made: see the answer above; is a network policy or a missing Role in the way?"

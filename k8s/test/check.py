@@ -20,6 +20,17 @@ WITHOUT_SCHEMA = {"InnoDBCluster"}
 # Pods that the MySQL Operator makes, by a label of theirs: no manifest here describes them.
 OPERATOR_LABEL = "mysql.oracle.com/cluster"
 OPERATOR_CAN_SELECT = {"component": {"mysqld", "mysqlrouter"}, OPERATOR_LABEL: {"database"}}
+# The kinds of volumes that the pod security standard `restricted` allows.
+ALLOWED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 # Pods that may have a token for the API server.
 WITH_TOKEN = {("Job", "create-secret")}
 
@@ -96,7 +107,8 @@ class Checks:
                     kubernetes_validate.validate(document, version, strict=True)
                 except kubernetes_validate.ValidationError as error:
                     path = ".".join(str(part) for part in error.absolute_path)
-                    self.fault(document, f"not valid for Kubernetes {version}: {path or 'the document'}: {error.message[:300]}")
+                    where = f"{path or 'the document'}: {error.message[:300]}"
+                    self.fault(document, f"not valid for Kubernetes {version}: {where}")
                 except kubernetes_validate.SchemaNotFoundError:
                     self.fault(document, f"Kubernetes {version} has no {document['apiVersion']} {document['kind']}")
 
@@ -130,9 +142,8 @@ class Checks:
             for field in ("hostNetwork", "hostPID", "hostIPC"):
                 if pod.get(field):
                     self.fault(workload, f"{field} is not allowed")
-            allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
             for volume in pod.get("volumes", []):
-                if set(volume) - {"name"} - allowed:
+                if set(volume) - {"name"} - ALLOWED_VOLUMES:
                     self.fault(workload, f"the volume {volume['name']} is of a kind that is not allowed")
             for container in self.containers(workload):
                 own = container.get("securityContext", {})
@@ -150,8 +161,9 @@ class Checks:
                 require(not own.get("capabilities", {}).get("add"), "adds capabilities")
                 require(not own.get("privileged"), "is privileged")
                 require(own.get("readOnlyRootFilesystem") is True, "can write to its root")
-                require(not any(port.get("hostPort") for port in container.get("ports", [])), "takes a port of its node")
-                require(all(port["containerPort"] > 1024 for port in container.get("ports", [])), "has a privileged port")
+                for port in container.get("ports", []):
+                    require(not port.get("hostPort"), "takes a port of its node")
+                    require(port["containerPort"] > 1024, "has a privileged port")
 
     def tokens(self):
         for workload in self.workloads:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the chat's database and its account in a MySQL that has only a root, and gives the account what docker/'s grants give
-# it. Waits for that MySQL. What is there already stays.
+# Makes the chat's database and its account in a MySQL that has only a root, and gives the account what docker/'s grants
+# give it. Waits for that MySQL. What is there already stays.
 #
-# Owns the names of the database and the account, which are those in the chat's settings. It must not know how many servers
-# there are.
+# Owns the names of the database and the account, which are those in the chat's settings. It must not know how many
+# servers there are.
 
 set -euo pipefail
 
