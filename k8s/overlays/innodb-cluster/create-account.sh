@@ -37,10 +37,10 @@ until why=$(ask --execute='SELECT @@GLOBAL.super_read_only' 2>&1) && [[ $why == 
     sleep 5
 done
 
-ask <<SQL
-CREATE DATABASE IF NOT EXISTS smilingchat;
-CREATE USER IF NOT EXISTS 'smilingchat'@'%' IDENTIFIED BY '$password';
-GRANT ALL ON smilingchat.* TO 'smilingchat'@'%';
-SQL
+# Through a pipe: a here-document may need a temporary file, and nothing can be written here.
+printf '%s;\n' \
+    'CREATE DATABASE IF NOT EXISTS smilingchat' \
+    "CREATE USER IF NOT EXISTS 'smilingchat'@'%' IDENTIFIED BY '$password'" \
+    "GRANT ALL ON smilingchat.* TO 'smilingchat'@'%'" | ask
 ask <"$grants"
 echo "create-account: the database smilingchat and its account are there"
