@@ -19,8 +19,11 @@ use crate::store::{Appended, Store, StoreError};
 use crate::tail::Batches;
 use crate::telemetry::{Metrics, observe_since};
 
-/// Smiles in one transaction at most: enough that the commit is a small part of the work.
-const LARGEST_BATCH: u16 = 1000;
+/// Smiles in one transaction at most: enough that the commit is a small part of the work, and few enough that they fit
+/// into one record of TLS (16 KiB, RFC 8446, section 5.1), with ids and faces of the usual length. More are sent in several
+/// writes, by a library that leaves Nagle's algorithm on: the last one waits for the acknowledgement of the others, which
+/// the receiver delays by 40 ms. (Measured on the loopback: 900 at once are a sixth as fast as 200.)
+const LARGEST_BATCH: u16 = 200;
 
 /// Smiles that may wait. The pressure sheds long before it is full, unless the store is very fast.
 const QUEUE: usize = 8192;
