@@ -3,6 +3,7 @@
 //! Owns the reading and checking of options. Must not open, bind or start anything.
 
 mod store_url;
+mod surroundings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
+pub use surroundings::{Link, Node, Platform};
 
 /// A realtime chat of smiles that loses nothing when a replica dies.
 #[derive(Parser, Debug)]
@@ -69,6 +71,23 @@ pub struct ServeOptions {
     /// Name of this replica; its id in the store begins with it [default: the host name]
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = replica_name)]
     pub replica: Option<String>,
+
+    /// What runs this replica, for the page to say what will start it again after a crash
+    #[arg(
+        long,
+        env = "SMILINGCHAT_PLATFORM",
+        value_name = "process|compose|swarm|kubernetes",
+        default_value = "process"
+    )]
+    pub platform: Platform,
+
+    /// Name of the machine this replica runs on, as the page shows it
+    #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "")]
+    pub node: Node,
+
+    /// Links that the page shows, to dashboards say, separated by commas; http and https only
+    #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "")]
+    pub links: List<Link>,
 
     /// Smiles per second this replica admits, with a burst of a quarter of it; 0 is unlimited
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]

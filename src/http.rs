@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Origin;
+use crate::config::{Link, Origin, Platform};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
 use crate::replica::Replica;
 use crate::session;
@@ -51,6 +51,10 @@ pub struct App {
     pub allowed_origins: Vec<Origin>,
     /// Whether and how replicas are made to crash.
     pub crash_button: CrashButton,
+    /// What runs this replica, for the page.
+    pub platform: Platform,
+    /// What the page links to.
+    pub links: Vec<Link>,
 }
 
 /// Routes of the public listener. Everything but the probes and `/ping` is limited per client address.

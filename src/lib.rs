@@ -77,10 +77,22 @@
 //! |---|---|---|
 //! | smiles in flight of one session | half its outbox | the socket is not read: the client feels TCP's pressure |
 //! | the log's queue | 8,192 smiles | `overloaded`; by then the store's delay has usually shed |
-//! | batches before the tail | 16 | appending waits, which counts as the store's delay and sheds |
+//! | batches before the tail, of this replica and of the others | 16 each | appending, or reading the binary log, waits; the former counts as the store's delay and sheds |
+//! | smiles that wait in the tail for those before them | 16,000 | nothing more is taken from what follows the log |
 //! | a session's outbox | 256 | the session is *lagged* and catches up from the log |
 //! | a socket's write buffer | 128 KiB | the session waits; after 10 s it is closed with 4000 |
 //! | sessions, connections | `--max-sessions`, 2,048 | 503; the system's queue |
+//!
+//! # Many replicas
+//!
+//! MySQL is all that they share, and each of these works without the others:
+//!
+//! - **The head row** gives offsets, inside the appending transaction: that alone keeps the order. Replicas that append at
+//!   the same time take turns before they ask for it, so that commits are fewer and larger.
+//! - **The binary log** tells the tail of the others' commits, in their order and with their rows. Where that is not
+//!   possible, or ends, the log is read instead, every few milliseconds; where it leaves something out, the gap is read.
+//! - **The lease** is a row that each replica renews; who does not is lost to the others, and not ready.
+//! - **Balance** is struck by each replica for itself, from the same list: the fuller hand over a few sessions a second.
 //!
 //! # Deliberately absent
 //!

@@ -184,7 +184,12 @@ async fn app(
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let (tail, batches, position) = Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
     let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
-    let new_replica = NewReplica { name: options.replica_name(), host: host_name(), capacity: options.capacity };
+    let new_replica = NewReplica {
+        name: options.replica_name(),
+        host: host_name(),
+        node: options.node.0.clone(),
+        capacity: options.capacity,
+    };
     let vitals = Vitals { position, hub, capacity, metrics };
     let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone());
     let replica = when_available(store, register).await?;
@@ -209,6 +214,8 @@ async fn app(
         cut: CancellationToken::new(),
         allowed_origins: options.allowed_origins.0.clone(),
         crash_button,
+        platform: options.platform,
+        links: options.links.0.clone(),
     };
     Ok((Arc::new(app), appender, tail))
 }

@@ -4,18 +4,23 @@
 //!
 //! ```text
 //! cargo bench                    # everything
-//! cargo bench -- throughput      # or any of: ready, throughput, memory; latency
+//! cargo bench -- throughput      # or any of: ready, throughput, memory; latency, inserts, following, recovery
 //! ```
 //!
 //! Those after the semicolon need a MySQL: the one that `TEST_MYSQL_URL` names, or else one that `scripts/mysql` starts.
+//! Processor time of MySQL is told of the latter only.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index made of a share")]
 
 mod client;
+mod closed_loop;
+mod following;
+mod inserts;
+mod latency;
 mod mysql;
 mod one;
 mod process;
-mod replicas;
+mod recovery;
 
 #[tokio::main]
 async fn main() {
@@ -38,6 +43,15 @@ async fn main() {
         one::memory().await;
     }
     if wanted("latency") {
-        replicas::latency().await;
+        latency::across_replicas().await;
+    }
+    if wanted("inserts") {
+        inserts::share().await;
+    }
+    if wanted("following") {
+        following::idle().await;
+    }
+    if wanted("recovery") {
+        recovery::after_a_kill().await;
     }
 }

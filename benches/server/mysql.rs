@@ -17,13 +17,36 @@ impl MySql {
     /// The server that `TEST_MYSQL_URL` names, or one of our own.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
-        let mut url: Url = server.parse().expect("a URL");
+        let mut mysql = Self { url: server.parse().expect("a URL") };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
-        let mut connection = MySqlConnection::connect(url.as_str()).await.expect("MySQL is there");
-        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-        sqlx::raw_sql(create).execute(&mut connection).await.expect("a database");
-        url.set_path(&name);
-        Self { url }
+        mysql.run(format!("CREATE DATABASE {name}")).await;
+        mysql.url.set_path(&name);
+        mysql
+    }
+
+    /// The same with an account that may not follow the binary log.
+    pub(crate) async fn without_binlog() -> Self {
+        let mut mysql = Self::new().await;
+        let (name, password) = (mysql.url.path()[1..].to_owned(), "polling");
+        let user = &name[name.len() - 16..];
+        mysql.run(format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")).await;
+        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await;
+        mysql.url.set_username(user).expect("a URL with a host");
+        mysql.url.set_password(Some(password)).expect("a URL with a host");
+        mysql
+    }
+
+    async fn run(&self, statement: String) {
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a statement");
+    }
+
+    /// How often procedures were called on the server since it started: each append is a call.
+    pub(crate) async fn procedure_calls(&self) -> u64 {
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
+        let status = "SHOW GLOBAL STATUS LIKE 'Com_call_procedure'";
+        let (_, calls): (String, String) = sqlx::query_as(status).fetch_one(&mut connection).await.expect("its status");
+        calls.parse().expect("a number")
     }
 
     /// What `--store` takes.

@@ -1,20 +1,20 @@
 //! One replica on SQLite: durable smiles against a bare echo, memory per idle session, time to ready.
 
-use std::time::{Duration, Instant};
+use std::slice;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::get;
-use futures_util::SinkExt;
 
-use crate::client::{connect, get as http_get, next_text, percentile, smile, users};
+use crate::client::{connect, get as http_get, next_text, percentile, users};
+use crate::closed_loop::{ACK, closed_loop};
 use crate::process::Server;
 
-/// Sessions in the closed loop: each sends a smile, waits for the ack, and sends the next.
+/// Sessions in the closed loop.
 const SESSIONS: usize = 100;
 
-/// How long each loop runs, and how often the two are alternated.
-const LOOP: Duration = Duration::from_secs(3);
+/// How often the two are alternated.
 const ROUNDS: usize = 3;
 
 /// Idle sessions between which memory is compared.
@@ -40,54 +40,13 @@ pub(crate) async fn echo() {
     axum::serve(listener, Router::new().route("/ws", get(serve))).await.expect("the echo serves");
 }
 
-/// Runs the closed loop and returns round trips per second and the latencies.
-async fn closed_loop(server: &Server, waits_for: Option<&'static str>) -> (f64, Vec<Duration>) {
-    let users = if waits_for.is_some() { users(server.address).await } else { vec!["anna".to_owned()] };
-    let mut sockets = Vec::new();
-    for session in 0..SESSIONS {
-        // Sessions of a pair are neighbours; with more pairs than users have partners, users are shared.
-        let user = users[session % users.len()].clone();
-        let peer = users[(session ^ 1) % users.len()].clone();
-        sockets.push((session, connect(server.address, &user, "").await.expect("a session opens"), peer));
-    }
-    let began = Instant::now();
-    let tasks: Vec<_> = sockets
-        .into_iter()
-        .map(|(session, mut socket, peer)| {
-            tokio::spawn(async move {
-                let mut latencies = Vec::new();
-                let run = rand::random::<u32>();
-                while began.elapsed() < LOOP {
-                    let sent = Instant::now();
-                    let id = format!("{run:08x}-{session}-{}", latencies.len());
-                    socket.send(smile(&id, &peer)).await.expect("a frame is sent");
-                    loop {
-                        let text = next_text(&mut socket).await.expect("an answer");
-                        assert!(!text.contains(r#""type":"error""#), "{text}");
-                        if waits_for.is_none_or(|mark| text.contains(mark)) {
-                            break;
-                        }
-                    }
-                    latencies.push(sent.elapsed());
-                }
-                latencies
-            })
-        })
-        .collect();
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await.expect("a session"));
-    }
-    (latencies.len() as f64 / began.elapsed().as_secs_f64(), latencies)
-}
-
 /// Durable smiles per second, and as a share of the echoes that the same clients get from a bare echo.
 pub(crate) async fn throughput() {
     let (chat, echo) = (Server::on_sqlite(), Server::echo());
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let (echoes, _) = closed_loop(&echo, None).await;
-        let (smiles, mut latencies) = closed_loop(&chat, Some(r#""type":"ack""#)).await;
+        let (echoes, _) = closed_loop(slice::from_ref(&echo), SESSIONS, 1, None).await;
+        let (smiles, mut latencies) = closed_loop(slice::from_ref(&chat), SESSIONS, 1, Some(ACK)).await;
         ratios.push(smiles / echoes);
         println!(
             "throughput {round}: {smiles:.0} durable smiles/s, ack p50 {:.2} ms p99 {:.2} ms; {echoes:.0} echoes/s; ratio {:.3}",

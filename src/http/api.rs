@@ -17,12 +17,22 @@ struct Ping {
 }
 
 #[derive(Serialize)]
-struct ReplicaList {
+struct ReplicaList<'a> {
     replicas: Vec<ReplicaRecord>,
     #[serde(rename = "self")]
     this: String,
     epoch: Epoch,
     head: Offset,
+    platform: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<NamedUrl<'a>>,
+}
+
+/// A link, as the page wants it.
+#[derive(Serialize)]
+struct NamedUrl<'a> {
+    name: &'a str,
+    url: &'a str,
 }
 
 /// `GET /ping`
@@ -39,7 +49,15 @@ pub(super) async fn users(State(app): State<Arc<App>>) -> Response {
 pub(super) async fn replicas(State(app): State<Arc<App>>) -> Response {
     match tokio::try_join!(app.replica.list(), app.context.store.log_state()) {
         Ok((replicas, log)) => {
-            json(&ReplicaList { replicas, this: app.replica.id(), epoch: log.epoch, head: log.head }).into_response()
+            let list = ReplicaList {
+                replicas,
+                this: app.replica.id(),
+                epoch: log.epoch,
+                head: log.head,
+                platform: app.platform.as_str(),
+                links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),
+            };
+            json(&list).into_response()
         }
         Err(error) => {
             tracing::warn!(%error, "the replicas cannot be listed");

@@ -37,6 +37,8 @@ pub(super) struct Balance {
     came_back: usize,
     pause: Duration,
     paused_until: Option<Instant>,
+    /// What was too much when this was last asked.
+    before: usize,
 }
 
 impl Default for Balance {
@@ -47,6 +49,7 @@ impl Default for Balance {
             came_back: 0,
             pause: SHORTEST_PAUSE,
             paused_until: None,
+            before: 0,
         }
     }
 }
@@ -64,9 +67,16 @@ impl Balance {
     ) -> usize {
         self.see(replicas, now);
         self.learn(came_back, now);
-        if self.paused_until.is_some_and(|until| now < until) {
-            return 0;
-        }
+        // What the others hold is known from a heartbeat ago, and clients may have come to all of them since: only what
+        // is too much twice in a row is.
+        let excess = self.excess(replicas, this, own, now);
+        let surplus = excess.min(self.before);
+        self.before = excess;
+        if self.paused_until.is_some_and(|until| now < until) { 0 } else { surplus }
+    }
+
+    /// What this replica has above the mean, if that is uneven; at most its share.
+    fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let others: Vec<usize> = replicas
             .iter()
             .filter(|replica| replica.id != this && self.is_settled(&replica.id, now))
@@ -140,6 +150,7 @@ mod tests {
             id: id.to_owned(),
             name: id.to_owned(),
             host: "here".to_owned(),
+            node: None,
             state: ReplicaState::Ready,
             started_at: Timestamp::from_milliseconds(0),
             heartbeat_age_ms: 0,
@@ -159,7 +170,25 @@ mod tests {
         replicas.push(replica("this", 0));
         let mut balance = Balance::default();
         assert_eq!(balance.surplus(&replicas, "this", own, 0, start), 0, "a replica that was just seen is left alone");
+        assert_eq!(
+            balance.surplus(&replicas, "this", own, 0, start + SETTLED),
+            0,
+            "the others may have as many by now"
+        );
         balance.surplus(&replicas, "this", own, 0, start + SETTLED)
+    }
+
+    #[test]
+    fn what_the_others_have_got_in_the_meantime_is_waited_for() {
+        let start = Instant::now();
+        let mut balance = Balance::default();
+        for (second, (own, other)) in
+            [(0, 0), (0, 0), (100, 0), (100, 100), (300, 100), (300, 300)].into_iter().enumerate()
+        {
+            let replicas = [replica("this", 0), replica("be1", other)];
+            let now = start + SETTLED * u32::try_from(second).unwrap();
+            assert_eq!(balance.surplus(&replicas, "this", own, 0, now), 0, "{second}");
+        }
     }
 
     #[test]
@@ -188,6 +217,7 @@ mod tests {
             let replicas = [replica("this", 0), ReplicaRecord { state, ..replica("be1", 0) }];
             let mut balance = Balance::default();
             balance.surplus(&replicas, "this", 60, 0, start);
+            balance.surplus(&replicas, "this", 60, 0, start + SETTLED);
             assert_eq!(balance.surplus(&replicas, "this", 60, 0, start + SETTLED), 0);
         }
     }
@@ -198,6 +228,7 @@ mod tests {
         let replicas = [replica("this", 0), replica("be1", 10)];
         let mut balance = Balance::default();
         balance.surplus(&replicas, "this", 16, 0, start);
+        balance.surplus(&replicas, "this", 16, 0, start + SETTLED);
         assert_eq!(balance.surplus(&replicas, "this", 16, 0, start + SETTLED), 1);
         balance.handed_over(1, start + SETTLED);
         balance.handed_over(2, start + SETTLED);

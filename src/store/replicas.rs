@@ -108,8 +108,11 @@ pub struct ReplicaRecord {
     pub id: String,
     /// What it was called when it was started.
     pub name: String,
-    /// The machine it runs on.
+    /// The host name of its system; in a container, the container's.
     pub host: String,
+    /// The machine it runs on, where it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Whether it is to be counted on.
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
@@ -134,8 +137,10 @@ pub struct ReplicaRecord {
 pub struct NewReplica {
     /// What it is called.
     pub name: String,
-    /// The machine it runs on.
+    /// The host name of its system; in a container, the container's.
     pub host: String,
+    /// The machine it runs on, where it was told.
+    pub node: Option<String>,
     /// Smiles per second it admits at most; 0 is unlimited.
     pub capacity: u32,
 }

@@ -41,6 +41,7 @@ on_every_database! {
     a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
     there_are_sixty_users_with_names_and_faces,
     a_replica_has_an_id_of_its_own_and_a_lease,
+    a_replica_tells_its_node_where_it_knows_it,
 }
 
 pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
@@ -55,6 +56,10 @@ pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
 pub(super) async fn append(store: &Store, smiles: &[(&str, &str, &str)]) -> Vec<Appended> {
     let smiles: Vec<_> = smiles.iter().map(|(from, to, id)| smile(store, from, to, id)).collect();
     store.append(&smiles, Timestamp::now()).await.unwrap()
+}
+
+pub(super) fn new_replica(name: &str, node: Option<&str>) -> NewReplica {
+    NewReplica { name: name.to_owned(), host: "here".to_owned(), node: node.map(str::to_owned), capacity: 100 }
 }
 
 fn ids(smiles: &[Smile]) -> Vec<&str> {
@@ -196,7 +201,7 @@ async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
 
 async fn a_replica_has_an_id_of_its_own_and_a_lease(database: &Database) {
     let store = database.open().await;
-    let replica = || NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 100 };
+    let replica = || new_replica("be1", None);
     let first = store.register(replica()).await.unwrap();
     store.unregister(&first).await.unwrap();
     let second = store.register(replica()).await.unwrap();
@@ -216,13 +221,28 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease(database: &Database) {
     assert_eq!((back.id.as_str(), back.state), ("be1.2", ReplicaState::Ready), "it takes its place again");
 }
 
+async fn a_replica_tells_its_node_where_it_knows_it(database: &Database) {
+    let store = database.open().await;
+    let nodes = async || {
+        let replicas = store.replicas().await.unwrap();
+        replicas.into_iter().map(|replica| replica.node).collect::<Vec<_>>()
+    };
+    let told = store.register(new_replica("be1", Some("worker1"))).await.unwrap();
+    let untold = store.register(new_replica("be2", None)).await.unwrap();
+    assert_eq!(nodes().await, [Some("worker1".to_owned()), None]);
+    for registration in [&told, &untold] {
+        store.unregister(registration).await.unwrap();
+        store.renew(registration, ReplicaStatus::default()).await.unwrap();
+    }
+    assert_eq!(nodes().await, [Some("worker1".to_owned()), None], "also when it takes its place again");
+}
+
 #[tokio::test]
 async fn whoever_opens_a_file_knows_that_the_others_are_gone() {
     let database = Database::sqlite();
     let store = database.open().await;
-    let replica = || NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 100 };
-    store.register(replica()).await.unwrap();
-    store.register(replica()).await.unwrap();
+    store.register(new_replica("be1", None)).await.unwrap();
+    store.register(new_replica("be1", None)).await.unwrap();
     let states: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| replica.state).collect();
     assert_eq!(states, [ReplicaState::Lost, ReplicaState::Ready]);
 }

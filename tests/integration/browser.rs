@@ -130,6 +130,50 @@ async fn thirty_conversations_survive_a_crash() {
     assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
 }
 
+/// Chooses how a replica fails, as a person does.
+async fn choose_mode(browser: &Browser, mode: &str) {
+    let choose = "const select = document.getElementById('crash-mode');
+        select.value = arguments[0];
+        select.dispatchEvent(new Event('change', { bubbles: true }));";
+    browser.run(choose, &json!([mode])).await;
+}
+
+#[tokio::test]
+async fn the_page_says_where_it_runs_and_what_brings_a_crashed_backend_back() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join(STORE);
+    let links = ("links", "Grafana=http://localhost:3000/d/chat");
+    let options = [WITH_LIMITS[0], ("platform", "compose"), ("node", "worker1"), links];
+    let mut server = TestProcess::start(&store, &options).await;
+    let browser = open_page("en", &server).await;
+    eventually("the platform is shown", async || browser.text("platform").await == "Platform: Docker Compose").await;
+    let replicas = browser.text("replicas").await;
+    assert!(replicas.contains("on node worker1"), "{replicas}");
+    let read = "return [...document.querySelectorAll('#links a')].map(
+        ({ textContent, href, target, rel }) => [textContent, href, target, rel])";
+    let expected = json!([["Grafana", "http://localhost:3000/d/chat", "_blank", "noopener"]]);
+    assert_eq!(browser.run(read, &json!([])).await, expected);
+
+    let says = async |what: &str| browser.text("revival").await.ends_with(what);
+    choose_mode(&browser, "hang").await;
+    eventually("it says what ends a hang", async || says("docker compose restart backend").await).await;
+    choose_mode(&browser, "exit").await;
+    eventually("it says what to do after a crash", async || says("docker compose up -d").await).await;
+    browser.click("crash").await;
+    assert!(!server.exit().await.success());
+    let gone = "The backend is gone for good. This brings it back: docker compose up -d";
+    eventually("it says that the backend is gone for good", async || browser.text("revival").await == gone).await;
+
+    let address = server.address.to_string();
+    let again: Vec<_> = options.into_iter().chain([("listen", address.as_str())]).collect();
+    let _server = TestProcess::start(&store, &again).await;
+    let calm = "return document.getElementById('revival').dataset.mood === 'calm'";
+    eventually("it is calm again", async || browser.run(calm, &json!([])).await == true).await;
+    for complaint in browser.complaints().await {
+        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
+    }
+}
+
 #[tokio::test]
 async fn ten_conversations_are_within_the_capacity() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -111,6 +111,20 @@ async fn the_list_of_replicas_has_everything_in_it() {
 }
 
 #[tokio::test]
+async fn the_list_of_replicas_tells_where_they_run() {
+    let links = "Visualizer=http://localhost:8090,Grafana=https://grafana.example/d/1?a=b";
+    let options = [("platform", "swarm"), ("node", "worker1"), ("links", links)];
+    let replica = TestReplica::start(&options).await;
+    let list = get_json(replica.address, "/api/replicas").await;
+    assert_eq!((&list["platform"], &list["replicas"][0]["node"]), (&json!("swarm"), &json!("worker1")));
+    let expected = json!([
+        {"name": "Visualizer", "url": "http://localhost:8090/"},
+        {"name": "Grafana", "url": "https://grafana.example/d/1?a=b"},
+    ]);
+    assert_eq!(list["links"], expected);
+}
+
+#[tokio::test]
 async fn probes_answer_on_both_listeners() {
     let replica = TestReplica::start(&[]).await;
     for address in [replica.address, replica.ops_address] {

@@ -33,6 +33,10 @@ async fn mysql_goes_away(fault: Network) {
     network.becomes(fault);
     // This one is on its way to MySQL when that is noticed: nobody can know what becomes of it, so nobody is told yet.
     anna.send_smile("in-doubt", "bruno").await;
+    for _ in 0..10 {
+        // The replica has taken it, and goes on.
+        anna.expect_alive().await;
+    }
     for number in 0..20 {
         let sent = Instant::now();
         bruno.send_smile(&format!("refused-{number}"), "anna").await;

@@ -8,12 +8,15 @@ use crate::support::replica::TestStore;
 use crate::support::{get, get_json};
 
 /// Every option of `serve`, as the contract names it.
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 20] = [
     "--listen",
     "--ops-listen",
     "--store",
     "--store-password-file",
     "--replica",
+    "--platform",
+    "--node",
+    "--links",
     "--capacity",
     "--session-rate",
     "--session-burst",
@@ -50,6 +53,10 @@ async fn a_wrong_option_exits_with_2() {
         &["--listen", "nowhere"],
         &["--replica", ""],
         &["--replica", "a b"],
+        &["--platform", "nomad"],
+        &["--node", "a b"],
+        &["--links", "Grafana"],
+        &["--links", "Grafana=ftp://localhost"],
         &["--store", "postgres://x/y"],
         &["--trusted-proxies", "10.0.0.0/99"],
         &["--allowed-origins", "chat.example"],
@@ -133,6 +140,24 @@ async fn options_come_from_the_environment_too_and_the_command_line_wins() {
     let process = TestProcess::start_with_environment(&store.path(), &[("replica", "heard")], &variables).await;
     let list = get_json(process.address, "/api/replicas").await;
     assert_eq!((&list["replicas"][0]["capacity"], &list["replicas"][0]["name"]), (&55.into(), &"heard".into()));
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_as_good_as_none() {
+    let store = TestStore::new();
+    let variables = [("SMILINGCHAT_PLATFORM", ""), ("SMILINGCHAT_NODE", ""), ("SMILINGCHAT_LINKS", "")];
+    let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
+    let list = get_json(process.address, "/api/replicas").await;
+    assert_eq!(list["platform"], "process");
+    assert!(list.get("links").is_none() && list["replicas"][0].get("node").is_none(), "{list}");
+}
+
+#[tokio::test]
+async fn a_wrong_link_is_refused_in_words_that_help() {
+    let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--links") && told.contains("the URL of Grafana must begin with http://"), "{told}");
 }
 
 #[tokio::test]

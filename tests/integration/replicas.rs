@@ -60,6 +60,25 @@ async fn users_on_two_replicas_chat_as_if_on_one() {
 }
 
 #[tokio::test]
+async fn each_replica_is_shown_on_its_own_node_whoever_is_asked() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let url = database.url();
+    let start = async |name: &str, options: &[(&str, &str)]| {
+        let options: Vec<_> = [("store", url.as_str()), ("replica", name)].iter().chain(options).copied().collect();
+        TestProcess::start(Path::new(NO_FILE), &options).await
+    };
+    let one = start("one", &[("node", "worker1")]).await;
+    let two = start("two", &[("node", "worker2")]).await;
+    let three = start("three", &[]).await;
+    for replica in [&one, &two, &three] {
+        let list = get_json(replica.address, "/api/replicas").await;
+        let replicas = list["replicas"].as_array().expect("a list");
+        let nodes: Vec<_> = replicas.iter().map(|replica| replica.get("node")).collect();
+        assert_eq!(nodes, [Some(&json!("worker1")), Some(&json!("worker2")), None], "{list}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_a_killed_replica_resumes_on_another() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;

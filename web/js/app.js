@@ -10,6 +10,8 @@ import { byId, setData, setText } from "./dom.js";
 import { Format } from "./format.js";
 import { chooseLanguage, translator } from "./i18n.js";
 import { socketUrl } from "./protocol.js";
+import { Platform } from "./platform.js";
+import { PlatformView } from "./platform-view.js";
 import { RenderLoop } from "./render-loop.js";
 import { ReplicaWatch } from "./replica-watch.js";
 import { ReplicasView } from "./replicas-view.js";
@@ -19,6 +21,7 @@ import { PageTimers } from "./timers.js";
 const USERS_RETRY_MS = 1_000;
 const HEARTBEAT_MS = 1_000;
 const ID_RADIX = 36;
+const DEFAULT_MODE = "exit";
 
 const language = chooseLanguage(navigator.languages);
 const translate = translator(language);
@@ -62,10 +65,13 @@ const simulation = new Simulation({
     crashControl.sessionChanged({ user: user.name, state: user.session.state, replica: user.session.replica }),
 });
 
+const platform = new Platform({ storage: sessionStorage });
+
 const replicaWatch = new ReplicaWatch({
   backend,
   timers,
   isHidden: () => document.hidden,
+  onAnswer: (answer) => platform.seen(answer),
   onChange: () => {
     if (replicaWatch.unreachableSince === null) crashControl.replicasSeen(replicaWatch.replicas);
     renderLoop.request();
@@ -83,6 +89,7 @@ const crashControl = new CrashControl({
   onChange: () => renderLoop.request(),
 });
 
+const platformView = new PlatformView({ translate });
 const countersView = new CountersView({ translate, format });
 const conversationsView = new ConversationsView({ translate, format });
 const replicasView = new ReplicasView({ translate, format, onCrash: (id) => crashControl.crash(id) });
@@ -96,6 +103,7 @@ function paint() {
   countersView.paint({ simulation, now });
   paintStatus(now);
   crashControl.paint();
+  paintPlatform(now);
   if (document.hidden) return;
   conversationsView.paint(now);
   replicasView.paint({
@@ -104,6 +112,13 @@ function paint() {
     sessionsHere: (id) => simulation.users.filter((user) => user.isConnected && user.session.replica === id).length,
     wallClock: Date.now(),
   });
+}
+
+function paintPlatform(now) {
+  const silentFor = replicaWatch.silentSince === null ? null : now - replicaWatch.silentSince;
+  const mode = silentFor === null ? crashControl.chosenMode : (crashControl.openMode ?? DEFAULT_MODE);
+  const revival = platform.revival({ mode, silentFor });
+  platformView.paint({ platform: platform.name, links: platform.links, revival });
 }
 
 function paintStatus(now) {

@@ -3,12 +3,20 @@
 
 export const REQUEST_LIMIT_MS = 3_000;
 
+/** What a proxy answers that finds no backend, in words of its own: the backend's refusals carry other codes. */
+const GATEWAY_CODES = new Set(["http_502", "http_503", "http_504"]);
+
 /** A request that failed: `code` is for the dictionary, `status` is 0 when there was no answer at all. */
 export class BackendError extends Error {
   constructor({ status, code, message }) {
     super(message);
     this.status = status;
     this.code = code;
+  }
+
+  /** Whether no backend said this: there was no answer, or it is a proxy's own. */
+  get isSilence() {
+    return this.status === 0 || GATEWAY_CODES.has(this.code);
   }
 }
 
@@ -30,7 +38,7 @@ export class Backend {
     return users.filter((user) => typeof user?.name === "string");
   }
 
-  /** {replicas, self, epoch, head} */
+  /** {replicas, self, epoch, head}, and from newer replicas {platform, links} */
   async replicas() {
     const answer = await this.#request("api/replicas");
     if (!Array.isArray(answer?.replicas)) throw unexpectedAnswer();

@@ -37,10 +37,21 @@ export class CrashControl {
     this.#replicasNow = replicasNow;
     this.#onChange = onChange;
     byId("crash").addEventListener("click", () => this.crash(null));
+    this.#mode.addEventListener("change", () => this.#onChange());
     byId("crash-token-send").addEventListener("click", () => this.#sendToken());
     this.#token.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.#sendToken();
     });
+  }
+
+  /** How a replica would be made to fail now. */
+  get chosenMode() {
+    return this.#mode.value;
+  }
+
+  /** How a replica was made to fail whose place nobody has taken yet; null where there is none. */
+  get openMode() {
+    return this.#incident === null || this.#incident.isOver ? null : this.#incident.mode;
   }
 
   /** Crashes the named replica, or with null the one the server picks. */

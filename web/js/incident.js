@@ -62,6 +62,11 @@ export class Incident {
     }
   }
 
+  /** Whether a replica has taken the place. */
+  get isOver() {
+    return this.#replicaBack !== null;
+  }
+
   get sessionsLost() {
     return this.#victims.length;
   }

@@ -8,6 +8,7 @@ export class ReplicaWatch {
   #backend;
   #timers;
   #isHidden;
+  #onAnswer;
   #onChange;
   #onReturn;
   #cancel = () => {};
@@ -17,13 +18,19 @@ export class ReplicaWatch {
   self = null;
   /** The time the first of the failures in a row began, or null while the backend answers. */
   unreachableSince = null;
+  /** The same for failures in which no backend spoke at all. */
+  silentSince = null;
   hasAnswered = false;
 
-  /** `onChange()` follows every answer or failure; `onReturn()` the first answer after failures. */
-  constructor({ backend, timers, isHidden, onChange, onReturn }) {
+  /**
+   * `onAnswer(answer)` comes with every answer, `onChange()` follows every answer or failure, and `onReturn()` the
+   * first answer after failures.
+   */
+  constructor({ backend, timers, isHidden, onAnswer, onChange, onReturn }) {
     this.#backend = backend;
     this.#timers = timers;
     this.#isHidden = isHidden;
+    this.#onAnswer = onAnswer;
     this.#onChange = onChange;
     this.#onReturn = onReturn;
   }
@@ -35,10 +42,10 @@ export class ReplicaWatch {
     this.#cancel();
     const askedAt = this.#timers.now();
     try {
-      const { replicas, self } = await this.#backend.replicas();
-      this.#answered(replicas, self ?? null);
-    } catch {
+      this.#answered(await this.#backend.replicas());
+    } catch (error) {
       this.unreachableSince ??= askedAt;
+      this.silentSince = error.isSilence ? (this.silentSince ?? askedAt) : null;
     }
     this.#isAsking = false;
     this.#onChange();
@@ -46,12 +53,14 @@ export class ReplicaWatch {
     this.#cancel = this.#timers.after(wait, () => this.ask());
   }
 
-  #answered(replicas, self) {
+  #answered(answer) {
     const returned = this.unreachableSince !== null;
-    this.replicas = replicas;
-    this.self = self;
+    this.replicas = answer.replicas;
+    this.self = answer.self ?? null;
     this.unreachableSince = null;
+    this.silentSince = null;
     this.hasAnswered = true;
+    this.#onAnswer(answer);
     if (returned) this.#onReturn();
   }
 }

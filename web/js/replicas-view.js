@@ -4,6 +4,7 @@
 import { byId, element, setData, setShare, setText, setTitle } from "./dom.js";
 
 const STATES = new Set(["ready", "draining", "lost"]);
+const WAYS_OF_FOLLOWING = new Set(["binlog", "polling"]);
 const HIGH_SHARE = 0.85;
 const FULL_SHARE = 0.98;
 
@@ -65,6 +66,7 @@ class ReplicaCard {
   #name = element("strong", "name");
   #state = element("span", "pill");
   #meter = element("div", "meter", element("div", "fill"));
+  #node = element("p", "small");
   #load = element("p", "load");
   #sessions = element("p", "small");
   #age = element("p", "small");
@@ -79,7 +81,8 @@ class ReplicaCard {
     this.#meter.setAttribute("role", "meter");
     this.#meter.setAttribute("aria-valuemin", "0");
     const head = element("div", "head", this.#name, this.#state);
-    this.node = element("li", "replica-card", head, this.#meter, this.#load, this.#sessions, this.#age, this.#crash);
+    const facts = [this.#node, this.#meter, this.#load, this.#sessions, this.#age];
+    this.node = element("li", "replica-card", head, ...facts, this.#crash);
   }
 
   paint({ replica, here, wallClock }) {
@@ -88,6 +91,8 @@ class ReplicaCard {
     setText(this.#name, replica.id);
     setTitle(this.#name, [replica.name, replica.host].filter(Boolean).join(" @ "));
     setText(this.#state, this.#translate(`replica.${state}`));
+    this.#node.hidden = !replica.node;
+    setText(this.#node, this.#translate("replica.node", { node: replica.node ?? "" }));
     this.#paintLoad(replica, state);
     const sessions = this.#translate("replica.sessions", { n: replica.sessions ?? 0 });
     setText(this.#sessions, `${sessions} · ${this.#translate("replica.mine", { n: here })}`);
@@ -118,6 +123,9 @@ class ReplicaCard {
       parts.push(this.#translate("replica.heartbeat", { age: this.#format.span(replica.heartbeat_age_ms) }));
     }
     if (replica.version) parts.push(this.#translate("replica.version", { version: replica.version }));
+    if (WAYS_OF_FOLLOWING.has(replica.following) && replica.state !== "lost") {
+      parts.push(this.#translate(`replica.following.${replica.following}`));
+    }
     return parts.join(" · ");
   }
 }

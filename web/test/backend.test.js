@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Backend, REQUEST_LIMIT_MS } from "../js/backend.js";
+import { Backend, BackendError, REQUEST_LIMIT_MS } from "../js/backend.js";
 import { HIDDEN_WATCH_MS, ReplicaWatch, WATCH_MS } from "../js/replica-watch.js";
 import { FakeTimers } from "./support.js";
 
@@ -56,17 +56,18 @@ test("no answer, a late answer and a strange answer are all failures", async () 
 
 function watching() {
   const timers = new FakeTimers();
-  const parts = { timers, fails: false, hidden: false, asked: 0, changes: 0, returns: 0 };
+  const parts = { timers, fails: null, hidden: false, asked: 0, answers: [], changes: 0, returns: 0 };
   parts.watch = new ReplicaWatch({
     backend: {
       replicas: async () => {
         parts.asked += 1;
-        if (parts.fails) throw new Error("away");
+        if (parts.fails !== null) throw parts.fails;
         return { replicas: [{ id: "be1.1" }], self: "be1.1" };
       },
     },
     timers,
     isHidden: () => parts.hidden,
+    onAnswer: (answer) => parts.answers.push(answer),
     onChange: () => (parts.changes += 1),
     onReturn: () => (parts.returns += 1),
   });
@@ -102,13 +103,32 @@ test("asking twice at once asks once and keeps one rhythm", async () => {
 test("failures are dated from the first, keep what was known, and end by themselves", async () => {
   const parts = watching();
   await parts.watch.ask();
-  parts.fails = true;
+  parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
   await nextAsk(parts, WATCH_MS);
   await nextAsk(parts, WATCH_MS);
   assert.equal(parts.watch.unreachableSince, WATCH_MS);
   assert.equal(parts.watch.replicas.length, 1);
-  parts.fails = false;
+  parts.fails = null;
   await nextAsk(parts, WATCH_MS);
   assert.equal(parts.watch.unreachableSince, null);
   assert.equal(parts.returns, 1);
+  assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
+});
+
+test("a backend that refuses is there; nobody, or a proxy that finds none, is silence", async () => {
+  const parts = watching();
+  const failure = (status, code) => new BackendError({ status, code, message: "" });
+  const silentSince = async (error) => {
+    parts.fails = error;
+    await nextAsk(parts, WATCH_MS);
+    return parts.watch.silentSince;
+  };
+  await parts.watch.ask();
+  assert.equal(await silentSince(failure(503, "store_unavailable")), null);
+  assert.equal(await silentSince(failure(502, "http_502")), 2 * WATCH_MS);
+  assert.equal(await silentSince(failure(0, "unreachable")), 2 * WATCH_MS);
+  assert.equal(await silentSince(failure(429, "rate_limited")), null);
+  assert.equal(await silentSince(failure(504, "http_504")), 5 * WATCH_MS);
+  assert.equal(parts.watch.unreachableSince, WATCH_MS);
+  assert.equal(await silentSince(null), null);
 });

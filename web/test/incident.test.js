@@ -20,7 +20,9 @@ test("the whole story is told in order, measured from the request", () => {
   assert.equal(incident.sessionsResumed, 1);
   incident.replicasSeen({ at: 1_900, replicas: [{ id: "be1.1", state: "lost" }, READY[1]] });
   incident.sessionLive({ at: 2_000, user: "bruno" });
+  assert.equal(incident.isOver, false);
   incident.replicasSeen({ at: 4_000, replicas: [{ id: "be1.2", state: "ready" }, READY[1]] });
+  assert.equal(incident.isOver, true);
   assert.deepEqual(incident.steps, [
     { kind: Step.ASKED, after: 0, mode: "exit" },
     { kind: Step.CONFIRMED, after: 10, replica: "be1.1", mode: "exit" },

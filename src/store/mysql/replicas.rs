@@ -15,14 +15,15 @@ use crate::store::{
 };
 
 const REGISTER: &str = "
-    INSERT INTO replicas (name, host, version, capacity, started_at, renewed_at)
-    VALUES (?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
+    INSERT INTO replicas (name, host, node, version, capacity, started_at, renewed_at)
+    VALUES (?, ?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
 
 /// Renews, or takes the place again where it was forgotten.
 const RENEW: &str = "
-    INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at,
+    INSERT INTO replicas (number, name, host, node, version, capacity, started_at, renewed_at,
         sessions, smiles_per_second, draining, following)
-    VALUES (?, ?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
+    VALUES (?, ?, ?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
         CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), ?, ?, ?, ?) AS renewal
     ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
         smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following";
@@ -34,7 +35,7 @@ const REQUESTED_CRASH: &str = "SELECT crash FROM replicas WHERE number = ?";
 const FORGET_CRASH: &str = "UPDATE replicas SET crash = NULL WHERE number = ?";
 
 const LIST: &str = "
-    SELECT number, name, host, version, capacity, started_at,
+    SELECT number, name, host, node, version, capacity, started_at,
         CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - renewed_at AS age, draining, sessions, smiles_per_second, following
     FROM replicas ORDER BY started_at, number";
 
@@ -45,6 +46,7 @@ struct Row {
     number: i64,
     name: String,
     host: String,
+    node: Option<String>,
     version: String,
     capacity: u32,
     started_at: i64,
@@ -64,6 +66,7 @@ impl MySql {
             sqlx::query(REGISTER)
                 .bind(&replica.name)
                 .bind(&replica.host)
+                .bind(&replica.node)
                 .bind(env!("CARGO_PKG_VERSION"))
                 .bind(replica.capacity)
         };
@@ -82,6 +85,7 @@ impl MySql {
                 .bind(registration.number)
                 .bind(&registration.replica.name)
                 .bind(&registration.replica.host)
+                .bind(&registration.replica.node)
                 .bind(env!("CARGO_PKG_VERSION"))
                 .bind(registration.replica.capacity)
                 .bind(status.sessions)
@@ -163,6 +167,7 @@ fn record(row: Row) -> ReplicaRecord {
         id: replica_id(&row.name, row.number),
         name: row.name,
         host: row.host,
+        node: row.node,
         state: ReplicaState::judge(heartbeat_age_ms, false, row.draining),
         started_at: Timestamp::from_milliseconds(row.started_at),
         heartbeat_age_ms,

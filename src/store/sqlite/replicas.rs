@@ -13,28 +13,29 @@ use crate::store::{
 const DECLARE_OTHERS_LOST: &str = "UPDATE replicas SET lost = 1";
 
 const REGISTER: &str = "
-    INSERT INTO replicas (name, host, version, capacity, started_at, renewed_at)
-    VALUES (?1, ?2, ?3, ?4, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))
+    INSERT INTO replicas (name, host, node, version, capacity, started_at, renewed_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, CAST(unixepoch('subsec') * 1000 AS INTEGER),
+        CAST(unixepoch('subsec') * 1000 AS INTEGER))
     RETURNING number";
 
 /// Renews, or takes the place again where it was forgotten.
 const RENEW: &str = "
-    INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at,
+    INSERT INTO replicas (number, name, host, node, version, capacity, started_at, renewed_at,
         sessions, smiles_per_second, draining)
-    VALUES (?1, ?2, ?3, ?4, ?5, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER),
-        ?6, ?7, ?8)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, CAST(unixepoch('subsec') * 1000 AS INTEGER),
+        CAST(unixepoch('subsec') * 1000 AS INTEGER), ?7, ?8, ?9)
     ON CONFLICT (number) DO UPDATE SET renewed_at = excluded.renewed_at, sessions = excluded.sessions,
         smiles_per_second = excluded.smiles_per_second, draining = excluded.draining, lost = 0";
 
 const LIST: &str = "
-    SELECT number, name, host, version, capacity, started_at,
+    SELECT number, name, host, node, version, capacity, started_at,
         CAST(unixepoch('subsec') * 1000 AS INTEGER) - renewed_at, lost, draining, sessions, smiles_per_second
     FROM replicas ORDER BY started_at, number";
 
 const FORGET: &str = "DELETE FROM replicas WHERE renewed_at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1";
 
-/// number, name, host, version, capacity, started at, age, lost, draining, sessions, smiles per second
-type Row = (i64, String, String, String, u32, i64, i64, bool, bool, u32, f64);
+/// number, name, host, node, version, capacity, started at, age, lost, draining, sessions, smiles per second
+type Row = (i64, String, String, Option<String>, String, u32, i64, i64, bool, bool, u32, f64);
 
 impl Sqlite {
     pub(in crate::store) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
@@ -43,6 +44,7 @@ impl Sqlite {
         let number = sqlx::query_scalar(REGISTER)
             .bind(&replica.name)
             .bind(&replica.host)
+            .bind(&replica.node)
             .bind(env!("CARGO_PKG_VERSION"))
             .bind(replica.capacity)
             .fetch_one(&mut writer.connection)
@@ -61,6 +63,7 @@ impl Sqlite {
             .bind(registration.number)
             .bind(&registration.replica.name)
             .bind(&registration.replica.host)
+            .bind(&registration.replica.node)
             .bind(env!("CARGO_PKG_VERSION"))
             .bind(registration.replica.capacity)
             .bind(status.sessions)
@@ -97,7 +100,7 @@ impl Sqlite {
 }
 
 fn record(
-    (number, name, host, version, capacity, started_at, age, lost, draining, sessions, smiles_per_second): Row,
+    (number, name, host, node, version, capacity, started_at, age, lost, draining, sessions, smiles_per_second): Row,
 ) -> ReplicaRecord {
     // A clock set back makes an age negative; it counts as fresh.
     let heartbeat_age_ms = age.max(0).unsigned_abs();
@@ -105,6 +108,7 @@ fn record(
         id: replica_id(&name, number),
         name,
         host,
+        node,
         state: ReplicaState::judge(heartbeat_age_ms, lost, draining),
         started_at: Timestamp::from_milliseconds(started_at),
         heartbeat_age_ms,

@@ -97,7 +97,7 @@ async fn a_migration_cut_in_half_is_repaired() {
     by_hand(
         &database,
         "DROP TABLE replicas; DELETE FROM users WHERE id > 7;
-         UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 4, 5, 6, 7)",
+         UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 4, 5, 6, 7, 9)",
     )
     .await;
     let after = database.open().await;
@@ -105,6 +105,11 @@ async fn a_migration_cut_in_half_is_repaired() {
     assert_eq!(after.log_state().await.unwrap(), state);
     assert_eq!(append(&after, &[("anna", "bruno", "a")]).await, [Appended::Duplicate(Offset(1))]);
     assert_eq!(after.replicas().await.unwrap(), []);
+    after.close().await;
+
+    // A crash may also come after a column was added, and before that was noted.
+    by_hand(&database, "UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (7, 9)").await;
+    assert_eq!(database.open().await.replicas().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -121,6 +126,31 @@ async fn a_replica_runs_beside_newer_tables() {
     let store = database.open().await;
     assert_eq!(append(&store, &[("anna", "bruno", "a")]).await, [Appended::Stored(Offset(1))]);
     assert_eq!(ids(&store.read_log(Offset(0), 10).await.unwrap().smiles), ["a"]);
+}
+
+#[tokio::test]
+async fn an_older_replica_keeps_its_place_among_newer_ones() {
+    let Some(database) = Database::mysql().await else { return };
+    let store = database.open().await;
+    let newer = store.register(new_replica("newer", Some("worker1"))).await.unwrap();
+    // As the version before the node registered, renewed, and took a place again that was forgotten.
+    by_hand(
+        &database,
+        "SET @now = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED);
+         INSERT INTO replicas (name, host, version, capacity, started_at, renewed_at)
+             VALUES ('older', 'here', '0', 100, @now + 1, @now);
+         INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at,
+             sessions, smiles_per_second, draining, following)
+             VALUES (2, 'older', 'here', '0', 100, @now + 1, @now, 7, 0, FALSE, 'polling'),
+                 (9, 'forgotten', 'here', '0', 100, @now + 2, @now, 0, 0, FALSE, NULL) AS renewal
+             ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
+             smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following",
+    )
+    .await;
+    let replicas = store.replicas().await.unwrap();
+    let seen: Vec<_> = replicas.iter().map(|replica| (replica.id.as_str(), replica.node.as_deref())).collect();
+    assert_eq!(seen, [(newer.id().as_str(), Some("worker1")), ("older.2", None), ("forgotten.9", None)]);
+    assert_eq!((replicas[1].sessions, replicas[1].following), (7, Some(Following::Polling)));
 }
 
 #[tokio::test]
@@ -154,7 +184,7 @@ async fn tls_is_insisted_on_as_far_as_is_asked() {
 async fn a_lease_ends_by_the_clock_of_the_database() {
     let Some(database) = Database::mysql().await else { return };
     let (here, there) = (database.open().await, database.open().await);
-    let replica = |name: &str| NewReplica { name: name.to_owned(), host: "here".to_owned(), capacity: 100 };
+    let replica = |name: &str| new_replica(name, None);
     let alive = here.register(replica("alive")).await.unwrap();
     let silent = here.register(replica("silent")).await.unwrap();
     let gone = here.register(replica("gone")).await.unwrap();

@@ -90,8 +90,7 @@ async fn a_silent_network_is_noticed() {
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
     append(&store, &[("anna", "bruno", "a")]).await;
-    let registration =
-        store.register(NewReplica { name: "be1".to_owned(), host: "here".to_owned(), capacity: 0 }).await.unwrap();
+    let registration = store.register(new_replica("be1", None)).await.unwrap();
     store.log_state().await.unwrap();
     proxy.becomes(Network::Silent);
     let users = (store.user("anna").unwrap(), store.user("bruno").unwrap());
@@ -210,7 +209,6 @@ async fn a_connection_that_is_half_open_is_given_up() {
     proxy.becomes(Network::HalfOpen);
     let appended = timeout(SOON, append(&store, &[("anna", "bruno", "b")])).await.unwrap();
     assert_eq!(appended, [Appended::Stored(Offset(2))]);
-    assert!(store.log_state().await.is_err(), "this one was half open, too");
     assert_eq!(store.log_state().await.unwrap().head, Offset(2));
 }
 

@@ -1,4 +1,4 @@
-//! Many replicas on one MySQL: how soon the others hear.
+//! Many replicas on one MySQL: how soon a smile sent on one is received on another.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::client::{Socket, connect, field, percentile, smile, users};
 use crate::mysql::MySql;
-use crate::process::{Server, processor_seconds};
-
-const REPLICAS: usize = 4;
+use crate::process::{Processes, REPLICAS, Server};
 
 /// Smiles per second over all replicas, while latency is measured.
 const OFFERED: u32 = 2_000;
@@ -21,28 +19,17 @@ const ROUND: Duration = Duration::from_secs(8);
 /// Not measured: connections are made, pages are read, the plan is found.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-fn start(mysql: &MySql, count: usize) -> Vec<Server> {
-    (1..=count).map(|number| Server::on(mysql.store(), &["--replica", &format!("be{number}")])).collect()
-}
-
 /// From one user's send to the other user's receipt on another replica, commit included, at a given rate.
-pub(crate) async fn latency() {
+pub(crate) async fn across_replicas() {
     let mysql = MySql::new().await;
     for round in 1..=ROUNDS {
         for count in [1, REPLICAS] {
-            let replicas = start(&mysql, count);
-            let processes: Vec<u32> = MySql::process().into_iter().chain(replicas.iter().map(Server::id)).collect();
-            let before: Vec<f64> = processes.iter().map(|process| processor_seconds(*process)).collect();
+            let replicas = Server::several_on(mysql.store(), count);
+            let processes = Processes::of(&replicas);
             let (mut received, mut acked) = exchange(&replicas).await;
-            let used: Vec<String> = processes
-                .iter()
-                .zip(before)
-                .map(|(process, before)| {
-                    format!("{:.2}", (processor_seconds(*process) - before) / (ROUND + WARM_UP).as_secs_f64())
-                })
-                .collect();
+            let used = processes.cores_used();
             println!(
-                "latency {round}: {count} replicas, {:.0} smiles/s: send to receipt on another p50 {:.2} ms p99 {:.2} ms p99.9 {:.2} ms; to ack p50 {:.2} ms p99 {:.2} ms; cores used: {used:?}",
+                "latency {round}: {count} replicas, {:.0} smiles/s: send to receipt on another p50 {:.2} ms p99 {:.2} ms p99.9 {:.2} ms; to ack p50 {:.2} ms p99 {:.2} ms; cores: {used}",
                 received.len() as f64 / ROUND.as_secs_f64(),
                 percentile(&mut received, 50.0),
                 percentile(&mut received, 99.0),

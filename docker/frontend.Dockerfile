@@ -1,0 +1,12 @@
+# The frontend: nginx serves the page and passes /ws, /ping and /api/ on to the replicas.
+#
+#   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
+
+FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
+# Where the replicas are, and the name server that knows them: those of Docker.
+ENV BACKEND=backend:8080 \
+    RESOLVER=127.0.0.11 \
+    NGINX_ENVSUBST_FILTER=^(BACKEND|RESOLVER)$
+COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
+COPY web/index.html web/style.css web/favicon.svg /usr/share/nginx/html/
+COPY web/js /usr/share/nginx/html/js

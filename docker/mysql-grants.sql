@@ -1,0 +1,2 @@
+-- What the account needs beyond its own database: to follow the binary log. Run once, when the data directory is made.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'smilingchat'@'%';

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# create-secret.sh NAME KEY[=VALUE]...
+#
+# Makes the Secret NAME in the pod's own namespace, once. A KEY without a VALUE gets a random one of 256 bits. When the
+# Secret is there already, it stays as it is, which is success. Nothing secret is ever printed or put on a command line.
+#
+# Owns how a pod asks the API server for this; bash and openssl are all that it needs. It must not know what the Secret
+# is for.
+
+set -euo pipefail
+
+readonly account=${SERVICE_ACCOUNT:-/var/run/secrets/kubernetes.io/serviceaccount}
+readonly attempts=20
+readonly seconds_between=3
+
+fail() {
+    printf 'create-secret: %s\n' "$1" >&2
+    exit 1
+}
+
+# The document that the API server is sent.
+secret() {
+    local name=$1 item key value separator=
+    shift
+    printf '{"apiVersion":"v1","kind":"Secret","metadata":{"name":"%s","labels":{"app.kubernetes.io/part-of":"%s"}},' \
+        "$name" smilingchat
+    printf '"type":"Opaque","stringData":{'
+    for item in "$@"; do
+        key=${item%%=*}
+        if [[ $item == *=* ]]; then
+            value=${item#*=}
+        else
+            value=$(openssl rand -hex 32)
+        fi
+        printf '%s"%s":"%s"' "$separator" "$key" "$value"
+        separator=,
+    done
+    printf '}}'
+}
+
+# One request over a connection of its own. Prints the whole answer.
+request() {
+    local address=$host check=(-verify_hostname "$host")
+    if [[ $host == *:* ]]; then
+        address="[$host]"
+        check=(-verify_ip "$host")
+    elif [[ $host =~ ^[0-9.]+$ ]]; then
+        check=(-verify_ip "$host")
+    fi
+    {
+        printf 'POST /api/v1/namespaces/%s/secrets HTTP/1.1\r\n' "$namespace"
+        printf 'Host: %s:%s\r\n' "$address" "$port"
+        printf 'Authorization: Bearer %s\r\n' "$(<"$account/token")"
+        printf 'Content-Type: application/json\r\nAccept: application/json\r\n'
+        printf 'Content-Length: %d\r\nConnection: close\r\n\r\n%s' "${#document}" "$document"
+    } | timeout 20 openssl s_client -connect "$address:$port" -CAfile "$account/ca.crt" "${check[@]}" \
+        -verify_return_error -verify_quiet -quiet 2>&1
+}
+
+[[ $# -ge 2 ]] || fail "usage: create-secret.sh NAME KEY[=VALUE]..."
+# What needs no escaping in JSON, and is a name that Kubernetes takes.
+[[ $1 =~ ^[a-z0-9-]+$ ]] || fail "\"$1\" cannot be the name of a Secret here: use a-z, 0-9 and -"
+for item in "${@:2}"; do
+    [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||
+        fail "\"${item%%=*}\" or its value has characters that are not allowed here: use A-Z, a-z, 0-9, . _ -"
+done
+[[ -r $account/token ]] || fail "there is no service account token in $account: is this a pod that is given one?"
+readonly host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?} port=${KUBERNETES_SERVICE_PORT:-443}
+namespace=$(<"$account/namespace")
+document=$(secret "$@")
+readonly namespace document
+
+# The network and the permission of a new pod can be late by a moment.
+for ((attempt = 1; attempt <= attempts; attempt++)); do
+    answer=$(request) || true
+    status=
+    [[ ! $answer =~ HTTP/[0-9.]+\ ([0-9]{3}) ]] || status=${BASH_REMATCH[1]}
+    case $status in
+    201)
+        echo "create-secret: the Secret $1 in the namespace $namespace was made"
+        exit 0
+        ;;
+    409)
+        echo "create-secret: there is a Secret $1 in the namespace $namespace already; it stays as it is"
+        exit 0
+        ;;
+    esac
+    echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status:-nothing that is HTTP}" >&2
+    sleep "$seconds_between"
+done
+# The last answer, which repeats nothing of what was sent.
+printf '%s\n' "$answer" | tail -n 20 >&2
+fail "the Secret $1 could not be made: see the answer above; is a network policy or a missing Role in the way?"

@@ -1,0 +1,2 @@
+-- The machine a replica runs on, or nothing where it was not told.
+ALTER TABLE replicas ADD COLUMN node TEXT NULL;

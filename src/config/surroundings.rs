@@ -1,0 +1,173 @@
+//! Where a replica runs, as whoever starts it tells: the platform, the node, and what to link to from the page.
+//!
+//! Owns what is valid here. Nothing depends on it but what people are shown.
+
+use std::str::FromStr;
+
+use url::Url;
+
+/// The most characters of a link's name.
+const LONGEST_LINK_NAME: usize = 64;
+
+/// The most characters of a node's name, which is what Kubernetes allows (RFC 1123).
+const LONGEST_NODE_NAME: usize = 253;
+
+/// What keeps the processes of a replica running, or does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// Nothing: somebody started it.
+    #[default]
+    Process,
+    /// Docker Compose.
+    Compose,
+    /// Docker Swarm.
+    Swarm,
+    /// Kubernetes.
+    Kubernetes,
+}
+
+impl Platform {
+    const ALL: [Self; 4] = [Self::Process, Self::Compose, Self::Swarm, Self::Kubernetes];
+
+    /// The name on the command line and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Compose => "compose",
+            Self::Swarm => "swarm",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    /// Nothing is the default, so that an empty variable is as good as none.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let platform = Self::ALL.into_iter().find(|platform| platform.as_str() == text);
+        platform.ok_or_else(|| "give process, compose, swarm or kubernetes".to_owned())
+    }
+}
+
+/// The name of a machine, where it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node(pub Option<String>);
+
+impl FromStr for Node {
+    type Err = String;
+
+    /// Nothing is no name, so that an empty variable is as good as none.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Ok(Self(None)),
+            name if name.len() <= LONGEST_NODE_NAME && name.chars().all(super::allowed_in_replica_name) => {
+                Ok(Self(Some(name.to_owned())))
+            }
+            _ => Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -")),
+        }
+    }
+}
+
+/// A link that the page shows to everybody who opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What it is called there.
+    pub name: String,
+    /// Where it leads.
+    pub url: Url,
+}
+
+impl FromStr for Link {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
+        let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is no link: {form}"))?;
+        let (name, url) = (name.trim(), url.trim());
+        let length = name.chars().count();
+        if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
+            return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}"));
+        }
+        let url = Url::parse(url).map_err(|error| format!("the URL of {name} is wrong ({error}): {form}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("the URL of {name} must begin with http:// or https://: {form}"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("the URL of {name} has a user in it, whom the page would show to everybody: {form}"));
+        }
+        Ok(Self { name: name.to_owned(), url })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{CommandLine, List, ServeOptions};
+    use super::*;
+
+    fn options(arguments: &[&str]) -> ServeOptions {
+        CommandLine::try_parse_from(std::iter::once("smilingchat").chain(arguments.iter().copied())).unwrap().serve
+    }
+
+    #[test]
+    fn what_is_empty_is_as_good_as_not_given() {
+        for arguments in [&[][..], &["--platform=", "--node=", "--links="], &["--links= , "]] {
+            let ServeOptions { platform, node, links, .. } = options(arguments);
+            assert_eq!((platform, node, links), (Platform::Process, Node(None), List(Vec::new())), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn platforms_have_one_name_everywhere() {
+        for platform in Platform::ALL {
+            assert_eq!(platform.as_str().parse(), Ok(platform));
+        }
+        for wrong in ["Compose", "nomad", " "] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_as_kubernetes_and_docker_name_it() {
+        let longest = "n".repeat(LONGEST_NODE_NAME);
+        for name in ["worker1", "ip-192-168-12-34.eu-west-3.compute.internal", &longest] {
+            assert_eq!(name.parse(), Ok(Node(Some(name.to_owned()))));
+        }
+        for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
+            assert!(wrong.parse::<Node>().unwrap_err().contains("253"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn links_lead_to_the_web_and_hide_nothing() {
+        let text = "Swarm visualizer=http://localhost:8090, Grafäna=https://grafana.example/d/1?from=now-5m&to=now";
+        let links: List<Link> = text.parse().unwrap();
+        let seen: Vec<_> = links.0.iter().map(|link| (link.name.as_str(), link.url.as_str())).collect();
+        let expected = [
+            ("Swarm visualizer", "http://localhost:8090/"),
+            ("Grafäna", "https://grafana.example/d/1?from=now-5m&to=now"),
+        ];
+        assert_eq!(seen, expected);
+        for (wrong, word) in [
+            ("http://localhost:8090", "NAME=URL"),
+            ("=http://localhost:8090", "characters"),
+            ("A=", "URL of A"),
+            ("A=localhost", "URL of A"),
+            ("A=//localhost", "URL of A"),
+            ("A=javascript:alert(1)", "http://"),
+            ("A=ftp://localhost", "http://"),
+            ("A=http://anna:secret@localhost", "user"),
+            ("A=http://localhost/a,b", "%2C"),
+        ] {
+            let error = wrong.parse::<List<Link>>().unwrap_err();
+            assert!(error.contains(word) && !error.contains("secret"), "{wrong}: {error}");
+        }
+        assert!(format!("{}=http://localhost", "n".repeat(65)).parse::<Link>().is_err());
+    }
+}

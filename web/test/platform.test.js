@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import { DICTIONARIES } from "../js/i18n.js";
+import { GONE_AFTER_MS, Platform } from "../js/platform.js";
+
+const ONE = [{ id: "be1.1", state: "ready" }];
+const TWO = [...ONE, { id: "be2.1", state: "draining" }];
+
+class FakeStorage {
+  #values = new Map();
+
+  getItem(key) {
+    return this.#values.get(key) ?? null;
+  }
+
+  setItem(key, value) {
+    this.#values.set(key, value);
+  }
+}
+
+function platformThat(answer, storage = new FakeStorage()) {
+  const platform = new Platform({ storage });
+  platform.seen({ replicas: ONE, ...answer });
+  return platform;
+}
+
+test("the page says nothing of a platform that nobody told, or that it does not know", () => {
+  for (const told of [undefined, "nomad", "constructor"]) {
+    const platform = platformThat({ platform: told });
+    assert.equal(platform.name, null);
+    assert.equal(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS }), null);
+  }
+});
+
+test("every platform, way to fail and stage has its words in both languages", () => {
+  const modes = [...readFileSync(new URL("../index.html", import.meta.url), "utf8").matchAll(/<option value="(\w+)"/g)];
+  assert.deepEqual(modes.map(([, mode]) => mode), ["exit", "hang", "unready"]);
+  for (const name of ["process", "compose", "swarm", "kubernetes"]) {
+    const platform = platformThat({ platform: name });
+    for (const [, mode] of modes) {
+      for (const silentFor of [null, 0, GONE_AFTER_MS]) {
+        const { key } = platform.revival({ mode, silentFor });
+        for (const dictionary of Object.values(DICTIONARIES)) assert.ok(Object.hasOwn(dictionary, key), key);
+      }
+    }
+  }
+});
+
+test("on Compose a crashed backend is gone for good, and the page knows what brings it back", () => {
+  const platform = platformThat({ platform: "compose" });
+  const command = "docker compose up -d";
+  const before = { key: "revival.compose.exit", command, mood: "calm" };
+  assert.deepEqual(platform.revival({ mode: "exit", silentFor: null }), before);
+  const gone = { key: "gone.compose.exit", command, mood: "bad" };
+  assert.deepEqual(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS }), gone);
+  assert.deepEqual(platform.revival({ mode: "unready", silentFor: GONE_AFTER_MS }), gone);
+  const hangs = platform.revival({ mode: "hang", silentFor: GONE_AFTER_MS });
+  assert.deepEqual(hangs, { key: "gone.compose.hang", command: "docker compose restart backend", mood: "bad" });
+});
+
+test("a restart that takes a moment is not taken for the end", () => {
+  const platform = platformThat({ platform: "compose" });
+  assert.equal(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS - 1 }).mood, "calm");
+});
+
+test("where several replicas were scaled up, the command leaves them alone", () => {
+  const commandOf = (platform) => platform.revival({ mode: "exit", silentFor: null }).command;
+  const platform = platformThat({ platform: "compose", replicas: TWO });
+  platform.seen({ platform: "compose", replicas: [ONE[0], { id: "be2.1", state: "lost" }] });
+  assert.equal(commandOf(platform), "docker compose start backend");
+  const restarted = platformThat({ platform: "compose", replicas: [{ id: "be1.0", state: "lost" }, ...ONE] });
+  assert.equal(commandOf(restarted), "docker compose up -d");
+  const moved = platformThat({ platform: "swarm", replicas: TWO });
+  moved.seen({ platform: "compose", replicas: ONE });
+  assert.equal(commandOf(moved), "docker compose up -d", "several of another platform do not count");
+});
+
+test("Swarm and Kubernetes bring replicas back by themselves, and the page says so", () => {
+  for (const name of ["swarm", "kubernetes"]) {
+    const platform = platformThat({ platform: name });
+    assert.equal(platform.revival({ mode: "exit", silentFor: null }).command, null);
+    assert.notEqual(platform.revival({ mode: "unready", silentFor: null }).command, null);
+    const gone = platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS });
+    assert.deepEqual(gone, { key: `gone.${name}`, command: null, mood: "doubt" });
+  }
+});
+
+test("what was learnt outlives the backend, a reload and an older replica", () => {
+  const storage = new FakeStorage();
+  const links = [{ name: "Visualizer", url: "http://h:8090/" }];
+  const platform = platformThat({ platform: "compose", links, replicas: TWO }, storage);
+  platform.seen({ replicas: ONE });
+  assert.deepEqual([platform.name, platform.links], ["compose", links]);
+  const reloaded = new Platform({ storage });
+  assert.deepEqual([reloaded.name, reloaded.links], ["compose", links]);
+  assert.equal(reloaded.revival({ mode: "exit", silentFor: GONE_AFTER_MS }).command, "docker compose start backend");
+  reloaded.seen({ platform: "swarm", replicas: ONE });
+  assert.deepEqual([reloaded.name, reloaded.links], ["swarm", []]);
+});
+
+test("what cannot be read is not remembered", () => {
+  for (const kept of ["{", "null", '{"name":"nomad","links":[]}', '{"name":"compose"}']) {
+    const storage = new FakeStorage();
+    storage.setItem("smilingchat.platform", kept);
+    assert.equal(new Platform({ storage }).name, null, kept);
+  }
+});
+
+test("only links to the web are shown", () => {
+  const good = { name: "Grafana", url: "https://h/d?a=b" };
+  const urls = ["javascript:alert(1)", "/here", undefined];
+  const bad = [...urls.map((url) => ({ name: "x", url })), { url: "http://h" }, null];
+  const storage = new FakeStorage();
+  assert.deepEqual(platformThat({ platform: "swarm", links: [...bad, good] }, storage).links, [good]);
+  storage.setItem("smilingchat.platform", JSON.stringify({ name: "swarm", links: [...bad, good] }));
+  assert.deepEqual(new Platform({ storage }).links, [good]);
+});
