@@ -4,6 +4,7 @@
 mod architecture;
 mod browser;
 mod crash;
+mod dashboard;
 mod durability;
 mod faults;
 mod following;

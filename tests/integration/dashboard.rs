@@ -1,0 +1,120 @@
+//! The dashboard asks for what a replica tells: every name and every label value in a query is on a real `/metrics`.
+
+use serde_json::Value;
+
+use crate::support::client::TestClient;
+use crate::support::get;
+use crate::support::replica::TestReplica;
+
+const DASHBOARD: &str = include_str!("../../docker/grafana/dashboards/smilingchat.json");
+const DATA_SOURCE: &str = include_str!("../../docker/grafana/provisioning/datasources/prometheus.yaml");
+const SCRAPING: &str = include_str!("../../docker/prometheus.yml");
+
+/// How the metrics of a replica begin: its own, and those that every process has.
+const PREFIXES: [&str; 2] = ["smilingchat_", "process_"];
+
+/// The one metric that Prometheus adds of itself, and that a query may be about.
+const OF_PROMETHEUS: &str = "up";
+
+/// What is found under `key`, at any depth.
+fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get(key));
+            fields.values().for_each(|field| collect(field, key, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, key, found)),
+        _ => {}
+    }
+}
+
+/// The texts under `key`, at any depth.
+fn texts(dashboard: &Value, key: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(dashboard, key, &mut found);
+    found.into_iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
+}
+
+/// The names in a query, those in quotes aside.
+fn names(query: &str) -> Vec<&str> {
+    let outside_quotes = query.split('"').step_by(2);
+    outside_quotes
+        .flat_map(|part| part.split(|character: char| !character.is_ascii_alphanumeric() && character != '_'))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The label values in a query that are those of a replica: `code="overloaded"`, not `job="smilingchat"`.
+fn labels(query: &str) -> Vec<String> {
+    let inside_braces = query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(labels, _)| labels);
+    inside_braces
+        .flat_map(|labels| labels.split(','))
+        .map(|label| label.trim().to_owned())
+        .filter(|label| !label.starts_with("job="))
+        .collect()
+}
+
+/// The names of all samples on `/metrics`.
+fn samples(metrics: &str) -> Vec<&str> {
+    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split(['{', ' ']).next()).collect()
+}
+
+#[tokio::test]
+async fn every_metric_of_the_dashboard_is_told_by_a_replica() {
+    let replica = TestReplica::start(&[]).await;
+    // Sessions are counted by how they start once there is one.
+    let _anna = TestClient::connect(replica.address, "anna").await;
+    let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
+    let samples = samples(&metrics);
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let queries = texts(&dashboard, "expr");
+    assert!(queries.len() > 20, "{} queries were found", queries.len());
+    for query in &queries {
+        let asked: Vec<&str> = names(query)
+            .into_iter()
+            .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || *name == OF_PROMETHEUS)
+            .collect();
+        assert!(!asked.is_empty(), "asks for no metric: {query}");
+        for name in asked.into_iter().filter(|name| *name != OF_PROMETHEUS) {
+            // Only Linux tells a process about itself in the way that is read here.
+            if name.starts_with("process_") && !cfg!(target_os = "linux") {
+                continue;
+            }
+            assert!(samples.contains(&name), "no replica tells {name}, asked for in: {query}");
+        }
+        for label in labels(query) {
+            assert!(metrics.contains(&label), "no replica tells {label}, asked for in: {query}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_names_its_source_and_its_job_as_they_are_configured() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let mut sources = Vec::new();
+    collect(&dashboard, "datasource", &mut sources);
+    assert!(sources.len() > 20, "{} sources were found", sources.len());
+    for source in sources {
+        let uid = source["uid"].as_str().expect("a uid");
+        assert!(DATA_SOURCE.contains(&format!("\n    uid: {uid}\n")), "{uid}");
+    }
+    let mut jobs = 0;
+    for query in texts(&dashboard, "expr") {
+        for (_, rest) in query.match_indices("job=\"").map(|(at, key)| query.split_at(at + key.len())) {
+            let job = rest.split('"').next().expect("a name");
+            assert!(SCRAPING.contains(&format!("- job_name: {job}\n")), "{job}");
+            jobs += 1;
+        }
+    }
+    assert!(jobs > 0, "no query names its job");
+}
+
+#[test]
+fn names_and_labels_are_found_in_queries() {
+    let query = "sum by (le) (rate(smilingchat_errors_total{code=\"overloaded\", job=\"smilingchat\"}[5m])) * 60";
+    let of_replicas: Vec<&str> = names(query).into_iter().filter(|name| name.starts_with("smilingchat")).collect();
+    assert_eq!(of_replicas, ["smilingchat_errors_total"]);
+    assert_eq!(labels(query), ["code=\"overloaded\""]);
+    assert!(labels("up{job=\"smilingchat\"}").is_empty());
+}
