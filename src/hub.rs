@@ -54,7 +54,7 @@ pub type Ticket = u64;
 /// What became of a smile that a session gave to the log.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is durable. Its publication follows, or went before, and tells the offset.
+    /// It is durable. Its publication follows, and tells the offset.
     Stored,
     /// It had been stored before, at this offset.
     Duplicate(Offset),
@@ -247,11 +247,27 @@ impl Subscription {
         self.pushes.try_recv().ok()
     }
 
-    /// Whether the outbox was full since this was last asked. After `true`, publications arrive again, and those that
-    /// are missing have offsets up to where the tail is *now*: read the tail's position after this, not before.
-    #[must_use]
-    pub fn take_lagged(&self) -> bool {
-        self.outbox.lagged.swap(false, Ordering::SeqCst)
+    /// When the outbox was full since this was last asked: how far the session has to read the log, and what else was in
+    /// the outbox. From here on publications arrive again.
+    ///
+    /// `position` is where the tail is when that is called. Publications that are in the outbox by then came after those
+    /// that are missing, so they are left out: the log has them in their place. All outcomes of smiles up to where to read
+    /// are in the answer.
+    pub fn take_lagged(&mut self, position: impl FnOnce() -> Offset) -> Option<(Offset, Vec<Push>)> {
+        if !self.outbox.lagged.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        let mut until = position();
+        let mut others = Vec::new();
+        // No more fitted into it at that moment.
+        for _ in 0..OUTBOX {
+            match self.next_now() {
+                Some(Push::Publication(publication)) => until = until.max(publication.smile.offset),
+                Some(push) => others.push(push),
+                None => break,
+            }
+        }
+        Some((until, others))
     }
 
     /// Room for the outcome of the smile `ticket`; `None` when the outbox is full.
@@ -338,10 +354,36 @@ mod tests {
         let full: Vec<u64> = (1..OUTBOX as u64).chain([0]).collect();
         assert_eq!(offsets(&mut slow), full);
 
-        assert!(slow.take_lagged());
-        assert!(!slow.take_lagged());
+        assert!(
+            slow.take_lagged(|| Offset(300)).is_some_and(|(until, others)| until == Offset(300) && others.is_empty())
+        );
+        assert!(slow.take_lagged(|| Offset(300)).is_none());
         hub.publish(&publication(999));
         assert_eq!(offsets(&mut slow), [999]);
+    }
+
+    #[test]
+    fn what_comes_after_something_is_missing_does_not_go_ahead_of_it() {
+        let hub = Arc::new(Hub::default());
+        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
+        let permit = slow.outcome_permit(7).unwrap();
+        for offset in 1..=OUTBOX as u64 + 50 {
+            hub.publish(&publication(offset));
+        }
+        assert_eq!(offsets(&mut slow).len(), OUTBOX - 1);
+        // The tail is in the middle of a batch: the cursor is at its end, and the rest is pushed while the session looks.
+        let end = OUTBOX as u64 + 80;
+        let missed = slow.take_lagged(|| {
+            permit.tell(Outcome::Stored);
+            for offset in OUTBOX as u64 + 51..=end {
+                hub.publish(&publication(offset));
+            }
+            Offset(OUTBOX as u64 + 60)
+        });
+        let (until, others) = missed.unwrap();
+        assert_eq!(until, Offset(end), "the log is read to where publications go on");
+        assert!(matches!(others[..], [Push::Outcome(7, Outcome::Stored)]), "{others:?}");
+        assert!(offsets(&mut slow).is_empty());
     }
 
     #[test]
@@ -352,10 +394,10 @@ mod tests {
         while outbox.push(&publication(1)) {}
         // The tail has found the outbox full; before it goes on, the session reads everything.
         assert_eq!(offsets(&mut bruno).len(), OUTBOX);
-        assert!(!bruno.take_lagged());
+        assert!(bruno.take_lagged(Offset::default).is_none());
         outbox.lag(&publication(2));
         assert_eq!(offsets(&mut bruno), [2]);
-        assert!(bruno.take_lagged());
+        assert!(bruno.take_lagged(Offset::default).is_some());
     }
 
     #[test]

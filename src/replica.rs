@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use self::balance::Balance;
 use crate::hub::Hub;
 use crate::limits::Capacity;
@@ -73,6 +75,8 @@ pub struct Replica {
     draining: AtomicBool,
     unready: AtomicBool,
     vitals: Vitals,
+    /// Whether it fails when another replica asks for it.
+    obeys: bool,
 }
 
 /// What a replica tells of itself with each renewal, or is judged by.
@@ -89,11 +93,16 @@ pub struct Vitals {
 }
 
 impl Replica {
-    /// Takes a place among the replicas.
+    /// Takes a place among the replicas. `obeys`: it fails when another replica asks for it.
     ///
     /// # Errors
     /// When the store does not give one.
-    pub async fn register(store: Store, replica: NewReplica, vitals: Vitals) -> Result<Arc<Self>, StoreError> {
+    pub async fn register(
+        store: Store,
+        replica: NewReplica,
+        vitals: Vitals,
+        obeys: bool,
+    ) -> Result<Arc<Self>, StoreError> {
         let begun = Instant::now();
         let registration = store.register(replica).await?;
         Ok(Arc::new(Self {
@@ -103,6 +112,7 @@ impl Replica {
             draining: AtomicBool::new(false),
             unready: AtomicBool::new(false),
             vitals,
+            obeys,
         }))
     }
 
@@ -124,33 +134,33 @@ impl Replica {
             Err(NotReady::Unready)
         } else if renewed_at.elapsed() > LEASE {
             Err(NotReady::LeaseLost)
-        } else if !self.vitals.position.close_to_head() {
+        } else if !self.vitals.position.keeps_up() {
             Err(NotReady::Behind)
         } else {
             Ok(())
         }
     }
 
-    /// Renews the lease for ever, and does what else the rows of the replicas ask for: fails on request, and hands over
-    /// sessions to emptier replicas.
-    pub async fn keep_lease(self: Arc<Self>) {
+    /// Renews the lease until `stop`, and does what else the rows of the replicas ask for: fails on request, and hands over
+    /// sessions to emptier replicas. What it has begun it finishes.
+    pub async fn keep_lease(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEWAL / LOOKS);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut counted_at, mut counted) = (Instant::now(), 0);
+        let (mut renewed_at, mut counted) = (None::<Instant>, 0);
         let mut balance = Balance::default();
-        for tick in 0_u32.. {
-            ticks.tick().await;
-            self.fail_on_request().await;
-            if !tick.is_multiple_of(LOOKS) {
-                continue;
-            }
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let (now, admitted) = (Instant::now(), self.vitals.capacity.admitted());
-            let seconds = now.duration_since(counted_at).as_secs_f64().max(0.001);
-            let per_second = (admitted - counted) as f64 / seconds;
-            (counted_at, counted) = (now, admitted);
-            self.renew((per_second * 10.0).round() / 10.0).await;
-            self.vitals.metrics.ready.set(self.ready().is_ok().into());
-            self.hand_over(&mut balance).await;
+            let passed = renewed_at.map(|at| now.duration_since(at));
+            // By the clock, since looking may take its time.
+            if passed.is_none_or(|passed| passed + RENEWAL / LOOKS / 2 >= RENEWAL) {
+                let seconds = passed.unwrap_or(RENEWAL).as_secs_f64();
+                let per_second = (admitted - counted) as f64 / seconds;
+                (renewed_at, counted) = (Some(now), admitted);
+                self.renew((per_second * 10.0).round() / 10.0).await;
+                self.vitals.metrics.ready.set(self.ready().is_ok().into());
+                self.hand_over(&mut balance).await;
+            }
+            self.fail_on_request().await;
         }
     }
 
@@ -170,7 +180,8 @@ impl Replica {
 
     async fn fail_on_request(&self) {
         match self.store.take_crash_request(&self.registration).await {
-            Ok(Some(mode)) => self.fail(mode),
+            Ok(Some(mode)) if self.obeys => self.fail(mode),
+            Ok(Some(_)) => tracing::warn!("another replica asked this one to fail, which is switched off here"),
             Ok(None) => {}
             // The next renewal says so.
             Err(error) => tracing::debug!(%error, "the store does not say whether this replica is to fail"),
@@ -182,7 +193,8 @@ impl Replica {
         if !self.store.is_shared() || self.ready().is_err() {
             return;
         }
-        let Ok(replicas) = self.store.replicas().await else { return };
+        // This is no reason to be late with the lease.
+        let Ok(Ok(replicas)) = tokio::time::timeout(RENEWAL / 2, self.store.replicas()).await else { return };
         let (hub, now) = (&self.vitals.hub, Instant::now());
         let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), hub.take_came_back(), now);
         if surplus > 0 {

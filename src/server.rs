@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::tasks::{APPENDER, LOG_TASKS, TAIL, Tasks};
+use self::tasks::{APPENDER, ENDING_TASKS, LEASE, TAIL, Tasks};
 use crate::config::{ServeOptions, Switch, host_name};
 use crate::http::{self, App, ClientLimit, CrashButton};
 use crate::hub::Hub;
@@ -138,7 +138,7 @@ impl Server {
         self.tasks.connections.close();
         let last_requests = deadline.checked_sub(LAST_STEPS / 2).unwrap_or(deadline);
         let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
-        // Nobody sends any more; what is still in the queue is appended.
+        // Nobody sends any more; what is still in the queue is appended. The lease ends with it.
         self.tasks.stop_appending.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
@@ -149,20 +149,20 @@ impl Server {
         Ok(())
     }
 
-    /// Lets the log finish, ends every other task, signs off and lets go of the store.
+    /// Lets the log finish, and the lease, whose late renewal would take the place again; ends every other task, signs off
+    /// and lets go of the store.
     async fn close(&mut self) -> Result<(), ServerError> {
-        let mut log_tasks = LOG_TASKS;
-        while log_tasks > 0
+        let mut ending = ENDING_TASKS;
+        while ending > 0
             && let Some(ended) = self.tasks.vital.join_next().await
         {
             match ended {
-                Ok((APPENDER | TAIL, Ok(()))) => log_tasks -= 1,
+                Ok((APPENDER | TAIL | LEASE, Ok(()))) => ending -= 1,
                 // The listeners were told to stop.
                 Ok((_, Ok(()))) => {}
                 failed => return Err(ended_early(failed)),
             }
         }
-        // The lease goes before the place does: a late renewal would take it again.
         self.tasks.vital.abort_all();
         while self.tasks.vital.join_next().await.is_some() {}
         self.app.replica.leave().await;
@@ -182,7 +182,7 @@ async fn app(
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-    let (tail, batches, position) = Tail::new(log_state.head, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
+    let (tail, batches, position) = Tail::new(&log_state, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
     let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica_name(),
@@ -191,7 +191,8 @@ async fn app(
         capacity: options.capacity,
     };
     let vitals = Vitals { position, hub, capacity, metrics };
-    let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone());
+    let obeys = options.crash == Switch::On;
+    let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone(), obeys);
     let replica = when_available(store, register).await?;
     let context = Context {
         replica: replica.id(),

@@ -45,6 +45,9 @@ pub enum StoreError {
     /// The log no longer reaches back to where the reader wants to start.
     #[error("the log no longer reaches back that far")]
     Trimmed,
+    /// The store has other data than it had, so this replica cannot go on: clients are to be told with the next start.
+    #[error("the log in the store is another one than at the start, or has lost its end: was a backup restored?")]
+    Replaced,
     /// The store cannot be opened.
     #[error("{0}")]
     CannotOpen(String),

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use self::backlog::{Backlog, Next};
 use self::follower::Follower;
 use crate::hub::{Hub, Publication};
-use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
-use crate::store::{Following, Store, StoreError};
+use crate::model::{Epoch, NewSmile, Offset, Smile, SmileId, UserName};
+use crate::store::{Following, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Batches that may wait to be published, of each source. When they do, appending waits too, and that sheds.
@@ -33,6 +33,9 @@ const BACKLOG: usize = 16 * PAGE as usize;
 
 /// How far a ready replica may be behind the head that it knows of, in offsets.
 const CLOSE_TO_HEAD: u64 = 10_000;
+
+/// How long a ready replica may hear nothing of what the others append, not even that it is nothing.
+const DEAF_AFTER: Duration = Duration::from_secs(5);
 
 /// How long missing smiles are waited for before they are read from the log: the binary log tells of commits in their
 /// order, and a little later than the commit's own answer.
@@ -55,6 +58,9 @@ struct Shared {
     head: AtomicU64,
     /// Whether others append, and whether the binary log tells of it.
     following: AtomicU8,
+    /// When the log was last heard of: in milliseconds since `start`.
+    start: Instant,
+    heard_at: AtomicU64,
 }
 
 /// What [`Shared::following`] may be.
@@ -65,7 +71,8 @@ const BINLOG: u8 = 2;
 impl Position {
     fn new(start: Offset, shared: bool) -> Self {
         let following = AtomicU8::new(if shared { POLLING } else { ALONE });
-        let shared = Shared { cursor: AtomicU64::new(start.0), head: AtomicU64::new(start.0), following };
+        let (cursor, head) = (AtomicU64::new(start.0), AtomicU64::new(start.0));
+        let shared = Shared { cursor, head, following, start: Instant::now(), heard_at: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -82,10 +89,13 @@ impl Position {
         Offset(self.shared.head.load(Ordering::SeqCst))
     }
 
-    /// Whether the tail keeps up.
+    /// Whether the tail is close to the head, and hears of it.
     #[must_use]
-    pub fn close_to_head(&self) -> bool {
-        self.head().0.saturating_sub(self.get().0) <= CLOSE_TO_HEAD
+    pub fn keeps_up(&self) -> bool {
+        let close = self.head().0.saturating_sub(self.get().0) <= CLOSE_TO_HEAD;
+        let heard_at = Duration::from_millis(self.shared.heard_at.load(Ordering::Relaxed));
+        let hears = self.following().is_none() || self.shared.start.elapsed().saturating_sub(heard_at) <= DEAF_AFTER;
+        close && hears
     }
 
     /// How this replica hears of what others append; `None` where there are no others.
@@ -104,6 +114,11 @@ impl Position {
             Following::Binlog => BINLOG,
         };
         self.shared.following.store(following, Ordering::Relaxed);
+    }
+
+    fn heard(&self) {
+        let milliseconds = u64::try_from(self.shared.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.heard_at.store(milliseconds, Ordering::Relaxed);
     }
 
     fn head_is_at(&self, head: Offset) {
@@ -158,6 +173,7 @@ pub struct Tail {
     backlog: Backlog,
     /// When what is missing will be read from the log.
     read_at: Option<Instant>,
+    epoch: Epoch,
     position: Position,
     store: Store,
     hub: Arc<Hub>,
@@ -165,16 +181,17 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// A tail that starts after `start`, the head of the log when the replica opened it.
+    /// A tail that starts at the head of the log as the replica found it.
     #[must_use]
-    pub fn new(start: Offset, store: Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> (Self, Batches, Position) {
+    pub fn new(log: &LogState, store: Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> (Self, Batches, Position) {
         let (queue, batches) = mpsc::channel(BATCHES);
-        let position = Position::new(start, store.is_shared());
+        let (position, epoch) = (Position::new(log.head, store.is_shared()), log.epoch.clone());
         let under_way = UnderWay::default();
         let entrance =
             Batches { queue, position: position.clone(), under_way: store.is_shared().then(|| Arc::clone(&under_way)) };
         let backlog = Backlog::default();
-        let tail = Self { batches, under_way, backlog, read_at: None, position: position.clone(), store, hub, metrics };
+        let tail =
+            Self { batches, under_way, backlog, read_at: None, epoch, position: position.clone(), store, hub, metrics };
         (tail, entrance, position)
     }
 
@@ -182,9 +199,11 @@ impl Tail {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`]: retention overtook the tail, so it cannot go on without a hole.
+    /// [`StoreError::Replaced`]: the log is another one now, or has lost its end.
     pub async fn run(mut self) -> Result<(), StoreError> {
         let (seen, others) = mpsc::channel(BATCHES);
-        let follower = Follower::new(self.store.clone(), self.position.clone(), Arc::clone(&self.metrics), seen);
+        let (store, position) = (self.store.clone(), self.position.clone());
+        let follower = Follower::new(store, self.epoch.clone(), position, Arc::clone(&self.metrics), seen);
         tokio::select! {
             ended = self.publish_all(others) => ended,
             ended = follower.run() => ended,
@@ -287,6 +306,7 @@ mod tests {
     use crate::model::{Faces, Timestamp};
 
     struct Replica {
+        start: LogState,
         store: Store,
         batches: Batches,
         position: Position,
@@ -299,9 +319,10 @@ mod tests {
         let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db")), None).await.unwrap();
         let hub = Arc::new(Hub::default());
         let bruno = hub.subscribe(store.user("bruno").unwrap(), false);
-        let (tail, batches, position) = Tail::new(Offset(0), store.clone(), hub, Arc::new(Metrics::new()));
+        let start = store.log_state().await.unwrap();
+        let (tail, batches, position) = Tail::new(&start, store.clone(), hub, Arc::new(Metrics::new()));
         tokio::spawn(tail.run());
-        Replica { store, batches, position, bruno, _folder: folder }
+        Replica { start, store, batches, position, bruno, _folder: folder }
     }
 
     impl Replica {
@@ -362,7 +383,7 @@ mod tests {
     async fn what_this_replica_is_still_appending_is_left_to_be_handed_over() {
         let replica = replica().await;
         let appended = replica.append(&["a", "b", "c"]).await;
-        let (mut tail, ..) = Tail::new(Offset(0), replica.store.clone(), Arc::default(), Arc::default());
+        let (mut tail, ..) = Tail::new(&replica.start, replica.store.clone(), Arc::default(), Arc::default());
         let b = &appended[1].smile;
         lock(&tail.under_way).insert((b.from.clone(), b.id.clone()));
         tail.add_seen(appended.iter().map(|publication| publication.smile.clone()).collect());
@@ -376,8 +397,8 @@ mod tests {
     #[tokio::test]
     async fn a_tail_far_behind_is_not_close_to_the_head() {
         let replica = replica().await;
-        assert!(replica.position.close_to_head());
+        assert!(replica.position.keeps_up());
         replica.position.head_is_at(Offset(CLOSE_TO_HEAD + 1));
-        assert!(!replica.position.close_to_head());
+        assert!(!replica.position.keeps_up());
     }
 }

@@ -67,6 +67,8 @@ impl Pressure {
     /// The store answered.
     pub fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
+        // How long the store was away says nothing of how quick it is now.
+        let took = took.min(AWAY_AFTER);
         self.per_batch = (self.per_batch + took) / 2;
     }
 

@@ -19,10 +19,11 @@ use crate::retention;
 use crate::store::StoreError;
 use crate::tail::Tail;
 
-/// The tasks that end by themselves when nobody sends any more.
+/// The tasks that end by themselves when they are told that nobody sends any more.
 pub(super) const APPENDER: &str = "appender";
 pub(super) const TAIL: &str = "tail";
-pub(super) const LOG_TASKS: usize = 2;
+pub(super) const LEASE: &str = "lease";
+pub(super) const ENDING_TASKS: usize = 3;
 
 /// Everything that runs for as long as the replica does.
 #[derive(Debug, Default)]
@@ -54,10 +55,10 @@ impl Tasks {
 
     /// The lease, and the removal of smiles that are older than `kept`.
     pub(super) fn spawn_upkeep(&mut self, app: &App, kept: Duration) {
-        let replica = Arc::clone(&app.replica);
-        self.vital.spawn(async {
-            replica.keep_lease().await;
-            ("lease", Ok(()))
+        let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
+        self.vital.spawn(async move {
+            replica.keep_lease(stop).await;
+            (LEASE, Ok(()))
         });
         let (store, metrics) = (app.context.store.clone(), Arc::clone(&app.context.metrics));
         self.vital.spawn(async move {

@@ -22,11 +22,13 @@ impl Session {
     pub(super) async fn deliver(&mut self, first: Push) -> Result<(), End> {
         self.push(first).await?;
         self.drain_outbox().await?;
-        if self.subscription.take_lagged() {
-            let until = self.context.position.get();
-            // Outcomes go ahead of their smiles: those of all smiles up to `until` are in the outbox by now. They must
-            // be known before the log is read, to tell this session's smiles from repeats of them.
-            self.drain_outbox().await?;
+        let position = &self.context.position;
+        if let Some((until, outcomes)) = self.subscription.take_lagged(|| position.get()) {
+            // They must be known before the log is read, to tell this session's smiles from repeats of them.
+            for outcome in outcomes {
+                self.push(outcome).await?;
+            }
+            self.socket.flush().await?;
             Box::pin(self.catch_up(until)).await?;
         }
         Ok(())

@@ -25,7 +25,7 @@ use super::StoreError;
 use super::directory::Directory;
 use crate::config::{MySqlUrl, TlsMode};
 
-/// Connections that answer questions. With the other three, twenty replicas stay below MySQL's default of 151.
+/// Connections that answer questions. With the other four, eighteen replicas stay below MySQL's default of 151.
 const READERS: usize = 4;
 
 /// An open MySQL store. Cheap to clone.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{PAGE, Position};
-use crate::model::{Offset, Smile};
+use crate::model::{Epoch, Offset, Smile};
 use crate::store::{Binlog, Following, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -25,6 +25,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// that comes, is found out and given up.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// How long the log may be shorter than what was published of it. Who is told of a commit by the binary log can know it a
+/// moment before a query shows it.
+const SHORT_AT_MOST: Duration = Duration::from_secs(5);
+
 /// How long the log is read before the binary log is tried again: doubled from failure to failure.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -36,22 +40,32 @@ const LASTING: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Follower {
     store: Store,
+    /// Which log this is.
+    epoch: Epoch,
     position: Position,
     metrics: Arc<Metrics>,
     seen: mpsc::Sender<Vec<Smile>>,
     /// What was last said of it, so that it is said once.
     said: Option<String>,
+    /// Since when the log has been shorter than what was published of it.
+    short_since: Option<Instant>,
 }
 
 impl Follower {
-    pub(super) fn new(store: Store, position: Position, metrics: Arc<Metrics>, seen: mpsc::Sender<Vec<Smile>>) -> Self {
-        Self { store, position, metrics, seen, said: None }
+    pub(super) fn new(
+        store: Store,
+        epoch: Epoch,
+        position: Position,
+        metrics: Arc<Metrics>,
+        seen: mpsc::Sender<Vec<Smile>>,
+    ) -> Self {
+        Self { store, epoch, position, metrics, seen, said: None, short_since: None }
     }
 
     /// Follows for ever. What is new goes to the tail; it waits while the tail is busy.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`]: retention overtook the tail.
+    /// [`StoreError::Trimmed`]: retention overtook the tail. [`StoreError::Replaced`]: it follows another log by now.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
         if !self.store.is_shared() {
             return std::future::pending().await;
@@ -64,7 +78,7 @@ impl Follower {
                 Err(error) => error,
             };
             pause = match ended {
-                StoreError::Trimmed => return Err(StoreError::Trimmed),
+                error @ (StoreError::Trimmed | StoreError::Replaced) => return Err(error),
                 StoreError::CannotFollow(_) => LONGEST_PAUSE,
                 _ if opened.elapsed() > LASTING => SHORTEST_PAUSE,
                 _ => (pause * 2).min(LONGEST_PAUSE),
@@ -86,11 +100,15 @@ impl Follower {
         self.said = None;
         tracing::info!("following the binary log");
         let mut check = tokio::time::interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         check.reset();
         loop {
             tokio::select! {
+                // After a time in which nothing ran, what the stream has brought meanwhile comes first.
+                biased;
                 smiles = binlog.next() => match smiles {
                     Ok(smiles) => {
+                        self.position.heard();
                         streamed = smiles.last().map_or(streamed, |last| streamed.max(last.offset));
                         self.pass_on(smiles, streamed).await;
                     }
@@ -99,6 +117,9 @@ impl Follower {
                 _ = check.tick() => {
                     if streamed < overdue {
                         return StoreError::Unavailable("the replication stream has left something out".into());
+                    }
+                    if let Err(error) = self.is_the_same_log().await {
+                        return error;
                     }
                     overdue = match self.read().await {
                         Ok(head) => head,
@@ -110,10 +131,14 @@ impl Follower {
     }
 
     /// Reads the log again and again, for so long.
-    async fn poll(&self, time: Duration) -> Result<(), StoreError> {
+    async fn poll(&mut self, time: Duration) -> Result<(), StoreError> {
         let end = Instant::now() + time;
-        let mut pause = SHORTEST_POLL;
+        let (mut pause, mut checked_at) = (SHORTEST_POLL, Instant::now());
         while Instant::now() < end {
+            if checked_at.elapsed() >= CHECK {
+                self.is_the_same_log().await?;
+                checked_at = Instant::now();
+            }
             let before = self.position.head();
             pause = match self.read().await {
                 Ok(head) if head > before => SHORTEST_POLL,
@@ -129,11 +154,29 @@ impl Follower {
         Ok(())
     }
 
+    /// Nothing of what was published can be gone from the log, and the log cannot be another one, unless somebody has put
+    /// other data in the place of the database's.
+    async fn is_the_same_log(&mut self) -> Result<(), StoreError> {
+        let published = self.position.get();
+        // Whether the store answers is noticed elsewhere.
+        let Ok(log) = self.store.log_state().await else { return Ok(()) };
+        if log.epoch != self.epoch {
+            return Err(StoreError::Replaced);
+        }
+        if log.head >= published {
+            self.short_since = None;
+            return Ok(());
+        }
+        let since = self.short_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > SHORT_AT_MOST { Err(StoreError::Replaced) } else { Ok(()) }
+    }
+
     /// Reads the log from the tail's cursor to its end, page by page, and returns where that was.
     async fn read(&self) -> Result<Offset, StoreError> {
         let mut after = self.position.get();
         loop {
             let page = self.store.read_log(after, PAGE).await?;
+            self.position.heard();
             let full = page.smiles.len() >= PAGE as usize;
             after = page.smiles.last().map_or(after, |last| last.offset);
             self.pass_on(page.smiles, page.head).await;

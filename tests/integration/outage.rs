@@ -74,19 +74,39 @@ async fn a_chat_goes_on_when_mysql_is_silent_and_back() {
 }
 
 #[tokio::test]
-async fn after_a_rest_even_the_first_smile_is_refused_at_once() {
+async fn after_a_rest_every_smile_is_refused_at_once() {
     let Some(database) = TestDatabase::new().await else { return };
-    let network = Proxy::to(database.server()).await;
-    let store = database.url_by(network.address);
-    let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
-    let mut anna = TestClient::connect(replica.address, "anna").await;
-    anna.persist("before", "bruno").await;
-    network.becomes(Network::Cut);
-    eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
-    let sent = Instant::now();
-    anna.send_smile("first", "bruno").await;
-    assert_eq!(anna.expect("error").await["code"], "store_unavailable");
-    assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+    for fault in [Network::Cut, Network::Silent] {
+        let network = Proxy::to(database.server()).await;
+        let store = database.url_by(network.address);
+        let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+        let mut anna = TestClient::connect(replica.address, "anna").await;
+        anna.persist("before", "bruno").await;
+        network.becomes(fault);
+        eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+        for id in ["first", "second"] {
+            let sent = Instant::now();
+            anna.send_smile(id, "bruno").await;
+            assert_eq!(anna.expect("error").await["code"], "store_unavailable");
+            assert!(sent.elapsed() < AT_ONCE, "{fault:?} {id}: {:?}", sent.elapsed());
+        }
+    }
+}
+
+/// The ways in which somebody puts other data in the place of those that a replica has published.
+#[tokio::test]
+async fn a_replica_ends_when_its_log_is_another_one() {
+    let statements =
+        ["UPDATE log SET epoch = 'f00d'", "DELETE FROM smiles WHERE position > 1; UPDATE log SET head = 1"];
+    for statements in statements {
+        let Some(database) = TestDatabase::new().await else { return };
+        let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let mut anna = TestClient::connect(replica.address, "anna").await;
+        anna.persist_all((0..3).map(|number| format!("c{number}")).collect(), "bruno").await;
+        database.run(statements).await;
+        assert!(!replica.exit().await.success(), "{statements}");
+        assert!(replica.log().contains("another one than at the start"), "{}", replica.log());
+    }
 }
 
 #[tokio::test]

@@ -115,6 +115,20 @@ async fn any_replica_can_be_asked_to_make_another_crash() {
 }
 
 #[tokio::test]
+async fn where_crashing_is_switched_off_others_cannot_ask_for_it_either() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let store = database.url();
+    let off = [("store", store.as_str()), ("replica", "one"), ("crash", "off")];
+    let mut one = TestProcess::start(Path::new(""), &off).await;
+    let two = replica(&database, "two", "127.0.0.1:0").await;
+    let body = json!({"replica": one.replica});
+    let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+    assert_eq!(answer.expect("an answer").status(), 202);
+    eventually("it says no", async || one.log().contains("which is switched off here")).await;
+    assert!(one.runs());
+}
+
+#[tokio::test]
 async fn any_replica_can_be_made_unready_or_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;

@@ -3,8 +3,8 @@
 
 export const REQUEST_LIMIT_MS = 3_000;
 
-/** What a proxy answers that finds no backend, in words of its own: the backend's refusals carry other codes. */
-const GATEWAY_CODES = new Set(["http_502", "http_503", "http_504"]);
+/** What our proxy answers that finds no backend, and other proxies: the backend's refusals carry other codes. */
+const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
 
 /** A request that failed: `code` is for the dictionary, `status` is 0 when there was no answer at all. */
 export class BackendError extends Error {

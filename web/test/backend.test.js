@@ -126,6 +126,7 @@ test("a backend that refuses is there; nobody, or a proxy that finds none, is si
   await parts.watch.ask();
   assert.equal(await silentSince(failure(503, "store_unavailable")), null);
   assert.equal(await silentSince(failure(502, "http_502")), 2 * WATCH_MS);
+  assert.equal(await silentSince(failure(502, "no_replica")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(0, "unreachable")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(429, "rate_limited")), null);
   assert.equal(await silentSince(failure(504, "http_504")), 5 * WATCH_MS);

@@ -28,9 +28,12 @@ use crate::store::{Appended, StoreError};
 /// The error of a row that is there already, by its `(sender, id)`.
 const DUPLICATE: i32 = 1062;
 
-/// Errors with which the procedure did not even begin: no such database, procedure or right, or a server that takes no
-/// more work. After any other the commit may have been under way.
-const NOT_BEGUN: [u16; 7] = [1044, 1049, 1053, 1142, 1290, 1305, 1370];
+/// Errors with which the procedure did not even begin: no such database, procedure or right, or a server that may only be
+/// read. After any other the commit may have been under way: a server that is shutting down (1053) says so after it, too.
+const NOT_BEGUN: [u16; 6] = [1044, 1049, 1142, 1290, 1305, 1370];
+
+/// How long it may take to reach MySQL, so that a smile is refused within a second when it is away.
+const REACHED: Duration = Duration::from_millis(800);
 
 /// Tries of a batch that MySQL itself rolls back, before its smiles are refused: it met a deadlock, waited for a row
 /// too long, or is shutting down.
@@ -104,7 +107,7 @@ impl MySql {
 
     /// One transaction; returns the head that its smiles follow.
     async fn try_to_append(&self, new: &[&Row<'_>], at: Timestamp) -> Result<Offset, Failure> {
-        let lane = self.inner.appending.take().await;
+        let lane = within(REACHED, self.inner.appending.take()).await;
         let mut lane = lane.map_err(|error| Failure::NotBegun(error.into()))?;
         let call = sqlx::query_as("CALL append_smiles(?, ?)").bind(to_json(&new)).bind(at.as_milliseconds());
         let answer: Answer = match within(ANSWER, call.fetch_one(&mut lane.connection)).await {

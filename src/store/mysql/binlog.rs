@@ -28,8 +28,14 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which it is not: two heartbeats may be late.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The table whose rows are smiles, and its first columns, in order.
+/// The table whose rows are smiles.
 const TABLE: &str = "smiles";
+
+/// How the server itself spells the names of database and table: on some it is not as they were given.
+const NAMES: &str = "
+    SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+
+/// Its first columns, in order.
 const POSITION: usize = 0;
 const SENDER: usize = 2;
 const RECEIVER: usize = 3;
@@ -49,6 +55,7 @@ const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
 pub struct Binlog {
     stream: BinlogStream,
     database: String,
+    table: String,
     directory: Directory,
     /// Smiles of the transaction whose commit is still to come.
     transaction: Vec<Smile>,
@@ -88,9 +95,9 @@ impl MySql {
             _ => return Err(StoreError::CannotFollow("the server keeps no binary log".to_owned())),
         }
         let heartbeat = HEARTBEAT.as_nanos();
-        // Servers before 8.0.26 know the second name only.
-        let heartbeat = format!("SET @source_heartbeat_period = {heartbeat}, @master_heartbeat_period = {heartbeat}");
-        connection.query_drop(heartbeat).await?;
+        connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;
+        let names: Option<(String, String)> = connection.exec_first(NAMES, (TABLE,)).await?;
+        let (database, table) = names.ok_or_else(|| unreadable("the name of the log's table"))?;
         let end: Option<mysql_async::Row> = connection.query_first("SHOW BINARY LOG STATUS").await?;
         let end = end.and_then(|row| Some((row.get::<Vec<u8>, _>(0)?, row.get::<u64, _>(1)?)));
         let (file, position) = end.ok_or_else(|| unreadable("the end of the binary log"))?;
@@ -99,7 +106,8 @@ impl MySql {
             BinlogStreamRequest::new(reader).with_hostname(b"smilingchat").with_filename(&file).with_pos(position);
         Ok(Binlog {
             stream: connection.get_binlog_stream(request).await?,
-            database: url.database.clone(),
+            database,
+            table,
             directory: self.directory().clone(),
             transaction: Vec::new(),
             heard_at: Instant::now(),
@@ -145,7 +153,7 @@ impl Binlog {
         let Some(mysql_async::binlog::events::EventData::RowsEvent(rows)) = data else { return Ok(()) };
         let (RowsEventData::WriteRowsEvent(_) | RowsEventData::WriteRowsEventV1(_)) = rows else { return Ok(()) };
         let table = self.stream.get_tme(rows.table_id()).ok_or_else(|| unreadable("the table of a row"))?;
-        if table.database_name_raw() != self.database.as_bytes() || table.table_name_raw() != TABLE.as_bytes() {
+        if table.database_name_raw() != self.database.as_bytes() || table.table_name_raw() != self.table.as_bytes() {
             return Ok(());
         }
         for row in rows.rows(table) {

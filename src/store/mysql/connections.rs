@@ -64,7 +64,7 @@ impl Connections {
             connection
         } else {
             self.forget();
-            connect(&self.options).await?
+            Box::pin(connect(&self.options)).await?
         };
         Ok(Lane { connection, connections: self, _place: place })
     }

@@ -2,6 +2,9 @@
 //!
 //! Owns the wait for a server that is not there yet, the lock under which one replica at a time changes tables, and the
 //! repair of what a crash cut in half. Uses a connection of its own, so that whatever goes wrong ends the lock.
+//!
+//! A migration never changes once a database may have it, not even a comment: its checksum is kept there. A changed
+//! procedure gets a new name, since older replicas go on calling the old one.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};

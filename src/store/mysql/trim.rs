@@ -40,7 +40,7 @@ impl MySql {
         // In one round trip, and the row that appending needs comes last.
         let text = format!(
             "BEGIN; DELETE FROM smiles WHERE position > {trimmed} AND position <= {position}; SET @removed = ROW_COUNT(); \
-             UPDATE log SET trimmed = {position} WHERE one = 1 AND trimmed = {trimmed}; COMMIT; \
+             UPDATE log SET trimmed = GREATEST(trimmed, {position}) WHERE one = 1; COMMIT; \
              SELECT CAST(@removed AS SIGNED)"
         );
         let mut lane = upkeep.take().await?;

@@ -17,9 +17,10 @@ pub(crate) enum Network {
     Open,
     /// Everything, so much later.
     Slow(Duration),
-    /// What the replica says, and nothing that MySQL answers.
+    /// What the replica says; what MySQL answers arrives when the network is another one.
     NoAnswers,
-    /// Nothing, and neither end hears of it.
+    /// Nothing, and neither end hears of it. TCP does not forget: what was said arrives when the network is another one, also
+    /// when who said it has gone.
     Silent,
     /// New connections pass everything; those that there are pass nothing any more, and neither end hears of it.
     HalfOpen,
@@ -73,35 +74,34 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
     }
 }
 
-/// Passes bytes on, delays them or loses them, as the network is.
+/// Passes bytes on, delays them, holds them back or loses them, as the network is.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
-    let mut dead = false;
+    let mut held_back = Vec::new();
+    let (mut dead, mut ended) = (false, false);
     loop {
-        let count = tokio::select! {
-            read = from.read(&mut bytes) => read.unwrap_or(0),
+        tokio::select! {
+            read = from.read(&mut bytes), if !ended => {
+                let count = read.unwrap_or(0);
+                ended = count == 0;
+                held_back.extend_from_slice(&bytes[..count]);
+            }
             changed = network.changed() => {
                 if changed.is_err() || *network.borrow() == Network::Cut {
                     return;
                 }
                 dead |= *network.borrow() == Network::HalfOpen;
-                continue;
             }
-        };
-        if count == 0 {
-            return;
         }
         let now = *network.borrow();
-        let passes = match now {
-            Network::Open | Network::HalfOpen => true,
-            Network::Slow(time) => {
-                tokio::time::sleep(time).await;
-                true
-            }
-            Network::NoAnswers => !answers,
-            Network::Silent | Network::Cut => false,
-        };
-        if passes && !dead && to.write_all(&bytes[..count]).await.is_err() {
+        match now {
+            Network::Open | Network::HalfOpen => {}
+            Network::Slow(time) => tokio::time::sleep(time).await,
+            Network::NoAnswers if !answers => {}
+            Network::NoAnswers | Network::Silent | Network::Cut => continue,
+        }
+        let passes = std::mem::take(&mut held_back);
+        if ended && passes.is_empty() || !dead && to.write_all(&passes).await.is_err() || ended {
             return;
         }
     }
