@@ -129,7 +129,7 @@ test("a backend that refuses is there; nobody, or a proxy that finds none, is si
   assert.equal(await silentSince(failure(502, "no_replica")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(0, "unreachable")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(429, "rate_limited")), null);
-  assert.equal(await silentSince(failure(504, "http_504")), 5 * WATCH_MS);
+  assert.equal(await silentSince(failure(504, "http_504")), 6 * WATCH_MS);
   assert.equal(parts.watch.unreachableSince, WATCH_MS);
   assert.equal(await silentSince(null), null);
 });

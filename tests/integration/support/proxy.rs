@@ -101,7 +101,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watc
             Network::NoAnswers | Network::Silent | Network::Cut => continue,
         }
         let passes = std::mem::take(&mut held_back);
-        if ended && passes.is_empty() || !dead && to.write_all(&passes).await.is_err() || ended {
+        let stands = dead || to.write_all(&passes).await.is_ok();
+        if ended || !stands {
             return;
         }
     }
