@@ -19,9 +19,6 @@ use crate::protocol::{Refusal, ServerFrame};
 /// outcome, so that a full outbox always has something in it that wakes the session.
 pub const OUTBOX: usize = 256;
 
-/// How long a session that resumed is left where it is: nobody is sent from replica to replica.
-const REST: Duration = Duration::from_mins(1);
-
 /// A session of the same user that resumes within this time is the one that was told to go.
 const RETURN: Duration = Duration::from_secs(5);
 
@@ -94,7 +91,7 @@ struct Outbox {
     queue: mpsc::Sender<Push>,
     /// Publications are missing from the queue; none are added until the session has read the log.
     lagged: AtomicBool,
-    /// When it came from another replica, if it did. It is left alone for a while after.
+    /// When it came from another replica, if it did. It may be left alone for a while after.
     resumed_at: Option<Instant>,
     /// It was told to go.
     handed_over: AtomicBool,
@@ -107,8 +104,8 @@ impl Outbox {
     }
 
     /// Tells the session to go to another replica, if it may be told that now.
-    fn hand_over(&self, now: Instant) -> bool {
-        let rests = self.resumed_at.is_some_and(|at| now.duration_since(at) < REST);
+    fn hand_over(&self, rest: Duration, now: Instant) -> bool {
+        let rests = self.resumed_at.is_some_and(|at| now.duration_since(at) < rest);
         if rests || self.handed_over.load(Ordering::Relaxed) {
             return false;
         }
@@ -168,11 +165,11 @@ impl Hub {
     }
 
     /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice, and none
-    /// that resumed less than a minute ago.
-    pub fn hand_over(&self, count: usize, now: Instant) -> usize {
+    /// that resumed less than `rest` ago.
+    pub fn hand_over(&self, count: usize, rest: Duration, now: Instant) -> usize {
         let mut gone = Vec::new();
         for entry in &self.outboxes {
-            let told = entry.iter().filter(|outbox| outbox.hand_over(now)).take(count - gone.len());
+            let told = entry.iter().filter(|outbox| outbox.hand_over(rest, now)).take(count - gone.len());
             gone.extend(told.map(|_| (entry.key().clone(), now)));
             if gone.len() >= count {
                 break;
@@ -404,23 +401,24 @@ mod tests {
     fn sessions_are_handed_over_once_and_not_those_that_resumed_lately() {
         let hub = Arc::new(Hub::default());
         let now = Instant::now();
+        let rest = Duration::from_mins(1);
         let names = ["anna", "anna", "bruno", "carla"];
         let mut fresh: Vec<_> = names.iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
         let mut resumed = hub.subscribe(&UserName::new("dario"), true);
-        assert_eq!((hub.hand_over(3, now), hub.hand_over(3, now), hub.hand_over(3, now)), (3, 1, 0));
+        assert_eq!([(); 3].map(|()| hub.hand_over(3, rest, now)), [3, 1, 0]);
         for session in &mut fresh {
             assert!(matches!(session.next_now(), Some(Push::HandOver)));
             assert!(session.next_now().is_none());
         }
         assert!(resumed.next_now().is_none());
-        assert_eq!(hub.hand_over(3, now + REST * 2), 1);
+        assert_eq!(hub.hand_over(3, rest, now + rest * 2), 1);
     }
 
     #[test]
     fn those_who_come_back_are_counted() {
         let hub = Arc::new(Hub::default());
         let session = hub.subscribe(&UserName::new("anna"), false);
-        assert_eq!(hub.hand_over(1, Instant::now()), 1);
+        assert_eq!(hub.hand_over(1, Duration::ZERO, Instant::now()), 1);
         drop(session);
         let _other = hub.subscribe(&UserName::new("bruno"), true);
         assert_eq!(hub.take_came_back(), 0);

@@ -197,8 +197,9 @@ impl Replica {
         let Ok(Ok(replicas)) = tokio::time::timeout(RENEWAL / 2, self.store.replicas()).await else { return };
         let (hub, now) = (&self.vitals.hub, Instant::now());
         let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), hub.take_came_back(), now);
-        if surplus > 0 {
-            let sessions = hub.hand_over(surplus, now);
+        // The others must know before the sessions come, or they might move them on.
+        if surplus > 0 && self.store.hands_over(&self.registration).await.is_ok() {
+            let sessions = hub.hand_over(surplus, balance.rest(now), now);
             balance.handed_over(sessions, now);
             self.vitals.metrics.sessions_handed_over.inc_by(sessions as u64);
             tracing::debug!(sessions, "sessions are handed over to emptier replicas");

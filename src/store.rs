@@ -324,6 +324,18 @@ impl Store {
         }
     }
 
+    /// Tells the other replicas that this one is about to hand sessions over.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn hands_over(&self, registration: &Registration) -> Result<(), StoreError> {
+        match self {
+            // There are no others.
+            Self::Sqlite(_) => Ok(()),
+            Self::MySql(store) => store.hands_over(registration).await,
+        }
+    }
+
     /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
     ///
     /// # Errors

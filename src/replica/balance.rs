@@ -22,6 +22,9 @@ const EVEN: usize = 10;
 /// How long a session that was handed over may take until it is counted by the replica that it went to.
 const ON_THE_WAY: Duration = Duration::from_secs(3);
 
+/// How long a session that another replica may have handed over is left alone.
+const REST: Duration = Duration::from_mins(1);
+
 /// How long nothing is handed over after most of it came back: doubled from time to time. Clients that know no other
 /// replica, or are led by whoever does not know of the others, come back for ever.
 const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
@@ -39,6 +42,8 @@ pub(super) struct Balance {
     paused_until: Option<Instant>,
     /// What was too much when this was last asked.
     before: usize,
+    /// When another replica last handed sessions over.
+    others_handed_over: Option<Instant>,
 }
 
 impl Default for Balance {
@@ -50,6 +55,7 @@ impl Default for Balance {
             pause: SHORTEST_PAUSE,
             paused_until: None,
             before: 0,
+            others_handed_over: None,
         }
     }
 }
@@ -65,7 +71,7 @@ impl Balance {
         came_back: usize,
         now: Instant,
     ) -> usize {
-        self.see(replicas, now);
+        self.see(replicas, this, now);
         self.learn(came_back, now);
         // What the others hold is known from a heartbeat ago, and clients may have come to all of them since: only what
         // is too much twice in a row is.
@@ -95,6 +101,13 @@ impl Balance {
         (own - target).min(own.div_ceil(SHARE))
     }
 
+    /// How long ago a session must have resumed to be handed over. Whether it was handed over then, or lost its replica,
+    /// cannot be told from the session, but whether any replica has handed sessions over since.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        let lately = self.others_handed_over.is_some_and(|at| now.duration_since(at) <= REST);
+        if lately { REST } else { Duration::ZERO }
+    }
+
     /// So many sessions were handed over.
     pub(super) fn handed_over(&mut self, sessions: usize, now: Instant) {
         if sessions > 0 {
@@ -102,7 +115,11 @@ impl Balance {
         }
     }
 
-    fn see(&mut self, replicas: &[ReplicaRecord], now: Instant) {
+    fn see(&mut self, replicas: &[ReplicaRecord], this: &str, now: Instant) {
+        let others = replicas.iter().filter(|replica| replica.id != this);
+        let age = others.filter_map(|replica| replica.handed_over_age_ms).min();
+        let at = age.and_then(|age| now.checked_sub(Duration::from_millis(age)));
+        self.others_handed_over = self.others_handed_over.max(at);
         let ready = |replica: &&ReplicaRecord| replica.state == ReplicaState::Ready;
         let ready: HashMap<String, Instant> = replicas
             .iter()
@@ -159,6 +176,7 @@ mod tests {
             capacity: 100,
             version: "0".to_owned(),
             following: None,
+            handed_over_age_ms: None,
         }
     }
 
@@ -220,6 +238,23 @@ mod tests {
             balance.surplus(&replicas, "this", 60, 0, start + SETTLED);
             assert_eq!(balance.surplus(&replicas, "this", 60, 0, start + SETTLED), 0);
         }
+    }
+
+    #[test]
+    fn sessions_rest_after_another_replica_has_handed_some_over_and_not_after_a_crash() {
+        let start = Instant::now();
+        let at = |age| [replica("this", 0), ReplicaRecord { handed_over_age_ms: age, ..replica("be1", 0) }];
+        let mut balance = Balance::default();
+        balance.surplus(&at(None), "this", 60, 0, start);
+        assert_eq!(balance.rest(start), Duration::ZERO);
+        balance.surplus(&at(Some(100)), "this", 60, 0, start);
+        // That replica has left, and what it did has not.
+        balance.surplus(&[], "this", 60, 0, start + REST / 2);
+        assert_eq!(balance.rest(start + REST / 2), REST);
+        assert_eq!(balance.rest(start + REST), Duration::ZERO);
+        let own = [ReplicaRecord { handed_over_age_ms: Some(0), ..replica("this", 0) }];
+        balance.surplus(&own, "this", 60, 0, start + REST);
+        assert_eq!(balance.rest(start + REST), Duration::ZERO, "its own are gone");
     }
 
     #[test]

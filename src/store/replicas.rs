@@ -130,6 +130,10 @@ pub struct ReplicaRecord {
     /// How it hears of what the others append; `None` where there are no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub following: Option<Following>,
+    /// Milliseconds since it last handed sessions over, by the store's clock; `None` when it never has. Nobody else's
+    /// business.
+    #[serde(skip)]
+    pub handed_over_age_ms: Option<u64>,
 }
 
 /// What a replica is when it registers.

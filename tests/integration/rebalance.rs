@@ -9,6 +9,9 @@ use crate::support::{eventually, get_json, metric, seed};
 /// How long the conversations last, in seconds: longer than it takes until the sessions are spread.
 const SECONDS: u32 = 22;
 
+/// The same, where the dead must be known to be lost first. It is less than the minute for which sessions rest.
+const SECONDS_AFTER_A_CRASH: u32 = 36;
+
 /// Sessions of the simulator's conversations.
 const SESSIONS: u64 = 24;
 
@@ -43,5 +46,30 @@ async fn a_replica_that_joins_is_given_its_share() {
     let half = (SESSIONS / 2) as f64;
     assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
     assert_eq!(ledger["reconnects"].as_f64(), moved, "nobody was moved twice, or for another reason: {ledger}");
+    fleet.tell_the_same_log().await;
+}
+
+/// All sessions lose their replicas at the same time, and the first that is back gets all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_resumed_after_a_crash_are_spread_at_once() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let mut fleet = Fleet::start(2, database).await;
+    let simulation = fleet.simulate(SECONDS_AFTER_A_CRASH, seed());
+    let restarting = async {
+        eventually("the sessions are there", async || spread(&mut fleet).await.iter().sum::<u64>() == SESSIONS).await;
+        for member in &mut fleet.members {
+            member.kill().await;
+        }
+        fleet.members[0].start().await;
+        eventually("all sessions are on one replica", async || spread(&mut fleet).await == [SESSIONS]).await;
+        fleet.members[1].start().await;
+        eventually("the sessions are spread", async || {
+            let spread = spread(&mut fleet).await;
+            spread.len() == 2 && spread.iter().all(|sessions| sessions.abs_diff(SESSIONS / 2) <= 1)
+        })
+        .await;
+    };
+    let (ledger, ()): (Value, _) = tokio::join!(simulation, restarting);
+    assert_eq!(ledger["clean"], true, "{ledger}");
     fleet.tell_the_same_log().await;
 }

@@ -34,9 +34,13 @@ const REQUESTED_CRASH: &str = "SELECT crash FROM replicas WHERE number = ?";
 
 const FORGET_CRASH: &str = "UPDATE replicas SET crash = NULL WHERE number = ?";
 
+const HANDS_OVER: &str = "
+    UPDATE replicas SET handed_over_at = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) WHERE number = ?";
+
 const LIST: &str = "
     SELECT number, name, host, node, version, capacity, started_at,
-        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - renewed_at AS age, draining, sessions, smiles_per_second, following
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - renewed_at AS age, draining, sessions, smiles_per_second, following,
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - handed_over_at AS handed_over_age
     FROM replicas ORDER BY started_at, number";
 
 const FORGET: &str = "DELETE FROM replicas WHERE renewed_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?";
@@ -55,6 +59,7 @@ struct Row {
     sessions: u32,
     smiles_per_second: f64,
     following: Option<String>,
+    handed_over_age: Option<i64>,
 }
 
 /// A statement of this file, its values bound.
@@ -125,6 +130,11 @@ impl MySql {
         Ok(true)
     }
 
+    pub(in crate::store) async fn hands_over(&self, registration: &Registration) -> Result<(), StoreError> {
+        self.execute(|| sqlx::query(HANDS_OVER).bind(registration.number)).await?;
+        Ok(())
+    }
+
     pub(in crate::store) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
         self.execute(|| sqlx::query("DELETE FROM replicas WHERE number = ?").bind(registration.number)).await?;
         Ok(())
@@ -176,5 +186,6 @@ fn record(row: Row) -> ReplicaRecord {
         capacity: row.capacity,
         version: row.version,
         following: row.following.as_deref().and_then(Following::parse),
+        handed_over_age_ms: row.handed_over_age.map(|age| age.max(0).unsigned_abs()),
     }
 }

@@ -117,5 +117,6 @@ fn record(
         capacity,
         version,
         following: None,
+        handed_over_age_ms: None,
     }
 }

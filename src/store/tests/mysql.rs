@@ -203,6 +203,18 @@ async fn a_lease_ends_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
+async fn the_others_hear_when_a_replica_hands_sessions_over() {
+    let Some(database) = Database::mysql().await else { return };
+    let (here, there) = (database.open().await, database.open().await);
+    let one = here.register(new_replica("one", None)).await.unwrap();
+    assert_eq!(there.replicas().await.unwrap()[0].handed_over_age_ms, None);
+    here.hands_over(&one).await.unwrap();
+    here.renew(&one, ReplicaStatus::default()).await.unwrap();
+    let age = there.replicas().await.unwrap()[0].handed_over_age_ms;
+    assert!(age.is_some_and(|age| age < 60_000), "{age:?}");
+}
+
+#[tokio::test]
 async fn a_stream_is_not_read_before_its_end_can_be_seen() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
