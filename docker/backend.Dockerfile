@@ -1,4 +1,5 @@
-# The backend: one binary, the page and the migrations embedded, on a base without a shell.
+# The backend: one binary, the page and the migrations embedded, and the libraries that it is linked with. Nothing else: no
+# shell, no package manager, no root.
 #
 #   docker build -f docker/backend.Dockerfile -t smilingchat-backend:0.1.0 .
 
@@ -22,12 +23,20 @@ COPY web web
 # Cargo compares times, and these files are older than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin smilingchat
 
-FROM gcr.io/distroless/cc-debian13:nonroot
-COPY --from=build /build/target/release/smilingchat /smilingchat
+# All that it needs of the system: the C library and its loader, wherever they are on this processor.
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN mkdir -p /runtime/tmp \
+    && chmod 1777 /runtime/tmp \
+    && ldd target/release/smilingchat | grep -o '/[^ ]*' | xargs cp --dereference --parents --target-directory /runtime \
+    && cp target/release/smilingchat /runtime/
+
+FROM scratch
+COPY --from=build /runtime /
+USER 65532:65532
 ENV SMILINGCHAT_LISTEN=0.0.0.0:8080 \
     SMILINGCHAT_OPS_LISTEN=0.0.0.0:9090
 EXPOSE 8080 9090
 # Liveness and not readiness: who kills what is unhealthy must not kill all replicas when the database is away.
-HEALTHCHECK --interval=2s --timeout=2s --retries=3 --start-period=5s \
+HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]

@@ -7,6 +7,7 @@ FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
     NGINX_ENVSUBST_FILTER=^(BACKEND|RESOLVER)$
+COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
 COPY web/index.html web/style.css web/favicon.svg /usr/share/nginx/html/
 COPY web/js /usr/share/nginx/html/js
