@@ -9,7 +9,7 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
-use crate::support::{eventually, get_json, metric};
+use crate::support::{eventually, get, get_json, metric};
 
 async fn replica(name: &str, store: &str) -> TestProcess {
     TestProcess::start(Path::new(""), &[("store", store), ("replica", name)]).await
@@ -103,4 +103,19 @@ async fn what_the_stream_leaves_out_is_found_in_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_read_what_others_append_is_not_ready() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let one = replica("one", &database.url()).await;
+    follows_by(&one, "binlog").await;
+    // A newer version's user, whom this one does not know.
+    let unknown = "UPDATE log SET head = head + 1;
+        INSERT INTO smiles (position, conversation, sender, receiver, id, faces, at)
+        SELECT head, 1, 9999, 1, 'c1', '😀', 0 FROM log";
+    database.run(unknown).await;
+    let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("text");
+    eventually("it says that it is behind", async || reason().await.starts_with("behind")).await;
+    assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
 }
