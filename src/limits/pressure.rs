@@ -145,5 +145,9 @@ mod tests {
         assert_eq!(pressure.check(later), Err(Behind::Away));
         pressure.batch_ended(later);
         assert_eq!(pressure.check(later), Ok(()));
+        // How long it was away says nothing of the next batch.
+        pressure.batch_began(later, 1);
+        let soon = |answer| !matches!(answer, Err(Behind::Slow(hint)) if hint > Duration::from_secs(1));
+        assert!(soon(pressure.check(later)), "{:?}", pressure.check(later));
     }
 }
