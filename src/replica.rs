@@ -72,6 +72,8 @@ pub struct Replica {
     registration: Registration,
     /// When the last renewal that succeeded was begun: from then on the lease counts, whatever the answer took.
     renewed_at: Mutex<Instant>,
+    /// Whether the last renewal failed, which is said once.
+    not_renewed: AtomicBool,
     draining: AtomicBool,
     unready: AtomicBool,
     vitals: Vitals,
@@ -109,6 +111,7 @@ impl Replica {
             store,
             registration,
             renewed_at: Mutex::new(begun),
+            not_renewed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             unready: AtomicBool::new(false),
             vitals,
@@ -172,9 +175,17 @@ impl Replica {
             draining: self.takes_no_more(),
             following: self.vitals.position.following(),
         };
-        match self.store.renew(&self.registration, status).await {
-            Ok(()) => *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun,
-            Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+        let renewed = self.store.renew(&self.registration, status).await;
+        let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
+        match renewed {
+            Ok(()) => {
+                *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+                if failed_before {
+                    tracing::info!("the lease is renewed again");
+                }
+            }
+            Err(error) if !failed_before => tracing::warn!(%error, "the lease could not be renewed; trying again"),
+            Err(_) => {}
         }
     }
 

@@ -25,9 +25,12 @@ const ON_THE_WAY: Duration = Duration::from_secs(3);
 /// How long a session that another replica may have handed over is left alone.
 const REST: Duration = Duration::from_mins(1);
 
+/// How much later than it was a hand-over may seem to be, since its age takes its time to arrive.
+const HEARD_LATE: Duration = Duration::from_secs(1);
+
 /// How long nothing is handed over after most of it came back: doubled from time to time. Clients that know no other
 /// replica, or are led by whoever does not know of the others, come back for ever.
-const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// What one replica remembers of handing over.
@@ -42,8 +45,8 @@ pub(super) struct Balance {
     paused_until: Option<Instant>,
     /// What was too much when this was last asked.
     before: usize,
-    /// When another replica last handed sessions over.
-    others_handed_over: Option<Instant>,
+    /// The time in which other replicas have handed sessions over, with no rest in it: since when, and when last.
+    others_hand_over: Option<(Instant, Instant)>,
 }
 
 impl Default for Balance {
@@ -55,7 +58,7 @@ impl Default for Balance {
             pause: SHORTEST_PAUSE,
             paused_until: None,
             before: 0,
-            others_handed_over: None,
+            others_hand_over: None,
         }
     }
 }
@@ -102,10 +105,12 @@ impl Balance {
     }
 
     /// How long ago a session must have resumed to be handed over. Whether it was handed over then, or lost its replica,
-    /// cannot be told from the session, but whether any replica has handed sessions over since.
+    /// cannot be told from the session, but whether any replica handed sessions over then.
     pub(super) fn rest(&self, now: Instant) -> Duration {
-        let lately = self.others_handed_over.is_some_and(|at| now.duration_since(at) <= REST);
-        if lately { REST } else { Duration::ZERO }
+        match self.others_hand_over {
+            Some((since, last)) if now.duration_since(last) <= REST => REST.min(now.duration_since(since) + HEARD_LATE),
+            _ => Duration::ZERO,
+        }
     }
 
     /// So many sessions were handed over.
@@ -118,8 +123,12 @@ impl Balance {
     fn see(&mut self, replicas: &[ReplicaRecord], this: &str, now: Instant) {
         let others = replicas.iter().filter(|replica| replica.id != this);
         let age = others.filter_map(|replica| replica.handed_over_age_ms).min();
-        let at = age.and_then(|age| now.checked_sub(Duration::from_millis(age)));
-        self.others_handed_over = self.others_handed_over.max(at);
+        if let Some(at) = age.and_then(|age| now.checked_sub(Duration::from_millis(age))) {
+            self.others_hand_over = match self.others_hand_over {
+                Some((since, last)) if at.saturating_duration_since(last) <= REST => Some((since, last.max(at))),
+                _ => Some((at, at)),
+            };
+        }
         let ready = |replica: &&ReplicaRecord| replica.state == ReplicaState::Ready;
         let ready: HashMap<String, Instant> = replicas
             .iter()
@@ -250,8 +259,14 @@ mod tests {
         balance.surplus(&at(Some(100)), "this", 60, 0, start);
         // That replica has left, and what it did has not.
         balance.surplus(&[], "this", 60, 0, start + REST / 2);
-        assert_eq!(balance.rest(start + REST / 2), REST);
+        assert!(balance.rest(start + REST / 2) >= REST / 2);
         assert_eq!(balance.rest(start + REST), Duration::ZERO);
+        // Those that resumed before any replica handed over cannot have been handed over.
+        let again = start + REST * 3;
+        balance.surplus(&at(Some(0)), "this", 60, 0, again);
+        balance.surplus(&at(Some(0)), "this", 60, 0, again + REST / 6);
+        assert_eq!(balance.rest(again + REST / 6), REST / 6 + HEARD_LATE);
+        let start = start + REST * 6;
         let own = [ReplicaRecord { handed_over_age_ms: Some(0), ..replica("this", 0) }];
         balance.surplus(&own, "this", 60, 0, start + REST);
         assert_eq!(balance.rest(start + REST), Duration::ZERO, "its own are gone");

@@ -47,6 +47,8 @@ pub(super) struct Follower {
     seen: mpsc::Sender<Vec<Smile>>,
     /// What was last said of it, so that it is said once.
     said: Option<String>,
+    /// Whether it was said that the log cannot be read.
+    unreadable: bool,
     /// Since when the log has been shorter than what was published of it.
     short_since: Option<Instant>,
 }
@@ -59,7 +61,7 @@ impl Follower {
         metrics: Arc<Metrics>,
         seen: mpsc::Sender<Vec<Smile>>,
     ) -> Self {
-        Self { store, epoch, position, metrics, seen, said: None, short_since: None }
+        Self { store, epoch, position, metrics, seen, said: None, unreadable: false, short_since: None }
     }
 
     /// Follows for ever. What is new goes to the tail; it waits while the tail is busy.
@@ -140,14 +142,13 @@ impl Follower {
                 checked_at = Instant::now();
             }
             let before = self.position.head();
-            pause = match self.read().await {
+            let read = self.read().await;
+            self.say_unreadable(read.as_ref().err());
+            pause = match read {
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(StoreError::Trimmed) => return Err(StoreError::Trimmed),
-                Err(error) => {
-                    tracing::warn!(%error, "the log cannot be read; trying again");
-                    RETRY
-                }
+                Err(_) => RETRY,
             };
             tokio::time::sleep(pause).await;
         }
@@ -197,6 +198,18 @@ impl Follower {
     fn follow_by(&self, following: Following) {
         self.position.set_following(following);
         self.metrics.following_binlog.set((following == Following::Binlog).into());
+    }
+
+    /// Says once that the log cannot be read, and once that it can again.
+    fn say_unreadable(&mut self, why: Option<&StoreError>) {
+        match why {
+            Some(error) if !self.unreadable => {
+                tracing::warn!(%error, "the log cannot be read; trying again until it can");
+            }
+            None if self.unreadable => tracing::info!("the log can be read again"),
+            _ => {}
+        }
+        self.unreadable = why.is_some();
     }
 
     fn say_polling(&mut self, why: &StoreError) {
