@@ -25,8 +25,9 @@ const ON_THE_WAY: Duration = Duration::from_secs(3);
 /// How long a session that another replica may have handed over is left alone.
 const REST: Duration = Duration::from_mins(1);
 
-/// How much later than it was a hand-over may seem to be, since its age takes its time to arrive.
-const HEARD_LATE: Duration = Duration::from_secs(1);
+/// How much later than the first hand-over of a row the first may be that is heard of: only the last one is told, and the
+/// list comes once a second, or late.
+const HEARD_LATE: Duration = Duration::from_secs(5);
 
 /// How long nothing is handed over after most of it came back: doubled from time to time. Clients that know no other
 /// replica, or are led by whoever does not know of the others, come back for ever.
