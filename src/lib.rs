@@ -66,9 +66,11 @@
 //! 3. A session subscribes before it reads what it missed, and the cursor moves before a batch is pushed, so that
 //!    nothing falls between ([`session`], [`tail::Position`]).
 //! 4. Every queue has a bound and a named outcome when full (see below). Nothing blocks the hub.
-//! 5. Ready means: lease held, tail close to the head, not draining. Liveness asks no database ([`replica`]).
+//! 5. Ready means: lease held, tail close to the head and hearing of it, not draining. Liveness asks no database
+//!    ([`replica`]).
 //! 6. The lease expires by the database's clock ([`store`]).
-//! 7. A vital task that ends ends the process: it never limps on ([`server`]).
+//! 7. A vital task that ends ends the process: it never limps on ([`server`]). The tail ends when the log in the store is
+//!    another one than at the start ([`tail`]).
 //! 8. What registers something is a guard, and removes it on drop ([`hub::Subscription`]).
 //!
 //! # Queues
