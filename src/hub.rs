@@ -1,26 +1,22 @@
 //! Local fan-out: which sessions of this process belong to which user, and the outbox of each.
 //!
-//! Owns the outboxes; it is the only home of `dashmap`. Must not know the store, connections or what a session does
-//! with what it is given. Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and
-//! the session catches up from the log.
+//! Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and the session catches up
+//! from the log.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dashmap::DashMap;
-use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::model::{Offset, Smile, UserName};
+use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{Refusal, ServerFrame};
 
-/// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds room for its
-/// outcome, so that a full outbox always has something in it that wakes the session.
+/// Publications that an outbox holds at most.
 pub const OUTBOX: usize = 256;
-
-/// A session of the same user that resumes within this time is the one that was told to go.
-const RETURN: Duration = Duration::from_secs(5);
 
 /// A smile of the log on its way to the sessions. Encoded once, however many there are.
 #[derive(Debug)]
@@ -41,18 +37,14 @@ impl Publication {
 
     /// The `smile` frame; clones share the bytes.
     pub fn frame(&self) -> Utf8Bytes {
-        self.frame.get_or_init(|| ServerFrame::Smile(self.smile.clone()).encode().into()).clone()
+        self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile).into()).clone()
     }
 }
 
-/// Tells a session which of its smiles an outcome is about; it counts up within the session.
-pub type Ticket = u64;
-
-/// What became of a smile that a session gave to the log.
+/// Why a smile that a session gave to the log will not be published. A stored smile has no outcome: its publication is the
+/// answer.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is durable. Its publication follows, and tells the offset.
-    Stored,
     /// It had been stored before, at this offset.
     Duplicate(Offset),
     /// It was not stored.
@@ -64,64 +56,86 @@ pub enum Outcome {
 pub enum Push {
     /// A smile to or from the session's user, in the order of the log.
     Publication(Arc<Publication>),
-    /// The outcome of a smile this session sent.
-    Outcome(Ticket, Outcome),
+    /// What became of the smile of that id which this session sent.
+    Outcome(SmileId, Outcome),
     /// Another replica has more room: this session is to go there.
     HandOver,
 }
 
-/// Room in a session's outbox for one outcome: taken before a smile is given to the log, so that its outcome always fits.
+/// What is on its way to one session.
 #[derive(Debug)]
-pub struct OutcomePermit {
-    permit: OwnedPermit<Push>,
-    ticket: Ticket,
-}
-
-impl OutcomePermit {
-    /// Tells the session. It may be gone by now; then nobody hears.
-    pub fn tell(self, outcome: Outcome) {
-        self.permit.send(Push::Outcome(self.ticket, outcome));
-    }
-}
-
-/// The sending end of one session's outbox.
-#[derive(Debug)]
-struct Outbox {
+pub struct Outbox {
     session: u64,
-    queue: mpsc::Sender<Push>,
-    /// Publications are missing from the queue; none are added until the session has read the log.
-    lagged: AtomicBool,
-    /// When it came from another replica, if it did. It may be left alone for a while after.
-    resumed_at: Option<Instant>,
-    /// It was told to go.
-    handed_over: AtomicBool,
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pushes: VecDeque<Push>,
+    publications: usize,
+    /// Publications are missing after those in the queue; none are added until the session has taken it.
+    lagged: bool,
+    handed_over: bool,
+}
+
+/// What was in an outbox.
+#[derive(Debug)]
+pub struct Taken {
+    /// In order.
+    pub pushes: VecDeque<Push>,
+    /// Publications are missing after these: the log has them, up to where the tail is when it is asked after this.
+    pub lagged: bool,
 }
 
 impl Outbox {
-    /// Whether there was room.
-    fn push(&self, publication: &Arc<Publication>) -> bool {
-        self.queue.try_send(Push::Publication(Arc::clone(publication))).is_ok()
+    /// Tells the session what became of a smile it sent. It always fits: a session has a bounded number in flight.
+    pub fn answer(&self, id: SmileId, outcome: Outcome) {
+        self.queue().pushes.push_back(Push::Outcome(id, outcome));
+        self.filled.notify_one();
     }
 
-    /// Tells the session to go to another replica, if it may be told that now.
-    fn hand_over(&self, rest: Duration, now: Instant) -> bool {
-        let rests = self.resumed_at.is_some_and(|at| now.duration_since(at) < rest);
-        if rests || self.handed_over.load(Ordering::Relaxed) {
+    /// Whether this made the session lag.
+    fn publish(&self, publication: &Arc<Publication>) -> bool {
+        let mut queue = self.queue();
+        if queue.lagged {
             return false;
         }
-        let told = self.queue.try_send(Push::HandOver).is_ok();
-        self.handed_over.store(told, Ordering::Relaxed);
-        told
+        queue.lagged = queue.publications == OUTBOX;
+        if queue.lagged {
+            // There is something in the queue that has woken the session.
+            return true;
+        }
+        queue.publications += 1;
+        queue.pushes.push_back(Push::Publication(Arc::clone(publication)));
+        drop(queue);
+        self.filled.notify_one();
+        false
     }
 
-    /// Marks the session, for which there was no room for this publication, as lagged.
-    ///
-    /// It may have emptied its outbox since, and would wait for a push that nobody makes any more. So the push is tried
-    /// again: either it fits and wakes the session, or the outbox is full and something in it does.
-    fn lag(&self, publication: &Arc<Publication>) {
-        self.lagged.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.push(publication);
+    /// Tells the session to go to another replica; `false` when it was told before.
+    fn hand_over(&self) -> bool {
+        let mut queue = self.queue();
+        if std::mem::replace(&mut queue.handed_over, true) {
+            return false;
+        }
+        queue.pushes.push_back(Push::HandOver);
+        drop(queue);
+        self.filled.notify_one();
+        true
+    }
+
+    fn take(&self) -> Option<Taken> {
+        let mut queue = self.queue();
+        if queue.pushes.is_empty() {
+            return None;
+        }
+        queue.publications = 0;
+        Some(Taken { pushes: std::mem::take(&mut queue.pushes), lagged: std::mem::take(&mut queue.lagged) })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,31 +145,16 @@ pub struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>>,
     sessions: AtomicUsize,
     last_session: AtomicU64,
-    handed_over: Mutex<HandedOver>,
-}
-
-/// The sessions that were lately told to go to another replica, and how many of them came back to this one.
-#[derive(Debug, Default)]
-struct HandedOver {
-    gone: Vec<(UserName, Instant)>,
-    came_back: usize,
 }
 
 impl Hub {
     /// Adds a session of `user`: from here on every publication for that user is in its outbox, or it is lagged.
-    /// `resumes`: it goes on from another session, of this replica or another.
-    pub fn subscribe(self: &Arc<Self>, user: &UserName, resumes: bool) -> Subscription {
-        let (queue, pushes) = mpsc::channel(OUTBOX);
+    pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-        let resumed_at = resumes.then(Instant::now);
-        if resumes {
-            self.handed_over().returned(user);
-        }
-        let (lagged, handed_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let outbox = Arc::new(Outbox { session, queue, lagged, resumed_at, handed_over });
+        let outbox = Arc::new(Outbox { session, queue: Mutex::default(), filled: Notify::new() });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        Subscription { hub: Arc::clone(self), user: user.clone(), outbox, pushes }
+        Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }
 
     /// How many sessions there are.
@@ -164,31 +163,16 @@ impl Hub {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice, and none
-    /// that resumed less than `rest` ago.
-    pub fn hand_over(&self, count: usize, rest: Duration, now: Instant) -> usize {
-        let mut gone = Vec::new();
+    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice.
+    pub fn hand_over(&self, count: usize) -> usize {
+        let mut told = 0;
         for entry in &self.outboxes {
-            let told = entry.iter().filter(|outbox| outbox.hand_over(rest, now)).take(count - gone.len());
-            gone.extend(told.map(|_| (entry.key().clone(), now)));
-            if gone.len() >= count {
+            told += entry.iter().filter(|outbox| outbox.hand_over()).take(count - told).count();
+            if told >= count {
                 break;
             }
         }
-        let told = gone.len();
-        let mut handed_over = self.handed_over();
-        handed_over.gone.retain(|(_, at)| now.duration_since(*at) < RETURN);
-        handed_over.gone.append(&mut gone);
         told
-    }
-
-    /// How many sessions that were told to go to another replica have come back here since this was last asked.
-    pub fn take_came_back(&self) -> usize {
-        std::mem::take(&mut self.handed_over().came_back)
-    }
-
-    fn handed_over(&self) -> MutexGuard<'_, HandedOver> {
-        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pushes a smile to every session of its two users; returns how many of them it made lag.
@@ -197,34 +181,19 @@ impl Hub {
         for user in [&publication.smile.from, &publication.smile.to] {
             // The guard is held over pushes that never wait, and nowhere else.
             if let Some(outboxes) = self.outboxes.get(user) {
-                for outbox in outboxes.iter().filter(|outbox| !outbox.lagged.load(Ordering::SeqCst)) {
-                    if !outbox.push(publication) {
-                        outbox.lag(publication);
-                        lagged += 1;
-                    }
-                }
+                lagged += outboxes.iter().map(|outbox| u64::from(outbox.publish(publication))).sum::<u64>();
             }
         }
         lagged
     }
 }
 
-impl HandedOver {
-    fn returned(&mut self, user: &UserName) {
-        if let Some(place) = self.gone.iter().position(|(gone, _)| gone == user) {
-            self.gone.swap_remove(place);
-            self.came_back += 1;
-        }
-    }
-}
-
-/// A session's place in the hub and the receiving end of its outbox. Dropping it leaves the hub.
+/// A session's place in the hub and its outbox. Dropping it leaves the hub.
 #[derive(Debug)]
 pub struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
     outbox: Arc<Outbox>,
-    pushes: mpsc::Receiver<Push>,
 }
 
 impl Subscription {
@@ -234,44 +203,20 @@ impl Subscription {
         self.outbox.session
     }
 
-    /// The next push; waits for one. `None` never comes while this subscription lives. Cancel safe.
-    pub async fn next(&mut self) -> Option<Push> {
-        self.pushes.recv().await
-    }
-
-    /// The next push if there is one now.
-    pub fn next_now(&mut self) -> Option<Push> {
-        self.pushes.try_recv().ok()
-    }
-
-    /// When the outbox was full since this was last asked: how far the session has to read the log, and what else was in
-    /// the outbox. From here on publications arrive again.
-    ///
-    /// `position` is where the tail is when that is called. Publications that are in the outbox by then came after those
-    /// that are missing, so they are left out: the log has them in their place. All outcomes of smiles up to where to read
-    /// are in the answer.
-    pub fn take_lagged(&mut self, position: impl FnOnce() -> Offset) -> Option<(Offset, Vec<Push>)> {
-        if !self.outbox.lagged.swap(false, Ordering::SeqCst) {
-            return None;
-        }
-        let mut until = position();
-        let mut others = Vec::new();
-        // No more fitted into it at that moment.
-        for _ in 0..OUTBOX {
-            match self.next_now() {
-                Some(Push::Publication(publication)) => until = until.max(publication.smile.offset),
-                Some(push) => others.push(push),
-                None => break,
-            }
-        }
-        Some((until, others))
-    }
-
-    /// Room for the outcome of the smile `ticket`; `None` when the outbox is full.
+    /// Where answers to smiles of this session go.
     #[must_use]
-    pub fn outcome_permit(&self, ticket: Ticket) -> Option<OutcomePermit> {
-        let permit = self.outbox.queue.clone().try_reserve_owned().ok()?;
-        Some(OutcomePermit { permit, ticket })
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Takes all that is in the outbox; waits for something. Cancel safe.
+    pub async fn take(&self) -> Taken {
+        loop {
+            if let Some(taken) = self.outbox.take() {
+                return taken;
+            }
+            self.outbox.filled.notified().await;
+        }
     }
 }
 
@@ -288,7 +233,7 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Faces, SmileId, Timestamp};
+    use crate::model::{Faces, Timestamp};
 
     fn publication(offset: u64) -> Arc<Publication> {
         let smile = Smile {
@@ -302,31 +247,28 @@ mod tests {
         Arc::new(Publication::new(smile, None))
     }
 
-    fn offsets(subscription: &mut Subscription) -> Vec<u64> {
-        let pushes = std::iter::from_fn(|| subscription.next_now());
-        pushes
-            .map(|push| match push {
-                Push::Publication(publication) => publication.smile.offset.0,
-                Push::Outcome(..) | Push::HandOver => 0,
-            })
-            .collect()
+    /// The offsets in an outbox, 0 for anything else, and whether more are missing.
+    fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
+        let Some(taken) = subscription.outbox.take() else { return (Vec::new(), false) };
+        let offset = |push| match push {
+            Push::Publication(publication) => publication.smile.offset.0,
+            Push::Outcome(..) | Push::HandOver => 0,
+        };
+        (taken.pushes.into_iter().map(offset).collect(), taken.lagged)
     }
 
     #[test]
     fn a_smile_reaches_every_session_of_both_users_and_no_other() {
         let hub = Arc::new(Hub::default());
-        let mut sessions: Vec<_> =
-            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
+        let sessions = ["anna", "anna", "bruno", "carla"].map(|name| hub.subscribe(&UserName::new(name)));
         hub.publish(&publication(1));
-        let seen: Vec<_> = sessions.iter_mut().map(offsets).collect();
-        assert_eq!(seen, [vec![1], vec![1], vec![1], vec![]]);
+        assert_eq!(sessions.map(|session| taken(&session).0), [vec![1], vec![1], vec![1], vec![]]);
     }
 
     #[test]
     fn leaving_is_dropping() {
         let hub = Arc::new(Hub::default());
-        let (stays, leaves) =
-            (hub.subscribe(&UserName::new("anna"), false), hub.subscribe(&UserName::new("anna"), false));
+        let (stays, leaves) = (hub.subscribe(&UserName::new("anna")), hub.subscribe(&UserName::new("anna")));
         drop(leaves);
         assert_eq!((hub.sessions(), hub.outboxes.get("anna").unwrap().len()), (1, 1));
         drop(stays);
@@ -334,96 +276,39 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_lags_and_an_outcome_still_fits() {
+    fn a_full_outbox_lags_once_and_an_outcome_still_fits() {
         let hub = Arc::new(Hub::default());
-        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
-        let mut quick = hub.subscribe(&UserName::new("bruno"), false);
-        let permit = slow.outcome_permit(7).unwrap();
+        let (slow, quick) = (hub.subscribe(&UserName::new("bruno")), hub.subscribe(&UserName::new("bruno")));
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
             .map(|offset| {
                 let lagged = hub.publish(&publication(offset));
-                offsets(&mut quick);
+                taken(&quick);
                 lagged
             })
             .sum();
-        assert_eq!(lagged, 1, "a session that lags is told once");
-        permit.tell(Outcome::Stored);
-        let full: Vec<u64> = (1..OUTBOX as u64).chain([0]).collect();
-        assert_eq!(offsets(&mut slow), full);
-
-        assert!(
-            slow.take_lagged(|| Offset(300)).is_some_and(|(until, others)| until == Offset(300) && others.is_empty())
-        );
-        assert!(slow.take_lagged(|| Offset(300)).is_none());
+        assert_eq!(lagged, 1);
+        slow.outbox().answer(SmileId::parse("c1").unwrap(), Outcome::Duplicate(Offset(5)));
+        let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
+        assert_eq!(taken(&slow), (full, true));
         hub.publish(&publication(999));
-        assert_eq!(offsets(&mut slow), [999]);
+        assert_eq!(taken(&slow), (vec![999], false), "from then on publications arrive again");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_waits_is_woken() {
+        let hub = Arc::new(Hub::default());
+        let bruno = hub.subscribe(&UserName::new("bruno"));
+        let waiting = tokio::spawn(async move { bruno.take().await.pushes.len() });
+        tokio::task::yield_now().await;
+        hub.publish(&publication(1));
+        assert_eq!(waiting.await.unwrap(), 1);
     }
 
     #[test]
-    fn what_comes_after_something_is_missing_does_not_go_ahead_of_it() {
+    fn no_session_is_handed_over_twice() {
         let hub = Arc::new(Hub::default());
-        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
-        let permit = slow.outcome_permit(7).unwrap();
-        for offset in 1..=OUTBOX as u64 + 50 {
-            hub.publish(&publication(offset));
-        }
-        assert_eq!(offsets(&mut slow).len(), OUTBOX - 1);
-        // The tail is in the middle of a batch: the cursor is at its end, and the rest is pushed while the session looks.
-        let end = OUTBOX as u64 + 80;
-        let missed = slow.take_lagged(|| {
-            permit.tell(Outcome::Stored);
-            for offset in OUTBOX as u64 + 51..=end {
-                hub.publish(&publication(offset));
-            }
-            Offset(OUTBOX as u64 + 60)
-        });
-        let (until, others) = missed.unwrap();
-        assert_eq!(until, Offset(end), "the log is read to where publications go on");
-        assert!(matches!(others[..], [Push::Outcome(7, Outcome::Stored)]), "{others:?}");
-        assert!(offsets(&mut slow).is_empty());
-    }
-
-    #[test]
-    fn a_session_that_reads_just_before_it_lags_is_woken() {
-        let hub = Arc::new(Hub::default());
-        let mut bruno = hub.subscribe(&UserName::new("bruno"), false);
-        let outbox = Arc::clone(&bruno.outbox);
-        while outbox.push(&publication(1)) {}
-        // The tail has found the outbox full; before it goes on, the session reads everything.
-        assert_eq!(offsets(&mut bruno).len(), OUTBOX);
-        assert!(bruno.take_lagged(Offset::default).is_none());
-        outbox.lag(&publication(2));
-        assert_eq!(offsets(&mut bruno), [2]);
-        assert!(bruno.take_lagged(Offset::default).is_some());
-    }
-
-    #[test]
-    fn sessions_are_handed_over_once_and_not_those_that_resumed_lately() {
-        let hub = Arc::new(Hub::default());
-        let now = Instant::now();
-        let rest = Duration::from_mins(1);
-        let names = ["anna", "anna", "bruno", "carla"];
-        let mut fresh: Vec<_> = names.iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
-        let mut resumed = hub.subscribe(&UserName::new("dario"), true);
-        assert_eq!([(); 3].map(|()| hub.hand_over(3, rest, now)), [3, 1, 0]);
-        for session in &mut fresh {
-            assert!(matches!(session.next_now(), Some(Push::HandOver)));
-            assert!(session.next_now().is_none());
-        }
-        assert!(resumed.next_now().is_none());
-        assert_eq!(hub.hand_over(3, rest, now + rest * 2), 1);
-    }
-
-    #[test]
-    fn those_who_come_back_are_counted() {
-        let hub = Arc::new(Hub::default());
-        let session = hub.subscribe(&UserName::new("anna"), false);
-        assert_eq!(hub.hand_over(1, Duration::ZERO, Instant::now()), 1);
-        drop(session);
-        let _other = hub.subscribe(&UserName::new("bruno"), true);
-        assert_eq!(hub.take_came_back(), 0);
-        let _same = hub.subscribe(&UserName::new("anna"), true);
-        let _again = hub.subscribe(&UserName::new("anna"), true);
-        assert_eq!((hub.take_came_back(), hub.take_came_back()), (1, 0));
+        let sessions = ["anna", "anna", "bruno", "carla"].map(|name| hub.subscribe(&UserName::new(name)));
+        assert_eq!([hub.hand_over(3), hub.hand_over(3), hub.hand_over(3)], [3, 1, 0]);
+        assert_eq!(sessions.map(|session| taken(&session).0), [[0], [0], [0], [0]]);
     }
 }

@@ -106,6 +106,7 @@ pub mod config;
 pub mod http;
 pub mod http_client;
 pub mod hub;
+pub mod index;
 pub mod limits;
 pub mod log;
 pub mod model;

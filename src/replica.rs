@@ -17,7 +17,7 @@ use crate::limits::Capacity;
 use crate::store::{
     CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError,
 };
-use crate::tail::Position;
+use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// From one renewal of the lease to the next.
@@ -85,7 +85,7 @@ pub struct Replica {
 #[derive(Clone, Debug)]
 pub struct Vitals {
     /// Whether the tail keeps up.
-    pub position: Position,
+    pub position: Tail,
     /// How many sessions there are.
     pub hub: Arc<Hub>,
     /// How many smiles it admits.
@@ -207,10 +207,10 @@ impl Replica {
         // This is no reason to be late with the lease.
         let Ok(Ok(replicas)) = tokio::time::timeout(RENEWAL / 2, self.store.replicas()).await else { return };
         let (hub, now) = (&self.vitals.hub, Instant::now());
-        let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), hub.take_came_back(), now);
+        let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), 0, now);
         // The others must know before the sessions come, or they might move them on.
         if surplus > 0 && self.store.hands_over(&self.registration).await.is_ok() {
-            let sessions = hub.hand_over(surplus, balance.rest(now), now);
+            let sessions = hub.hand_over(surplus);
             balance.handed_over(sessions, now);
             self.vitals.metrics.sessions_handed_over.inc_by(sessions as u64);
             tracing::debug!(sessions, "sessions are handed over to emptier replicas");

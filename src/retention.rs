@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::index;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Smiles removed in one transaction: a few milliseconds of the writer's time.
-const STEP: u32 = 500;
+/// Batches removed in one transaction: a few milliseconds of the writer's time.
+const STEP: u32 = 200;
 
 /// Between two steps, so that appends come first.
 const BETWEEN_STEPS: Duration = Duration::from_millis(50);
@@ -16,7 +16,7 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(50);
 /// Between two looks for what has become old.
 const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
 
-/// Removes smiles older than `kept`, and replicas lost long ago, for ever.
+/// Removes smiles older than `kept`, for ever.
 pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {
     loop {
         if let Err(error) = round(&store, kept, &metrics).await {
@@ -27,13 +27,10 @@ pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {
 }
 
 async fn round(store: &Store, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
-    store.forget_lost_replicas().await?;
-    loop {
-        let removed = store.trim(Timestamp::now().before(kept), STEP).await?;
-        metrics.smiles_trimmed.inc_by(removed);
-        if removed < u64::from(STEP) {
-            return Ok(());
-        }
+    while let Some((trimmed, smiles)) = store.trim(kept, STEP).await? {
+        index::forget(store, trimmed).await?;
+        metrics.smiles_trimmed.inc_by(smiles);
         tokio::time::sleep(BETWEEN_STEPS).await;
     }
+    Ok(())
 }

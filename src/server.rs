@@ -16,17 +16,18 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::tasks::{APPENDER, ENDING_TASKS, LEASE, TAIL, Tasks};
+use self::tasks::{APPENDER, ENDING_TASKS, LEASE, Tasks};
 use crate::config::{ServeOptions, Switch, host_name};
 use crate::http::{self, App, ClientLimit, CrashButton};
 use crate::hub::Hub;
+use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::Rates;
 use crate::replica::{Replica, Vitals};
 use crate::session::{Context, Departure};
 use crate::store::{NewReplica, Store, StoreError};
-use crate::tail::Tail;
+use crate::tail::Follower;
 use crate::telemetry::Metrics;
 
 /// From one batch of leaving sessions to the next.
@@ -93,8 +94,9 @@ impl Server {
 
         let store = Store::open(&store_url, password.as_deref()).await?;
         let (depart, departure) = watch::channel(None);
-        let (app, appender, tail) = app(&options, &store, departure, crash_button).await?;
-        tasks.spawn_log(appender, tail);
+        let (app, appender, indexer) = app(&options, &store, departure, crash_button).await?;
+        let follower = store.is_shared().then(|| Follower::new(store.clone(), app.context.tail.clone()));
+        tasks.spawn_log(appender, indexer, follower);
         tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
         let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
@@ -157,7 +159,7 @@ impl Server {
             && let Some(ended) = self.tasks.vital.join_next().await
         {
             match ended {
-                Ok((APPENDER | TAIL | LEASE, Ok(()))) => ending -= 1,
+                Ok((APPENDER | LEASE, Ok(()))) => ending -= 1,
                 // The listeners were told to stop.
                 Ok((_, Ok(()))) => {}
                 failed => return Err(ended_early(failed)),
@@ -171,26 +173,28 @@ impl Server {
     }
 }
 
-/// What the requests and sessions of a replica share, once it has its place among the replicas; and the two ends of its log.
+/// What the requests and sessions of a replica share, once it has its place among the replicas; and what appends to its log
+/// and moves the index.
 async fn app(
     options: &ServeOptions,
     store: &Store,
     departure: watch::Receiver<Option<Departure>>,
     crash_button: CrashButton,
-) -> Result<(Arc<App>, Appender, Tail), StoreError> {
-    let log_state = when_available(store, || store.log_state()).await?;
+) -> Result<(Arc<App>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-    let (tail, batches, position) = Tail::new(&log_state, store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
-    let (log, appender) = Log::new(store.clone(), batches, Arc::clone(&metrics));
+    let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
+    let (log_state, indexer) = when_available(store, open).await?;
+    let (tail, index) = (indexer.tail().clone(), indexer.index().clone());
+    let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica_name(),
         host: host_name(),
         node: options.node.0.clone(),
         capacity: options.capacity,
     };
-    let vitals = Vitals { position, hub, capacity, metrics };
+    let vitals = Vitals { position: tail.clone(), hub, capacity, metrics };
     let obeys = options.crash == Switch::On;
     let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone(), obeys);
     let replica = when_available(store, register).await?;
@@ -200,7 +204,8 @@ async fn app(
         store: store.clone(),
         log,
         hub: vitals.hub,
-        position: vitals.position,
+        tail,
+        index,
         capacity: vitals.capacity,
         metrics: vitals.metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
@@ -218,7 +223,7 @@ async fn app(
         platform: options.platform,
         links: options.links.0.clone(),
     };
-    Ok((Arc::new(app), appender, tail))
+    Ok((Arc::new(app), appender, indexer))
 }
 
 /// Asks again as long as a store that others share is away.

@@ -23,12 +23,13 @@ use tokio::sync::watch;
 
 use crate::config::SessionTimes;
 use crate::hub::{Hub, Subscription};
+use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
 use crate::model::{Epoch, Offset, UserName};
 use crate::protocol::{CloseReason, Rates, ServerFrame};
 use crate::store::Store;
-use crate::tail::Position;
+use crate::tail::Tail;
 use crate::telemetry::Metrics;
 use heartbeat::{Beat, Heartbeat};
 use pending::Pending;
@@ -48,14 +49,16 @@ pub struct Context {
     pub replica: String,
     /// Identity of the log.
     pub epoch: Epoch,
-    /// For users, histories and catching up.
+    /// For users.
     pub store: Store,
     /// Where smiles go.
     pub log: Log,
     /// Where smiles come from.
     pub hub: Arc<Hub>,
-    /// Where the tail is.
-    pub position: Position,
+    /// Where the published log ends.
+    pub tail: Tail,
+    /// For histories and catching up.
+    pub index: Index,
     /// What the replica admits.
     pub capacity: Arc<Capacity>,
     /// What one session may send.
@@ -122,7 +125,7 @@ impl From<SocketError> for End {
 
 /// Runs a session to its end. Returns how it ended.
 pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
-    let subscription = context.hub.subscribe(&opening.user, opening.asked_to_resume);
+    let subscription = context.hub.subscribe(&opening.user);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,
@@ -181,7 +184,7 @@ impl Session {
     /// log as this replica knows it: what its tail has not seen yet comes as live smiles.
     async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
         // The subscription is older than this, so that nothing falls between.
-        let now_at = self.context.position.get();
+        let now_at = self.context.tail.cursor();
         let recovered = opening.resume.is_some();
         self.position = opening.resume.unwrap_or(now_at);
         let start = match (opening.asked_to_resume, recovered) {
@@ -207,10 +210,7 @@ impl Session {
         loop {
             let deadline = self.next_deadline().into();
             let turn = tokio::select! {
-                push = self.subscription.next() => match push {
-                    Some(push) => self.deliver(push).await,
-                    None => Err(End::Close(CloseReason::Internal)),
-                },
+                taken = self.subscription.take() => self.deliver(taken).await,
                 // A session with as many smiles in flight as it may have is not read: its client feels TCP's pressure.
                 frame = self.socket.next(), if self.pending.has_room() => match frame {
                     Ok(frame) => self.receive(frame).await,
@@ -276,9 +276,8 @@ impl Session {
     async fn take_leave(&mut self, reason: CloseReason) -> End {
         let last_moment = tokio::time::Instant::now() + LAST_ANSWERS;
         while !self.pending.is_empty() {
-            let push = tokio::time::timeout_at(last_moment, self.subscription.next()).await;
-            let Ok(Some(push)) = push else { break };
-            if let Err(end) = self.deliver(push).await {
+            let Ok(taken) = tokio::time::timeout_at(last_moment, self.subscription.take()).await else { break };
+            if let Err(end) = self.deliver(taken).await {
                 return end;
             }
         }

@@ -1,29 +1,36 @@
-//! The store: the log, the users and the replicas, durable. The contract both databases keep.
+//! The store: the log, its index and the users, durable. The contract both databases keep.
 //!
-//! Owns every SQL statement; it is the only home of `sqlx`. Must not know sessions, sockets or limits. There is no
-//! trait and no mock: the databases are two and known, and tests use real ones.
+//! It is the only home of SQL. There is no trait and no mock: the databases are two and known, and tests use real ones.
 //!
 //! What a store promises, and its callers build on:
 //!
 //! - **Durable.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
-//! - **Gapless and in order.** Offsets are given out in the committing transaction, from one head; a reader that has
-//!   seen offset n never sees one below n appear later.
-//! - **Once.** A `(sender, id)` that is stored already is answered with its first offset.
-//! - **Known outcome.** After [`StoreError::Unavailable`] nothing of that append is in the log. MySQL is asked until it
-//!   tells, however long it is away. SQLite, which cannot be away, says [`StoreError::OutcomeUnknown`] where it cannot
-//!   find out, and nobody may be told anything.
+//! - **Compare and append.** A batch is one row, and its key is its first offset. A caller appends right after the last
+//!   offset it knows, so of all batches that follow one offset, exactly one is taken: offsets have no gaps, and a reader
+//!   that has seen offset n never sees one below n appear later.
+//! - **Settled by trying again.** An append without an answer is tried again with the same offset. The row that stands
+//!   there in the end tells by its token whose batch it is, whatever happened in between.
+//! - **Derived.** The index says nothing that the log does not say. It is written a segment at a time, and may be written
+//!   twice.
 
 mod batch;
+mod carry_over;
 mod directory;
+mod index;
 mod mysql;
 mod replicas;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
+pub use batch::{Batch, LARGEST_BATCH, NewBatch};
+pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
 pub use mysql::Binlog;
 pub use replicas::{
     CrashMode, Following, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
@@ -35,10 +42,7 @@ pub use replicas::{
 pub enum StoreError {
     /// It does not answer, or refuses; nothing was changed.
     #[error("the store is not available: {0}")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A commit was under way when the store went away, and what became of it cannot be found out.
-    #[error("a commit ended without an answer: {0}")]
-    OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(#[source] Error),
     /// This replica cannot follow the binary log of its server; what is in the way does not pass by itself.
     #[error("{0}")]
     CannotFollow(String),
@@ -53,10 +57,33 @@ pub enum StoreError {
     CannotOpen(String),
 }
 
+/// What a library said, to be passed on in words.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(Box::new(error))
     }
+}
+
+/// What became of a batch that was to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// It is in the log.
+    Done,
+    /// Another batch stands at its offset, so this one is not in the log and never will be with that offset.
+    Occupied,
+}
+
+/// Why an append has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The batch is not in the log.
+    #[error("the store did not take a batch: {0}")]
+    NotBegun(#[source] Error),
+    /// The batch may be in the log, or may get there yet: append the same batch again to find out.
+    #[error("the store did not say whether it took a batch: {0}")]
+    InDoubt(#[source] Error),
 }
 
 /// Where the log stands.
@@ -70,41 +97,13 @@ pub struct LogState {
     pub trimmed: Offset,
 }
 
-/// What became of one smile of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// It is in the log, here.
-    Stored(Offset),
-    /// Its `(sender, id)` was in the log already, here.
-    Duplicate(Offset),
-}
-
-impl Appended {
-    /// Where it is.
-    #[must_use]
-    pub fn offset(self) -> Offset {
-        match self {
-            Self::Stored(offset) | Self::Duplicate(offset) => offset,
-        }
-    }
-}
-
 /// A part of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
+    /// Where the log stood when this was read.
+    pub state: LogState,
     /// In order, without gaps.
-    pub smiles: Vec<Smile>,
-    /// The last offset of the log when this was read.
-    pub head: Offset,
-}
-
-/// A part of one user's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamPage {
-    /// In the order of the log.
-    pub smiles: Vec<Smile>,
-    /// The stream has nothing else up to here; always above where the page begins.
-    pub through: Offset,
+    pub batches: Vec<Batch>,
 }
 
 /// One of the databases, open. Cheap to clone.
@@ -114,6 +113,16 @@ pub enum Store {
     Sqlite(sqlite::Sqlite),
     /// A database that any number of replicas share.
     MySql(mysql::MySql),
+}
+
+/// Calls the same method of whichever database it is.
+macro_rules! either {
+    ($store:expr, $database:ident => $call:expr) => {
+        match $store {
+            Store::Sqlite($database) => $call,
+            Store::MySql($database) => $call,
+        }
+    };
 }
 
 impl Store {
@@ -134,19 +143,41 @@ impl Store {
     /// The simulated users, in the order of their making. They never change, so this asks no database.
     #[must_use]
     pub fn users(&self) -> &[User] {
-        match self {
-            Self::Sqlite(store) => store.directory().users(),
-            Self::MySql(store) => store.directory().users(),
-        }
+        either!(self, database => database.directory().users())
     }
 
     /// The user of that name, if there is one. Asks no database.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&UserName> {
-        match self {
-            Self::Sqlite(store) => store.directory().find(name),
-            Self::MySql(store) => store.directory().find(name),
-        }
+        either!(self, database => database.directory().find(name))
+    }
+
+    /// The key of the hashes in the index. It never changes, and no client knows it.
+    #[must_use]
+    pub fn hash_key(&self) -> &[u8; 16] {
+        either!(self, database => database.hash_key())
+    }
+
+    /// Whether other replicas append to the same log, so that it must be followed.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::MySql(_))
+    }
+
+    /// Encodes smiles as the batch that follows `after`. Their users must have come from [`Store::user`].
+    #[must_use]
+    pub fn new_batch(&self, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
+        either!(self, database => NewBatch::new(after.next(), smiles, at, database.directory()))
+    }
+
+    /// Puts a batch into the log if the log ends right before it. Returns when it is durable.
+    ///
+    /// Not cancel safe: when this is dropped, the batch is in doubt.
+    ///
+    /// # Errors
+    /// [`AppendError`] says whether the batch may be in the log.
+    pub async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        either!(self, database => database.append(batch).await)
     }
 
     /// Where the log stands now.
@@ -154,89 +185,106 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn log_state(&self) -> Result<LogState, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.log_state().await,
-            Self::MySql(store) => store.log_state().await,
-        }
+        either!(self, database => database.log_state().await)
     }
 
-    /// Waits until it makes sense to append: where several replicas append at the same time, each should close its batch
-    /// only when its turn has come. Politeness and nothing else: it ends soon, whatever happens, and appending without it
-    /// is as safe.
-    pub async fn wait_for_turn(&self) {
-        match self {
-            Self::Sqlite(_) => {}
-            Self::MySql(store) => store.wait_for_turn().await,
-        }
-    }
-
-    /// Puts smiles into the log, in this order, in one durable transaction; answers for each in the same order.
-    ///
-    /// Both users of each smile must have come from [`Store::user`]. Not cancel safe: let it finish. When MySQL goes away
-    /// in the middle, that is when it is back.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] when nothing was stored, [`StoreError::OutcomeUnknown`] when that is not known.
-    pub async fn append(&self, smiles: &[NewSmile], at: Timestamp) -> Result<Vec<Appended>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.append(smiles, at).await,
-            Self::MySql(store) => store.append(smiles, at).await,
-        }
-    }
-
-    /// The log after `after`, in order, at most `limit` smiles.
-    ///
-    /// # Errors
-    /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
-    pub async fn read_log(&self, after: Offset, limit: u32) -> Result<LogPage, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.read_log(after, limit).await,
-            Self::MySql(store) => store.read_log(after, limit).await,
-        }
-    }
-
-    /// The next smiles to or from `user` above `after` and up to `until`, in order, at most `limit`, and how far they
-    /// go. `until` must be an offset the caller knows to be committed.
-    ///
-    /// # Errors
-    /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
-    pub async fn read_stream(
-        &self,
-        user: &UserName,
-        after: Offset,
-        until: Offset,
-        limit: u32,
-    ) -> Result<StreamPage, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.read_stream(user, after, until, limit).await,
-            Self::MySql(store) => store.read_stream(user, after, until, limit).await,
-        }
-    }
-
-    /// The newest `limit` smiles between two users below `before`, oldest first, and whether there are older ones.
+    /// The next batches after `after`, which is the last offset of a batch, and at most so many of them.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_conversation(
+    pub async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
+        either!(self, database => database.read_log(after, batches).await)
+    }
+
+    /// The batch that holds `offset`, or the last one before it, if the log has one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+        either!(self, database => database.batch_at(offset).await)
+    }
+
+    /// Removes up to `batches` of the oldest batches that are older than `kept` by the database's clock, the newest batch
+    /// aside. Returns the last offset and the number of the smiles that it removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+        either!(self, database => database.trim(kept, batches).await)
+    }
+
+    /// How many segments are indexed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn indexed(&self) -> Result<u64, StoreError> {
+        either!(self, database => database.indexed().await)
+    }
+
+    /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds. A file has
+    /// one process, which always is.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::MySql(store) => store.claim_index(claimant).await,
+        }
+    }
+
+    /// Adds a segment to the index, whole or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
+        either!(self, database => database.write_index(step).await)
+    }
+
+    /// How many segments are indexed, and in the same view those of the blocks that there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_blocks(&self, keys: &[BlockKey]) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
+        either!(self, database => database.read_blocks(keys).await)
+    }
+
+    /// What the index holds of one user in one segment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
+        either!(self, database => database.read_segment(user, segment).await)
+    }
+
+    /// Some pages of the conversation of two users, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn read_pages(
         &self,
         users: (&UserName, &UserName),
-        before: Option<Offset>,
-        limit: u32,
-    ) -> Result<(Vec<Smile>, bool), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.read_conversation(users, before, limit).await,
-            Self::MySql(store) => store.read_conversation(users, before, limit).await,
-        }
+        pages: Pages,
+    ) -> Result<Vec<Vec<Smile>>, StoreError> {
+        either!(self, database => database.read_pages(users, pages).await)
     }
 
-    /// Removes up to `limit` of the oldest smiles, as far as they are older than `older_than`; says how many it removed.
+    /// Removes the pages of the segments below `segments`, and of each tier the runs of ids below the one named.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn trim(&self, older_than: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    pub async fn forget_index(&self, segments: u64, runs: &[(u32, u64)]) -> Result<(), StoreError> {
+        either!(self, database => database.forget_index(segments, runs).await)
+    }
+
+    /// Opens the database's own account of what is committed, from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
+    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
         match self {
-            Self::Sqlite(store) => store.trim(older_than, limit).await,
-            Self::MySql(store) => store.trim(older_than, limit).await,
+            Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
+            Self::MySql(store) => store.open_binlog().await,
         }
     }
 
@@ -282,23 +330,6 @@ impl Store {
         match self {
             Self::Sqlite(_) => Ok(false),
             Self::MySql(store) => store.request_crash(replica, mode).await,
-        }
-    }
-
-    /// Whether other replicas append to the same log, so that it must be followed.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        matches!(self, Self::MySql(_))
-    }
-
-    /// Opens the database's own account of what is committed, from now on.
-    ///
-    /// # Errors
-    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
-    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
-        match self {
-            Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
-            Self::MySql(store) => store.open_binlog().await,
         }
     }
 
@@ -349,9 +380,21 @@ impl Store {
 
     /// Lets go of the database, its files in order.
     pub async fn close(&self) {
-        match self {
-            Self::Sqlite(store) => store.close().await,
-            Self::MySql(store) => store.close().await,
-        }
+        either!(self, database => database.close().await);
     }
+}
+
+/// The key of the hashes as a database keeps it.
+fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
+    bytes.try_into().map_err(|_| sqlx::Error::Decode("the key of the hashes has not 16 bytes".into()))
+}
+
+/// An integer of a database as an offset; none is negative.
+fn offset(integer: i64) -> Offset {
+    Offset(integer.unsigned_abs())
+}
+
+/// An offset as the integer that a database keeps; offsets stay below 2^53.
+fn integer(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }

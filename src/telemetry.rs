@@ -70,6 +70,8 @@ pub struct Metrics {
     pub append_smiles: Histogram,
     /// Smiles removed by retention.
     pub smiles_trimmed: IntCounter,
+    /// Smiles of the log that the index does not have yet.
+    pub index_behind: IntGauge,
     /// Whether this replica is ready: 1 or 0.
     pub ready: IntGauge,
     /// Whether the binary log tells this replica of what others append: 1, or 0 where it reads the log itself.
@@ -105,6 +107,7 @@ impl Metrics {
                 &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0],
             ),
             smiles_trimmed: maker.counter("smiles_trimmed_total", "Smiles removed by retention"),
+            index_behind: maker.gauge("index_behind", "Smiles of the log that the index does not have yet"),
             ready: maker.gauge("ready", "Whether this replica is ready"),
             following_binlog: maker.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
             registry: maker.registry,

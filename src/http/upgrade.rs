@@ -104,7 +104,7 @@ async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Op
             tracing::warn!(%error, "a session cannot resume");
             Refused::store_unavailable()
         })?;
-        let within = after <= log.head.max(app.context.position.get());
+        let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > NOT_YET_AT_MOST {
             return Ok((within && log.trimmed <= after).then_some(after));
         }

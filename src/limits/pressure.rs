@@ -53,14 +53,13 @@ impl Pressure {
         self.waiting += 1;
     }
 
-    /// So many of the smiles that waited were refused.
-    pub fn refused(&mut self, smiles: usize) {
+    /// So many of the smiles that waited are in a batch, or were refused.
+    pub fn no_longer_wait(&mut self, smiles: usize) {
         self.waiting = self.waiting.saturating_sub(u32::try_from(smiles).unwrap_or(u32::MAX));
     }
 
-    /// The store began to work on a batch of `smiles`.
-    pub fn batch_began(&mut self, now: Instant, smiles: u32) {
-        self.waiting = self.waiting.saturating_sub(smiles);
+    /// The next batch began: from here on, what keeps it from the disk is the store's delay.
+    pub fn batch_began(&mut self, now: Instant) {
         self.batch_began = Some(now);
     }
 
@@ -107,12 +106,14 @@ mod tests {
         let mut pressure = Pressure::new(1000);
         for _ in 0..20 {
             pressure.admitted();
-            pressure.batch_began(now, 1);
+            pressure.batch_began(now);
+            pressure.no_longer_wait(1);
             now += per_batch;
             pressure.batch_ended(now);
         }
         pressure.admitted();
-        pressure.batch_began(now, 1);
+        pressure.batch_began(now);
+        pressure.no_longer_wait(1);
         (0..waiting).for_each(|_| pressure.admitted());
         (pressure, now)
     }
@@ -146,7 +147,7 @@ mod tests {
         pressure.batch_ended(later);
         assert_eq!(pressure.check(later), Ok(()));
         // How long it was away says nothing of the next batch.
-        pressure.batch_began(later, 1);
+        pressure.batch_began(later);
         let soon = |answer| !matches!(answer, Err(Behind::Slow(hint)) if hint > Duration::from_secs(1));
         assert!(soon(pressure.check(later)), "{:?}", pressure.check(later));
     }

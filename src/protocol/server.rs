@@ -85,6 +85,13 @@ pub enum ServerFrame {
     },
 }
 
+/// [`ServerFrame::Smile`] of a smile that is kept elsewhere.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum SmileFrame<'smile> {
+    Smile(&'smile Smile),
+}
+
 /// What one session may send; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
@@ -99,6 +106,12 @@ impl ServerFrame {
     #[must_use]
     pub fn encode(&self) -> String {
         super::to_json(self)
+    }
+
+    /// The frame of a smile as JSON, without a copy of the smile.
+    #[must_use]
+    pub fn encode_smile(smile: &Smile) -> String {
+        super::to_json(&SmileFrame::Smile(smile))
     }
 
     /// Reads a frame, for clients.
@@ -201,7 +214,7 @@ mod tests {
         let ack = ServerFrame::Ack { id: SmileId::parse("c1").unwrap(), offset: Offset(118), duplicate: false };
         assert_eq!(ack.encode(), r#"{"type":"ack","id":"c1","offset":118,"duplicate":false}"#);
         assert_eq!(
-            ServerFrame::Smile(a_smile()).encode(),
+            ServerFrame::encode_smile(&a_smile()),
             r#"{"type":"smile","offset":119,"id":"c1","from":"bruno","to":"anna","smile":"😁","at":"2026-11-23T05:00:00.123Z"}"#
         );
         let refusal = Refusal::temporary(ErrorCode::Overloaded, "full", Duration::from_millis(40));

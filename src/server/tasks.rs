@@ -14,16 +14,16 @@ use tokio_util::task::TaskTracker;
 
 use super::listener;
 use crate::http::{self, App, ClientLimit};
+use crate::index::Indexer;
 use crate::log::Appender;
 use crate::retention;
 use crate::store::StoreError;
-use crate::tail::Tail;
+use crate::tail::Follower;
 
 /// The tasks that end by themselves when they are told that nobody sends any more.
 pub(super) const APPENDER: &str = "appender";
-pub(super) const TAIL: &str = "tail";
 pub(super) const LEASE: &str = "lease";
-pub(super) const ENDING_TASKS: usize = 3;
+pub(super) const ENDING_TASKS: usize = 2;
 
 /// Everything that runs for as long as the replica does.
 #[derive(Debug, Default)]
@@ -47,10 +47,17 @@ impl Tasks {
         other_routes
     }
 
-    pub(super) fn spawn_log(&mut self, appender: Appender, tail: Tail) {
+    /// What appends to the log, what moves its index, and on a shared log what follows it.
+    pub(super) fn spawn_log(&mut self, appender: Appender, indexer: Indexer, follower: Option<Follower>) {
         let stop = self.stop_appending.clone();
-        self.vital.spawn(async { (APPENDER, appender.run(stop).await) });
-        self.vital.spawn(async { (TAIL, Box::pin(tail.run()).await) });
+        self.vital.spawn(async { (APPENDER, Box::pin(appender.run(stop)).await) });
+        self.vital.spawn(async {
+            Box::pin(indexer.run()).await;
+            ("indexer", Ok(()))
+        });
+        if let Some(follower) = follower {
+            self.vital.spawn(async { ("follower", Box::pin(follower.run()).await) });
+        }
     }
 
     /// The lease, and the removal of smiles that are older than `kept`.

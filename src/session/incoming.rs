@@ -2,15 +2,13 @@
 //!
 //! Owns the order of those checks and the words of the refusals that depend on more than the frame.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::pending::Sent;
 use super::{CloseReason, End, Session};
 use crate::limits::{Behind, Denied, admit};
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
-
-/// When a client whose own outbox is full may try again: it should read first.
-const RETRY_AFTER_OUTBOX_FULL: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Does what a text frame asks for. Ends the session only when its faults are too many.
@@ -39,17 +37,12 @@ impl Session {
             .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
         let now = Instant::now();
-        let line = self.context.log.reserve(now).map_err(|behind| match behind {
+        let room = self.context.log.room(now).map_err(|behind| match behind {
             Behind::Slow(wait) => {
                 let message = "this replica's store is behind; send the same id again";
                 Refusal::temporary(ErrorCode::Overloaded, message, wait)
             }
             Behind::Away => Refusal::store_unavailable(),
-        })?;
-        let ticket = self.pending.next_ticket();
-        let outcome = self.subscription.outcome_permit(ticket).ok_or_else(|| {
-            let message = "this session does not read its frames; read, then send the same id again";
-            Refusal::temporary(ErrorCode::Overloaded, message, RETRY_AFTER_OUTBOX_FULL)
         })?;
         admit(&mut self.smiles, &self.context.capacity, now).map_err(|denied| match denied {
             Denied::BySession(wait) => {
@@ -64,8 +57,8 @@ impl Session {
 
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
-        self.pending.sent(ticket, id.clone(), named, now);
-        line.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, outcome);
+        self.pending.sent(Sent { id: id.clone(), named, admitted_at: now });
+        room.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, self.subscription.outbox());
         Ok(())
     }
 
@@ -79,7 +72,7 @@ impl Session {
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.ask_back(now, wait)));
         }
         self.histories.take(now);
-        match self.context.store.read_conversation((&self.user, &with), before, limit).await {
+        match self.context.index.conversation((&self.user, &with), before, limit as usize).await {
             Ok((smiles, more)) => Ok(ServerFrame::History { with, smiles, more }),
             Err(error) => {
                 tracing::warn!(%error, "a history cannot be read");

@@ -1,55 +1,43 @@
 //! What a session sends because the log says so: smiles, acks, and what it missed.
 //!
-//! Owns the one place where a smile of the log becomes a frame, and the session's position moves.
+//! Here alone a smile of the log becomes a frame, and the session's position moves.
 
 use std::time::Instant;
 
 use super::{CloseReason, End, Session};
-use crate::hub::{OUTBOX, Outcome, Publication, Push, Ticket};
-use crate::model::{Offset, Smile};
+use crate::hub::{Outcome, Publication, Push, Taken};
+use crate::model::{Offset, Smile, SmileId};
 use crate::protocol::ServerFrame;
 use crate::store::StoreError;
 use crate::telemetry::observe_since;
 
 /// Smiles in one read while catching up.
-const PAGE: u32 = 200;
+const PAGE: usize = 200;
 
 /// Frames that are written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
 
 impl Session {
-    /// Writes what the outbox holds, and catches up when something did not fit into it.
-    pub(super) async fn deliver(&mut self, first: Push) -> Result<(), End> {
-        self.push(first).await?;
-        self.drain_outbox().await?;
-        let position = &self.context.position;
-        if let Some((until, outcomes)) = self.subscription.take_lagged(|| position.get()) {
-            // They must be known before the log is read, to tell this session's smiles from repeats of them.
-            for outcome in outcomes {
-                self.push(outcome).await?;
-            }
-            self.socket.flush().await?;
-            Box::pin(self.catch_up(until)).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes an outbox's worth. What comes after that waits for the next turn: the socket is to be read too.
-    async fn drain_outbox(&mut self) -> Result<(), End> {
-        for written in 1..=OUTBOX {
-            let Some(push) = self.subscription.next_now() else { break };
+    /// Writes what was in the outbox, and catches up when something did not fit into it.
+    pub(super) async fn deliver(&mut self, taken: Taken) -> Result<(), End> {
+        for (place, push) in taken.pushes.into_iter().enumerate() {
             self.push(push).await?;
-            if written % FRAMES_PER_FLUSH == 0 {
+            if (place + 1).is_multiple_of(FRAMES_PER_FLUSH) {
                 self.socket.flush().await?;
             }
         }
-        Ok(self.socket.flush().await?)
+        self.socket.flush().await?;
+        if taken.lagged {
+            // Publications arrive again since the outbox was taken, and everything up to the cursor is in the log.
+            Box::pin(self.catch_up(self.context.tail.cursor())).await?;
+        }
+        Ok(())
     }
 
     async fn push(&mut self, push: Push) -> Result<(), End> {
         match push {
             Push::Publication(publication) => self.publication(&publication).await,
-            Push::Outcome(ticket, outcome) => self.outcome(ticket, outcome).await,
+            Push::Outcome(id, outcome) => self.outcome(&id, outcome).await,
             Push::HandOver => {
                 self.leave.get_or_insert((Instant::now(), CloseReason::Rebalance));
                 Ok(())
@@ -72,29 +60,26 @@ impl Session {
         Ok(self.socket.feed(publication.frame()).await?)
     }
 
-    /// The ack for a smile of this session that came back from the log, if it is one. It is answered with that.
+    /// The ack for a smile that this session waits for, if it is one.
     fn answer_own(&mut self, smile: &Smile) -> Option<String> {
         if smile.from != self.user {
             return None;
         }
-        let admitted_at = self.pending.published(&smile.id)?;
-        observe_since(&self.context.metrics.ack_seconds, admitted_at);
-        Some(ServerFrame::Ack { id: smile.id.clone(), offset: smile.offset, duplicate: false }.encode())
+        let sent = self.pending.take(&smile.id)?;
+        observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
+        Some(ServerFrame::Ack { id: sent.id, offset: smile.offset, duplicate: false }.encode())
     }
 
-    async fn outcome(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), End> {
+    /// Answers a smile that will not be published. Another session of this user may have had the same id published
+    /// meanwhile, which was the answer.
+    async fn outcome(&mut self, id: &SmileId, outcome: Outcome) -> Result<(), End> {
+        let Some(sent) = self.pending.take(id) else { return Ok(()) };
         let answer = match outcome {
-            Outcome::Stored => {
-                self.pending.stored(ticket);
-                return Ok(());
-            }
             Outcome::Duplicate(offset) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
                 observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
                 ServerFrame::Ack { id: sent.id, offset, duplicate: true }
             }
             Outcome::Refused(refusal) => {
-                let Some(sent) = self.pending.take(ticket) else { return Ok(()) };
                 self.context.metrics.error(refusal.code);
                 ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
             }
@@ -105,7 +90,7 @@ impl Session {
     /// Sends what the log holds for this user from the session's position up to `until`.
     pub(super) async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
         while self.position < until {
-            let page = self.context.store.read_stream(&self.user, self.position, until, PAGE).await;
+            let page = self.context.index.stream(&self.user, self.position, until, PAGE).await;
             let page = page.map_err(|error| match error {
                 // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
                 StoreError::Trimmed => End::Close(CloseReason::Slow),
@@ -114,8 +99,8 @@ impl Session {
                     End::Close(CloseReason::TryAgainLater)
                 }
             })?;
-            for smile in page.smiles {
-                self.publication(&Publication::new(smile, None)).await?;
+            for publication in page.smiles {
+                self.publication(&publication).await?;
                 self.context.metrics.smiles_caught_up.inc();
             }
             self.socket.flush().await?;

@@ -1,16 +1,14 @@
-//! The store that any number of replicas share: a MySQL database.
+//! The store that any number of replicas share: a MySQL database, 8.4 or 9.
 //!
-//! Owns the connections of this replica, each with its own work: one appends, one follows, one keeps the lease, a few
-//! answer questions. Must not know why anything is written. Written for MySQL 8.4 and 9; `MariaDB` has no
-//! `INSERT … AS … ON DUPLICATE KEY UPDATE`.
+//! A replica has a few connections, each with its own work: one appends, one follows, one writes the index, one keeps the
+//! lease, some answer questions.
 
-mod append;
 mod binlog;
 mod connections;
+mod index;
+mod log;
 mod migrate;
-mod read;
 mod replicas;
-mod trim;
 mod turn;
 
 use std::sync::{Arc, Mutex};
@@ -25,7 +23,7 @@ use super::StoreError;
 use super::directory::Directory;
 use crate::config::{MySqlUrl, TlsMode};
 
-/// Connections that answer questions. With the other four, eighteen replicas stay below MySQL's default of 151.
+/// Connections that answer questions. With the other five, sixteen replicas stay below MySQL's default of 151.
 const READERS: usize = 4;
 
 /// An open MySQL store. Cheap to clone.
@@ -39,14 +37,15 @@ struct Inner {
     /// For the one connection that is not made of the options below.
     url: MySqlUrl,
     directory: Directory,
-    /// What reads a user's stream: its text depends on how many users there are, and on nothing else.
-    read_stream: Arc<str>,
+    hash_key: [u8; 16],
     /// For the appender alone, so that one transaction is in flight per replica.
     appending: Connections,
     /// Whether other replicas append at the same time.
     company: Mutex<Company>,
     /// For the one that follows the log, so that no question of a session delays it.
     following: Connections,
+    /// For the one that writes the index: its transactions are long.
+    indexing: Connections,
     /// For the lease and for what is removed: seldom, short, and never behind the readers.
     upkeep: Connections,
     /// For resumes, histories and lists.
@@ -65,17 +64,17 @@ impl MySql {
             })?;
             options = options.ssl_ca_from_pem(authority);
         }
-        let users = migrate::when_there(&url, &options).await?;
-        let directory = Directory::new(users);
+        let (users, hash_key) = migrate::when_there(&url, &options).await?;
         let connections = |most| Connections::new(options.clone(), most);
         Ok(Self {
             inner: Arc::new(Inner {
                 url,
-                read_stream: read::stream_statement(directory.users().len()).into(),
-                directory,
+                directory: Directory::new(users),
+                hash_key,
                 appending: connections(1),
                 company: Mutex::default(),
                 following: connections(1),
+                indexing: connections(1),
                 upkeep: connections(1),
                 reading: connections(READERS),
             }),
@@ -86,9 +85,13 @@ impl MySql {
         &self.inner.directory
     }
 
+    pub(super) fn hash_key(&self) -> &[u8; 16] {
+        &self.inner.hash_key
+    }
+
     pub(super) async fn close(&self) {
-        let Inner { appending, following, upkeep, reading, .. } = &*self.inner;
-        for connections in [appending, following, upkeep, reading] {
+        let Inner { appending, following, indexing, upkeep, reading, .. } = &*self.inner;
+        for connections in [appending, following, indexing, upkeep, reading] {
             connections.close().await;
         }
     }

@@ -1,20 +1,20 @@
 //! The store of one process: an SQLite file in WAL mode, embedded.
 //!
-//! Owns the file, the lock that keeps a second process off it, one connection that writes and a few that read. Must not
-//! know why anything is written.
+//! One connection appends to the log, one writes the index, a few read.
 
-mod append;
-mod read;
+mod index;
+mod log;
+mod migrate;
 mod replicas;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use super::StoreError;
 use super::directory::Directory;
@@ -25,9 +25,9 @@ const READERS: u32 = 4;
 /// How long a reader may wait for one of these connections before it is told that the store is not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pages of 4 KiB in the write-ahead log before it is moved into the file: 16 MiB. A page that many commits change is
-/// moved once, and a start after a crash still reads the log in a few hundredths of a second.
-const WAL_PAGES: u32 = 4096;
+/// Pages of 4 KiB in the write-ahead log before a commit moves them into the file: 32 MiB. The index moves them earlier,
+/// beside the commits, as long as it has something to write.
+const WAL_PAGES: u32 = 8192;
 
 /// An open SQLite store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,14 +37,59 @@ pub struct Sqlite {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
     directory: Directory,
+    hash_key: [u8; 16],
     readers: SqlitePool,
-    /// The one connection that writes, so that no statement ever meets `SQLITE_BUSY`. `None` after an error, until the
-    /// next writer opens it anew: a fresh connection is the one sure way out of a transaction that broke.
-    writer: Mutex<Option<SqliteConnection>>,
+    /// SQLite has one writer at a time, so whoever writes holds this, first come first served: no statement ever meets
+    /// `SQLITE_BUSY`.
+    writers: Mutex<Writers>,
+    /// Moves pages from the write-ahead log into the file, which does not disturb the writers.
+    checkpointer: Mutex<Kept>,
     /// Held for as long as the store is open; the system lets go of it however the process ends.
     _lock: File,
+}
+
+/// The connections that write.
+#[derive(Debug)]
+struct Writers {
+    /// A commit returns when it is on the disk (`synchronous=FULL` also syncs the write-ahead log).
+    log: Kept,
+    /// A commit returns before it is on the disk (`synchronous=NORMAL`): what a power cut takes is derived again.
+    index: Kept,
+}
+
+/// A connection that is kept for as long as it works: after an error a fresh one is the one sure way out of a broken
+/// transaction.
+#[derive(Debug)]
+struct Kept {
+    options: SqliteConnectOptions,
+    connection: Option<SqliteConnection>,
+}
+
+impl Kept {
+    fn new(options: SqliteConnectOptions) -> Self {
+        Self { options, connection: None }
+    }
+
+    /// Takes the connection, to be given back with [`Kept::keep`] when all went well, and closed otherwise.
+    async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => SqliteConnection::connect_with(&self.options).await,
+        }
+    }
+
+    fn keep(&mut self, connection: SqliteConnection) {
+        self.connection = Some(connection);
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the store did not close cleanly; the next start repairs it");
+        }
+    }
 }
 
 impl Sqlite {
@@ -57,80 +102,57 @@ impl Sqlite {
             std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         }
         let lock = lock(path).map_err(|error| cannot(&error))?;
-
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing(path)).await;
-        let writer = writer.map_err(|error| cannot(&error))?;
-        sqlx::migrate!("sql/sqlite").run(&writer).await.map_err(|error| cannot(&error))?;
-        let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&writer).await;
-        let users = users.map_err(|error| cannot(&error))?;
-        let writer = writer.acquire().await.map_err(|error| cannot(&error))?.detach();
+        let mut writers = Writers {
+            log: Kept::new(options(path, SqliteSynchronous::Full)),
+            index: Kept::new(options(path, SqliteSynchronous::Normal)),
+        };
+        let mut connection = writers.log.take().await.map_err(|error| cannot(&error))?;
+        let (users, hash_key) = migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
+        writers.log.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(SqliteConnectOptions::new().filename(path).read_only(true));
-
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(Inner {
-                path: path.to_owned(),
                 directory: Directory::new(users),
+                hash_key,
                 readers,
-                writer: Mutex::new(Some(writer)),
+                writers: Mutex::new(writers),
+                checkpointer: Mutex::new(Kept::new(options(path, SqliteSynchronous::Normal))),
                 _lock: lock,
             }),
-        })
+        };
+        store.carry_over().await.map_err(|error| cannot(&error))?;
+        Ok(store)
     }
 
     pub(super) fn directory(&self) -> &Directory {
         &self.inner.directory
     }
 
+    pub(super) fn hash_key(&self) -> &[u8; 16] {
+        &self.inner.hash_key
+    }
+
     pub(super) async fn close(&self) {
         self.inner.readers.close().await;
-        if let Some(writer) = self.inner.writer.lock().await.take()
-            && let Err(error) = writer.close().await
-        {
-            tracing::warn!(%error, "the store did not close cleanly; the next start repairs it");
-        }
-    }
-
-    /// The right to write, first come first served.
-    async fn writer(&self) -> Result<Writer<'_>, StoreError> {
-        let mut slot = self.inner.writer.lock().await;
-        let connection = match slot.take() {
-            Some(connection) => connection,
-            None => connect(&self.inner.path).await?,
-        };
-        Ok(Writer { slot, connection })
+        self.inner.checkpointer.lock().await.close().await;
+        let mut writers = self.inner.writers.lock().await;
+        writers.index.close().await;
+        writers.log.close().await;
     }
 }
 
-/// The writing connection while somebody uses it. It is kept only if its user says that all went well.
-struct Writer<'store> {
-    slot: MutexGuard<'store, Option<SqliteConnection>>,
-    connection: SqliteConnection,
-}
-
-impl Writer<'_> {
-    /// Gives the connection back, in order.
-    fn keep(mut self) {
-        *self.slot = Some(self.connection);
-    }
-}
-
-/// How the writing connection works: a commit returns when it is on the disk (`synchronous=FULL` also syncs the WAL).
-fn writing(path: &Path) -> SqliteConnectOptions {
+fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(synchronous)
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
         .thread_name(|_| "store-writer".to_owned())
-}
-
-async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    SqliteConnection::connect_with(&writing(path)).await
 }
 
 /// Keeps every other process off the file: two would hand out the same offsets to sessions that do not hear each other.

@@ -16,11 +16,10 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, O
 
 use super::MySql;
 use super::connections::ANSWER;
-use super::read::Row;
 use crate::config::{MySqlUrl, TlsMode};
-use crate::model::Smile;
-use crate::store::StoreError;
+use crate::store::batch::{Batch, decode};
 use crate::store::directory::Directory;
+use crate::store::StoreError;
 
 /// MySQL says that it is there after this long without an event.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -28,20 +27,16 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which it is not: two heartbeats may be late.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The table whose rows are smiles.
-const TABLE: &str = "smiles";
+/// The table whose rows are batches.
+const TABLE: &str = "log_batches";
 
 /// How the server itself spells the names of database and table: on some it is not as they were given.
 const NAMES: &str = "
     SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
 
-/// Its first columns, in order.
-const POSITION: usize = 0;
-const SENDER: usize = 2;
-const RECEIVER: usize = 3;
-const ID: usize = 4;
-const FACES: usize = 5;
-const AT: usize = 6;
+/// The places of its columns.
+const TOKEN: usize = 2;
+const PAYLOAD: usize = 4;
 
 /// Numbers below this are left to real replication servers. Two readers of one number throw each other out, so each
 /// picks at random; who is thrown out picks anew.
@@ -57,8 +52,8 @@ pub struct Binlog {
     database: String,
     table: String,
     directory: Directory,
-    /// Smiles of the transaction whose commit is still to come.
-    transaction: Vec<Smile>,
+    /// Batches of the transaction whose commit is still to come.
+    transaction: Vec<Batch>,
     /// When the last event came.
     heard_at: Instant,
 }
@@ -116,11 +111,11 @@ impl MySql {
 }
 
 impl Binlog {
-    /// The smiles of the next transaction that has some, in the order of the log. Waits for one. Cancel safe.
+    /// The batches of the next transaction that has some, in the order of the log. Waits for one. Cancel safe.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server has gone or is silent; then this is of no more use.
-    pub async fn next(&mut self) -> Result<Vec<Smile>, StoreError> {
+    pub async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
             // From the last event on, however often this was called since.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
@@ -158,30 +153,18 @@ impl Binlog {
         }
         for row in rows.rows(table) {
             let (_, inserted) = row.map_err(broken)?;
-            let row = inserted.and_then(|row| read(&row)).ok_or_else(|| unreadable("a row of the log"))?;
-            self.transaction.push(row.smile(&self.directory).ok_or_else(|| unreadable("a smile"))?);
+            let (token, payload) = inserted.as_ref().and_then(read).ok_or_else(|| unreadable("a row of the log"))?;
+            self.transaction.push(Batch { token, smiles: decode(payload, &self.directory)? });
         }
         Ok(())
     }
 }
 
-fn read(row: &BinlogRow) -> Option<Row> {
-    let number = |column| match row.as_ref(column)? {
-        BinlogValue::Value(Value::Int(number)) => Some(*number),
-        _ => None,
-    };
-    let text = |column| match row.as_ref(column)? {
-        BinlogValue::Value(Value::Bytes(bytes)) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
-    };
-    Some(Row {
-        position: number(POSITION)?,
-        sender: number(SENDER)?,
-        receiver: number(RECEIVER)?,
-        id: text(ID)?,
-        faces: text(FACES)?,
-        at: number(AT)?,
-    })
+/// The token and the payload of a row.
+fn read(row: &BinlogRow) -> Option<(i64, &[u8])> {
+    let BinlogValue::Value(Value::Int(token)) = row.as_ref(TOKEN)? else { return None };
+    let BinlogValue::Value(Value::Bytes(payload)) = row.as_ref(PAYLOAD)? else { return None };
+    Some((*token, payload))
 }
 
 fn unreadable(what: &str) -> StoreError {

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
-use sqlx::{Connection, MySqlConnection};
+use sqlx::{Connection, MySqlConnection, QueryBuilder};
 
 use super::connections::{ANSWER, connect, within};
 use crate::config::MySqlUrl;
-use crate::store::StoreError;
+use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
+use crate::store::directory::Directory;
+use crate::store::{StoreError, hash_key, integer};
 
 /// From one try to reach a server that is not there to the next.
 const RETRY: Duration = Duration::from_millis(500);
@@ -40,18 +42,35 @@ const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 const COUNT_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
 
+const COUNT_OLD_TABLES: &str = "
+    SELECT COUNT(*) FROM information_schema.tables
+    WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
+
+const HEAD: &str = "
+    SELECT COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
+    FROM log_state WHERE one = 1";
+
+const READ_OLD: &str = "
+    SELECT position, CAST(sender AS SIGNED) AS sender, CAST(receiver AS SIGNED) AS receiver, id, faces, at
+    FROM smiles_before_batches WHERE position > ? ORDER BY position LIMIT ?";
+
+const DROP_OLD: &str = "DROP TABLE IF EXISTS smiles_before_batches, replicas_before_batches";
+
 /// Errors of a server that is starting, stopping or full: too many connections, shutting down, offline, not writable.
 const PASSING: [u16; 6] = [1040, 1053, 1203, 1290, 3032, 3169];
 
 /// A user of the database: row id, name and face.
-type User = (i64, String, String);
+type User = (u32, String, String);
 
-/// Reads the users of an upgraded database. Waits, and says for what, as long as MySQL is not there.
-pub(super) async fn when_there(url: &MySqlUrl, options: &MySqlConnectOptions) -> Result<Vec<User>, StoreError> {
+/// The users, and the key of the hashes in the index.
+pub(super) type Opened = (Vec<User>, [u8; 16]);
+
+/// Reads what never changes in an upgraded database. Waits, and says for what, as long as MySQL is not there.
+pub(super) async fn when_there(url: &MySqlUrl, options: &MySqlConnectOptions) -> Result<Opened, StoreError> {
     let mut said: Option<Instant> = None;
     loop {
         let error = match upgraded(options).await {
-            Ok(users) => return Ok(users),
+            Ok(opened) => return Ok(opened),
             Err(error) if passes(&error) => error,
             Err(error) => {
                 return Err(StoreError::CannotOpen(format!("cannot open the store {url:?}: {}", told(&error))));
@@ -65,15 +84,20 @@ pub(super) async fn when_there(url: &MySqlUrl, options: &MySqlConnectOptions) ->
     }
 }
 
-async fn upgraded(options: &MySqlConnectOptions) -> Result<Vec<User>, sqlx::Error> {
+async fn upgraded(options: &MySqlConnectOptions) -> Result<Opened, sqlx::Error> {
     let mut connection = connect(options).await?;
     lock(&mut connection).await?;
     within(MIGRATING, migrate(&mut connection)).await?;
-    let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut connection);
-    let users = within(ANSWER, users).await?;
+    let users = sqlx::query_as("SELECT CAST(id AS UNSIGNED), name, face FROM users ORDER BY id");
+    let users: Vec<(u64, String, String)> = within(ANSWER, users.fetch_all(&mut connection)).await?;
+    let users: Vec<User> =
+        users.into_iter().map(|(id, name, face)| (u32::try_from(id).unwrap_or(u32::MAX), name, face)).collect();
+    carry_over(&mut connection, &Directory::new(users.clone())).await?;
+    let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
+    let key = hash_key(within(ANSWER, key).await?)?;
     // The lock ends with the connection.
     let _ = within(ANSWER, connection.close()).await;
-    Ok(users)
+    Ok((users, key))
 }
 
 async fn lock(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
@@ -107,6 +131,35 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,
         error => sqlx::Error::Migrate(Box::new(error)),
     })
+}
+
+/// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction, under the lock.
+/// A replica that finds the move unfinished goes on with it: where the log ends says how far it has come.
+async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> Result<(), sqlx::Error> {
+    if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
+        return Ok(());
+    }
+    tracing::info!("carrying the smiles of an earlier version over into batches");
+    loop {
+        let after: i64 = sqlx::query_scalar(HEAD).fetch_one(&mut *connection).await?;
+        let rows = sqlx::query_as(READ_OLD).bind(after).bind(SMILES_AT_ONCE).fetch_all(&mut *connection);
+        let rows: Vec<StoredRow> = within(MIGRATING, rows).await?;
+        if rows.is_empty() {
+            break;
+        }
+        let batches = into_batches(&rows, directory).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
+        insert.push_values(&batches, |mut row, (batch, at)| {
+            row.push_bind(integer(batch.first))
+                .push_bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
+                .push_bind(batch.token)
+                .push_bind(at.as_milliseconds())
+                .push_bind(&batch.payload);
+        });
+        within(MIGRATING, insert.build().persistent(false).execute(&mut *connection)).await?;
+    }
+    within(MIGRATING, sqlx::raw_sql(DROP_OLD).execute(connection)).await?;
+    Ok(())
 }
 
 /// Whether waiting may help.

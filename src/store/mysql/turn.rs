@@ -9,13 +9,22 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::MySql;
+use sqlx::{FromRow, Row};
+
+use super::{MySql, statements};
 use crate::model::Offset;
+use crate::store::Batch;
 
 /// Asks for the turn, and waits for it; longer than some commits take one after the other, and shorter than anybody
 /// notices. The turn belongs to the connection until the appending procedure lets it go.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
+
+/// What other replicas have appended by then.
+const READ_MISSED: &str = "SELECT token, payload FROM log_batches WHERE first >";
+
+/// Batches that are read with the turn, at most. There are more only when this replica has fallen behind.
+const MISSED: u32 = 16;
 
 /// MySQL ends the wait for a turn by itself; when it has not answered by then, it is away.
 const NO_ANSWER: Duration = Duration::from_millis(300);
@@ -36,12 +45,12 @@ pub(super) struct Company {
 }
 
 impl Company {
-    /// A batch of `count` smiles was stored right after `head`.
-    pub(super) fn stored(&mut self, head: Offset, count: usize, now: Instant) {
-        if head != self.end {
+    /// A batch of `count` smiles was appended at `first`.
+    pub(super) fn appended(&mut self, first: Offset, count: usize, now: Instant) {
+        if first != self.end.next() {
             self.met_at = Some(now);
         }
-        self.end = Offset(head.0 + count as u64);
+        self.end = Offset(first.0 + count as u64 - 1);
     }
 
     fn kept_waiting(&mut self, now: Instant) {
@@ -56,29 +65,50 @@ impl Company {
 }
 
 impl MySql {
-    /// Waits for this replica's turn to append, if others are appending, too. The turn ends with the next append.
-    pub(in crate::store) async fn wait_for_turn(&self) {
+    /// Waits for this replica's turn to append, if other replicas append, too. The turn ends with the next append that is
+    /// done. Returns the batches after `after` that the log holds when the turn has come: what this replica appends then
+    /// follows them. Politeness and nothing else: it ends soon, and appending without it is as safe.
+    pub async fn take_turn(&self, after: Offset) -> Vec<Batch> {
         if !self.company().takes_turns(Instant::now()) {
-            return;
+            return Vec::new();
         }
-        if tokio::time::timeout(NO_ANSWER, self.ask_for_turn()).await.is_err() {
-            tracing::debug!("the turn to append was not answered for");
+        match tokio::time::timeout(NO_ANSWER, self.ask_for_turn(after)).await {
+            Ok(batches) => batches,
+            Err(_) => {
+                tracing::debug!("the turn to append was not answered for");
+                Vec::new()
+            }
         }
     }
 
     /// When this is dropped before its end, the connection is closed, and the turn given up with it.
-    async fn ask_for_turn(&self) {
+    async fn ask_for_turn(&self, after: Offset) -> Vec<Batch> {
         // The one that the append will take.
-        let Ok(mut lane) = self.inner.appending.take().await else { return };
-        let turn: Result<Option<i64>, _> = sqlx::query_scalar(TAKE_TURN).fetch_one(&mut lane.connection).await;
-        match turn {
-            Ok(Some(1)) => lane.keep(),
-            // Out of time: MySQL says so in one of two ways.
-            Ok(_) | Err(sqlx::Error::Database(_)) => {
+        let Ok(mut lane) = self.inner.appending.take().await else { return Vec::new() };
+        let text = format!("{TAKE_TURN}; {READ_MISSED} {after} ORDER BY first LIMIT {MISSED}");
+        match statements(text).fetch_all(&mut lane.connection).await {
+            Ok(rows) => {
+                lane.keep();
+                if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
+                    self.company().kept_waiting(Instant::now());
+                }
+                let batches = rows.iter().skip(1).map(|row| {
+                    let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
+                    self.batch(token, &payload)
+                });
+                // One that cannot be read is read again by whatever follows the log, which says so.
+                batches.map_while(Result::ok).collect()
+            }
+            // Out of time.
+            Err(sqlx::Error::Database(_)) => {
                 self.company().kept_waiting(Instant::now());
                 lane.keep();
+                Vec::new()
             }
-            Err(error) => tracing::debug!(%error, "the turn to append cannot be asked for"),
+            Err(error) => {
+                tracing::debug!(%error, "the turn to append cannot be asked for");
+                Vec::new()
+            }
         }
     }
 
@@ -95,11 +125,11 @@ mod tests {
     fn turns_are_taken_in_company() {
         let start = Instant::now();
         let mut company = Company::default();
-        company.stored(Offset(0), 3, start);
-        company.stored(Offset(3), 2, start);
+        company.appended(Offset(1), 3, start);
+        company.appended(Offset(4), 2, start);
         assert!(!company.takes_turns(start), "nobody else has appended");
-        company.stored(Offset(7), 1, start);
-        company.stored(Offset(8), 1, start + WHILE / 2);
+        company.appended(Offset(8), 1, start);
+        company.appended(Offset(9), 1, start + WHILE / 2);
         assert!(company.takes_turns(start + WHILE / 2));
         assert!(!company.takes_turns(start + WHILE));
     }
@@ -108,9 +138,9 @@ mod tests {
     fn a_turn_that_is_not_given_is_not_asked_for_again_at_once() {
         let start = Instant::now();
         let mut company = Company::default();
-        company.stored(Offset(5), 1, start);
+        company.appended(Offset(6), 1, start);
         company.kept_waiting(start);
-        company.stored(Offset(9), 1, start + WHILE / 2);
+        company.appended(Offset(10), 1, start + WHILE / 2);
         assert!(!company.takes_turns(start + WHILE / 2));
         assert!(company.takes_turns(start + WHILE));
     }

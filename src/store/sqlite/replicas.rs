@@ -39,17 +39,18 @@ type Row = (i64, String, String, Option<String>, String, u32, i64, i64, bool, bo
 
 impl Sqlite {
     pub(in crate::store) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
-        let mut writer = self.writer().await?;
-        sqlx::query(DECLARE_OTHERS_LOST).execute(&mut writer.connection).await?;
+        let mut writers = self.inner.writers.lock().await;
+        let mut writer = Temp(writers.log.connection.take().unwrap());
+        sqlx::query(DECLARE_OTHERS_LOST).execute(&mut writer.0).await?;
         let number = sqlx::query_scalar(REGISTER)
             .bind(&replica.name)
             .bind(&replica.host)
             .bind(&replica.node)
             .bind(env!("CARGO_PKG_VERSION"))
             .bind(replica.capacity)
-            .fetch_one(&mut writer.connection)
+            .fetch_one(&mut writer.0)
             .await?;
-        writer.keep();
+        writers.log.connection = Some(writer.0);
         Ok(Registration { number, replica })
     }
 
@@ -58,7 +59,8 @@ impl Sqlite {
         registration: &Registration,
         status: ReplicaStatus,
     ) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
+        let mut writers = self.inner.writers.lock().await;
+        let mut writer = Temp(writers.log.connection.take().unwrap());
         sqlx::query(RENEW)
             .bind(registration.number)
             .bind(&registration.replica.name)
@@ -69,19 +71,20 @@ impl Sqlite {
             .bind(status.sessions)
             .bind(status.smiles_per_second)
             .bind(status.draining)
-            .execute(&mut writer.connection)
+            .execute(&mut writer.0)
             .await?;
-        writer.keep();
+        writers.log.connection = Some(writer.0);
         Ok(())
     }
 
     pub(in crate::store) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
+        let mut writers = self.inner.writers.lock().await;
+        let mut writer = Temp(writers.log.connection.take().unwrap());
         sqlx::query("DELETE FROM replicas WHERE number = ?1")
             .bind(registration.number)
-            .execute(&mut writer.connection)
+            .execute(&mut writer.0)
             .await?;
-        writer.keep();
+        writers.log.connection = Some(writer.0);
         Ok(())
     }
 
@@ -91,10 +94,11 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn forget_lost_replicas(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
+        let mut writers = self.inner.writers.lock().await;
+        let mut writer = Temp(writers.log.connection.take().unwrap());
         let kept = i64::try_from(LOST_REPLICAS_ARE_KEPT.as_millis()).unwrap_or(i64::MAX);
-        sqlx::query(FORGET).bind(kept).execute(&mut writer.connection).await?;
-        writer.keep();
+        sqlx::query(FORGET).bind(kept).execute(&mut writer.0).await?;
+        writers.log.connection = Some(writer.0);
         Ok(())
     }
 }
@@ -120,3 +124,5 @@ fn record(
         handed_over_age_ms: None,
     }
 }
+
+struct Temp(sqlx::SqliteConnection);

@@ -1,0 +1,50 @@
+-- The log is a table of batches: one commit, one row. Everything else is derived from it.
+
+-- `first` is the offset of a batch's first smile, so two batches cannot stand at the same offset. `token` is drawn by
+-- whoever appends and tells its own batch from another's. `payload` is the encoding of src/store/batch.rs.
+CREATE TABLE log_batches (
+    first       INTEGER PRIMARY KEY,
+    smiles      INTEGER NOT NULL,
+    token       INTEGER NOT NULL,
+    appended_at INTEGER NOT NULL,
+    payload     BLOB NOT NULL
+) STRICT;
+
+-- One row: the identity of this log, the last offset that retention has removed, how many segments are indexed, and the
+-- key of the hashes in the index.
+CREATE TABLE log_state (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch    TEXT NOT NULL,
+    trimmed  INTEGER NOT NULL,
+    indexed  INTEGER NOT NULL,
+    hash_key BLOB NOT NULL
+) STRICT;
+
+INSERT INTO log_state (one, epoch, trimmed, indexed, hash_key)
+SELECT 1, epoch, trimmed, trimmed / 4096, randomblob(16) FROM log;
+
+-- The index, written segment by segment: 4096 offsets each. A page holds smiles of one conversation in one segment.
+CREATE TABLE index_pages (
+    conversation INTEGER NOT NULL,
+    segment      INTEGER NOT NULL,
+    part         INTEGER NOT NULL,
+    smiles       BLOB NOT NULL,
+    PRIMARY KEY (conversation, segment, part)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX index_pages_by_segment ON index_pages (segment);
+
+-- Which ids are stored where: sorted runs of hashes, merged from tier to tier (src/index/ids.rs).
+CREATE TABLE index_ids (
+    tier    INTEGER NOT NULL,
+    run     INTEGER NOT NULL,
+    block   INTEGER NOT NULL,
+    entries BLOB NOT NULL,
+    PRIMARY KEY (tier, run, block)
+) STRICT, WITHOUT ROWID;
+
+-- What an earlier version has stored, one row a smile. The program moves it into batches when it opens the store.
+DROP TABLE log;
+DROP INDEX smiles_once;
+DROP INDEX smiles_by_conversation;
+ALTER TABLE smiles RENAME TO smiles_before_batches;

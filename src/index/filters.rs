@@ -1,0 +1,110 @@
+//! Which ids may be in the index, in memory: almost every new smile is known to be new without a question to the store.
+//!
+//! A filter tells for sure that an id is not among those it was given, and errs in the other direction once in some
+//! thousand times (B. H. Bloom, 1970).
+
+use std::collections::BTreeMap;
+
+use fastbloom::BloomFilter;
+
+use crate::model::Offset;
+
+/// Offsets that one filter covers.
+const GENERATION: u64 = 1 << 20;
+
+/// Bits for each of them, and how many of them an id sets: one wrong answer in 7,000 at most.
+const BITS: usize = 20 << 20;
+const HASHES: u32 = 8;
+
+/// Filters that are kept, of 2.5 MiB each. For ids from before them the store is asked every time.
+const KEPT: usize = 16;
+
+/// The filters of the newest ids.
+#[derive(Debug)]
+pub(super) struct Filters {
+    generations: BTreeMap<u64, BloomFilter>,
+    /// Every id after this offset is in a filter, if it is in the index.
+    after: Offset,
+    /// The last offset of the filters that made room for newer ones.
+    dropped: Offset,
+}
+
+impl Filters {
+    /// Filters that cover the ids after `after`, none of which is in the index yet.
+    pub(super) fn new(after: Offset) -> Self {
+        Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
+    }
+
+    /// Adds an id that is about to be indexed, or was before.
+    pub(super) fn add(&mut self, hash: u64, offset: Offset) {
+        let generation = offset.0 / GENERATION;
+        if !self.is_full_for(generation) {
+            let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
+            self.generations.entry(generation).or_insert_with(filter).insert_hash(hash);
+        }
+        while self.generations.len() > KEPT
+            && let Some((oldest, _)) = self.generations.pop_first()
+        {
+            self.dropped = Offset((oldest + 1) * GENERATION - 1);
+            self.after = self.after.max(self.dropped);
+        }
+    }
+
+    /// Whether ids of that offset, and of all before it, would push out newer ones.
+    pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
+        self.is_full_for(offset.0 / GENERATION)
+    }
+
+    fn is_full_for(&self, generation: u64) -> bool {
+        self.generations.len() == KEPT && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
+    }
+
+    /// From here on the filters cover what comes after `after`, too.
+    pub(super) fn cover(&mut self, after: Offset) {
+        self.after = self.after.min(after.max(self.dropped));
+    }
+
+    /// Whether an id with this hash may be in the index at an offset after `after` and up to `until`.
+    pub(super) fn may_hold(&self, hash: u64, after: Offset, until: Offset) -> bool {
+        after < self.after || {
+            let generations = self.generations.range(after.next().0 / GENERATION..=until.0 / GENERATION);
+            generations.into_iter().any(|(_, filter)| filter.contains_hash(hash))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u64) -> u64 {
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[test]
+    fn what_was_added_may_be_there_and_little_else() {
+        let mut filters = Filters::new(Offset(0));
+        let end = Offset(100_000);
+        for offset in 1..=end.0 {
+            filters.add(hash(offset), Offset(offset));
+        }
+        assert!((1..=end.0).all(|offset| filters.may_hold(hash(offset), Offset(0), end)));
+        let wrong = (end.0..end.0 * 2).filter(|number| filters.may_hold(hash(*number + 1), Offset(0), end));
+        assert!(wrong.count() < 30);
+    }
+
+    #[test]
+    fn before_the_filters_every_id_may_be_there() {
+        let mut filters = Filters::new(Offset(5_000));
+        assert!(filters.may_hold(1, Offset(0), Offset(9_000)) && !filters.may_hold(1, Offset(5_000), Offset(9_000)));
+        filters.cover(Offset(2_000));
+        assert!(!filters.may_hold(1, Offset(2_000), Offset(9_000)));
+        // More than are kept: the oldest make room.
+        for generation in 0..KEPT as u64 + 3 {
+            filters.add(hash(generation), Offset(generation * GENERATION + 6_000));
+        }
+        assert!(filters.may_hold(1, Offset(2_000), Offset(9_000)));
+        assert!(filters.has_no_room_for(Offset(6_000)));
+        assert!(!filters.may_hold(1, Offset(3 * GENERATION - 1), Offset(4 * GENERATION - 1)));
+    }
+}

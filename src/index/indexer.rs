@@ -1,0 +1,259 @@
+//! Moving the index forward: one task that derives it from the log, a segment at a time.
+//!
+//! On a shared log each replica has this task, and one of them at a time writes; the others learn how far the index reaches.
+//! A replica may die at any point of it: a segment is written whole or not at all, and writing it again changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::SetOnce;
+
+use super::ids::{self, Entry};
+use super::{BLOCKS, Filters, Index, end_of};
+use crate::hub::{Hub, Publication};
+use crate::model::{Offset, Smile, UserName};
+use crate::store::{IndexStep, LogState, Page, SEGMENT, Store, StoreError};
+use crate::tail::Tail;
+use crate::telemetry::Metrics;
+
+/// How many smiles the index may be behind when a replica starts: more are indexed first, as those of an earlier version
+/// are, since memory must hold the rest.
+const BEHIND_AT_START: u64 = 65_536;
+
+/// Smiles on one page of a conversation at most.
+const LARGEST_PAGE: usize = 256;
+
+/// From one look at how far another replica has moved the index to the next.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long to wait before a segment is written again after that failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The one task that moves the index.
+#[derive(Debug)]
+pub struct Indexer {
+    index: Index,
+    /// What this replica calls itself when it asks to write.
+    claimant: i64,
+}
+
+/// Opens the end of the log and the index behind it: reads what the index does not have into memory.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result<(LogState, Indexer), StoreError> {
+    let mut indexed = store.indexed().await?;
+    let log = store.log_state().await?;
+    let mut after = log.trimmed.max(end_of(indexed));
+    while log.head.0.saturating_sub(after.0) > BEHIND_AT_START {
+        write_from_log(store, indexed).await?;
+        indexed = store.indexed().await?;
+        after = log.trimmed.max(end_of(indexed));
+    }
+    let tail = Tail::new(log.epoch.clone(), after, store.is_shared(), hub, metrics);
+    // A batch may begin before the end of a segment.
+    if let Some(batch) = store.batch_at(after.next()).await? {
+        // It is the first, so nothing before it is missing.
+        let _ = tail.publish_stored(batch);
+    }
+    tail.read(store).await?;
+    let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
+    let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
+    Ok((log, Indexer { index, claimant: rand::random() }))
+}
+
+/// Indexes a segment whose smiles are in the log and not in memory.
+async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
+    let (mut after, end) = (end_of(segment), end_of(segment + 1));
+    let mut smiles = Vec::new();
+    if let Some(batch) = store.batch_at(after.next()).await? {
+        after = batch.smiles.last().map_or(after, |last| last.offset).max(after);
+        smiles.extend(batch.smiles);
+    }
+    while after < end {
+        let page = store.read_log(after, 64).await?;
+        let Some(last) = page.batches.last().and_then(|batch| batch.smiles.last()) else { break };
+        after = last.offset;
+        smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
+    }
+    smiles.retain(|smile| smile.offset > end_of(segment) && smile.offset <= end);
+    let step = plan(store, segment, &smiles.iter().collect::<Vec<_>>()).await?;
+    store.write_index(&step).await
+}
+
+impl Indexer {
+    /// What reads the index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The end of the log that the index follows.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.index.tail
+    }
+
+    /// Moves the index for ever.
+    pub async fn run(self) {
+        tokio::join!(self.load_filters(), self.follow());
+    }
+
+    async fn follow(&self) {
+        let mut failing = false;
+        loop {
+            let due = end_of(self.indexed() + 1);
+            let _ = tokio::time::timeout(LOOK, self.index.tail.when(|tail| tail.cursor() >= due)).await;
+            match self.step().await {
+                Ok(()) if failing => {
+                    tracing::info!("the index moves again");
+                    failing = false;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "the index cannot be written; trying again until it can");
+                        failing = true;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Segments that this replica knows to be indexed.
+    fn indexed(&self) -> u64 {
+        self.index.tail.indexed().0 / SEGMENT
+    }
+
+    /// Writes the next segment if it is complete and this replica is the one to write, and learns how far the index is.
+    async fn step(&self) -> Result<(), StoreError> {
+        let Index { store, tail, .. } = &self.index;
+        let segment = self.indexed();
+        let is_due = tail.cursor() >= end_of(segment + 1);
+        if is_due && store.claim_index(self.claimant).await? {
+            if let Some(smiles) = self.segment(segment) {
+                let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
+                let step = plan(store, segment, &smiles).await?;
+                store.write_index(&step).await?;
+            }
+        } else if !is_due && !store.is_shared() {
+            return Ok(());
+        }
+        let stored = store.indexed().await?;
+        while self.indexed() < stored && tail.cursor() >= end_of(self.indexed() + 1) {
+            self.segment_is_indexed(self.indexed());
+        }
+        if self.indexed() == segment && is_due {
+            // Another replica writes it.
+            tokio::time::sleep(RETRY / 10).await;
+        }
+        Ok(())
+    }
+
+    /// The smiles of a segment that is not indexed yet, retention's aside.
+    fn segment(&self, segment: u64) -> Option<Vec<Arc<Publication>>> {
+        let tail = &self.index.tail;
+        tail.range(tail.indexed().max(end_of(segment)), end_of(segment + 1))
+    }
+
+    /// Moves the ids of a segment from memory into the filters.
+    fn segment_is_indexed(&self, segment: u64) {
+        let smiles = self.segment(segment).unwrap_or_default();
+        let key = self.index.store.hash_key();
+        let mut filters = self.index.filters();
+        for Smile { offset, id, from, .. } in smiles.iter().map(|publication| &publication.smile) {
+            filters.add(ids::hash(key, from.as_str(), id.as_str()), *offset);
+        }
+        drop(filters);
+        self.index.tail.index_reaches(end_of(segment + 1));
+    }
+
+    /// Fills the filters with what the index had at the start, the newest ids first.
+    async fn load_filters(&self) {
+        let mut said = false;
+        loop {
+            match self.load_runs().await {
+                Ok(true) => break,
+                // A run was merged into another one meanwhile.
+                Ok(false) => {}
+                Err(error) => {
+                    if !said {
+                        tracing::warn!(%error, "the ids of the index cannot be read; smiles wait until they can");
+                        said = true;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        // Nobody else sets it.
+        let _ = self.index.loaded.set(());
+    }
+
+    /// Whether every run was there until it was read.
+    async fn load_runs(&self) -> Result<bool, StoreError> {
+        let runs = ids::runs(self.index.store.indexed().await?);
+        for run in runs {
+            if self.index.filters().has_no_room_for(end_of(run.first_segment()).next()) {
+                break;
+            }
+            let keys: Vec<_> = run.blocks().collect();
+            for keys in keys.chunks(BLOCKS) {
+                let (indexed, blocks) = self.index.store.read_blocks(keys).await?;
+                if !ids::runs(indexed).contains(&run) {
+                    return Ok(false);
+                }
+                let mut filters = self.index.filters();
+                for Entry { hash, offset } in blocks.values().flat_map(|block| ids::entries(block)) {
+                    filters.add(hash, offset);
+                }
+            }
+            self.index.filters().cover(end_of(run.first_segment()));
+        }
+        Ok(true)
+    }
+}
+
+/// What the store is to write for a segment.
+async fn plan<'smiles>(
+    store: &Store,
+    segment: u64,
+    smiles: &[&'smiles Smile],
+) -> Result<IndexStep<'smiles>, StoreError> {
+    let key = store.hash_key();
+    let hash = |smile: &&Smile| ids::hash(key, smile.from.as_str(), smile.id.as_str());
+    let entries = smiles.iter().map(|smile| Entry { hash: hash(smile), offset: smile.offset }).collect();
+    let mut blocks = ids::first_run(segment, entries);
+    let mut superseded = Vec::new();
+    for merge in ids::merges(segment) {
+        let inputs: Vec<_> = merge.inputs().collect();
+        let (_, read) = store.read_blocks(&inputs).await?;
+        blocks.extend(merge.outputs(read.values().flat_map(|block| ids::entries(block)).collect()));
+        superseded.extend(merge.superseded());
+    }
+    Ok(IndexStep { segment, pages: pages(smiles), blocks, superseded })
+}
+
+/// Smiles by conversation, as pages.
+fn pages<'smiles>(smiles: &[&'smiles Smile]) -> Vec<Page<'smiles>> {
+    let mut conversations: HashMap<(&UserName, &UserName), Vec<&Smile>> = HashMap::new();
+    for smile in smiles {
+        let users = ((&smile.from).min(&smile.to), (&smile.from).max(&smile.to));
+        conversations.entry(users).or_default().push(smile);
+    }
+    let pages = conversations.into_iter().flat_map(|(users, smiles)| {
+        let parts: Vec<_> = smiles.chunks(LARGEST_PAGE).map(<[_]>::to_vec).collect();
+        parts.into_iter().zip(0..).map(move |(smiles, part)| Page { users, part, smiles })
+    });
+    pages.collect()
+}
+
+/// Forgets what retention has removed up to `trimmed`.
+pub async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
+    let segments = trimmed.0 / SEGMENT;
+    if segments == 0 {
+        return Ok(());
+    }
+    store.forget_index(segments, &ids::first_runs(segments)).await
+}

@@ -1,0 +1,289 @@
+//! Appending: the one task that empties the queue, judges each id once, and commits.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Queue, Submission};
+use crate::hub::{Outcome, Publication};
+use crate::index::{Found, Index};
+use crate::limits::AWAY_AFTER;
+use crate::model::{NewSmile, Offset, Smile, Timestamp};
+use crate::protocol::Refusal;
+use crate::store::{Append, AppendError, Error, LARGEST_BATCH, NewBatch, Store, StoreError};
+use crate::tail::Tail;
+use crate::telemetry::{Metrics, observe_since};
+
+/// How far the index may be behind. Past it appending waits for the index, and the store's delay sheds.
+const BEHIND: u64 = 40_000;
+
+/// How long to wait before a batch in doubt is tried again: doubled from one try to the next.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The one task that appends.
+#[derive(Debug)]
+pub struct Appender {
+    queue: Arc<Queue>,
+    writer: Writer,
+    metrics: Arc<Metrics>,
+}
+
+/// What a batch goes through.
+#[derive(Debug)]
+struct Writer {
+    store: Store,
+    tail: Tail,
+    index: Index,
+}
+
+/// What became of the smiles of a batch.
+#[derive(Debug, Default)]
+struct Appended {
+    /// By place in the batch, the offset of each smile that was stored before.
+    duplicates: HashMap<usize, Offset>,
+    /// Why the others were not stored, if they were not.
+    refused: Option<Error>,
+}
+
+impl Appender {
+    pub(super) fn new(queue: Arc<Queue>, store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> Self {
+        Self { queue, writer: Writer { store, tail, index }, metrics }
+    }
+
+    /// Appends until `stop`, and then what is still in the queue.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] and [`StoreError::Replaced`]: the log is not what this replica has published.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        loop {
+            let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
+            while let Some(began) = self.begin() {
+                // Both waits count as the store's delay, so that they shed as a slow commit does.
+                self.writer.tail.when(|tail| tail.behind() < BEHIND).await;
+                self.writer.take_turn().await;
+                // Sessions that have a frame to read get to read it first, and join the batch.
+                tokio::task::yield_now().await;
+                let batch = self.take();
+                self.append(batch, began).await?;
+            }
+            if filled.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When the next batch begins, if there is something to append.
+    fn begin(&self) -> Option<Instant> {
+        let mut waiting = self.queue.waiting();
+        if waiting.entries.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        waiting.pressure.batch_began(now);
+        Some(now)
+    }
+
+    fn take(&self) -> Vec<Submission> {
+        let mut waiting = self.queue.waiting();
+        let count = waiting.entries.len().min(LARGEST_BATCH);
+        waiting.pressure.no_longer_wait(count);
+        waiting.entries.drain(..count).collect()
+    }
+
+    async fn append(&mut self, batch: Vec<Submission>, began: Instant) -> Result<(), StoreError> {
+        self.metrics.append_smiles.observe(batch.len() as f64);
+        let appended = self.store_answers(&batch, began).await?;
+        observe_since(&self.metrics.append_seconds, began);
+        if let Some(error) = &appended.refused {
+            tracing::error!(%error, smiles = batch.len(), "an append failed; its smiles are refused");
+        }
+        for (place, entry) in batch.into_iter().enumerate() {
+            match appended.duplicates.get(&place) {
+                Some(offset) => {
+                    self.metrics.smiles_duplicate.inc();
+                    entry.sender.answer(entry.smile.id, Outcome::Duplicate(*offset));
+                }
+                None if appended.refused.is_some() => refuse(entry),
+                None => self.metrics.smiles_stored.inc(),
+            }
+        }
+        self.queue.waiting().pressure.batch_ended(Instant::now());
+        Ok(())
+    }
+
+    /// Appends, and refuses what waits meanwhile when the store turns out to be away: only of the smiles that it was given
+    /// is it not known yet what becomes of them, and nobody can be told anything.
+    async fn store_answers(&self, batch: &[Submission], began: Instant) -> Result<Appended, StoreError> {
+        let mut append = pin!(self.writer.append(batch));
+        if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
+            return appended;
+        }
+        tracing::warn!("the store does not answer; smiles are refused until it does");
+        let appended = loop {
+            let waiting = {
+                let mut waiting = self.queue.waiting();
+                let entries = std::mem::take(&mut waiting.entries);
+                waiting.pressure.no_longer_wait(entries.len());
+                entries
+            };
+            waiting.into_iter().for_each(refuse);
+            tokio::select! {
+                biased;
+                appended = append.as_mut() => break appended,
+                () = self.queue.filled.notified() => {}
+            }
+        };
+        tracing::info!(seconds = began.elapsed().as_secs_f64(), "the store answers again");
+        appended
+    }
+}
+
+impl Writer {
+    /// Waits for this replica's turn where other replicas append as well.
+    async fn take_turn(&self) {
+        if let Store::MySql(store) = &self.store {
+            for batch in store.take_turn(self.tail.cursor()).await {
+                // What does not follow is read from the log when it is in the way.
+                let _ = self.tail.publish_stored(batch);
+            }
+        }
+    }
+
+    /// Appends those smiles of a batch that are new, however often other replicas come first.
+    async fn append(&self, batch: &[Submission]) -> Result<Appended, StoreError> {
+        let at = Timestamp::now();
+        let smiles: Vec<NewSmile> = batch.iter().map(|entry| entry.smile.clone()).collect();
+        loop {
+            let (cursor, known) = match self.judge(&smiles).await {
+                Ok(judged) => judged,
+                Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
+            };
+            let duplicates = with_repeats(&smiles, cursor, &known);
+            let is_new = |place: &usize| !duplicates.contains_key(place);
+            let new: Vec<usize> = (0..smiles.len()).filter(is_new).collect();
+            if new.is_empty() {
+                return Ok(Appended { duplicates, refused: None });
+            }
+            let rows: Vec<NewSmile> = new.iter().map(|place| smiles[*place].clone()).collect();
+            match self.settle(&self.store.new_batch(cursor, &rows, at)).await? {
+                Ok(Append::Done) => {
+                    let smiles = rows.into_iter().zip(new).zip(cursor.next().0..).map(|((smile, place), offset)| {
+                        let NewSmile { id, from, to, faces } = smile;
+                        let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
+                        Arc::new(Publication::new(smile, Some(batch[place].admitted_at)))
+                    });
+                    // It follows the cursor, unless the binary log has brought it here already.
+                    let _ = self.tail.publish(smiles.collect());
+                    return Ok(Appended { duplicates, refused: None });
+                }
+                // Another replica was first, and its batch may hold the same ids.
+                Ok(Append::Occupied) => self.read_until_after(cursor).await?,
+                Err(error) => return Ok(Appended { duplicates: known, refused: Some(error) }),
+            }
+        }
+    }
+
+    /// Which smiles are repeats of stored ones, by place, and the offset up to which that was looked at.
+    async fn judge(&self, smiles: &[NewSmile]) -> Result<(Offset, HashMap<usize, Offset>), StoreError> {
+        let mut found: Option<Found> = None;
+        loop {
+            let view = self.tail.judge(smiles);
+            match found {
+                Some(found) if found.indexed == view.indexed => {
+                    let mut known = found.offsets;
+                    known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
+                    return Ok((view.cursor, known));
+                }
+                // The index has moved since it was asked.
+                _ => found = Some(self.index.find(smiles).await?),
+            }
+        }
+    }
+
+    /// Tries to append until it is known whether the batch is in the log, however long the store is away. The error says
+    /// why it is not.
+    async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
+        let mut tries = 0_u32;
+        loop {
+            let error = match self.store.append(batch).await {
+                Ok(append) => return Ok(Ok(append)),
+                Err(AppendError::NotBegun(error)) if tries == 0 => return Ok(Err(error)),
+                // An earlier try may have taken place, or may yet.
+                Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
+            };
+            tries += 1;
+            if tries.is_power_of_two() {
+                tracing::warn!(%error, tries, "it is not known yet whether a batch is in the log; trying again");
+            }
+            tokio::time::sleep(SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Publishes what other replicas have appended after `cursor`.
+    async fn read_until_after(&self, cursor: Offset) -> Result<(), StoreError> {
+        while self.tail.cursor() <= cursor {
+            match self.tail.read(&self.store).await {
+                Ok(_) => {}
+                Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "what another replica has appended cannot be read yet");
+                    tokio::time::sleep(SHORTEST_PAUSE).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The smiles that are `known`, and those that repeat an earlier one of the same batch, each with the offset that this one
+/// has, or will have when the rest is appended after `cursor`.
+fn with_repeats(smiles: &[NewSmile], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
+    let mut duplicates = known.clone();
+    let mut firsts = HashMap::with_capacity(smiles.len());
+    let mut next = cursor.next();
+    for (place, smile) in smiles.iter().enumerate() {
+        match firsts.entry((&smile.from, &smile.id)) {
+            Entry::Occupied(first) => {
+                duplicates.insert(place, *first.get());
+            }
+            Entry::Vacant(vacant) => {
+                let offset = known.get(&place).copied().unwrap_or(next);
+                if offset == next {
+                    next = next.next();
+                }
+                vacant.insert(offset);
+            }
+        }
+    }
+    duplicates
+}
+
+/// Tells a sender that the store is away. Its smile was not stored.
+fn refuse(entry: Submission) {
+    entry.sender.answer(entry.smile.id, Outcome::Refused(Box::new(Refusal::store_unavailable())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Faces, SmileId, UserName};
+
+    #[test]
+    fn of_several_with_one_id_the_first_counts() {
+        let smile = |id| NewSmile {
+            id: SmileId::parse(id).unwrap(),
+            from: UserName::new("anna"),
+            to: UserName::new("bruno"),
+            faces: Faces::parse("😀").unwrap(),
+        };
+        let smiles = ["a", "b", "a", "c", "b"].map(smile);
+        let known = HashMap::from([(1, Offset(3))]);
+        let duplicates = with_repeats(&smiles, Offset(7), &known);
+        assert_eq!(duplicates, HashMap::from([(1, Offset(3)), (2, Offset(8)), (4, Offset(3))]));
+    }
+}

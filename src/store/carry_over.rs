@@ -1,0 +1,59 @@
+//! The smiles of a version that kept one row for each, as batches.
+
+use sqlx::FromRow;
+
+use super::StoreError;
+use super::batch::{LARGEST_BATCH, NewBatch, encode};
+use super::directory::Directory;
+use super::offset;
+use crate::model::{Faces, Smile, SmileId, Timestamp};
+
+/// Rows that are carried over in one transaction.
+pub(super) const SMILES_AT_ONCE: u32 = 20_000;
+
+/// A row of an earlier version.
+#[derive(Debug, FromRow)]
+pub(super) struct StoredRow {
+    position: i64,
+    sender: i64,
+    receiver: i64,
+    id: String,
+    faces: String,
+    at: i64,
+}
+
+/// Batches of consecutive rows, each with the time of its last smile.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when a row is no smile.
+pub(super) fn into_batches(
+    rows: &[StoredRow],
+    directory: &Directory,
+) -> Result<Vec<(NewBatch, Timestamp)>, StoreError> {
+    let smile = |row: &StoredRow| {
+        let user = |id: i64| directory.name(u32::try_from(id).ok()?).cloned();
+        Some(Smile {
+            offset: offset(row.position),
+            id: SmileId::parse(&row.id)?,
+            from: user(row.sender)?,
+            to: user(row.receiver)?,
+            faces: Faces::from_stored(&row.faces),
+            at: Timestamp::from_milliseconds(row.at),
+        })
+    };
+    let damaged = |row: &StoredRow| {
+        StoreError::Unavailable(format!("row {} is not a smile: it was changed by hand", row.position).into())
+    };
+    let smiles: Vec<Smile> =
+        rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
+    let batches = smiles.chunks(LARGEST_BATCH).map(|smiles| {
+        let batch = NewBatch {
+            first: smiles[0].offset,
+            count: smiles.len(),
+            token: rand::random(),
+            payload: encode(smiles.iter(), directory),
+        };
+        (batch, smiles[smiles.len() - 1].at)
+    });
+    Ok(batches.collect())
+}

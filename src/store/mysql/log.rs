@@ -1,0 +1,167 @@
+//! The log in MySQL: append a batch, read batches, remove the oldest.
+
+use std::time::{Duration, Instant};
+
+use sqlx::FromRow;
+use sqlx::mysql::MySqlDatabaseError;
+
+use super::connections::{ANSWER, within};
+use super::{MySql, statements};
+use crate::model::{Epoch, Offset};
+use crate::store::batch::{Batch, NewBatch, decode};
+use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
+
+/// Errors after which a batch is surely not in the log: MySQL would not begin, or has rolled the one statement back. A
+/// server that is shutting down (1053) may have committed first, so that is none of them.
+const NOT_STORED: [u16; 13] =
+    [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1290, 1305, 1370, 1792, 1836, 3100];
+
+/// How long it may take to reach MySQL, so that a smile is refused within a second when it is away.
+const REACHED: Duration = Duration::from_millis(800);
+
+const STATE: &str = "
+    SELECT epoch, trimmed,
+        COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed) AS head
+    FROM log_state WHERE one = 1";
+
+/// A page and where the log stands, in one view.
+const READ: &str = "
+    SELECT state.epoch, state.trimmed,
+        COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), state.trimmed) AS head,
+        page.token, page.payload
+    FROM log_state AS state LEFT JOIN (
+        SELECT first, token, payload FROM log_batches WHERE first > ? ORDER BY first LIMIT ?
+    ) AS page ON TRUE
+    WHERE state.one = 1 ORDER BY page.first";
+
+const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ? ORDER BY first DESC LIMIT 1";
+
+/// The oldest batches that are old enough. The newest batch stays, since it says where the log ends.
+const OLDEST: &str = "
+    SELECT first + smiles - 1 AS last, CAST(smiles AS SIGNED) FROM log_batches
+    WHERE first < (SELECT MAX(first) FROM log_batches)
+        AND appended_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?
+    ORDER BY first LIMIT ?";
+
+/// A row of a page: where the log stands, and a batch unless there is none.
+type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
+
+impl MySql {
+    pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        let lane = within(REACHED, self.inner.appending.take()).await;
+        let mut lane = lane.map_err(|error| AppendError::NotBegun(error.into()))?;
+        let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?)")
+            .bind(integer(batch.first))
+            .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
+            .bind(batch.token)
+            .bind(&batch.payload);
+        match within(ANSWER, call.fetch_one(&mut lane.connection)).await {
+            Ok(occupied) => {
+                lane.keep();
+                let occupied: i64 = occupied;
+                if occupied == 0 {
+                    self.company().appended(batch.first, batch.count, Instant::now());
+                    return Ok(Append::Done);
+                }
+                self.whose(batch).await
+            }
+            Err(error) if number(&error).is_some_and(|number| NOT_STORED.contains(&number)) => {
+                Err(AppendError::NotBegun(error.into()))
+            }
+            Err(error) => Err(AppendError::InDoubt(error.into())),
+        }
+    }
+
+    /// Whether the batch at this one's offset is this one: an earlier try may have taken place without an answer.
+    async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        match self.batch_at(batch.first).await {
+            Ok(Some(stored)) if stored.token == batch.token => Ok(Append::Done),
+            Ok(Some(_)) => Ok(Append::Occupied),
+            Ok(None) => Err(AppendError::InDoubt("the batch in its place is gone".into())),
+            Err(error) => Err(AppendError::InDoubt(error.into())),
+        }
+    }
+
+    pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
+        let reading = &self.inner.reading;
+        let ask = async || {
+            let mut lane = reading.take().await?;
+            let state: (String, i64, i64) = within(ANSWER, sqlx::query_as(STATE).fetch_one(&mut lane.connection)).await?;
+            lane.keep();
+            Ok(state)
+        };
+        let (epoch, trimmed, head) = reading.ask(ask).await?;
+        Ok(log_state(&epoch, trimmed, head))
+    }
+
+    pub(in crate::store) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
+        let following = &self.inner.following;
+        let ask = async || {
+            let mut lane = following.take().await?;
+            let rows = sqlx::query_as(READ).bind(integer(after)).bind(batches).fetch_all(&mut lane.connection);
+            let rows: Vec<PageRow> = within(ANSWER, rows).await?;
+            lane.keep();
+            Ok(rows)
+        };
+        let rows = following.ask(ask).await?;
+        let Some((epoch, trimmed, head, ..)) = rows.first() else {
+            return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
+        };
+        let state = log_state(epoch, *trimmed, *head);
+        let batches = rows.iter().filter_map(|(.., token, payload)| Some(self.batch((*token)?, payload.as_ref()?)));
+        Ok(LogPage { state, batches: batches.collect::<Result<_, _>>()? })
+    }
+
+    pub(in crate::store) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+        let reading = &self.inner.reading;
+        let ask = async || {
+            let mut lane = reading.take().await?;
+            let row = sqlx::query_as(BATCH_AT).bind(integer(offset)).fetch_optional(&mut lane.connection);
+            let row: Option<(i64, Vec<u8>)> = within(ANSWER, row).await?;
+            lane.keep();
+            Ok(row)
+        };
+        reading.ask(ask).await?.map(|(token, payload)| self.batch(token, &payload)).transpose()
+    }
+
+    pub(super) fn batch(&self, token: i64, payload: &[u8]) -> Result<Batch, StoreError> {
+        Ok(Batch { token, smiles: decode(payload, self.directory())? })
+    }
+
+    pub(in crate::store) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        let upkeep = &self.inner.upkeep;
+        let ask = async || {
+            let mut lane = upkeep.take().await?;
+            let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut lane.connection);
+            let oldest: Vec<(i64, i64)> = within(ANSWER, oldest).await?;
+            lane.keep();
+            Ok(oldest)
+        };
+        let oldest = upkeep.ask(ask).await?;
+        let Some((trimmed, _)) = oldest.last().copied() else { return Ok(None) };
+        // In one round trip, so that nothing stays locked when this replica freezes.
+        let text = format!(
+            "BEGIN; DELETE FROM log_batches WHERE first <= {trimmed}; SET @removed = ROW_COUNT(); \
+             UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; COMMIT; \
+             SELECT CAST(@removed AS SIGNED)"
+        );
+        let mut lane = upkeep.take().await?;
+        let removed = within(ANSWER, statements(text).fetch_one(&mut lane.connection)).await?;
+        lane.keep();
+        // Several replicas may trim at the same time; each batch is removed by one of them.
+        let (removed,) = <(i64,)>::from_row(&removed)?;
+        let smiles = if removed > 0 { oldest.iter().map(|(_, smiles)| smiles.unsigned_abs()).sum() } else { 0 };
+        Ok(Some((offset(trimmed), smiles)))
+    }
+}
+
+fn log_state(epoch: &str, trimmed: i64, head: i64) -> LogState {
+    LogState { epoch: Epoch::new(epoch), head: offset(head), trimmed: offset(trimmed) }
+}
+
+/// MySQL's number of an error, if it is one of MySQL's.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?;
+    error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}

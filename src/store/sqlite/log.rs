@@ -1,0 +1,111 @@
+//! The log in SQLite: append a batch, read batches, remove the oldest.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+
+use super::{Kept, Sqlite};
+use crate::model::{Epoch, Offset};
+use crate::store::batch::{Batch, NewBatch, decode};
+use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
+
+const INSERT: &str = "
+    INSERT INTO log_batches (first, smiles, token, appended_at, payload)
+    VALUES (?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4)";
+
+const STATE: &str = "
+    SELECT epoch, trimmed, COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
+    FROM log_state";
+
+const READ: &str = "SELECT token, payload FROM log_batches WHERE first > ?1 ORDER BY first LIMIT ?2";
+
+const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+
+/// The oldest batches that are old enough. The newest batch stays, since it says where the log ends.
+const OLDEST: &str = "
+    SELECT first + smiles - 1, smiles FROM log_batches
+    WHERE first < (SELECT MAX(first) FROM log_batches)
+        AND appended_at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1
+    ORDER BY first LIMIT ?2";
+
+impl Sqlite {
+    pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        let log = &mut self.inner.writers.lock().await.log;
+        let error = match insert(log, batch).await {
+            Ok(()) => return Ok(Append::Done),
+            Err(error) => error,
+        };
+        // The connection that failed is closed, so what the file holds now is what became of the batch.
+        match token_at(log, batch.first).await {
+            Ok(Some(token)) if token == batch.token => Ok(Append::Done),
+            Ok(Some(_)) => Ok(Append::Occupied),
+            Ok(None) => Err(AppendError::NotBegun(Box::new(error))),
+            Err(_) => Err(AppendError::InDoubt(Box::new(error))),
+        }
+    }
+
+    pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
+        let state: (String, i64, i64) = sqlx::query_as(STATE).fetch_one(&self.inner.readers).await?;
+        Ok(log_state(&state))
+    }
+
+    pub(in crate::store) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
+        let mut snapshot = self.inner.readers.begin().await?;
+        let state: (String, i64, i64) = sqlx::query_as(STATE).fetch_one(&mut *snapshot).await?;
+        let rows: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as(READ).bind(integer(after)).bind(batches).fetch_all(&mut *snapshot).await?;
+        let batches = rows.iter().map(|row| self.batch(row)).collect::<Result<_, _>>()?;
+        Ok(LogPage { state: log_state(&state), batches })
+    }
+
+    pub(in crate::store) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+        let row: Option<(i64, Vec<u8>)> =
+            sqlx::query_as(BATCH_AT).bind(integer(offset)).fetch_optional(&self.inner.readers).await?;
+        row.map(|row| self.batch(&row)).transpose()
+    }
+
+    fn batch(&self, (token, payload): &(i64, Vec<u8>)) -> Result<Batch, StoreError> {
+        Ok(Batch { token: *token, smiles: decode(payload, self.directory())? })
+    }
+
+    pub(in crate::store) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        // Read apart from the writers: only this function removes, so what is old stays old and stays there.
+        let oldest: Vec<(i64, i64)> =
+            sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&self.inner.readers).await?;
+        let Some((trimmed, _)) = oldest.last().copied() else { return Ok(None) };
+        let log = &mut self.inner.writers.lock().await.log;
+        let mut connection = log.take().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE log_state SET trimmed = ?1").bind(trimmed).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM log_batches WHERE first <= ?1").bind(trimmed).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        log.keep(connection);
+        Ok(Some((offset(trimmed), oldest.iter().map(|(_, smiles)| smiles.unsigned_abs()).sum())))
+    }
+}
+
+async fn insert(log: &mut Kept, batch: &NewBatch) -> sqlx::Result<()> {
+    let mut connection = log.take().await?;
+    sqlx::query(INSERT)
+        .bind(integer(batch.first))
+        .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
+        .bind(batch.token)
+        .bind(&batch.payload)
+        .execute(&mut connection)
+        .await?;
+    log.keep(connection);
+    Ok(())
+}
+
+async fn token_at(log: &mut Kept, first: Offset) -> sqlx::Result<Option<i64>> {
+    let mut connection = log.take().await?;
+    let token = sqlx::query_scalar("SELECT token FROM log_batches WHERE first = ?1").bind(integer(first));
+    let token = token.fetch_optional(&mut connection).await?;
+    log.keep(connection);
+    Ok(token)
+}
+
+fn log_state((epoch, trimmed, head): &(String, i64, i64)) -> LogState {
+    LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) }
+}

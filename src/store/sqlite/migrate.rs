@@ -1,0 +1,64 @@
+//! Making and upgrading the tables of an SQLite file, and carrying the smiles of an earlier version over into batches.
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::Sqlite;
+use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
+use crate::store::{StoreError, hash_key, integer};
+
+const IS_THERE: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'smiles_before_batches'";
+
+const READ: &str = "
+    SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
+    WHERE position > ?1 ORDER BY position LIMIT ?2";
+
+const INSERT: &str =
+    "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// The users, each with row id, name and face, and the key of the hashes in the index.
+type Opened = (Vec<(u32, String, String)>, [u8; 16]);
+
+/// Upgrades the tables, and reads what never changes.
+pub(super) async fn up_to_date(connection: &mut SqliteConnection) -> sqlx::Result<Opened> {
+    sqlx::migrate!("sql/sqlite").run_direct(None, connection, false).await?;
+    let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut *connection).await?;
+    let key: Vec<u8> = sqlx::query_scalar("SELECT hash_key FROM log_state").fetch_one(connection).await?;
+    Ok((users, hash_key(key)?))
+}
+
+impl Sqlite {
+    /// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction. A start that
+    /// finds the move unfinished goes on with it: where the log ends says how far it has come.
+    pub(super) async fn carry_over(&self) -> Result<(), StoreError> {
+        let log = &mut self.inner.writers.lock().await.log;
+        let mut connection = log.take().await?;
+        let old_tables: i64 = sqlx::query_scalar(IS_THERE).fetch_one(&mut connection).await?;
+        if old_tables > 0 {
+            tracing::info!("carrying the smiles of an earlier version over into batches");
+            while self.carry_some_over(&mut connection).await? {}
+            sqlx::query("DROP TABLE smiles_before_batches").execute(&mut connection).await?;
+        }
+        log.keep(connection);
+        Ok(())
+    }
+
+    /// Whether there were any left.
+    async fn carry_some_over(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+        let after = integer(self.log_state().await?.head);
+        let rows: Vec<StoredRow> =
+            sqlx::query_as(READ).bind(after).bind(SMILES_AT_ONCE).fetch_all(&mut *connection).await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for (batch, at) in into_batches(&rows, self.directory())? {
+            sqlx::query(INSERT)
+                .bind(integer(batch.first))
+                .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
+                .bind(batch.token)
+                .bind(at.as_milliseconds())
+                .bind(&batch.payload)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(!rows.is_empty())
+    }
+}

@@ -1,0 +1,202 @@
+//! The end of the log in memory: every smile that the index does not have yet, and some of those that it has.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::hub::Publication;
+use crate::model::{NewSmile, Offset, SmileId, UserName};
+
+/// Smiles that stay in memory after they are indexed: clients that resume after a crash find what they missed here.
+const KEPT: u64 = 65_536;
+
+/// Consecutive smiles, from some offset to the end of the log as this replica knows it.
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// Everything after this offset is here.
+    start: Offset,
+    /// Everything up to this offset is in the index.
+    indexed: Offset,
+    smiles: VecDeque<Arc<Publication>>,
+    /// Those to or from each user.
+    by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
+    /// Where each smile that is not indexed stands.
+    ids: HashMap<(UserName, SmileId), Offset>,
+}
+
+impl Recent {
+    /// A log that is indexed up to `indexed`, and of which nothing is here yet.
+    pub(super) fn new(indexed: Offset) -> Self {
+        Self {
+            start: indexed,
+            indexed,
+            smiles: VecDeque::new(),
+            by_user: HashMap::new(),
+            ids: HashMap::new(),
+        }
+    }
+
+    /// The last offset that is here.
+    pub(super) fn end(&self) -> Offset {
+        Offset(self.start.0 + self.smiles.len() as u64)
+    }
+
+    /// Everything up to this offset is in the index.
+    pub(super) fn indexed(&self) -> Offset {
+        self.indexed
+    }
+
+    /// Adds the smile that follows the last one.
+    pub(super) fn push(&mut self, publication: &Arc<Publication>) {
+        let smile = &publication.smile;
+        self.ids.insert((smile.from.clone(), smile.id.clone()), smile.offset);
+        for user in [&smile.from, &smile.to] {
+            match self.by_user.get_mut(user) {
+                Some(smiles) => smiles.push_back(Arc::clone(publication)),
+                None => {
+                    self.by_user.insert(user.clone(), VecDeque::from([Arc::clone(publication)]));
+                }
+            }
+        }
+        self.smiles.push_back(Arc::clone(publication));
+    }
+
+    /// The offset of a smile with the same sender and id, if it is here and not indexed.
+    pub(super) fn find(&self, smile: &NewSmile) -> Option<Offset> {
+        self.ids.get(&(smile.from.clone(), smile.id.clone())).copied()
+    }
+
+    /// The smiles after `after` and up to `until`; `None` unless all of them are here.
+    pub(super) fn range(&self, after: Offset, until: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
+        let from = after.0.checked_sub(self.start.0)?;
+        let to = until.0.checked_sub(self.start.0)?;
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        (from <= to && to <= self.smiles.len()).then(|| self.smiles.range(from..to))
+    }
+
+    /// The smiles to or from `user` after `after`, in order; `None` when some of them are not here any more.
+    pub(super) fn stream(&self, user: &UserName, after: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
+        if after < self.start {
+            return None;
+        }
+        let smiles = self.by_user.get(user).into_iter().flat_map(move |smiles| {
+            let first = smiles.partition_point(|publication| publication.smile.offset <= after);
+            smiles.range(first..)
+        });
+        Some(smiles)
+    }
+
+    /// The newest `limit` smiles between two users before `before`, the newest first, and the offset after which all of
+    /// them are here.
+    pub(super) fn conversation(
+        &self,
+        (one, other): (&UserName, &UserName),
+        before: Offset,
+        limit: usize,
+    ) -> (Vec<Arc<Publication>>, Offset) {
+        let smiles = self.by_user.get(one).into_iter().flat_map(|smiles| smiles.iter().rev());
+        let between = smiles
+            .skip_while(|publication| publication.smile.offset >= before)
+            .filter(|publication| publication.smile.from == *other || publication.smile.to == *other);
+        (between.take(limit).cloned().collect(), self.start)
+    }
+
+    /// The index has everything up to `indexed`.
+    pub(super) fn index_reaches(&mut self, indexed: Offset) {
+        let range = self.range(self.indexed, indexed).map(|smiles| {
+            smiles.map(|publication| (publication.smile.from.clone(), publication.smile.id.clone())).collect::<Vec<_>>()
+        });
+        let Some(keys) = range else { return };
+        for key in &keys {
+            self.ids.remove(key);
+        }
+        self.indexed = indexed;
+        let kept_after = Offset(self.end().0.saturating_sub(KEPT)).min(indexed);
+        while self.start < kept_after
+            && let Some(publication) = self.smiles.pop_front()
+        {
+            self.start = publication.smile.offset;
+            for user in [&publication.smile.from, &publication.smile.to] {
+                if let Some(smiles) = self.by_user.get_mut(user) {
+                    smiles.pop_front();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Faces, Smile, Timestamp};
+
+    fn publication(offset: u64, from: &str, to: &str) -> Arc<Publication> {
+        let smile = Smile {
+            offset: Offset(offset),
+            id: SmileId::parse(&format!("c{offset}")).unwrap(),
+            from: UserName::new(from),
+            to: UserName::new(to),
+            faces: Faces::parse("😀").unwrap(),
+            at: Timestamp::from_milliseconds(0),
+        };
+        Arc::new(Publication::new(smile, None))
+    }
+
+    fn offsets<'recent>(smiles: impl Iterator<Item = &'recent Arc<Publication>>) -> Vec<u64> {
+        smiles.map(|publication| publication.smile.offset.0).collect()
+    }
+
+    /// Smiles from 11 on: anna to bruno, bruno to carla, and so on by turns.
+    fn recent(count: u64) -> Recent {
+        let mut recent = Recent::new(Offset(10));
+        for offset in 11..11 + count {
+            let (from, to) = if offset % 2 == 1 { ("anna", "bruno") } else { ("bruno", "carla") };
+            recent.push(&publication(offset, from, to));
+        }
+        recent
+    }
+
+    fn new_smile(offset: u64, from: &str) -> NewSmile {
+        let Smile { id, to, faces, .. } = publication(offset, from, "zoe").smile.clone();
+        NewSmile { id, from: UserName::new(from), to, faces }
+    }
+
+    #[test]
+    fn streams_and_conversations_are_read_from_memory_as_far_as_it_reaches() {
+        let recent = recent(6);
+        let stream = |user, after| recent.stream(&UserName::new(user), Offset(after)).map(offsets);
+        assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
+        assert_eq!(stream("bruno", 13), Some(vec![14, 15, 16]));
+        assert_eq!(stream("zoe", 10), Some(vec![]));
+        assert_eq!(stream("anna", 9), None, "offset 10 is not here");
+        let users = (&UserName::new("bruno"), &UserName::new("anna"));
+        let (smiles, after) = recent.conversation(users, Offset(15), 9);
+        assert_eq!((offsets(smiles.iter()), after), (vec![13, 11], Offset(10)));
+        assert_eq!(recent.range(Offset(12), Offset(15)).map(offsets), Some(vec![13, 14, 15]));
+        assert!(recent.range(Offset(9), Offset(15)).is_none() && recent.range(Offset(12), Offset(17)).is_none());
+    }
+
+    #[test]
+    fn ids_are_known_until_they_are_indexed() {
+        let mut recent = recent(6);
+        assert_eq!(recent.find(&new_smile(13, "anna")), Some(Offset(13)));
+        assert_eq!(recent.find(&new_smile(13, "bruno")), None, "another sender's");
+        recent.index_reaches(Offset(13));
+        assert_eq!((recent.find(&new_smile(13, "anna")), recent.indexed()), (None, Offset(13)));
+        assert_eq!(recent.find(&new_smile(15, "anna")), Some(Offset(15)));
+        assert!(recent.stream(&UserName::new("anna"), Offset(10)).is_some(), "kept for those that resume");
+        recent.index_reaches(Offset(99));
+        assert_eq!(recent.indexed(), Offset(13), "an index ahead of memory is waited for");
+    }
+
+    #[test]
+    fn what_is_indexed_and_old_is_forgotten() {
+        let mut recent = recent(KEPT + 100);
+        recent.index_reaches(Offset(60));
+        assert_eq!(recent.start, Offset(60), "what is not indexed stays");
+        recent.index_reaches(Offset(1000));
+        assert_eq!(recent.start, Offset(110));
+        let held = offsets(recent.stream(&UserName::new("anna"), Offset(110)).unwrap());
+        assert_eq!(held.first(), Some(&111));
+        assert_eq!(recent.end(), Offset(KEPT + 110));
+    }
+}
