@@ -16,6 +16,7 @@ mod outgoing;
 mod pending;
 mod socket;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -207,8 +208,12 @@ impl Session {
 
     /// Sends and receives until something ends it.
     async fn live(&mut self) -> End {
+        let mut alarm = pin!(tokio::time::sleep_until(self.next_deadline().into()));
         loop {
             let deadline = self.next_deadline().into();
+            if alarm.deadline() != deadline {
+                alarm.as_mut().reset(deadline);
+            }
             let turn = tokio::select! {
                 taken = self.subscription.take() => self.deliver(taken).await,
                 // A session with as many smiles in flight as it may have is not read: its client feels TCP's pressure.
@@ -216,7 +221,7 @@ impl Session {
                     Ok(frame) => self.receive(frame).await,
                     Err(error) => Err(error.into()),
                 },
-                () = tokio::time::sleep_until(deadline) => self.deadline_passed().await,
+                () = alarm.as_mut() => self.deadline_passed().await,
                 Ok(()) = self.departure.changed(), if self.leave.is_none() => {
                     self.plan_departure();
                     Ok(())

@@ -11,7 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
@@ -129,16 +131,14 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
     app.sessions.spawn(async move {
         let metrics = Arc::clone(&context.metrics);
         let session = async {
-            match upgrade.await {
-                Ok(upgraded) => {
-                    let socket = Socket::new(upgraded, context.times.write_timeout).await;
-                    session::run(context, socket, opening).await
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a client left during the handshake");
-                    Ended::Broken
-                }
-            }
+            let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
+            let Ok(Ok(connection)) = connection else {
+                tracing::debug!("a client left during the handshake");
+                return Ended::Broken;
+            };
+            let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
+            let socket = Socket::new(stream, read, context.times.write_timeout).await;
+            session::run(context, socket, opening).await
         };
         let ended = tokio::select! {
             ended = session => ended,

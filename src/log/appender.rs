@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Queue, Submission};
-use crate::hub::{Outcome, Publication};
+use crate::hub::{Outbox, Outcome, Publication};
 use crate::index::{Found, Index};
 use crate::limits::AWAY_AFTER;
-use crate::model::{NewSmile, Offset, Smile, Timestamp};
+use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
 use crate::store::{Append, AppendError, Error, LARGEST_BATCH, NewBatch, Store, StoreError};
 use crate::tail::Tail;
@@ -20,6 +20,9 @@ use crate::telemetry::{Metrics, observe_since};
 
 /// How far the index may be behind. Past it appending waits for the index, and the store's delay sheds.
 const BEHIND: u64 = 40_000;
+
+/// How long a batch may gather while it grows.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// How long to wait before a batch in doubt is tried again: doubled from one try to the next.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -66,8 +69,7 @@ impl Appender {
                 // Both waits count as the store's delay, so that they shed as a slow commit does.
                 self.writer.tail.when(|tail| tail.behind() < BEHIND).await;
                 self.writer.take_turn().await;
-                // Sessions that have a frame to read get to read it first, and join the batch.
-                tokio::task::yield_now().await;
+                self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
                 self.append(batch, began).await?;
             }
@@ -88,6 +90,20 @@ impl Appender {
         Some(now)
     }
 
+    /// Lets the sessions that have a frame to read do so and join the batch, until one turn of the scheduler brings nothing
+    /// more. The more a commit carries, the less of it each smile pays, and the more frames go out in one write.
+    async fn gather(&self, deadline: Instant) {
+        let mut gathered = 0;
+        loop {
+            tokio::task::yield_now().await;
+            let waiting = self.queue.waiting().entries.len();
+            if waiting <= gathered || waiting >= LARGEST_BATCH || Instant::now() >= deadline {
+                return;
+            }
+            gathered = waiting;
+        }
+    }
+
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.queue.waiting();
         let count = waiting.entries.len().min(LARGEST_BATCH);
@@ -97,18 +113,19 @@ impl Appender {
 
     async fn append(&mut self, batch: Vec<Submission>, began: Instant) -> Result<(), StoreError> {
         self.metrics.append_smiles.observe(batch.len() as f64);
-        let appended = self.store_answers(&batch, began).await?;
+        let senders: Vec<_> = batch.iter().map(|sent| (Arc::clone(&sent.sender), sent.smile.id.clone())).collect();
+        let appended = self.store_answers(batch, began).await?;
         observe_since(&self.metrics.append_seconds, began);
         if let Some(error) = &appended.refused {
-            tracing::error!(%error, smiles = batch.len(), "an append failed; its smiles are refused");
+            tracing::error!(%error, smiles = senders.len(), "an append failed; its smiles are refused");
         }
-        for (place, entry) in batch.into_iter().enumerate() {
+        for (place, (sender, id)) in senders.into_iter().enumerate() {
             match appended.duplicates.get(&place) {
                 Some(offset) => {
                     self.metrics.smiles_duplicate.inc();
-                    entry.sender.answer(entry.smile.id, Outcome::Duplicate(*offset));
+                    sender.answer(id, Outcome::Duplicate(*offset));
                 }
-                None if appended.refused.is_some() => refuse(entry),
+                None if appended.refused.is_some() => refuse(&sender, id),
                 None => self.metrics.smiles_stored.inc(),
             }
         }
@@ -118,8 +135,9 @@ impl Appender {
 
     /// Appends, and refuses what waits meanwhile when the store turns out to be away: only of the smiles that it was given
     /// is it not known yet what becomes of them, and nobody can be told anything.
-    async fn store_answers(&self, batch: &[Submission], began: Instant) -> Result<Appended, StoreError> {
-        let mut append = pin!(self.writer.append(batch));
+    async fn store_answers(&self, batch: Vec<Submission>, began: Instant) -> Result<Appended, StoreError> {
+        let (smiles, admitted): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.smile, sent.admitted_at)).unzip();
+        let mut append = pin!(self.writer.append(smiles, &admitted));
         if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
             return appended;
         }
@@ -131,7 +149,7 @@ impl Appender {
                 waiting.pressure.no_longer_wait(entries.len());
                 entries
             };
-            waiting.into_iter().for_each(refuse);
+            waiting.into_iter().for_each(|sent| refuse(&sent.sender, sent.smile.id));
             tokio::select! {
                 biased;
                 appended = append.as_mut() => break appended,
@@ -155,30 +173,36 @@ impl Writer {
     }
 
     /// Appends those smiles of a batch that are new, however often other replicas come first.
-    async fn append(&self, batch: &[Submission]) -> Result<Appended, StoreError> {
+    async fn append(&self, smiles: Vec<NewSmile>, admitted: &[Instant]) -> Result<Appended, StoreError> {
         let at = Timestamp::now();
-        let smiles: Vec<NewSmile> = batch.iter().map(|entry| entry.smile.clone()).collect();
         loop {
             let (cursor, known) = match self.judge(&smiles).await {
                 Ok(judged) => judged,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
             let duplicates = with_repeats(&smiles, cursor, &known);
-            let is_new = |place: &usize| !duplicates.contains_key(place);
-            let new: Vec<usize> = (0..smiles.len()).filter(is_new).collect();
-            if new.is_empty() {
+            if duplicates.len() == smiles.len() {
                 return Ok(Appended { duplicates, refused: None });
             }
-            let rows: Vec<NewSmile> = new.iter().map(|place| smiles[*place].clone()).collect();
-            match self.settle(&self.store.new_batch(cursor, &rows, at)).await? {
+            let is_new = |place: usize| !duplicates.contains_key(&place);
+            let some: Vec<NewSmile>;
+            let new = if duplicates.is_empty() {
+                &smiles
+            } else {
+                let places = smiles.iter().enumerate().filter(|(place, _)| is_new(*place));
+                some = places.map(|(_, smile)| smile.clone()).collect();
+                &some
+            };
+            match self.settle(&self.store.new_batch(cursor, new, at)).await? {
                 Ok(Append::Done) => {
-                    let smiles = rows.into_iter().zip(new).zip(cursor.next().0..).map(|((smile, place), offset)| {
+                    let places = smiles.into_iter().enumerate().filter(|(place, _)| is_new(*place));
+                    let publications = places.zip(cursor.next().0..).map(|((place, smile), offset)| {
                         let NewSmile { id, from, to, faces } = smile;
                         let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
-                        Arc::new(Publication::new(smile, Some(batch[place].admitted_at)))
+                        Arc::new(Publication::new(smile, Some(admitted[place])))
                     });
                     // It follows the cursor, unless the binary log has brought it here already.
-                    let _ = self.tail.publish(smiles.collect());
+                    let _ = self.tail.publish(publications.collect());
                     return Ok(Appended { duplicates, refused: None });
                 }
                 // Another replica was first, and its batch may hold the same ids.
@@ -263,9 +287,9 @@ fn with_repeats(smiles: &[NewSmile], cursor: Offset, known: &HashMap<usize, Offs
     duplicates
 }
 
-/// Tells a sender that the store is away. Its smile was not stored.
-fn refuse(entry: Submission) {
-    entry.sender.answer(entry.smile.id, Outcome::Refused(Box::new(Refusal::store_unavailable())));
+/// Tells a session that the store is away. The smile of that id was not stored.
+fn refuse(sender: &Outbox, id: SmileId) {
+    sender.answer(id, Outcome::Refused(Box::new(Refusal::store_unavailable())));
 }
 
 #[cfg(test)]

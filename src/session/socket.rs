@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
@@ -57,20 +56,20 @@ pub enum SocketError {
 /// One WebSocket, the server's end.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TokioIo<Upgraded>>,
+    stream: WebSocketStream<TcpStream>,
     write_timeout: Duration,
 }
 
 impl Socket {
-    /// Takes over a connection whose handshake was answered.
-    pub async fn new(upgraded: Upgraded, write_timeout: Duration) -> Self {
+    /// Takes over a connection whose handshake was answered, and what was read of it after that.
+    pub async fn new(connection: TcpStream, read: Vec<u8>, write_timeout: Duration) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
-        let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let stream = WebSocketStream::from_partially_read(connection, read, Role::Server, Some(config)).await;
         Self { stream, write_timeout }
     }
 
