@@ -5,8 +5,8 @@
 //! the session catches up from the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -18,9 +18,6 @@ use crate::protocol::{Refusal, ServerFrame};
 /// What an outbox holds at most. It must be more than a session's smiles in flight, each of which holds room for its
 /// outcome, so that a full outbox always has something in it that wakes the session.
 pub const OUTBOX: usize = 256;
-
-/// A session of the same user that resumes within this time is the one that was told to go.
-const RETURN: Duration = Duration::from_secs(5);
 
 /// A smile of the log on its way to the sessions. Encoded once, however many there are.
 #[derive(Debug)]
@@ -91,8 +88,6 @@ struct Outbox {
     queue: mpsc::Sender<Push>,
     /// Publications are missing from the queue; none are added until the session has read the log.
     lagged: AtomicBool,
-    /// When it came from another replica, if it did. It may be left alone for a while after.
-    resumed_at: Option<Instant>,
     /// It was told to go.
     handed_over: AtomicBool,
 }
@@ -103,10 +98,9 @@ impl Outbox {
         self.queue.try_send(Push::Publication(Arc::clone(publication))).is_ok()
     }
 
-    /// Tells the session to go to another replica, if it may be told that now.
-    fn hand_over(&self, rest: Duration, now: Instant) -> bool {
-        let rests = self.resumed_at.is_some_and(|at| now.duration_since(at) < rest);
-        if rests || self.handed_over.load(Ordering::Relaxed) {
+    /// Tells the session to go to another replica, unless it was told that before.
+    fn hand_over(&self) -> bool {
+        if self.handed_over.load(Ordering::Relaxed) {
             return false;
         }
         let told = self.queue.try_send(Push::HandOver).is_ok();
@@ -131,28 +125,15 @@ pub struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>>,
     sessions: AtomicUsize,
     last_session: AtomicU64,
-    handed_over: Mutex<HandedOver>,
-}
-
-/// The sessions that were lately told to go to another replica, and how many of them came back to this one.
-#[derive(Debug, Default)]
-struct HandedOver {
-    gone: Vec<(UserName, Instant)>,
-    came_back: usize,
 }
 
 impl Hub {
     /// Adds a session of `user`: from here on every publication for that user is in its outbox, or it is lagged.
-    /// `resumes`: it goes on from another session, of this replica or another.
-    pub fn subscribe(self: &Arc<Self>, user: &UserName, resumes: bool) -> Subscription {
+    pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let (queue, pushes) = mpsc::channel(OUTBOX);
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-        let resumed_at = resumes.then(Instant::now);
-        if resumes {
-            self.handed_over().returned(user);
-        }
         let (lagged, handed_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let outbox = Arc::new(Outbox { session, queue, lagged, resumed_at, handed_over });
+        let outbox = Arc::new(Outbox { session, queue, lagged, handed_over });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         self.sessions.fetch_add(1, Ordering::Relaxed);
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox, pushes }
@@ -164,31 +145,16 @@ impl Hub {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice, and none
-    /// that resumed less than `rest` ago.
-    pub fn hand_over(&self, count: usize, rest: Duration, now: Instant) -> usize {
-        let mut gone = Vec::new();
+    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice.
+    pub fn hand_over(&self, count: usize) -> usize {
+        let mut told = 0;
         for entry in &self.outboxes {
-            let told = entry.iter().filter(|outbox| outbox.hand_over(rest, now)).take(count - gone.len());
-            gone.extend(told.map(|_| (entry.key().clone(), now)));
-            if gone.len() >= count {
+            told += entry.iter().filter(|outbox| outbox.hand_over()).take(count - told).count();
+            if told == count {
                 break;
             }
         }
-        let told = gone.len();
-        let mut handed_over = self.handed_over();
-        handed_over.gone.retain(|(_, at)| now.duration_since(*at) < RETURN);
-        handed_over.gone.append(&mut gone);
         told
-    }
-
-    /// How many sessions that were told to go to another replica have come back here since this was last asked.
-    pub fn take_came_back(&self) -> usize {
-        std::mem::take(&mut self.handed_over().came_back)
-    }
-
-    fn handed_over(&self) -> MutexGuard<'_, HandedOver> {
-        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pushes a smile to every session of its two users; returns how many of them it made lag.
@@ -206,15 +172,6 @@ impl Hub {
             }
         }
         lagged
-    }
-}
-
-impl HandedOver {
-    fn returned(&mut self, user: &UserName) {
-        if let Some(place) = self.gone.iter().position(|(gone, _)| gone == user) {
-            self.gone.swap_remove(place);
-            self.came_back += 1;
-        }
     }
 }
 
@@ -316,7 +273,7 @@ mod tests {
     fn a_smile_reaches_every_session_of_both_users_and_no_other() {
         let hub = Arc::new(Hub::default());
         let mut sessions: Vec<_> =
-            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
+            ["anna", "anna", "bruno", "carla"].iter().map(|name| hub.subscribe(&UserName::new(name))).collect();
         hub.publish(&publication(1));
         let seen: Vec<_> = sessions.iter_mut().map(offsets).collect();
         assert_eq!(seen, [vec![1], vec![1], vec![1], vec![]]);
@@ -325,8 +282,7 @@ mod tests {
     #[test]
     fn leaving_is_dropping() {
         let hub = Arc::new(Hub::default());
-        let (stays, leaves) =
-            (hub.subscribe(&UserName::new("anna"), false), hub.subscribe(&UserName::new("anna"), false));
+        let (stays, leaves) = (hub.subscribe(&UserName::new("anna")), hub.subscribe(&UserName::new("anna")));
         drop(leaves);
         assert_eq!((hub.sessions(), hub.outboxes.get("anna").unwrap().len()), (1, 1));
         drop(stays);
@@ -336,8 +292,8 @@ mod tests {
     #[test]
     fn a_full_outbox_lags_and_an_outcome_still_fits() {
         let hub = Arc::new(Hub::default());
-        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
-        let mut quick = hub.subscribe(&UserName::new("bruno"), false);
+        let mut slow = hub.subscribe(&UserName::new("bruno"));
+        let mut quick = hub.subscribe(&UserName::new("bruno"));
         let permit = slow.outcome_permit(7).unwrap();
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
             .map(|offset| {
@@ -362,7 +318,7 @@ mod tests {
     #[test]
     fn what_comes_after_something_is_missing_does_not_go_ahead_of_it() {
         let hub = Arc::new(Hub::default());
-        let mut slow = hub.subscribe(&UserName::new("bruno"), false);
+        let mut slow = hub.subscribe(&UserName::new("bruno"));
         let permit = slow.outcome_permit(7).unwrap();
         for offset in 1..=OUTBOX as u64 + 50 {
             hub.publish(&publication(offset));
@@ -386,7 +342,7 @@ mod tests {
     #[test]
     fn a_session_that_reads_just_before_it_lags_is_woken() {
         let hub = Arc::new(Hub::default());
-        let mut bruno = hub.subscribe(&UserName::new("bruno"), false);
+        let mut bruno = hub.subscribe(&UserName::new("bruno"));
         let outbox = Arc::clone(&bruno.outbox);
         while outbox.push(&publication(1)) {}
         // The tail has found the outbox full; before it goes on, the session reads everything.
@@ -398,32 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_handed_over_once_and_not_those_that_resumed_lately() {
+    fn sessions_are_handed_over_once() {
         let hub = Arc::new(Hub::default());
-        let now = Instant::now();
-        let rest = Duration::from_mins(1);
         let names = ["anna", "anna", "bruno", "carla"];
-        let mut fresh: Vec<_> = names.iter().map(|name| hub.subscribe(&UserName::new(name), false)).collect();
-        let mut resumed = hub.subscribe(&UserName::new("dario"), true);
-        assert_eq!([(); 3].map(|()| hub.hand_over(3, rest, now)), [3, 1, 0]);
-        for session in &mut fresh {
+        let mut sessions: Vec<_> = names.iter().map(|name| hub.subscribe(&UserName::new(name))).collect();
+        assert_eq!([3, 0, 3, 3].map(|count| hub.hand_over(count)), [3, 0, 1, 0]);
+        for session in &mut sessions {
             assert!(matches!(session.next_now(), Some(Push::HandOver)));
             assert!(session.next_now().is_none());
         }
-        assert!(resumed.next_now().is_none());
-        assert_eq!(hub.hand_over(3, rest, now + rest * 2), 1);
-    }
-
-    #[test]
-    fn those_who_come_back_are_counted() {
-        let hub = Arc::new(Hub::default());
-        let session = hub.subscribe(&UserName::new("anna"), false);
-        assert_eq!(hub.hand_over(1, Duration::ZERO, Instant::now()), 1);
-        drop(session);
-        let _other = hub.subscribe(&UserName::new("bruno"), true);
-        assert_eq!(hub.take_came_back(), 0);
-        let _same = hub.subscribe(&UserName::new("anna"), true);
-        let _again = hub.subscribe(&UserName::new("anna"), true);
-        assert_eq!((hub.take_came_back(), hub.take_came_back()), (1, 0));
     }
 }

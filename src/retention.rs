@@ -16,7 +16,7 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(50);
 /// Between two looks for what has become old.
 const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
 
-/// Removes smiles older than `kept`, and replicas lost long ago, for ever.
+/// Removes smiles older than `kept`, for ever.
 pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {
     loop {
         if let Err(error) = round(&store, kept, &metrics).await {
@@ -27,7 +27,6 @@ pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {
 }
 
 async fn round(store: &Store, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
-    store.forget_lost_replicas().await?;
     loop {
         let removed = store.trim(Timestamp::now().before(kept), STEP).await?;
         metrics.smiles_trimmed.inc_by(removed);

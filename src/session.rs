@@ -122,7 +122,7 @@ impl From<SocketError> for End {
 
 /// Runs a session to its end. Returns how it ended.
 pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
-    let subscription = context.hub.subscribe(&opening.user, opening.asked_to_resume);
+    let subscription = context.hub.subscribe(&opening.user);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,

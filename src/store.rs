@@ -1,4 +1,5 @@
-//! The store: the log, the users and the replicas, durable. The contract both databases keep.
+//! The store: the log and the users, durable, in the contract that both databases keep; and the cluster, which is
+//! MySQL's alone.
 //!
 //! Owns every SQL statement; it is the only home of `sqlx`. Must not know sessions, sockets or limits. There is no
 //! trait and no mock: the databases are two and known, and tests use real ones.
@@ -14,9 +15,9 @@
 //!   find out, and nobody may be told anything.
 
 mod batch;
+mod cluster;
 mod directory;
 mod mysql;
-mod replicas;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,11 @@ mod tests;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
-pub use mysql::Binlog;
-pub use replicas::{
-    CrashMode, Following, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
-    ReplicaStatus,
+pub use cluster::{
+    CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
+    ReplicaState, ReplicaStatus,
 };
+pub use mysql::{Binlog, Cluster};
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,18 @@ pub enum Store {
     Sqlite(sqlite::Sqlite),
     /// A database that any number of replicas share.
     MySql(mysql::MySql),
+}
+
+/// Whether other replicas may use the same store.
+#[derive(Clone, Debug)]
+pub enum Membership {
+    /// No other process can open it. The number is never given twice.
+    Alone {
+        /// How often the store was opened.
+        number: i64,
+    },
+    /// Any number of replicas may, each with a lease.
+    Shared(Cluster),
 }
 
 impl Store {
@@ -240,48 +253,12 @@ impl Store {
         }
     }
 
-    /// Takes a place among the replicas.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
+    /// Who else may use this store.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
         match self {
-            Self::Sqlite(store) => store.register(replica).await,
-            Self::MySql(store) => store.register(replica).await,
-        }
-    }
-
-    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.renew(registration, status).await,
-            Self::MySql(store) => store.renew(registration, status).await,
-        }
-    }
-
-    /// How another replica wants this one to fail, if one does; told once.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn take_crash_request(&self, registration: &Registration) -> Result<Option<CrashMode>, StoreError> {
-        match self {
-            // Nobody else uses the file, so nobody can ask.
-            Self::Sqlite(_) => Ok(None),
-            Self::MySql(store) => store.take_crash_request(registration).await,
-        }
-    }
-
-    /// Asks another replica to fail; it hears when it looks the next time. `false` when it is lost, or there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn request_crash(&self, replica: &str, mode: CrashMode) -> Result<bool, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(false),
-            Self::MySql(store) => store.request_crash(replica, mode).await,
+            Self::Sqlite(store) => Membership::Alone { number: store.starts() },
+            Self::MySql(store) => Membership::Shared(store.cluster()),
         }
     }
 
@@ -299,51 +276,6 @@ impl Store {
         match self {
             Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
             Self::MySql(store) => store.open_binlog().await,
-        }
-    }
-
-    /// Gives the place up.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.unregister(registration).await,
-            Self::MySql(store) => store.unregister(registration).await,
-        }
-    }
-
-    /// Every replica that runs or was lost lately, the one that has been up longest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.replicas().await,
-            Self::MySql(store) => store.replicas().await,
-        }
-    }
-
-    /// Tells the other replicas that this one is about to hand sessions over.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn hands_over(&self, registration: &Registration) -> Result<(), StoreError> {
-        match self {
-            // There are no others.
-            Self::Sqlite(_) => Ok(()),
-            Self::MySql(store) => store.hands_over(registration).await,
-        }
-    }
-
-    /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn forget_lost_replicas(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.forget_lost_replicas().await,
-            Self::MySql(store) => store.forget_lost_replicas().await,
         }
     }
 

@@ -318,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db")), None).await.unwrap();
         let hub = Arc::new(Hub::default());
-        let bruno = hub.subscribe(store.user("bruno").unwrap(), false);
+        let bruno = hub.subscribe(store.user("bruno").unwrap());
         let start = store.log_state().await.unwrap();
         let (tail, batches, position) = Tail::new(&start, store.clone(), hub, Arc::new(Metrics::new()));
         tokio::spawn(tail.run());

@@ -6,10 +6,10 @@
 
 mod append;
 mod binlog;
+mod cluster;
 mod connections;
 mod migrate;
 mod read;
-mod replicas;
 mod trim;
 mod turn;
 
@@ -19,6 +19,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 pub use self::binlog::Binlog;
+pub use self::cluster::Cluster;
 use self::connections::Connections;
 use self::turn::Company;
 use super::StoreError;
@@ -47,9 +48,9 @@ struct Inner {
     company: Mutex<Company>,
     /// For the one that follows the log, so that no question of a session delays it.
     following: Connections,
-    /// For the lease and for what is removed: seldom, short, and never behind the readers.
+    /// For the cluster and for what is removed: short, and never behind the readers.
     upkeep: Connections,
-    /// For resumes, histories and lists.
+    /// For resumes and histories.
     reading: Connections,
 }
 
@@ -84,6 +85,10 @@ impl MySql {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.inner.directory
+    }
+
+    pub(super) fn cluster(&self) -> Cluster {
+        Cluster { store: self.clone() }
     }
 
     pub(super) async fn close(&self) {

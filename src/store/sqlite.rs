@@ -5,7 +5,6 @@
 
 mod append;
 mod read;
-mod replicas;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::StoreError;
 use super::directory::Directory;
 
-/// Connections that read: histories, resumes and lists may overlap, and none of them waits for the writer.
+/// Connections that read: histories and resumes may overlap, and none of them waits for the writer.
 const READERS: u32 = 4;
 
 /// How long a reader may wait for one of these connections before it is told that the store is not available.
@@ -39,6 +38,7 @@ pub struct Sqlite {
 struct Inner {
     path: PathBuf,
     directory: Directory,
+    starts: i64,
     readers: SqlitePool,
     /// The one connection that writes, so that no statement ever meets `SQLITE_BUSY`. `None` after an error, until the
     /// next writer opens it anew: a fresh connection is the one sure way out of a transaction that broke.
@@ -63,6 +63,8 @@ impl Sqlite {
         sqlx::migrate!("sql/sqlite").run(&writer).await.map_err(|error| cannot(&error))?;
         let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&writer).await;
         let users = users.map_err(|error| cannot(&error))?;
+        let starts = sqlx::query_scalar("UPDATE log SET starts = starts + 1 RETURNING starts").fetch_one(&writer).await;
+        let starts = starts.map_err(|error| cannot(&error))?;
         let writer = writer.acquire().await.map_err(|error| cannot(&error))?.detach();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -74,6 +76,7 @@ impl Sqlite {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
                 directory: Directory::new(users),
+                starts,
                 readers,
                 writer: Mutex::new(Some(writer)),
                 _lock: lock,
@@ -83,6 +86,11 @@ impl Sqlite {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.inner.directory
+    }
+
+    /// How often this file was opened, this time included.
+    pub(super) fn starts(&self) -> i64 {
+        self.inner.starts
     }
 
     pub(super) async fn close(&self) {
