@@ -130,8 +130,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads each session to the
-    /// emptiest, or to any of them
+    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of them
     #[arg(
         long,
         env = "SMILINGCHAT_REBALANCE",
