@@ -35,7 +35,7 @@
 //! | [`config`] | every option; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
 //! | [`limits`] | admission: session, capacity, the store's delay; pure code that is given the time |
-//! | [`store`] | the contract of the databases, the cluster of those that share one, and all SQL; the only home of `sqlx` |
+//! | [`store`] | the contract of the databases, the cluster of replicas that share one, and all SQL; the only home of `sqlx` |
 //! | [`hub`] | sessions by user, their outboxes; the only home of `dashmap` |
 //! | [`tail`] | follows the log, publishes |
 //! | [`log`] | appends with group commit |

@@ -1,4 +1,4 @@
-//! This replica: alone or among others, whether it is ready, and its death on request.
+//! This replica: its place in the cluster or alone, its readiness, and its death on request.
 //!
 //! Owns the answer to "may this replica be counted on?". Must not know how it is asked, or what a session does.
 
@@ -24,7 +24,7 @@ use crate::telemetry::Metrics;
 /// From one renewal of the lease to the next.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// Reads the list of replicas in the time of one renewal. A request to crash is in it, so it is found as soon.
+/// How often the list of replicas is read in the time of one renewal. Requests to crash are found there.
 const LOOKS: u32 = 4;
 
 /// Time for the answer to a crash to reach the client before the process is gone.
@@ -73,12 +73,12 @@ pub struct Replica {
     crash: Mutex<Option<CrashMode>>,
 }
 
-/// Where it stands.
+/// Where a replica stands.
 #[derive(Debug)]
 enum Place {
-    /// There are no others, so nobody judges it, and nothing can be lost.
+    /// It has the store to itself, so there is no lease to lose.
     Alone { replica: NewReplica, started_at: Timestamp, since: Instant },
-    /// It is one of those that share a store, for as long as it renews its lease.
+    /// It shares the store, and counts for as long as it renews its lease.
     Shared(Lease),
 }
 
@@ -96,7 +96,7 @@ pub struct Vitals {
 }
 
 impl Replica {
-    /// Takes its place. `rebalance`: it hands sessions over to emptier replicas.
+    /// Takes a place. `rebalance`: this replica hands sessions over to emptier ones.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not give one.
@@ -151,7 +151,7 @@ impl Replica {
         }
     }
 
-    /// Measures, renews the lease, fails on request and hands sessions over, until `stop`. What it has begun it finishes.
+    /// Measures, renews the lease, fails on request and hands sessions over, until `stop`. Finishes what it has begun.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEWAL / LOOKS);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -169,13 +169,14 @@ impl Replica {
                 (renewed_at, counted) = (Some(now), admitted);
             }
             if let Place::Shared(lease) = &self.place {
-                self.look_after(lease, is_due, &mut handover).await;
+                self.keep(lease, is_due, &mut handover).await;
             }
             self.vitals.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
-    async fn look_after(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
+    /// What a replica does four times a second that shares its store; `is_due` says that a second has passed.
+    async fn keep(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
         if is_due {
             lease.renew(self.status()).await;
             lease.forget_lost().await;
@@ -243,8 +244,8 @@ impl Replica {
         }
     }
 
-    /// Whether crashing is switched off at the replica of that id, as far as there is one. Asks the database only about
-    /// one that has started within the last moment.
+    /// Whether crashing is switched off at the replica of that id. Asks the database only about a replica that is not on
+    /// the list yet.
     pub async fn is_spared(&self, named: &str) -> bool {
         let Place::Shared(lease) = &self.place else { return false };
         let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
@@ -297,7 +298,7 @@ impl Replica {
     }
 }
 
-/// What a replica is that has its store for itself. It renews nothing, so its heartbeat is always fresh.
+/// The record of a replica that has the store to itself. It renews nothing, so its heartbeat is always fresh.
 fn alone(id: &str, replica: &NewReplica, started_at: Timestamp, since: Instant) -> ReplicaRecord {
     ReplicaRecord {
         id: id.to_owned(),

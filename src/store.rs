@@ -117,15 +117,15 @@ pub enum Store {
     MySql(mysql::MySql),
 }
 
-/// Whether other replicas may use the same store.
+/// How many processes may use one store.
 #[derive(Clone, Debug)]
 pub enum Membership {
-    /// No other process can open it. The number is never given twice.
+    /// This one alone.
     Alone {
-        /// How often the store was opened.
+        /// How often the store was opened, so no process gets the same number.
         number: i64,
     },
-    /// Any number of replicas may, each with a lease.
+    /// Any number of replicas, each with a lease.
     Shared(Cluster),
 }
 
@@ -253,7 +253,7 @@ impl Store {
         }
     }
 
-    /// Who else may use this store.
+    /// How many processes may use this store.
     #[must_use]
     pub fn membership(&self) -> Membership {
         match self {

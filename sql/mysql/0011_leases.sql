@@ -1,6 +1,6 @@
 -- The replicas that run, or ran until lately. All times are in UTC, by MySQL's own clock.
--- A replica's id is its name and its number. `obeys` says whether it fails on request, `crash` how it has been asked to.
--- A request stays, so that nobody asks a replica again that may be dead already.
+-- A replica's id is its name and its number. `obeys` says whether it fails on request, `crash` how it was asked to.
+-- A request stays, so that no replica is picked again that may be dead already.
 CREATE TABLE IF NOT EXISTS leases (
     number            BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name              VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,

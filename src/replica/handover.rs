@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use crate::hub::Hub;
 use crate::store::{ReplicaRecord, ReplicaState};
 
-/// How long a replica must have been seen before it is counted on to take sessions: whoever leads clients to the replicas
-/// must have found it, too.
+/// How long a replica must have been seen ready before it counts: the proxy must have found it, too.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// The part of its sessions that a replica hands over at once, a second apart. At least one.
@@ -54,8 +53,8 @@ impl Handover {
         let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
         self.handed_over.retain(|(at, _)| now.duration_since(*at) < ON_THE_WAY);
-        // What the others hold is known from a heartbeat ago, and clients may have come to all of them since: only what
-        // is too much twice in a row is.
+        // The list is a heartbeat old, and clients may have come to every replica since. So a surplus counts when it is
+        // seen twice in a row.
         let excess = self.excess(replicas, this, own, now);
         excess.min(std::mem::replace(&mut self.before, excess))
     }

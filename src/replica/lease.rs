@@ -1,6 +1,6 @@
-//! The lease of this replica among the others of its cluster, and what it last read of theirs.
+//! The lease of this replica in its cluster, and the list of replicas as it was last read.
 //!
-//! Owns when the lease counts as held. Must not know what the replica does with either.
+//! Owns when the lease counts as held. Must not know what the replica does with the list.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ pub(super) struct Lease {
     /// Whether the last renewal failed, which is logged once.
     not_renewed: AtomicBool,
     /// When it last removed replicas that were lost long ago.
-    forgot_at: Mutex<Instant>,
+    forgot_at: Mutex<Option<Instant>>,
     /// All replicas, and when they were asked for.
     seen: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
 impl Lease {
-    /// Takes a place, and looks who else is there.
+    /// Registers, and reads the list.
     pub(super) async fn take(cluster: Cluster, replica: NewReplica) -> Result<Self, StoreError> {
         let begun = Instant::now();
         let registration = cluster.register(replica).await?;
@@ -38,7 +38,7 @@ impl Lease {
             registration,
             renewed_at: Mutex::new(begun),
             not_renewed: AtomicBool::new(false),
-            forgot_at: Mutex::new(begun),
+            forgot_at: Mutex::default(),
             seen: Mutex::new(seen),
         })
     }
@@ -47,7 +47,7 @@ impl Lease {
         self.registration.id()
     }
 
-    /// Whether it was renewed in time.
+    /// Whether the last renewal is recent enough.
     pub(super) fn is_held(&self) -> bool {
         lock(&self.renewed_at).elapsed() <= LEASE
     }
@@ -68,18 +68,18 @@ impl Lease {
         }
     }
 
-    /// Removes replicas that were lost long ago, once a minute. Any of the others does the same.
+    /// Removes replicas that were lost long ago, once a minute. Every replica does.
     pub(super) async fn forget_lost(&self) {
-        if lock(&self.forgot_at).elapsed() < BETWEEN_ROUNDS {
+        if lock(&self.forgot_at).is_some_and(|at| at.elapsed() < BETWEEN_ROUNDS) {
             return;
         }
-        *lock(&self.forgot_at) = Instant::now();
+        *lock(&self.forgot_at) = Some(Instant::now());
         if let Err(error) = self.cluster.forget_lost().await {
             tracing::debug!(%error, "replicas that were lost long ago could not be removed");
         }
     }
 
-    /// All replicas as they are now; kept for [`Lease::replicas`].
+    /// Reads all replicas, and keeps them for [`Lease::replicas`].
     pub(super) async fn read(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let begun = Instant::now();
         let replicas = self.cluster.replicas().await?;
@@ -87,7 +87,7 @@ impl Lease {
         Ok(replicas)
     }
 
-    /// All replicas as they were last read. Those that have not been heard of since get older, and are lost in the end.
+    /// All replicas as they were last read. Their ages go on, so without a new reading all of them are lost in the end.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
         let (replicas, at) = &*lock(&self.seen);
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()

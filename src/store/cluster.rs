@@ -1,7 +1,7 @@
 //! What is kept of a replica, and how its lease is judged.
 //!
-//! Owns these nouns; the rows and the clock are MySQL's. A process that has its store for itself is described by the
-//! same nouns, without a row.
+//! Owns these nouns; the rows and the clock are MySQL's. A process that has its store to itself is described by the same
+//! nouns, without a row.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::model::Timestamp;
 /// for four that are late or fail.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// Who has renewed within this time, two renewals and what delays them, most likely still lives.
+/// A replica that has renewed within this time most likely still lives: two renewals, and what delays them.
 pub const HEARD_OF_LATELY: Duration = Duration::from_millis(2500);
 
 /// How long a replica that is gone is still shown.

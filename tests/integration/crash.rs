@@ -95,7 +95,7 @@ async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
     let process = TestProcess::start(&store.path(), &[]).await;
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
-    assert_eq!(ids, [&json!(process.replica)], "who has the file for itself is alone");
+    assert_eq!(ids, [&json!(process.replica)], "a replica on SQLite is alone");
     assert_ne!(dead, process.replica, "an id is never used twice");
     let body = json!({"replica": dead}).to_string();
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");

@@ -169,6 +169,16 @@ async fn where_crashing_is_switched_off_others_cannot_ask_for_it_either() {
 }
 
 #[tokio::test]
+async fn a_replica_that_was_lost_long_ago_is_forgotten() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, _two] = two_replicas(&database).await;
+    one.kill().await;
+    database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 1 HOUR WHERE name = 'one'").await;
+    let three = replica(&database, "three", "127.0.0.1:0").await;
+    eventually("it is not listed any more", async || states(&three).await.len() == 2).await;
+}
+
+#[tokio::test]
 async fn the_list_tells_ages_and_what_is_lost_holds_nothing() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
