@@ -130,6 +130,16 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
+    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of them
+    #[arg(
+        long,
+        env = "SMILINGCHAT_REBALANCE",
+        value_name = "on|off",
+        default_value = "off",
+        hide_possible_values = true
+    )]
+    pub rebalance: Switch,
+
     /// Seconds from SIGTERM to the end of the process, at most
     #[arg(long, env = "SMILINGCHAT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub drain_timeout: u32,

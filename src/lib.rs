@@ -35,12 +35,12 @@
 //! | [`config`] | every option; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
 //! | [`limits`] | admission: session, capacity, the store's delay; pure code that is given the time |
-//! | [`store`] | the contract of the databases, and all SQL; the only home of `sqlx` |
+//! | [`store`] | the contract of the databases, the cluster of replicas that share one, and all SQL; the only home of `sqlx` |
 //! | [`hub`] | sessions by user, their outboxes; the only home of `dashmap` |
 //! | [`tail`] | follows the log, publishes |
 //! | [`log`] | appends with group commit |
 //! | [`retention`] | removes what is old |
-//! | [`replica`] | place, lease, readiness, death on request |
+//! | [`replica`] | lease, readiness, handing over, death on request |
 //! | [`session`] | one WebSocket: welcome, catch up, live, close |
 //! | [`http`] | routes, refusals, the embedded page |
 //! | [`server`] | start order, stop order, drain |
@@ -66,9 +66,9 @@
 //! 3. A session subscribes before it reads what it missed, and the cursor moves before a batch is pushed, so that
 //!    nothing falls between ([`session`], [`tail::Position`]).
 //! 4. Every queue has a bound and a named outcome when full (see below). Nothing blocks the hub.
-//! 5. Ready means: lease held, tail close to the head and hearing of it, not draining. Liveness asks no database
-//!    ([`replica`]).
-//! 6. The lease expires by the database's clock ([`store`]).
+//! 5. Ready means: lease held where there are others, tail close to the head and hearing of it, not draining. Liveness
+//!    asks no database ([`replica`]).
+//! 6. The lease expires by the database's clock ([`store::Cluster`]).
 //! 7. A vital task that ends ends the process: it never limps on ([`server`]). The tail ends when the log in the store is
 //!    another one than at the start ([`tail`]).
 //! 8. What registers something is a guard, and removes it on drop ([`hub::Subscription`]).
@@ -93,8 +93,10 @@
 //!   the same time take turns before they ask for it, so that commits are fewer and larger.
 //! - **The binary log** tells the tail of the others' commits, in their order and with their rows. Where that is not
 //!   possible, or ends, the log is read instead, every few milliseconds; where it leaves something out, the gap is read.
-//! - **The lease** is a row that each replica renews; who does not is lost to the others, and not ready.
-//! - **Balance** is struck by each replica for itself, from the same list: the fuller hand over a few sessions a second.
+//! - **The lease** is a row that each replica renews. One that does not is lost to all, and not ready. Each replica reads
+//!   these rows four times a second, and answers questions about them from memory.
+//! - **Handing over** is decided by each replica for itself, from the same rows: with `--rebalance on`, the fuller ones let
+//!   a few sessions a second go.
 //!
 //! # Deliberately absent
 //!

@@ -1,29 +1,30 @@
-//! This replica among the others: its place, its lease, its readiness, and its death on request.
+//! This replica: its place in the cluster or alone, its readiness, and its death on request.
 //!
 //! Owns the answer to "may this replica be counted on?". Must not know how it is asked, or what a session does.
 
-mod balance;
+mod handover;
+mod lease;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use self::balance::Balance;
+use self::handover::Handover;
+use self::lease::Lease;
 use crate::hub::Hub;
 use crate::limits::Capacity;
-use crate::store::{
-    CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError,
-};
+use crate::model::Timestamp;
+use crate::store::{CrashMode, Membership, NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// From one renewal of the lease to the next.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// Looks at whether another replica wants this one to fail, in the time of one renewal.
+/// How often the list of replicas is read in the time of one renewal. Requests to crash are found there.
 const LOOKS: u32 = 4;
 
 /// Time for the answer to a crash to reach the client before the process is gone.
@@ -56,36 +57,36 @@ impl fmt::Display for NotReady {
     }
 }
 
-/// Why nobody was made to crash.
-#[derive(Debug)]
-pub enum NoVictim {
-    /// No such replica, or it is lost already.
-    Unknown,
-    /// The store cannot say who there is.
-    Store(StoreError),
-}
-
 /// This replica.
 #[derive(Debug)]
 pub struct Replica {
-    store: Store,
-    registration: Registration,
-    /// When the last renewal that succeeded was begun: from then on the lease counts, whatever the answer took.
-    renewed_at: Mutex<Instant>,
-    /// Whether the last renewal failed, which is said once.
-    not_renewed: AtomicBool,
+    id: String,
+    place: Place,
+    vitals: Vitals,
+    /// Whether it hands sessions over to emptier replicas.
+    rebalance: bool,
+    /// Smiles per second that it admitted lately.
+    smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
     unready: AtomicBool,
-    vitals: Vitals,
-    /// Whether it fails when another replica asks for it.
-    obeys: bool,
+    /// How it was last asked to fail.
+    crash: Mutex<Option<CrashMode>>,
 }
 
-/// What a replica tells of itself with each renewal, or is judged by.
+/// Where a replica stands.
+#[derive(Debug)]
+enum Place {
+    /// It has the store to itself, so there is no lease to lose.
+    Alone { replica: NewReplica, started_at: Timestamp, since: Instant },
+    /// It shares the store, and counts for as long as it renews its lease.
+    Shared(Lease),
+}
+
+/// What a replica tells of itself, or is judged by.
 #[derive(Clone, Debug)]
 pub struct Vitals {
     /// Whether the tail keeps up.
-    pub position: Tail,
+    pub tail: Tail,
     /// How many sessions there are.
     pub hub: Arc<Hub>,
     /// How many smiles it admits.
@@ -95,34 +96,41 @@ pub struct Vitals {
 }
 
 impl Replica {
-    /// Takes a place among the replicas. `obeys`: it fails when another replica asks for it.
+    /// Takes a place. `rebalance`: this replica hands sessions over to emptier ones.
     ///
     /// # Errors
-    /// When the store does not give one.
-    pub async fn register(
-        store: Store,
+    /// [`StoreError::Unavailable`] when a shared store does not give one.
+    pub async fn join(
+        membership: Membership,
         replica: NewReplica,
         vitals: Vitals,
-        obeys: bool,
+        rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
-        let begun = Instant::now();
-        let registration = store.register(replica).await?;
+        let (id, place) = match membership {
+            Membership::Alone { number } => {
+                (replica.id(number), Place::Alone { replica, started_at: Timestamp::now(), since: Instant::now() })
+            }
+            Membership::Shared(cluster) => {
+                let lease = Lease::take(cluster, replica).await?;
+                (lease.id(), Place::Shared(lease))
+            }
+        };
         Ok(Arc::new(Self {
-            store,
-            registration,
-            renewed_at: Mutex::new(begun),
-            not_renewed: AtomicBool::new(false),
+            id,
+            place,
+            vitals,
+            rebalance,
+            smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
             unready: AtomicBool::new(false),
-            vitals,
-            obeys,
+            crash: Mutex::default(),
         }))
     }
 
     /// The id of this replica.
     #[must_use]
-    pub fn id(&self) -> String {
-        self.registration.id()
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether this replica may be counted on. Asks no database.
@@ -130,108 +138,85 @@ impl Replica {
     /// # Errors
     /// The first reason why not.
     pub fn ready(&self) -> Result<(), NotReady> {
-        let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
         if self.draining.load(Ordering::Relaxed) {
             Err(NotReady::Draining)
         } else if self.unready.load(Ordering::Relaxed) {
             Err(NotReady::Unready)
-        } else if renewed_at.elapsed() > LEASE {
+        } else if matches!(&self.place, Place::Shared(lease) if !lease.is_held()) {
             Err(NotReady::LeaseLost)
-        } else if !self.vitals.position.keeps_up() {
+        } else if !self.vitals.tail.keeps_up() {
             Err(NotReady::Behind)
         } else {
             Ok(())
         }
     }
 
-    /// Renews the lease until `stop`, and does what else the rows of the replicas ask for: fails on request, and hands over
-    /// sessions to emptier replicas. What it has begun it finishes.
-    pub async fn keep_lease(self: Arc<Self>, stop: CancellationToken) {
+    /// Measures, renews the lease, fails on request and hands sessions over, until `stop`. Finishes what it has begun.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEWAL / LOOKS);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut renewed_at, mut counted) = (None::<Instant>, 0);
-        let mut balance = Balance::default();
+        let mut handover = Handover::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let (now, admitted) = (Instant::now(), self.vitals.capacity.admitted());
             let passed = renewed_at.map(|at| now.duration_since(at));
-            // By the clock, since looking may take its time.
-            if passed.is_none_or(|passed| passed + RENEWAL / LOOKS / 2 >= RENEWAL) {
+            // By the clock, since reading the list may take its time.
+            let is_due = passed.is_none_or(|passed| passed + RENEWAL / LOOKS / 2 >= RENEWAL);
+            if is_due {
                 let seconds = passed.unwrap_or(RENEWAL).as_secs_f64();
                 let per_second = (admitted - counted) as f64 / seconds;
+                *lock(&self.smiles_per_second) = (per_second * 10.0).round() / 10.0;
                 (renewed_at, counted) = (Some(now), admitted);
-                self.renew((per_second * 10.0).round() / 10.0).await;
-                self.vitals.metrics.ready.set(self.ready().is_ok().into());
-                self.hand_over(&mut balance).await;
             }
-            self.fail_on_request().await;
+            if let Place::Shared(lease) = &self.place {
+                self.keep(lease, is_due, &mut handover).await;
+            }
+            self.vitals.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
-    async fn renew(&self, smiles_per_second: f64) {
-        let begun = Instant::now();
-        let status = ReplicaStatus {
+    /// What a replica does four times a second that shares its store; `is_due` says that a second has passed.
+    async fn keep(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
+        if is_due {
+            lease.renew(self.status()).await;
+            lease.forget_lost().await;
+        }
+        let Ok(replicas) = lease.read().await else { return };
+        if let Some(mode) = replicas.iter().find(|replica| replica.id == self.id).and_then(|own| own.crash) {
+            self.fail(mode);
+        }
+        if is_due && self.rebalance && self.ready().is_ok() {
+            let Vitals { hub, metrics, .. } = &self.vitals;
+            let sessions = handover.hand_over(&replicas, &self.id, hub, Instant::now());
+            metrics.sessions_handed_over.inc_by(sessions as u64);
+        }
+    }
+
+    fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
             sessions: u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX),
-            smiles_per_second,
+            smiles_per_second: *lock(&self.smiles_per_second),
             draining: self.takes_no_more(),
-            following: self.vitals.position.following(),
+            following: self.vitals.tail.following(),
+        }
+    }
+
+    /// Every replica that runs or was lost lately, with what is fresh about this one. Asks no database.
+    #[must_use]
+    pub fn list(&self) -> Vec<ReplicaRecord> {
+        let status = self.status();
+        let mut replicas = match &self.place {
+            Place::Alone { replica, started_at, since } => vec![alone(&self.id, replica, *started_at, *since)],
+            Place::Shared(lease) => lease.replicas(),
         };
-        let renewed = self.store.renew(&self.registration, status).await;
-        let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
-        match renewed {
-            Ok(()) => {
-                *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-                if failed_before {
-                    tracing::info!("the lease is renewed again");
-                }
-            }
-            Err(error) if !failed_before => tracing::warn!(%error, "the lease could not be renewed; trying again"),
-            Err(_) => {}
+        let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
+        if let Some(own) = own {
+            own.sessions = status.sessions;
+            own.smiles_per_second = status.smiles_per_second;
+            own.following = status.following;
+            own.state = if status.draining { ReplicaState::Draining } else { ReplicaState::Ready };
         }
-    }
-
-    async fn fail_on_request(&self) {
-        match self.store.take_crash_request(&self.registration).await {
-            Ok(Some(mode)) if self.obeys => self.fail(mode),
-            Ok(Some(_)) => tracing::warn!("another replica asked this one to fail, which is switched off here"),
-            Ok(None) => {}
-            // The next renewal says so.
-            Err(error) => tracing::debug!(%error, "the store does not say whether this replica is to fail"),
-        }
-    }
-
-    /// Hands over what this replica has above the mean.
-    async fn hand_over(&self, balance: &mut Balance) {
-        if !self.store.is_shared() || self.ready().is_err() {
-            return;
-        }
-        // This is no reason to be late with the lease.
-        let Ok(Ok(replicas)) = tokio::time::timeout(RENEWAL / 2, self.store.replicas()).await else { return };
-        let (hub, now) = (&self.vitals.hub, Instant::now());
-        let surplus = balance.surplus(&replicas, &self.id(), hub.sessions(), 0, now);
-        // The others must know before the sessions come, or they might move them on.
-        if surplus > 0 && self.store.hands_over(&self.registration).await.is_ok() {
-            let sessions = hub.hand_over(surplus);
-            balance.handed_over(sessions, now);
-            self.vitals.metrics.sessions_handed_over.inc_by(sessions as u64);
-            tracing::debug!(sessions, "sessions are handed over to emptier replicas");
-        }
-    }
-
-    /// Every replica that runs or was lost lately, with what is fresh about this one.
-    ///
-    /// # Errors
-    /// When the store cannot say.
-    pub async fn list(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let mut replicas = self.store.replicas().await?;
-        let id = self.id();
-        if let Some(own) = replicas.iter_mut().find(|replica| replica.id == id) {
-            own.sessions = u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX);
-            own.following = self.vitals.position.following();
-            if self.takes_no_more() {
-                own.state = ReplicaState::Draining;
-            }
-        }
-        Ok(replicas)
+        replicas
     }
 
     /// Whether it was told to take no more sessions.
@@ -247,35 +232,58 @@ impl Replica {
 
     /// Tells the other replicas at once, instead of with the next renewal.
     pub async fn announce(&self) {
-        self.renew(0.0).await;
+        if let Place::Shared(lease) = &self.place {
+            lease.renew(self.status()).await;
+        }
     }
 
     /// Gives the place up.
     pub async fn leave(&self) {
-        if let Err(error) = self.store.unregister(&self.registration).await {
-            tracing::warn!(%error, "this replica could not sign off; it will be shown as lost");
+        if let Place::Shared(lease) = &self.place {
+            lease.give_up().await;
         }
     }
 
-    /// Makes a replica fail: the one named, or the one that has been up longest. Says which.
+    /// Whether crashing is switched off at the replica of that id. Asks the database only about a replica that is not on
+    /// the list yet.
+    pub async fn is_spared(&self, named: &str) -> bool {
+        let Place::Shared(lease) = &self.place else { return false };
+        let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
+        let found = match find(lease.replicas()) {
+            None => lease.read().await.ok().and_then(find),
+            found => found,
+        };
+        found.is_some_and(|replica| !replica.obeys)
+    }
+
+    /// Makes a replica fail: the one of that id, or else, of those that are ready, heard of lately and not asked yet, the
+    /// one that has been up longest. Says which; `None` when there is none.
     ///
     /// # Errors
-    /// When there is no such replica, or nobody can tell.
-    pub async fn crash(&self, victim: Option<&str>, mode: CrashMode) -> Result<String, NoVictim> {
-        let replicas = self.store.replicas().await.map_err(NoVictim::Store)?;
-        let mut alive = replicas.into_iter().filter(|replica| replica.state != ReplicaState::Lost);
-        let victim = alive.find(|replica| victim.is_none_or(|id| id == replica.id)).ok_or(NoVictim::Unknown)?;
-        if victim.id == self.id() {
+    /// [`StoreError::Unavailable`] when a shared store does not answer.
+    pub async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
+        let victim = match &self.place {
+            Place::Alone { .. } => {
+                let is_victim = match named {
+                    Some(id) => id == self.id,
+                    None => self.ready().is_ok() && lock(&self.crash).is_none(),
+                };
+                is_victim.then(|| self.id.clone())
+            }
+            Place::Shared(lease) => lease.request_crash(named, mode).await?,
+        };
+        if victim.as_ref() == Some(&self.id) {
             self.fail(mode);
-        } else if !self.store.request_crash(&victim.id, mode).await.map_err(NoVictim::Store)? {
-            return Err(NoVictim::Unknown);
         }
-        Ok(victim.id)
+        Ok(victim)
     }
 
-    /// Fails as it was asked to, after the time it takes to answer.
+    /// Fails as it was asked to, unless it has begun to already, after the time it takes to answer.
     fn fail(&self, mode: CrashMode) {
-        tracing::error!(replica = self.id(), ?mode, "this replica was asked to crash");
+        if lock(&self.crash).replace(mode) == Some(mode) {
+            return;
+        }
+        tracing::error!(replica = self.id, ?mode, "this replica was asked to crash");
         match mode {
             CrashMode::Exit => drop(tokio::spawn(async {
                 tokio::time::sleep(LAST_WORDS).await;
@@ -288,6 +296,31 @@ impl Replica {
             CrashMode::Unready => self.unready.store(true, Ordering::Relaxed),
         }
     }
+}
+
+/// The record of a replica that has the store to itself. It renews nothing, so its heartbeat is always fresh.
+fn alone(id: &str, replica: &NewReplica, started_at: Timestamp, since: Instant) -> ReplicaRecord {
+    ReplicaRecord {
+        id: id.to_owned(),
+        name: replica.name.clone(),
+        host: replica.host.clone(),
+        node: replica.node.clone(),
+        state: ReplicaState::Ready,
+        started_at,
+        uptime_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        heartbeat_age_ms: 0,
+        sessions: 0,
+        smiles_per_second: 0.0,
+        capacity: replica.capacity,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        following: None,
+        obeys: replica.obeys,
+        crash: None,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Stops every worker of the runtime, so that nothing in this process answers, its timers and signals included.

@@ -117,7 +117,7 @@ impl Server {
 
     /// The id of this replica.
     #[must_use]
-    pub fn replica(&self) -> String {
+    pub fn replica(&self) -> &str {
         self.app.replica.id()
     }
 
@@ -193,13 +193,14 @@ async fn app(
         host: host_name(),
         node: options.node.0.clone(),
         capacity: options.capacity,
+        obeys: crash_button.enabled,
     };
-    let vitals = Vitals { position: tail.clone(), hub, capacity, metrics };
-    let obeys = options.crash == Switch::On;
-    let register = || Replica::register(store.clone(), new_replica.clone(), vitals.clone(), obeys);
-    let replica = when_available(store, register).await?;
+    let vitals = Vitals { tail: tail.clone(), hub, capacity, metrics };
+    let rebalance = options.rebalance == Switch::On;
+    let join = || Replica::join(store.membership(), new_replica.clone(), vitals.clone(), rebalance);
+    let replica = when_available(store, join).await?;
     let context = Context {
-        replica: replica.id(),
+        replica: replica.id().to_owned(),
         epoch: log_state.epoch,
         store: store.clone(),
         log,

@@ -15,10 +15,10 @@
 
 mod batch;
 mod carry_over;
+mod cluster;
 mod directory;
 mod index;
 mod mysql;
-mod replicas;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -31,11 +31,11 @@ use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
 pub use batch::{Batch, LARGEST_BATCH, NewBatch};
 pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
-pub use mysql::Binlog;
-pub use replicas::{
-    CrashMode, Following, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
-    ReplicaStatus,
+pub use cluster::{
+    CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
+    ReplicaState, ReplicaStatus,
 };
+pub use mysql::{Binlog, Cluster};
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,18 @@ pub enum Store {
     MySql(mysql::MySql),
 }
 
+/// How many processes may use one store.
+#[derive(Clone, Debug)]
+pub enum Membership {
+    /// This one alone.
+    Alone {
+        /// How often the store was opened, so no process gets the same number.
+        number: i64,
+    },
+    /// Any number of replicas, each with a lease.
+    Shared(Cluster),
+}
+
 /// Calls the same method of whichever database it is.
 macro_rules! either {
     ($store:expr, $database:ident => $call:expr) => {
@@ -156,6 +168,15 @@ impl Store {
     #[must_use]
     pub fn hash_key(&self) -> &[u8; 16] {
         either!(self, database => database.hash_key())
+    }
+
+    /// How many processes may use this store.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        match self {
+            Self::Sqlite(store) => Membership::Alone { number: store.starts() },
+            Self::MySql(store) => Membership::Shared(store.cluster()),
+        }
     }
 
     /// Whether other replicas append to the same log, so that it must be followed.
@@ -285,96 +306,6 @@ impl Store {
         match self {
             Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
             Self::MySql(store) => store.open_binlog().await,
-        }
-    }
-
-    /// Takes a place among the replicas.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.register(replica).await,
-            Self::MySql(store) => store.register(replica).await,
-        }
-    }
-
-    /// Renews the lease by the store's clock, and takes the place again if it was removed meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.renew(registration, status).await,
-            Self::MySql(store) => store.renew(registration, status).await,
-        }
-    }
-
-    /// How another replica wants this one to fail, if one does; told once.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn take_crash_request(&self, registration: &Registration) -> Result<Option<CrashMode>, StoreError> {
-        match self {
-            // Nobody else uses the file, so nobody can ask.
-            Self::Sqlite(_) => Ok(None),
-            Self::MySql(store) => store.take_crash_request(registration).await,
-        }
-    }
-
-    /// Asks another replica to fail; it hears when it looks the next time. `false` when it is lost, or there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn request_crash(&self, replica: &str, mode: CrashMode) -> Result<bool, StoreError> {
-        match self {
-            Self::Sqlite(_) => Ok(false),
-            Self::MySql(store) => store.request_crash(replica, mode).await,
-        }
-    }
-
-    /// Gives the place up.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.unregister(registration).await,
-            Self::MySql(store) => store.unregister(registration).await,
-        }
-    }
-
-    /// Every replica that runs or was lost lately, the one that has been up longest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.replicas().await,
-            Self::MySql(store) => store.replicas().await,
-        }
-    }
-
-    /// Tells the other replicas that this one is about to hand sessions over.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn hands_over(&self, registration: &Registration) -> Result<(), StoreError> {
-        match self {
-            // There are no others.
-            Self::Sqlite(_) => Ok(()),
-            Self::MySql(store) => store.hands_over(registration).await,
-        }
-    }
-
-    /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn forget_lost_replicas(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.forget_lost_replicas().await,
-            Self::MySql(store) => store.forget_lost_replicas().await,
         }
     }
 

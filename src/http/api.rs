@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{App, Refused, json};
+use super::{App, json};
 use crate::model::{Epoch, Offset};
 use crate::store::ReplicaRecord;
 
 #[derive(Serialize)]
-struct Ping {
-    replica: String,
+struct Ping<'a> {
+    replica: &'a str,
     version: &'static str,
 }
 
@@ -20,8 +20,8 @@ struct Ping {
 struct ReplicaList<'a> {
     replicas: Vec<ReplicaRecord>,
     #[serde(rename = "self")]
-    this: String,
-    epoch: Epoch,
+    this: &'a str,
+    epoch: &'a Epoch,
     head: Offset,
     platform: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -47,21 +47,13 @@ pub(super) async fn users(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /api/replicas`
 pub(super) async fn replicas(State(app): State<Arc<App>>) -> Response {
-    match tokio::try_join!(app.replica.list(), app.context.store.log_state()) {
-        Ok((replicas, log)) => {
-            let list = ReplicaList {
-                replicas,
-                this: app.replica.id(),
-                epoch: log.epoch,
-                head: log.head,
-                platform: app.platform.as_str(),
-                links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),
-            };
-            json(&list).into_response()
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the replicas cannot be listed");
-            Refused::store_unavailable().into_response()
-        }
-    }
+    let list = ReplicaList {
+        replicas: app.replica.list(),
+        this: app.replica.id(),
+        epoch: &app.context.epoch,
+        head: app.context.tail.head(),
+        platform: app.platform.as_str(),
+        links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),
+    };
+    json(&list).into_response()
 }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::origin::is_own_or_allowed;
 use super::{App, Refused, json};
 use crate::protocol::{ErrorCode, from_json};
-use crate::replica::NoVictim;
 use crate::store::CrashMode;
 
 /// The largest body that is read.
@@ -38,35 +37,50 @@ struct CrashAnswer {
     mode: CrashMode,
 }
 
+/// As much of a body as is read of one that may be wrong in other ways.
+#[derive(Deserialize)]
+struct Named {
+    replica: String,
+}
+
 /// Checks the request in the order of the contract, and lets a replica crash.
 pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    may_press(&app, &head.headers)?;
+    if !is_own_or_allowed(&head.headers, &app.allowed_origins) {
+        return Err(super::origin::refused());
+    }
+    if !app.crash_button.enabled {
+        return Err(switched_off("this replica"));
+    }
     let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
+    if let Ok(Named { replica }) = from_json(&body)
+        && app.replica.is_spared(&replica).await
+    {
+        return Err(switched_off(&replica));
+    }
+    may_press(&app.crash_button, &head.headers)?;
     let CrashRequest { replica, mode } = read(&body)?;
     let mode = mode.unwrap_or_default();
     match app.replica.crash(replica.as_deref(), mode).await {
-        Ok(replica) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
-        Err(NoVictim::Unknown) => {
-            let message = "no such replica runs: GET /api/replicas lists them all";
+        Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
+        Ok(None) => {
+            let message = "no such replica runs, or every one has been asked: GET /api/replicas lists them all";
             Err(Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
         }
-        Err(NoVictim::Store(error)) => {
+        Err(error) => {
             tracing::warn!(%error, "no replica can be chosen to crash");
             Err(Refused::store_unavailable())
         }
     }
 }
 
-fn may_press(app: &App, headers: &HeaderMap) -> Result<(), Refused> {
-    if !is_own_or_allowed(headers, &app.allowed_origins) {
-        return Err(super::origin::refused());
-    }
-    if !app.crash_button.enabled {
-        let message = "the crash button is switched off on this replica (--crash off)";
-        return Err(Refused::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message));
-    }
-    if let Some(token) = &app.crash_button.token
+fn switched_off(replica: &str) -> Refused {
+    let message = format!("crashing is switched off at {replica} (--crash off)");
+    Refused::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message)
+}
+
+fn may_press(button: &CrashButton, headers: &HeaderMap) -> Result<(), Refused> {
+    if let Some(token) = &button.token
         && !bears(headers, token)
     {
         let message = "this needs the header Authorization: Bearer TOKEN, with the token of this replica";

@@ -64,7 +64,7 @@ impl Tasks {
     pub(super) fn spawn_upkeep(&mut self, app: &App, kept: Duration) {
         let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
         self.vital.spawn(async move {
-            replica.keep_lease(stop).await;
+            replica.run(stop).await;
             (LEASE, Ok(()))
         });
         let (store, metrics) = (app.context.store.clone(), Arc::clone(&app.context.metrics));

@@ -4,11 +4,11 @@
 //! lease, some answer questions.
 
 mod binlog;
+mod cluster;
 mod connections;
 mod index;
 mod log;
 mod migrate;
-mod replicas;
 mod turn;
 
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 pub use self::binlog::Binlog;
+pub use self::cluster::Cluster;
 use self::connections::Connections;
 use self::turn::Company;
 use super::StoreError;
@@ -46,9 +47,9 @@ struct Inner {
     following: Connections,
     /// For the one that writes the index: its transactions are long.
     indexing: Connections,
-    /// For the lease and for what is removed: seldom, short, and never behind the readers.
+    /// For the cluster and for what is removed: short, and never behind the readers.
     upkeep: Connections,
-    /// For resumes, histories and lists.
+    /// For resumes and histories.
     reading: Connections,
 }
 
@@ -83,6 +84,10 @@ impl MySql {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.inner.directory
+    }
+
+    pub(super) fn cluster(&self) -> Cluster {
+        Cluster { store: self.clone() }
     }
 
     pub(super) fn hash_key(&self) -> &[u8; 16] {

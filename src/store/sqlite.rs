@@ -5,7 +5,6 @@
 mod index;
 mod log;
 mod migrate;
-mod replicas;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -16,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
+use self::migrate::Opened;
 use super::StoreError;
 use super::directory::Directory;
 
@@ -39,6 +39,8 @@ pub struct Sqlite {
 struct Inner {
     directory: Directory,
     hash_key: [u8; 16],
+    /// How often the file was opened, this time included.
+    starts: i64,
     readers: SqlitePool,
     /// SQLite has one writer at a time, so whoever writes holds this, first come first served: no statement ever meets
     /// `SQLITE_BUSY`.
@@ -107,7 +109,7 @@ impl Sqlite {
             index: Kept::new(options(path, SqliteSynchronous::Normal)),
         };
         let mut connection = writers.log.take().await.map_err(|error| cannot(&error))?;
-        let (users, hash_key) = migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
+        let Opened { users, hash_key, starts } = migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
         writers.log.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -118,6 +120,7 @@ impl Sqlite {
             inner: Arc::new(Inner {
                 directory: Directory::new(users),
                 hash_key,
+                starts,
                 readers,
                 writers: Mutex::new(writers),
                 checkpointer: Mutex::new(Kept::new(options(path, SqliteSynchronous::Normal))),
@@ -130,6 +133,10 @@ impl Sqlite {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.inner.directory
+    }
+
+    pub(super) fn starts(&self) -> i64 {
+        self.inner.starts
     }
 
     pub(super) fn hash_key(&self) -> &[u8; 16] {

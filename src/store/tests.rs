@@ -1,5 +1,6 @@
 //! The contract of the store, as stories that every database must keep.
 
+mod cluster;
 pub(super) mod database;
 mod mysql;
 
@@ -40,8 +41,6 @@ on_every_database! {
     retention_removes_the_oldest_and_tells_those_who_ask_for_them,
     a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
     there_are_sixty_users_with_names_and_faces,
-    a_replica_has_an_id_of_its_own_and_a_lease,
-    a_replica_tells_its_node_where_it_knows_it,
 }
 
 pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
@@ -56,10 +55,6 @@ pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
 pub(super) async fn append(store: &Store, smiles: &[(&str, &str, &str)]) -> Vec<Appended> {
     let smiles: Vec<_> = smiles.iter().map(|(from, to, id)| smile(store, from, to, id)).collect();
     store.append(&smiles, Timestamp::now()).await.unwrap()
-}
-
-pub(super) fn new_replica(name: &str, node: Option<&str>) -> NewReplica {
-    NewReplica { name: name.to_owned(), host: "here".to_owned(), node: node.map(str::to_owned), capacity: 100 }
 }
 
 fn ids(smiles: &[Smile]) -> Vec<&str> {
@@ -199,52 +194,25 @@ async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
     assert_eq!(store.user("nobody"), None);
 }
 
-async fn a_replica_has_an_id_of_its_own_and_a_lease(database: &Database) {
-    let store = database.open().await;
-    let replica = || new_replica("be1", None);
-    let first = store.register(replica()).await.unwrap();
-    store.unregister(&first).await.unwrap();
-    let second = store.register(replica()).await.unwrap();
-    assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "never used twice");
-
-    let third = store.register(replica()).await.unwrap();
-    let status = ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true, following: None };
-    store.renew(&third, status).await.unwrap();
-    let seen: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect();
-    assert_eq!(seen[1], ("be1.3".to_owned(), ReplicaState::Draining));
-    assert_eq!(seen[0].0, "be1.2");
-
-    store.unregister(&second).await.unwrap();
-    assert_eq!(store.replicas().await.unwrap().len(), 1);
-    store.renew(&second, ReplicaStatus::default()).await.unwrap();
-    let back = store.replicas().await.unwrap().pop().unwrap();
-    assert_eq!((back.id.as_str(), back.state), ("be1.2", ReplicaState::Ready), "it takes its place again");
-}
-
-async fn a_replica_tells_its_node_where_it_knows_it(database: &Database) {
-    let store = database.open().await;
-    let nodes = async || {
-        let replicas = store.replicas().await.unwrap();
-        replicas.into_iter().map(|replica| replica.node).collect::<Vec<_>>()
-    };
-    let told = store.register(new_replica("be1", Some("worker1"))).await.unwrap();
-    let untold = store.register(new_replica("be2", None)).await.unwrap();
-    assert_eq!(nodes().await, [Some("worker1".to_owned()), None]);
-    for registration in [&told, &untold] {
-        store.unregister(registration).await.unwrap();
-        store.renew(registration, ReplicaStatus::default()).await.unwrap();
-    }
-    assert_eq!(nodes().await, [Some("worker1".to_owned()), None], "also when it takes its place again");
-}
-
 #[tokio::test]
-async fn whoever_opens_a_file_knows_that_the_others_are_gone() {
+async fn a_file_counts_its_starts_on_from_the_replicas_of_an_older_version() {
     let database = Database::sqlite();
-    let store = database.open().await;
-    store.register(new_replica("be1", None)).await.unwrap();
-    store.register(new_replica("be1", None)).await.unwrap();
-    let states: Vec<_> = store.replicas().await.unwrap().into_iter().map(|replica| replica.state).collect();
-    assert_eq!(states, [ReplicaState::Lost, ReplicaState::Ready]);
+    let start = async || {
+        let Membership::Alone { number } = database.open().await.membership() else { panic!("a file has one process") };
+        number
+    };
+    assert_eq!([start().await, start().await], [1, 2]);
+
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!() };
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let older = "ALTER TABLE log DROP COLUMN starts;
+        CREATE TABLE replicas (number INTEGER PRIMARY KEY AUTOINCREMENT);
+        INSERT INTO replicas (number) VALUES (16), (17); DELETE FROM replicas WHERE number = 17;
+        DELETE FROM _sqlx_migrations WHERE version = 5";
+    sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    assert_eq!([start().await, start().await], [18, 19]);
 }
 
 #[tokio::test]

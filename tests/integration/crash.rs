@@ -91,11 +91,11 @@ async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
     assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "exit is what happens unless told otherwise");
     assert_ne!(process.exit().await.code(), Some(0));
 
+    let dead = process.replica.clone();
     let process = TestProcess::start(&store.path(), &[]).await;
     let list = get_json(process.address, "/api/replicas").await;
-    let states: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["state"]).collect();
-    assert_eq!(states, ["lost", "ready"], "the dead one is shown as lost");
-    let dead = list["replicas"][0]["id"].as_str().unwrap();
+    let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
+    assert_eq!(ids, [&json!(process.replica)], "a replica on SQLite is alone");
     assert_ne!(dead, process.replica, "an id is never used twice");
     let body = json!({"replica": dead}).to_string();
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
@@ -147,6 +147,7 @@ async fn an_unready_replica_takes_no_session_and_keeps_those_it_has() {
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
     assert_eq!(get_json(replica.address, "/api/replicas").await["replicas"][0]["state"], "draining", "at once");
     assert_eq!(get(replica.address, "/livez").await.status().as_u16(), 200);
+    assert_eq!(refused(replica.address, "{}", &[JSON]).await, (404, json!("unknown_replica")), "no other is ready");
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));

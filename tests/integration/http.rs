@@ -99,6 +99,7 @@ async fn the_list_of_replicas_has_everything_in_it() {
     assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
     assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "{own}");
     assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "{own}");
+    assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "{own}");
     assert!(own["smiles_per_second"].is_number(), "{own}");
     let started_at = own["started_at"].as_str().unwrap();
     assert!(started_at.len() == 24 && started_at.ends_with('Z'), "{started_at}");

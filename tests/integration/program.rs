@@ -8,7 +8,7 @@ use crate::support::replica::TestStore;
 use crate::support::{get, get_json};
 
 /// Every option of `serve`, as the contract names it.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--listen",
     "--ops-listen",
     "--store",
@@ -27,6 +27,7 @@ const OPTIONS: [&str; 20] = [
     "--allowed-origins",
     "--crash",
     "--crash-token-file",
+    "--rebalance",
     "--drain-timeout",
     "--retention",
 ];
@@ -61,6 +62,7 @@ async fn a_wrong_option_exits_with_2() {
         &["--trusted-proxies", "10.0.0.0/99"],
         &["--allowed-origins", "chat.example"],
         &["--crash", "maybe"],
+        &["--rebalance", "maybe"],
         &["--retention", "0"],
         &["--drain-timeout", "soon"],
     ] {

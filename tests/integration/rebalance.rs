@@ -1,15 +1,20 @@
-//! A replica that joins is given its share of the sessions, a few at a time, and nothing is lost by it.
+//! A replica that joins is given its share of the sessions where that is wanted, a few at a time, and nothing is lost by it.
+
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::client::TestClient;
 use crate::support::fleet::Fleet;
 use crate::support::mysql::TestDatabase;
+use crate::support::process::TestProcess;
 use crate::support::{eventually, get_json, metric, seed};
 
 /// How long the conversations last, in seconds: longer than it takes until the sessions are spread.
 const SECONDS: u32 = 22;
 
-/// The same after a crash: longer, and less than the minute for which sessions rest that were handed over.
+/// The same after a crash, which takes longer.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// Sessions of the simulator's conversations.
@@ -74,4 +79,35 @@ async fn sessions_that_resumed_after_a_crash_are_spread_at_once() {
     let (ledger, ()): (Value, _) = tokio::join!(simulation, restarting);
     assert_eq!(ledger["clean"], true, "{ledger}");
     fleet.tell_the_same_log().await;
+}
+
+#[tokio::test]
+async fn where_it_is_not_wanted_no_session_is_moved() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let store = database.url();
+    let start = async || TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let (full, _empty) = (start().await, start().await);
+    let mut clients = Vec::new();
+    for user in ["anna", "bruno", "carla", "dario"] {
+        clients.push(TestClient::connect(full.address, user).await);
+    }
+    // Longer than another replica must have been seen.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for client in &mut clients {
+        client.expect_alive().await;
+    }
+    assert_eq!(metric(full.ops_address, "smilingchat_sessions_handed_over_total").await, Some(0.0));
+}
+
+/// Each of these has a proxy in front that leads sessions to any replica.
+#[test]
+fn it_is_wanted_wherever_a_proxy_is_in_front() {
+    for (file, setting) in [
+        ("docker/compose.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),
+        ("swarm/stack.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),
+        ("k8s/base/kustomization.yaml", "\n      - SMILINGCHAT_REBALANCE=on\n"),
+    ] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+        assert!(text.contains(setting), "{file}");
+    }
 }

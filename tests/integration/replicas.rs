@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::client::{TestClient, id, offset};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
-use crate::support::{eventually, get, get_json, http};
+use crate::support::{eventually, get, get_json, http, refusal};
 
 /// No replica has a file.
 const NO_FILE: &str = "";
@@ -71,6 +71,7 @@ async fn each_replica_is_shown_on_its_own_node_whoever_is_asked() {
     let two = start("two", &[("node", "worker2")]).await;
     let three = start("three", &[]).await;
     for replica in [&one, &two, &three] {
+        eventually("all of them are known", async || states(replica).await.len() == 3).await;
         let list = get_json(replica.address, "/api/replicas").await;
         let replicas = list["replicas"].as_array().expect("a list");
         let nodes: Vec<_> = replicas.iter().map(|replica| replica.get("node")).collect();
@@ -115,17 +116,85 @@ async fn any_replica_can_be_asked_to_make_another_crash() {
 }
 
 #[tokio::test]
+async fn each_crash_takes_another_replica_until_none_is_left() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let mut three = replica(&database, "three", "127.0.0.1:0").await;
+    let press = async |body: Value| {
+        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let (status, answer) = press(json!({"mode": "hang"})).await;
+    assert_eq!((status, &answer["replica"]), (202, &json!(one.replica)));
+    // The first one does not look dead yet, and the second one is asked for itself.
+    let (status, answer) = press(json!({"mode": "unready"})).await;
+    assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
+    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "at once");
+    let (status, answer) = press(json!({})).await;
+    assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
+    assert!(!three.exit().await.success());
+    let (status, answer) = press(json!({})).await;
+    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "never a dead or a leaving one");
+    one.kill().await;
+}
+
+#[tokio::test]
 async fn where_crashing_is_switched_off_others_cannot_ask_for_it_either() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();
+    let token = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(token.path(), "a token").expect("a token");
+    let knows = [("store", store.as_str()), ("crash-token-file", token.path().to_str().expect("a path"))];
+    let mut two = TestProcess::start(Path::new(NO_FILE), &knows).await;
+    // It starts last, so the other one may not have heard of it yet.
     let off = [("store", store.as_str()), ("replica", "one"), ("crash", "off")];
-    let mut one = TestProcess::start(Path::new(""), &off).await;
-    let two = replica(&database, "two", "127.0.0.1:0").await;
-    let body = json!({"replica": one.replica});
-    let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
-    assert_eq!(answer.expect("an answer").status(), 202);
-    eventually("it says no", async || one.log().contains("which is switched off here")).await;
+    let mut one = TestProcess::start(Path::new(NO_FILE), &off).await;
+    let press = async |body: &str, token: &str| {
+        let request = http().post(format!("http://{}/api/crash", two.address)).body(body.to_owned());
+        let request = request.header("authorization", token).header("content-type", "application/json");
+        refusal(request.send().await.expect("an answer")).await.0
+    };
+    let named = json!({"replica": one.replica, "mode": "explode"}).to_string();
+    assert_eq!(press(&named, "").await, 409, "that comes first");
+    assert_eq!(press(&json!({"replica": two.replica}).to_string(), "").await, 401);
+    assert_eq!(press(r#"{"replica":"nobody.1"}"#, "").await, 401);
+    assert_eq!(press(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
+
+    let answer = http().post(format!("http://{}/api/crash", two.address)).json(&json!({})).bearer_auth("a token");
+    let answer: Value = answer.send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(answer["replica"], json!(two.replica), "only one that obeys is chosen");
+    assert!(!two.exit().await.success());
     assert!(one.runs());
+}
+
+#[tokio::test]
+async fn a_replica_that_was_lost_long_ago_is_forgotten() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, _two] = two_replicas(&database).await;
+    one.kill().await;
+    database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 1 HOUR WHERE name = 'one'").await;
+    let three = replica(&database, "three", "127.0.0.1:0").await;
+    eventually("it is not listed any more", async || states(&three).await.len() == 2).await;
+}
+
+#[tokio::test]
+async fn the_list_tells_ages_and_what_is_lost_holds_nothing() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let _anna = TestClient::connect(one.address, "anna").await;
+    let of_one = async || get_json(two.address, "/api/replicas").await["replicas"][0].clone();
+    eventually("its session is told", async || of_one().await["sessions"] == 1).await;
+    database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
+    eventually("its age is told", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
+    for _ in 0..20 {
+        assert!(of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500), "{}", of_one().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    one.kill().await;
+    eventually("it is lost", async || of_one().await["state"] == "lost").await;
+    assert_eq!(of_one().await["sessions"], 0);
+    assert!(of_one().await["heartbeat_age_ms"].as_u64() > Some(5000));
 }
 
 #[tokio::test]

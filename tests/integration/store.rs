@@ -8,7 +8,7 @@ use sqlx::Executor;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
+use crate::support::{get, get_json, metric};
 
 /// The ids of a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
@@ -31,19 +31,10 @@ async fn a_disk_that_takes_no_more_refuses_smiles_and_is_used_again_when_it_does
     }
     assert_eq!(ids(&mut anna, "bruno").await, stored, "what can be read is read, and nothing refused is in it");
 
-    let not_ready = async || get(process.address, "/readyz").await.status().as_u16() == 503;
-    eventually("the lease runs out", not_ready).await;
-    assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("lease"));
-    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "it is alive all the same");
-    let state = async || get_json(process.address, "/api/replicas").await["replicas"][0]["state"].clone();
-    eventually("it is shown as lost", async || state().await == "lost").await;
-    let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
-    assert_eq!((status, &body["code"]), (503, &json!("store_unavailable")), "{body}");
-    assert!(retry_after.is_some_and(|seconds| seconds >= 1));
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "nobody else could do better");
+    assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
 
     process.limit_file_size("unlimited").await;
-    eventually("it takes its place again", async || !not_ready().await).await;
-    eventually("it is shown as ready", async || state().await == "ready").await;
     assert_eq!(ids(&mut anna, "bruno").await, stored, "what was refused was not stored later");
     assert_eq!(anna.smile("refused0", "bruno").await, 6, "sent again with the same id, it is new");
     let mut bruno = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;

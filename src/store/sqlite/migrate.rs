@@ -6,6 +6,8 @@ use super::Sqlite;
 use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
 use crate::store::{StoreError, hash_key, integer};
 
+const START: &str = "UPDATE log_state SET starts = starts + 1 RETURNING hash_key, starts";
+
 const IS_THERE: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'smiles_before_batches'";
 
 const READ: &str = "
@@ -15,15 +17,22 @@ const READ: &str = "
 const INSERT: &str =
     "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// The users, each with row id, name and face, and the key of the hashes in the index.
-type Opened = (Vec<(u32, String, String)>, [u8; 16]);
+/// What never changes while a file is open.
+pub(super) struct Opened {
+    /// Row id, name and face of each user.
+    pub(super) users: Vec<(u32, String, String)>,
+    /// The key of the hashes in the index.
+    pub(super) hash_key: [u8; 16],
+    /// How often the file was opened, this time included.
+    pub(super) starts: i64,
+}
 
-/// Upgrades the tables, and reads what never changes.
+/// Upgrades the tables, and counts this start.
 pub(super) async fn up_to_date(connection: &mut SqliteConnection) -> sqlx::Result<Opened> {
     sqlx::migrate!("sql/sqlite").run_direct(None, connection, false).await?;
     let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut *connection).await?;
-    let key: Vec<u8> = sqlx::query_scalar("SELECT hash_key FROM log_state").fetch_one(connection).await?;
-    Ok((users, hash_key(key)?))
+    let (key, starts): (Vec<u8>, i64) = sqlx::query_as(START).fetch_one(connection).await?;
+    Ok(Opened { users, hash_key: hash_key(key)?, starts })
 }
 
 impl Sqlite {

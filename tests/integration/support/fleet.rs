@@ -16,8 +16,8 @@ use super::process::{TestProcess, run_program};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// No brakes: the faults are the subject.
-const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+/// No brakes, since faults are the subject; and sessions that move, as behind a proxy.
+const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.
 pub(crate) struct Member {
@@ -41,7 +41,7 @@ impl Member {
     pub(crate) async fn start(&mut self) {
         let listen = self.listen.to_string();
         let own = [("store", self.store.as_str()), ("replica", &self.name), ("listen", &listen)];
-        let options: Vec<_> = WITHOUT_LIMITS.into_iter().chain(own).collect();
+        let options: Vec<_> = OPTIONS.into_iter().chain(own).collect();
         self.process = Some(TestProcess::start(Path::new(""), &options).await);
     }
 

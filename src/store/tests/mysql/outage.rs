@@ -90,7 +90,8 @@ async fn a_silent_network_is_noticed() {
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
     append(&store, &[("anna", "bruno", "a")]).await;
-    let registration = store.register(new_replica("be1", None)).await.unwrap();
+    let cluster = cluster_of(&store);
+    let registration = cluster.register(new_replica("be1", None)).await.unwrap();
     store.log_state().await.unwrap();
     proxy.becomes(Network::Silent);
     let users = (store.user("anna").unwrap(), store.user("bruno").unwrap());
@@ -99,7 +100,7 @@ async fn a_silent_network_is_noticed() {
         store.log_state(),
         store.read_log(Offset(0), 10),
         store.read_conversation(users, None, 10),
-        store.renew(&registration, ReplicaStatus::default()),
+        cluster.renew(&registration, ReplicaStatus::default()),
     );
     assert!(state.is_err() && log.is_err() && conversation.is_err() && renewal.is_err());
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());

@@ -10,18 +10,19 @@ CREATE TABLE log_batches (
     payload     BLOB NOT NULL
 ) STRICT;
 
--- One row: the identity of this log, the last offset that retention has removed, how many segments are indexed, and the
--- key of the hashes in the index.
+-- One row: the identity of this log, the last offset that retention has removed, how many segments are indexed, the
+-- key of the hashes in the index, and how often the file was opened.
 CREATE TABLE log_state (
     one      INTEGER PRIMARY KEY CHECK (one = 1),
     epoch    TEXT NOT NULL,
     trimmed  INTEGER NOT NULL,
     indexed  INTEGER NOT NULL,
-    hash_key BLOB NOT NULL
+    hash_key BLOB NOT NULL,
+    starts   INTEGER NOT NULL
 ) STRICT;
 
-INSERT INTO log_state (one, epoch, trimmed, indexed, hash_key)
-SELECT 1, epoch, trimmed, trimmed / 4096, randomblob(16) FROM log;
+INSERT INTO log_state (one, epoch, trimmed, indexed, hash_key, starts)
+SELECT 1, epoch, trimmed, trimmed / 4096, randomblob(16), starts FROM log;
 
 -- The index, written segment by segment: 4096 offsets each. A page holds smiles of one conversation in one segment.
 CREATE TABLE index_pages (

@@ -1,8 +1,9 @@
-//! What the databases keep of a replica, and how its lease is judged.
+//! What is kept of a replica, and how its lease is judged.
 //!
-//! Owns these nouns; the rows and the clock are the databases'.
+//! Owns these nouns; the rows and the clock are MySQL's. A process that has its store to itself is described by the same
+//! nouns, without a row.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +13,14 @@ use crate::model::Timestamp;
 /// for four that are late or fail.
 pub const LEASE: Duration = Duration::from_secs(5);
 
+/// A replica that has renewed within this time most likely still lives: two renewals, and what delays them.
+pub const HEARD_OF_LATELY: Duration = Duration::from_millis(2500);
+
 /// How long a replica that is gone is still shown.
 pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_mins(10);
 
 /// Whether a replica is to be counted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// It holds its lease and takes sessions.
@@ -27,21 +31,8 @@ pub enum ReplicaState {
     Lost,
 }
 
-impl ReplicaState {
-    /// What the age of a lease says, and whatever else the store knows.
-    pub(super) fn judge(heartbeat_age_ms: u64, known_to_be_gone: bool, draining: bool) -> Self {
-        if known_to_be_gone || u128::from(heartbeat_age_ms) > LEASE.as_millis() {
-            Self::Lost
-        } else if draining {
-            Self::Draining
-        } else {
-            Self::Ready
-        }
-    }
-}
-
 /// How a replica hears of what the others append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Following {
     /// It reads the log every few milliseconds.
@@ -101,10 +92,10 @@ impl CrashMode {
     }
 }
 
-/// One replica as the others see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One replica, as `GET /api/replicas` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicaRecord {
-    /// Unique for ever: the name, a dot and a number.
+    /// Never used twice: the name, a dot and a number.
     pub id: String,
     /// What it was called when it was started.
     pub name: String,
@@ -117,11 +108,13 @@ pub struct ReplicaRecord {
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
     pub started_at: Timestamp,
-    /// Milliseconds since it last renewed its lease, by the store's clock.
+    /// Milliseconds since then, by the same clock.
+    pub uptime_ms: u64,
+    /// Milliseconds since it last renewed its lease, by the same clock.
     pub heartbeat_age_ms: u64,
-    /// Sessions it holds.
+    /// Sessions it holds; 0 when it is lost.
     pub sessions: u32,
-    /// Smiles per second it admitted lately.
+    /// Smiles per second it admitted lately; 0 when it is lost.
     pub smiles_per_second: f64,
     /// Smiles per second it admits at most; 0 is unlimited.
     pub capacity: u32,
@@ -130,10 +123,28 @@ pub struct ReplicaRecord {
     /// How it hears of what the others append; `None` where there are no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub following: Option<Following>,
-    /// Milliseconds since it last handed sessions over, by the store's clock; `None` when it never has. Nobody else's
-    /// business.
+    /// Whether it fails on request.
     #[serde(skip)]
-    pub handed_over_age_ms: Option<u64>,
+    pub obeys: bool,
+    /// How it has been asked to fail.
+    #[serde(skip)]
+    pub crash: Option<CrashMode>,
+}
+
+impl ReplicaRecord {
+    /// The same replica some time later, if it has not renewed its lease since.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.uptime_ms = self.uptime_ms.saturating_add(milliseconds);
+        self.heartbeat_age_ms = self.heartbeat_age_ms.saturating_add(milliseconds);
+        if u128::from(self.heartbeat_age_ms) > LEASE.as_millis() {
+            self.state = ReplicaState::Lost;
+            self.sessions = 0;
+            self.smiles_per_second = 0.0;
+        }
+        self
+    }
 }
 
 /// What a replica is when it registers.
@@ -147,6 +158,21 @@ pub struct NewReplica {
     pub node: Option<String>,
     /// Smiles per second it admits at most; 0 is unlimited.
     pub capacity: u32,
+    /// Whether it fails on request.
+    pub obeys: bool,
+}
+
+impl NewReplica {
+    /// The id of this replica under that number.
+    #[must_use]
+    pub fn id(&self, number: i64) -> String {
+        replica_id(&self.name, number)
+    }
+}
+
+/// The name, a dot and the number.
+pub(super) fn replica_id(name: &str, number: i64) -> String {
+    format!("{name}.{number}")
 }
 
 /// A replica's place in the store, for as long as it renews it.
@@ -155,18 +181,16 @@ pub struct Registration {
     /// What makes the id unique.
     pub(super) number: i64,
     pub(super) replica: NewReplica,
+    /// When it was asked for.
+    pub(super) at: Instant,
 }
 
 impl Registration {
-    /// The id of this replica: its name, a dot and its number.
+    /// The id of this replica.
     #[must_use]
     pub fn id(&self) -> String {
-        replica_id(&self.replica.name, self.number)
+        self.replica.id(self.number)
     }
-}
-
-pub(super) fn replica_id(name: &str, number: i64) -> String {
-    format!("{name}.{number}")
 }
 
 /// What a replica tells with each renewal.
@@ -187,12 +211,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_that_was_not_renewed_in_time_is_lost() {
-        let lease = u64::try_from(LEASE.as_millis()).unwrap();
-        assert_eq!(ReplicaState::judge(lease, false, false), ReplicaState::Ready);
-        assert_eq!(ReplicaState::judge(lease + 1, false, false), ReplicaState::Lost);
-        assert_eq!(ReplicaState::judge(0, true, false), ReplicaState::Lost);
-        assert_eq!(ReplicaState::judge(0, false, true), ReplicaState::Draining);
+    fn a_replica_that_does_not_renew_is_lost_and_holds_nothing() {
+        let replica = ReplicaRecord {
+            id: "be1.1".to_owned(),
+            name: "be1".to_owned(),
+            host: "here".to_owned(),
+            node: None,
+            state: ReplicaState::Draining,
+            started_at: Timestamp::from_milliseconds(0),
+            uptime_ms: 60_000,
+            heartbeat_age_ms: 1000,
+            sessions: 7,
+            smiles_per_second: 4.5,
+            capacity: 100,
+            version: "0".to_owned(),
+            following: None,
+            obeys: true,
+            crash: None,
+        };
+        let late = replica.clone().after(Duration::from_secs(4));
+        assert_eq!((late.state, late.sessions), (ReplicaState::Draining, 7));
+        assert_eq!((late.uptime_ms, late.heartbeat_age_ms), (64_000, 5000));
+        let lost = replica.after(Duration::from_millis(4001));
+        assert_eq!((lost.state, lost.sessions, lost.smiles_per_second), (ReplicaState::Lost, 0, 0.0));
     }
 
     #[test]

@@ -1,0 +1,231 @@
+//! Replicas that hand sessions over behind a simulated proxy, second by second, from a seed: they even out, and stop.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::tests::replica;
+use super::*;
+
+/// From one moment of the simulation to the next.
+const STEP_MS: u64 = 100;
+
+/// How long the proxy takes to find a replica that has started.
+const FOUND_AFTER_MS: u64 = 2000;
+
+/// How long a session that was told to go takes to come back: what the server asks for, and connecting.
+const RETURNS_AFTER_MS: std::ops::Range<u64> = 20..1500;
+
+/// How long it may take at most until the sessions are spread.
+const MOST_SECONDS: u64 = 300;
+
+/// How long sessions on their way, and lists that are old by then, may move a few more.
+const SETTLING_SECONDS: u64 = 30;
+
+/// How long nothing may move after that.
+const QUIET_SECONDS: u64 = 60;
+
+/// Runs of each kind.
+const SEEDS: u64 = 8;
+
+/// How the proxy chooses.
+#[derive(Clone, Copy, Debug)]
+enum Proxy {
+    LeastConnections,
+    Random,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: String,
+    started_ms: u64,
+    /// When in each second it renews and reads.
+    phase_ms: u64,
+    sessions: usize,
+    /// What its row says.
+    told: usize,
+    /// What it read a second ago.
+    list: Vec<ReplicaRecord>,
+    handover: Handover,
+}
+
+struct Simulation {
+    random: Xoshiro256PlusPlus,
+    proxy: Proxy,
+    /// Whether each replica decides by the list that it read a second ago.
+    old_lists: bool,
+    start: Instant,
+    now_ms: u64,
+    members: Vec<Member>,
+    /// When sessions on their way arrive.
+    arrivals: Vec<u64>,
+    started: usize,
+    moves: usize,
+}
+
+impl Simulation {
+    fn new(seed: u64, proxy: Proxy, old_lists: bool) -> Self {
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let (members, arrivals) = (Vec::new(), Vec::new());
+        Self { random, proxy, old_lists, start: Instant::now(), now_ms: 0, members, arrivals, started: 0, moves: 0 }
+    }
+
+    fn start(&mut self, count: usize) {
+        for _ in 0..count {
+            self.started += 1;
+            self.members.push(Member {
+                id: format!("be{}", self.started),
+                started_ms: self.now_ms,
+                phase_ms: self.random.random_range(0..1000 / STEP_MS) * STEP_MS,
+                sessions: 0,
+                told: 0,
+                list: Vec::new(),
+                handover: Handover::default(),
+            });
+        }
+    }
+
+    /// Ends all but `count` replicas; their sessions resume on the rest.
+    fn stop_all_but(&mut self, count: usize) {
+        for member in self.members.split_off(count) {
+            self.leave(member.sessions);
+        }
+    }
+
+    fn leave(&mut self, sessions: usize) {
+        for _ in 0..sessions {
+            self.arrivals.push(self.now_ms + self.random.random_range(RETURNS_AFTER_MS));
+        }
+    }
+
+    fn step(&mut self) {
+        self.now_ms += STEP_MS;
+        let now_ms = self.now_ms;
+        let arrived = self.arrivals.extract_if(.., |at| *at <= now_ms).count();
+        for _ in 0..arrived {
+            let place = self.choose();
+            self.members[place].sessions += 1;
+        }
+        for place in 0..self.members.len() {
+            if now_ms % 1000 == self.members[place].phase_ms {
+                self.renew_and_hand_over(place);
+            }
+        }
+    }
+
+    /// Which replica the proxy leads a session to.
+    fn choose(&mut self) -> usize {
+        let found = |member: &Member| self.now_ms - member.started_ms >= FOUND_AFTER_MS;
+        let mut found: Vec<usize> = (0..self.members.len()).filter(|place| found(&self.members[*place])).collect();
+        if found.is_empty() {
+            found = (0..self.members.len()).collect();
+        }
+        if let Proxy::LeastConnections = self.proxy {
+            let least = found.iter().map(|place| self.members[*place].sessions).min().unwrap();
+            found.retain(|place| self.members[*place].sessions == least);
+        }
+        found[self.random.random_range(0..found.len())]
+    }
+
+    fn renew_and_hand_over(&mut self, place: usize) {
+        self.members[place].told = self.members[place].sessions;
+        let list: Vec<_> = self.members.iter().map(|member| replica(&member.id, member.told)).collect();
+        let now = self.start + Duration::from_millis(self.now_ms);
+        let member = &mut self.members[place];
+        let before = std::mem::replace(&mut member.list, list.clone());
+        let list = if self.old_lists { before } else { list };
+        let sessions = member.handover.surplus(&list, &member.id, member.sessions, now);
+        assert!(sessions <= member.sessions.div_ceil(SHARE));
+        member.handover.handed_over(sessions, now);
+        member.sessions -= sessions;
+        self.moves += sessions;
+        self.leave(sessions);
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds * 1000 / STEP_MS {
+            self.step();
+        }
+    }
+
+    /// Whether every replica is within a tenth of the mean, or as near as whole sessions allow.
+    fn is_even(&self) -> bool {
+        let total: usize = self.members.iter().map(|member| member.sessions).sum::<usize>();
+        let count = self.members.len();
+        self.arrivals.is_empty()
+            && self.members.iter().all(|member| {
+                let off = (member.sessions * count).abs_diff(total);
+                off * EVEN <= total || off < count
+            })
+    }
+
+    /// Runs until it is even; after how many seconds that is.
+    fn even_after(&mut self, most: u64) -> Option<u64> {
+        (0..most).find(|_| {
+            self.run(1);
+            self.is_even()
+        })
+    }
+}
+
+/// One replica holds all the sessions when the rest start. They must be spread in time, with few moves beyond those
+/// that the spread takes, and then stay.
+fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
+    let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
+    let mut simulation = Simulation::new(seed, proxy, old_lists);
+    simulation.start(1);
+    simulation.leave(sessions);
+    simulation.run(10);
+    assert_eq!(simulation.moves, 0, "{context}");
+    simulation.start(count - 1);
+    let seconds = simulation.even_after(MOST_SECONDS).unwrap_or_else(|| panic!("not spread: {context}"));
+    let moves = simulation.moves;
+    simulation.run(SETTLING_SECONDS);
+    let settled = simulation.moves;
+    assert!(settled - moves <= sessions.div_ceil(SHARE), "{} more: {context}", settled - moves);
+    simulation.run(QUIET_SECONDS);
+    assert_eq!(simulation.moves, settled, "it goes on for ever: {context}");
+    assert!(simulation.is_even(), "{context}");
+    (seconds, settled)
+}
+
+/// The worst of many such starts: seconds until the sessions are spread, and moves of each session.
+fn worst(proxy: Proxy) -> (u64, f64) {
+    let mut worst = (0, 0.0_f64);
+    for size in [(2, 2), (2, 24), (3, 40), (4, 60), (8, 60), (4, 1000)] {
+        for (old_lists, seed) in [false, true].into_iter().flat_map(|old| (0..SEEDS).map(move |seed| (old, seed))) {
+            let (seconds, moves) = a_start_of_replicas(proxy, old_lists, size, seed);
+            worst = (worst.0.max(seconds), worst.1.max(moves as f64 / size.1 as f64));
+        }
+    }
+    worst
+}
+
+#[test]
+fn sessions_are_spread_behind_a_proxy_that_leads_to_the_emptiest() {
+    let (seconds, moves) = worst(Proxy::LeastConnections);
+    assert!(seconds <= 40 && moves < 1.0, "{seconds} s, {moves} moves of each session");
+}
+
+#[test]
+fn sessions_are_spread_behind_a_proxy_that_leads_to_any() {
+    let (seconds, moves) = worst(Proxy::Random);
+    assert!(seconds <= 200 && moves < 4.0, "{seconds} s, {moves} moves of each session");
+}
+
+#[test]
+fn replicas_that_come_back_get_their_share_again() {
+    for seed in 0..SEEDS {
+        let mut simulation = Simulation::new(seed, Proxy::LeastConnections, true);
+        simulation.start(4);
+        simulation.leave(60);
+        simulation.run(30);
+        assert!(simulation.is_even(), "seed {seed}");
+        simulation.stop_all_but(1);
+        simulation.run(10);
+        assert_eq!((simulation.members[0].sessions, simulation.members.len()), (60, 1), "seed {seed}");
+        simulation.start(3);
+        assert!(simulation.even_after(40).is_some(), "seed {seed}");
+    }
+}

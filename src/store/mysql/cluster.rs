@@ -1,0 +1,228 @@
+//! The cluster: the replicas that share a MySQL store, each with a lease that it renews.
+//!
+//! Owns their rows and the clock they are judged by, which is MySQL's. A replica is lost when its lease is too old and
+//! for no other reason: whoever asks may be the one that is cut off.
+
+use std::time::{Duration, Instant};
+
+use sqlx::FromRow;
+use sqlx::mysql::MySqlQueryResult;
+
+use super::MySql;
+use super::connections::{ANSWER, within};
+use crate::model::Timestamp;
+use crate::store::cluster::replica_id;
+use crate::store::{
+    CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
+    ReplicaState, ReplicaStatus, StoreError,
+};
+
+const REGISTER: &str = "
+    INSERT INTO leases (name, host, node, version, capacity, obeys, started_at, renewed_at)
+    VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
+
+/// Renews, or takes the place again where it was forgotten.
+const RENEW: &str = "
+    INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
+        sessions, smiles_per_second, draining, following)
+    VALUES (?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND, UTC_TIMESTAMP(3), ?, ?, ?, ?)
+    AS renewal
+    ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
+        smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following";
+
+/// Numbers are given in the order of registration.
+const LIST: &str = "
+    SELECT number, name, host, node, version, capacity, obeys, draining, sessions, smiles_per_second, following, crash,
+        TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at) DIV 1000 AS started_at,
+        TIMESTAMPDIFF(MICROSECOND, started_at, UTC_TIMESTAMP(3)) DIV 1000 AS uptime,
+        TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
+    FROM leases ORDER BY number";
+
+/// Asks the replica of this id. `LAST_INSERT_ID` tells which row it was.
+const ASK_NAMED: &str = "
+    UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
+    WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND CONCAT(name, '.', number) = ?";
+
+/// Asks the one that has been up longest. Two replicas that do this at the same time ask two: the rows that the first
+/// one has looked at are locked until it has asked, and then the second one looks at them again.
+const ASK_LONGEST_UP: &str = "
+    UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
+    WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND NOT draining AND crash IS NULL
+    ORDER BY number LIMIT 1";
+
+const FORGET: &str = "DELETE FROM leases WHERE renewed_at < UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND";
+
+#[derive(FromRow)]
+struct Row {
+    number: i64,
+    name: String,
+    host: String,
+    node: Option<String>,
+    version: String,
+    capacity: u32,
+    obeys: bool,
+    draining: bool,
+    sessions: u32,
+    smiles_per_second: f64,
+    following: Option<String>,
+    crash: Option<String>,
+    started_at: i64,
+    uptime: i64,
+    age: i64,
+}
+
+/// A statement of this file, its values bound.
+type Statement<'values> = sqlx::query::Query<'values, sqlx::MySql, sqlx::mysql::MySqlArguments>;
+
+/// The replicas of one MySQL store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(super) store: MySql,
+}
+
+impl Cluster {
+    /// Takes a place among the replicas.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
+        let at = Instant::now();
+        let register = || {
+            sqlx::query(REGISTER)
+                .bind(&replica.name)
+                .bind(&replica.host)
+                .bind(&replica.node)
+                .bind(env!("CARGO_PKG_VERSION"))
+                .bind(replica.capacity)
+                .bind(replica.obeys)
+        };
+        // When the first answer is lost, the place it took is shown as lost for a while.
+        let number = i64::try_from(self.repeatable(register).await?.last_insert_id()).unwrap_or(i64::MAX);
+        Ok(Registration { number, replica, at })
+    }
+
+    /// Renews the lease by MySQL's clock, and takes the place again if it was forgotten meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
+        let Registration { number, replica, at } = registration;
+        let renew = || {
+            sqlx::query(RENEW)
+                .bind(number)
+                .bind(&replica.name)
+                .bind(&replica.host)
+                .bind(&replica.node)
+                .bind(env!("CARGO_PKG_VERSION"))
+                .bind(replica.capacity)
+                .bind(replica.obeys)
+                .bind(milliseconds(at.elapsed()))
+                .bind(status.sessions)
+                .bind(status.smiles_per_second)
+                .bind(status.draining)
+                .bind(status.following.map(Following::as_str))
+        };
+        self.repeatable(renew).await?;
+        Ok(())
+    }
+
+    /// Gives the place up.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
+        self.repeatable(|| sqlx::query("DELETE FROM leases WHERE number = ?").bind(registration.number)).await?;
+        Ok(())
+    }
+
+    /// Every replica that runs or was lost lately, the one that has been up longest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+        let upkeep = &self.store.inner.upkeep;
+        let ask = async || {
+            let mut lane = upkeep.take().await?;
+            let rows: Vec<Row> = within(ANSWER, sqlx::query_as(LIST).fetch_all(&mut lane.connection)).await?;
+            lane.keep();
+            Ok(rows)
+        };
+        Ok(upkeep.ask(ask).await?.into_iter().map(record).collect())
+    }
+
+    /// Asks a replica to fail: the one of that id, or else the one that has been up longest of those that are ready,
+    /// have renewed within [`HEARD_OF_LATELY`] and have not been asked yet. Says which. It finds the request in its own
+    /// record.
+    ///
+    /// `None`: there is none, or it is lost, or it does not obey.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; then one may have been asked all the same.
+    pub async fn request_crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
+        let request = match named {
+            Some(id) => sqlx::query(ASK_NAMED).bind(mode.as_str()).bind(milliseconds(LEASE)).bind(id),
+            None => sqlx::query(ASK_LONGEST_UP).bind(mode.as_str()).bind(milliseconds(HEARD_OF_LATELY)),
+        };
+        let mut lane = self.store.inner.upkeep.take().await?;
+        // Not tried again when the connection ended meanwhile: that might ask a second one.
+        let asked = within(ANSWER, request.execute(&mut lane.connection)).await?;
+        let id = if asked.rows_affected() == 0 {
+            None
+        } else {
+            let id = sqlx::query_as("SELECT name, number FROM leases WHERE number = ?").bind(asked.last_insert_id());
+            within(ANSWER, id.fetch_optional(&mut lane.connection)).await?
+        };
+        lane.keep();
+        Ok(id.map(|(name, number): (String, i64)| replica_id(&name, number)))
+    }
+
+    /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn forget_lost(&self) -> Result<(), StoreError> {
+        self.repeatable(|| sqlx::query(FORGET).bind(milliseconds(LOST_REPLICAS_ARE_KEPT))).await?;
+        Ok(())
+    }
+
+    /// Carries a statement out that may be carried out twice.
+    async fn repeatable<'values>(
+        &self,
+        statement: impl Fn() -> Statement<'values>,
+    ) -> Result<MySqlQueryResult, sqlx::Error> {
+        let upkeep = &self.store.inner.upkeep;
+        let ask = async || {
+            let mut lane = upkeep.take().await?;
+            let done = within(ANSWER, statement().execute(&mut lane.connection)).await?;
+            lane.keep();
+            Ok(done)
+        };
+        upkeep.ask(ask).await
+    }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn record(row: Row) -> ReplicaRecord {
+    let record = ReplicaRecord {
+        id: replica_id(&row.name, row.number),
+        name: row.name,
+        host: row.host,
+        node: row.node,
+        state: if row.draining { ReplicaState::Draining } else { ReplicaState::Ready },
+        started_at: Timestamp::from_milliseconds(row.started_at),
+        // A clock set back makes an age negative; it counts as none.
+        uptime_ms: row.uptime.max(0).unsigned_abs(),
+        heartbeat_age_ms: row.age.max(0).unsigned_abs(),
+        sessions: row.sessions,
+        smiles_per_second: row.smiles_per_second,
+        capacity: row.capacity,
+        version: row.version,
+        following: row.following.as_deref().and_then(Following::parse),
+        obeys: row.obeys,
+        crash: row.crash.as_deref().and_then(CrashMode::parse),
+    };
+    record.after(Duration::ZERO)
+}
