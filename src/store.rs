@@ -6,8 +6,9 @@
 //!
 //! - **Durable.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
 //! - **Compare and append.** A batch is one row, and its key is its first offset. A caller appends right after the last
-//!   offset it knows, so of all batches that follow one offset, exactly one is taken: offsets have no gaps, and a reader
-//!   that has seen offset n never sees one below n appear later.
+//!   batch it knows, and names it. So of all batches that follow one offset, exactly one is taken: offsets have no gaps, a
+//!   reader that has seen offset n never sees one below n appear later, and nothing is appended to another log than the
+//!   one that the caller has read.
 //! - **Settled by trying again.** An append without an answer is tried again with the same offset. The row that stands
 //!   there in the end tells by its token whose batch it is, whatever happened in between.
 //! - **Derived.** The index says nothing that the log does not say. It is written a segment at a time, and may be written
@@ -29,7 +30,7 @@ use std::time::Duration;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
 
-pub use batch::{Batch, LARGEST_BATCH, NewBatch};
+pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch};
 pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
 pub use cluster::{
     CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
@@ -73,6 +74,9 @@ pub enum Append {
     Done,
     /// Another batch stands at its offset, so this one is not in the log and never will be with that offset.
     Occupied,
+    /// The log does not hold the batch that this one follows. MySQL may tell a replica of a commit a moment before a query
+    /// shows it; else it is another log, or one that has lost its end.
+    Unlinked,
 }
 
 /// Why an append has no outcome.
@@ -185,13 +189,20 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// Encodes smiles as the batch that follows `after`. Their users must have come from [`Store::user`].
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`; `None` before the first batch of a log.
+    /// Their users must have come from [`Store::user`].
     #[must_use]
-    pub fn new_batch(&self, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
-        either!(self, database => NewBatch::new(after.next(), smiles, at, database.directory()))
+    pub fn new_batch(
+        &self,
+        previous: Option<BatchKey>,
+        after: Offset,
+        smiles: &[NewSmile],
+        at: Timestamp,
+    ) -> NewBatch {
+        either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
     }
 
-    /// Puts a batch into the log if the log ends right before it. Returns when it is durable.
+    /// Puts a batch into the log if the log ends with the batch that it follows. Returns when it is durable.
     ///
     /// Not cancel safe: when this is dropped, the batch is in doubt.
     ///

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::recent::Recent;
 use crate::hub::{Hub, Publication};
 use crate::model::{Epoch, NewSmile, Offset, Smile, UserName};
-use crate::store::{Batch, Following, LogState, Store, StoreError};
+use crate::store::{Batch, BatchKey, Following, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
 pub use self::follower::Follower;
@@ -44,6 +44,8 @@ pub struct Missing;
 pub struct View {
     /// The last offset that is published. A batch that is judged by this view follows it.
     pub cursor: Offset,
+    /// The batch that ends there, if the log has one.
+    pub last: Option<BatchKey>,
     /// Up to here the index has to be asked, too.
     pub indexed: Offset,
     /// For each smile, the offset of the one with the same sender and id between `indexed` and `cursor`.
@@ -118,7 +120,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`Missing`] when batches between the cursor and this one were not published yet.
-    pub fn publish(&self, batch: Vec<Arc<Publication>>) -> Result<(), Missing> {
+    pub fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), Missing> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let (first, last) = (first.smile.offset, last.smile.offset);
         let mut recent = self.recent();
@@ -132,7 +134,8 @@ impl Tail {
         self.shared.head.fetch_max(last.0, Ordering::SeqCst);
         self.shared.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
-        for publication in &batch {
+        recent.ends_with(key);
+        for publication in batch {
             recent.push(publication);
             lagged += self.shared.hub.publish(publication);
         }
@@ -148,13 +151,24 @@ impl Tail {
     /// # Errors
     /// As [`Tail::publish`].
     pub fn publish_stored(&self, batch: Batch) -> Result<(), Missing> {
+        let Some(key) = batch.key() else { return Ok(()) };
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
         }
-        // A log that is indexed in the middle of a batch is known from there on.
-        let start = self.recent().end();
-        let smiles = batch.smiles.into_iter().filter(|smile| smile.offset > start);
-        self.publish(smiles.map(|smile| Arc::new(Publication::new(smile, None))).collect())
+        let smiles = batch.smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None)));
+        self.publish(key, &smiles.collect::<Vec<_>>())
+    }
+
+    /// The log is known to go on from `batch`, of which the index may have a part. Call it once, before anything is
+    /// published.
+    pub fn starts_with(&self, batch: Batch) {
+        let Some(key) = batch.key() else { return };
+        let start = self.cursor();
+        self.recent().ends_with(key);
+        let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start);
+        let rest: Vec<_> = rest.map(|smile| Arc::new(Publication::new(smile, None))).collect();
+        // It follows the start, so nothing is missing.
+        let _ = self.publish(key, &rest);
     }
 
     /// Reads the log from the cursor to its end, publishes what it reads, and returns where the log ended.
@@ -223,7 +237,7 @@ impl Tail {
     pub fn judge(&self, smiles: &[NewSmile]) -> View {
         let recent = self.recent();
         let known = smiles.iter().map(|smile| recent.find(smile)).collect();
-        View { cursor: recent.end(), indexed: recent.indexed(), known }
+        View { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
 
     /// The published smiles after `after` and up to `until`; `None` unless all of them are in memory.

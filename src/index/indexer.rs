@@ -52,10 +52,9 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
         after = log.trimmed.max(end_of(indexed));
     }
     let tail = Tail::new(log.epoch.clone(), after, store.is_shared(), hub, metrics);
-    // A batch may begin before the end of a segment.
+    // It may begin before the end of a segment, and end there or after.
     if let Some(batch) = store.batch_at(after.next()).await? {
-        // It is the first, so nothing before it is missing.
-        let _ = tail.publish_stored(batch);
+        tail.starts_with(batch);
     }
     tail.read(store).await?;
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));

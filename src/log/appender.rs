@@ -14,7 +14,7 @@ use crate::index::{Found, Index};
 use crate::limits::AWAY_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
-use crate::store::{Append, AppendError, Error, LARGEST_BATCH, NewBatch, Store, StoreError};
+use crate::store::{Append, AppendError, BatchKey, Error, LARGEST_BATCH, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe_since};
 
@@ -27,6 +27,11 @@ const LINGER: Duration = Duration::from_millis(1);
 /// How long to wait before a batch in doubt is tried again: doubled from one try to the next.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// From one look for the batch before this one to the next, and how long it may be missing before the log is taken for
+/// another one.
+const NOT_YET: Duration = Duration::from_millis(5);
+const UNLINKED: Duration = Duration::from_secs(1);
 
 /// The one task that appends.
 #[derive(Debug)]
@@ -42,6 +47,17 @@ struct Writer {
     store: Store,
     tail: Tail,
     index: Index,
+}
+
+/// What is known of the smiles of a batch before it is appended.
+#[derive(Debug)]
+struct Judged {
+    /// The batch that the log ends with.
+    previous: Option<BatchKey>,
+    /// Where it ends: this was looked at up to here.
+    cursor: Offset,
+    /// By place, the offset of each smile that was stored before.
+    known: HashMap<usize, Offset>,
 }
 
 /// What became of the smiles of a batch.
@@ -176,7 +192,7 @@ impl Writer {
     async fn append(&self, smiles: Vec<NewSmile>, admitted: &[Instant]) -> Result<Appended, StoreError> {
         let at = Timestamp::now();
         loop {
-            let (cursor, known) = match self.judge(&smiles).await {
+            let Judged { previous, cursor, known } = match self.judge(&smiles).await {
                 Ok(judged) => judged,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
@@ -193,7 +209,8 @@ impl Writer {
                 some = places.map(|(_, smile)| smile.clone()).collect();
                 &some
             };
-            match self.settle(&self.store.new_batch(cursor, new, at)).await? {
+            let row = self.store.new_batch(previous, cursor, new, at);
+            match self.settle(&row).await? {
                 Ok(Append::Done) => {
                     let places = smiles.into_iter().enumerate().filter(|(place, _)| is_new(*place));
                     let publications = places.zip(cursor.next().0..).map(|((place, smile), offset)| {
@@ -202,18 +219,18 @@ impl Writer {
                         Arc::new(Publication::new(smile, Some(admitted[place])))
                     });
                     // It follows the cursor, unless the binary log has brought it here already.
-                    let _ = self.tail.publish(publications.collect());
+                    let _ = self.tail.publish(row.key, &publications.collect::<Vec<_>>());
                     return Ok(Appended { duplicates, refused: None });
                 }
                 // Another replica was first, and its batch may hold the same ids.
-                Ok(Append::Occupied) => self.read_until_after(cursor).await?,
+                Ok(_) => self.read_until_after(cursor).await?,
                 Err(error) => return Ok(Appended { duplicates: known, refused: Some(error) }),
             }
         }
     }
 
-    /// Which smiles are repeats of stored ones, by place, and the offset up to which that was looked at.
-    async fn judge(&self, smiles: &[NewSmile]) -> Result<(Offset, HashMap<usize, Offset>), StoreError> {
+    /// Looks for these smiles in all of the log that is known.
+    async fn judge(&self, smiles: &[NewSmile]) -> Result<Judged, StoreError> {
         let mut found: Option<Found> = None;
         loop {
             let view = self.tail.judge(smiles);
@@ -221,7 +238,7 @@ impl Writer {
                 Some(found) if found.indexed == view.indexed => {
                     let mut known = found.offsets;
                     known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
-                    return Ok((view.cursor, known));
+                    return Ok(Judged { previous: view.last, cursor: view.cursor, known });
                 }
                 // The index has moved since it was asked.
                 _ => found = Some(self.index.find(smiles).await?),
@@ -232,9 +249,14 @@ impl Writer {
     /// Tries to append until it is known whether the batch is in the log, however long the store is away. The error says
     /// why it is not.
     async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
-        let mut tries = 0_u32;
+        let (mut tries, began) = (0_u32, Instant::now());
         loop {
             let error = match self.store.append(batch).await {
+                Ok(Append::Unlinked) if began.elapsed() > UNLINKED => return Err(StoreError::Replaced),
+                Ok(Append::Unlinked) => {
+                    tokio::time::sleep(NOT_YET).await;
+                    continue;
+                }
                 Ok(append) => return Ok(Ok(append)),
                 Err(AppendError::NotBegun(error)) if tries == 0 => return Ok(Err(error)),
                 // An earlier try may have taken place, or may yet.

@@ -23,15 +23,32 @@ pub struct Batch {
     pub smiles: Vec<Smile>,
 }
 
+/// Names a batch of the log: no two logs have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchKey {
+    /// The offset of its first smile.
+    pub first: Offset,
+    /// See [`Batch::token`].
+    pub token: i64,
+}
+
+impl Batch {
+    /// What names this batch.
+    #[must_use]
+    pub fn key(&self) -> Option<BatchKey> {
+        self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
+    }
+}
+
 /// A batch on its way into the log, encoded once however often it is tried.
 #[derive(Clone, Debug)]
 pub struct NewBatch {
-    /// The offset of its first smile. A log takes it only if its last offset is the one before.
-    pub first: Offset,
+    /// The batch that it follows, unless it is the first of the log. The log takes it after no other.
+    pub(super) previous: Option<BatchKey>,
+    /// What names it.
+    pub key: BatchKey,
     /// How many smiles it has.
-    pub count: usize,
-    /// See [`Batch::token`].
-    pub token: i64,
+    pub(super) count: usize,
     pub(super) payload: Vec<u8>,
 }
 
@@ -56,8 +73,14 @@ struct Record<'row> {
 }
 
 impl NewBatch {
-    /// Encodes `smiles`, whose users are in the directory, to stand in the log from `first` on.
-    pub(super) fn new(first: Offset, smiles: &[NewSmile], at: Timestamp, directory: &Directory) -> Self {
+    /// Encodes `smiles`, whose users are in the directory, to stand in the log from `first` on, after `previous`.
+    pub(super) fn new(
+        previous: Option<BatchKey>,
+        first: Offset,
+        smiles: &[NewSmile],
+        at: Timestamp,
+        directory: &Directory,
+    ) -> Self {
         let records = smiles.iter().zip(0..).map(|(smile, after_first)| Record {
             after_first,
             after_at: 0,
@@ -67,7 +90,8 @@ impl NewBatch {
             faces: smile.faces.as_str(),
         });
         let run = Run { format: FORMAT, first: first.0, at: at.as_milliseconds(), smiles: records.collect() };
-        Self { first, count: smiles.len(), token: rand::random(), payload: to_bytes(&run) }
+        let key = BatchKey { first, token: rand::random() };
+        Self { previous, key, count: smiles.len(), payload: to_bytes(&run) }
     }
 }
 

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::StoreError;
-use super::batch::{LARGEST_BATCH, NewBatch, encode};
+use super::batch::{BatchKey, LARGEST_BATCH, NewBatch, encode};
 use super::directory::Directory;
 use super::offset;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
@@ -48,9 +48,9 @@ pub(super) fn into_batches(
         rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let batches = smiles.chunks(LARGEST_BATCH).map(|smiles| {
         let batch = NewBatch {
-            first: smiles[0].offset,
+            previous: None,
+            key: BatchKey { first: smiles[0].offset, token: rand::random() },
             count: smiles.len(),
-            token: rand::random(),
             payload: encode(smiles.iter(), directory),
         };
         (batch, smiles[smiles.len() - 1].at)

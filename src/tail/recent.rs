@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::hub::Publication;
 use crate::model::{NewSmile, Offset, SmileId, UserName};
+use crate::store::BatchKey;
 
 /// Smiles that stay in memory after they are indexed: clients that resume after a crash find what they missed here.
 const KEPT: u64 = 65_536;
@@ -16,6 +17,8 @@ pub(super) struct Recent {
     start: Offset,
     /// Everything up to this offset is in the index.
     indexed: Offset,
+    /// The batch that the log ends with, if it has one.
+    last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
     /// Those to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
@@ -29,6 +32,7 @@ impl Recent {
         Self {
             start: indexed,
             indexed,
+            last: None,
             smiles: VecDeque::new(),
             by_user: HashMap::new(),
             ids: HashMap::new(),
@@ -43,6 +47,16 @@ impl Recent {
     /// Everything up to this offset is in the index.
     pub(super) fn indexed(&self) -> Offset {
         self.indexed
+    }
+
+    /// The batch that the log ends with, if it has one.
+    pub(super) fn last(&self) -> Option<BatchKey> {
+        self.last
+    }
+
+    /// The log ends with this batch.
+    pub(super) fn ends_with(&mut self, last: BatchKey) {
+        self.last = Some(last);
     }
 
     /// Adds the smile that follows the last one.

@@ -16,6 +16,10 @@ use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, 
 const NOT_STORED: [u16; 13] =
     [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1290, 1305, 1370, 1792, 1836, 3100];
 
+/// What the appending procedure answers (`sql/mysql/0020_append_batch.sql`).
+const DONE: i64 = 0;
+const OCCUPIED: i64 = 1;
+
 /// How long it may take to reach MySQL, so that a smile is refused within a second when it is away.
 const REACHED: Duration = Duration::from_millis(800);
 
@@ -50,21 +54,25 @@ impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let lane = within(REACHED, self.inner.appending.take()).await;
         let mut lane = lane.map_err(|error| AppendError::NotBegun(error.into()))?;
-        let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?)")
-            .bind(integer(batch.first))
+        let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
+            .bind(batch.previous.map(|previous| integer(previous.first)))
+            .bind(batch.previous.map(|previous| previous.token))
+            .bind(integer(batch.key.first))
             .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
-            .bind(batch.token)
+            .bind(batch.key.token)
             .bind(&batch.payload);
         match within(ANSWER, call.fetch_one(&mut lane.connection)).await {
-            Ok(occupied) => {
+            Ok(DONE) => {
                 lane.keep();
-                let occupied: i64 = occupied;
-                if occupied == 0 {
-                    self.company().appended(batch.first, batch.count, Instant::now());
-                    return Ok(Append::Done);
-                }
+                self.company().appended(batch.key.first, batch.count, Instant::now());
+                Ok(Append::Done)
+            }
+            Ok(OCCUPIED) => {
+                lane.keep();
                 self.whose(batch).await
             }
+            // The connection is not kept: the next try shall be on a new one.
+            Ok(_) => Ok(Append::Unlinked),
             Err(error) if number(&error).is_some_and(|number| NOT_STORED.contains(&number)) => {
                 Err(AppendError::NotBegun(error.into()))
             }
@@ -74,8 +82,8 @@ impl MySql {
 
     /// Whether the batch at this one's offset is this one: an earlier try may have taken place without an answer.
     async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
-        match self.batch_at(batch.first).await {
-            Ok(Some(stored)) if stored.token == batch.token => Ok(Append::Done),
+        match self.batch_at(batch.key.first).await {
+            Ok(Some(stored)) if stored.key() == Some(batch.key) => Ok(Append::Done),
             Ok(Some(_)) => Ok(Append::Occupied),
             Ok(None) => Err(AppendError::InDoubt("the batch in its place is gone".into())),
             Err(error) => Err(AppendError::InDoubt(error.into())),

@@ -150,9 +150,9 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> 
         let batches = into_batches(&rows, directory).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
         insert.push_values(&batches, |mut row, (batch, at)| {
-            row.push_bind(integer(batch.first))
+            row.push_bind(integer(batch.key.first))
                 .push_bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
-                .push_bind(batch.token)
+                .push_bind(batch.key.token)
                 .push_bind(at.as_milliseconds())
                 .push_bind(&batch.payload);
         });

@@ -9,9 +9,15 @@ use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
+/// Inserts a batch if the log ends with the one that it follows.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
-    VALUES (?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4)";
+    SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4
+    WHERE IIF(
+        ?5 IS NULL,
+        NOT EXISTS (SELECT 1 FROM log_batches),
+        EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
+    )";
 
 const STATE: &str = "
     SELECT epoch, trimmed, COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
@@ -32,12 +38,13 @@ impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let log = &mut self.inner.writers.lock().await.log;
         let error = match insert(log, batch).await {
-            Ok(()) => return Ok(Append::Done),
+            Ok(true) => return Ok(Append::Done),
+            Ok(false) => return Ok(Append::Unlinked),
             Err(error) => error,
         };
         // The connection that failed is closed, so what the file holds now is what became of the batch.
-        match token_at(log, batch.first).await {
-            Ok(Some(token)) if token == batch.token => Ok(Append::Done),
+        match token_at(log, batch.key.first).await {
+            Ok(Some(token)) if token == batch.key.token => Ok(Append::Done),
             Ok(Some(_)) => Ok(Append::Occupied),
             Ok(None) => Err(AppendError::NotBegun(Box::new(error))),
             Err(_) => Err(AppendError::InDoubt(Box::new(error))),
@@ -85,17 +92,20 @@ impl Sqlite {
     }
 }
 
-async fn insert(log: &mut Kept, batch: &NewBatch) -> sqlx::Result<()> {
+/// Whether the log ends with the batch that this one follows, so that it was inserted.
+async fn insert(log: &mut Kept, batch: &NewBatch) -> sqlx::Result<bool> {
     let mut connection = log.take().await?;
-    sqlx::query(INSERT)
-        .bind(integer(batch.first))
+    let inserted = sqlx::query(INSERT)
+        .bind(integer(batch.key.first))
         .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
-        .bind(batch.token)
+        .bind(batch.key.token)
         .bind(&batch.payload)
+        .bind(batch.previous.map(|previous| integer(previous.first)))
+        .bind(batch.previous.map(|previous| previous.token))
         .execute(&mut connection)
         .await?;
     log.keep(connection);
-    Ok(())
+    Ok(inserted.rows_affected() > 0)
 }
 
 async fn token_at(log: &mut Kept, first: Offset) -> sqlx::Result<Option<i64>> {

@@ -59,9 +59,9 @@ impl Sqlite {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         for (batch, at) in into_batches(&rows, self.directory())? {
             sqlx::query(INSERT)
-                .bind(integer(batch.first))
+                .bind(integer(batch.key.first))
                 .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
-                .bind(batch.token)
+                .bind(batch.key.token)
                 .bind(at.as_milliseconds())
                 .bind(&batch.payload)
                 .execute(&mut *transaction)
