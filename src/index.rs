@@ -16,7 +16,7 @@ use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
 use crate::model::{NewSmile, Offset, Smile, UserName};
-use crate::store::{Pages, SEGMENT, Store, StoreError};
+use crate::store::{IdHash, Pages, SEGMENT, Store, StoreError};
 use crate::tail::{StreamPage, Tail};
 
 pub use self::indexer::{Indexer, forget, open};
@@ -116,17 +116,17 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// Which of these smiles are repeats of indexed ones.
+    /// Which of these smiles, each with its hash, are repeats of indexed ones.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn find(&self, smiles: &[NewSmile]) -> Result<Found, StoreError> {
+    pub async fn find(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Found, StoreError> {
         self.loaded.wait().await;
         // Ids enter the filters before memory gives them up, so none is missed between the two.
         let indexed = self.tail.indexed();
         let candidates: Vec<(usize, u64)> = {
             let filters = self.filters();
-            let hashes = smiles.iter().enumerate().map(|(place, smile)| (place, self.hash(smile)));
+            let hashes = hashes.iter().map(|hash| hash.short()).enumerate();
             hashes.filter(|(_, hash)| filters.may_hold(*hash, Offset::default(), indexed)).collect()
         };
         let mut offsets = HashMap::new();
@@ -178,10 +178,6 @@ impl Index {
             }
             return Ok(found);
         }
-    }
-
-    fn hash(&self, smile: &NewSmile) -> u64 {
-        ids::hash(self.store.hash_key(), smile.from.as_str(), smile.id.as_str())
     }
 
     fn filters(&self) -> MutexGuard<'_, Filters> {

@@ -18,6 +18,7 @@ mod batch;
 mod carry_over;
 mod cluster;
 mod directory;
+mod id_hash;
 mod index;
 mod mysql;
 mod sqlite;
@@ -28,9 +29,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::StoreUrl;
-use crate::model::{Epoch, NewSmile, Offset, Smile, Timestamp, User, UserName};
+use crate::model::{Epoch, NewSmile, Offset, Smile, SmileId, Timestamp, User, UserName};
 
 pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch};
+pub use id_hash::IdHash;
 pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
 pub use cluster::{
     CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
@@ -168,10 +170,10 @@ impl Store {
         either!(self, database => database.directory().find(name))
     }
 
-    /// The key of the hashes in the index. It never changes, and no client knows it.
+    /// The hash of a sender and an id, by the key of this log.
     #[must_use]
-    pub fn hash_key(&self) -> &[u8; 16] {
-        either!(self, database => database.hash_key())
+    pub fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
+        either!(self, database => IdHash::new(database.hash_key(), sender, id))
     }
 
     /// How many processes may use this store.

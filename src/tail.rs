@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use self::recent::Recent;
 use crate::hub::{Hub, Publication};
-use crate::model::{Epoch, NewSmile, Offset, Smile, UserName};
-use crate::store::{Batch, BatchKey, Following, LogState, Store, StoreError};
+use crate::model::{Epoch, Offset, Smile, UserName};
+use crate::store::{Batch, BatchKey, Following, IdHash, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
 pub use self::follower::Follower;
@@ -69,6 +69,7 @@ pub struct Tail {
 
 #[derive(Debug)]
 struct Shared {
+    store: Store,
     epoch: Epoch,
     recent: Mutex<Recent>,
     hub: Arc<Hub>,
@@ -98,8 +99,10 @@ const BINLOG: u8 = 2;
 impl Tail {
     /// The end of a log that is indexed up to `indexed` and has nothing after it that is known yet: see [`Tail::read`].
     #[must_use]
-    pub fn new(epoch: Epoch, indexed: Offset, is_shared: bool, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+        let following = AtomicU8::new(if store.is_shared() { POLLING } else { ALONE });
         let shared = Shared {
+            store,
             epoch,
             recent: Mutex::new(Recent::new(indexed)),
             hub,
@@ -108,7 +111,7 @@ impl Tail {
             head: AtomicU64::new(indexed.0),
             indexed: AtomicU64::new(indexed.0),
             moved: Notify::new(),
-            following: AtomicU8::new(if is_shared { POLLING } else { ALONE }),
+            following,
             start: Instant::now(),
             heard_at: AtomicU64::new(0),
             short_since: Mutex::default(),
@@ -120,9 +123,9 @@ impl Tail {
     ///
     /// # Errors
     /// [`Missing`] when batches between the cursor and this one were not published yet.
-    pub fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), Missing> {
+    pub fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Missing> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
-        let (first, last) = (first.smile.offset, last.smile.offset);
+        let (first, last) = (first.0.smile.offset, last.0.smile.offset);
         let mut recent = self.recent();
         if last <= recent.end() {
             return Ok(());
@@ -135,8 +138,8 @@ impl Tail {
         self.shared.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
         recent.ends_with(key);
-        for publication in batch {
-            recent.push(publication);
+        for (publication, hash) in batch {
+            recent.push(publication, *hash);
             lagged += self.shared.hub.publish(publication);
         }
         drop(recent);
@@ -155,8 +158,13 @@ impl Tail {
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
         }
-        let smiles = batch.smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None)));
-        self.publish(key, &smiles.collect::<Vec<_>>())
+        self.publish(key, &self.publications(batch.smiles))
+    }
+
+    fn publications(&self, smiles: Vec<Smile>) -> Vec<(Arc<Publication>, IdHash)> {
+        let hash = |smile: &Smile| self.shared.store.id_hash(&smile.from, &smile.id);
+        let hashed = smiles.into_iter().map(|smile| (hash(&smile), smile));
+        hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash)).collect()
     }
 
     /// The log is known to go on from `batch`, of which the index may have a part. Call it once, before anything is
@@ -165,10 +173,9 @@ impl Tail {
         let Some(key) = batch.key() else { return };
         let start = self.cursor();
         self.recent().ends_with(key);
-        let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start);
-        let rest: Vec<_> = rest.map(|smile| Arc::new(Publication::new(smile, None))).collect();
+        let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start).collect();
         // It follows the start, so nothing is missing.
-        let _ = self.publish(key, &rest);
+        let _ = self.publish(key, &self.publications(rest));
     }
 
     /// Reads the log from the cursor to its end, publishes what it reads, and returns where the log ended.
@@ -176,10 +183,10 @@ impl Tail {
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed what comes after the cursor, [`StoreError::Replaced`] when the log
     /// is another one or has lost its end, else [`StoreError::Unavailable`].
-    pub async fn read(&self, store: &Store) -> Result<Offset, StoreError> {
+    pub async fn read(&self) -> Result<Offset, StoreError> {
         loop {
             let cursor = self.cursor();
-            let page = store.read_log(cursor, PAGE).await?;
+            let page = self.shared.store.read_log(cursor, PAGE).await?;
             self.check(&page.state, cursor)?;
             self.heard();
             self.shared.head.fetch_max(page.state.head.0, Ordering::SeqCst);
@@ -232,11 +239,11 @@ impl Tail {
         Offset(self.shared.indexed.load(Ordering::SeqCst))
     }
 
-    /// Looks which of these smiles are repeats, at one moment.
+    /// Looks which of the smiles with these hashes are repeats, at one moment.
     #[must_use]
-    pub fn judge(&self, smiles: &[NewSmile]) -> View {
+    pub fn judge(&self, hashes: &[IdHash]) -> View {
         let recent = self.recent();
-        let known = smiles.iter().map(|smile| recent.find(smile)).collect();
+        let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
         View { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
 
@@ -244,6 +251,12 @@ impl Tail {
     #[must_use]
     pub fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
         self.recent().range(after, until).map(|smiles| smiles.cloned().collect())
+    }
+
+    /// The hashes of the published smiles up to `until` that are not indexed, in order; `None` unless all of them are known.
+    #[must_use]
+    pub fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
+        self.recent().hashes(until).map(Iterator::collect)
     }
 
     /// A page of a user's stream after `after` and up to `until`; `None` when memory does not reach back to there.

@@ -1,6 +1,6 @@
 //! Where an id is stored: the shape of that part of the index, and its entries.
 //!
-//! An entry is the hash of a sender and an id, and the offset of the smile. The entries of one segment are a **run** of tier
+//! An entry is the short hash of a sender and an id, and the offset of the smile. The entries of one segment are a **run** of tier
 //! 0: sorted, and cut into blocks by the first bits of the hash, so that one block of a run has to be read to look for a
 //! hash. [`FAN_OUT`] runs of a tier are merged into one run of the next tier, so the runs stay few while the log grows (a
 //! log-structured merge tree: O'Neil and others, 1996).
@@ -9,10 +9,6 @@
 //! that is merged becomes [`FAN_OUT`] blocks of the new run, and the merge is complete right when the next one has to
 //! begin. So each segment costs the same, and how many segments are indexed says which runs there are: nothing else has to
 //! be kept, and a crash leaves nothing half-way.
-
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
 
 use crate::model::Offset;
 use crate::store::BlockKey;
@@ -134,7 +130,7 @@ pub(super) fn first_runs(segment: u64) -> Vec<(u32, u64)> {
     (0..=HIGHEST_TIER).map(|tier| (tier, segment / segments(tier))).filter(|(_, run)| *run > 0).collect()
 }
 
-/// The hash of a sender and an id, and the offset of their smile.
+/// The short hash of a sender and an id, and the offset of their smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) hash: u64,
@@ -161,17 +157,6 @@ pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Entry> {
         let (hash, offset) = entry.split_at(ENTRY / 2);
         Entry { hash: number(hash), offset: Offset(number(offset)) }
     })
-}
-
-/// The hash of a sender and an id. `key` is the log's own secret, so that no client can choose ids that fall into one
-/// block.
-pub(super) fn hash(key: &[u8; 16], sender: &str, id: &str) -> u64 {
-    let mut hasher = SipHasher13::new_with_key(key);
-    hasher.write(sender.as_bytes());
-    // No UTF-8 text has this byte, so that no two pairs run into one.
-    hasher.write_u8(0xff);
-    hasher.write(id.as_bytes());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use crate::telemetry::Metrics;
 /// are, since memory must hold the rest.
 const BEHIND_AT_START: u64 = 65_536;
 
+/// Ids that move from memory into the filters without a pause.
+const AT_ONCE: u64 = 256;
+
 /// Smiles on one page of a conversation at most.
 const LARGEST_PAGE: usize = 256;
 
@@ -51,12 +54,12 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
         indexed = store.indexed().await?;
         after = log.trimmed.max(end_of(indexed));
     }
-    let tail = Tail::new(log.epoch.clone(), after, store.is_shared(), hub, metrics);
+    let tail = Tail::new(store.clone(), log.epoch.clone(), after, hub, metrics);
     // It may begin before the end of a segment, and end there or after.
     if let Some(batch) = store.batch_at(after.next()).await? {
         tail.starts_with(batch);
     }
-    tail.read(store).await?;
+    tail.read().await?;
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
     let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
     Ok((log, Indexer { index, claimant: rand::random() }))
@@ -142,7 +145,7 @@ impl Indexer {
         }
         let stored = store.indexed().await?;
         while self.indexed() < stored && tail.cursor() >= end_of(self.indexed() + 1) {
-            self.segment_is_indexed(self.indexed());
+            self.segment_is_indexed(self.indexed()).await;
         }
         if self.indexed() == segment && is_due {
             // Another replica writes it.
@@ -157,16 +160,23 @@ impl Indexer {
         tail.range(tail.indexed().max(end_of(segment)), end_of(segment + 1))
     }
 
-    /// Moves the ids of a segment from memory into the filters.
-    fn segment_is_indexed(&self, segment: u64) {
-        let smiles = self.segment(segment).unwrap_or_default();
-        let key = self.index.store.hash_key();
-        let mut filters = self.index.filters();
-        for Smile { offset, id, from, .. } in smiles.iter().map(|publication| &publication.smile) {
-            filters.add(ids::hash(key, from.as_str(), id.as_str()), *offset);
+    /// Moves the ids of a segment from memory into the filters, a few at a time: sessions wait meanwhile.
+    async fn segment_is_indexed(&self, segment: u64) {
+        let tail = &self.index.tail;
+        let end = end_of(segment + 1);
+        while tail.indexed() < end {
+            let from = tail.indexed();
+            let until = Offset(from.0 + AT_ONCE).min(end);
+            let Some(hashes) = tail.hashes(until) else { return };
+            {
+                let mut filters = self.index.filters();
+                for (hash, offset) in hashes.iter().zip(from.next().0..) {
+                    filters.add(hash.short(), Offset(offset));
+                }
+            }
+            tail.index_reaches(until);
+            tokio::task::yield_now().await;
         }
-        drop(filters);
-        self.index.tail.index_reaches(end_of(segment + 1));
     }
 
     /// Fills the filters with what the index had at the start, the newest ids first.
@@ -220,8 +230,7 @@ async fn plan<'smiles>(
     segment: u64,
     smiles: &[&'smiles Smile],
 ) -> Result<IndexStep<'smiles>, StoreError> {
-    let key = store.hash_key();
-    let hash = |smile: &&Smile| ids::hash(key, smile.from.as_str(), smile.id.as_str());
+    let hash = |smile: &Smile| store.id_hash(&smile.from, &smile.id).short();
     let entries = smiles.iter().map(|smile| Entry { hash: hash(smile), offset: smile.offset }).collect();
     let mut blocks = ids::first_run(segment, entries);
     let mut superseded = Vec::new();

@@ -14,7 +14,7 @@ use crate::index::{Found, Index};
 use crate::limits::AWAY_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
-use crate::store::{Append, AppendError, BatchKey, Error, LARGEST_BATCH, NewBatch, Store, StoreError};
+use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe_since};
 
@@ -191,12 +191,13 @@ impl Writer {
     /// Appends those smiles of a batch that are new, however often other replicas come first.
     async fn append(&self, smiles: Vec<NewSmile>, admitted: &[Instant]) -> Result<Appended, StoreError> {
         let at = Timestamp::now();
+        let hashes: Vec<_> = smiles.iter().map(|smile| self.store.id_hash(&smile.from, &smile.id)).collect();
         loop {
-            let Judged { previous, cursor, known } = match self.judge(&smiles).await {
+            let Judged { previous, cursor, known } = match self.judge(&smiles, &hashes).await {
                 Ok(judged) => judged,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
-            let duplicates = with_repeats(&smiles, cursor, &known);
+            let duplicates = with_repeats(&hashes, cursor, &known);
             if duplicates.len() == smiles.len() {
                 return Ok(Appended { duplicates, refused: None });
             }
@@ -216,7 +217,7 @@ impl Writer {
                     let publications = places.zip(cursor.next().0..).map(|((place, smile), offset)| {
                         let NewSmile { id, from, to, faces } = smile;
                         let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
-                        Arc::new(Publication::new(smile, Some(admitted[place])))
+                        (Arc::new(Publication::new(smile, Some(admitted[place]))), hashes[place])
                     });
                     // It follows the cursor, unless the binary log has brought it here already.
                     let _ = self.tail.publish(row.key, &publications.collect::<Vec<_>>());
@@ -230,10 +231,10 @@ impl Writer {
     }
 
     /// Looks for these smiles in all of the log that is known.
-    async fn judge(&self, smiles: &[NewSmile]) -> Result<Judged, StoreError> {
+    async fn judge(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Judged, StoreError> {
         let mut found: Option<Found> = None;
         loop {
-            let view = self.tail.judge(smiles);
+            let view = self.tail.judge(hashes);
             match found {
                 Some(found) if found.indexed == view.indexed => {
                     let mut known = found.offsets;
@@ -241,7 +242,7 @@ impl Writer {
                     return Ok(Judged { previous: view.last, cursor: view.cursor, known });
                 }
                 // The index has moved since it was asked.
-                _ => found = Some(self.index.find(smiles).await?),
+                _ => found = Some(self.index.find(smiles, hashes).await?),
             }
         }
     }
@@ -273,7 +274,7 @@ impl Writer {
     /// Publishes what other replicas have appended after `cursor`.
     async fn read_until_after(&self, cursor: Offset) -> Result<(), StoreError> {
         while self.tail.cursor() <= cursor {
-            match self.tail.read(&self.store).await {
+            match self.tail.read().await {
                 Ok(_) => {}
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
                 Err(error) => {
@@ -288,12 +289,12 @@ impl Writer {
 
 /// The smiles that are `known`, and those that repeat an earlier one of the same batch, each with the offset that this one
 /// has, or will have when the rest is appended after `cursor`.
-fn with_repeats(smiles: &[NewSmile], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
+fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
     let mut duplicates = known.clone();
-    let mut firsts = HashMap::with_capacity(smiles.len());
+    let mut firsts = HashMap::with_capacity(hashes.len());
     let mut next = cursor.next();
-    for (place, smile) in smiles.iter().enumerate() {
-        match firsts.entry((&smile.from, &smile.id)) {
+    for (place, hash) in hashes.iter().enumerate() {
+        match firsts.entry(hash) {
             Entry::Occupied(first) => {
                 duplicates.insert(place, *first.get());
             }
@@ -317,19 +318,17 @@ fn refuse(sender: &Outbox, id: SmileId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Faces, SmileId, UserName};
+    use crate::config::StoreUrl;
+    use crate::model::{SmileId, UserName};
 
-    #[test]
-    fn of_several_with_one_id_the_first_counts() {
-        let smile = |id| NewSmile {
-            id: SmileId::parse(id).unwrap(),
-            from: UserName::new("anna"),
-            to: UserName::new("bruno"),
-            faces: Faces::parse("😀").unwrap(),
-        };
-        let smiles = ["a", "b", "a", "c", "b"].map(smile);
+    #[tokio::test]
+    async fn of_several_with_one_id_the_first_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db")), None).await.unwrap();
+        let hash = |id| store.id_hash(&UserName::new("anna"), &SmileId::parse(id).unwrap());
+        let hashes = ["a", "b", "a", "c", "b"].map(hash);
         let known = HashMap::from([(1, Offset(3))]);
-        let duplicates = with_repeats(&smiles, Offset(7), &known);
+        let duplicates = with_repeats(&hashes, Offset(7), &known);
         assert_eq!(duplicates, HashMap::from([(1, Offset(3)), (2, Offset(8)), (4, Offset(3))]));
     }
 }

@@ -41,6 +41,12 @@ pub struct BlockKey {
     pub block: u64,
 }
 
+/// Keys as the members of a list in SQL.
+pub(super) fn list(keys: &[BlockKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| format!("({},{},{})", key.tier, key.run, key.block)).collect();
+    keys.join(",")
+}
+
 /// What the index holds of one user in one segment.
 #[derive(Debug)]
 pub struct SegmentPage {

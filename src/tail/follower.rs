@@ -78,7 +78,7 @@ impl Follower {
     /// Publishes what the binary log brings, until it ends; returns why.
     async fn stream(&mut self, mut binlog: Binlog) -> StoreError {
         // What came before the stream began.
-        let mut streamed = match self.tail.read(&self.store).await {
+        let mut streamed = match self.tail.read().await {
             Ok(head) => head,
             Err(error) => return error,
         };
@@ -101,7 +101,7 @@ impl Follower {
                     if streamed < overdue {
                         return StoreError::Unavailable("the replication stream has left something out".into());
                     }
-                    overdue = match self.tail.read(&self.store).await {
+                    overdue = match self.tail.read().await {
                         Ok(head) => head,
                         Err(error) => return error,
                     };
@@ -123,7 +123,7 @@ impl Follower {
                 if Instant::now() > deadline {
                     return Err(StoreError::Unavailable("batches before a streamed one cannot be read".into()));
                 }
-                self.tail.read(&self.store).await?;
+                self.tail.read().await?;
                 if self.tail.cursor().next() < first {
                     tokio::time::sleep(NOT_YET).await;
                 }
@@ -140,7 +140,7 @@ impl Follower {
         let mut pause = SHORTEST_POLL;
         while Instant::now() < end {
             let before = self.tail.head();
-            let read = self.tail.read(&self.store).await;
+            let read = self.tail.read().await;
             self.say_unreadable(read.as_ref().err());
             pause = match read {
                 Ok(head) if head > before => SHORTEST_POLL,

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::hub::Publication;
-use crate::model::{NewSmile, Offset, SmileId, UserName};
-use crate::store::BatchKey;
+use crate::model::{Offset, UserName};
+use crate::store::{BatchKey, IdHash};
 
 /// Smiles that stay in memory after they are indexed: clients that resume after a crash find what they missed here.
 const KEPT: u64 = 65_536;
@@ -20,10 +20,11 @@ pub(super) struct Recent {
     /// The batch that the log ends with, if it has one.
     last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
+    /// The hash of each smile that is not indexed, in order, and where it stands.
+    hashes: VecDeque<IdHash>,
+    offsets: HashMap<IdHash, Offset>,
     /// Those to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
-    /// Where each smile that is not indexed stands.
-    ids: HashMap<(UserName, SmileId), Offset>,
 }
 
 impl Recent {
@@ -34,8 +35,9 @@ impl Recent {
             indexed,
             last: None,
             smiles: VecDeque::new(),
+            hashes: VecDeque::new(),
+            offsets: HashMap::new(),
             by_user: HashMap::new(),
-            ids: HashMap::new(),
         }
     }
 
@@ -60,9 +62,10 @@ impl Recent {
     }
 
     /// Adds the smile that follows the last one.
-    pub(super) fn push(&mut self, publication: &Arc<Publication>) {
+    pub(super) fn push(&mut self, publication: &Arc<Publication>, hash: IdHash) {
         let smile = &publication.smile;
-        self.ids.insert((smile.from.clone(), smile.id.clone()), smile.offset);
+        self.hashes.push_back(hash);
+        self.offsets.insert(hash, smile.offset);
         for user in [&smile.from, &smile.to] {
             match self.by_user.get_mut(user) {
                 Some(smiles) => smiles.push_back(Arc::clone(publication)),
@@ -74,9 +77,15 @@ impl Recent {
         self.smiles.push_back(Arc::clone(publication));
     }
 
-    /// The offset of a smile with the same sender and id, if it is here and not indexed.
-    pub(super) fn find(&self, smile: &NewSmile) -> Option<Offset> {
-        self.ids.get(&(smile.from.clone(), smile.id.clone())).copied()
+    /// The offset of the smile with this hash, if it is here and not indexed.
+    pub(super) fn find(&self, hash: IdHash) -> Option<Offset> {
+        self.offsets.get(&hash).copied()
+    }
+
+    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless all of them are here.
+    pub(super) fn hashes(&self, until: Offset) -> Option<impl Iterator<Item = IdHash>> {
+        let count = usize::try_from(until.0.checked_sub(self.indexed.0)?).ok()?;
+        (count <= self.hashes.len()).then(|| self.hashes.iter().take(count).copied())
     }
 
     /// The smiles after `after` and up to `until`; `None` unless all of them are here.
@@ -116,15 +125,13 @@ impl Recent {
 
     /// The index has everything up to `indexed`.
     pub(super) fn index_reaches(&mut self, indexed: Offset) {
-        let range = self.range(self.indexed, indexed).map(|smiles| {
-            smiles.map(|publication| (publication.smile.from.clone(), publication.smile.id.clone())).collect::<Vec<_>>()
-        });
-        let Some(keys) = range else { return };
-        for key in &keys {
-            self.ids.remove(key);
+        while self.indexed < indexed
+            && let Some(hash) = self.hashes.pop_front()
+        {
+            self.offsets.remove(&hash);
+            self.indexed = self.indexed.next();
         }
-        self.indexed = indexed;
-        let kept_after = Offset(self.end().0.saturating_sub(KEPT)).min(indexed);
+        let kept_after = Offset(self.end().0.saturating_sub(KEPT)).min(self.indexed);
         while self.start < kept_after
             && let Some(publication) = self.smiles.pop_front()
         {

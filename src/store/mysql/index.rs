@@ -9,7 +9,7 @@ use super::connections::{ANSWER, within};
 use super::{MySql, statements};
 use crate::model::{Offset, Smile, UserName};
 use crate::store::batch::{decode, encode};
-use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage};
+use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage, list};
 use crate::store::{StoreError, integer, offset};
 
 /// Takes the index, or keeps it, for 5 s by the database's clock: one that freezes with it keeps it no longer.
@@ -176,16 +176,6 @@ impl MySql {
         lane.keep();
         Ok(())
     }
-}
-
-/// Keys as the members of a list.
-fn list(keys: &[BlockKey]) -> String {
-    let mut text = String::new();
-    for (place, key) in keys.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        let _ = write!(text, "{comma}({},{},{})", key.tier, key.run, key.block);
-    }
-    text
 }
 
 /// A count as the integer MySQL keeps.

@@ -139,7 +139,6 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> 
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(());
     }
-    tracing::info!("carrying the smiles of an earlier version over into batches");
     loop {
         let after: i64 = sqlx::query_scalar(HEAD).fetch_one(&mut *connection).await?;
         let rows = sqlx::query_as(READ_OLD).bind(after).bind(SMILES_AT_ONCE).fetch_all(&mut *connection);
@@ -147,6 +146,7 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> 
         if rows.is_empty() {
             break;
         }
+        tracing::info!(smiles = rows.len(), "carrying smiles of an earlier version over into batches");
         let batches = into_batches(&rows, directory).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
         insert.push_values(&batches, |mut row, (batch, at)| {

@@ -1,22 +1,15 @@
 //! The index in SQLite: pages of conversations and blocks of ids, written a segment at a time.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Sqlite as Database};
 
 use super::Sqlite;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::batch::{decode, encode};
-use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage};
+use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage, list};
 use crate::store::{StoreError, integer, offset};
-
-const INSERT_PAGE: &str =
-    "INSERT OR REPLACE INTO index_pages (conversation, segment, part, smiles) VALUES (?1, ?2, ?3, ?4)";
-
-const INSERT_BLOCK: &str = "INSERT OR REPLACE INTO index_ids (tier, run, block, entries) VALUES (?1, ?2, ?3, ?4)";
-
-const DELETE_BLOCK: &str = "DELETE FROM index_ids WHERE tier = ?1 AND run = ?2 AND block = ?3";
 
 /// One user's pages of a segment: one look-up for each user this one may have a conversation with.
 const SEGMENT: &str = "
@@ -41,37 +34,39 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        let pages: Vec<_> = step
-            .pages
-            .iter()
-            .map(|page| (page, encode(page.smiles.iter().copied(), self.directory())))
-            .collect();
-        let mut writers = self.inner.writers.lock().await;
-        let mut connection = writers.index.take().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for (page, smiles) in &pages {
-            sqlx::query(INSERT_PAGE)
-                .bind(self.directory().conversation(page.users.0, page.users.1))
-                .bind(number(step.segment))
-                .bind(page.part)
-                .bind(smiles)
-                .execute(&mut *transaction)
-                .await?;
+        let mut pages = QueryBuilder::new("INSERT OR REPLACE INTO index_pages (conversation, segment, part, smiles) ");
+        pages.push_values(&step.pages, |mut row, page| {
+            row.push_bind(self.directory().conversation(page.users.0, page.users.1))
+                .push_bind(number(step.segment))
+                .push_bind(page.part)
+                .push_bind(encode(page.smiles.iter().copied(), self.directory()));
+        });
+        let mut blocks = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (tier, run, block, entries) ");
+        blocks.push_values(&step.blocks, |mut row, (key, entries)| {
+            row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
+        });
+        let superseded = format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
+        // One short transaction after the other, so that no commit of the log waits for long. What a crash leaves of them
+        // is written again.
+        if !step.superseded.is_empty() {
+            self.write(sqlx::query(AssertSqlSafe(superseded)).persistent(false)).await?;
         }
-        for (key, entries) in &step.blocks {
-            let insert = sqlx::query(INSERT_BLOCK).bind(key.tier).bind(number(key.run)).bind(number(key.block));
-            insert.bind(entries).execute(&mut *transaction).await?;
+        if !step.pages.is_empty() {
+            self.write(pages.build().persistent(false)).await?;
         }
-        for key in &step.superseded {
-            let delete = sqlx::query(DELETE_BLOCK).bind(key.tier).bind(number(key.run)).bind(number(key.block));
-            delete.execute(&mut *transaction).await?;
+        if !step.blocks.is_empty() {
+            self.write(blocks.build().persistent(false)).await?;
         }
-        let moved = sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1));
-        moved.execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        writers.index.keep(connection);
-        drop(writers);
+        self.write(sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1))).await?;
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
+    }
+
+    async fn write(&self, statement: sqlx::query::Query<'_, Database, SqliteArguments>) -> Result<(), StoreError> {
+        let index = &mut self.inner.writers.lock().await.index;
+        let mut connection = index.take().await?;
+        statement.execute(&mut connection).await?;
+        index.keep(connection);
+        Ok(())
     }
 
     /// Moves the write-ahead log into the file before a commit has to. Most of it is moved beside the commits; only for
@@ -93,12 +88,8 @@ impl Sqlite {
     ) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
         let mut snapshot = self.inner.readers.begin().await?;
         let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&mut *snapshot).await?;
-        let mut text = "SELECT tier, run, block, entries FROM index_ids WHERE (tier, run, block) IN (VALUES ".to_owned();
-        for (place, key) in keys.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
-            let _ = write!(text, "{comma}({},{},{})", key.tier, key.run, key.block);
-        }
-        text.push(')');
+        let keys = list(keys);
+        let text = format!("SELECT tier, run, block, entries FROM index_ids WHERE (tier, run, block) IN (VALUES {keys})");
         let rows = sqlx::query_as(AssertSqlSafe(text)).persistent(false);
         let rows: Vec<(u32, i64, i64, Vec<u8>)> = rows.fetch_all(&mut *snapshot).await?;
         let blocks = rows.into_iter().map(|(tier, run, block, entries)| {

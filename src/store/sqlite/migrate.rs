@@ -43,8 +43,9 @@ impl Sqlite {
         let mut connection = log.take().await?;
         let old_tables: i64 = sqlx::query_scalar(IS_THERE).fetch_one(&mut connection).await?;
         if old_tables > 0 {
-            tracing::info!("carrying the smiles of an earlier version over into batches");
-            while self.carry_some_over(&mut connection).await? {}
+            while self.carry_some_over(&mut connection).await? {
+                tracing::info!("carrying smiles of an earlier version over into batches");
+            }
             sqlx::query("DROP TABLE smiles_before_batches").execute(&mut connection).await?;
         }
         log.keep(connection);
