@@ -36,17 +36,14 @@ impl MySql {
         mysql
     }
 
+    /// Removes the database, once nobody uses it.
+    pub(crate) async fn remove(self) {
+        self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await;
+    }
+
     async fn run(&self, statement: String) {
         let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a statement");
-    }
-
-    /// How often procedures were called on the server since it started: each append is a call.
-    pub(crate) async fn procedure_calls(&self) -> u64 {
-        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
-        let status = "SHOW GLOBAL STATUS LIKE 'Com_call_procedure'";
-        let (_, calls): (String, String) = sqlx::query_as(status).fetch_one(&mut connection).await.expect("its status");
-        calls.parse().expect("a number")
     }
 
     /// What `--store` takes.
@@ -54,7 +51,15 @@ impl MySql {
         self.url.as_str()
     }
 
-    /// The number of the server's process, if it is our own.
+    /// The version of the server.
+    pub(crate) async fn version(&self) -> String {
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
+        let version: (String,) =
+            sqlx::query_as("SELECT VERSION()").fetch_one(&mut connection).await.expect("its version");
+        version.0
+    }
+
+    /// The number of the server's process, if it is our own and runs.
     pub(crate) fn process() -> Option<u32> {
         std::env::var("TEST_MYSQL_URL").err()?;
         std::fs::read_to_string(format!("{FOLDER}/mysqld.pid")).ok()?.trim().parse().ok()
