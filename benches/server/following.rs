@@ -14,7 +14,15 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// Many idle replicas, with an account that may follow the binary log and with one that may not.
 pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
-    for mysql in [MySql::new().await, MySql::without_binlog().await] {
+    for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {
+        let Some(mysql) = mysql else {
+            rows.push(vec![
+                "polling is left out: our account may not make another".to_owned(),
+                String::new(),
+                String::new(),
+            ]);
+            continue;
+        };
         let replicas = Server::several_on(mysql.store(), REPLICAS);
         users(replicas[0].address).await;
         tokio::time::sleep(SETTLED).await;

@@ -82,8 +82,9 @@ impl Plan {
     pub(crate) async fn run(&self, servers: &[Server], core: Core) -> Figures {
         let mut helper = Helper::start(ROLE, core, self);
         let before = metrics::appends(servers).await;
-        let processes = Processes::of(servers);
+        let (processes, load) = (Processes::of(servers), Processes::numbered([helper.process()]));
         let outcome: Outcome = helper.work();
+        let load_busy = load.cores().0;
         let (seconds, mysql_seconds) = (processes.seconds(), processes.mysql_seconds());
         let after = metrics::appends(servers).await;
         let micros = |seconds: f64| seconds * 1e6 / outcome.answers as f64;
@@ -91,6 +92,7 @@ impl Plan {
             per_second: outcome.answers as f64 / outcome.seconds,
             delivered_per_second: outcome.delivered as f64 / outcome.seconds,
             processor_micros: micros(seconds),
+            load_busy,
             mysql_micros: mysql_seconds.map(micros),
             p50_millis: outcome.p50_millis,
             p99_millis: outcome.p99_millis,
@@ -111,6 +113,8 @@ pub(crate) struct Figures {
     pub(crate) delivered_per_second: f64,
     /// Processor time of the servers per answer.
     pub(crate) processor_micros: f64,
+    /// The share of its processor that the load itself used. Near one, the load is what is measured.
+    pub(crate) load_busy: f64,
     /// Processor time of MySQL per answer, where it is known.
     pub(crate) mysql_micros: Option<f64>,
     /// From a smile to its ack.
@@ -128,6 +132,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// The share of a processor that the servers used.
+    pub(crate) fn busy(&self) -> f64 {
+        self.processor_micros * self.per_second / 1e6
+    }
+
     /// The median of each figure.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
@@ -135,6 +144,7 @@ impl Figures {
             per_second: of(|run| run.per_second),
             delivered_per_second: of(|run| run.delivered_per_second),
             processor_micros: of(|run| run.processor_micros),
+            load_busy: of(|run| run.load_busy),
             mysql_micros: runs[0].mysql_micros.map(|_| of(|run| run.mysql_micros.unwrap_or(f64::NAN))),
             p50_millis: of(|run| run.p50_millis),
             p99_millis: of(|run| run.p99_millis),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::slice::from_ref;
+use std::time::Duration;
 
 use crate::client::users;
 use crate::load::{DEPTHS, Dialect, Figures, Plan};
@@ -16,6 +17,9 @@ use crate::scale::Scale;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
+
+/// Not measured: Node compiles what runs often.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =
     ["what", "unanswered", "smiles/s", "delivered/s", "CPU of the server", "CPU of MySQL", "ack p50, p99"];
@@ -88,6 +92,7 @@ async fn row(
     report: &mut Report,
 ) -> Vec<String> {
     let load = if database.core() == Core::Any { Core::Any } else { Core::Measuring };
+    Plan { duration: WARM_UP, ..plan.clone() }.run(from_ref(&server), load).await;
     let mut runs = Vec::new();
     for _ in 0..scale.rounds {
         runs.push(plan.run(from_ref(&server), load).await);
@@ -134,7 +139,7 @@ fn flask(folder: &Path, database: &Database) -> Server {
 /// The folder where the Socket.IO server is installed, or why it is not.
 fn installed_socketio() -> Result<PathBuf, String> {
     install("socketio", &["package.json", "package-lock.json", "server.js"], "package-lock.json", |folder| {
-        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
+        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder))
     })
 }
 

@@ -13,8 +13,16 @@ use crate::scale::Scale;
 /// Smiles that the index may be behind at the end of a run that counts as sustained.
 const BEHIND_AT_MOST: f64 = 50_000.0;
 
-const HEADER: [&str; 7] =
-    ["replicas", "unanswered", "smiles/s", "CPU of the server", "ack p50", "ack p99", "index behind"];
+const HEADER: [&str; 8] = [
+    "replicas",
+    "unanswered",
+    "smiles/s",
+    "CPU of the server",
+    "ack p50",
+    "ack p99",
+    "refused, never answered",
+    "index behind",
+];
 
 /// One replica on SQLite.
 pub(crate) async fn on_sqlite(scale: &Scale, report: &mut Report) {
@@ -56,6 +64,7 @@ async fn row(servers: &[Server], unanswered: usize, figures: &Figures) -> Vec<St
         micros(figures.processor_micros),
         millis(figures.p50_millis),
         millis(figures.p99_millis),
+        format!("{}, {}", thousands(figures.refused), thousands(figures.unanswered)),
         behind,
     ]
 }

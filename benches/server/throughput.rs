@@ -39,7 +39,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
 
 /// The columns of such a table.
 pub(crate) const HEADER: [&str; 7] =
-    ["unanswered", "what", "per second", "CPU of the server", "ack p50", "ack p99", "our share of it"];
+    ["unanswered", "what", "per second", "CPU of the server", "busy: server, load", "answer p50, p99", "beside ours"];
 
 /// All three in every round, and their medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {
@@ -61,43 +61,31 @@ impl Compared {
     pub(crate) fn rows(&self, unanswered: &str) -> [Vec<String>; 3] {
         let Self { echo, ours, inserts } = self;
         let row = |what: String, cells: [String; 5]| [unanswered.to_owned(), what].into_iter().chain(cells).collect();
-        let of = |figures: &Figures| [thousands(figures.per_second), micros(figures.processor_micros)];
-        let [echo_rate, echo_processor] = of(echo);
-        let [our_rate, our_processor] = of(ours);
-        let none = String::new;
+        let served = |figures: &Figures, beside: String| {
+            [
+                thousands(figures.per_second),
+                micros(figures.processor_micros),
+                format!("{}, {}", ratio(figures.busy()), ratio(figures.load_busy)),
+                format!("{}, {}", millis(figures.p50_millis), millis(figures.p99_millis)),
+                beside,
+            ]
+        };
+        let beside_echo = format!(
+            "we reach {} of its rate; it takes {} of our CPU",
+            ratio(ours.per_second / echo.per_second),
+            ratio(echo.processor_micros / ours.processor_micros)
+        );
+        let inserted = [
+            format!("{} rows, {} smiles", thousands(inserts.rows_per_second), thousands(inserts.smiles_per_second)),
+            micros(inserts.processor_micros),
+            String::new(),
+            String::new(),
+            format!("we reach {} of its smiles", ratio(ours.per_second / inserts.smiles_per_second)),
+        ];
         [
-            row(
-                "bare echo".to_owned(),
-                [
-                    echo_rate,
-                    echo_processor,
-                    millis(echo.p50_millis),
-                    millis(echo.p99_millis),
-                    format!(
-                        "{} of the rate; the echo takes {} of our CPU",
-                        ratio(ours.per_second / echo.per_second),
-                        ratio(echo.processor_micros / ours.processor_micros)
-                    ),
-                ],
-            ),
-            row(
-                format!("own insert of {:.0} smiles, {:.0} bytes each", ours.batch, ours.bytes),
-                [
-                    format!(
-                        "{} rows, {} smiles",
-                        thousands(inserts.rows_per_second),
-                        thousands(inserts.smiles_per_second)
-                    ),
-                    micros(inserts.processor_micros),
-                    none(),
-                    none(),
-                    format!("{} of the smiles", ratio(ours.per_second / inserts.smiles_per_second)),
-                ],
-            ),
-            row(
-                "TheSmilingChat".to_owned(),
-                [our_rate, our_processor, millis(ours.p50_millis), millis(ours.p99_millis), none()],
-            ),
+            row("bare echo".to_owned(), served(echo, beside_echo)),
+            row(format!("own insert of {:.0} smiles, {:.0} bytes each", ours.batch, ours.bytes), inserted),
+            row("TheSmilingChat".to_owned(), served(ours, String::new())),
         ]
     }
 }

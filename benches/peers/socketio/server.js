@@ -7,13 +7,12 @@
 // Its address is the first line of its output.
 
 import { createServer } from "node:http";
-import Database from "better-sqlite3";
-import mysql from "mysql2/promise";
 import { Server } from "socket.io";
 
 // Both return a function that resolves to the offset of a message when it is durable.
 
-function openSqlite(path) {
+async function openSqlite(path) {
+  const { default: Database } = await import("better-sqlite3");
   const database = new Database(path);
   database.pragma("journal_mode = WAL");
   database.pragma("synchronous = FULL");
@@ -25,6 +24,7 @@ function openSqlite(path) {
 }
 
 async function openMysql(url) {
+  const { default: mysql } = await import("mysql2/promise");
   // As many connections as are usual; more than MySQL can sync at once would not help it.
   const pool = mysql.createPool({ uri: url, connectionLimit: 10 });
   await pool.query(
@@ -36,7 +36,7 @@ async function openMysql(url) {
 }
 
 const [store, place] = process.argv.slice(2);
-const append = store === "mysql" ? await openMysql(place) : openSqlite(place);
+const append = await (store === "mysql" ? openMysql(place) : openSqlite(place));
 const http = createServer();
 const io = new Server(http, { transports: ["websocket"] });
 
