@@ -48,6 +48,8 @@ pub(crate) struct Inserts {
     pub(crate) smiles_per_second: f64,
     /// Processor time of the inserting process for each of those.
     pub(crate) processor_micros: f64,
+    /// Processor time of MySQL for each of those, where it is known.
+    pub(crate) mysql_micros: Option<f64>,
 }
 
 impl Inserts {
@@ -58,6 +60,7 @@ impl Inserts {
             rows_per_second: of(|run| run.rows_per_second),
             smiles_per_second: of(|run| run.smiles_per_second),
             processor_micros: of(|run| run.processor_micros),
+            mysql_micros: runs[0].mysql_micros.map(|_| of(|run| run.mysql_micros.unwrap_or(f64::NAN))),
         }
     }
 }
@@ -85,6 +88,7 @@ fn run(store: &str, connections: usize, appended: &Figures, duration: Duration, 
         rows_per_second: rows as f64 / seconds,
         smiles_per_second: smiles / seconds,
         processor_micros: processes.seconds() * 1e6 / smiles,
+        mysql_micros: processes.mysql_seconds().map(|seconds| seconds * 1e6 / smiles),
     }
 }
 

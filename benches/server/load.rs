@@ -132,6 +132,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Processor time per answer: of the servers, and of MySQL where it is known.
+    pub(crate) fn all_micros(&self) -> f64 {
+        self.processor_micros + self.mysql_micros.unwrap_or_default()
+    }
+
     /// The share of a processor that the servers used.
     pub(crate) fn busy(&self) -> f64 {
         self.processor_micros * self.per_second / 1e6

@@ -3,7 +3,7 @@
 //! Figures of one machine and one moment mean little, so what matters is given as a ratio taken in the same run.
 //!
 //! ```text
-//! cargo bench                    # everything, briefly: some minutes, written below target/
+//! cargo bench                    # everything, briefly: about three minutes, written below target/
 //! cargo bench -- full            # everything, as docs/RESULTS.md states it: that file and its plots are written
 //! cargo bench -- throughput      # or any of the names below, also with full; printed only
 //! ```
@@ -70,7 +70,7 @@ async fn measure(arguments: &[String]) {
     on_sqlite(&scale, &mut report, wanted).await;
     on_mysql(&scale, &mut report, wanted).await;
     if names.is_empty() {
-        report.write(full).await;
+        report.write(full, &scale).await;
     }
 }
 

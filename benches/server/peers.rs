@@ -98,20 +98,24 @@ async fn row(
         runs.push(plan.run(from_ref(&server), load).await);
     }
     let figures = Figures::median(&runs);
-    report.bar(database.store(), Bar::new(name, plan.unanswered, figures.per_second, figures.processor_micros));
-    drop(server);
-    if let Database::MySql(mysql) = database {
-        mysql.remove().await;
-    }
-    vec![
+    report.bar(database.store(), Bar::new(name, plan.unanswered, figures.per_second, figures.all_micros()));
+    let row = vec![
         name.to_owned(),
         plan.unanswered.to_string(),
         thousands(figures.per_second),
         thousands(figures.delivered_per_second),
         micros(figures.processor_micros),
-        figures.mysql_micros.map_or("unknown".to_owned(), micros),
+        match database {
+            Database::Sqlite(_) => "none".to_owned(),
+            Database::MySql(_) => figures.mysql_micros.map_or("unknown".to_owned(), micros),
+        },
         format!("{}, {}", millis(figures.p50_millis), millis(figures.p99_millis)),
-    ]
+    ];
+    drop(server);
+    if let Database::MySql(mysql) = database {
+        mysql.remove().await;
+    }
+    row
 }
 
 fn socketio(folder: &Path, database: &Database) -> Server {

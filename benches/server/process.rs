@@ -109,6 +109,11 @@ pub(crate) fn program() -> OsString {
     std::env::var_os(OTHER_PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_smilingchat").into())
 }
 
+/// Which program that is, for people.
+pub(crate) fn described() -> &'static str {
+    if std::env::var_os(OTHER_PROGRAM).is_some() { "another build of the server" } else { "the server of that commit" }
+}
+
 /// A folder on the disk of the build: the system's one for temporary files may be in memory, where a sync costs nothing.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")

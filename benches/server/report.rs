@@ -6,6 +6,9 @@ mod plot;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::mysql::MySql;
+use crate::process;
+use crate::scale::Scale;
 pub(crate) use plot::Bar;
 
 /// The text around the figures. `{{name}}` stands for a fact or a table.
@@ -60,18 +63,24 @@ impl Report {
     }
 
     /// Writes the document and its plots: those of the project, or drafts.
-    pub(crate) async fn write(mut self, full: bool) {
+    pub(crate) async fn write(mut self, full: bool, scale: &Scale) {
         self.figures.extend(machine::facts().await);
+        self.figures
+            .insert("command".to_owned(), (if full { "cargo bench -- full" } else { "cargo bench" }).to_owned());
+        self.figures.insert("program".to_owned(), process::described().to_owned());
+        self.figures.insert("rounds".to_owned(), scale.rounds.to_string());
+        self.figures.insert("sustained".to_owned(), format!("{} s", scale.sustained.as_secs()));
         let folder = Path::new(if full { DOCUMENTS } else { DRAFTS });
         std::fs::create_dir_all(folder).expect("a folder for the results");
         let kept = std::fs::read_to_string(Path::new(DOCUMENTS).join("RESULTS.md")).unwrap_or_default();
         std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results are written");
-        for (store, title, file) in [
-            (Store::Sqlite, "One replica on SQLite", "results-sqlite.svg"),
-            (Store::MySql, "Replicas on MySQL", "results-mysql.svg"),
+        let with_mysql = if MySql::process().is_some() { "MySQL's included" } else { "MySQL's unknown" };
+        for (store, title, times_of, file) in [
+            (Store::Sqlite, "One replica on SQLite", "database included", "results-sqlite.svg"),
+            (Store::MySql, "Replicas on MySQL", with_mysql, "results-mysql.svg"),
         ] {
             let bars = self.bars.remove(&store).unwrap_or_default();
-            svg::save(folder.join(file), &plot::draw(title, &bars)).expect("a plot is written");
+            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("a plot is written");
         }
         println!("written: {}", folder.join("RESULTS.md").display());
     }

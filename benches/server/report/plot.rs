@@ -66,8 +66,8 @@ impl Scale {
     }
 }
 
-/// Draws the bars, those of one name beneath each other.
-pub(super) fn draw(title: &str, bars: &[Bar]) -> Document {
+/// Draws the bars, those of one name beneath each other; `times_of` says whose processor time it is.
+pub(super) fn draw(title: &str, times_of: &str, bars: &[Bar]) -> Document {
     let mut names: Vec<&str> = Vec::new();
     for bar in bars {
         if !names.contains(&bar.name) {
@@ -86,7 +86,7 @@ pub(super) fn draw(title: &str, bars: &[Bar]) -> Document {
     let rates = Scale::of(bars.iter().map(|bar| bar.per_second), MARGIN + NAMES);
     let times = Scale::of(bars.iter().map(|bar| bar.processor_micros), MARGIN + NAMES + PANEL);
     document = axis(document, &rates, "smiles per second: more is better", height);
-    document = axis(document, &times, "CPU of the server in µs per smile: less is better", height);
+    document = axis(document, &times, &format!("µs of CPU per smile, {times_of}: less is better"), height);
     let mut y = TOP;
     for name in names {
         let group: Vec<&Bar> = bars.iter().filter(|bar| bar.name == name).collect();
@@ -107,7 +107,7 @@ fn text(content: impl Into<String>, x: f64, y: f64) -> Text {
 
 /// What the colours mean.
 fn legend(mut document: Document, bars: &[Bar]) -> Document {
-    let mut x = MARGIN + NAMES;
+    let mut x = MARGIN + NAMES + PANEL - NUMBER;
     for unanswered in crate::load::DEPTHS {
         let Some(bar) = bars.iter().find(|bar| bar.unanswered == unanswered) else { continue };
         let square = Rectangle::new().set("x", x).set("y", 18).set("width", 12).set("height", 12);
