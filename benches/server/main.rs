@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo bench                    # everything, briefly: about three minutes, written below target/
-//! cargo bench -- full            # everything, as docs/RESULTS.md states it: that file and its plots are written
+//! cargo bench -- full            # everything, about twenty minutes: docs/RESULTS.md and its plots are written
 //! cargo bench -- throughput      # or any of the names below, also with full; printed only
 //! ```
 //!

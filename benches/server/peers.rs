@@ -142,48 +142,54 @@ fn flask(folder: &Path, database: &Database) -> Server {
 
 /// The folder where the Socket.IO server is installed, or why it is not.
 fn installed_socketio() -> Result<PathBuf, String> {
-    install("socketio", &["package.json", "package-lock.json", "server.js"], "package-lock.json", |folder| {
-        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder))
+    install("socketio", "node", &["package-lock.json", "package.json", "server.js"], |folder| {
+        let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+        run(Command::new("npm").args(arguments).current_dir(folder)).map(drop)
     })
 }
 
 /// The folder where the Flask application is installed, or why it is not.
 fn installed_flask() -> Result<PathBuf, String> {
-    install("flask", &["app.py", "requirements.txt"], "requirements.txt", |folder| {
-        run(Command::new("python3").args(["-m", "venv", "venv"]).current_dir(folder))?;
+    install("flask", "python3", &["requirements.txt", "app.py"], |folder| {
+        run(Command::new("python3").args(["-m", "venv", "--clear", "venv"]).current_dir(folder))?;
         let mut pip = Command::new(folder.join("venv/bin/pip"));
-        run(pip.args(["install", "--quiet", "--no-deps", "--requirement", "requirements.txt"]).current_dir(folder))
+        let arguments = ["install", "--quiet", "--no-deps", "--requirement", "requirements.txt"];
+        run(pip.args(arguments).current_dir(folder)).map(drop)
     })
 }
 
-/// Copies the sources below the build's folder, and installs what they need unless the same was installed before.
+/// Copies the sources below the build's folder, and installs what they need unless that was done before, for this version
+/// of the program and for these pins, which are in the first of the files.
 fn install(
     name: &str,
+    program: &str,
     files: &[&str],
-    pins: &str,
     install: impl Fn(&Path) -> Result<(), String>,
 ) -> Result<PathBuf, String> {
     let (sources, folder) = (Path::new(SOURCES).join(name), Path::new(INSTALLED).join(name));
+    let mut wanted = run(Command::new(program).arg("--version"))?;
+    wanted.extend(fs::read(sources.join(files[0])).map_err(|error| error.to_string())?);
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     for file in files {
         fs::copy(sources.join(file), folder.join(file)).map_err(|error| error.to_string())?;
     }
-    let (pinned, done) = (fs::read(folder.join(pins)).unwrap_or_default(), folder.join("installed"));
-    if fs::read(&done).is_ok_and(|done| done == pinned) {
+    let stamp = folder.join("installed");
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder);
     }
     println!("installing the peer {name}");
     install(&folder)?;
-    fs::write(done, pinned).map_err(|error| error.to_string())?;
+    fs::write(stamp, wanted).map_err(|error| error.to_string())?;
     Ok(folder)
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    match status {
+/// What a program prints, or a word about its failure.
+fn run(command: &mut Command) -> Result<Vec<u8>, String> {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    match output {
         Err(_) => Err(format!("`{program}` is missing")),
-        Ok(status) if !status.success() => Err(format!("`{program}` failed")),
-        Ok(_) => Ok(()),
+        Ok(output) if !output.status.success() => Err(format!("`{program}` failed")),
+        Ok(output) => Ok(output.stdout),
     }
 }
