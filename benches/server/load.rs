@@ -85,6 +85,9 @@ impl Plan {
         let (processes, load) = (Processes::of(servers), Processes::numbered([helper.process()]));
         let outcome: Outcome = helper.work();
         let load_busy = load.cores().0;
+        let index_behind = metrics::index_behind(servers).await;
+        // What a server puts off is part of what a smile costs.
+        metrics::index_settled(servers).await;
         let (seconds, mysql_seconds) = (processes.seconds(), processes.mysql_seconds());
         let after = metrics::appends(servers).await;
         let micros = |seconds: f64| seconds * 1e6 / outcome.answers as f64;
@@ -93,6 +96,7 @@ impl Plan {
             delivered_per_second: outcome.delivered as f64 / outcome.seconds,
             processor_micros: micros(seconds),
             load_busy,
+            index_behind,
             mysql_micros: mysql_seconds.map(micros),
             p50_millis: outcome.p50_millis,
             p99_millis: outcome.p99_millis,
@@ -111,10 +115,12 @@ pub(crate) struct Figures {
     pub(crate) per_second: f64,
     /// Smiles per second that came to sessions besides those acks.
     pub(crate) delivered_per_second: f64,
-    /// Processor time of the servers per answer.
+    /// Processor time of the servers per answer, until their index has caught up.
     pub(crate) processor_micros: f64,
     /// The share of its processor that the load itself used. Near one, the load is what is measured.
     pub(crate) load_busy: f64,
+    /// How far the index was behind the log at the end, where the servers tell; of several runs, the farthest.
+    pub(crate) index_behind: Option<f64>,
     /// Processor time of MySQL per answer, where it is known.
     pub(crate) mysql_micros: Option<f64>,
     /// From a smile to its ack.
@@ -150,6 +156,7 @@ impl Figures {
             delivered_per_second: of(|run| run.delivered_per_second),
             processor_micros: of(|run| run.processor_micros),
             load_busy: of(|run| run.load_busy),
+            index_behind: runs.iter().filter_map(|run| run.index_behind).reduce(f64::max),
             mysql_micros: runs[0].mysql_micros.map(|_| of(|run| run.mysql_micros.unwrap_or(f64::NAN))),
             p50_millis: of(|run| run.p50_millis),
             p99_millis: of(|run| run.p99_millis),

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use crate::client::{field, get};
 use crate::load::{DEPTHS, Plan};
-use crate::metrics::index_behind;
 use crate::pinning::Core;
 use crate::process::{Server, folder};
 use crate::report::{Report, thousands};
@@ -47,7 +46,7 @@ async fn fill(server: &Server, scale: &Scale) -> String {
     while head(server).await < scale.long_log {
         let figures = plan.run(from_ref(server), Core::Measuring).await;
         refused += figures.refused;
-        let behind = index_behind(from_ref(server)).await.map_or("unknown".to_owned(), thousands);
+        let behind = figures.index_behind.map_or("unknown".to_owned(), thousands);
         println!("long log: {} smiles/s, index behind: {behind}", thousands(figures.per_second));
     }
     let (seconds, smiles) = (began.elapsed().as_secs_f64(), head(server).await as f64);

@@ -1,5 +1,7 @@
 //! What our servers tell at `/metrics`.
 
+use std::time::Duration;
+
 use crate::client::get;
 use crate::process::Server;
 
@@ -23,6 +25,21 @@ pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
         most = value(server, INDEX_BEHIND).await.into_iter().chain(most).reduce(f64::max);
     }
     most
+}
+
+/// Waits until the index has caught up with the log, or makes no more progress.
+pub(crate) async fn index_settled(servers: &[Server]) {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    const WITHOUT_PROGRESS: u32 = 10;
+    let (mut last, mut without_progress) = (f64::INFINITY, 0);
+    while let Some(behind) = index_behind(servers).await {
+        without_progress = if behind < last { 0 } else { without_progress + 1 };
+        if behind <= 0.0 || without_progress == WITHOUT_PROGRESS {
+            return;
+        }
+        last = behind;
+        tokio::time::sleep(INTERVAL).await;
+    }
 }
 
 /// How many sessions are open on a replica.

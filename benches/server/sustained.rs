@@ -3,7 +3,6 @@
 use std::slice::from_ref;
 
 use crate::load::{DEPTHS, Figures, Plan};
-use crate::metrics::index_behind;
 use crate::mysql::MySql;
 use crate::pinning::Core;
 use crate::process::{REPLICAS, Server};
@@ -31,7 +30,7 @@ pub(crate) async fn on_sqlite(scale: &Scale, report: &mut Report) {
         let server = Server::on_sqlite(Core::Measured);
         let plan = Plan::smiles(from_ref(&server), unanswered, scale.sustained).await;
         let figures = plan.run(from_ref(&server), Core::Measuring).await;
-        rows.push(row(from_ref(&server), unanswered, &figures).await);
+        rows.push(row(1, unanswered, &figures));
     }
     report.table("sustained_sqlite", &HEADER, rows);
 }
@@ -44,21 +43,21 @@ pub(crate) async fn on_mysql(scale: &Scale, report: &mut Report) {
         let replicas = Server::several_on(mysql.store(), count);
         let plan = Plan::smiles(&replicas, DEPTHS[1], scale.sustained).await;
         let figures = plan.run(&replicas, Core::Any).await;
-        rows.push(row(&replicas, DEPTHS[1], &figures).await);
+        rows.push(row(count, DEPTHS[1], &figures));
         drop(replicas);
         mysql.remove().await;
     }
     report.table("sustained_mysql", &HEADER, rows);
 }
 
-async fn row(servers: &[Server], unanswered: usize, figures: &Figures) -> Vec<String> {
-    let behind = match index_behind(servers).await {
+fn row(replicas: usize, unanswered: usize, figures: &Figures) -> Vec<String> {
+    let behind = match figures.index_behind {
         None => "unknown: this server has no such gauge".to_owned(),
         Some(behind) if behind <= BEHIND_AT_MOST => format!("{} smiles: sustained", thousands(behind)),
         Some(behind) => format!("{} smiles: **not sustained**", thousands(behind)),
     };
     vec![
-        servers.len().to_string(),
+        replicas.to_string(),
         unanswered.to_string(),
         thousands(figures.per_second),
         micros(figures.processor_micros),
