@@ -2,23 +2,38 @@
 
 use std::time::Duration;
 
-use crate::client::{get, users};
+use crate::client::{field, get, users};
+use crate::cpu::Processes;
 use crate::mysql::MySql;
-use crate::process::{Processes, REPLICAS, Server};
+use crate::process::{REPLICAS, Server};
+use crate::report::{Report, share};
+use crate::scale::Scale;
 
 const SETTLED: Duration = Duration::from_secs(3);
-const IDLE: Duration = Duration::from_secs(15);
 
 /// Many idle replicas, with an account that may follow the binary log and with one that may not.
-pub(crate) async fn idle() {
-    for mysql in [MySql::new().await, MySql::without_binlog().await] {
+pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
+    let mut rows = Vec::new();
+    for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {
+        let Some(mysql) = mysql else {
+            rows.push(vec![
+                "polling is left out: our account may not make another".to_owned(),
+                String::new(),
+                String::new(),
+            ]);
+            continue;
+        };
         let replicas = Server::several_on(mysql.store(), REPLICAS);
         users(replicas[0].address).await;
         tokio::time::sleep(SETTLED).await;
         let answer = get(replicas[0].address, "/api/replicas").await;
-        let by = answer.split("\"following\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("unknown");
+        let by = field(&answer, "following").unwrap_or("unknown").to_owned();
         let processes = Processes::of(&replicas);
-        tokio::time::sleep(IDLE).await;
-        println!("following: {REPLICAS} idle replicas, {by}: cores: {}", processes.cores_used());
+        tokio::time::sleep(scale.idle).await;
+        let (cores, mysql_cores) = processes.cores();
+        rows.push(vec![by, mysql_cores.map_or("unknown".to_owned(), share), share(cores)]);
+        drop(replicas);
+        mysql.remove().await;
     }
+    report.table("following", &["following by", "cores of MySQL", "cores of all four replicas"], rows);
 }

@@ -1,87 +1,164 @@
-//! Many replicas on one MySQL: durable smiles per second, as a share of what MySQL does for the same batched insert.
+//! The database's own insert of the same batches: what no log in that database can be faster than.
+//!
+//! One row for each commit, with the bytes of as many smiles as an append of ours had on average, as durable as ours.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, MySqlConnection};
 
-use crate::client::percentile;
-use crate::closed_loop::{ACK, closed_loop};
-use crate::mysql::MySql;
-use crate::process::{Processes, REPLICAS, Server};
+use crate::cpu::Processes;
+use crate::helper::{self, Helper};
+use crate::load::{Figures, median};
+use crate::pinning::Core;
+use crate::process::folder;
 
-/// Sessions in the closed loop, over all replicas: one for each user, so that a smile goes to two sessions and no more.
-const SESSIONS: usize = 60;
+/// Tells this program to insert.
+pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// Smiles that each of them keeps unanswered.
-const UNANSWERED: usize = 32;
+/// Numbers that a connection has for its rows, so that no two connections use the same.
+const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
-const ROUNDS: usize = 3;
+/// What is to be inserted.
+#[derive(Deserialize, Serialize)]
+struct Plan {
+    /// `mysql:` with the rest of a URL, or the path of an SQLite file.
+    store: String,
+    connections: usize,
+    /// Smiles in a row.
+    batch: i64,
+    /// Bytes in a row.
+    bytes: usize,
+    duration: Duration,
+}
 
-/// How long the bare inserts run.
-const LOOP: Duration = Duration::from_secs(3);
+#[derive(Deserialize, Serialize)]
+struct Outcome {
+    rows: i64,
+    seconds: f64,
+}
 
-/// The closed loop with one and with many replicas, and after each the same inserts without a server, each as large as the
-/// replicas' appends were on average: one after the other, as a log must, and as many at once as there are replicas.
-pub(crate) async fn share() {
-    for count in [1, REPLICAS] {
-        let mysql = MySql::new().await;
-        let replicas = Server::several_on(mysql.store(), count);
-        let mut ratios = Vec::new();
-        for round in 1..=ROUNDS {
-            let before = mysql.procedure_calls().await;
-            let processes = Processes::of(&replicas);
-            let (smiles, mut latencies) = closed_loop(&replicas, SESSIONS, UNANSWERED, Some(ACK)).await;
-            let used = processes.cores_used();
-            let appends = mysql.procedure_calls().await - before;
-            let batch = (latencies.len() as f64 / appends as f64).round().max(1.0) as usize;
-            let alone = bare_inserts(&mysql, 1, batch).await;
-            let at_once = if count == 1 { alone } else { bare_inserts(&mysql, count, batch).await };
-            ratios.push((smiles / alone, smiles / at_once));
-            println!(
-                "inserts {round}: {count} replicas, {SESSIONS} sessions of {UNANSWERED} smiles at a time: {smiles:.0} durable smiles/s in appends of {batch}, ack p50 {:.2} ms p99 {:.2} ms; cores: {used}; the same inserts: {alone:.0} rows/s one after the other, {at_once:.0} with {count} at once",
-                percentile(&mut latencies, 50.0),
-                percentile(&mut latencies, 99.0),
-            );
+/// What the database does by itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Inserts {
+    /// Rows, and so commits, per second.
+    pub(crate) rows_per_second: f64,
+    /// The smiles that would be in them.
+    pub(crate) smiles_per_second: f64,
+    /// Processor time of the inserting process for each of those.
+    pub(crate) processor_micros: f64,
+    /// Processor time of MySQL for each of those, where it is known.
+    pub(crate) mysql_micros: Option<f64>,
+}
+
+impl Inserts {
+    /// The median of each figure.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
+        Self {
+            rows_per_second: of(|run| run.rows_per_second),
+            smiles_per_second: of(|run| run.smiles_per_second),
+            processor_micros: of(|run| run.processor_micros),
+            mysql_micros: runs[0].mysql_micros.map(|_| of(|run| run.mysql_micros.unwrap_or(f64::NAN))),
         }
-        ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (alone, at_once) = ratios[ratios.len() / 2];
-        println!(
-            "inserts: {count} replicas, durable smiles per bare row: {alone:.2}, {at_once:.2} with {count} at once"
-        );
     }
 }
 
-/// Rows per second that go into a table like that of the smiles, `batch` in each transaction.
-async fn bare_inserts(mysql: &MySql, connections: usize, batch: usize) -> f64 {
-    let mut connection = MySqlConnection::connect(mysql.store()).await.expect("MySQL is there");
-    let anew = "DROP TABLE IF EXISTS bare; CREATE TABLE bare LIKE smiles";
-    sqlx::raw_sql(anew).execute(&mut connection).await.expect("a table");
-    let began = Instant::now();
-    let inserting: Vec<_> =
-        (0..connections).map(|number| tokio::spawn(insert(mysql.store().to_owned(), number, batch))).collect();
-    let mut rows = 0;
-    for inserter in inserting {
-        rows += inserter.await.expect("an inserter");
-    }
-    rows as f64 / began.elapsed().as_secs_f64()
+/// Inserts into a new SQLite file what a run of our server appended, on the processor of what is measured.
+pub(crate) fn on_sqlite(appended: &Figures, duration: Duration) -> Inserts {
+    let folder = folder();
+    let file = folder.path().join("inserts.db");
+    run(&file.display().to_string(), 1, appended, duration, Core::Measured)
 }
 
-/// One connection's part: how many rows it got in.
-async fn insert(url: String, number: usize, batch: usize) -> usize {
-    let mut connection = MySqlConnection::connect(&url).await.expect("MySQL is there");
-    let began = Instant::now();
-    let mut rows = 0;
-    while began.elapsed() < LOOP {
-        let mut statement =
-            "INSERT INTO bare (position, conversation, sender, receiver, id, faces, at) VALUES ".to_owned();
-        for row in rows..rows + batch {
-            let (comma, position) = (if row == rows { "" } else { "," }, number * 1_000_000_000 + row);
-            let (sender, receiver) = (2 * row % 60 + 1, 2 * row % 60 + 2);
-            let _ = write!(statement, "{comma}({position},{sender},{sender},{receiver},'c{position}','😀',0)");
-        }
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("an insert");
-        rows += batch;
+/// Inserts into this MySQL database what a run of our replicas appended, over so many connections at once.
+pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
+    run(store, connections, appended, duration, Core::Any)
+}
+
+fn run(store: &str, connections: usize, appended: &Figures, duration: Duration, core: Core) -> Inserts {
+    let batch = (appended.batch.round() as i64).max(1);
+    let bytes = (appended.bytes * batch as f64) as usize;
+    let mut helper = Helper::start(ROLE, core, &Plan { store: store.to_owned(), connections, batch, bytes, duration });
+    let processes = Processes::numbered([helper.process()]);
+    let Outcome { rows, seconds } = helper.work();
+    let smiles = (rows * batch) as f64;
+    Inserts {
+        rows_per_second: rows as f64 / seconds,
+        smiles_per_second: smiles / seconds,
+        processor_micros: processes.seconds() * 1e6 / smiles,
+        mysql_micros: processes.mysql_seconds().map(|seconds| seconds * 1e6 / smiles),
     }
-    rows
+}
+
+/// The helper's side.
+pub(crate) async fn work() {
+    let plan: Plan = helper::plan();
+    let mut connections = Vec::new();
+    for number in 0..plan.connections {
+        connections.push(Database::open(&plan.store, number == 0).await);
+    }
+    helper::prepared();
+    let began = Instant::now();
+    let mut inserting = Vec::new();
+    for (number, mut database) in (0_i64..).zip(connections) {
+        let payload = vec![b'x'; plan.bytes];
+        let (mut first, batch, until) = (number * ROWS_OF_A_CONNECTION, plan.batch, began + plan.duration);
+        inserting.push(tokio::spawn(async move {
+            let mut rows = 0;
+            while Instant::now() < until {
+                database.insert(first, &payload).await.expect("an insert");
+                first += batch;
+                rows += 1;
+            }
+            rows
+        }));
+    }
+    let mut rows = 0;
+    for connection in inserting {
+        rows += connection.await.expect("a connection");
+    }
+    helper::done(&Outcome { rows, seconds: began.elapsed().as_secs_f64() });
+}
+
+/// One connection to either database.
+enum Database {
+    Sqlite(SqliteConnection),
+    MySql(MySqlConnection),
+}
+
+impl Database {
+    /// Connects; the first connection makes the table.
+    async fn open(store: &str, makes_table: bool) -> Self {
+        if store.starts_with("mysql:") {
+            let mut connection = MySqlConnection::connect(store).await.expect("MySQL is there");
+            if makes_table {
+                let table = "DROP TABLE IF EXISTS own_inserts;
+                    CREATE TABLE own_inserts (first BIGINT PRIMARY KEY, payload MEDIUMBLOB)";
+                sqlx::raw_sql(table).execute(&mut connection).await.expect("a table");
+            }
+            return Self::MySql(connection);
+        }
+        let options = SqliteConnectOptions::new().filename(store).create_if_missing(true);
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut connection = options.connect().await.expect("a file");
+        let table = "CREATE TABLE own_inserts (first INTEGER PRIMARY KEY, payload BLOB)";
+        sqlx::raw_sql(table).execute(&mut connection).await.expect("a table");
+        Self::Sqlite(connection)
+    }
+
+    /// Inserts and commits one row.
+    async fn insert(&mut self, first: i64, payload: &[u8]) -> Result<(), sqlx::Error> {
+        const INSERT: &str = "INSERT INTO own_inserts (first, payload) VALUES (?, ?)";
+        match self {
+            Self::Sqlite(connection) => {
+                sqlx::query(INSERT).bind(first).bind(payload).execute(connection).await?;
+            }
+            Self::MySql(connection) => {
+                sqlx::query(INSERT).bind(first).bind(payload).execute(connection).await?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -7,38 +7,57 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::client::{Socket, connect, field, percentile, smile, users};
+use crate::cpu::Processes;
 use crate::mysql::MySql;
-use crate::process::{Processes, REPLICAS, Server};
+use crate::process::{REPLICAS, Server};
+use crate::report::{Report, millis, share, thousands};
+use crate::scale::Scale;
 
 /// Smiles per second over all replicas, while latency is measured.
 const OFFERED: u32 = 2_000;
 
-const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(8);
 
 /// Not measured: connections are made, pages are read, the plan is found.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// From one user's send to the other user's receipt on another replica, commit included, at a given rate.
-pub(crate) async fn across_replicas() {
-    let mysql = MySql::new().await;
-    for round in 1..=ROUNDS {
-        for count in [1, REPLICAS] {
+const HEADER: [&str; 9] = [
+    "replicas",
+    "smiles/s",
+    "send to receipt p50",
+    "p99",
+    "p99.9",
+    "send to ack p50",
+    "p99",
+    "cores of MySQL",
+    "cores of all replicas",
+];
+
+/// From one user's send to the other user's receipt on another replica, commit included, at a given rate. Rows are those of
+/// the round with the median p50.
+pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
+    let mut rows = Vec::new();
+    for count in [1, REPLICAS] {
+        let mut rounds = Vec::new();
+        for _ in 0..scale.rounds {
+            let mysql = MySql::new().await;
             let replicas = Server::several_on(mysql.store(), count);
             let processes = Processes::of(&replicas);
             let (mut received, mut acked) = exchange(&replicas).await;
-            let used = processes.cores_used();
-            println!(
-                "latency {round}: {count} replicas, {:.0} smiles/s: send to receipt on another p50 {:.2} ms p99 {:.2} ms p99.9 {:.2} ms; to ack p50 {:.2} ms p99 {:.2} ms; cores: {used}",
-                received.len() as f64 / ROUND.as_secs_f64(),
-                percentile(&mut received, 50.0),
-                percentile(&mut received, 99.0),
-                percentile(&mut received, 99.9),
-                percentile(&mut acked, 50.0),
-                percentile(&mut acked, 99.0),
-            );
+            let (cores, mysql_cores) = processes.cores();
+            let p50 = percentile(&mut received, 50.0);
+            let mut row = vec![count.to_string(), thousands(received.len() as f64 / ROUND.as_secs_f64()), millis(p50)];
+            row.extend([99.0, 99.9].map(|percent| millis(percentile(&mut received, percent))));
+            row.extend([50.0, 99.0].map(|percent| millis(percentile(&mut acked, percent))));
+            row.extend([mysql_cores.map_or("unknown".to_owned(), share), share(cores)]);
+            rounds.push((p50, row));
+            drop(replicas);
+            mysql.remove().await;
         }
+        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        rows.push(rounds.swap_remove(rounds.len() / 2).1);
     }
+    report.table("latency", &HEADER, rows);
 }
 
 /// Every pair of users is on two neighbouring replicas, one sends and the other receives.

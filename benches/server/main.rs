@@ -1,57 +1,120 @@
-//! The benchmark: one replica against a bare echo, many replicas against bare inserts into the same MySQL.
+//! The benchmark: ours, the bare echo, the database's own inserts and what one would pick instead, side by side in one run.
 //!
 //! Figures of one machine and one moment mean little, so what matters is given as a ratio taken in the same run.
 //!
 //! ```text
-//! cargo bench                    # everything
-//! cargo bench -- throughput      # or any of: ready, throughput, memory; latency, inserts, following, recovery
+//! cargo bench                    # everything, briefly: about three minutes, written below target/
+//! cargo bench -- full            # everything, about twenty minutes: docs/RESULTS.md and its plots are written
+//! cargo bench -- throughput      # or any of the names below, also with full; printed only
 //! ```
 //!
-//! Those after the semicolon need a MySQL: the one that `TEST_MYSQL_URL` names, or else one that `scripts/mysql` starts.
-//! Processor time of MySQL is told of the latter only.
+//! On SQLite: ready, memory, throughput, sustained, sessions, log, peers. On MySQL: replicas, replicas-sustained, latency,
+//! following, recovery, replicas-peers. The latter use the MySQL that `TEST_MYSQL_URL` names, or else one that
+//! `scripts/mysql` starts; its processor time is known only of that. `BENCH_SERVER` names another server program than the
+//! one that Cargo built, an older one say. Node with npm, and Python with venv, are needed for the peers only.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index made of a share")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures are rounded for people")]
 
 mod client;
-mod closed_loop;
+mod cpu;
+mod echo;
 mod following;
+mod helper;
 mod inserts;
 mod latency;
+mod load;
+mod long_log;
+mod memory;
+mod metrics;
 mod mysql;
-mod one;
+mod peers;
+mod pinning;
 mod process;
+mod ready;
 mod recovery;
+mod replicas;
+mod report;
+mod scale;
+mod sessions;
+mod sustained;
+mod throughput;
 
-#[tokio::main]
-async fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == process::ECHO) {
-        return one::echo().await;
-    }
+use report::{Report, Store};
+use scale::Scale;
+
+fn main() {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let wanted = |name: &str| {
-        let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-        names.is_empty() || names.iter().any(|argument| *argument == name)
-    };
-    if wanted("ready") {
-        one::time_to_ready().await;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == load::ROLE) {
+        return load::work();
     }
-    if wanted("throughput") {
-        one::throughput().await;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        match arguments.first().map(String::as_str) {
+            Some(echo::ROLE) => echo::serve().await,
+            Some(inserts::ROLE) => inserts::work().await,
+            _ => measure(&arguments).await,
+        }
+    });
+}
+
+/// Measures what the arguments name, or everything.
+async fn measure(arguments: &[String]) {
+    let full = arguments.iter().any(|argument| argument == "full");
+    let scale = if full { Scale::FULL } else { Scale::QUICK };
+    let names: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|name| *name != "full" && !name.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.contains(&name);
+    let mut report = Report::default();
+    println!("{}", pinning::explained());
+    on_sqlite(&scale, &mut report, wanted).await;
+    on_mysql(&scale, &mut report, wanted).await;
+    if names.is_empty() {
+        report.write(full, &scale).await;
+    }
+}
+
+async fn on_sqlite(scale: &Scale, report: &mut Report, wanted: impl Fn(&str) -> bool) {
+    if wanted("ready") {
+        ready::measure(report).await;
     }
     if wanted("memory") {
-        one::memory().await;
+        memory::measure(report).await;
+    }
+    if wanted("throughput") {
+        throughput::measure(scale, report).await;
+    }
+    if wanted("sustained") {
+        sustained::on_sqlite(scale, report).await;
+    }
+    if wanted("sessions") {
+        sessions::measure(scale, report).await;
+    }
+    if wanted("log") {
+        long_log::measure(scale, report).await;
+    }
+    if wanted("peers") {
+        peers::measure(Store::Sqlite, scale, report).await;
+    }
+}
+
+async fn on_mysql(scale: &Scale, report: &mut Report, wanted: impl Fn(&str) -> bool) {
+    if wanted("replicas") {
+        replicas::measure(scale, report).await;
+    }
+    if wanted("replicas-sustained") {
+        sustained::on_mysql(scale, report).await;
     }
     if wanted("latency") {
-        latency::across_replicas().await;
-    }
-    if wanted("inserts") {
-        inserts::share().await;
+        latency::across_replicas(scale, report).await;
     }
     if wanted("following") {
-        following::idle().await;
+        following::idle(scale, report).await;
     }
     if wanted("recovery") {
-        recovery::after_a_kill().await;
+        recovery::after_a_kill(scale, report).await;
+    }
+    if wanted("replicas-peers") {
+        peers::measure(Store::MySql, scale, report).await;
     }
 }

@@ -1,12 +1,16 @@
 //! The MySQL that replicas are measured on.
 
 use std::process::Command;
+use std::sync::OnceLock;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
 
 /// Where `scripts/mysql` keeps the server of the benchmark.
 const FOLDER: &str = "target/mysql-bench";
+
+/// The number of the server's process, if that runs on this machine.
+static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
 pub(crate) struct MySql {
@@ -19,34 +23,38 @@ impl MySql {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let mut mysql = Self { url: server.parse().expect("a URL") };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
-        mysql.run(format!("CREATE DATABASE {name}")).await;
+        mysql.run(format!("CREATE DATABASE {name}")).await.expect("we may make a database");
         mysql.url.set_path(&name);
+        if PROCESS.get().is_none() {
+            let _ = PROCESS.set(mysql.find_process().await);
+        }
         mysql
     }
 
-    /// The same with an account that may not follow the binary log.
-    pub(crate) async fn without_binlog() -> Self {
+    /// The same with an account that may not follow the binary log, where we may make one.
+    pub(crate) async fn without_binlog() -> Option<Self> {
         let mut mysql = Self::new().await;
         let (name, password) = (mysql.url.path()[1..].to_owned(), "polling");
-        let user = &name[name.len() - 16..];
-        mysql.run(format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")).await;
-        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await;
-        mysql.url.set_username(user).expect("a URL with a host");
+        let user = name[name.len() - 16..].to_owned();
+        let made = mysql.run(format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'")).await;
+        if made.is_err() {
+            mysql.remove().await;
+            return None;
+        }
+        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await.expect("we may grant");
+        mysql.url.set_username(&user).expect("a URL with a host");
         mysql.url.set_password(Some(password)).expect("a URL with a host");
-        mysql
+        Some(mysql)
     }
 
-    async fn run(&self, statement: String) {
-        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a statement");
+    /// Removes the database, once nobody uses it.
+    pub(crate) async fn remove(self) {
+        self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("it is ours");
     }
 
-    /// How often procedures were called on the server since it started: each append is a call.
-    pub(crate) async fn procedure_calls(&self) -> u64 {
-        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
-        let status = "SHOW GLOBAL STATUS LIKE 'Com_call_procedure'";
-        let (_, calls): (String, String) = sqlx::query_as(status).fetch_one(&mut connection).await.expect("its status");
-        calls.parse().expect("a number")
+    async fn run(&self, statement: String) -> Result<(), sqlx::Error> {
+        let mut connection = MySqlConnection::connect(self.store()).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map(drop)
     }
 
     /// What `--store` takes.
@@ -54,10 +62,29 @@ impl MySql {
         self.url.as_str()
     }
 
-    /// The number of the server's process, if it is our own.
+    /// The version of the server.
+    pub(crate) async fn version(&self) -> String {
+        self.answer("SELECT VERSION()").await
+    }
+
+    /// The number of the server's process, if that runs on this machine and was used already.
     pub(crate) fn process() -> Option<u32> {
-        std::env::var("TEST_MYSQL_URL").err()?;
-        std::fs::read_to_string(format!("{FOLDER}/mysqld.pid")).ok()?.trim().parse().ok()
+        *PROCESS.get()?
+    }
+
+    /// Looks for that process where the server says that its number is. Of a server on another machine, or in a container,
+    /// there is no such file.
+    async fn find_process(&self) -> Option<u32> {
+        let file = self.answer("SELECT @@pid_file").await;
+        let number = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        let command = std::fs::read_to_string(format!("/proc/{number}/cmdline")).ok()?;
+        command.contains("mysqld").then_some(number)
+    }
+
+    async fn answer(&self, question: &'static str) -> String {
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
+        let (answer,): (String,) = sqlx::query_as(question).fetch_one(&mut connection).await.expect("an answer");
+        answer
     }
 }
 

@@ -1,14 +1,15 @@
-//! Servers as processes of their own: started, measured, and killed when dropped.
+//! Servers as processes of their own: started, and killed when dropped.
 
-use std::io::{BufRead, BufReader};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use crate::mysql::MySql;
+use crate::pinning::{self, Core};
+use crate::{cpu, echo};
 
-/// Tells this program to be the echo server; it prints its address and serves until it is killed.
-pub(crate) const ECHO: &str = "--be-the-echo-server";
+/// Names another program to be measured than the one that Cargo built.
+const OTHER_PROGRAM: &str = "BENCH_SERVER";
 
 /// No limits: what is measured is the server, not its brakes.
 const WITHOUT_LIMITS: [&str; 6] = ["--capacity", "0", "--session-rate", "0", "--client-rate", "0"];
@@ -21,49 +22,70 @@ pub(crate) struct Server {
     process: Child,
     /// Where it serves.
     pub(crate) address: SocketAddr,
-    /// Where its metrics are.
-    pub(crate) operations: SocketAddr,
+    /// Where its metrics are, if it is ours.
+    pub(crate) operations: Option<SocketAddr>,
     /// Kept as long as the server.
     folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    /// The real program, without limits, on an SQLite store of its own.
-    pub(crate) fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = format!("sqlite:{}", folder.path().join("bench.db").display());
-        let mut server = Self::on(&store, &[]);
+    /// Our server on an SQLite store of its own.
+    pub(crate) fn on_sqlite(core: Core) -> Self {
+        let folder = folder();
+        let mut server = Self::on(&format!("sqlite:{}", folder.path().join("bench.db").display()), &[], core);
         server.folder = Some(folder);
         server
     }
 
-    /// The real program, without limits, on that store, with more options.
-    pub(crate) fn on(store: &str, options: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smilingchat"));
+    /// Our server without limits, on that store, with more options.
+    pub(crate) fn on(store: &str, options: &[&str], core: Core) -> Self {
+        let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
         command.args(WITHOUT_LIMITS).args(options);
-        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
-        let lines = BufReader::new(process.stderr.take().expect("its log")).lines();
-        let [address, operations] = announced(lines)[..] else { panic!("two addresses") };
-        Self { process, address, operations, folder: None }
+        Self::announcing_on_stderr(command)
     }
 
-    /// Several replicas on that store.
+    /// Several replicas on that store, wherever there is room.
     pub(crate) fn several_on(store: &str, count: usize) -> Vec<Self> {
-        (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")])).collect()
+        (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")], Core::Any)).collect()
     }
 
-    /// This program again, as a bare axum echo.
-    pub(crate) fn echo() -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        let mut process = command.arg(ECHO).stdout(Stdio::piped()).spawn().expect("the echo starts");
-        let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-        let address = announced(lines)[0];
-        Self { process, address, operations: address, folder: None }
+    /// The bare echo.
+    pub(crate) fn echo(core: Core) -> Self {
+        let mut command = pinning::command(std::env::current_exe().expect("this program"), core);
+        command.arg(echo::ROLE);
+        Self::announcing_on_stdout(command)
     }
 
-    /// Kills it as a power cut would.
+    /// A server whose output tells its address.
+    pub(crate) fn announcing_on_stdout(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
+        let output = process.stdout.take().expect("its output");
+        Self::announced(process, output)
+    }
+
+    /// A server whose log tells its address.
+    pub(crate) fn announcing_on_stderr(mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
+        let output = process.stderr.take().expect("its log");
+        Self::announced(process, output)
+    }
+
+    fn announced(process: Child, output: impl Read + Send + 'static) -> Self {
+        let addresses = first_addresses(BufReader::new(output).lines());
+        Self { process, address: addresses[0], operations: addresses.get(1).copied(), folder: None }
+    }
+
+    /// The number of its process.
+    pub(crate) fn number(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it as a power cut would, with the processes that it started.
     pub(crate) fn kill(&mut self) {
+        for child in cpu::children(self.process.id()) {
+            let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -82,44 +104,23 @@ impl Drop for Server {
     }
 }
 
-/// Processor time since a moment: of our own MySQL, if that is used, and of the replicas.
-pub(crate) struct Processes {
-    since: Instant,
-    mysql: Option<(u32, f64)>,
-    replicas: Vec<(u32, f64)>,
+/// The program that is measured.
+pub(crate) fn program() -> OsString {
+    std::env::var_os(OTHER_PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_smilingchat").into())
 }
 
-impl Processes {
-    /// From now on.
-    pub(crate) fn of(replicas: &[Server]) -> Self {
-        let now = |process| (process, processor_seconds(process));
-        Self {
-            since: Instant::now(),
-            mysql: MySql::process().map(now),
-            replicas: replicas.iter().map(|replica| now(replica.process.id())).collect(),
-        }
-    }
-
-    /// In cores, for people.
-    pub(crate) fn cores_used(&self) -> String {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let cores = |(process, before): &(u32, f64)| (processor_seconds(*process) - before) / seconds;
-        let replicas: f64 = self.replicas.iter().map(cores).sum();
-        let mysql = self.mysql.as_ref().map_or("unknown".to_owned(), |mysql| format!("{:.3}", cores(mysql)));
-        format!("MySQL {mysql}, all replicas {replicas:.3}")
-    }
+/// Which program that is, for people.
+pub(crate) fn described() -> &'static str {
+    if std::env::var_os(OTHER_PROGRAM).is_some() { "another build of the server" } else { "the server of that commit" }
 }
 
-/// Seconds of processor time that a process has used (`proc_pid_stat(5)`: fields 14 and 15, in hundredths).
-fn processor_seconds(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let hundredths: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    hundredths as f64 / 100.0
+/// A folder on the disk of the build: the system's one for temporary files may be in memory, where a sync costs nothing.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
 /// The addresses in the first line that has any; the rest of the output is read and dropped, so that it never blocks.
-fn announced(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
+fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
     let addresses = |line: String| {
         let after = line.split("http://").skip(1);
         let found: Vec<SocketAddr> = after

@@ -3,33 +3,33 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::client::get;
+use crate::metrics::sessions;
 use crate::mysql::MySql;
-use crate::process::Server;
+use crate::process::{Server, program};
+use crate::report::Report;
+use crate::scale::Scale;
 
-/// Two users each. They are spread over two replicas, so half of the sessions lose theirs.
-const CONVERSATIONS: &str = "1000";
-
-/// Smiles per second and conversation. Users are few and sessions many, so every smile goes to dozens of sessions.
-const RATE: &str = "0.1";
+/// Smiles per second over all conversations. Users are few and sessions many, so every smile goes to very many of them.
+const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
 
-const ROUNDS: usize = 3;
-
 /// Kills one of two replicas in the middle of a run.
-pub(crate) async fn after_a_kill() {
-    for round in 1..=ROUNDS {
+pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
+    let mut rows = Vec::new();
+    for _ in 0..scale.rounds {
         let mysql = MySql::new().await;
         let mut replicas = Server::several_on(mysql.store(), 2);
         let urls: Vec<String> = replicas.iter().map(|replica| format!("ws://{}/ws", replica.address)).collect();
-        let mut simulator = Command::new(env!("CARGO_BIN_EXE_smilingchat"));
-        simulator.args(["simulate", "--json", "--url", &urls.join(","), "--conversations", CONVERSATIONS]);
-        simulator.args(["--rate", RATE, "--duration", SECONDS]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut simulator = Command::new(program());
+        simulator.args(["simulate", "--json", "--url", &urls.join(","), "--duration", SECONDS]);
+        let rate = SMILES / scale.conversations as f64;
+        simulator.args(["--conversations", &scale.conversations.to_string(), "--rate", &rate.to_string()]);
+        simulator.stdout(Stdio::piped()).stderr(Stdio::null());
         let simulator = simulator.spawn().expect("the simulator starts");
         let sessions = loop {
             let [here, there] = [sessions(&replicas[0]).await, sessions(&replicas[1]).await];
-            if here + there == 2 * CONVERSATIONS.parse::<usize>().expect("a number") {
+            if here + there == 2 * scale.conversations {
                 break there;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -37,23 +37,21 @@ pub(crate) async fn after_a_kill() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         replicas[1].kill();
         let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("it is waited for");
-        let report = String::from_utf8(done.expect("the simulator ends").stdout).expect("text");
-        let report: serde_json::Value = serde_json::from_str(&report).expect("a report");
-        println!(
-            "recovery {round}: {sessions} sessions on the replica that was killed: {} reconnects, recovery_ms {}; sent {}, lost {}, duplicated {}, reordered {}",
-            report["reconnects"],
-            report["recovery_ms"],
-            report["sent"],
-            report["lost"],
-            report["duplicated"],
-            report["reordered"],
-        );
+        let text = String::from_utf8(done.expect("the simulator ends").stdout).expect("text");
+        let report_of: serde_json::Value = serde_json::from_str(&text).expect("a report");
+        let recovery = &report_of["recovery_ms"];
+        let ledger = |name: &str| report_of[name].to_string();
+        rows.push(vec![
+            sessions.to_string(),
+            ledger("reconnects"),
+            format!("{}, {}, {}", recovery["p50"], recovery["p99"], recovery["max"]),
+            ledger("sent"),
+            format!("{}, {}, {}", ledger("lost"), ledger("duplicated"), ledger("reordered")),
+        ]);
+        drop(replicas);
+        mysql.remove().await;
     }
-}
-
-/// How many sessions are open on a replica.
-async fn sessions(replica: &Server) -> usize {
-    let answer = get(replica.operations, "/metrics").await;
-    let line = answer.lines().find(|line| line.starts_with("smilingchat_sessions ")).expect("its gauge");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    let header =
+        ["sessions lost", "reconnects", "recovery in ms: p50, p99, longest", "smiles", "lost, doubled, reordered"];
+    report.table("recovery", &header, rows);
 }

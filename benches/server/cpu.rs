@@ -1,0 +1,65 @@
+//! Processor time: of the servers, and of the MySQL that they use.
+
+use std::time::Instant;
+
+use crate::mysql::MySql;
+use crate::process::Server;
+
+/// Processor time since a moment.
+pub(crate) struct Processes {
+    since: Instant,
+    servers: Vec<(u32, f64)>,
+    mysql: Option<(u32, f64)>,
+}
+
+impl Processes {
+    /// From now on, of these servers, and of our own MySQL where that runs.
+    pub(crate) fn of(servers: &[Server]) -> Self {
+        Self::numbered(servers.iter().map(Server::number))
+    }
+
+    /// The same of processes by their numbers.
+    pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
+        let now = |number| (number, seconds(number));
+        Self {
+            since: Instant::now(),
+            servers: numbers.into_iter().map(now).collect(),
+            mysql: MySql::process().map(now),
+        }
+    }
+
+    /// Seconds of processor time that the servers used.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
+    }
+
+    /// Seconds of processor time that our own MySQL used.
+    pub(crate) fn mysql_seconds(&self) -> Option<f64> {
+        self.mysql.map(|(number, before)| seconds(number) - before)
+    }
+
+    /// Both as shares of one processor: the servers', and MySQL's.
+    pub(crate) fn cores(&self) -> (f64, Option<f64>) {
+        let elapsed = self.since.elapsed().as_secs_f64();
+        (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))
+    }
+}
+
+/// Seconds of processor time that a process and its children have used, in the kernel or out of it.
+fn seconds(number: u32) -> f64 {
+    own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
+}
+
+/// Fields 14 and 15 of `proc_pid_stat(5)`, in hundredths.
+fn own_seconds(number: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let hundredths: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    hundredths as f64 / 100.0
+}
+
+/// The processes that a process started.
+pub(crate) fn children(number: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}

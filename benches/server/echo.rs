@@ -1,0 +1,24 @@
+//! The bare echo: an axum WebSocket that sends back what it gets. Nothing cheaper can answer a frame on this stack.
+
+use axum::Router;
+use axum::extract::WebSocketUpgrade;
+use axum::routing::get;
+
+/// Tells this program to be the echo.
+pub(crate) const ROLE: &str = "--be-the-echo";
+
+/// Prints its address and serves until it is killed.
+pub(crate) async fn serve() {
+    let upgraded = |upgrade: WebSocketUpgrade| async {
+        upgrade.on_upgrade(|mut socket| async move {
+            while let Some(Ok(message)) = socket.recv().await {
+                if socket.send(message).await.is_err() {
+                    break;
+                }
+            }
+        })
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    println!("http://{}", listener.local_addr().expect("its address"));
+    axum::serve(listener, Router::new().route("/ws", get(upgraded))).await.expect("the echo serves");
+}

@@ -1,0 +1,175 @@
+//! The load: sessions in a closed loop, each of which keeps a number of smiles unanswered and sends the next when an answer
+//! comes. It runs as a process of its own, so that its processor is not that of what it measures.
+
+mod dialect;
+mod frames;
+mod polling;
+mod session;
+mod tally;
+mod worker;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use dialect::Dialect;
+pub(crate) use worker::{ROLE, work};
+
+use crate::client::users;
+use crate::cpu::Processes;
+use crate::helper::Helper;
+use crate::metrics;
+use crate::pinning::Core;
+use crate::process::Server;
+use tally::Outcome;
+
+/// Sessions, where a measurement does not vary them.
+pub(crate) const SESSIONS: usize = 100;
+
+/// How many smiles each session keeps unanswered: one, and as many as a busy client might.
+pub(crate) const DEPTHS: [usize; 2] = [1, 16];
+
+/// What the load shall do.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct Plan {
+    /// What it speaks.
+    pub(crate) dialect: Dialect,
+    /// The servers, over which the sessions are spread.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The users, which sessions share where there are more of them.
+    pub(crate) users: Vec<String>,
+    /// Sessions that are open.
+    pub(crate) sessions: usize,
+    /// Those of them that send. The rest listens.
+    pub(crate) senders: usize,
+    /// Smiles that each sender keeps unanswered.
+    pub(crate) unanswered: usize,
+    /// For how long.
+    pub(crate) duration: Duration,
+}
+
+impl Plan {
+    /// Sessions of our server, all of which send.
+    pub(crate) async fn smiles(servers: &[Server], unanswered: usize, duration: Duration) -> Self {
+        Self::new(Dialect::Smiles, servers, users(servers[0].address).await, unanswered, duration)
+    }
+
+    /// Sessions of the echo.
+    pub(crate) fn echoes(echo: &Server, unanswered: usize, duration: Duration) -> Self {
+        let users = vec!["anna".to_owned(), "bruno".to_owned()];
+        Self::new(Dialect::Echo, std::slice::from_ref(echo), users, unanswered, duration)
+    }
+
+    /// The usual number of sessions, all of which send.
+    pub(crate) fn new(
+        dialect: Dialect,
+        servers: &[Server],
+        users: Vec<String>,
+        unanswered: usize,
+        duration: Duration,
+    ) -> Self {
+        let addresses = servers.iter().map(|server| server.address).collect();
+        Self { dialect, addresses, users, sessions: SESSIONS, senders: SESSIONS, unanswered, duration }
+    }
+
+    /// The same with that many sessions, of which the usual number sends at most.
+    pub(crate) fn with_sessions(self, sessions: usize) -> Self {
+        Self { sessions, senders: sessions.min(SESSIONS), ..self }
+    }
+
+    /// Has the load do it, and returns the figures.
+    pub(crate) async fn run(&self, servers: &[Server], core: Core) -> Figures {
+        let mut helper = Helper::start(ROLE, core, self);
+        let before = metrics::appends(servers).await;
+        let (processes, load) = (Processes::of(servers), Processes::numbered([helper.process()]));
+        let outcome: Outcome = helper.work();
+        let load_busy = load.cores().0;
+        let index_behind = metrics::index_behind(servers).await;
+        // What a server puts off is part of what a smile costs.
+        metrics::index_settled(servers).await;
+        let (seconds, mysql_seconds) = (processes.seconds(), processes.mysql_seconds());
+        let after = metrics::appends(servers).await;
+        let micros = |seconds: f64| seconds * 1e6 / outcome.answers as f64;
+        Figures {
+            per_second: outcome.answers as f64 / outcome.seconds,
+            delivered_per_second: outcome.delivered as f64 / outcome.seconds,
+            processor_micros: micros(seconds),
+            load_busy,
+            index_behind,
+            mysql_micros: mysql_seconds.map(micros),
+            p50_millis: outcome.p50_millis,
+            p99_millis: outcome.p99_millis,
+            batch: (after.1 - before.1) / (after.0 - before.0),
+            bytes: outcome.bytes as f64 / outcome.sent as f64,
+            refused: outcome.refused as f64,
+            unanswered: (outcome.sent - outcome.answers - outcome.refused) as f64,
+        }
+    }
+}
+
+/// What one run of the load found, or the median of several.
+#[derive(Clone, Copy)]
+pub(crate) struct Figures {
+    /// Answers per second: acks, or echoes.
+    pub(crate) per_second: f64,
+    /// Smiles per second that came to sessions besides those acks.
+    pub(crate) delivered_per_second: f64,
+    /// Processor time of the servers per answer, until their index has caught up.
+    pub(crate) processor_micros: f64,
+    /// The share of its processor that the load itself used. Near one, the load is what is measured.
+    pub(crate) load_busy: f64,
+    /// How far the index was behind the log at the end, where the servers tell; of several runs, the farthest.
+    pub(crate) index_behind: Option<f64>,
+    /// Processor time of MySQL per answer, where it is known.
+    pub(crate) mysql_micros: Option<f64>,
+    /// From a smile to its ack.
+    pub(crate) p50_millis: f64,
+    /// From a smile to its ack.
+    pub(crate) p99_millis: f64,
+    /// Smiles in one append; not a number for what is not ours.
+    pub(crate) batch: f64,
+    /// Bytes of a smile as it is sent.
+    pub(crate) bytes: f64,
+    /// Smiles that a server was too busy to take.
+    pub(crate) refused: f64,
+    /// Smiles that were never answered.
+    pub(crate) unanswered: f64,
+}
+
+impl Figures {
+    /// Processor time per answer: of the servers, and of MySQL where it is known.
+    pub(crate) fn all_micros(&self) -> f64 {
+        self.processor_micros + self.mysql_micros.unwrap_or_default()
+    }
+
+    /// The share of a processor that the servers used.
+    pub(crate) fn busy(&self) -> f64 {
+        self.processor_micros * self.per_second / 1e6
+    }
+
+    /// The median of each figure.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
+        Self {
+            per_second: of(|run| run.per_second),
+            delivered_per_second: of(|run| run.delivered_per_second),
+            processor_micros: of(|run| run.processor_micros),
+            load_busy: of(|run| run.load_busy),
+            index_behind: runs.iter().filter_map(|run| run.index_behind).reduce(f64::max),
+            mysql_micros: runs[0].mysql_micros.map(|_| of(|run| run.mysql_micros.unwrap_or(f64::NAN))),
+            p50_millis: of(|run| run.p50_millis),
+            p99_millis: of(|run| run.p99_millis),
+            batch: of(|run| run.batch),
+            bytes: of(|run| run.bytes),
+            refused: of(|run| run.refused),
+            unanswered: of(|run| run.unanswered),
+        }
+    }
+}
+
+/// The middle one of these values.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

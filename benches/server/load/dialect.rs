@@ -1,0 +1,79 @@
+//! What the load says to each kind of server, and what the answers mean.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::field;
+
+/// The protocol of a server.
+#[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
+pub(crate) enum Dialect {
+    /// Ours.
+    Smiles,
+    /// Ours, sent back unread.
+    Echo,
+    /// Socket.IO 4 over a WebSocket: `42` and a number ask for an ack, `43` is one, `42` is an event.
+    SocketIo,
+    /// A request for every smile, and another one every second to look for the partner's.
+    Polling,
+}
+
+/// What a text frame means to the load.
+#[derive(Clone, Copy)]
+pub(super) enum Meaning {
+    /// The oldest unanswered smile is durable, or echoed.
+    Ack,
+    /// A smile came.
+    Delivery,
+    /// The oldest unanswered smile was not taken. Another one may be sent after this time.
+    Refusal(Duration),
+    /// This frame is to be answered with that one.
+    Probe(&'static [u8]),
+    /// Nothing that counts.
+    Other,
+}
+
+impl Dialect {
+    /// The path of a session of this user.
+    pub(super) fn path(self, user: &str) -> String {
+        match self {
+            Self::SocketIo => format!("/socket.io/?EIO=4&transport=websocket&user={user}"),
+            _ => format!("/ws?user={user}"),
+        }
+    }
+
+    /// Writes the text that sends a smile.
+    pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
+        let (run, number) = id;
+        let written = match self {
+            Self::SocketIo => {
+                write!(text, r#"42{number}["smile",{{"id":"{run:08x}-{number}","to":"{to}","smile":"😀"}}]"#)
+            }
+            _ => write!(text, r#"{{"type":"smile","id":"{run:08x}-{number}","to":"{to}","smile":"😀"}}"#),
+        };
+        written.expect("a string takes it");
+    }
+
+    /// What a text frame means.
+    pub(super) fn meaning(self, text: &[u8]) -> Meaning {
+        match self {
+            Self::Echo => Meaning::Ack,
+            Self::Smiles if text.starts_with(br#"{"type":"ack""#) => Meaning::Ack,
+            Self::Smiles if text.starts_with(br#"{"type":"smile""#) => Meaning::Delivery,
+            Self::Smiles if text.starts_with(br#"{"type":"error""#) => Meaning::Refusal(retry_after(text)),
+            Self::SocketIo if text.starts_with(b"43") => Meaning::Ack,
+            Self::SocketIo if text.starts_with(b"42") => Meaning::Delivery,
+            Self::SocketIo if text == b"2" => Meaning::Probe(b"3"),
+            _ => Meaning::Other,
+        }
+    }
+}
+
+/// The hint of an error that is temporary.
+fn retry_after(text: &[u8]) -> Duration {
+    let text = String::from_utf8_lossy(text);
+    assert!(text.contains(r#""temporary":true"#), "{text}");
+    Duration::from_millis(field(&text, "retry_after_ms").and_then(|millis| millis.parse().ok()).unwrap_or(10))
+}

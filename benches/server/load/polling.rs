@@ -1,0 +1,88 @@
+//! A user of the original architecture: one HTTP request for every smile, and one every second for the partner's.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::tally::Tally;
+
+/// How often a user looks for smiles.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection that is kept between requests.
+pub(super) struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    user: String,
+    tally: Rc<RefCell<Tally>>,
+}
+
+impl Connection {
+    /// Opens one.
+    pub(super) async fn open(address: SocketAddr, user: &str, tally: Rc<RefCell<Tally>>) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, address, user: user.to_owned(), tally })
+    }
+
+    /// Sends one smile after the other to this user until the time is up.
+    pub(super) async fn send(mut self, to: String, until: Instant) -> std::io::Result<()> {
+        let (run, user) = (rand::random::<u32>(), self.user.clone());
+        for number in 0_u64.. {
+            let sent = Instant::now();
+            if sent >= until {
+                break;
+            }
+            let body = format!(r#"{{"from":"{user}","id":"{run:08x}-{number}","to":"{to}","smile":"😀"}}"#);
+            let head = format!(
+                "POST /smiles HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                self.address,
+                body.len()
+            );
+            self.tally.borrow_mut().sent(body.len());
+            let answer = self.ask(&(head + &body)).await?;
+            assert!(answer.contains(r#""ack""#), "{answer}");
+            self.tally.borrow_mut().answered(sent.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Looks for smiles until it is dropped.
+    pub(super) async fn poll(mut self) -> std::io::Result<()> {
+        let mut last = 0;
+        loop {
+            let path = format!("/smiles?user={}&after={last}", self.user);
+            let answer = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)).await?;
+            let smiles: Vec<Value> = serde_json::from_str(&answer)?;
+            self.tally.borrow_mut().delivered(smiles.len() as u64);
+            match smiles.last() {
+                Some(smile) => last = smile["number"].as_u64().unwrap_or(last),
+                None => tokio::time::sleep(INTERVAL).await,
+            }
+        }
+    }
+
+    /// The body of the answer to a request.
+    async fn ask(&mut self, request: &str) -> std::io::Result<String> {
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        loop {
+            if self.stream.read_buf(&mut answer).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let text = String::from_utf8_lossy(&answer);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+            if body.len() >= length.unwrap_or(0) {
+                return Ok(body.to_owned());
+            }
+        }
+    }
+}

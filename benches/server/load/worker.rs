@@ -1,0 +1,97 @@
+//! The process of the load: it opens the sessions, has them send, and reports.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::Plan;
+use super::dialect::Dialect;
+use super::polling::Connection;
+use super::session::Session;
+use super::tally::Tally;
+use crate::helper;
+
+/// Tells this program to be the load.
+pub(crate) const ROLE: &str = "--be-the-load";
+
+/// How long answers are waited for when the time is up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does what the plan says. All sessions are tasks of one thread, which is what one processor has room for.
+pub(crate) fn work() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        let plan = helper::plan();
+        let tally = Rc::new(RefCell::new(Tally::new()));
+        let elapsed = if matches!(plan, Plan { dialect: Dialect::Polling, .. }) {
+            polling(&plan, &tally).await
+        } else {
+            sessions(&plan, &tally).await
+        };
+        helper::done(&tally.borrow().outcome(elapsed));
+    });
+}
+
+/// Runs sessions over WebSockets, and returns how long it took.
+async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
+    let mut open = Vec::new();
+    for number in 0..plan.sessions {
+        let (address, user, to) = plan.session(number);
+        let session = Session::open(address, plan.dialect, user, to, Rc::clone(tally)).await;
+        open.push(session.expect("a session opens"));
+    }
+    helper::prepared();
+    let began = Instant::now();
+    let until = began + plan.duration;
+    let mut senders = Vec::new();
+    for (number, session) in open.into_iter().enumerate() {
+        if number < plan.senders {
+            senders.push(tokio::task::spawn_local(session.send(plan.unanswered, until)));
+        } else {
+            tokio::task::spawn_local(session.listen());
+        }
+    }
+    finished(senders, until).await;
+    began.elapsed()
+}
+
+/// Runs users that poll, and returns how long it took.
+async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
+    let mut open = Vec::new();
+    for number in 0..plan.sessions {
+        let (address, user, to) = plan.session(number);
+        let sending = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
+        let polling = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
+        open.push((sending, polling, to.to_owned()));
+    }
+    helper::prepared();
+    let began = Instant::now();
+    let until = began + plan.duration;
+    let mut senders = Vec::new();
+    for (sending, polling, to) in open {
+        senders.push(tokio::task::spawn_local(sending.send(to, until)));
+        tokio::task::spawn_local(polling.poll());
+    }
+    finished(senders, until).await;
+    began.elapsed()
+}
+
+/// Waits for the senders, and not for ever.
+async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
+    let all = async {
+        for sender in senders {
+            sender.await.expect("a sender").expect("its connection lasts");
+        }
+    };
+    let _ = tokio::time::timeout_at((until + PATIENCE).into(), all).await;
+}
+
+impl Plan {
+    /// The server, the user and the partner of a session. The sessions of a pair are neighbours.
+    fn session(&self, number: usize) -> (std::net::SocketAddr, &str, &str) {
+        let user = |number: usize| self.users[number % self.users.len()].as_str();
+        (self.addresses[number % self.addresses.len()], user(number), user(number ^ 1))
+    }
+}

@@ -1,0 +1,142 @@
+//! What was measured, as tables for the console and, of a run of everything, as docs/RESULTS.md and its plots.
+
+mod machine;
+mod plot;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::mysql::MySql;
+use crate::process;
+use crate::scale::Scale;
+pub(crate) use plot::Bar;
+
+/// The text around the figures. `{{name}}` stands for a fact or a table.
+const TEMPLATE: &str = include_str!("report/results.md");
+
+/// Where a run of everything at full scale writes.
+const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+
+/// Where a quick one writes.
+const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
+
+/// Between these lines stands what a person writes; it is kept.
+const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
+
+/// The database that a figure belongs to.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Store {
+    /// SQLite: what is measured has a processor for itself.
+    Sqlite,
+    /// MySQL: everything shares the processors.
+    MySql,
+}
+
+/// Figures by their names in the template.
+#[derive(Default)]
+pub(crate) struct Report {
+    figures: BTreeMap<String, String>,
+    bars: BTreeMap<Store, Vec<Bar>>,
+}
+
+impl Report {
+    /// A figure by itself.
+    pub(crate) fn fact(&mut self, name: &str, value: String) {
+        println!("{name}: {value}");
+        self.figures.insert(name.to_owned(), value);
+    }
+
+    /// A table.
+    pub(crate) fn table(&mut self, name: &str, header: &[&str], rows: Vec<Vec<String>>) {
+        let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+        let mut table = line(header.to_vec()) + &line(vec!["---"; header.len()]);
+        for row in rows {
+            table += &line(row.iter().map(String::as_str).collect());
+        }
+        println!("{name}:\n{table}");
+        self.figures.insert(name.to_owned(), table.trim_end().to_owned());
+    }
+
+    /// A bar of the plot of this store.
+    pub(crate) fn bar(&mut self, store: Store, bar: Bar) {
+        self.bars.entry(store).or_default().push(bar);
+    }
+
+    /// Writes the document and its plots: those of the project, or drafts.
+    pub(crate) async fn write(mut self, full: bool, scale: &Scale) {
+        self.figures.extend(machine::facts().await);
+        self.figures
+            .insert("command".to_owned(), (if full { "cargo bench -- full" } else { "cargo bench" }).to_owned());
+        self.figures.insert("program".to_owned(), process::described().to_owned());
+        self.figures.insert("rounds".to_owned(), scale.rounds.to_string());
+        self.figures.insert("sustained".to_owned(), format!("{} s", scale.sustained.as_secs()));
+        let folder = Path::new(if full { DOCUMENTS } else { DRAFTS });
+        std::fs::create_dir_all(folder).expect("a folder for the results");
+        let kept = std::fs::read_to_string(Path::new(DOCUMENTS).join("RESULTS.md")).unwrap_or_default();
+        std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results are written");
+        let with_mysql = if MySql::process().is_some() { "MySQL's included" } else { "MySQL's unknown" };
+        for (store, title, times_of, file) in [
+            (Store::Sqlite, "One replica on SQLite", "database included", "results-sqlite.svg"),
+            (Store::MySql, "Replicas on MySQL", with_mysql, "results-mysql.svg"),
+        ] {
+            let bars = self.bars.remove(&store).unwrap_or_default();
+            svg::save(folder.join(file), &plot::draw(title, times_of, &bars)).expect("a plot is written");
+        }
+        println!("written: {}", folder.join("RESULTS.md").display());
+    }
+
+    /// The template with all figures, and with what was written by hand in the document so far.
+    fn document(&self, so_far: &str) -> String {
+        let mut document = String::new();
+        let mut rest = TEMPLATE;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").expect("a name ends");
+            document += before;
+            document += self.figures.get(name).map_or("not measured", String::as_str);
+            rest = after;
+        }
+        document += rest;
+        match (by_hand(so_far), by_hand(&document)) {
+            (Some(kept), Some(default)) => document.replacen(default, kept, 1),
+            _ => document,
+        }
+    }
+}
+
+/// The part of a document that a person writes.
+fn by_hand(document: &str) -> Option<&str> {
+    Some(document.split_once(BY_HAND[0])?.1.split_once(BY_HAND[1])?.0)
+}
+
+/// A whole number with commas.
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Microseconds.
+pub(crate) fn micros(value: f64) -> String {
+    format!("{value:.1} µs")
+}
+
+/// Milliseconds.
+pub(crate) fn millis(value: f64) -> String {
+    format!("{value:.2} ms")
+}
+
+/// One figure by another.
+pub(crate) fn ratio(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// A share of one processor.
+pub(crate) fn share(value: f64) -> String {
+    format!("{value:.3}")
+}

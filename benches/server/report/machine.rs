@@ -1,0 +1,77 @@
+//! What the figures were measured on.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::client::percentile;
+use crate::load::SESSIONS;
+use crate::mysql::MySql;
+use crate::pinning;
+use crate::process::folder;
+
+/// Synchronous writes whose median is told.
+const WRITES: u64 = 200;
+
+/// The facts of the template that are about the machine and the day.
+pub(super) async fn facts() -> Vec<(String, String)> {
+    let mysql = MySql::new().await;
+    let version = mysql.version().await;
+    mysql.remove().await;
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let facts = [
+        ("date", jiff::Timestamp::now().to_string().chars().take(10).collect()),
+        ("commit", first_line("git", &["rev-parse", "--short", "HEAD"])),
+        ("processors", format!("{processors} cores ({})", line_of("/proc/cpuinfo", "model name"))),
+        ("memory", memory()),
+        ("system", format!("{}, Linux {}", system(), first_line("uname", &["-r"]))),
+        ("disk", disk()),
+        ("rust", first_line("rustc", &["--version"])),
+        ("mysql", version),
+        ("node", first_line("node", &["--version"])),
+        ("python", first_line("python3", &["--version"])),
+        ("sessions_usual", SESSIONS.to_string()),
+        ("pinning", pinning::explained().to_owned()),
+    ];
+    facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// The first line that a program prints, or that it is missing.
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().map_or_else(|| format!("no {program}"), str::to_owned)
+}
+
+/// What stands after a name and a separator in a file of the system.
+fn line_of(file: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim_matches(|c: char| c.is_whitespace() || ":=\"".contains(c)).to_owned()
+}
+
+fn system() -> String {
+    line_of("/etc/os-release", "PRETTY_NAME")
+}
+
+fn memory() -> String {
+    let kibibytes = line_of("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse::<f64>().unwrap_or_default();
+    format!("{:.0} GiB", kibibytes / 1_048_576.0)
+}
+
+/// How long the disk takes to make 4 KiB durable.
+fn disk() -> String {
+    let folder = folder();
+    let mut file = File::create(folder.path().join("disk")).expect("a file");
+    file.write_all(&vec![0; 4096 * WRITES as usize]).and_then(|()| file.sync_all()).expect("a write");
+    let mut times: Vec<_> = (0..WRITES)
+        .map(|block| {
+            let began = Instant::now();
+            file.write_all_at(&[1; 4096], block * 4096).and_then(|()| file.sync_data()).expect("a write");
+            began.elapsed()
+        })
+        .collect();
+    format!("{:.2} ms", percentile(&mut times, 50.0))
+}
