@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 const BEHIND_AT_START: u64 = 65_536;
 
 /// Ids that move from memory into the filters without a pause.
-const AT_ONCE: u64 = 256;
+const AT_ONCE: u64 = 1024;
 
 /// Smiles on one page of a conversation at most.
 const LARGEST_PAGE: usize = 256;
@@ -233,11 +233,12 @@ async fn plan<'smiles>(
     let hash = |smile: &Smile| store.id_hash(&smile.from, &smile.id).short();
     let entries = smiles.iter().map(|smile| Entry { hash: hash(smile), offset: smile.offset }).collect();
     let mut blocks = ids::first_run(segment, entries);
-    let mut superseded = Vec::new();
-    for merge in ids::merges(segment) {
-        let inputs: Vec<_> = merge.inputs().collect();
-        let (_, read) = store.read_blocks(&inputs).await?;
-        blocks.extend(merge.outputs(read.values().flat_map(|block| ids::entries(block)).collect()));
+    let (merges, mut superseded) = (ids::merges(segment), Vec::new());
+    let inputs: Vec<_> = merges.iter().flat_map(ids::Merge::inputs).collect();
+    let read = if inputs.is_empty() { HashMap::new() } else { store.read_blocks(&inputs).await?.1 };
+    for merge in merges {
+        let inputs = merge.inputs().filter_map(|key| read.get(&key));
+        blocks.extend(merge.outputs(inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(merge.superseded());
     }
     Ok(IndexStep { segment, pages: pages(smiles), blocks, superseded })

@@ -67,9 +67,17 @@ struct Kind<'a> {
     r#type: Option<Cow<'a, str>>,
 }
 
+/// A smile as most clients send it: with text that is read where it stands.
+#[derive(Deserialize)]
+struct PlainSmile<'a> {
+    r#type: &'a str,
+    id: Option<&'a str>,
+    to: &'a str,
+    smile: &'a str,
+}
+
 #[derive(Deserialize)]
 struct SmileFields {
-    r#type: Option<String>,
     id: Option<String>,
     to: Option<String>,
     smile: Option<String>,
@@ -105,15 +113,16 @@ impl ClientFrame {
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        // Most frames are smiles, and are read once.
-        if let Ok(fields) = serde_json::from_str::<SmileFields>(text)
-            && fields.r#type.as_deref() == Some("smile")
-        {
-            return Self::smile(fields);
+        // Most frames are smiles without escapes, and are read once and without a copy.
+        if let Ok(PlainSmile { r#type: "smile", id, to, smile }) = serde_json::from_str(text) {
+            return Self::smile(id, Some(to), Some(smile));
         }
         let kind: Kind<'_> = read(text)?;
         match kind.r#type.as_deref() {
-            Some("smile") => Self::smile(read(text)?),
+            Some("smile") => {
+                let SmileFields { id, to, smile } = read(text)?;
+                Self::smile(id.as_deref(), to.as_deref(), smile.as_deref())
+            }
             Some("history") => Self::history(&read(text)?).map_err(BadFrame::new),
             Some("ping") => Ok(Self::Ping),
             Some("help") => Ok(Self::Help),
@@ -124,13 +133,12 @@ impl ClientFrame {
         }
     }
 
-    fn smile(SmileFields { id, to, smile, .. }: SmileFields) -> Result<Self, BadFrame> {
-        let bad = |message: &str| BadFrame { message: message.to_owned(), id: id.as_deref().and_then(repeatable) };
+    fn smile(id: Option<&str>, to: Option<&str>, smile: Option<&str>) -> Result<Self, BadFrame> {
+        let bad = |message: &str| BadFrame { message: message.to_owned(), id: id.and_then(repeatable) };
         let to = to.ok_or_else(|| bad("a smile needs \"to\", the name of a user"))?;
         let smile = smile.ok_or_else(|| bad("a smile needs \"smile\", one to eight faces"))?;
-        let parsed =
-            id.as_deref().map(|id| SmileId::parse(id).ok_or_else(|| bad("id is 1 to 64 of A-Z a-z 0-9 . _ -")));
-        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(&to), smile })
+        let parsed = id.map(|id| SmileId::parse(id).ok_or_else(|| bad("id is 1 to 64 of A-Z a-z 0-9 . _ -")));
+        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(to), smile: smile.to_owned() })
     }
 
     fn history(fields: &HistoryFields) -> Result<Self, String> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,13 +52,26 @@ impl Tasks {
     pub(super) fn spawn_log(&mut self, appender: Appender, indexer: Indexer, follower: Option<Follower>) {
         let stop = self.stop_appending.clone();
         self.vital.spawn(async { (APPENDER, Box::pin(appender.run(stop)).await) });
-        self.vital.spawn(async {
-            Box::pin(indexer.run()).await;
-            ("indexer", Ok(()))
-        });
+        self.spawn_indexer(indexer);
         if let Some(follower) = follower {
             self.vital.spawn(async { ("follower", Box::pin(follower.run()).await) });
         }
+    }
+
+    /// The indexer gets a thread of its own: its many short steps would each wait for a turn among the sessions, and a busy
+    /// replica would fall behind.
+    fn spawn_indexer(&mut self, indexer: Indexer) {
+        let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
+        let (ended, has_ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            runtime.block_on(stop.run_until_cancelled(indexer.run()));
+            let _ = ended.send(());
+        });
+        self.vital.spawn(async {
+            // When the thread panics, its end is dropped.
+            let _ = has_ended.await;
+            ("indexer", Ok(()))
+        });
     }
 
     /// The lease, and the removal of smiles that are older than `kept`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Sqlite as Database};
 
@@ -46,25 +47,32 @@ impl Sqlite {
             row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
         });
         let superseded = format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
-        // One short transaction after the other, so that no commit of the log waits for long. What a crash leaves of them
-        // is written again.
+        // Two short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
+        let mut first = Vec::new();
         if !step.superseded.is_empty() {
-            self.write(sqlx::query(AssertSqlSafe(superseded)).persistent(false)).await?;
+            first.push(sqlx::query(AssertSqlSafe(superseded)).persistent(false));
         }
         if !step.pages.is_empty() {
-            self.write(pages.build().persistent(false)).await?;
+            first.push(pages.build().persistent(false));
         }
+        self.write(first).await?;
+        let mut second = Vec::new();
         if !step.blocks.is_empty() {
-            self.write(blocks.build().persistent(false)).await?;
+            second.push(blocks.build().persistent(false));
         }
-        self.write(sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1))).await?;
+        second.push(sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1)));
+        self.write(second).await?;
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    async fn write(&self, statement: sqlx::query::Query<'_, Database, SqliteArguments>) -> Result<(), StoreError> {
+    async fn write(&self, statements: Vec<Query<'_, Database, SqliteArguments>>) -> Result<(), StoreError> {
         let index = &mut self.inner.writers.lock().await.index;
         let mut connection = index.take().await?;
-        statement.execute(&mut connection).await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for statement in statements {
+            statement.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         index.keep(connection);
         Ok(())
     }
