@@ -14,7 +14,9 @@ CREATE PROCEDURE IF NOT EXISTS append_batch(
 BEGIN
     DECLARE outcome INT DEFAULT 0;
     IF previous_first IS NULL THEN
-        IF EXISTS (SELECT 1 FROM log_batches) THEN
+        -- One that stands at its offset already may be this one.
+        IF EXISTS (SELECT 1 FROM log_batches)
+            AND NOT EXISTS (SELECT 1 FROM log_batches WHERE first = batch_first) THEN
             SET outcome = 2;
         END IF;
     ELSEIF NOT EXISTS (

@@ -9,13 +9,14 @@ use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
-/// Inserts a batch if the log ends with the one that it follows.
+/// Inserts a batch if the log ends with the one that it follows. It is an error when another one, or this one, stands at its
+/// offset already.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4
     WHERE IIF(
         ?5 IS NULL,
-        NOT EXISTS (SELECT 1 FROM log_batches),
+        NOT EXISTS (SELECT 1 FROM log_batches WHERE first <> ?1) OR EXISTS (SELECT 1 FROM log_batches WHERE first = ?1),
         EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
     )";
 
