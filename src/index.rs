@@ -149,7 +149,8 @@ impl Index {
 
     /// The entries of the index with one of these hashes.
     async fn stored(&self, candidates: &[(usize, u64)]) -> Result<Vec<(u64, Offset)>, StoreError> {
-        let mut expected = self.tail.indexed().0 / SEGMENT;
+        // Memory gives up a segment bit by bit, after the store has all of it.
+        let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             let keys: Vec<_> = {
                 let filters = self.filters();
