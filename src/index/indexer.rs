@@ -49,7 +49,8 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
-    while log.head.0.saturating_sub(after.0) > BEHIND_AT_START {
+    // A segment that retention has removed before it was indexed is in nobody's memory.
+    while log.head.0.saturating_sub(after.0) > BEHIND_AT_START || log.trimmed >= end_of(indexed + 1) {
         write_from_log(store, indexed).await?;
         indexed = store.indexed().await?;
         after = log.trimmed.max(end_of(indexed));

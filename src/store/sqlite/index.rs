@@ -36,16 +36,7 @@ impl Sqlite {
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         let mut pages = QueryBuilder::new("INSERT OR REPLACE INTO index_pages (conversation, segment, part, smiles) ");
-        pages.push_values(&step.pages, |mut row, page| {
-            row.push_bind(self.directory().conversation(page.users.0, page.users.1))
-                .push_bind(number(step.segment))
-                .push_bind(page.part)
-                .push_bind(encode(page.smiles.iter().copied(), self.directory()));
-        });
         let mut blocks = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (tier, run, block, entries) ");
-        blocks.push_values(&step.blocks, |mut row, (key, entries)| {
-            row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
-        });
         let superseded = format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
         // Two short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
         let mut first = Vec::new();
@@ -53,11 +44,20 @@ impl Sqlite {
             first.push(sqlx::query(AssertSqlSafe(superseded)).persistent(false));
         }
         if !step.pages.is_empty() {
+            pages.push_values(&step.pages, |mut row, page| {
+                row.push_bind(self.directory().conversation(page.users.0, page.users.1))
+                    .push_bind(number(step.segment))
+                    .push_bind(page.part)
+                    .push_bind(encode(page.smiles.iter().copied(), self.directory()));
+            });
             first.push(pages.build().persistent(false));
         }
         self.write(first).await?;
         let mut second = Vec::new();
         if !step.blocks.is_empty() {
+            blocks.push_values(&step.blocks, |mut row, (key, entries)| {
+                row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
+            });
             second.push(blocks.build().persistent(false));
         }
         second.push(sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1)));
