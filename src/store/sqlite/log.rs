@@ -77,7 +77,11 @@ impl Sqlite {
         Ok(Batch { token: *token, smiles: decode(payload, self.directory())? })
     }
 
-    pub(in crate::store) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+    pub(in crate::store) async fn trim(
+        &self,
+        kept: Duration,
+        batches: u32,
+    ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         // Read apart from the writers: only this function removes, so what is old stays old and stays there.
         let oldest: Vec<(i64, i64)> =
