@@ -31,7 +31,7 @@ use std::time::Duration;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, SmileId, Timestamp, User, UserName};
 
-pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch};
+pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
 pub use cluster::{
     CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
     ReplicaState, ReplicaStatus,
