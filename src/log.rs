@@ -4,6 +4,8 @@
 //! commit carries every smile that waits.
 
 mod appender;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

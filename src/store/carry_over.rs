@@ -14,12 +14,12 @@ pub(super) const SMILES_AT_ONCE: u32 = 20_000;
 /// A row of an earlier version.
 #[derive(Debug, FromRow)]
 pub(super) struct StoredRow {
-    position: i64,
-    sender: i64,
-    receiver: i64,
-    id: String,
-    faces: String,
-    at: i64,
+    pub(super) position: i64,
+    pub(super) sender: i64,
+    pub(super) receiver: i64,
+    pub(super) id: String,
+    pub(super) faces: String,
+    pub(super) at: i64,
 }
 
 /// Batches of consecutive rows, each with the time of its last smile.

@@ -13,7 +13,7 @@ use crate::model::{SmileId, UserName};
 pub struct IdHash(u128);
 
 impl IdHash {
-    pub(super) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
+    pub(crate) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
         let mut hasher = SipHasher13::new_with_key(key);
         hasher.write(sender.as_str().as_bytes());
         // No UTF-8 text has this byte, so that no two pairs run into one.

@@ -1,8 +1,9 @@
 //! The contract of the store, as stories that every database must keep.
 
+pub(crate) mod carry_over;
 mod cluster;
-pub(super) mod database;
-mod mysql;
+pub(crate) mod database;
+pub(crate) mod mysql;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,33 +18,35 @@ macro_rules! on_every_database {
         mod on_sqlite {
             $(#[tokio::test]
             async fn $story() {
-                super::$story(&super::Database::sqlite()).await;
+                super::$story(&crate::store::tests::database::Database::sqlite()).await;
             })+
         }
 
         mod on_mysql {
             $(#[tokio::test]
             async fn $story() {
-                if let Some(database) = super::Database::mysql().await {
+                if let Some(database) = crate::store::tests::database::Database::mysql().await {
                     super::$story(&database).await;
                 }
             })+
         }
     };
 }
+pub(crate) use on_every_database;
 
 on_every_database! {
-    offsets_have_no_gaps_and_a_repeat_keeps_its_first,
+    a_batch_is_taken_after_the_one_it_names_and_no_other,
+    a_batch_that_is_appended_again_is_there_once,
+    of_batches_for_one_offset_one_is_taken,
     what_was_appended_is_there_after_opening_again,
-    a_stream_is_every_smile_to_or_from_its_user,
-    a_long_gap_is_read_in_parts,
-    a_conversation_is_read_from_its_end,
-    retention_removes_the_oldest_and_tells_those_who_ask_for_them,
+    a_batch_is_found_by_any_offset_in_it,
+    retention_removes_the_oldest_batches_and_never_the_newest,
     a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
+    a_segment_is_read_as_it_was_written,
     there_are_sixty_users_with_names_and_faces,
 }
 
-pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
+pub(crate) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     NewSmile {
         id: SmileId::parse(id).unwrap(),
         from: store.user(from).unwrap().clone(),
@@ -52,130 +55,179 @@ pub(super) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     }
 }
 
-pub(super) async fn append(store: &Store, smiles: &[(&str, &str, &str)]) -> Vec<Appended> {
-    let smiles: Vec<_> = smiles.iter().map(|(from, to, id)| smile(store, from, to, id)).collect();
-    store.append(&smiles, Timestamp::now()).await.unwrap()
+/// Smiles from anna to bruno with these ids, as the batch that follows the last one of the log.
+async fn batch(store: &Store, ids: &[&str]) -> NewBatch {
+    let smiles: Vec<_> = ids.iter().map(|id| smile(store, "anna", "bruno", id)).collect();
+    batch_of(store, &smiles).await
+}
+
+async fn batch_of(store: &Store, smiles: &[NewSmile]) -> NewBatch {
+    let head = store.log_state().await.unwrap().head;
+    let last = store.batch_at(head).await.unwrap();
+    store.new_batch(last.and_then(|last| last.key()), head, smiles, Timestamp::now())
+}
+
+/// Puts smiles at the end of a log to which nobody else appends.
+pub(crate) async fn append_all(store: &Store, smiles: &[NewSmile]) {
+    for some in smiles.chunks(LARGEST_BATCH) {
+        assert_eq!(store.append(&batch_of(store, some).await).await.unwrap(), Append::Done);
+    }
+}
+
+async fn append(store: &Store, ids: &[&str]) {
+    assert_eq!(store.append(&batch(store, ids).await).await.unwrap(), Append::Done);
+}
+
+/// Every smile of the log, which must have no gaps.
+pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
+    let mut after = store.log_state().await.unwrap().trimmed;
+    let mut smiles = Vec::new();
+    loop {
+        let page = store.read_log(after, 64).await.unwrap();
+        for batch in &page.batches {
+            for smile in &batch.smiles {
+                assert_eq!(smile.offset, after.next());
+                after = smile.offset;
+                smiles.push(smile.clone());
+            }
+        }
+        if page.batches.is_empty() {
+            assert_eq!(after, page.state.head);
+            return smiles;
+        }
+    }
+}
+
+/// Makes the batches up to this offset look two days old.
+async fn grow_old(database: &Database, through: u64) {
+    database.run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}")).await;
 }
 
 fn ids(smiles: &[Smile]) -> Vec<&str> {
     smiles.iter().map(|smile| smile.id.as_str()).collect()
 }
 
-async fn offsets_have_no_gaps_and_a_repeat_keeps_its_first(database: &Database) {
-    use Appended::{Duplicate, Stored};
+async fn a_batch_is_taken_after_the_one_it_names_and_no_other(database: &Database) {
     let store = database.open().await;
-    assert_eq!(
-        append(&store, &[("anna", "bruno", "a"), ("bruno", "anna", "a"), ("anna", "carla", "a")]).await,
-        [Stored(Offset(1)), Stored(Offset(2)), Duplicate(Offset(1))],
-        "one id of two senders is two smiles; of one sender it is one, whoever it is for"
-    );
-    assert_eq!(
-        append(&store, &[("bruno", "anna", "a"), ("anna", "bruno", "b"), ("bruno", "anna", "c")]).await,
-        [Duplicate(Offset(2)), Stored(Offset(3)), Stored(Offset(4))]
-    );
-    assert_eq!(append(&store, &[("anna", "bruno", "b")]).await, [Duplicate(Offset(3))]);
-    assert_eq!(store.log_state().await.unwrap().head, Offset(4));
-    assert_eq!(ids(&store.read_log(Offset(1), 2).await.unwrap().smiles), ["a", "b"]);
-    assert_eq!(ids(&store.read_log(Offset(3), 10).await.unwrap().smiles), ["c"]);
+    let too_early = batch(&store, &["too-early"]).await;
+    append(&store, &["a", "b"]).await;
+    append(&store, &["c"]).await;
+    let (head, last) = (Offset(3), store.batch_at(Offset(3)).await.unwrap().unwrap().key().unwrap());
+    let smiles = [smile(&store, "anna", "bruno", "d")];
+    let first = store.batch_at(Offset(1)).await.unwrap().unwrap().key();
+    let wrong = [
+        (Some(BatchKey { token: last.token ^ 1, ..last }), head, "another log's batch"),
+        (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that is not there"),
+        (first, head, "a batch that ends elsewhere"),
+        (None, head, "no batch in a log that has some"),
+    ];
+    for (previous, after, what) in wrong {
+        let batch = store.new_batch(previous, after, &smiles, Timestamp::now());
+        assert_eq!(store.append(&batch).await.unwrap(), Append::Unlinked, "after {what}");
+    }
+    assert_ne!(store.append(&too_early).await.unwrap(), Append::Done);
+    let late = store.new_batch(first, Offset(2), &smiles, Timestamp::now());
+    assert_eq!(store.append(&late).await.unwrap(), Append::Occupied);
+    append(&store, &["d"]).await;
+    assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
+}
+
+async fn a_batch_that_is_appended_again_is_there_once(database: &Database) {
+    let store = database.open().await;
+    let first = batch(&store, &["a", "b"]).await;
+    for _ in 0..2 {
+        assert_eq!(store.append(&first).await.unwrap(), Append::Done, "the first of the log");
+    }
+    let second = batch(&store, &["c"]).await;
+    for _ in 0..2 {
+        assert_eq!(store.append(&second).await.unwrap(), Append::Done);
+    }
+    append(&store, &["d"]).await;
+    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "also when the log has gone on");
+    assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
+}
+
+async fn of_batches_for_one_offset_one_is_taken(database: &Database) {
+    let store = database.open().await;
+    for round in 0..10 {
+        let mut racers = Vec::new();
+        for racer in 0..4 {
+            racers.push(batch(&store, &[&format!("{round}-{racer}")]).await);
+        }
+        let racing = racers.iter().map(|batch| store.append(batch));
+        let outcomes: Vec<_> = futures_util::future::join_all(racing).await.into_iter().map(Result::unwrap).collect();
+        let count = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
+        assert_eq!((count(Append::Done), count(Append::Occupied)), (1, 3), "round {round}: {outcomes:?}");
+        let winner = outcomes.iter().position(|outcome| *outcome == Append::Done).unwrap();
+        assert_eq!(ids(&whole_log(&store).await).last(), Some(&format!("{round}-{winner}").as_str()));
+    }
+    assert_eq!(store.log_state().await.unwrap().head, Offset(10));
 }
 
 async fn what_was_appended_is_there_after_opening_again(database: &Database) {
     let before = database.open().await;
-    append(&before, &[("anna", "bruno", "a")]).await;
+    append(&before, &["a"]).await;
     let (state, log) = (before.log_state().await.unwrap(), before.read_log(Offset(0), 10).await.unwrap());
+    let hash = before.id_hash(before.user("anna").unwrap(), &SmileId::parse("a").unwrap());
     before.close().await;
     drop(before);
     let after = database.open().await;
     assert_eq!((after.log_state().await.unwrap(), after.read_log(Offset(0), 10).await.unwrap()), (state, log));
+    assert_eq!(after.id_hash(after.user("anna").unwrap(), &SmileId::parse("a").unwrap()), hash);
 }
 
-async fn a_stream_is_every_smile_to_or_from_its_user(database: &Database) {
+async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     let store = database.open().await;
-    append(
-        &store,
-        &[
-            ("anna", "bruno", "1"),
-            ("bruno", "carla", "2"),
-            ("viola", "anna", "3"),
-            ("anna", "carla", "4"),
-            ("bruno", "anna", "5"),
-        ],
-    )
-    .await;
-    let anna = store.user("anna").unwrap();
-    let page = store.read_stream(anna, Offset(0), Offset(5), 10).await.unwrap();
-    assert_eq!((ids(&page.smiles), page.through), (vec!["1", "3", "4", "5"], Offset(5)));
-    let page = store.read_stream(anna, Offset(1), Offset(5), 2).await.unwrap();
-    assert_eq!((ids(&page.smiles), page.through), (vec!["3", "4"], Offset(4)), "cut off by the limit");
-    let page = store.read_stream(anna, Offset(1), Offset(2), 10).await.unwrap();
-    assert_eq!((ids(&page.smiles), page.through), (vec![], Offset(2)), "nothing of anna's in between");
-}
-
-async fn a_long_gap_is_read_in_parts(database: &Database) {
-    let store = database.open().await;
-    for batch in 0..25 {
-        let smiles: Vec<_> = (0..1000).map(|n| smile(&store, "carla", "dario", &format!("{batch}-{n}"))).collect();
-        store.append(&smiles, Timestamp::now()).await.unwrap();
+    assert_eq!(store.batch_at(Offset(1)).await.unwrap(), None);
+    append(&store, &["a", "b", "c"]).await;
+    append(&store, &["d"]).await;
+    for (offset, expected) in [(1, 3), (3, 3), (4, 1), (99, 1)] {
+        let batch = store.batch_at(Offset(offset)).await.unwrap().unwrap();
+        assert_eq!(batch.smiles.len(), expected, "at {offset}");
     }
-    append(&store, &[("anna", "bruno", "last")]).await;
-    let (mut after, mut parts, mut seen) = (Offset(0), 0, Vec::new());
-    while after < Offset(25_001) {
-        let page = store.read_stream(store.user("bruno").unwrap(), after, Offset(25_001), 10).await.unwrap();
-        assert!(page.through > after);
-        (after, parts) = (page.through, parts + 1);
-        seen.extend(page.smiles);
-    }
-    assert_eq!((ids(&seen), parts), (vec!["last"], 3));
+    assert_eq!(store.batch_at(Offset(0)).await.unwrap(), None);
+    let page = store.read_log(Offset(0), 1).await.unwrap();
+    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "a page has whole batches");
+    assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 
-async fn a_conversation_is_read_from_its_end(database: &Database) {
+async fn retention_removes_the_oldest_batches_and_never_the_newest(database: &Database) {
     let store = database.open().await;
-    append(&store, &[("anna", "bruno", "1"), ("bruno", "anna", "2"), ("anna", "carla", "x"), ("anna", "bruno", "3")])
-        .await;
-    let users = (store.user("bruno").unwrap(), store.user("anna").unwrap());
-    let (smiles, more) = store.read_conversation(users, None, 2).await.unwrap();
-    assert_eq!((ids(&smiles), more), (vec!["2", "3"], true));
-    let (smiles, more) = store.read_conversation(users, Some(Offset(2)), 2).await.unwrap();
-    assert_eq!((ids(&smiles), more), (vec!["1"], false));
-}
-
-async fn retention_removes_the_oldest_and_tells_those_who_ask_for_them(database: &Database) {
-    let store = database.open().await;
-    let old: Vec<_> = (0..5).map(|n| smile(&store, "anna", "bruno", &format!("old-{n}"))).collect();
-    store.append(&old, Timestamp::now().before(Duration::from_hours(48))).await.unwrap();
-    append(&store, &[("anna", "bruno", "new")]).await;
-
-    let yesterday = Timestamp::now().before(Duration::from_hours(24));
-    let mut removed = Vec::new();
-    for _ in 0..3 {
-        removed.push(store.trim(yesterday, 3).await.unwrap());
-    }
-    assert_eq!(removed, [3, 2, 0]);
+    append(&store, &["a", "b"]).await;
+    append(&store, &["c"]).await;
+    append(&store, &["d", "e"]).await;
+    append(&store, &["young"]).await;
+    let day = Duration::from_hours(24);
+    assert_eq!(store.trim(day, 9).await.unwrap(), None);
+    grow_old(database, 5).await;
+    assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(3), 3)));
     let state = store.log_state().await.unwrap();
-    assert_eq!((state.trimmed, state.head), (Offset(5), Offset(6)));
-    assert!(matches!(store.read_log(Offset(4), 10).await, Err(StoreError::Trimmed)));
-    let anna = store.user("anna").unwrap();
-    assert!(matches!(store.read_stream(anna, Offset(4), Offset(6), 10).await, Err(StoreError::Trimmed)));
-    assert_eq!(ids(&store.read_stream(anna, Offset(5), Offset(6), 10).await.unwrap().smiles), ["new"]);
-    assert_eq!(append(&store, &[("anna", "bruno", "next")]).await, [Appended::Stored(Offset(7))]);
+    assert_eq!((state.trimmed, state.head), (Offset(3), Offset(6)));
+    assert_eq!(ids(&whole_log(&store).await), ["d", "e", "young"]);
+    assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(5), 2)));
+    grow_old(database, 6).await;
+    assert_eq!(store.trim(day, 2).await.unwrap(), None, "the newest says where the log ends");
+    append(&store, &["next"]).await;
+    assert_eq!(store.log_state().await.unwrap().head, Offset(7));
 }
 
 async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &Database) {
     let store = database.open().await;
-    let writers: Vec<_> = ["anna", "bruno", "carla", "dario"]
-        .into_iter()
-        .map(|from| {
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
             let store = store.clone();
             tokio::spawn(async move {
-                for n in 0..100 {
-                    append(&store, &[(from, "zoe", &format!("{n}")), (from, "viola", &format!("{n}-"))]).await;
+                for n in 0..50 {
+                    let ids = [format!("{writer}-{n}"), format!("{writer}-{n}-")];
+                    let ids = ids.each_ref().map(String::as_str);
+                    while store.append(&batch(&store, &ids).await).await.unwrap() != Append::Done {}
                 }
             })
         })
         .collect();
     let mut seen = Offset(0);
-    while seen < Offset(800) {
-        for smile in store.read_log(seen, 1000).await.unwrap().smiles {
+    while seen < Offset(400) {
+        for smile in store.read_log(seen, 1000).await.unwrap().batches.into_iter().flat_map(|batch| batch.smiles) {
             assert_eq!(smile.offset, seen.next());
             seen = smile.offset;
         }
@@ -183,7 +235,46 @@ async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &D
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(store.log_state().await.unwrap().head, Offset(800));
+    assert_eq!(store.log_state().await.unwrap().head, Offset(400));
+}
+
+async fn a_segment_is_read_as_it_was_written(database: &Database) {
+    let store = database.open().await;
+    append(&store, &["a", "b", "c"]).await;
+    let log = whole_log(&store).await;
+    let (anna, bruno) = (store.user("anna").unwrap(), store.user("bruno").unwrap());
+    let page = |part, smiles: &[usize]| Page {
+        users: (bruno, anna),
+        part,
+        smiles: smiles.iter().map(|place| &log[*place]).collect(),
+    };
+    let key = |run| BlockKey { tier: 0, run, block: 3 };
+    let step = |segment, superseded| IndexStep {
+        segment,
+        pages: vec![page(0, &[0, 1]), page(1, &[2])],
+        blocks: vec![(key(segment), vec![7; 16])],
+        superseded,
+    };
+    for segment in [0, 0, 1] {
+        store.write_index(&step(segment, Vec::new())).await.unwrap();
+    }
+    let (indexed, blocks) = store.read_blocks(&[key(0), key(1), key(2)]).await.unwrap();
+    assert_eq!((indexed, blocks.len(), &blocks[&key(1)]), (2, 2, &vec![7; 16]));
+    store.write_index(&step(2, vec![key(0)])).await.unwrap();
+    assert_eq!((store.indexed().await.unwrap(), store.read_blocks(&[key(0)]).await.unwrap()), (3, (3, HashMap::new())));
+
+    let of_anna = store.read_segment(anna, 1).await.unwrap();
+    assert_eq!((of_anna.trimmed, of_anna.pages.len()), (Offset(0), 2));
+    assert!(store.read_segment(store.user("carla").unwrap(), 1).await.unwrap().pages.is_empty());
+    let read = async |through_segment, skip| {
+        let pages = store.read_pages((anna, bruno), Pages { through_segment, skip, limit: 2 }).await.unwrap();
+        pages.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    assert_eq!((read(2, 0).await, read(2, 1).await, read(0, 1).await), (vec![1, 2], vec![2, 1], vec![2]));
+    store.forget_index(2, &[(0, 2)]).await.unwrap();
+    assert_eq!((read(1, 0).await, read(2, 0).await), (vec![], vec![1, 2]));
+    let (_, blocks) = store.read_blocks(&[key(1), key(2)]).await.unwrap();
+    assert!(blocks.contains_key(&key(2)) && !blocks.contains_key(&key(1)));
 }
 
 async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
@@ -192,27 +283,6 @@ async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
     assert!(names.len() >= 60);
     assert!(store.users().iter().all(|user| Faces::parse(&user.face).is_ok()));
     assert_eq!(store.user("nobody"), None);
-}
-
-#[tokio::test]
-async fn a_file_counts_its_starts_on_from_the_replicas_of_an_older_version() {
-    let database = Database::sqlite();
-    let start = async || {
-        let Membership::Alone { number } = database.open().await.membership() else { panic!("a file has one process") };
-        number
-    };
-    assert_eq!([start().await, start().await], [1, 2]);
-
-    let StoreUrl::Sqlite(path) = database.url() else { unreachable!() };
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
-    let older = "ALTER TABLE log DROP COLUMN starts;
-        CREATE TABLE replicas (number INTEGER PRIMARY KEY AUTOINCREMENT);
-        INSERT INTO replicas (number) VALUES (16), (17); DELETE FROM replicas WHERE number = 17;
-        DELETE FROM _sqlx_migrations WHERE version = 5";
-    sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
-    sqlx::Connection::close(connection).await.unwrap();
-    assert_eq!([start().await, start().await], [18, 19]);
 }
 
 #[tokio::test]

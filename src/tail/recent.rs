@@ -148,7 +148,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Faces, Smile, Timestamp};
+    use crate::model::{Faces, Smile, SmileId, Timestamp};
 
     fn publication(offset: u64, from: &str, to: &str) -> Arc<Publication> {
         let smile = Smile {
@@ -171,14 +171,13 @@ mod tests {
         let mut recent = Recent::new(Offset(10));
         for offset in 11..11 + count {
             let (from, to) = if offset % 2 == 1 { ("anna", "bruno") } else { ("bruno", "carla") };
-            recent.push(&publication(offset, from, to));
+            recent.push(&publication(offset, from, to), hash(offset));
         }
         recent
     }
 
-    fn new_smile(offset: u64, from: &str) -> NewSmile {
-        let Smile { id, to, faces, .. } = publication(offset, from, "zoe").smile.clone();
-        NewSmile { id, from: UserName::new(from), to, faces }
+    fn hash(offset: u64) -> IdHash {
+        IdHash::new(&[7; 16], &UserName::new("anna"), &SmileId::parse(&format!("c{offset}")).unwrap())
     }
 
     #[test]
@@ -199,14 +198,16 @@ mod tests {
     #[test]
     fn ids_are_known_until_they_are_indexed() {
         let mut recent = recent(6);
-        assert_eq!(recent.find(&new_smile(13, "anna")), Some(Offset(13)));
-        assert_eq!(recent.find(&new_smile(13, "bruno")), None, "another sender's");
+        assert_eq!((recent.find(hash(13)), recent.find(hash(17))), (Some(Offset(13)), None));
+        assert_eq!(recent.hashes(Offset(12)).map(Iterator::collect), Some(vec![hash(11), hash(12)]));
         recent.index_reaches(Offset(13));
-        assert_eq!((recent.find(&new_smile(13, "anna")), recent.indexed()), (None, Offset(13)));
-        assert_eq!(recent.find(&new_smile(15, "anna")), Some(Offset(15)));
+        assert_eq!((recent.find(hash(13)), recent.indexed()), (None, Offset(13)));
+        assert_eq!(recent.find(hash(15)), Some(Offset(15)));
+        assert_eq!(recent.hashes(Offset(14)).map(Iterator::collect), Some(vec![hash(14)]));
+        assert!(recent.hashes(Offset(12)).is_none() && recent.hashes(Offset(17)).is_none());
         assert!(recent.stream(&UserName::new("anna"), Offset(10)).is_some(), "kept for those that resume");
         recent.index_reaches(Offset(99));
-        assert_eq!(recent.indexed(), Offset(13), "an index ahead of memory is waited for");
+        assert_eq!(recent.indexed(), Offset(16), "no further than what is here");
     }
 
     #[test]

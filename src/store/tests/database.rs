@@ -3,7 +3,10 @@
 //! Owns where they come from. SQLite is a file in a temporary folder. MySQL is a real server, named by the environment
 //! variable `TEST_MYSQL_URL`, whose user may create databases; `scripts/mysql start` prints such a URL.
 
+use std::time::Duration;
+
 use sqlx::mysql::MySqlConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use crate::config::{MySqlUrl, StoreUrl};
@@ -17,7 +20,7 @@ const LEFT_OUT: &str = "none";
 
 /// One database for one test.
 #[derive(Debug)]
-pub(in crate::store) enum Database {
+pub(crate) enum Database {
     /// In this folder.
     Sqlite(tempfile::TempDir),
     /// On a server; dropped with this.
@@ -26,12 +29,12 @@ pub(in crate::store) enum Database {
 
 impl Database {
     /// A new SQLite database.
-    pub(in crate::store) fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
     /// A new MySQL database, or `None` where MySQL is deliberately left out.
-    pub(in crate::store) async fn mysql() -> Option<Self> {
+    pub(crate) async fn mysql() -> Option<Self> {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
         });
@@ -39,7 +42,7 @@ impl Database {
     }
 
     /// A new database on the MySQL server of that URL.
-    pub(in crate::store) async fn mysql_at(server: &str) -> Self {
+    pub(crate) async fn mysql_at(server: &str) -> Self {
         let Ok(StoreUrl::MySql(server)) = server.parse() else {
             panic!("{SERVER} must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
         };
@@ -49,19 +52,32 @@ impl Database {
         Self::MySql(MySqlUrl { database: name, ..server })
     }
 
-    pub(in crate::store) fn url(&self) -> StoreUrl {
+    pub(crate) fn url(&self) -> StoreUrl {
         match self {
             Self::Sqlite(folder) => StoreUrl::Sqlite(folder.path().join("new").join("chat.db")),
             Self::MySql(url) => StoreUrl::MySql(url.clone()),
         }
     }
 
-    pub(in crate::store) async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         Store::open(&self.url(), None).await.unwrap()
     }
 
-    /// A connection past the store, to do by hand what a store never does.
-    pub(in crate::store) async fn connect(&self) -> sqlx::MySqlConnection {
+    /// Carries statements out past the store, to do by hand what a store never does.
+    pub(crate) async fn run(&self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        match self.url() {
+            StoreUrl::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
+                statements.execute(&mut options.connect().await.unwrap()).await.map(|_| ())
+            }
+            StoreUrl::MySql(_) => statements.execute(&mut self.connect().await).await.map(|_| ()),
+        }
+        .unwrap();
+    }
+
+    /// A connection past the store.
+    pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("this is for MySQL") };
         options(url).connect().await.unwrap()
     }

@@ -1,0 +1,169 @@
+//! The log with its tail and its index, as stories that hold on every database.
+
+mod carried_over;
+mod ids;
+mod outage;
+mod replica;
+mod shared;
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use self::replica::{Answer, Replica};
+use crate::model::{NewSmile, Offset, Smile};
+use crate::store::tests::database::Database;
+use crate::store::tests::{append_all, on_every_database, smile, whole_log};
+use crate::store::{SEGMENT, Store, StoreError};
+
+on_every_database! {
+    the_index_is_behind_until_it_catches_up,
+    streams_are_whole_wherever_they_are_read_from,
+    histories_are_whole_wherever_they_are_read_from,
+    what_retention_removed_is_missing_from_nowhere_else,
+    an_index_that_retention_has_overtaken_goes_on,
+}
+
+/// A generator whose seed is printed, so that a failure can be replayed.
+fn random() -> StdRng {
+    let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => rand::random(),
+    };
+    eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
+
+/// Anna and Bruno have more smiles than a page of a conversation holds; the last of the users have few.
+fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
+    let smile = |number| {
+        let (from, to) = if random.random_bool(0.4) {
+            (0, 1)
+        } else {
+            let from = random.random_range(0..USERS.len());
+            (from, (from + random.random_range(1..USERS.len())) % USERS.len())
+        };
+        smile(store, USERS[from], USERS[to], &format!("{prefix}{number}"))
+    };
+    (0..count).map(smile).collect()
+}
+
+/// A log of `count` smiles with an index as far as it goes, and nothing in memory that is indexed.
+async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
+    let replica = Replica::start(database.open().await).await;
+    append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
+    replica.tail.read().await.unwrap();
+    replica.is_indexed().await;
+    replica.kill().await;
+    let replica = Replica::start(database.open().await).await;
+    assert_eq!(replica.tail.indexed(), Offset(count / SEGMENT * SEGMENT));
+    replica
+}
+
+async fn the_index_is_behind_until_it_catches_up(database: &Database) {
+    let mut random = random();
+    let mut replica = Replica::without_indexer(database.open().await).await;
+    let store = replica.store.clone();
+    append_all(&store, &some_smiles(&store, &mut random, 2 * SEGMENT + 100, "c")).await;
+    replica.tail.read().await.unwrap();
+    assert_eq!((replica.tail.behind(), store.indexed().await.unwrap()), (2 * SEGMENT + 100, 0));
+    assert_eq!(replica.metrics.index_behind.get().unsigned_abs(), 2 * SEGMENT + 100);
+    replica.start_indexer();
+    replica.is_indexed().await;
+    assert_eq!((replica.tail.behind(), store.indexed().await.unwrap()), (100, 2));
+    assert_eq!(replica.metrics.index_behind.get(), 100);
+}
+
+fn of_user(log: &[Smile], user: &str) -> Vec<Smile> {
+    log.iter().filter(|smile| smile.from.as_str() == user || smile.to.as_str() == user).cloned().collect()
+}
+
+async fn streams_are_whole_wherever_they_are_read_from(database: &Database) {
+    let mut random = random();
+    let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
+    let log = whole_log(&replica.store).await;
+    let borders = [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT - 1, 2 * SEGMENT, 2 * SEGMENT + 1];
+    let anywhere: Vec<u64> = (0..12).map(|_| random.random_range(0..=log.len() as u64)).collect();
+    for after in borders.into_iter().chain(anywhere) {
+        for user in ["anna", "elena", "zoe"] {
+            let page = random.random_range(1..400);
+            let expected: Vec<_> = of_user(&log, user).into_iter().filter(|smile| smile.offset.0 > after).collect();
+            let read = replica.stream(user, Offset(after), page).await.unwrap();
+            assert_eq!(read, expected, "{user} after {after}, {page} at a time");
+        }
+    }
+    let until = Offset(SEGMENT + 5);
+    let page = replica.index.stream(replica.user("anna"), Offset(SEGMENT), until, 9).await.unwrap();
+    assert!(page.through == until && page.smiles.iter().all(|found| found.smile.offset <= until));
+}
+
+async fn histories_are_whole_wherever_they_are_read_from(database: &Database) {
+    let mut random = random();
+    let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
+    let log = whole_log(&replica.store).await;
+    let borders = [1, 2, SEGMENT, SEGMENT + 1, SEGMENT + 2, 2 * SEGMENT, 2 * SEGMENT + 1, 2 * SEGMENT + 2];
+    let anywhere: Vec<u64> = (0..12).map(|_| random.random_range(1..=log.len() as u64)).collect();
+    for before in borders.into_iter().chain(anywhere).map(Some).chain([None]) {
+        for (one, other) in [("anna", "bruno"), ("elena", "dario"), ("anna", "zoe")] {
+            let page = random.random_range(1..=200);
+            let below = |smile: &Smile| before.is_none_or(|before| smile.offset.0 < before);
+            let expected: Vec<_> =
+                of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
+            let read = replica.history((one, other), before.map(Offset), page).await;
+            assert_eq!(read, expected, "{one} and {other} before {before:?}, {page} at a time");
+        }
+    }
+}
+
+async fn what_retention_removed_is_missing_from_nowhere_else(database: &Database) {
+    let mut random = random();
+    let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
+    let log = whole_log(&replica.store).await;
+    let old = "UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= 6000";
+    database.run(old).await;
+    let mut trimmed = Offset(0);
+    while let Some((through, _)) = replica.store.trim(Duration::from_hours(24), 3).await.unwrap() {
+        trimmed = through;
+        crate::index::forget(&replica.store, trimmed).await.unwrap();
+    }
+    assert!(trimmed > Offset(SEGMENT) && trimmed < Offset(2 * SEGMENT), "{trimmed}");
+    let first = log.iter().find(|smile| smile.from.as_str() == "anna").unwrap();
+    let again = smile(&replica.store, "anna", "bruno", first.id.as_str());
+    let check = async |replica: &Replica| {
+        for after in [Offset(0), Offset(SEGMENT), Offset(trimmed.0 - 1)] {
+            let stream = replica.stream("anna", after, 200).await;
+            assert!(matches!(stream, Err(StoreError::Trimmed)), "after {after}: {stream:?}");
+        }
+        let young: Vec<_> = of_user(&log, "anna").into_iter().filter(|smile| smile.offset > trimmed).collect();
+        let head = Offset(log.len() as u64);
+        let mut stream = replica.stream("anna", trimmed, 200).await.unwrap();
+        stream.retain(|smile| smile.offset <= head);
+        assert_eq!(stream, young);
+        let mut history = replica.history(("anna", "bruno"), None, 200).await;
+        history.retain(|smile| smile.offset > trimmed && smile.offset <= head);
+        assert_eq!(history, of_user(&young, "bruno"));
+    };
+    check(&replica).await;
+    assert_eq!(replica.send(std::slice::from_ref(&again)).await, [Answer::Stored(Offset(2 * SEGMENT + 701))], "forgotten");
+    replica.kill().await;
+    let replica = Replica::start(database.open().await).await;
+    check(&replica).await;
+    assert_eq!(replica.send(&[again]).await, [Answer::Duplicate(Offset(2 * SEGMENT + 701))]);
+}
+
+async fn an_index_that_retention_has_overtaken_goes_on(database: &Database) {
+    let mut random = random();
+    let store = database.open().await;
+    append_all(&store, &some_smiles(&store, &mut random, 3 * SEGMENT, "c")).await;
+    database.run("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first < 9000").await;
+    let (trimmed, _) = store.trim(Duration::from_hours(24), 99).await.unwrap().unwrap();
+    assert!(trimmed > Offset(2 * SEGMENT), "no segment before is whole: {trimmed}");
+    let replica = Replica::start(store).await;
+    replica.is_indexed().await;
+    assert_eq!(replica.store.indexed().await.unwrap(), 3);
+    let log = whole_log(&replica.store).await;
+    assert_eq!(replica.stream("anna", trimmed, 200).await.unwrap(), of_user(&log, "anna"));
+}

@@ -1,0 +1,30 @@
+//! What an earlier version has stored is as good as what this one has: repeats, streams and histories.
+
+use super::*;
+use crate::store::tests::carry_over::of_the_version_before;
+
+on_every_database! {
+    what_was_carried_over_is_known_and_told,
+}
+
+async fn what_was_carried_over_is_known_and_told(database: &Database) {
+    let mut random = random();
+    // More than a start leaves to memory, and a trimmed beginning within a segment.
+    let log = of_the_version_before(database, SEGMENT + 500, 72_000).await;
+    let replica = Replica::start(database.open().await).await;
+    replica.is_indexed().await;
+    for _ in 0..30 {
+        let stored = &log[random.random_range(0..log.len())];
+        let (from, to) = (stored.from.as_str(), stored.to.as_str());
+        let again = smile(&replica.store, from, to, stored.id.as_str());
+        assert_eq!(replica.send(&[again]).await, [Answer::Duplicate(stored.offset)]);
+    }
+    for after in [SEGMENT + 500, SEGMENT * 2, 30_000, 71_000] {
+        let expected: Vec<_> = of_user(&log, "anna").into_iter().filter(|smile| smile.offset.0 > after).collect();
+        assert!(replica.stream("anna", Offset(after), 200).await.unwrap() == expected, "after {after}");
+    }
+    assert!(matches!(replica.stream("anna", Offset(SEGMENT + 499), 200).await, Err(StoreError::Trimmed)));
+    assert!(replica.history(("anna", "viola"), None, 200).await == of_user(&of_user(&log, "anna"), "viola"));
+    let new = smile(&replica.store, "anna", "bruno", "new");
+    assert_eq!(replica.send(&[new]).await, [Answer::Stored(Offset(72_001))]);
+}

@@ -1,0 +1,148 @@
+//! Once: an id that was stored before is found, wherever its first smile is by now.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::model::{SmileId, UserName};
+
+on_every_database! {
+    a_repeat_is_told_its_first_offset_wherever_that_is,
+    a_repeat_is_found_after_many_merges,
+    ids_are_found_while_their_segment_moves_from_memory_into_the_index,
+}
+
+/// What a log must know: the offset of each sender and id.
+#[derive(Default)]
+struct Known {
+    offsets: HashMap<(UserName, SmileId), Offset>,
+    order: Vec<NewSmile>,
+    head: Offset,
+}
+
+impl Known {
+    fn add(&mut self, smile: &NewSmile) {
+        self.head = self.head.next();
+        self.offsets.insert((smile.from.clone(), smile.id.clone()), self.head);
+        self.order.push(smile.clone());
+    }
+
+    fn find(&self, smile: &NewSmile) -> Option<Offset> {
+        self.offsets.get(&(smile.from.clone(), smile.id.clone())).copied()
+    }
+
+    /// Sends smiles of one sender through a replica and compares what becomes of them.
+    async fn send(&mut self, replica: &Replica, smiles: &[NewSmile]) {
+        let expected: Vec<Answer> = smiles
+            .iter()
+            .map(|smile| match self.find(smile) {
+                Some(offset) => Answer::Duplicate(offset),
+                None => {
+                    self.add(smile);
+                    Answer::Stored(self.head)
+                }
+            })
+            .collect();
+        let answers = replica.send(smiles).await;
+        for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
+            assert_eq!(answer, expected, "{} of {}, head {}", smile.id.as_str(), smile.from, self.head);
+        }
+    }
+
+    /// A smile that was stored, near the head or anywhere before.
+    fn repeat(&self, random: &mut StdRng) -> NewSmile {
+        let stored = self.order.len();
+        let gap = match random.random_range(0..4) {
+            0 => random.random_range(1..=stored.min(50)),
+            1 => random.random_range(1..=stored.min(3000)),
+            _ => random.random_range(1..=stored),
+        };
+        self.order[stored - gap].clone()
+    }
+}
+
+async fn a_repeat_is_told_its_first_offset_wherever_that_is(database: &Database) {
+    let mut random = random();
+    let mut known = Known::default();
+    for round in 0..3_u64 {
+        let replica = Replica::start(database.open().await).await;
+        let other = match database {
+            Database::MySql(_) => Some(Replica::start(database.open().await).await),
+            Database::Sqlite(_) => None,
+        };
+        // From the others' side the log also grows by itself.
+        let grown = some_smiles(&replica.store, &mut random, SEGMENT + 300, &format!("grown{round}-"));
+        append_all(&replica.store, &grown).await;
+        grown.iter().for_each(|smile| known.add(smile));
+        replica.tail.read().await.unwrap();
+        for step in 0..40 {
+            if step == 20 {
+                replica.is_indexed().await;
+            }
+            let sender = USERS[random.random_range(0..USERS.len())];
+            let mut smiles: Vec<NewSmile> = Vec::new();
+            for number in 0..random.random_range(1..60) {
+                let repeat = known.repeat(&mut random);
+                smiles.push(match random.random_range(0..4) {
+                    0 | 1 => smile(&replica.store, sender, "zoe", &format!("{round}-{step}-{number}")),
+                    2 if !smiles.is_empty() => smiles[random.random_range(0..smiles.len())].clone(),
+                    _ => smile(&replica.store, sender, "zoe", repeat.id.as_str()),
+                });
+            }
+            let replica = other.as_ref().filter(|_| random.random_bool(0.5)).unwrap_or(&replica);
+            known.send(replica, &smiles).await;
+        }
+        let log = whole_log(&replica.store).await;
+        assert_eq!(log.len(), known.offsets.len(), "nothing twice");
+        assert!(log.iter().all(|smile| known.offsets[&(smile.from.clone(), smile.id.clone())] == smile.offset));
+        for replica in other.into_iter().chain([replica]) {
+            replica.kill().await;
+        }
+    }
+}
+
+async fn a_repeat_is_found_after_many_merges(database: &Database) {
+    let mut random = random();
+    let mut known = Known::default();
+    let store = database.open().await;
+    // Two tiers of merges, and more than a start leaves to memory.
+    let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
+    append_all(&store, &smiles).await;
+    smiles.iter().for_each(|smile| known.add(smile));
+    let replica = Replica::start(store).await;
+    replica.is_indexed().await;
+    for _ in 0..20 {
+        let repeats: Vec<_> = (0..50).map(|_| known.repeat(&mut random)).collect();
+        for sender in USERS {
+            let of_sender: Vec<_> = repeats.iter().filter(|smile| smile.from.as_str() == sender).cloned().collect();
+            known.send(&replica, &of_sender).await;
+        }
+    }
+    let new = some_smiles(&replica.store, &mut random, 100, "new");
+    assert!(replica.send(&new).await.into_iter().all(|answer| matches!(answer, Answer::Stored(_))));
+}
+
+/// The filters and memory share the ids of a segment that is on its way: at every moment one of them has each.
+async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(database: &Database) {
+    let mut random = random();
+    let mut replica = Replica::without_indexer(database.open().await).await;
+    let smiles = some_smiles(&replica.store, &mut random, 2 * SEGMENT, "c");
+    append_all(&replica.store, &smiles).await;
+    replica.tail.read().await.unwrap();
+    replica.start_indexer();
+    let sample: Vec<_> = smiles.iter().step_by(500).cloned().collect();
+    let hashes: Vec<_> = sample.iter().map(|smile| replica.store.id_hash(&smile.from, &smile.id)).collect();
+    let mut moments = std::collections::BTreeSet::new();
+    while replica.tail.behind() > 0 {
+        let found = replica.index.find(&sample, &hashes).await.unwrap();
+        let view = replica.tail.judge(&hashes);
+        if found.indexed == view.indexed {
+            moments.insert(view.indexed);
+            for (place, known) in view.known.iter().enumerate() {
+                let offset = known.or(found.offsets.get(&place).copied());
+                assert_eq!(offset, Some(Offset(place as u64 * 500 + 1)), "indexed up to {}", view.indexed);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    eprintln!("looked at {moments:?}");
+}

@@ -1,0 +1,176 @@
+//! MySQL, or the way to it, goes away while smiles are on their way to the log.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
+use crate::store::tests::mysql::proxy::Network;
+
+fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
+    [smile(&replica.store, "anna", "bruno", id)]
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
+    // Once with the log's first batch and once with a later one.
+    for (id, offset) in [("a", 1), ("b", 2)] {
+        proxy.becomes(Network::NoAnswers);
+        let smiles = one(&replica, id);
+        let sending = replica.send(&smiles);
+        let fault = async {
+            until_the_head_is(&other.store, Offset(offset)).await;
+            proxy.becomes(Network::Cut);
+            sleep(Duration::from_millis(100)).await;
+            proxy.becomes(Network::Open);
+        };
+        assert_eq!(tokio::join!(sending, fault).0, [Answer::Stored(Offset(offset))]);
+        other.tail.read().await.unwrap();
+        assert_eq!(other.send(&one(&other, id)).await, [Answer::Duplicate(Offset(offset))]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_in_doubt_whose_offset_is_taken_is_appended_after_it() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
+    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
+    proxy.becomes(Network::Silent);
+    let smiles = [one(&replica, "mine"), one(&replica, "both")].concat();
+    let sending = replica.send(&smiles);
+    let taken = async {
+        // The other one takes the offset, and has one of the ids.
+        other.tail.when(|tail| tail.cursor() == Offset(1)).await;
+        let theirs = [smile(&other.store, "carla", "zoe", "theirs"), smile(&other.store, "anna", "bruno", "both")];
+        let answers = other.send(&theirs).await;
+        proxy.becomes(Network::Open);
+        answers
+    };
+    let (mine, theirs) = tokio::join!(sending, taken);
+    let mut all: Vec<_> = theirs.iter().chain(&mine).map(|answer| answer.offset()).collect();
+    let log = whole_log(&other.store).await;
+    let ids: Vec<_> = log.iter().map(|smile| (smile.id.as_str(), smile.offset.0)).collect();
+    assert_eq!(ids, [("before", 1), ("theirs", 2), ("both", 3), ("mine", 4)]);
+    all.sort();
+    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "both are told of the same one");
+}
+
+#[tokio::test]
+async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let replica = Replica::start(open(&url).await).await;
+    // A second way for the binary log alone: it hears of the commit whose answer is held back.
+    let tail = replica.tail.clone();
+    proxy.becomes(Network::NoAnswers);
+    let smiles = one(&replica, "a");
+    let sending = replica.send(&smiles);
+    let told = async {
+        let other = database.open().await;
+        until_the_head_is(&other, Offset(1)).await;
+        let batch = other.batch_at(Offset(1)).await.unwrap().unwrap();
+        tail.publish_stored(batch).unwrap();
+        proxy.becomes(Network::Open);
+    };
+    assert_eq!(tokio::join!(sending, told).0, [Answer::Stored(Offset(1))]);
+    assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(2))]);
+    assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
+    let Some(database) = Database::mysql().await else { return };
+    let (proxy, url) = way_to(&database).await;
+    let replica = Replica::start(open(&url).await).await;
+    assert_eq!(replica.send(&one(&replica, "a")).await, [Answer::Stored(Offset(1))]);
+    proxy.becomes(Network::Cut);
+    let smiles = one(&replica, "b");
+    let lost = replica.send(&smiles);
+    // The connection that stood may have taken it: then it is only answered when MySQL is back.
+    let back = async {
+        sleep(Duration::from_millis(1500)).await;
+        proxy.becomes(Network::Open);
+    };
+    let answers = tokio::join!(lost, back).0;
+    let stored = whole_log(&replica.store).await.iter().any(|smile| smile.id.as_str() == "b");
+    assert_eq!(stored, answers[0] != Answer::Refused);
+}
+
+/// `scripts/mysql` with a server of its own, that no other test uses.
+async fn server(command: &'static str) -> String {
+    let run = move || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
+        let done = Command::new(script).args([command, "target/mysql-to-kill"]).output().unwrap();
+        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// Sends as fast as it goes, never repeats a smile, and tells where each stored one is.
+async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
+    let mut stored = BTreeMap::new();
+    for batch in 0_u32.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let ids: Vec<_> = (0..10).map(|number| format!("{writer}-{batch}-{number}")).collect();
+        let smiles: Vec<_> = ids.iter().map(|id| smile(&replica.store, "anna", "bruno", id)).collect();
+        for (id, answer) in ids.into_iter().zip(replica.send(&smiles).await) {
+            match answer {
+                Answer::Stored(offset) => drop(stored.insert(id, offset)),
+                Answer::Refused => sleep(Duration::from_millis(5)).await,
+                Answer::Duplicate(_) => panic!("{id} was sent once"),
+            }
+        }
+    }
+    stored
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mysql_that_ends_loses_nothing_and_keeps_nothing_it_refused() {
+    if Database::mysql().await.is_none() {
+        return;
+    }
+    let database = Database::mysql_at(&server("start").await).await;
+    let stop = CancellationToken::new();
+    let mut writers = Vec::new();
+    for writer in 0..3 {
+        let replica = Replica::start(database.open().await).await;
+        writers.push(tokio::spawn(send_until(stop.clone(), replica, writer)));
+    }
+    let store = database.open().await;
+    let head = async || store.log_state().await.map_or(Offset(0), |state| state.head);
+    let flows = async || {
+        let before = head().await;
+        let more = async {
+            while head().await < Offset(before.0.max(1) + 300) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), more).await.expect("smiles flow");
+    };
+    for end in ["kill", "stop", "kill"] {
+        flows().await;
+        server(end).await;
+        server("start").await;
+    }
+    flows().await;
+    stop.cancel();
+    let mut told = BTreeMap::new();
+    for writer in writers {
+        told.extend(writer.await.unwrap());
+    }
+    let log = whole_log(&store).await;
+    let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
+    assert_eq!(log, told, "exactly what was answered, and where; nothing that was refused");
+    drop(database);
+    server("stop").await;
+}

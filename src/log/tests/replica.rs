@@ -1,0 +1,192 @@
+//! A replica without sockets: what appends to a log, follows it and indexes it, as the server runs them.
+//!
+//! Owns the tasks, which end with it, as they do when a process is killed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::{Hub, Outcome, Push, Subscription};
+use crate::index::{self, Index, Indexer};
+use crate::log::Log;
+use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
+use crate::store::{Store, StoreError};
+use crate::tail::{Follower, Tail};
+use crate::telemetry::Metrics;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Smiles that one sender has in flight: fewer than an outbox holds.
+const IN_FLIGHT: usize = 200;
+
+/// What became of a smile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Stored(Offset),
+    Duplicate(Offset),
+    Refused,
+}
+
+impl Answer {
+    pub(super) fn offset(self) -> Offset {
+        match self {
+            Self::Stored(offset) | Self::Duplicate(offset) => offset,
+            Self::Refused => panic!("it was refused"),
+        }
+    }
+}
+
+/// A replica that runs.
+pub(super) struct Replica {
+    pub(super) store: Store,
+    pub(super) tail: Tail,
+    pub(super) index: Index,
+    pub(super) metrics: Arc<Metrics>,
+    log: Log,
+    hub: Arc<Hub>,
+    indexer: Option<Indexer>,
+    tasks: JoinSet<Result<(), StoreError>>,
+}
+
+impl Replica {
+    /// A replica whose index moves.
+    pub(super) async fn start(store: Store) -> Self {
+        let mut replica = Self::without_indexer(store).await;
+        replica.start_indexer();
+        replica
+    }
+
+    /// A replica whose index stays as it is for now. It judges no ids before the indexer runs.
+    pub(super) async fn without_indexer(store: Store) -> Self {
+        let (hub, metrics) = (Arc::new(Hub::default()), Arc::new(Metrics::new()));
+        let (_, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
+        let (tail, index) = (indexer.tail().clone(), indexer.index().clone());
+        let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(appender.run(CancellationToken::new()));
+        if store.is_shared() {
+            tasks.spawn(Follower::new(store.clone(), tail.clone()).run());
+        }
+        Self { store, tail, index, metrics, log, hub, indexer: Some(indexer), tasks }
+    }
+
+    pub(super) fn start_indexer(&mut self) {
+        let indexer = self.indexer.take().expect("it was started before");
+        self.tasks.spawn(async {
+            indexer.run().await;
+            Ok(())
+        });
+    }
+
+    /// Kills it, and lets go of the store.
+    pub(super) async fn kill(mut self) {
+        self.tasks.shutdown().await;
+        self.store.close().await;
+    }
+
+    /// Ends when one of its tasks does, which none should.
+    pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
+        self.tasks.join_next().await.expect("a task").expect("no panic")
+    }
+
+    pub(super) fn user(&self, name: &str) -> &UserName {
+        self.store.user(name).unwrap()
+    }
+
+    /// Waits until everything that can be indexed is.
+    pub(super) async fn is_indexed(&self) {
+        let indexed = self.tail.when(|tail| tail.behind() < crate::store::SEGMENT);
+        tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
+    }
+
+    /// Sends smiles, many at a time and each once; returns what became of them, in their order.
+    pub(super) async fn send(&self, smiles: &[NewSmile]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for some in smiles.chunks(IN_FLIGHT) {
+            let sent = tokio::time::timeout(PATIENCE, self.send_at_once(some)).await;
+            answers.extend(sent.expect("every smile is answered"));
+        }
+        answers
+    }
+
+    /// As sessions do: the smiles of one sender are one session's, and a publication or an outcome answers the oldest of
+    /// that id.
+    async fn send_at_once(&self, smiles: &[NewSmile]) -> Vec<Answer> {
+        let mut sessions: HashMap<UserName, (Subscription, Pending)> = HashMap::new();
+        for smile in smiles {
+            let session = || (self.hub.subscribe(&smile.from), Pending::default());
+            sessions.entry(smile.from.clone()).or_insert_with(session);
+        }
+        let mut answers = vec![None; smiles.len()];
+        for (place, smile) in smiles.iter().enumerate() {
+            let (session, pending) = sessions.get_mut(&smile.from).expect("a session");
+            let now = Instant::now();
+            match self.log.room(now) {
+                Ok(room) => {
+                    pending.entry(smile.id.clone()).or_default().push_back(place);
+                    room.submit(smile.clone(), now, session.outbox());
+                }
+                Err(_) => answers[place] = Some(Answer::Refused),
+            }
+        }
+        for (user, (session, mut pending)) in sessions {
+            while !pending.is_empty() {
+                let taken = session.take().await;
+                assert!(!taken.lagged, "fewer are in flight than an outbox holds");
+                for push in taken.pushes {
+                    let (id, answer) = match push {
+                        Push::Publication(publication) if publication.smile.from == user => {
+                            (publication.smile.id.clone(), Answer::Stored(publication.smile.offset))
+                        }
+                        Push::Outcome(id, Outcome::Duplicate(offset)) => (id, Answer::Duplicate(offset)),
+                        Push::Outcome(id, Outcome::Refused(_)) => (id, Answer::Refused),
+                        Push::Publication(_) | Push::HandOver => continue,
+                    };
+                    let Some(places) = pending.get_mut(&id) else { continue };
+                    answers[places.pop_front().expect("a place")] = Some(answer);
+                    if places.is_empty() {
+                        pending.remove(&id);
+                    }
+                }
+            }
+        }
+        answers.into_iter().map(|answer| answer.expect("an answer")).collect()
+    }
+
+    /// A user's whole stream after an offset, read page by page.
+    pub(super) async fn stream(&self, user: &str, after: Offset, page: usize) -> Result<Vec<Smile>, StoreError> {
+        let (mut after, until) = (after, self.tail.cursor());
+        let mut smiles = Vec::new();
+        while after < until {
+            let read = self.index.stream(self.user(user), after, until, page).await?;
+            assert!(read.through > after && read.smiles.len() <= page);
+            assert!(read.smiles.iter().all(|found| found.smile.offset > after && found.smile.offset <= read.through));
+            after = read.through;
+            smiles.extend(read.smiles.iter().map(|found| found.smile.clone()));
+        }
+        Ok(smiles)
+    }
+
+    /// A whole conversation below an offset, read page by page.
+    pub(super) async fn history(&self, users: (&str, &str), before: Option<Offset>, page: usize) -> Vec<Smile> {
+        let users = (self.user(users.0), self.user(users.1));
+        let (mut smiles, mut before) = (Vec::new(), before);
+        loop {
+            let (mut read, more) = self.index.conversation(users, before, page).await.unwrap();
+            assert!(read.len() <= page && (!more || read.len() == page));
+            read.append(&mut smiles);
+            smiles = read;
+            before = smiles.first().map(|smile| smile.offset);
+            if !more {
+                return smiles;
+            }
+        }
+    }
+}
+
+/// The places of the smiles that wait for an answer, by id.
+type Pending = HashMap<SmileId, VecDeque<usize>>;

@@ -1,0 +1,108 @@
+//! Several replicas append to one log.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::*;
+
+/// A smile, by sender and id.
+type Key = (String, String);
+
+fn key(from: &str, id: &str) -> Key {
+    (from.to_owned(), id.to_owned())
+}
+
+/// One replica's work: smiles that only it sends, and some that all of them send.
+async fn work(replica: Replica, place: usize, rounds: usize) -> (Replica, Vec<(Key, Answer)>) {
+    let sender = ["anna", "bruno", "carla", "dario"][place];
+    let mut told = Vec::new();
+    for round in 0..rounds {
+        let own = (0..20).map(|number| (sender, format!("{round}-{number}")));
+        let shared = (0..5).map(|number| ("elena", format!("shared-{round}-{number}")));
+        let smiles: Vec<_> = own.chain(shared).map(|(from, id)| smile(&replica.store, from, "zoe", &id)).collect();
+        for (smile, answer) in smiles.iter().zip(replica.send(&smiles).await) {
+            told.push((key(smile.from.as_str(), smile.id.as_str()), answer));
+        }
+    }
+    (replica, told)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_replicas_write_one_log() {
+    let Some(database) = Database::mysql().await else { return };
+    let rounds = 40;
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        replicas.push(Replica::start(database.open().await).await);
+    }
+    let working: Vec<_> =
+        replicas.into_iter().enumerate().map(|(place, replica)| tokio::spawn(work(replica, place, rounds))).collect();
+    let (mut replicas, mut told) = (Vec::new(), Vec::new());
+    for work in working {
+        let (replica, answers) = work.await.unwrap();
+        replicas.push(replica);
+        told.extend(answers);
+    }
+    let log = whole_log(&replicas[0].store).await;
+    assert_eq!(log.len(), rounds * (4 * 20 + 5));
+    let offsets: BTreeMap<Key, Offset> =
+        log.iter().map(|smile| (key(smile.from.as_str(), smile.id.as_str()), smile.offset)).collect();
+    assert_eq!(offsets.len(), log.len(), "each smile is there once");
+    for (smile, answer) in &told {
+        assert_eq!(offsets[smile], answer.offset());
+    }
+    for replica in &replicas {
+        replica.tail.read().await.unwrap();
+        for user in USERS {
+            assert_eq!(replica.stream(user, Offset(0), 200).await.unwrap(), of_user(&log, user));
+        }
+    }
+    let stored = told.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
+    let stored: HashSet<&Key> = stored.map(|(smile, _)| smile).collect();
+    assert_eq!(stored.len(), log.len(), "each is new to whoever stored it");
+}
+
+#[tokio::test]
+async fn two_replicas_begin_a_log_at_once_and_both_go_on() {
+    let Some(database) = Database::mysql().await else { return };
+    let (mut one, mut two) =
+        (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
+    let first = |replica: &Replica, from| [smile(&replica.store, from, "zoe", "first")];
+    let (ones, twos) = (first(&one, "anna"), first(&two, "bruno"));
+    let both = async { tokio::join!(one.send(&ones), two.send(&twos)) };
+    let (of_one, of_two) = both.await;
+    let mut offsets = [of_one[0].offset(), of_two[0].offset()];
+    offsets.sort();
+    assert_eq!(offsets, [Offset(1), Offset(2)]);
+    let soon = Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, one.ended()).await.is_err() && tokio::time::timeout(soon, two.ended()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_index_is_written_by_whichever_replica_lives() {
+    let Some(database) = Database::mysql().await else { return };
+    let mut random = random();
+    let (one, two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
+    let smiles = some_smiles(&one.store, &mut random, 4 * SEGMENT + 50, "c");
+    append_all(&one.store, &smiles[..2 * 4096]).await;
+    for replica in [&one, &two] {
+        replica.tail.read().await.unwrap();
+        replica.is_indexed().await;
+    }
+    let log = whole_log(&one.store).await;
+    let survivor = if random.random_bool(0.5) {
+        one.kill().await;
+        two
+    } else {
+        two.kill().await;
+        one
+    };
+    append_all(&survivor.store, &smiles[2 * 4096..]).await;
+    survivor.tail.read().await.unwrap();
+    survivor.is_indexed().await;
+    assert_eq!(survivor.store.indexed().await.unwrap(), 4);
+    let sample: Vec<_> = log.iter().step_by(97).collect();
+    for stored in sample {
+        let again = smile(&survivor.store, stored.from.as_str(), "zoe", stored.id.as_str());
+        assert_eq!(survivor.send(&[again]).await, [Answer::Duplicate(stored.offset)]);
+    }
+}

@@ -1,0 +1,214 @@
+//! A database of the version before, which kept one row for each smile, is taken over whole.
+
+use std::fmt::Write as _;
+
+use sqlx::ConnectOptions;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::cluster::cluster_of;
+use super::*;
+use crate::store::carry_over::{StoredRow, into_batches};
+use crate::store::directory::Directory;
+
+on_every_database! {
+    every_smile_is_carried_over_as_it_was,
+    a_log_from_which_everything_was_removed_goes_on_with_its_offsets,
+    a_move_that_was_cut_off_goes_on_where_it_ended,
+    what_is_carried_over_is_as_old_as_it_was,
+}
+
+/// The last migrations of the version before.
+const BEFORE: (i64, i64) = (4, 10);
+
+const EPOCH: &str = "00112233445566778899aabbccddeeff";
+
+/// Row ids and names of those who smile.
+const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
+
+/// The time of the smile at offset 0; the next one comes 7 ms later.
+const START: i64 = 1_795_410_000_000;
+
+/// A database as the version before has left it: smiles up to `head`, of which retention has removed those up to `trimmed`.
+/// Returns the smiles that are left.
+pub(crate) async fn of_the_version_before(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
+    migrate(database, BEFORE).await;
+    let mut smiles = Vec::new();
+    let offsets: Vec<u64> = (trimmed + 1..=head).collect();
+    for some in offsets.chunks(2000) {
+        let mut rows = "INSERT INTO smiles (position, conversation, sender, receiver, id, faces, at) VALUES ".to_owned();
+        for (place, offset) in some.iter().enumerate() {
+            let step = usize::try_from(*offset).unwrap();
+            let ((sender, from), (receiver, to)) = (USERS[step % 4], USERS[(step + 1 + step % 3) % 4]);
+            let (sender, receiver) = (i64::from(sender), i64::from(receiver));
+            let faces = if step.is_multiple_of(5) { "❤️😶‍🌫️" } else { "😀" };
+            let conversation = (sender.min(receiver) << 32) | sender.max(receiver);
+            let at = START + i64::try_from(*offset).unwrap() * 7;
+            let comma = if place > 0 { "," } else { "" };
+            let _ = write!(rows, "{comma}({offset}, {conversation}, {sender}, {receiver}, 'c{offset}', '{faces}', {at})");
+            smiles.push(Smile {
+                offset: Offset(*offset),
+                id: SmileId::parse(&format!("c{offset}")).unwrap(),
+                from: UserName::new(from),
+                to: UserName::new(to),
+                faces: Faces::parse(faces).unwrap(),
+                at: Timestamp::from_milliseconds(at),
+            });
+        }
+        database.run(&rows).await;
+    }
+    database.run(&format!("UPDATE log SET epoch = '{EPOCH}', head = {head}, trimmed = {trimmed}")).await;
+    smiles
+}
+
+/// Runs the migrations of SQLite or MySQL up to these versions.
+async fn migrate(database: &Database, through: (i64, i64)) {
+    let up_to = |mut migrator: Migrator, last| {
+        migrator.migrations.to_mut().retain(|migration| migration.version <= last);
+        migrator
+    };
+    match database.url() {
+        StoreUrl::Sqlite(path) => {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut file = SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+            up_to(sqlx::migrate!("sql/sqlite"), through.0).run_direct(None, &mut file, false).await.unwrap();
+        }
+        StoreUrl::MySql(_) => {
+            let mut server = database.connect().await;
+            up_to(sqlx::migrate!("sql/mysql"), through.1).run_direct(None, &mut server, false).await.unwrap();
+        }
+    }
+}
+
+async fn is_carried_over(database: &Database, smiles: &[Smile]) -> Store {
+    let store = database.open().await;
+    let log = whole_log(&store).await;
+    assert_eq!(log.len(), smiles.len());
+    for (carried, before) in log.iter().zip(smiles) {
+        assert_eq!(carried, before);
+    }
+    let (first, last) = (smiles.first().unwrap().offset, smiles.last().unwrap().offset);
+    let state = LogState { epoch: Epoch::new(EPOCH), head: last, trimmed: Offset(first.0 - 1) };
+    assert_eq!(store.log_state().await.unwrap(), state);
+    store
+}
+
+async fn every_smile_is_carried_over_as_it_was(database: &Database) {
+    // Over several transactions.
+    let smiles = of_the_version_before(database, 3000, 48_210).await;
+    let store = is_carried_over(database, &smiles).await;
+    append(&store, &["next"]).await;
+    assert_eq!(store.log_state().await.unwrap().head, Offset(48_211));
+    store.close().await;
+    drop(store);
+    let again = database.open().await;
+    assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "it is carried over once");
+}
+
+async fn a_log_from_which_everything_was_removed_goes_on_with_its_offsets(database: &Database) {
+    of_the_version_before(database, 20, 20).await;
+    let store = database.open().await;
+    let state = LogState { epoch: Epoch::new(EPOCH), head: Offset(20), trimmed: Offset(20) };
+    assert_eq!(store.log_state().await.unwrap(), state);
+    append(&store, &["next"]).await;
+    assert_eq!(whole_log(&store).await[0].offset, Offset(21));
+}
+
+async fn a_move_that_was_cut_off_goes_on_where_it_ended(database: &Database) {
+    let smiles = of_the_version_before(database, 70, 25_000).await;
+    migrate(database, (i64::MAX, i64::MAX)).await;
+    // The first part of it was committed.
+    let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
+    let row = |smile: &Smile| StoredRow {
+        position: integer(smile.offset),
+        sender: row_id(&smile.from),
+        receiver: row_id(&smile.to),
+        id: smile.id.as_str().to_owned(),
+        faces: smile.faces.as_str().to_owned(),
+        at: smile.at.as_milliseconds(),
+    };
+    let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
+    let directory = Directory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
+    for (batch, at) in into_batches(&rows, &directory).unwrap() {
+        let payload: String = batch.payload.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        database
+            .run(&format!(
+                "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
+                 VALUES ({}, {}, {}, {}, x'{payload}')",
+                batch.key.first,
+                batch.count,
+                batch.key.token,
+                at.as_milliseconds()
+            ))
+            .await;
+    }
+    is_carried_over(database, &smiles).await;
+}
+
+async fn what_is_carried_over_is_as_old_as_it_was(database: &Database) {
+    let smiles = of_the_version_before(database, 0, 3500).await;
+    let store = is_carried_over(database, &smiles).await;
+    let age = Timestamp::now().as_milliseconds() - smiles[2500].at.as_milliseconds();
+    let kept = Duration::from_millis(age.unsigned_abs());
+    let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
+    assert_eq!((trimmed, removed), (Offset(2000), 2000), "whole batches whose last smile is old enough");
+}
+
+#[tokio::test]
+async fn the_ids_of_a_files_processes_go_on_from_its_replicas() {
+    let database = Database::sqlite();
+    of_the_version_before(&database, 0, 1).await;
+    let replicas = "INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at)
+        VALUES (16, 'be1', 'here', '0', 1, 1, 1), (17, 'be1', 'here', '0', 1, 1, 1);
+        DELETE FROM replicas WHERE number = 17";
+    database.run(replicas).await;
+    for expected in [18, 19] {
+        let Membership::Alone { number } = database.open().await.membership() else { panic!("a file has one process") };
+        assert_eq!(number, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_migration_is_repaired() {
+    for version in BEFORE.1 + 1..=20 {
+        let Some(database) = Database::mysql().await else { return };
+        let smiles = of_the_version_before(&database, 5, 1200).await;
+        migrate(&database, (0, version)).await;
+        database.run(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}")).await;
+        let store = is_carried_over(&database, &smiles).await;
+        append(&store, &["next"]).await;
+        assert_eq!(cluster_of(&store).replicas().await.unwrap(), [], "cut at {version}");
+    }
+}
+
+#[tokio::test]
+async fn several_replicas_that_start_at_once_carry_over_once() {
+    let Some(database) = Database::mysql().await else { return };
+    let smiles = of_the_version_before(&database, 0, 21_000).await;
+    let stores = futures_util::future::join_all((0..4).map(|_| database.open())).await;
+    for store in &stores {
+        assert!(whole_log(store).await == smiles);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_of_the_version_before_can_append_nothing_more_and_sees_another_log() {
+    let Some(database) = Database::mysql().await else { return };
+    let smiles = of_the_version_before(&database, 0, 30).await;
+    is_carried_over(&database, &smiles).await;
+    let mut older = database.connect().await;
+    let call = "CALL append_smiles('[[1, \"late\", 2, 4294967298, \"😀\"]]', 7)";
+    let (head, failed): (Option<i64>, Option<i64>) = {
+        let row = sqlx::raw_sql(call).fetch_one(&mut older).await.unwrap();
+        (sqlx::Row::get(&row, 0), sqlx::Row::get(&row, 1))
+    };
+    assert_eq!((head, failed), (None, Some(1146)), "no such table");
+    let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
+    assert_ne!(epoch, EPOCH);
+    let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;
+    assert!(renewal.is_err(), "its lease runs out");
+    assert_eq!(database.open().await.log_state().await.unwrap().head, Offset(30));
+}
