@@ -158,9 +158,7 @@ impl Index {
                 let wanted = candidates.iter().flat_map(|(_, hash)| {
                     let filters = &filters;
                     runs.iter()
-                        .filter(|run| {
-                            filters.may_hold(*hash, end_of(run.first_segment()), end_of(run.end_segment()))
-                        })
+                        .filter(|run| filters.may_hold(*hash, end_of(run.first_segment()), end_of(run.end_segment())))
                         .map(|run| run.block(*hash))
                 });
                 wanted.collect()

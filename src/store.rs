@@ -31,13 +31,13 @@ use std::time::Duration;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, Smile, SmileId, Timestamp, User, UserName};
 
-pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch};
-pub use id_hash::IdHash;
-pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
+pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
 pub use cluster::{
     CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
     ReplicaState, ReplicaStatus,
 };
+pub use id_hash::IdHash;
+pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
 pub use mysql::{Binlog, Cluster};
 
 /// What went wrong in the store.
@@ -194,13 +194,7 @@ impl Store {
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`; `None` before the first batch of a log.
     /// Their users must have come from [`Store::user`].
     #[must_use]
-    pub fn new_batch(
-        &self,
-        previous: Option<BatchKey>,
-        after: Offset,
-        smiles: &[NewSmile],
-        at: Timestamp,
-    ) -> NewBatch {
+    pub fn new_batch(&self, previous: Option<BatchKey>, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
         either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
     }
 
@@ -295,11 +289,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_pages(
-        &self,
-        users: (&UserName, &UserName),
-        pages: Pages,
-    ) -> Result<Vec<Vec<Smile>>, StoreError> {
+    pub async fn read_pages(&self, users: (&UserName, &UserName), pages: Pages) -> Result<Vec<Vec<Smile>>, StoreError> {
         either!(self, database => database.read_pages(users, pages).await)
     }
 

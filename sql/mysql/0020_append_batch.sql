@@ -1,5 +1,5 @@
 -- Puts a batch into the log, in one round trip: nothing is locked while a replica thinks. It answers 0 when the batch is
--- durable, 1 when another batch stands at its offset, and 2 when the log does not hold the batch that the caller takes for
+-- durable, 1 when a batch stands at its offset already, and 2 when the log does not hold the batch that the caller takes for
 -- the last one, or not yet: `previous_first` and `previous_token`, which are NULL for an empty log. An error in place of
 -- the answer leaves it open whether the batch is there.
 --
@@ -14,10 +14,15 @@ CREATE PROCEDURE IF NOT EXISTS append_batch(
 BEGIN
     DECLARE outcome INT DEFAULT 0;
     IF previous_first IS NULL THEN
+<<<<<<< HEAD
         -- One that stands at its offset already may be this one.
         IF EXISTS (SELECT 1 FROM log_batches)
             AND NOT EXISTS (SELECT 1 FROM log_batches WHERE first = batch_first) THEN
             SET outcome = 2;
+=======
+        IF EXISTS (SELECT 1 FROM log_batches) THEN
+            SET outcome = 1;
+>>>>>>> batches
         END IF;
     ELSEIF NOT EXISTS (
         SELECT 1 FROM log_batches

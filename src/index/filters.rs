@@ -56,7 +56,8 @@ impl Filters {
     }
 
     fn is_full_for(&self, generation: u64) -> bool {
-        self.generations.len() == KEPT && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
+        self.generations.len() == KEPT
+            && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
     }
 
     /// From here on the filters cover what comes after `after`, too.

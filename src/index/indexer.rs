@@ -17,9 +17,9 @@ use crate::store::{IndexStep, LogState, Page, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// How many smiles the index may be behind when a replica starts: more are indexed first, as those of an earlier version
-/// are, since memory must hold the rest.
-const BEHIND_AT_START: u64 = 65_536;
+/// How many smiles the index may be behind when a replica begins to serve: what is more is indexed first, as the smiles of an
+/// earlier version are. A replica that died may have left as many behind as appending allows.
+const BEHIND_AT_START: u64 = 2 * SEGMENT;
 
 /// Ids that move from memory into the filters without a pause.
 const AT_ONCE: u64 = 1024;

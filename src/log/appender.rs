@@ -14,7 +14,7 @@ use crate::index::{Found, Index};
 use crate::limits::AWAY_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
-use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError};
+use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError, fitting};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe_since};
 
@@ -122,7 +122,7 @@ impl Appender {
 
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.queue.waiting();
-        let count = waiting.entries.len().min(LARGEST_BATCH);
+        let count = fitting(waiting.entries.iter().map(|sent| &sent.smile));
         waiting.pressure.no_longer_wait(count);
         waiting.entries.drain(..count).collect()
     }

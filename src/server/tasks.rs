@@ -3,6 +3,7 @@
 //! Owns them: none outlives this. Must not know in which order they stop.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -34,6 +35,18 @@ pub(super) struct Tasks {
     pub(super) stop_appending: CancellationToken,
     pub(super) stop_listening: CancellationToken,
     pub(super) connections: TaskTracker,
+    indexer: Option<JoinHandle<()>>,
+}
+
+/// The thread of the indexer uses the runtime, so it ends before that.
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop_appending.cancel();
+        if let Some(indexer) = self.indexer.take() {
+            // Whether it panicked is the runtime's to find out.
+            let _ = indexer.join();
+        }
+    }
 }
 
 impl Tasks {
@@ -63,10 +76,10 @@ impl Tasks {
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();
-        std::thread::spawn(move || {
+        self.indexer = Some(std::thread::spawn(move || {
             runtime.block_on(stop.run_until_cancelled(indexer.run()));
             let _ = ended.send(());
-        });
+        }));
         self.vital.spawn(async {
             // When the thread panics, its end is dropped.
             let _ = has_ended.await;

@@ -66,7 +66,10 @@ mod tests {
             pending.sent(sent(id, named));
         }
         let mut take = |id: &str| pending.take(&SmileId::parse(id).unwrap()).map(|sent| sent.named);
-        assert_eq!([take("a"), take("c"), take("a"), take("a"), take("b")], [Some(true), None, Some(false), None, Some(true)]);
+        assert_eq!(
+            [take("a"), take("c"), take("a"), take("a"), take("b")],
+            [Some(true), None, Some(false), None, Some(true)]
+        );
         assert!(pending.is_empty());
     }
 

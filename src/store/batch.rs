@@ -11,6 +11,25 @@ use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 /// Smiles of one batch at most. The more a commit carries, the less of it each smile pays.
 pub const LARGEST_BATCH: usize = 1000;
 
+/// Bytes of one batch at most, about: as many as fit into one record of TLS (16 KiB, RFC 8446, section 5.1). More are sent to
+/// MySQL in several writes, by a library that leaves Nagle's algorithm on: the last one waits for the acknowledgement of the
+/// others, which the receiver delays by 40 ms.
+const LARGEST_PAYLOAD: usize = 15 * 1024;
+
+/// Bytes of one smile in a batch besides its id and faces, at most: its offset, its time and its users.
+const RECORD_BYTES: usize = 12;
+
+/// How many of these smiles one batch takes.
+#[must_use]
+pub fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
+    let mut left = LARGEST_PAYLOAD;
+    let mut fits = |smile: &&NewSmile| {
+        let bytes = RECORD_BYTES + smile.id.as_str().len() + smile.faces.as_str().len();
+        left.checked_sub(bytes).map(|rest| left = rest).is_some()
+    };
+    smiles.take(LARGEST_BATCH).take_while(|smile| fits(smile)).count()
+}
+
 /// The encoding that this version writes and reads.
 const FORMAT: u8 = 1;
 

@@ -44,8 +44,7 @@ pub(super) fn into_batches(
     let damaged = |row: &StoredRow| {
         StoreError::Unavailable(format!("row {} is not a smile: it was changed by hand", row.position).into())
     };
-    let smiles: Vec<Smile> =
-        rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
+    let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let batches = smiles.chunks(LARGEST_BATCH).map(|smiles| {
         let batch = NewBatch {
             previous: None,

@@ -109,7 +109,8 @@ impl Sqlite {
             index: Kept::new(options(path, SqliteSynchronous::Normal)),
         };
         let mut connection = writers.log.take().await.map_err(|error| cannot(&error))?;
-        let Opened { users, hash_key, starts } = migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
+        let Opened { users, hash_key, starts } =
+            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
         writers.log.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)

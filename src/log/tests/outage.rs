@@ -19,8 +19,9 @@ async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
-    // Once with the log's first batch and once with a later one.
-    for (id, offset) in [("a", 1), ("b", 2)] {
+    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
+    for (id, offset) in [("a", 2), ("b", 3)] {
+        replica.takes_smiles().await;
         proxy.becomes(Network::NoAnswers);
         let smiles = one(&replica, id);
         let sending = replica.send(&smiles);
@@ -67,21 +68,21 @@ async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
-    // A second way for the binary log alone: it hears of the commit whose answer is held back.
     let tail = replica.tail.clone();
+    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");
     let sending = replica.send(&smiles);
     let told = async {
         let other = database.open().await;
-        until_the_head_is(&other, Offset(1)).await;
-        let batch = other.batch_at(Offset(1)).await.unwrap().unwrap();
+        until_the_head_is(&other, Offset(2)).await;
+        let batch = other.batch_at(Offset(2)).await.unwrap().unwrap();
         tail.publish_stored(batch).unwrap();
         proxy.becomes(Network::Open);
     };
-    assert_eq!(tokio::join!(sending, told).0, [Answer::Stored(Offset(1))]);
-    assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(2))]);
-    assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (2, 2));
+    assert_eq!(tokio::join!(sending, told).0, [Answer::Stored(Offset(2))]);
+    assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(3))]);
+    assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (3, 3));
 }
 
 #[tokio::test]

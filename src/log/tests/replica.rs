@@ -13,7 +13,7 @@ use crate::hub::{Hub, Outcome, Push, Subscription};
 use crate::index::{self, Index, Indexer};
 use crate::log::Log;
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
-use crate::store::{Store, StoreError};
+use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
@@ -99,8 +99,15 @@ impl Replica {
 
     /// Waits until everything that can be indexed is.
     pub(super) async fn is_indexed(&self) {
-        let indexed = self.tail.when(|tail| tail.behind() < crate::store::SEGMENT);
+        let indexed = self.tail.when(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
+    }
+
+    /// Waits until smiles are taken: after a fault they are refused for a moment.
+    pub(super) async fn takes_smiles(&self) {
+        while self.log.room(Instant::now()).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Sends smiles, many at a time and each once; returns what became of them, in their order.

@@ -17,9 +17,9 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, O
 use super::MySql;
 use super::connections::ANSWER;
 use crate::config::{MySqlUrl, TlsMode};
+use crate::store::StoreError;
 use crate::store::batch::{Batch, decode};
 use crate::store::directory::Directory;
-use crate::store::StoreError;
 
 /// MySQL says that it is there after this long without an event.
 const HEARTBEAT: Duration = Duration::from_secs(1);

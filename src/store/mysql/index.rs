@@ -12,9 +12,9 @@ use crate::store::batch::{decode, encode};
 use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage, list};
 use crate::store::{StoreError, integer, offset};
 
-/// Takes the index, or keeps it, for 5 s by the database's clock: one that freezes with it keeps it no longer.
+/// Takes the index, or keeps it, for 1 s by the database's clock: a replica that dies or freezes with it keeps it no longer.
 const CLAIM: &str = "
-    UPDATE log_state SET indexer = ?, indexer_until = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + 5000
+    UPDATE log_state SET indexer = ?, indexer_until = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + 1000
     WHERE one = 1 AND (indexer = ? OR indexer_until < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
 
 const PAGES: &str = "

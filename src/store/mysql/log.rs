@@ -13,8 +13,7 @@ use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, 
 
 /// Errors after which a batch is surely not in the log: MySQL would not begin, or has rolled the one statement back. A
 /// server that is shutting down (1053) may have committed first, so that is none of them.
-const NOT_STORED: [u16; 13] =
-    [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1290, 1305, 1370, 1792, 1836, 3100];
+const NOT_STORED: [u16; 13] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1290, 1305, 1370, 1792, 1836, 3100];
 
 /// What the appending procedure answers (`sql/mysql/0020_append_batch.sql`).
 const DONE: i64 = 0;
@@ -94,7 +93,8 @@ impl MySql {
         let reading = &self.inner.reading;
         let ask = async || {
             let mut lane = reading.take().await?;
-            let state: (String, i64, i64) = within(ANSWER, sqlx::query_as(STATE).fetch_one(&mut lane.connection)).await?;
+            let state: (String, i64, i64) =
+                within(ANSWER, sqlx::query_as(STATE).fetch_one(&mut lane.connection)).await?;
             lane.keep();
             Ok(state)
         };
@@ -136,7 +136,11 @@ impl MySql {
         Ok(Batch { token, smiles: decode(payload, self.directory())? })
     }
 
-    pub(in crate::store) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+    pub(in crate::store) async fn trim(
+        &self,
+        kept: Duration,
+        batches: u32,
+    ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         let upkeep = &self.inner.upkeep;
         let ask = async || {

@@ -29,15 +29,22 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
-        let indexed: i64 =
-            sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.inner.readers).await?;
+        let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.inner.readers).await?;
         Ok(indexed.unsigned_abs())
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         let mut pages = QueryBuilder::new("INSERT OR REPLACE INTO index_pages (conversation, segment, part, smiles) ");
         let mut blocks = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (tier, run, block, entries) ");
+<<<<<<< HEAD
         let superseded = format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
+=======
+        blocks.push_values(&step.blocks, |mut row, (key, entries)| {
+            row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
+        });
+        let superseded =
+            format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
+>>>>>>> batches
         // Two short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
         let mut first = Vec::new();
         if !step.superseded.is_empty() {
@@ -97,7 +104,8 @@ impl Sqlite {
         let mut snapshot = self.inner.readers.begin().await?;
         let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&mut *snapshot).await?;
         let keys = list(keys);
-        let text = format!("SELECT tier, run, block, entries FROM index_ids WHERE (tier, run, block) IN (VALUES {keys})");
+        let text =
+            format!("SELECT tier, run, block, entries FROM index_ids WHERE (tier, run, block) IN (VALUES {keys})");
         let rows = sqlx::query_as(AssertSqlSafe(text)).persistent(false);
         let rows: Vec<(u32, i64, i64, Vec<u8>)> = rows.fetch_all(&mut *snapshot).await?;
         let blocks = rows.into_iter().map(|(tier, run, block, entries)| {

@@ -40,15 +40,17 @@ impl Sqlite {
         let log = &mut self.inner.writers.lock().await.log;
         let error = match insert(log, batch).await {
             Ok(true) => return Ok(Append::Done),
-            Ok(false) => return Ok(Append::Unlinked),
-            Err(error) => error,
+            Ok(false) => None,
+            // The connection that failed is closed, so what the file holds now is what became of the batch.
+            Err(error) => Some(Box::new(error)),
         };
-        // The connection that failed is closed, so what the file holds now is what became of the batch.
-        match token_at(log, batch.key.first).await {
-            Ok(Some(token)) if token == batch.key.token => Ok(Append::Done),
-            Ok(Some(_)) => Ok(Append::Occupied),
-            Ok(None) => Err(AppendError::NotBegun(Box::new(error))),
-            Err(_) => Err(AppendError::InDoubt(Box::new(error))),
+        match (token_at(log, batch.key.first).await, error) {
+            (Ok(Some(token)), _) if token == batch.key.token => Ok(Append::Done),
+            (Ok(Some(_)), Some(_)) => Ok(Append::Occupied),
+            (Ok(_), None) => Ok(Append::Unlinked),
+            (Ok(None), Some(error)) => Err(AppendError::NotBegun(error)),
+            (Err(_), Some(error)) => Err(AppendError::InDoubt(error)),
+            (Err(error), None) => Err(AppendError::InDoubt(Box::new(error))),
         }
     }
 
@@ -76,7 +78,11 @@ impl Sqlite {
         Ok(Batch { token: *token, smiles: decode(payload, self.directory())? })
     }
 
-    pub(in crate::store) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+    pub(in crate::store) async fn trim(
+        &self,
+        kept: Duration,
+        batches: u32,
+    ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         // Read apart from the writers: only this function removes, so what is old stays old and stays there.
         let oldest: Vec<(i64, i64)> =

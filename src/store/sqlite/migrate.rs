@@ -14,8 +14,7 @@ const READ: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
     WHERE position > ?1 ORDER BY position LIMIT ?2";
 
-const INSERT: &str =
-    "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
+const INSERT: &str = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// What never changes while a file is open.
 pub(super) struct Opened {
