@@ -47,6 +47,7 @@ impl Sqlite {
         match (token_at(log, batch.key.first).await, error) {
             (Ok(Some(token)), _) if token == batch.key.token => Ok(Append::Done),
             (Ok(Some(_)), Some(_)) => Ok(Append::Occupied),
+            (Ok(Some(_)), None) if batch.previous.is_none() => Ok(Append::Occupied),
             (Ok(_), None) => Ok(Append::Unlinked),
             (Ok(None), Some(error)) => Err(AppendError::NotBegun(error)),
             (Err(_), Some(error)) => Err(AppendError::InDoubt(error)),
