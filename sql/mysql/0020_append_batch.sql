@@ -14,15 +14,11 @@ CREATE PROCEDURE IF NOT EXISTS append_batch(
 BEGIN
     DECLARE outcome INT DEFAULT 0;
     IF previous_first IS NULL THEN
-<<<<<<< HEAD
         -- One that stands at its offset already may be this one.
         IF EXISTS (SELECT 1 FROM log_batches)
-            AND NOT EXISTS (SELECT 1 FROM log_batches WHERE first = batch_first) THEN
+            AND NOT EXISTS (SELECT 1 FROM log_batches WHERE first = batch_first)
+        THEN
             SET outcome = 2;
-=======
-        IF EXISTS (SELECT 1 FROM log_batches) THEN
-            SET outcome = 1;
->>>>>>> batches
         END IF;
     ELSEIF NOT EXISTS (
         SELECT 1 FROM log_batches

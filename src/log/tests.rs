@@ -110,8 +110,7 @@ async fn histories_are_whole_wherever_they_are_read_from(database: &Database) {
         for (one, other) in [("anna", "bruno"), ("elena", "dario"), ("anna", "zoe")] {
             let page = random.random_range(1..=200);
             let below = |smile: &Smile| before.is_none_or(|before| smile.offset.0 < before);
-            let expected: Vec<_> =
-                of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
+            let expected: Vec<_> = of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
             let read = replica.history((one, other), before.map(Offset), page).await;
             assert_eq!(read, expected, "{one} and {other} before {before:?}, {page} at a time");
         }
@@ -147,7 +146,11 @@ async fn what_retention_removed_is_missing_from_nowhere_else(database: &Database
         assert_eq!(history, of_user(&young, "bruno"));
     };
     check(&replica).await;
-    assert_eq!(replica.send(std::slice::from_ref(&again)).await, [Answer::Stored(Offset(2 * SEGMENT + 701))], "forgotten");
+    assert_eq!(
+        replica.send(std::slice::from_ref(&again)).await,
+        [Answer::Stored(Offset(2 * SEGMENT + 701))],
+        "forgotten"
+    );
     replica.kill().await;
     let replica = Replica::start(database.open().await).await;
     check(&replica).await;

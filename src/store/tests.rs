@@ -100,7 +100,9 @@ pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
 
 /// Makes the batches up to this offset look two days old.
 async fn grow_old(database: &Database, through: u64) {
-    database.run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}")).await;
+    database
+        .run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}"))
+        .await;
 }
 
 fn ids(smiles: &[Smile]) -> Vec<&str> {

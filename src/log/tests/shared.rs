@@ -64,8 +64,7 @@ async fn four_replicas_write_one_log() {
 #[tokio::test]
 async fn two_replicas_begin_a_log_at_once_and_both_go_on() {
     let Some(database) = Database::mysql().await else { return };
-    let (mut one, mut two) =
-        (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
+    let (mut one, mut two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let first = |replica: &Replica, from| [smile(&replica.store, from, "zoe", "first")];
     let (ones, twos) = (first(&one, "anna"), first(&two, "bruno"));
     let both = async { tokio::join!(one.send(&ones), two.send(&twos)) };
@@ -74,7 +73,10 @@ async fn two_replicas_begin_a_log_at_once_and_both_go_on() {
     offsets.sort();
     assert_eq!(offsets, [Offset(1), Offset(2)]);
     let soon = Duration::from_millis(50);
-    assert!(tokio::time::timeout(soon, one.ended()).await.is_err() && tokio::time::timeout(soon, two.ended()).await.is_err());
+    assert!(
+        tokio::time::timeout(soon, one.ended()).await.is_err()
+            && tokio::time::timeout(soon, two.ended()).await.is_err()
+    );
 }
 
 #[tokio::test]

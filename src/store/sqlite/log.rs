@@ -40,18 +40,15 @@ impl Sqlite {
         let log = &mut self.inner.writers.lock().await.log;
         let error = match insert(log, batch).await {
             Ok(true) => return Ok(Append::Done),
-            Ok(false) => None,
-            // The connection that failed is closed, so what the file holds now is what became of the batch.
-            Err(error) => Some(Box::new(error)),
+            Ok(false) => return Ok(Append::Unlinked),
+            Err(error) => Box::new(error),
         };
-        match (token_at(log, batch.key.first).await, error) {
-            (Ok(Some(token)), _) if token == batch.key.token => Ok(Append::Done),
-            (Ok(Some(_)), Some(_)) => Ok(Append::Occupied),
-            (Ok(Some(_)), None) if batch.previous.is_none() => Ok(Append::Occupied),
-            (Ok(_), None) => Ok(Append::Unlinked),
-            (Ok(None), Some(error)) => Err(AppendError::NotBegun(error)),
-            (Err(_), Some(error)) => Err(AppendError::InDoubt(error)),
-            (Err(error), None) => Err(AppendError::InDoubt(Box::new(error))),
+        // The connection that failed is closed, so what the file holds now is what became of the batch.
+        match token_at(log, batch.key.first).await {
+            Ok(Some(token)) if token == batch.key.token => Ok(Append::Done),
+            Ok(Some(_)) => Ok(Append::Occupied),
+            Ok(None) => Err(AppendError::NotBegun(error)),
+            Err(_) => Err(AppendError::InDoubt(error)),
         }
     }
 

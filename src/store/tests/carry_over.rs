@@ -36,7 +36,8 @@ pub(crate) async fn of_the_version_before(database: &Database, trimmed: u64, hea
     let mut smiles = Vec::new();
     let offsets: Vec<u64> = (trimmed + 1..=head).collect();
     for some in offsets.chunks(2000) {
-        let mut rows = "INSERT INTO smiles (position, conversation, sender, receiver, id, faces, at) VALUES ".to_owned();
+        let mut rows =
+            "INSERT INTO smiles (position, conversation, sender, receiver, id, faces, at) VALUES ".to_owned();
         for (place, offset) in some.iter().enumerate() {
             let step = usize::try_from(*offset).unwrap();
             let ((sender, from), (receiver, to)) = (USERS[step % 4], USERS[(step + 1 + step % 3) % 4]);
@@ -45,7 +46,8 @@ pub(crate) async fn of_the_version_before(database: &Database, trimmed: u64, hea
             let conversation = (sender.min(receiver) << 32) | sender.max(receiver);
             let at = START + i64::try_from(*offset).unwrap() * 7;
             let comma = if place > 0 { "," } else { "" };
-            let _ = write!(rows, "{comma}({offset}, {conversation}, {sender}, {receiver}, 'c{offset}', '{faces}', {at})");
+            let _ =
+                write!(rows, "{comma}({offset}, {conversation}, {sender}, {receiver}, 'c{offset}', '{faces}', {at})");
             smiles.push(Smile {
                 offset: Offset(*offset),
                 id: SmileId::parse(&format!("c{offset}")).unwrap(),

@@ -123,7 +123,10 @@ async fn connections_that_ended_while_idle_cost_no_answer() {
     proxy.becomes(Network::Cut);
     sleep(Duration::from_millis(50)).await;
     proxy.becomes(Network::Open);
-    assert!(matches!(store.append(&next).await, Err(AppendError::InDoubt(_))), "it may have been the answer that was cut");
+    assert!(
+        matches!(store.append(&next).await, Err(AppendError::InDoubt(_))),
+        "it may have been the answer that was cut"
+    );
     assert_eq!(store.append(&next).await.unwrap(), Append::Done);
     assert_eq!((store.log_state().await.unwrap().head, store.indexed().await.unwrap()), (Offset(2), 0));
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
@@ -149,9 +152,7 @@ async fn a_connection_that_is_half_open_is_given_up() {
     append(&store, &["a"]).await;
     let next = batch(&store, &["b"]).await;
     proxy.becomes(Network::HalfOpen);
-    let appended = async {
-        while store.append(&next).await.is_err() {}
-    };
+    let appended = async { while store.append(&next).await.is_err() {} };
     timeout(SOON, appended).await.unwrap();
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
 }
