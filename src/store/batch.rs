@@ -11,10 +11,10 @@ use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 /// Smiles of one batch at most. The more a commit carries, the less of it each smile pays.
 pub const LARGEST_BATCH: usize = 1000;
 
-/// Bytes of one batch at most, about: as many as fit into one record of TLS (16 KiB, RFC 8446, section 5.1). More are sent to
-/// MySQL in several writes, by a library that leaves Nagle's algorithm on: the last one waits for the acknowledgement of the
-/// others, which the receiver delays by 40 ms.
-const LARGEST_PAYLOAD: usize = 15 * 1024;
+/// Bytes that are sent to MySQL at once, about: as many as fit into one record of TLS (16 KiB, RFC 8446, section 5.1). More
+/// are sent in several writes, by a library that leaves Nagle's algorithm on: the last one waits for the acknowledgement of
+/// those before it, which the receiver delays by 40 ms.
+pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
 
 /// Bytes of one smile in a batch besides its id and faces, at most: its offset, its time and its users.
 const RECORD_BYTES: usize = 12;

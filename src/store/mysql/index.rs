@@ -8,7 +8,7 @@ use sqlx::{FromRow, MySqlConnection, QueryBuilder};
 use super::connections::{ANSWER, within};
 use super::{MySql, statements};
 use crate::model::{Offset, Smile, UserName};
-use crate::store::batch::{decode, encode};
+use crate::store::batch::{LARGEST_PAYLOAD, decode, encode};
 use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage, list};
 use crate::store::{StoreError, integer, offset};
 
@@ -64,24 +64,27 @@ impl MySql {
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
             return Ok(());
         }
-        if !step.pages.is_empty() {
-            let mut pages = QueryBuilder::new("INSERT INTO index_pages (conversation, segment, part, smiles) ");
-            pages.push_values(&step.pages, |mut row, page| {
-                row.push_bind(self.directory().conversation(page.users.0, page.users.1))
+        let directory = self.directory();
+        let pages: Vec<_> =
+            step.pages.iter().map(|page| (page, encode(page.smiles.iter().copied(), directory))).collect();
+        for pages in in_one_write(&pages, |(_, smiles)| smiles.len()) {
+            let mut insert = QueryBuilder::new("INSERT INTO index_pages (conversation, segment, part, smiles) ");
+            insert.push_values(pages, |mut row, (page, smiles)| {
+                row.push_bind(directory.conversation(page.users.0, page.users.1))
                     .push_bind(number(step.segment))
                     .push_bind(page.part)
-                    .push_bind(encode(page.smiles.iter().copied(), self.directory()));
+                    .push_bind(smiles);
             });
-            pages.push(" AS written ON DUPLICATE KEY UPDATE smiles = written.smiles");
-            pages.build().persistent(false).execute(&mut *connection).await?;
+            insert.push(" AS written ON DUPLICATE KEY UPDATE smiles = written.smiles");
+            insert.build().persistent(false).execute(&mut *connection).await?;
         }
-        if !step.blocks.is_empty() {
-            let mut blocks = QueryBuilder::new("INSERT INTO index_ids (tier, run, block, entries) ");
-            blocks.push_values(&step.blocks, |mut row, (key, entries)| {
+        for blocks in in_one_write(&step.blocks, |(_, entries)| entries.len()) {
+            let mut insert = QueryBuilder::new("INSERT INTO index_ids (tier, run, block, entries) ");
+            insert.push_values(blocks, |mut row, (key, entries)| {
                 row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
             });
-            blocks.push(" AS written ON DUPLICATE KEY UPDATE entries = written.entries");
-            blocks.build().persistent(false).execute(&mut *connection).await?;
+            insert.push(" AS written ON DUPLICATE KEY UPDATE entries = written.entries");
+            insert.build().persistent(false).execute(&mut *connection).await?;
         }
         if !step.superseded.is_empty() {
             let text = format!("DELETE FROM index_ids WHERE (tier, run, block) IN ({})", list(&step.superseded));
@@ -176,6 +179,22 @@ impl MySql {
         lane.keep();
         Ok(())
     }
+}
+
+/// Rows in parts that are sent in one write each, if a row allows it.
+fn in_one_write<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
+    for (place, row) in rows.iter().enumerate() {
+        sum += bytes(row);
+        if sum > LARGEST_PAYLOAD && place > start {
+            parts.push(&rows[start..place]);
+            (start, sum) = (place, bytes(row));
+        }
+    }
+    if start < rows.len() {
+        parts.push(&rows[start..]);
+    }
+    parts
 }
 
 /// A count as the integer MySQL keeps.
