@@ -36,15 +36,8 @@ impl Sqlite {
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         let mut pages = QueryBuilder::new("INSERT OR REPLACE INTO index_pages (conversation, segment, part, smiles) ");
         let mut blocks = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (tier, run, block, entries) ");
-<<<<<<< HEAD
-        let superseded = format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
-=======
-        blocks.push_values(&step.blocks, |mut row, (key, entries)| {
-            row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
-        });
         let superseded =
             format!("DELETE FROM index_ids WHERE (tier, run, block) IN (VALUES {})", list(&step.superseded));
->>>>>>> batches
         // Two short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
         let mut first = Vec::new();
         if !step.superseded.is_empty() {
