@@ -120,44 +120,28 @@ impl Replica {
         answers
     }
 
-    /// As sessions do: the smiles of one sender are one session's, and a publication or an outcome answers the oldest of
-    /// that id.
+    /// The smiles of one sender are one session's.
     async fn send_at_once(&self, smiles: &[NewSmile]) -> Vec<Answer> {
-        let mut sessions: HashMap<UserName, (Subscription, Pending)> = HashMap::new();
+        let mut sessions: HashMap<UserName, Session> = HashMap::new();
         for smile in smiles {
-            let session = || (self.hub.subscribe(&smile.from), Pending::default());
-            sessions.entry(smile.from.clone()).or_insert_with(session);
+            sessions.entry(smile.from.clone()).or_insert_with(|| Session::new(self, &smile.from));
         }
         let mut answers = vec![None; smiles.len()];
         for (place, smile) in smiles.iter().enumerate() {
-            let (session, pending) = sessions.get_mut(&smile.from).expect("a session");
+            let session = sessions.get_mut(&smile.from).expect("a session");
             let now = Instant::now();
             match self.log.room(now) {
                 Ok(room) => {
-                    pending.entry(smile.id.clone()).or_default().push_back(place);
-                    room.submit(smile.clone(), now, session.outbox());
+                    session.pending.entry(smile.id.clone()).or_default().push_back(place);
+                    room.submit(smile.clone(), now, session.subscription.outbox());
                 }
                 Err(_) => answers[place] = Some(Answer::Refused),
             }
         }
-        for (user, (session, mut pending)) in sessions {
-            while !pending.is_empty() {
-                let taken = session.take().await;
-                assert!(!taken.lagged, "fewer are in flight than an outbox holds");
-                for push in taken.pushes {
-                    let (id, answer) = match push {
-                        Push::Publication(publication) if publication.smile.from == user => {
-                            (publication.smile.id.clone(), Answer::Stored(publication.smile.offset))
-                        }
-                        Push::Outcome(id, Outcome::Duplicate(offset)) => (id, Answer::Duplicate(offset)),
-                        Push::Outcome(id, Outcome::Refused(_)) => (id, Answer::Refused),
-                        Push::Publication(_) | Push::HandOver => continue,
-                    };
-                    let Some(places) = pending.get_mut(&id) else { continue };
-                    answers[places.pop_front().expect("a place")] = Some(answer);
-                    if places.is_empty() {
-                        pending.remove(&id);
-                    }
+        for session in sessions.values_mut() {
+            while !session.pending.is_empty() {
+                for (place, answer) in session.answers(self).await {
+                    answers[place] = Some(answer);
                 }
             }
         }
@@ -195,5 +179,62 @@ impl Replica {
     }
 }
 
-/// The places of the smiles that wait for an answer, by id.
-type Pending = HashMap<SmileId, VecDeque<usize>>;
+/// What a session does with its outbox.
+struct Session {
+    subscription: Subscription,
+    user: UserName,
+    /// It has seen its user's stream up to here.
+    position: Offset,
+    /// The places of the smiles that wait for an answer, by id.
+    pending: HashMap<SmileId, VecDeque<usize>>,
+}
+
+impl Session {
+    fn new(replica: &Replica, user: &UserName) -> Self {
+        let subscription = replica.hub.subscribe(user);
+        Self { subscription, user: user.clone(), position: replica.tail.cursor(), pending: HashMap::new() }
+    }
+
+    /// Takes what is in the outbox, and catches up when something did not fit into it. A publication or an outcome answers
+    /// the oldest smile of its id.
+    async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
+        let taken = self.subscription.take().await;
+        let mut answers = Vec::new();
+        for push in taken.pushes {
+            match push {
+                Push::Publication(publication) => answers.extend(self.published(&publication.smile)),
+                Push::Outcome(id, Outcome::Duplicate(offset)) => {
+                    answers.extend(self.answer(&id, Answer::Duplicate(offset)));
+                }
+                Push::Outcome(id, Outcome::Refused(_)) => answers.extend(self.answer(&id, Answer::Refused)),
+                Push::HandOver => {}
+            }
+        }
+        let until = replica.tail.cursor();
+        while taken.lagged && self.position < until {
+            let page = replica.index.stream(&self.user, self.position, until, 200).await.unwrap();
+            for publication in page.smiles {
+                answers.extend(self.published(&publication.smile));
+            }
+            self.position = page.through;
+        }
+        answers
+    }
+
+    fn published(&mut self, smile: &Smile) -> Option<(usize, Answer)> {
+        if smile.offset <= self.position {
+            return None;
+        }
+        self.position = smile.offset;
+        if smile.from == self.user { self.answer(&smile.id, Answer::Stored(smile.offset)) } else { None }
+    }
+
+    fn answer(&mut self, id: &SmileId, answer: Answer) -> Option<(usize, Answer)> {
+        let places = self.pending.get_mut(id)?;
+        let place = places.pop_front()?;
+        if places.is_empty() {
+            self.pending.remove(id);
+        }
+        Some((place, answer))
+    }
+}
