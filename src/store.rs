@@ -232,8 +232,7 @@ impl Store {
         either!(self, database => database.batch_at(offset).await)
     }
 
-    /// Removes up to `batches` of the oldest batches that are older than `kept` by the database's clock, the newest batch
-    /// aside. Returns the last offset and the number of the smiles that it removed.
+    /// Removes up to `batches` of the oldest batches that are older than `kept` by the database's clock. Returns the last offset and the number of the smiles that it removed.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

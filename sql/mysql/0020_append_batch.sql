@@ -23,7 +23,8 @@ BEGIN
     ELSEIF NOT EXISTS (
         SELECT 1 FROM log_batches
         WHERE first = previous_first AND smiles = batch_first - previous_first AND token = previous_token
-    ) THEN
+    ) AND NOT EXISTS (SELECT 1 FROM log_state WHERE one = 1 AND trimmed = batch_first - 1) THEN
+        -- Nor has retention removed it with all that was there.
         SET outcome = 2;
     END IF;
     IF outcome = 0 THEN

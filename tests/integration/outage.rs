@@ -100,13 +100,14 @@ async fn after_a_rest_every_smile_is_refused_at_once() {
 /// The ways in which somebody puts other data in the place of those that a replica has published.
 #[tokio::test]
 async fn a_replica_ends_when_its_log_is_another_one() {
-    let statements =
-        ["UPDATE log SET epoch = 'f00d'", "DELETE FROM smiles WHERE position > 1; UPDATE log SET head = 1"];
+    let statements = ["UPDATE log_state SET epoch = 'f00d'", "DELETE FROM log_batches WHERE first > 1"];
     for statements in statements {
         let Some(database) = TestDatabase::new().await else { return };
         let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
-        anna.persist_all((0..3).map(|number| format!("c{number}")).collect(), "bruno").await;
+        for number in 0..3 {
+            anna.persist(&format!("c{number}"), "bruno").await;
+        }
         database.run(statements).await;
         assert!(!replica.exit().await.success(), "{statements}");
         assert!(replica.log().contains("another one than at the start"), "{}", replica.log());

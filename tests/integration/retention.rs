@@ -12,19 +12,20 @@ use crate::support::{eventually, get_json, metric};
 /// Ninety days, the age of what is old in these tests, in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
-/// A store with `count` smiles from anna to bruno, of which the first `old` are long gone by; returns it and its epoch.
+/// A store with `count` smiles from anna to bruno, one in a batch, of which the first `old` are long gone by; returns it and
+/// its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
     let store = replica.store.clone();
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let ids: Vec<String> = (1..=count).map(|number| format!("c{number}")).collect();
-    for window in ids.chunks(100) {
-        anna.persist_all(window.to_vec(), "bruno").await;
+    for id in &ids {
+        anna.persist(id, "bruno").await;
     }
     let epoch = anna.epoch();
     drop(anna);
     replica.stop().await;
-    let age = format!("UPDATE smiles SET at = at - {LONG_AGO} WHERE position <= {old}");
+    let age = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= {old}");
     let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("an update");
     assert_eq!(aged.rows_affected(), old);
     (store, epoch)
@@ -82,7 +83,7 @@ async fn an_offset_is_not_used_again_when_everything_is_gone() {
 #[tokio::test]
 async fn a_longer_retention_keeps_what_is_not_that_old() {
     let (store, epoch) = aged(10, 10).await;
-    let older = format!("UPDATE smiles SET at = at - {LONG_AGO} WHERE position <= 4");
+    let older = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= 4");
     store.open().await.execute(sqlx::AssertSqlSafe(older)).await.unwrap();
     let replica = TestReplica::on(&store, &[("retention", "91")]).await;
     let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(4.0);

@@ -39,12 +39,11 @@ const READ: &str = "
 
 const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ? ORDER BY first DESC LIMIT 1";
 
-/// The oldest batches that are old enough. The newest batch stays, since it says where the log ends.
+/// The oldest batches, and whether they are old enough.
 const OLDEST: &str = "
-    SELECT first + smiles - 1 AS last, CAST(smiles AS SIGNED) FROM log_batches
-    WHERE first < (SELECT MAX(first) FROM log_batches)
-        AND appended_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?
-    ORDER BY first LIMIT ?";
+    SELECT first + smiles - 1 AS last, CAST(smiles AS SIGNED),
+        CAST(appended_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ? AS SIGNED)
+    FROM log_batches ORDER BY first LIMIT ?";
 
 /// A row of a page: where the log stands, and a batch unless there is none.
 type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
@@ -146,12 +145,14 @@ impl MySql {
         let ask = async || {
             let mut lane = upkeep.take().await?;
             let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut lane.connection);
-            let oldest: Vec<(i64, i64)> = within(ANSWER, oldest).await?;
+            let oldest: Vec<(i64, i64, i64)> = within(ANSWER, oldest).await?;
             lane.keep();
             Ok(oldest)
         };
-        let oldest = upkeep.ask(ask).await?;
-        let Some((trimmed, _)) = oldest.last().copied() else { return Ok(None) };
+        let mut oldest = upkeep.ask(ask).await?;
+        let old = oldest.iter().take_while(|(.., old)| *old != 0).count();
+        oldest.truncate(old);
+        let Some((trimmed, ..)) = oldest.last().copied() else { return Ok(None) };
         // In one round trip, so that nothing stays locked when this replica freezes.
         let text = format!(
             "BEGIN; DELETE FROM log_batches WHERE first <= {trimmed}; SET @removed = ROW_COUNT(); \
@@ -163,7 +164,7 @@ impl MySql {
         lane.keep();
         // Several replicas may trim at the same time; each batch is removed by one of them.
         let (removed,) = <(i64,)>::from_row(&removed)?;
-        let smiles = if removed > 0 { oldest.iter().map(|(_, smiles)| smiles.unsigned_abs()).sum() } else { 0 };
+        let smiles = if removed > 0 { oldest.iter().map(|(_, smiles, _)| smiles.unsigned_abs()).sum() } else { 0 };
         Ok(Some((offset(trimmed), smiles)))
     }
 }

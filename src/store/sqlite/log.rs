@@ -9,7 +9,7 @@ use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
-/// Inserts a batch if the log ends with the one that it follows. It is an error when another one, or this one, stands at its
+/// Inserts a batch if the log ends with the one that it follows, or if retention has removed all of it up to there. It is an error when another one, or this one, stands at its
 /// offset already.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
@@ -18,6 +18,7 @@ const INSERT: &str = "
         ?5 IS NULL,
         NOT EXISTS (SELECT 1 FROM log_batches WHERE first <> ?1) OR EXISTS (SELECT 1 FROM log_batches WHERE first = ?1),
         EXISTS (SELECT 1 FROM log_batches WHERE first = ?5 AND smiles = ?1 - ?5 AND token = ?6)
+            OR EXISTS (SELECT 1 FROM log_state WHERE trimmed = ?1 - 1)
     )";
 
 const STATE: &str = "
@@ -28,12 +29,10 @@ const READ: &str = "SELECT token, payload FROM log_batches WHERE first > ?1 ORDE
 
 const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
 
-/// The oldest batches that are old enough. The newest batch stays, since it says where the log ends.
+/// The oldest batches, and whether they are old enough.
 const OLDEST: &str = "
-    SELECT first + smiles - 1, smiles FROM log_batches
-    WHERE first < (SELECT MAX(first) FROM log_batches)
-        AND appended_at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1
-    ORDER BY first LIMIT ?2";
+    SELECT first + smiles - 1, smiles, appended_at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1
+    FROM log_batches ORDER BY first LIMIT ?2";
 
 impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
@@ -83,9 +82,11 @@ impl Sqlite {
     ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         // Read apart from the writers: only this function removes, so what is old stays old and stays there.
-        let oldest: Vec<(i64, i64)> =
+        let mut oldest: Vec<(i64, i64, bool)> =
             sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&self.inner.readers).await?;
-        let Some((trimmed, _)) = oldest.last().copied() else { return Ok(None) };
+        let old = oldest.iter().take_while(|(.., old)| *old).count();
+        oldest.truncate(old);
+        let Some((trimmed, ..)) = oldest.last().copied() else { return Ok(None) };
         let log = &mut self.inner.writers.lock().await.log;
         let mut connection = log.take().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -93,7 +94,7 @@ impl Sqlite {
         sqlx::query("DELETE FROM log_batches WHERE first <= ?1").bind(trimmed).execute(&mut *transaction).await?;
         transaction.commit().await?;
         log.keep(connection);
-        Ok(Some((offset(trimmed), oldest.iter().map(|(_, smiles)| smiles.unsigned_abs()).sum())))
+        Ok(Some((offset(trimmed), oldest.iter().map(|(_, smiles, _)| smiles.unsigned_abs()).sum())))
     }
 }
 
