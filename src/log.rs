@@ -4,6 +4,7 @@
 //! commit carries every smile that waits.
 
 mod appender;
+mod outage;
 #[cfg(test)]
 mod tests;
 

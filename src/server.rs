@@ -95,7 +95,10 @@ impl Server {
         let store = Store::open(&store_url, password.as_deref()).await?;
         let (depart, departure) = watch::channel(None);
         let (app, appender, indexer) = app(&options, &store, departure, crash_button).await?;
-        let follower = store.is_shared().then(|| Follower::new(store.clone(), app.context.tail.clone()));
+        let follower = match &store {
+            Store::Sqlite(_) => None,
+            Store::MySql(shared) => Some(Follower::new(shared.clone(), app.context.tail.clone())),
+        };
         tasks.spawn_log(appender, indexer, follower);
         tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
         let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
@@ -129,7 +132,12 @@ impl Server {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
-            Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
+            Some(ended) = self.tasks.vital.join_next() => {
+                if let Ok((_, Err(StoreError::Replaced))) = &ended {
+                    self.begin_epoch().await;
+                }
+                return Err(ended_early(ended));
+            }
         }
         let deadline = Instant::now() + self.drain_timeout;
         tokio::select! {
@@ -149,6 +157,18 @@ impl Server {
         }
         tracing::info!("this replica has left");
         Ok(())
+    }
+
+    /// The log has lost its end, or is another one. Its offsets mean something else from now on, and clients are to be told.
+    async fn begin_epoch(&self) {
+        let begin = self.store.begin_epoch(&self.app.context.epoch);
+        match tokio::time::timeout(LAST_STEPS, begin).await {
+            Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
+            // It has another one already.
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the log could not begin a new epoch"),
+            Err(_) => tracing::warn!("the log could not begin a new epoch in time"),
+        }
     }
 
     /// Lets the log finish, and the lease, whose late renewal would take the place again; ends every other task, signs off

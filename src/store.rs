@@ -38,7 +38,7 @@ pub use cluster::{
 };
 pub use id_hash::IdHash;
 pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
-pub use mysql::{Binlog, Cluster};
+pub use mysql::{Binlog, Cluster, MySql};
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum StoreError {
     /// The log no longer reaches back to where the reader wants to start.
     #[error("the log no longer reaches back that far")]
     Trimmed,
-    /// The store has other data than it had, so this replica cannot go on: clients are to be told with the next start.
+    /// The store has other data than it had, so this replica cannot go on. The log begins a new epoch, which tells clients.
     #[error("the log in the store is another one than at the start, or has lost its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
@@ -87,6 +87,9 @@ pub enum AppendError {
     /// The batch is not in the log.
     #[error("the store did not take a batch: {0}")]
     NotBegun(#[source] Error),
+    /// The store has another file than it had.
+    #[error("the file of the store was deleted or replaced")]
+    Replaced,
     /// The batch may be in the log, or may get there yet: append the same batch again to find out.
     #[error("the store did not say whether it took a batch: {0}")]
     InDoubt(#[source] Error),
@@ -232,6 +235,14 @@ impl Store {
         either!(self, database => database.batch_at(offset).await)
     }
 
+    /// Gives the log a new identity in place of `epoch`; `false` when it has another one already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+        either!(self, database => database.begin_epoch(epoch).await)
+    }
+
     /// Removes up to `batches` of the oldest batches that are older than `kept` by the database's clock. Returns the last offset and the number of the smiles that it removed.
     ///
     /// # Errors
@@ -243,7 +254,7 @@ impl Store {
     /// How many segments are indexed.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] when a file was deleted or replaced, else [`StoreError::Unavailable`].
     pub async fn indexed(&self) -> Result<u64, StoreError> {
         either!(self, database => database.indexed().await)
     }
@@ -298,17 +309,6 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn forget_index(&self, segments: u64, runs: &[(u32, u64)]) -> Result<(), StoreError> {
         either!(self, database => database.forget_index(segments, runs).await)
-    }
-
-    /// Opens the database's own account of what is committed, from now on.
-    ///
-    /// # Errors
-    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
-    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
-        match self {
-            Self::Sqlite(_) => Err(StoreError::CannotFollow("an SQLite file has no binary log".to_owned())),
-            Self::MySql(store) => store.open_binlog().await,
-        }
     }
 
     /// Lets go of the database, its files in order.

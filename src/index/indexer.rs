@@ -99,11 +99,14 @@ impl Indexer {
     }
 
     /// Moves the index for ever.
-    pub async fn run(self) {
-        tokio::join!(self.load_filters(), self.follow());
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] when the store has other data than it had.
+    pub async fn run(self) -> Result<(), StoreError> {
+        tokio::join!(self.load_filters(), self.follow()).1
     }
 
-    async fn follow(&self) {
+    async fn follow(&self) -> Result<(), StoreError> {
         let mut failing = false;
         loop {
             let due = end_of(self.indexed() + 1);
@@ -114,6 +117,7 @@ impl Indexer {
                     failing = false;
                 }
                 Ok(()) => {}
+                Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
                     if !failing {
                         tracing::warn!(%error, "the index cannot be written; trying again until it can");

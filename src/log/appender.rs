@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::outage::Outage;
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
 use crate::index::{Found, Index};
@@ -31,13 +32,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// From one look for the batch before this one to the next, and how long it may be missing before the log is taken for
 /// another one.
 const NOT_YET: Duration = Duration::from_millis(5);
-const UNLINKED: Duration = Duration::from_secs(1);
+const UNLINKED: Duration = Duration::from_secs(5);
 
 /// The one task that appends.
 #[derive(Debug)]
 pub struct Appender {
     queue: Arc<Queue>,
     writer: Writer,
+    outage: Outage,
     metrics: Arc<Metrics>,
 }
 
@@ -71,7 +73,7 @@ struct Appended {
 
 impl Appender {
     pub(super) fn new(queue: Arc<Queue>, store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> Self {
-        Self { queue, writer: Writer { store, tail, index }, metrics }
+        Self { queue, writer: Writer { store, tail, index }, outage: Outage::default(), metrics }
     }
 
     /// Appends until `stop`, and then what is still in the queue.
@@ -132,8 +134,12 @@ impl Appender {
         let senders: Vec<_> = batch.iter().map(|sent| (Arc::clone(&sent.sender), sent.smile.id.clone())).collect();
         let appended = self.store_answers(batch, began).await?;
         observe_since(&self.metrics.append_seconds, began);
-        if let Some(error) = &appended.refused {
-            tracing::error!(%error, smiles = senders.len(), "an append failed; its smiles are refused");
+        match &appended.refused {
+            Some(error) => {
+                self.outage.begins(error);
+                self.outage.refused(senders.len() - appended.duplicates.len());
+            }
+            None => self.outage.ends(),
         }
         for (place, (sender, id)) in senders.into_iter().enumerate() {
             match appended.duplicates.get(&place) {
@@ -151,31 +157,30 @@ impl Appender {
 
     /// Appends, and refuses what waits meanwhile when the store turns out to be away: only of the smiles that it was given
     /// is it not known yet what becomes of them, and nobody can be told anything.
-    async fn store_answers(&self, batch: Vec<Submission>, began: Instant) -> Result<Appended, StoreError> {
+    async fn store_answers(&mut self, batch: Vec<Submission>, began: Instant) -> Result<Appended, StoreError> {
         let (smiles, admitted): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.smile, sent.admitted_at)).unzip();
         let mut append = pin!(self.writer.append(smiles, &admitted));
         if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
             return appended;
         }
-        tracing::warn!("the store does not answer; smiles are refused until it does");
-        let appended = loop {
+        self.outage.begins(&"it does not answer");
+        loop {
             let waiting = {
                 let mut waiting = self.queue.waiting();
                 let entries = std::mem::take(&mut waiting.entries);
                 waiting.pressure.no_longer_wait(entries.len());
                 entries
             };
+            self.outage.refused(waiting.len());
             for sent in waiting {
                 refuse(&sent.sender, sent.smile.id);
             }
             tokio::select! {
                 biased;
-                appended = append.as_mut() => break appended,
+                appended = append.as_mut() => return appended,
                 () = self.queue.filled.notified() => {}
             }
-        };
-        tracing::info!(seconds = began.elapsed().as_secs_f64(), "the store answers again");
-        appended
+        }
     }
 }
 
@@ -252,15 +257,33 @@ impl Writer {
     /// Tries to append until it is known whether the batch is in the log, however long the store is away. The error says
     /// why it is not.
     async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
-        let (mut tries, began) = (0_u32, Instant::now());
+        let (mut tries, mut pause, began) = (0_u32, Duration::ZERO, Instant::now());
+        let mut read_on = false;
         loop {
-            let error = match self.store.append(batch).await {
+            let attempt = async {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                self.store.append(batch).await
+            };
+            let attempt = tokio::select! {
+                biased;
+                attempt = attempt => attempt,
+                // The follower has read a batch at this offset. So the store answers again, and an attempt that still waits
+                // is one that it did not get.
+                () = self.tail.when(|tail| tail.cursor() >= batch.key.first), if tries > 0 && !read_on => {
+                    (read_on, pause) = (true, Duration::ZERO);
+                    continue;
+                }
+            };
+            let error = match attempt {
                 Ok(Append::Unlinked) if began.elapsed() > UNLINKED => return Err(StoreError::Replaced),
                 Ok(Append::Unlinked) => {
-                    tokio::time::sleep(NOT_YET).await;
+                    pause = NOT_YET;
                     continue;
                 }
                 Ok(append) => return Ok(Ok(append)),
+                Err(AppendError::Replaced) => return Err(StoreError::Replaced),
                 Err(AppendError::NotBegun(error)) if tries == 0 => return Ok(Err(error)),
                 // An earlier try may have taken place, or may yet.
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
@@ -269,7 +292,7 @@ impl Writer {
             if tries.is_power_of_two() {
                 tracing::warn!(%error, tries, "it is not known yet whether a batch is in the log; trying again");
             }
-            tokio::time::sleep(SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)).await;
+            pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         }
     }
 

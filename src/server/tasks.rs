@@ -77,13 +77,11 @@ impl Tasks {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();
         self.indexer = Some(std::thread::spawn(move || {
-            runtime.block_on(stop.run_until_cancelled(indexer.run()));
-            let _ = ended.send(());
+            let _ = ended.send(runtime.block_on(stop.run_until_cancelled(indexer.run())));
         }));
         self.vital.spawn(async {
-            // When the thread panics, its end is dropped.
-            let _ = has_ended.await;
-            ("indexer", Ok(()))
+            // It says nothing when the thread panics, which ends the process as well.
+            ("indexer", has_ended.await.ok().flatten().unwrap_or(Ok(())))
         });
     }
 

@@ -7,7 +7,8 @@ mod log;
 mod migrate;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ struct Inner {
     /// Moves pages from the write-ahead log into the file, which does not disturb the writers.
     checkpointer: Mutex<Kept>,
     /// Held for as long as the store is open; the system lets go of it however the process ends.
-    _lock: File,
+    file: Locked,
 }
 
 /// The connections that write.
@@ -103,7 +104,7 @@ impl Sqlite {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         }
-        let lock = lock(path).map_err(|error| cannot(&error))?;
+        let file = Locked::new(path).map_err(|error| cannot(&error))?;
         let mut writers = Writers {
             log: Kept::new(options(path, SqliteSynchronous::Full)),
             index: Kept::new(options(path, SqliteSynchronous::Normal)),
@@ -125,7 +126,7 @@ impl Sqlite {
                 readers,
                 writers: Mutex::new(writers),
                 checkpointer: Mutex::new(Kept::new(options(path, SqliteSynchronous::Normal))),
-                _lock: lock,
+                file,
             }),
         };
         store.carry_over().await.map_err(|error| cannot(&error))?;
@@ -163,17 +164,32 @@ fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions 
         .thread_name(|_| "store-writer".to_owned())
 }
 
-/// Keeps every other process off the file: two would hand out the same offsets to sessions that do not hear each other.
-fn lock(path: &Path) -> Result<File, String> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
-    let file = open.map_err(|error| error.to_string())?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err("another smilingchat uses it; stop that one, or give this one another --store".to_owned())
+/// The database file, locked against every other process: two would hand out the same offsets to sessions that do not hear
+/// each other. The lock is on the file itself, so it holds whatever path leads there. SQLite's own locks are of another kind
+/// (flock(2) and fcntl(2)), and neither sees the other.
+#[derive(Debug)]
+struct Locked {
+    file: File,
+    path: PathBuf,
+}
+
+impl Locked {
+    fn new(path: &Path) -> Result<Self, String> {
+        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        let file = open.map_err(|error| error.to_string())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file, path: path.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                Err("another smilingchat uses it; stop that one, or give this one another --store".to_owned())
+            }
+            Err(TryLockError::Error(error)) => Err(error.to_string()),
         }
-        Err(TryLockError::Error(error)) => Err(error.to_string()),
+    }
+
+    /// Whether the path still leads to the file that was opened: what is written after it was deleted or replaced is lost.
+    fn is_in_place(&self) -> bool {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
+        matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
     }
 }

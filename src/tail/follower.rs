@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Tail;
 use crate::model::Offset;
-use crate::store::{Batch, Binlog, Following, Store, StoreError};
+use crate::store::{Batch, Binlog, Following, MySql, StoreError};
 
 /// From one reading of the log to the next, when there was something new and when there was not.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
@@ -37,7 +37,7 @@ const NOT_YET_AT_MOST: Duration = Duration::from_secs(1);
 /// What follows a shared log for the tail.
 #[derive(Debug)]
 pub struct Follower {
-    store: Store,
+    store: MySql,
     tail: Tail,
     /// What was last said of it, so that it is said once.
     said: Option<String>,
@@ -48,7 +48,7 @@ pub struct Follower {
 impl Follower {
     /// Follows the log of `store` for `tail`.
     #[must_use]
-    pub fn new(store: Store, tail: Tail) -> Self {
+    pub fn new(store: MySql, tail: Tail) -> Self {
         Self { store, tail, said: None, unreadable: false }
     }
 

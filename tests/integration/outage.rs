@@ -111,6 +111,10 @@ async fn a_replica_ends_when_its_log_is_another_one() {
         database.run(statements).await;
         assert!(!replica.exit().await.success(), "{statements}");
         assert!(replica.log().contains("another one than at the start"), "{}", replica.log());
+        let (head, epoch) = (anna.offset(), anna.epoch());
+        let replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
+        assert!(!anna.recovered() && anna.epoch() != epoch, "no offset means two things");
     }
 }
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 
 use crate::support::client::{TestClient, id, offset};
-use crate::support::process::TestProcess;
+use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{get, get_json, metric};
+use crate::support::{eventually, get, get_json, metric};
 
 /// The ids of a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
@@ -110,4 +110,41 @@ async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted(
     }
     bruno.persist(&refused, "anna").await;
     assert_eq!(metric(replica.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await, Some(0.0));
+}
+
+/// The ways to a file besides its own name.
+#[tokio::test]
+async fn a_second_process_on_one_file_ends_with_a_clear_line_by_whatever_path_it_comes() {
+    let store = TestStore::new();
+    let process = TestProcess::start(&store.path(), &[]).await;
+    let mut anna = TestClient::connect(process.address, "anna").await;
+    anna.smile("c1", "bruno").await;
+    let folder = store.path().parent().unwrap().to_owned();
+    let (symbolic, hard) = (folder.join("symbolic.db"), folder.join("hard.db"));
+    std::os::unix::fs::symlink(store.path(), &symbolic).unwrap();
+    std::fs::hard_link(store.path(), &hard).unwrap();
+    for path in [store.path(), symbolic, hard, folder.join(".").join("smilingchat.db")] {
+        let store = format!("--store=sqlite:{}", path.display());
+        let second = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store]).await;
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert!(!second.status.success() && said.contains("another smilingchat uses it"), "{store}: {said}");
+    }
+    anna.smile("c2", "bruno").await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_or_replaced_ends_the_process_and_nothing_is_acked() {
+    for replace in [false, true] {
+        let store = TestStore::new();
+        let mut process = TestProcess::start(&store.path(), &[]).await;
+        let mut anna = TestClient::connect(process.address, "anna").await;
+        anna.smile("c1", "bruno").await;
+        std::fs::remove_file(store.path()).unwrap();
+        if replace {
+            std::fs::write(store.path(), "").unwrap();
+        }
+        anna.send_smile("c2", "bruno").await;
+        assert!(!process.exit().await.success());
+        eventually("it says why", async || process.log().contains("another one than at the start")).await;
+    }
 }

@@ -68,18 +68,15 @@ impl Replica {
         let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
-        if store.is_shared() {
-            tasks.spawn(Follower::new(store.clone(), tail.clone()).run());
+        if let Store::MySql(shared) = &store {
+            tasks.spawn(Follower::new(shared.clone(), tail.clone()).run());
         }
         Self { store, tail, index, metrics, log, hub, indexer: Some(indexer), tasks }
     }
 
     pub(super) fn start_indexer(&mut self) {
         let indexer = self.indexer.take().expect("it was started before");
-        self.tasks.spawn(async {
-            indexer.run().await;
-            Ok(())
-        });
+        self.tasks.spawn(indexer.run());
     }
 
     /// Kills it, and lets go of the store.

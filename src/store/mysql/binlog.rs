@@ -65,7 +65,11 @@ impl std::fmt::Debug for Binlog {
 }
 
 impl MySql {
-    pub(in crate::store) async fn open_binlog(&self) -> Result<Binlog, StoreError> {
+    /// Opens the server's own account of what is committed, from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
+    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
         let mut binlog = within(ANSWER, self.request()).await?;
         // Whether the server grants the request shows with the first event, which comes at once.
         within(ANSWER, binlog.event()).await?;

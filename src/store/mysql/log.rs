@@ -39,6 +39,9 @@ const READ: &str = "
 
 const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ? ORDER BY first DESC LIMIT 1";
 
+const BEGIN_EPOCH: &str = "
+    UPDATE log_state SET epoch = LOWER(HEX(RANDOM_BYTES(16))) WHERE one = 1 AND epoch = ?";
+
 /// The oldest batches, and whether they are old enough.
 const OLDEST: &str = "
     SELECT first + smiles - 1 AS last, CAST(smiles AS SIGNED),
@@ -133,6 +136,14 @@ impl MySql {
 
     pub(super) fn batch(&self, token: i64, payload: &[u8]) -> Result<Batch, StoreError> {
         Ok(Batch { token, smiles: decode(payload, self.directory())? })
+    }
+
+    pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+        let mut lane = self.inner.upkeep.take().await?;
+        let begin = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str()).execute(&mut lane.connection);
+        let begun = within(ANSWER, begin).await?.rows_affected() > 0;
+        lane.keep();
+        Ok(begun)
     }
 
     pub(in crate::store) async fn trim(

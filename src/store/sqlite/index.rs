@@ -29,6 +29,9 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
+        if !self.inner.file.is_in_place() {
+            return Err(StoreError::Replaced);
+        }
         let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.inner.readers).await?;
         Ok(indexed.unsigned_abs())
     }

@@ -29,6 +29,8 @@ const READ: &str = "SELECT token, payload FROM log_batches WHERE first > ?1 ORDE
 
 const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
 
+const BEGIN_EPOCH: &str = "UPDATE log_state SET epoch = lower(hex(randomblob(16))) WHERE epoch = ?1";
+
 /// The oldest batches, and whether they are old enough.
 const OLDEST: &str = "
     SELECT first + smiles - 1, smiles, appended_at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1
@@ -36,6 +38,9 @@ const OLDEST: &str = "
 
 impl Sqlite {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        if !self.inner.file.is_in_place() {
+            return Err(AppendError::Replaced);
+        }
         let log = &mut self.inner.writers.lock().await.log;
         let error = match insert(log, batch).await {
             Ok(true) => return Ok(Append::Done),
@@ -73,6 +78,14 @@ impl Sqlite {
 
     fn batch(&self, (token, payload): &(i64, Vec<u8>)) -> Result<Batch, StoreError> {
         Ok(Batch { token: *token, smiles: decode(payload, self.directory())? })
+    }
+
+    pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+        let log = &mut self.inner.writers.lock().await.log;
+        let mut connection = log.take().await?;
+        let begin = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str()).execute(&mut connection).await?;
+        log.keep(connection);
+        Ok(begin.rows_affected() > 0)
     }
 
     pub(in crate::store) async fn trim(
