@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::client::{TestClient, id};
+use crate::support::client::{TestClient, id, smile};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
@@ -100,7 +100,11 @@ async fn after_a_rest_every_smile_is_refused_at_once() {
 /// The ways in which somebody puts other data in the place of those that a replica has published.
 #[tokio::test]
 async fn a_replica_ends_when_its_log_is_another_one() {
-    let statements = ["UPDATE log_state SET epoch = 'f00d'", "DELETE FROM log_batches WHERE first > 1"];
+    let statements = [
+        "UPDATE log_state SET epoch = 'f00d'",
+        "DELETE FROM log_batches WHERE first > 1",
+        "UPDATE log_batches SET token = token + 1",
+    ];
     for statements in statements {
         let Some(database) = TestDatabase::new().await else { return };
         let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
@@ -109,6 +113,8 @@ async fn a_replica_ends_when_its_log_is_another_one() {
             anna.persist(&format!("c{number}"), "bruno").await;
         }
         database.run(statements).await;
+        // The last one shows when something is appended.
+        let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         assert!(!replica.exit().await.success(), "{statements}");
         assert!(replica.log().contains("another one than at the start"), "{}", replica.log());
     }
