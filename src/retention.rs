@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::index;
 use crate::store::{Store, StoreError};
+use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// Batches removed in one transaction: a few milliseconds of the writer's time.
@@ -17,17 +18,18 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(50);
 const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
 
 /// Removes smiles older than `kept`, for ever.
-pub async fn run(store: Store, kept: Duration, metrics: Arc<Metrics>) {
+pub async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
     loop {
-        if let Err(error) = round(&store, kept, &metrics).await {
+        if let Err(error) = round(&store, &tail, kept, &metrics).await {
             tracing::warn!(%error, "old smiles could not be removed; tried again in a minute");
         }
         tokio::time::sleep(BETWEEN_ROUNDS).await;
     }
 }
 
-async fn round(store: &Store, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
+async fn round(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
     while let Some((trimmed, smiles)) = store.trim(kept, STEP).await? {
+        tail.trim(trimmed);
         index::forget(store, trimmed).await?;
         metrics.smiles_trimmed.inc_by(smiles);
         tokio::time::sleep(BETWEEN_STEPS).await;

@@ -211,6 +211,7 @@ impl Tail {
         if log.trimmed > published {
             return Err(StoreError::Trimmed);
         }
+        self.trim(log.trimmed);
         let mut short_since = self.shared.short_since.lock().unwrap_or_else(PoisonError::into_inner);
         if log.head >= published {
             *short_since = None;
@@ -285,6 +286,13 @@ impl Tail {
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
         drop(recent);
         self.has_moved();
+    }
+
+    /// Retention has removed everything up to `trimmed`: memory does the same.
+    pub fn trim(&self, trimmed: Offset) {
+        let mut recent = self.recent();
+        recent.trim(trimmed);
+        self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
     }
 
     fn has_moved(&self) {

@@ -130,35 +130,40 @@ impl Indexer {
         self.index.tail.indexed().0 / SEGMENT
     }
 
-    /// Writes the next segment if it is complete and this replica is the one to write, and learns how far the index is.
+    /// Learns how far the index is, and writes the next segment if it is complete and this replica is the one to write.
     async fn step(&self) -> Result<(), StoreError> {
         let Index { store, tail, .. } = &self.index;
-        let segment = self.indexed();
-        let is_due = tail.cursor() >= end_of(segment + 1);
-        if is_due && store.claim_index(self.claimant).await? {
-            if let Some(smiles) = self.segment(segment) {
-                let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
-                let step = plan(store, segment, &smiles).await?;
-                store.write_index(&step).await?;
-            }
-        } else if !is_due && !store.is_shared() {
+        let segment = self.learn().await?;
+        if tail.cursor() < end_of(segment + 1) {
             return Ok(());
         }
-        let stored = store.indexed().await?;
-        while self.indexed() < stored && tail.cursor() >= end_of(self.indexed() + 1) {
-            self.segment_is_indexed(self.indexed()).await;
-        }
-        if self.indexed() == segment && is_due {
+        if !store.claim_index(self.claimant).await? {
             // Another replica writes it.
             tokio::time::sleep(RETRY / 10).await;
+            return Ok(());
         }
+        let Some(smiles) = self.segment(segment) else { return Ok(()) };
+        let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
+        let step = plan(store, segment, &smiles).await?;
+        store.write_index(&step).await?;
+        self.learn().await?;
         Ok(())
     }
 
-    /// The smiles of a segment that is not indexed yet, retention's aside.
+    /// How many segments are indexed; memory gives up their ids.
+    async fn learn(&self) -> Result<u64, StoreError> {
+        let stored = self.index.store.indexed().await?;
+        while self.indexed() < stored && self.index.tail.cursor() >= end_of(self.indexed() + 1) {
+            self.segment_is_indexed(self.indexed()).await;
+        }
+        Ok(stored)
+    }
+
+    /// The smiles of a segment that is not indexed yet, without those that retention has removed.
     fn segment(&self, segment: u64) -> Option<Vec<Arc<Publication>>> {
         let tail = &self.index.tail;
-        tail.range(tail.indexed().max(end_of(segment)), end_of(segment + 1))
+        let end = end_of(segment + 1);
+        tail.range(tail.indexed().max(end_of(segment)).min(end), end)
     }
 
     /// Moves the ids of a segment from memory into the filters, a few at a time: sessions wait meanwhile.
@@ -260,6 +265,9 @@ fn pages<'smiles>(smiles: &[&'smiles Smile]) -> Vec<Page<'smiles>> {
 }
 
 /// Forgets what retention has removed up to `trimmed`.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
 pub async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
     let segments = trimmed.0 / SEGMENT;
     if segments == 0 {

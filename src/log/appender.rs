@@ -165,7 +165,9 @@ impl Appender {
                 waiting.pressure.no_longer_wait(entries.len());
                 entries
             };
-            waiting.into_iter().for_each(|sent| refuse(&sent.sender, sent.smile.id));
+            for sent in waiting {
+                refuse(&sent.sender, sent.smile.id);
+            }
             tokio::select! {
                 biased;
                 appended = append.as_mut() => break appended,

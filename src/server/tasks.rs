@@ -94,9 +94,10 @@ impl Tasks {
             replica.run(stop).await;
             (LEASE, Ok(()))
         });
-        let (store, metrics) = (app.context.store.clone(), Arc::clone(&app.context.metrics));
+        let (store, tail) = (app.context.store.clone(), app.context.tail.clone());
+        let metrics = Arc::clone(&app.context.metrics);
         self.vital.spawn(async move {
-            retention::run(store, kept, metrics).await;
+            retention::run(store, tail, kept, metrics).await;
             ("retention", Ok(()))
         });
     }

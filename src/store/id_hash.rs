@@ -7,8 +7,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::model::{SmileId, UserName};
 
 /// The keyed hash of a sender and an id. It is as good as the pair itself: that two pairs of a log have the same is less
-/// likely than that its disk errs unnoticed, and no client can look for such a pair without the key (SipHash: Aumasson and
-/// Bernstein, 2012).
+/// likely than that its disk errs unnoticed, and no client can look for such a pair without the key (Aumasson
+/// and Bernstein, 2012).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdHash(u128);
 

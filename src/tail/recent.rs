@@ -90,6 +90,9 @@ impl Recent {
 
     /// The smiles after `after` and up to `until`; `None` unless all of them are here.
     pub(super) fn range(&self, after: Offset, until: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
+        if after == until {
+            return Some(self.smiles.range(0..0));
+        }
         let from = after.0.checked_sub(self.start.0)?;
         let to = until.0.checked_sub(self.start.0)?;
         let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
@@ -131,8 +134,18 @@ impl Recent {
             self.offsets.remove(&hash);
             self.indexed = self.indexed.next();
         }
-        let kept_after = Offset(self.end().0.saturating_sub(KEPT)).min(self.indexed);
-        while self.start < kept_after
+        self.forget(Offset(self.end().0.saturating_sub(KEPT)).min(self.indexed));
+    }
+
+    /// Retention has removed everything up to `trimmed`, indexed or not.
+    pub(super) fn trim(&mut self, trimmed: Offset) {
+        self.index_reaches(trimmed);
+        self.forget(trimmed);
+    }
+
+    /// Forgets the smiles up to `until`.
+    fn forget(&mut self, until: Offset) {
+        while self.start < until
             && let Some(publication) = self.smiles.pop_front()
         {
             self.start = publication.smile.offset;

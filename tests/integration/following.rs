@@ -107,6 +107,7 @@ async fn what_the_stream_leaves_out_is_found_in_the_log() {
         ) FROM log_batches WHERE first = 1";
     database.run(hidden).await;
     assert_eq!(id(&bruno.expect("smile").await), "hide");
+    assert_eq!(id(&anna.expect("smile").await), "hide");
     anna.persist("after", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "after");
 }

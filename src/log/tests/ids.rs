@@ -34,12 +34,14 @@ impl Known {
     async fn send(&mut self, replica: &Replica, smiles: &[NewSmile]) {
         let expected: Vec<Answer> = smiles
             .iter()
-            .map(|smile| match self.find(smile) {
-                Some(offset) => Answer::Duplicate(offset),
-                None => {
-                    self.add(smile);
-                    Answer::Stored(self.head)
-                }
+            .map(|smile| {
+                self.find(smile).map_or_else(
+                    || {
+                        self.add(smile);
+                        Answer::Stored(self.head)
+                    },
+                    Answer::Duplicate,
+                )
             })
             .collect();
         // What another replica has appended is a repeat here as soon as this one has heard of it.
@@ -74,7 +76,9 @@ async fn a_repeat_is_told_its_first_offset_wherever_that_is(database: &Database)
         // From the others' side the log also grows by itself.
         let grown = some_smiles(&replica.store, &mut random, SEGMENT + 300, &format!("grown{round}-"));
         append_all(&replica.store, &grown).await;
-        grown.iter().for_each(|smile| known.add(smile));
+        for smile in &grown {
+            known.add(smile);
+        }
         replica.tail.read().await.unwrap();
         for step in 0..40 {
             if step == 20 {
@@ -109,7 +113,9 @@ async fn a_repeat_is_found_after_many_merges(database: &Database) {
     // Two tiers of merges, and more than a start leaves to memory.
     let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
-    smiles.iter().for_each(|smile| known.add(smile));
+    for smile in &smiles {
+        known.add(smile);
+    }
     let replica = Replica::start(store).await;
     replica.is_indexed().await;
     for _ in 0..20 {

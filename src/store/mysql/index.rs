@@ -21,6 +21,9 @@ const PAGES: &str = "
     SELECT smiles FROM index_pages WHERE conversation = ? AND segment <= ?
     ORDER BY segment DESC, part DESC LIMIT ? OFFSET ?";
 
+/// How many segments are indexed, and a block unless there is none: tier, run, block and entries.
+type BlockRow = (i64, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+
 impl MySql {
     /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
@@ -113,8 +116,7 @@ impl MySql {
             lane.keep();
             rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<_>>>()
         };
-        type Row = (i64, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
-        let rows: Vec<Row> = reading.ask(ask).await?;
+        let rows: Vec<BlockRow> = reading.ask(ask).await?;
         let indexed = rows.first().map_or(0, |(indexed, ..)| indexed.unsigned_abs());
         let blocks = rows.into_iter().filter_map(|(_, tier, run, block, entries)| {
             let tier = u32::try_from(tier?).ok()?;

@@ -72,13 +72,10 @@ impl MySql {
         if !self.company().takes_turns(Instant::now()) {
             return Vec::new();
         }
-        match tokio::time::timeout(NO_ANSWER, self.ask_for_turn(after)).await {
-            Ok(batches) => batches,
-            Err(_) => {
-                tracing::debug!("the turn to append was not answered for");
-                Vec::new()
-            }
-        }
+        tokio::time::timeout(NO_ANSWER, self.ask_for_turn(after)).await.unwrap_or_else(|_| {
+            tracing::debug!("the turn to append was not answered for");
+            Vec::new()
+        })
     }
 
     /// When this is dropped before its end, the connection is closed, and the turn given up with it.
