@@ -104,7 +104,8 @@ impl Index {
             let pages = self.store.read_pages(users, Pages { through_segment, skip, limit: PAGES }).await?;
             let end = pages.len() < PAGES as usize;
             let older = pages.into_iter().flat_map(|page| page.into_iter().rev());
-            smiles.extend(older.filter(|smile| smile.offset <= indexed));
+            // A page stays until retention has removed all of its segment.
+            smiles.extend(older.filter(|smile| smile.offset <= indexed && smile.offset > self.tail.trimmed()));
             if end {
                 break;
             }

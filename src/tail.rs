@@ -80,6 +80,8 @@ struct Shared {
     head: AtomicU64,
     /// The last offset that the index has.
     indexed: AtomicU64,
+    /// The last offset that retention is known to have removed.
+    trimmed: AtomicU64,
     /// Something was published, or indexed.
     moved: Notify,
     /// Whether other replicas append, and whether the binary log tells of it.
@@ -110,6 +112,7 @@ impl Tail {
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),
             indexed: AtomicU64::new(indexed.0),
+            trimmed: AtomicU64::new(0),
             moved: Notify::new(),
             following,
             start: Instant::now(),
@@ -293,6 +296,13 @@ impl Tail {
         let mut recent = self.recent();
         recent.trim(trimmed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
+        self.shared.trimmed.fetch_max(trimmed.0, Ordering::SeqCst);
+    }
+
+    /// The last offset that retention is known to have removed.
+    #[must_use]
+    pub fn trimmed(&self) -> Offset {
+        Offset(self.shared.trimmed.load(Ordering::SeqCst))
     }
 
     fn has_moved(&self) {

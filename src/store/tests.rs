@@ -40,7 +40,7 @@ on_every_database! {
     of_batches_for_one_offset_one_is_taken,
     what_was_appended_is_there_after_opening_again,
     a_batch_is_found_by_any_offset_in_it,
-    retention_removes_the_oldest_batches_and_never_the_newest,
+    retention_removes_the_oldest_batches_and_no_offset_comes_again,
     a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
     a_segment_is_read_as_it_was_written,
     there_are_sixty_users_with_names_and_faces,
@@ -193,7 +193,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 
-async fn retention_removes_the_oldest_batches_and_never_the_newest(database: &Database) {
+async fn retention_removes_the_oldest_batches_and_no_offset_comes_again(database: &Database) {
     let store = database.open().await;
     append(&store, &["a", "b"]).await;
     append(&store, &["c"]).await;
@@ -208,8 +208,16 @@ async fn retention_removes_the_oldest_batches_and_never_the_newest(database: &Da
     assert_eq!(ids(&whole_log(&store).await), ["d", "e", "young"]);
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(5), 2)));
     grow_old(database, 6).await;
-    assert_eq!(store.trim(day, 2).await.unwrap(), None, "the newest says where the log ends");
-    append(&store, &["next"]).await;
+    let last = store.batch_at(Offset(6)).await.unwrap().unwrap().key();
+    assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(6), 1)));
+    let state = store.log_state().await.unwrap();
+    assert_eq!((state.trimmed, state.head, whole_log(&store).await), (Offset(6), Offset(6), Vec::new()));
+    // Whoever has read the last batch appends after it, and whoever opens the store knows of none.
+    let smiles = |id| [smile(&store, "anna", "bruno", id)];
+    let known = store.new_batch(last, Offset(6), &smiles("known"), Timestamp::now());
+    let unknown = store.new_batch(None, Offset(6), &smiles("unknown"), Timestamp::now());
+    assert_eq!(store.append(&known).await.unwrap(), Append::Done);
+    assert_eq!(store.append(&unknown).await.unwrap(), Append::Occupied);
     assert_eq!(store.log_state().await.unwrap().head, Offset(7));
 }
 

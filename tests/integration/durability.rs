@@ -1,26 +1,29 @@
 //! Durable: after `ack` a smile is in the store, whatever dies next (promise 1). The real program is killed under load,
-//! again and again, on one file.
+//! again and again: one replica on one file, and two replicas on one MySQL. There are enough smiles that the index is
+//! written meanwhile, so kills hit that, too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
-use crate::support::{eventually, get_json, seed};
+use crate::support::{eventually, get_json, metric, seed};
 
 /// Who writes to whom.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
 /// Smiles that each client keeps in flight.
-const IN_FLIGHT: usize = 8;
+const IN_FLIGHT: usize = 40;
 
 /// What one sender knows: the ids it sent in order, the offset of each that was acked, and those that were refused.
 #[derive(Default)]
@@ -69,38 +72,82 @@ impl Sender {
     }
 }
 
+/// The senders at work, each on one of these replicas, until its replica dies.
+async fn start(addresses: &[SocketAddr], senders: Vec<Sender>, acks: &Arc<AtomicUsize>) -> JoinSet<(usize, Sender)> {
+    let mut running = JoinSet::new();
+    for (place, sender) in senders.into_iter().enumerate() {
+        let (user, to) = PAIRS[place];
+        let client = TestClient::connect(addresses[place % addresses.len()], user).await;
+        let acks = Arc::clone(acks);
+        running.spawn(async move { (place, sender.send(client, to, acks).await) });
+    }
+    running
+}
+
+async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
+    let mut ended = running.join_all().await;
+    ended.sort_by_key(|(place, _)| *place);
+    ended.into_iter().map(|(_, sender)| sender).collect()
+}
+
+async fn so_many_more(acks: &AtomicUsize, count: usize) {
+    let enough = acks.load(Ordering::Relaxed) + count;
+    eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
+}
+
+const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acked_is_there_after_every_kill() {
     let mut random = StdRng::seed_from_u64(seed());
     let store = TestStore::new();
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let mut epoch = None;
-    for _ in 0..4 {
-        let mut process = TestProcess::start(&store.path(), &[("capacity", "0"), ("session-rate", "0")]).await;
-        let acks = Arc::new(AtomicUsize::new(0));
-        let mut running = JoinSet::new();
-        for (place, sender) in senders.drain(..).enumerate() {
-            let (user, to) = PAIRS[place];
-            let client = TestClient::connect(process.address, user).await;
-            assert_eq!(*epoch.get_or_insert_with(|| client.epoch()), client.epoch(), "the log is the same");
-            let acks = Arc::clone(&acks);
-            running.spawn(async move { (place, sender.send(client, to, acks).await) });
-        }
-        let enough = random.random_range(1..600);
-        eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
+    let acks = Arc::new(AtomicUsize::new(0));
+    for _ in 0..5 {
+        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
+        assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
+        let running = start(&[process.address], senders, &acks).await;
+        so_many_more(&acks, random.random_range(1..5000)).await;
         process.kill().await;
-        let mut ended = running.join_all().await;
-        ended.sort_by_key(|(place, _)| *place);
-        senders = ended.into_iter().map(|(_, sender)| sender).collect();
+        senders = ended(running).await;
 
-        let mut process = TestProcess::start(&store.path(), &[("session-rate", "0")]).await;
-        check(process.address, epoch.as_deref().unwrap(), &senders).await;
+        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        check(process.address, epoch.as_ref().and_then(Value::as_str).unwrap(), &senders, &mut random).await;
         process.kill().await;
     }
 }
 
-/// Reads the whole log through resumes, and every conversation through histories, and compares both with the acks.
-async fn check(address: SocketAddr, epoch: &str, senders: &[Sender]) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acked_is_there_when_replicas_are_killed_while_they_write_the_index() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let mut random = StdRng::seed_from_u64(seed());
+    let url = database.url();
+    let start_one = async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
+    let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
+    let acks = Arc::new(AtomicUsize::new(0));
+    let mut replicas = [start_one().await, start_one().await];
+    let epoch = get_json(replicas[0].address, "/api/replicas").await["epoch"].as_str().unwrap().to_owned();
+    for _ in 0..3 {
+        let running = start(&replicas.each_ref().map(|replica| replica.address), senders, &acks).await;
+        so_many_more(&acks, random.random_range(1..4000)).await;
+        let first = random.random_range(0..2);
+        replicas[first].kill().await;
+        so_many_more(&acks, random.random_range(1..1000)).await;
+        replicas[1 - first].kill().await;
+        senders = ended(running).await;
+        replicas = [start_one().await, start_one().await];
+        check(replicas[first].address, &epoch, &senders, &mut random).await;
+    }
+    let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
+    eventually("another replica goes on with the index", async || behind().await < 4096.0).await;
+    check(replicas[0].address, &epoch, &senders, &mut random).await;
+}
+
+/// Reads the whole log through resumes, and every conversation through histories, and compares both with the acks. Some of
+/// what was acked is sent again and is a duplicate.
+async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();
     for user in ["anna", "bruno", "carla", "dario"] {
         let mut client = TestClient::resume(address, user, 0, epoch).await;
@@ -130,5 +177,12 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender]) {
         let mut client = TestClient::connect(address, user).await;
         let history: BTreeSet<u64> = client.history(to).await.iter().map(offset).collect();
         assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history has them all");
+        let acked: Vec<_> = sender.acked.iter().collect();
+        for _ in 0..acked.len().min(20) {
+            let (id, offset) = acked[random.random_range(0..acked.len())];
+            client.send_smile(id, to).await;
+            let ack = json!({"type": "ack", "id": id, "offset": offset, "duplicate": true});
+            assert_eq!(client.next().await, ack, "{user} sends {id} again");
+        }
     }
 }

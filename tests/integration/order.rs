@@ -137,6 +137,22 @@ async fn one_id_sent_by_many_sessions_at_once_is_one_smile() {
 }
 
 #[tokio::test]
+async fn each_of_two_frames_with_one_id_is_answered() {
+    let replica = TestReplica::start(&UNLIMITED).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    for number in 1..=30 {
+        let id = format!("c{number}");
+        anna.send_smile(&id, "bruno").await;
+        anna.send_smile(&id, "bruno").await;
+        for duplicate in [false, true] {
+            let ack = json!({"type": "ack", "id": id, "offset": number, "duplicate": duplicate});
+            assert_eq!(anna.next().await, ack);
+        }
+    }
+    anna.expect_alive().await;
+}
+
+#[tokio::test]
 async fn a_repeat_is_one_smile_across_sessions_and_restarts() {
     let replica = TestReplica::start(&[]).await;
     let store = replica.store.clone();

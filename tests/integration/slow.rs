@@ -1,7 +1,9 @@
 //! Clients that do not answer, and clients that do not read: caught up from the log, or let go with a code.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde_json::json;
 use smilingchat::config::SessionTimes;
 
 use crate::support::client::{Event, TestClient, UNREAD_HISTORIES, id, offset};
@@ -113,6 +115,43 @@ async fn a_client_that_reads_late_lags_and_then_gets_everything_in_order() {
     assert_eq!(id(&slow.expect("smile").await), "after", "it is live again");
     slow.expect_alive().await;
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_lags_gets_the_acks_of_its_own_smiles_from_the_log() {
+    let times = SessionTimes { write_timeout: PATIENCE, ..SessionTimes::default() };
+    let replica = replica_with(times).await;
+    let mut anna = TestClient::connect(replica.address, "anna").await;
+    anna.fill_a_history("bruno").await;
+    let mut slow = TestClient::with_small_buffer(replica.address, "bruno").await;
+    // Wherever the server gets stuck, some of these are in flight.
+    let mut waiting: VecDeque<String> = VecDeque::new();
+    for number in 0..UNREAD_HISTORIES {
+        let own = format!("own{number}");
+        slow.send_smile(&own, "anna").await;
+        slow.send(json!({"type": "history", "with": "anna", "limit": 200})).await;
+        waiting.push_back(own);
+    }
+    let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await == Some(1.0);
+    let last = flood(&mut carla(&replica).await, "it lags", lagged).await;
+    let mut seen = 200;
+    while seen < last || !waiting.is_empty() {
+        let frame = slow.next().await;
+        if frame["type"] == "history" {
+            continue;
+        }
+        assert!(offset(&frame) > seen, "in increasing order: {frame}");
+        seen = offset(&frame);
+        if frame["type"] == "ack" {
+            assert_eq!((Some(id(&frame)), &frame["duplicate"]), (waiting.pop_front(), &json!(false)), "{frame}");
+        } else {
+            assert_eq!((&frame["type"], &frame["from"]), (&json!("smile"), &json!("carla")), "{frame}");
+        }
+    }
+}
+
+async fn carla(replica: &TestReplica) -> TestClient {
+    TestClient::connect(replica.address, "carla").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,9 +19,10 @@ async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
-    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
-    for (id, offset) in [("a", 2), ("b", 3)] {
+    for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
+        // With this the connection is there.
         replica.takes_smiles().await;
+        assert_eq!(replica.send(&one(&replica, before)).await, [Answer::Stored(Offset(offset - 1))]);
         proxy.becomes(Network::NoAnswers);
         let smiles = one(&replica, id);
         let sending = replica.send(&smiles);

@@ -84,7 +84,10 @@ impl MySql {
     /// Whether the batch at this one's offset is this one: an earlier try may have taken place without an answer.
     async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         match self.batch_at(batch.key.first).await {
-            Ok(Some(stored)) if stored.key() == Some(batch.key) => Ok(Append::Done),
+            Ok(Some(stored)) if stored.key() == Some(batch.key) => {
+                self.company().appended(batch.key.first, batch.count, Instant::now());
+                Ok(Append::Done)
+            }
             Ok(Some(_)) => Ok(Append::Occupied),
             Ok(None) => Err(AppendError::InDoubt("the batch in its place is gone".into())),
             Err(error) => Err(AppendError::InDoubt(error.into())),
