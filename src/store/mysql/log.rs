@@ -144,9 +144,9 @@ impl MySql {
     pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
         let mut lane = self.inner.upkeep.take().await?;
         let begin = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str()).execute(&mut lane.connection);
-        let begun = within(ANSWER, begin).await?.rows_affected() > 0;
+        let changed = within(ANSWER, begin).await?.rows_affected() > 0;
         lane.keep();
-        Ok(begun)
+        Ok(changed)
     }
 
     pub(in crate::store) async fn trim(
