@@ -39,6 +39,9 @@ const BATCH: usize = 50;
 /// What is kept of the drain timeout for requests in progress and for closing the store.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
+/// How long a log that has lost its end may take to begin a new epoch.
+const NEW_EPOCH: Duration = Duration::from_secs(5);
+
 /// How long to wait before a store that is away is asked again.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -162,7 +165,7 @@ impl Server {
     /// The log has lost its end, or is another one. Its offsets mean something else from now on, and clients are to be told.
     async fn begin_epoch(&self) {
         let begin = self.store.begin_epoch(&self.app.context.epoch);
-        match tokio::time::timeout(LAST_STEPS, begin).await {
+        match tokio::time::timeout(NEW_EPOCH, begin).await {
             Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
             // It has another one already.
             Ok(Ok(false)) => {}
