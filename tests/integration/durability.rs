@@ -124,7 +124,8 @@ async fn what_was_acked_is_there_when_replicas_are_killed_while_they_write_the_i
     let Some(database) = TestDatabase::new().await else { return };
     let mut random = StdRng::seed_from_u64(seed());
     let url = database.url();
-    let start_one = async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
+    let start_one =
+        async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let acks = Arc::new(AtomicUsize::new(0));
     let mut replicas = [start_one().await, start_one().await];
