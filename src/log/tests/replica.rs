@@ -166,6 +166,8 @@ impl Replica {
         loop {
             let (mut read, more) = self.index.conversation(users, before, page).await.unwrap();
             assert!(read.len() <= page && (!more || read.len() == page));
+            assert!(read.iter().all(|smile| before.is_none_or(|before| smile.offset < before)));
+            assert!(read.is_sorted_by(|one, next| one.offset < next.offset));
             read.append(&mut smiles);
             smiles = read;
             before = smiles.first().map(|smile| smile.offset);
