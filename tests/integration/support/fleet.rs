@@ -104,15 +104,15 @@ impl Fleet {
         }
     }
 
-    /// Waits until so many more smiles are in the log, as the first replica knows it that answers.
+    /// Waits until so many more smiles are in the log, as the replica knows it that knows most: one that is cut off from the
+    /// store answers with what it knew.
     pub(crate) async fn smiles_flow(&self, count: u64) {
         let head = async || {
+            let mut head = 0;
             for member in self.members.iter().filter(|member| member.process.is_some()) {
-                if let Some(head) = head_of_log(member.listen).await {
-                    return head;
-                }
+                head = head.max(head_of_log(member.listen).await.unwrap_or_default());
             }
-            0
+            head
         };
         let before = head().await;
         eventually("smiles flow", async || head().await >= before.max(1) + count).await;
