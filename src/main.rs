@@ -11,11 +11,6 @@ use smilingchat::server::Server;
 use smilingchat::{check, simulate, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A session's smiles live for as long as they are recent, between short-lived frames: an allocator that keeps the two apart
-/// takes a tenth less processor time per smile than the system's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
