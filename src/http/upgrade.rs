@@ -136,7 +136,9 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
                 tracing::debug!("a client left during the handshake");
                 return Ended::Broken;
             };
+            // The buffer of HTTP must not live as long as the session.
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
+            drop(connection.read_buf);
             let socket = Socket::new(stream, read, context.times.write_timeout).await;
             session::run(context, socket, opening).await
         };
