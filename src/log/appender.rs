@@ -300,13 +300,12 @@ impl Writer {
     async fn read_until_after(&self, cursor: Offset) -> Result<(), StoreError> {
         while self.tail.cursor() <= cursor {
             match self.tail.read().await {
+                Ok(_) if self.tail.cursor() > cursor => return Ok(()),
                 Ok(_) => {}
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, "what another replica has appended cannot be read yet");
-                    tokio::time::sleep(SHORTEST_PAUSE).await;
-                }
+                Err(error) => tracing::debug!(%error, "what another replica has appended cannot be read yet"),
             }
+            tokio::time::sleep(SHORTEST_PAUSE).await;
         }
         Ok(())
     }
