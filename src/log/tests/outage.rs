@@ -14,6 +14,18 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
 }
 
+/// Stores one smile, and waits until MySQL has answered for it: the binary log may publish it before that, and a fault then
+/// would hit this smile instead of the next.
+async fn stores(replica: &Replica, id: &str, offset: u64) {
+    assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
+    let answered = async {
+        while replica.metrics.smiles_stored.get() < offset {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), answered).await.expect("MySQL answers");
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
     let Some(database) = Database::mysql().await else { return };
@@ -22,7 +34,7 @@ async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
     for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
         // With this the connection is there.
         replica.takes_smiles().await;
-        assert_eq!(replica.send(&one(&replica, before)).await, [Answer::Stored(Offset(offset - 1))]);
+        stores(&replica, before, offset - 1).await;
         proxy.becomes(Network::NoAnswers);
         let smiles = one(&replica, id);
         let sending = replica.send(&smiles);
@@ -43,7 +55,7 @@ async fn a_batch_in_doubt_whose_offset_is_taken_is_appended_after_it() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
-    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
+    stores(&replica, "before", 1).await;
     proxy.becomes(Network::Silent);
     let smiles = [one(&replica, "mine"), one(&replica, "both")].concat();
     let sending = replica.send(&smiles);
@@ -70,7 +82,7 @@ async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
     let tail = replica.tail.clone();
-    assert_eq!(replica.send(&one(&replica, "before")).await, [Answer::Stored(Offset(1))]);
+    stores(&replica, "before", 1).await;
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");
     let sending = replica.send(&smiles);
@@ -91,7 +103,7 @@ async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
-    assert_eq!(replica.send(&one(&replica, "a")).await, [Answer::Stored(Offset(1))]);
+    stores(&replica, "a", 1).await;
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
