@@ -62,13 +62,15 @@ impl MySql {
             .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
             .bind(batch.key.token)
             .bind(&batch.payload);
-        match within(ANSWER, call.fetch_one(&mut lane.connection)).await {
-            Ok(DONE) => {
+        // To its end: a connection that still owes a part of an answer takes no next statement.
+        let answers = within(ANSWER, call.fetch_all(&mut lane.connection)).await;
+        match answers.map(|answers| answers.first().copied()) {
+            Ok(Some(DONE)) => {
                 lane.keep();
                 self.company().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
-            Ok(OCCUPIED) => {
+            Ok(Some(OCCUPIED)) => {
                 lane.keep();
                 self.whose(batch).await
             }
