@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -142,7 +143,7 @@ impl Outbox {
 /// The sessions of this process.
 #[derive(Debug, Default)]
 pub struct Hub {
-    outboxes: DashMap<UserName, Vec<Arc<Outbox>>>,
+    outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
     sessions: AtomicUsize,
     last_session: AtomicU64,
 }

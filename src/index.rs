@@ -16,13 +16,16 @@ use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
 use crate::model::{NewSmile, Offset, Smile, UserName};
-use crate::store::{IdHash, Pages, SEGMENT, Store, StoreError};
+use crate::store::{IdHash, SEGMENT, Store, StoreError};
 use crate::tail::{StreamPage, Tail};
 
 pub use self::indexer::{Indexer, forget, open};
 
-/// Pages of a conversation that are read at once.
-const PAGES: u32 = 4;
+/// Segments of a conversation that are read at once.
+const SEGMENTS: u32 = 4;
+
+/// Offsets whose batches are read at once.
+const BATCHES: usize = 200;
 
 /// Blocks of ids that are read at once.
 const BLOCKS: usize = 500;
@@ -74,14 +77,29 @@ impl Index {
         if found.trimmed > after {
             return Err(StoreError::Trimmed);
         }
-        let wanted = |smile: &Smile| smile.offset > after && smile.offset <= until;
-        let mut smiles: Vec<Smile> = found.pages.into_iter().flatten().filter(wanted).collect();
-        smiles.sort_unstable_by_key(|smile| smile.offset);
-        let cut_off = smiles.len() > limit;
-        smiles.truncate(limit);
-        let through = smiles.last().filter(|_| cut_off).map_or(until, |last| last.offset);
+        let wanted = found.offsets.into_iter().filter(|offset| *offset > after && *offset <= until);
+        let offsets: Vec<_> = wanted.take(limit + 1).collect();
+        let (offsets, through) = match offsets.get(..limit) {
+            Some(page) if offsets.len() > limit => (page, page.last().copied().unwrap_or(until)),
+            _ => (&offsets[..], until),
+        };
+        let smiles = self.smiles(offsets).await?;
+        if smiles.len() < offsets.len() {
+            return Err(StoreError::Trimmed);
+        }
         let smiles = smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None))).collect();
         Ok(StreamPage { smiles, through })
+    }
+
+    /// The smiles at these offsets, which grow, without those that retention has removed.
+    async fn smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
+        let mut smiles = Vec::with_capacity(offsets.len());
+        for offsets in offsets.chunks(BATCHES) {
+            let batches = self.store.batches_at(offsets).await?;
+            let found = batches.into_iter().flat_map(|batch| batch.smiles);
+            smiles.extend(found.filter(|smile| offsets.binary_search(&smile.offset).is_ok()));
+        }
+        Ok(smiles)
     }
 
     /// The newest `limit` smiles between two users below `before`, oldest first, and whether there are older ones.
@@ -97,19 +115,18 @@ impl Index {
         let before = before.unwrap_or(Offset(u64::MAX));
         let wanted = limit + 1;
         let (mut smiles, after) = self.tail.conversation(users, before, wanted);
-        let indexed = Offset(after.0.min(before.0.saturating_sub(1)));
-        let through_segment = indexed.0.saturating_sub(1) / SEGMENT;
-        let mut skip = 0;
-        while smiles.len() < wanted && indexed.0 > 0 {
-            let pages = self.store.read_pages(users, Pages { through_segment, skip, limit: PAGES }).await?;
-            let end = pages.len() < PAGES as usize;
-            let older = pages.into_iter().flat_map(|page| page.into_iter().rev());
-            // A page stays until retention has removed all of its segment.
-            smiles.extend(older.filter(|smile| smile.offset <= indexed && smile.offset > self.tail.trimmed()));
-            if end {
-                break;
-            }
-            skip += PAGES;
+        let newest = Offset(after.0.min(before.0.saturating_sub(1)));
+        let mut through = newest.0.checked_sub(1).map(|place| place / SEGMENT);
+        while let Some(segment) = through
+            && smiles.len() < wanted
+        {
+            let segments = self.store.read_conversation(users, segment, SEGMENTS).await?;
+            let oldest = segments.last().and_then(|offsets| offsets.first());
+            through = oldest.and_then(|oldest| ((oldest.0 - 1) / SEGMENT).checked_sub(1));
+            let older = segments.iter().flat_map(|offsets| offsets.iter().rev()).filter(|offset| **offset <= newest);
+            let mut offsets: Vec<_> = older.copied().take(wanted - smiles.len()).collect();
+            offsets.reverse();
+            smiles.extend(self.smiles(&offsets).await?.into_iter().rev());
         }
         let more = smiles.len() > limit;
         smiles.truncate(limit);
@@ -134,22 +151,16 @@ impl Index {
         if candidates.is_empty() || indexed.0 == 0 {
             return Ok(Found { indexed, offsets });
         }
-        for (hash, offset) in self.stored(&candidates).await? {
-            for (place, _) in candidates.iter().filter(|(_, candidate)| *candidate == hash) {
-                // Two ids may have one hash, and retention may have removed the smile.
-                let smile = &smiles[*place];
-                let batch = self.store.batch_at(offset).await?;
-                let mut stored = batch.into_iter().flat_map(|batch| batch.smiles);
-                if stored.any(|stored| stored.offset == offset && stored.id == smile.id && stored.from == smile.from) {
-                    offsets.insert(*place, offset);
-                }
-            }
+        // Two ids may have one hash, and retention may have removed the smile.
+        for stored in self.smiles(&self.stored(&candidates).await?).await? {
+            let same = |place: &&(usize, u64)| smiles[place.0].id == stored.id && smiles[place.0].from == stored.from;
+            offsets.extend(candidates.iter().filter(same).map(|(place, _)| (*place, stored.offset)));
         }
         Ok(Found { indexed, offsets })
     }
 
-    /// The entries of the index with one of these hashes.
-    async fn stored(&self, candidates: &[(usize, u64)]) -> Result<Vec<(u64, Offset)>, StoreError> {
+    /// The offsets that the index has for these hashes, in order.
+    async fn stored(&self, candidates: &[(usize, u64)]) -> Result<Vec<Offset>, StoreError> {
         // Memory gives up a segment bit by bit, after the store has all of it.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
@@ -174,8 +185,9 @@ impl Index {
                 }
                 let entries = blocks.values().flat_map(|block| ids::entries(block));
                 let wanted = entries.filter(|entry| candidates.iter().any(|(_, hash)| *hash == entry.hash));
-                found.extend(wanted.map(|Entry { hash, offset }| (hash, offset)));
+                found.extend(wanted.map(|Entry { offset, .. }| offset));
             }
+            found.sort_unstable();
             return Ok(found);
         }
     }

@@ -26,10 +26,11 @@ mod sqlite;
 pub(crate) mod tests;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::config::StoreUrl;
-use crate::model::{Epoch, NewSmile, Offset, Smile, SmileId, Timestamp, User, UserName};
+use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
 pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
 pub use cluster::{
@@ -37,7 +38,7 @@ pub use cluster::{
     ReplicaState, ReplicaStatus,
 };
 pub use id_hash::IdHash;
-pub use index::{BlockKey, IndexStep, Page, Pages, SEGMENT, SegmentPage};
+pub use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
 pub use mysql::{Binlog, Cluster, MySql};
 
 /// What went wrong in the store.
@@ -232,7 +233,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
-        either!(self, database => database.batch_at(offset).await)
+        Ok(self.batches_at(&[offset]).await?.pop())
+    }
+
+    /// The batches that hold these offsets, or for each the last one before it, in order and each once. At most 500 offsets.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
+        if offsets.is_empty() {
+            return Ok(Vec::new());
+        }
+        either!(self, database => database.batches_at(offsets).await)
     }
 
     /// Gives the log a new identity in place of `epoch`; `false` when it has another one already.
@@ -287,7 +299,7 @@ impl Store {
         either!(self, database => database.read_blocks(keys).await)
     }
 
-    /// What the index holds of one user in one segment.
+    /// Where the index finds one user's smiles in one segment.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -295,20 +307,26 @@ impl Store {
         either!(self, database => database.read_segment(user, segment).await)
     }
 
-    /// Some pages of the conversation of two users, the newest first.
+    /// The offsets of the smiles between two users in the last `limit` segments up to `through` that have any, the newest
+    /// segment first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_pages(&self, users: (&UserName, &UserName), pages: Pages) -> Result<Vec<Vec<Smile>>, StoreError> {
-        either!(self, database => database.read_pages(users, pages).await)
+    pub async fn read_conversation(
+        &self,
+        users: (&UserName, &UserName),
+        through: u64,
+        limit: u32,
+    ) -> Result<Vec<Vec<Offset>>, StoreError> {
+        either!(self, database => database.read_conversation(users, through, limit).await)
     }
 
-    /// Removes the pages of the segments below `segments`, and of each tier the runs of ids below the one named.
+    /// Removes the conversations of the segments below `segments`, and these blocks of ids.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn forget_index(&self, segments: u64, runs: &[(u32, u64)]) -> Result<(), StoreError> {
-        either!(self, database => database.forget_index(segments, runs).await)
+    pub async fn forget_index(&self, segments: u64, blocks: &[Range<BlockKey>]) -> Result<(), StoreError> {
+        either!(self, database => database.forget_index(segments, blocks).await)
     }
 
     /// Lets go of the database, its files in order.

@@ -24,25 +24,22 @@ CREATE TABLE log_state (
 INSERT INTO log_state (one, epoch, trimmed, indexed, hash_key, starts)
 SELECT 1, epoch, trimmed, trimmed / 4096, randomblob(16), starts FROM log;
 
--- The index, written segment by segment: 4096 offsets each. A page holds smiles of one conversation in one segment.
-CREATE TABLE index_pages (
+-- The index, written segment by segment: 4096 offsets each. Where the smiles of a conversation are in a segment: two bytes
+-- for each, its offset less the first one of the segment.
+CREATE TABLE index_conversations (
     conversation INTEGER NOT NULL,
     segment      INTEGER NOT NULL,
-    part         INTEGER NOT NULL,
-    smiles       BLOB NOT NULL,
-    PRIMARY KEY (conversation, segment, part)
+    places       BLOB NOT NULL,
+    PRIMARY KEY (conversation, segment)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX index_pages_by_segment ON index_pages (segment);
+CREATE INDEX index_conversations_by_segment ON index_conversations (segment);
 
--- Which ids are stored where: sorted runs of hashes, merged from tier to tier (src/index/ids.rs).
+-- Which ids are stored where: sorted runs of hashes in blocks, merged from tier to tier (src/index/ids.rs).
 CREATE TABLE index_ids (
-    tier    INTEGER NOT NULL,
-    run     INTEGER NOT NULL,
-    block   INTEGER NOT NULL,
-    entries BLOB NOT NULL,
-    PRIMARY KEY (tier, run, block)
-) STRICT, WITHOUT ROWID;
+    block   INTEGER PRIMARY KEY,
+    entries BLOB NOT NULL
+) STRICT;
 
 -- What an earlier version has stored, one row a smile. The program moves it into batches when it opens the store.
 DROP TABLE log;

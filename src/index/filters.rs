@@ -10,14 +10,14 @@ use fastbloom::BloomFilter;
 use crate::model::Offset;
 
 /// Offsets that one filter covers.
-const GENERATION: u64 = 1 << 20;
+const GENERATION: u64 = 1 << 22;
 
 /// Bits for each of them, and how many of them an id sets: one wrong answer in 7,000 at most.
-const BITS: usize = 20 << 20;
+const BITS: usize = 20 << 22;
 const HASHES: u32 = 8;
 
-/// Filters that are kept, of 2.5 MiB each. For ids from before them the store is asked every time.
-const KEPT: usize = 16;
+/// Filters that are kept, of 10 MiB each. For ids from before them the store is asked every time.
+const KEPT: usize = 4;
 
 /// The filters of the newest ids.
 #[derive(Debug)]

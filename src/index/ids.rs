@@ -10,6 +10,8 @@
 //! begin. So each segment costs the same, and how many segments are indexed says which runs there are: nothing else has to
 //! be kept, and a crash leaves nothing half-way.
 
+use std::ops::Range;
+
 use crate::model::Offset;
 use crate::store::BlockKey;
 
@@ -21,6 +23,9 @@ const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
 /// No log is so long that it has a higher one.
 const HIGHEST_TIER: u32 = 8;
+
+/// Where the tier begins in the name of a block. Offsets stay below 2^53, so the rest has 45 bits at most.
+const TIER_SHIFT: u32 = 58;
 
 /// Bytes of an entry: the hash and the offset, both little-endian.
 const ENTRY: usize = 16;
@@ -45,13 +50,22 @@ impl Run {
 
     /// The block in which a hash is, if it is in this run.
     pub(super) fn block(self, hash: u64) -> BlockKey {
-        let bits = FAN_OUT_BITS * (self.tier + 1);
-        BlockKey { tier: self.tier, run: self.number, block: hash >> (u64::BITS - bits) }
+        self.key(hash >> (u64::BITS - self.block_bits()))
+    }
+
+    /// How many of its first bits choose a hash's block.
+    fn block_bits(self) -> u32 {
+        FAN_OUT_BITS * (self.tier + 1)
+    }
+
+    /// The name of a block: tier, run and block. A run of a higher tier has more blocks and a smaller number.
+    fn key(self, block: u64) -> BlockKey {
+        BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
 
     /// All its blocks.
     pub(super) fn blocks(self) -> impl Iterator<Item = BlockKey> {
-        (0..segments(self.tier) * FAN_OUT).map(move |block| BlockKey { tier: self.tier, run: self.number, block })
+        (0..segments(self.tier) * FAN_OUT).map(move |block| self.key(block))
     }
 }
 
@@ -82,7 +96,7 @@ impl Merge {
 }
 
 fn inputs(run: Run, slice: u64) -> impl Iterator<Item = BlockKey> {
-    (0..FAN_OUT).map(move |part| BlockKey { tier: run.tier - 1, run: run.number * FAN_OUT + part, block: slice })
+    (0..FAN_OUT).map(move |part| Run { tier: run.tier - 1, number: run.number * FAN_OUT + part }.key(slice))
 }
 
 /// Segments that one run of a tier covers.
@@ -125,9 +139,11 @@ pub(super) fn merges(segment: u64) -> Vec<Merge> {
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
 
-/// For each tier, its first run that has something after the segments below `segment`.
-pub(super) fn first_runs(segment: u64) -> Vec<(u32, u64)> {
-    (0..=HIGHEST_TIER).map(|tier| (tier, segment / segments(tier))).filter(|(_, run)| *run > 0).collect()
+/// The blocks of the runs that have nothing after the segments below `segment`.
+pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
+    let end = |tier| Run { tier, number: segment / segments(tier) };
+    let ends = (0..=HIGHEST_TIER).map(end).take_while(|end| end.number > 0);
+    ends.map(|end| Run { number: 0, ..end }.key(0)..end.key(0)).collect()
 }
 
 /// The short hash of a sender and an id, and the offset of their smile.
@@ -144,19 +160,28 @@ pub(super) fn first_run(segment: u64, entries: Vec<Entry>) -> Vec<(BlockKey, Vec
 
 /// Entries as the blocks of `run` that they fall into. Blocks without entries are left out.
 fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
-    entries.sort_unstable();
+    // Sorted parts follow each other, and this finds them.
+    entries.sort();
     let blocks = entries.chunk_by(|one, other| run.block(one.hash) == run.block(other.hash));
-    let encode = |entry: &Entry| [entry.hash.to_le_bytes(), entry.offset.0.to_le_bytes()].concat();
-    blocks.map(|block| (run.block(block[0].hash), block.iter().flat_map(encode).collect())).collect()
+    blocks.map(|block| (run.block(block[0].hash), encode(block))).collect()
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(entries.len() * ENTRY);
+    for Entry { hash, offset } in entries {
+        block.extend_from_slice(&hash.to_le_bytes());
+        block.extend_from_slice(&offset.0.to_le_bytes());
+    }
+    block
 }
 
 /// The entries of a block.
 pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Entry> {
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-    block.chunks_exact(ENTRY).map(move |entry| {
-        let (hash, offset) = entry.split_at(ENTRY / 2);
-        Entry { hash: number(hash), offset: Offset(number(offset)) }
-    })
+    let (numbers, _) = block.as_chunks();
+    let (entries, _) = numbers.as_chunks();
+    entries
+        .iter()
+        .map(|[hash, offset]| Entry { hash: u64::from_le_bytes(*hash), offset: Offset(u64::from_le_bytes(*offset)) })
 }
 
 #[cfg(test)]
@@ -247,7 +272,8 @@ mod tests {
 
     #[test]
     fn retention_names_runs_that_end_before_a_segment() {
-        assert_eq!(first_runs(0), []);
-        assert_eq!(first_runs(300), [(0, 300), (1, 18), (2, 1)]);
+        let keys = |tier, end| Run { tier, number: 0 }.key(0)..Run { tier, number: end }.key(0);
+        assert_eq!(before(0), []);
+        assert_eq!(before(300), [keys(0, 300), keys(1, 18), keys(2, 1)]);
     }
 }

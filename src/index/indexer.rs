@@ -13,7 +13,7 @@ use super::ids::{self, Entry};
 use super::{BLOCKS, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile, UserName};
-use crate::store::{IndexStep, LogState, Page, SEGMENT, Store, StoreError};
+use crate::store::{IndexStep, LogState, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -23,9 +23,6 @@ const BEHIND_AT_START: u64 = 2 * SEGMENT;
 
 /// Ids that move from memory into the filters without a pause.
 const AT_ONCE: u64 = 1024;
-
-/// Smiles on one page of a conversation at most.
-const LARGEST_PAGE: usize = 256;
 
 /// From one look at how far another replica has moved the index to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -251,21 +248,17 @@ async fn plan<'smiles>(
         blocks.extend(merge.outputs(inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(merge.superseded());
     }
-    Ok(IndexStep { segment, pages: pages(smiles), blocks, superseded })
+    Ok(IndexStep { segment, conversations: conversations(smiles), blocks, superseded })
 }
 
-/// Smiles by conversation, as pages.
-fn pages<'smiles>(smiles: &[&'smiles Smile]) -> Vec<Page<'smiles>> {
-    let mut conversations: HashMap<(&UserName, &UserName), Vec<&Smile>> = HashMap::new();
+/// The offsets of smiles by conversation.
+fn conversations<'smiles>(smiles: &[&'smiles Smile]) -> Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)> {
+    let mut conversations: foldhash::HashMap<_, Vec<Offset>> = foldhash::HashMap::default();
     for smile in smiles {
         let users = ((&smile.from).min(&smile.to), (&smile.from).max(&smile.to));
-        conversations.entry(users).or_default().push(smile);
+        conversations.entry(users).or_default().push(smile.offset);
     }
-    let pages = conversations.into_iter().flat_map(|(users, smiles)| {
-        let parts: Vec<_> = smiles.chunks(LARGEST_PAGE).map(<[_]>::to_vec).collect();
-        parts.into_iter().zip(0..).map(move |(smiles, part)| Page { users, part, smiles })
-    });
-    pages.collect()
+    conversations.into_iter().collect()
 }
 
 /// Forgets what retention has removed up to `trimmed`.
@@ -277,5 +270,5 @@ pub async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
     if segments == 0 {
         return Ok(());
     }
-    store.forget_index(segments, &ids::first_runs(segments)).await
+    store.forget_index(segments, &ids::before(segments)).await
 }

@@ -315,7 +315,7 @@ impl Writer {
 /// has, or will have when the rest is appended after `cursor`.
 fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
     let mut duplicates = known.clone();
-    let mut firsts = HashMap::with_capacity(hashes.len());
+    let mut firsts = foldhash::HashMap::<_, Offset>::default();
     let mut next = cursor.next();
     for (place, hash) in hashes.iter().enumerate() {
         match firsts.entry(hash) {

@@ -1,6 +1,5 @@
-//! How smiles are written into a row: of the log, one batch a row; of the index, one page of a conversation a row.
-//!
-//! Both rows have the same encoding, `postcard`'s of [`Run`]: a smile takes about 25 bytes and a tenth of a microsecond.
+//! How smiles are written into the log: one batch a row, in `postcard`'s encoding of [`Run`]. A smile takes about 25 bytes
+//! and a tenth of a microsecond.
 
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +154,17 @@ pub(super) fn decode(row: &[u8], directory: &Directory) -> Result<Vec<Smile>, St
         })
     };
     run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
+}
+
+/// The statement that reads the batches which hold these offsets, or for each the last one before it.
+pub(super) fn select_at(offsets: &[Offset]) -> String {
+    let first = |offset: &Offset| {
+        format!(
+            "SELECT * FROM (SELECT first FROM log_batches WHERE first <= {offset} ORDER BY first DESC LIMIT 1) AS one"
+        )
+    };
+    let firsts = offsets.iter().map(first).collect::<Vec<_>>().join(" UNION ");
+    format!("SELECT token, payload FROM log_batches JOIN ({firsts}) AS wanted USING (first) ORDER BY first")
 }
 
 fn to_bytes(run: &Run<'_>) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! The simulated users in memory: names to row ids and back. The users never change, so neither does this.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::model::{User, UserName};
 
@@ -22,7 +23,7 @@ struct Inner {
 impl Directory {
     /// Builds the directory from rows of id, name and face.
     pub(super) fn new(rows: Vec<(u32, String, String)>) -> Self {
-        let mut inner = Inner { users: Vec::new(), ids: HashMap::new(), names: Vec::new() };
+        let mut inner = Inner { users: Vec::new(), ids: HashMap::default(), names: Vec::new() };
         for (id, name, face) in rows {
             let name = UserName::new(&name);
             let place = id as usize;

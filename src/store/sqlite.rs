@@ -1,6 +1,6 @@
 //! The store of one process: an SQLite file in WAL mode, embedded.
 //!
-//! One connection appends to the log, one writes the index, a few read.
+//! One connection writes, a few read.
 
 mod index;
 mod log;
@@ -43,22 +43,13 @@ struct Inner {
     /// How often the file was opened, this time included.
     starts: i64,
     readers: SqlitePool,
-    /// SQLite has one writer at a time, so whoever writes holds this, first come first served: no statement ever meets
-    /// `SQLITE_BUSY`.
-    writers: Mutex<Writers>,
+    /// SQLite has one writer at a time, first come first served: no statement ever meets `SQLITE_BUSY`. A commit returns when
+    /// it is on the disk (`synchronous=FULL` also syncs the write-ahead log), except where the index is written.
+    writer: Mutex<Kept>,
     /// Moves pages from the write-ahead log into the file, which does not disturb the writers.
     checkpointer: Mutex<Kept>,
     /// Held for as long as the store is open; the system lets go of it however the process ends.
     file: Locked,
-}
-
-/// The connections that write.
-#[derive(Debug)]
-struct Writers {
-    /// A commit returns when it is on the disk (`synchronous=FULL` also syncs the write-ahead log).
-    log: Kept,
-    /// A commit returns before it is on the disk (`synchronous=NORMAL`): what a power cut takes is derived again.
-    index: Kept,
 }
 
 /// A connection that is kept for as long as it works: after an error a fresh one is the one sure way out of a broken
@@ -105,14 +96,11 @@ impl Sqlite {
             std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         }
         let file = Locked::new(path).map_err(|error| cannot(&error))?;
-        let mut writers = Writers {
-            log: Kept::new(options(path, SqliteSynchronous::Full)),
-            index: Kept::new(options(path, SqliteSynchronous::Normal)),
-        };
-        let mut connection = writers.log.take().await.map_err(|error| cannot(&error))?;
+        let mut writer = Kept::new(options(path));
+        let mut connection = writer.take().await.map_err(|error| cannot(&error))?;
         let Opened { users, hash_key, starts } =
             migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
-        writers.log.keep(connection);
+        writer.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -124,8 +112,8 @@ impl Sqlite {
                 hash_key,
                 starts,
                 readers,
-                writers: Mutex::new(writers),
-                checkpointer: Mutex::new(Kept::new(options(path, SqliteSynchronous::Normal))),
+                writer: Mutex::new(writer),
+                checkpointer: Mutex::new(Kept::new(options(path))),
                 file,
             }),
         };
@@ -148,18 +136,16 @@ impl Sqlite {
     pub(super) async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.checkpointer.lock().await.close().await;
-        let mut writers = self.inner.writers.lock().await;
-        writers.index.close().await;
-        writers.log.close().await;
+        self.inner.writer.lock().await.close().await;
     }
 }
 
-fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
+fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
+        .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
         .thread_name(|_| "store-writer".to_owned())
 }

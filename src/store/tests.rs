@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::database::Database;
 use super::*;
-use crate::model::{Faces, SmileId};
+use crate::model::{Faces, Smile, SmileId};
 
 /// Makes of each story one test on every database.
 macro_rules! on_every_database {
@@ -188,6 +188,8 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
         assert_eq!(batch.smiles.len(), expected, "at {offset}");
     }
     assert_eq!(store.batch_at(Offset(0)).await.unwrap(), None);
+    let batches = store.batches_at(&[0, 2, 3, 4].map(Offset)).await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(), [3, 1], "each once");
     let page = store.read_log(Offset(0), 1).await.unwrap();
     assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "a page has whole batches");
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
@@ -250,18 +252,16 @@ async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &D
 
 async fn a_segment_is_read_as_it_was_written(database: &Database) {
     let store = database.open().await;
-    append(&store, &["a", "b", "c"]).await;
-    let log = whole_log(&store).await;
-    let (anna, bruno) = (store.user("anna").unwrap(), store.user("bruno").unwrap());
-    let page = |part, smiles: &[usize]| Page {
-        users: (bruno, anna),
-        part,
-        smiles: smiles.iter().map(|place| &log[*place]).collect(),
-    };
-    let key = |run| BlockKey { tier: 0, run, block: 3 };
+    let (anna, bruno, carla) =
+        (store.user("anna").unwrap(), store.user("bruno").unwrap(), store.user("carla").unwrap());
+    let offsets = |segment: u64, places: [u64; 2]| places.map(|place| Offset(segment * SEGMENT + place)).to_vec();
+    let key = |segment| BlockKey(16 * segment + 3);
     let step = |segment, superseded| IndexStep {
         segment,
-        pages: vec![page(0, &[0, 1]), page(1, &[2])],
+        conversations: vec![
+            ((bruno, anna), offsets(segment, [1, 300])),
+            ((anna, carla), offsets(segment, [2, SEGMENT])),
+        ],
         blocks: vec![(key(segment), vec![7; 16])],
         superseded,
     };
@@ -274,15 +274,15 @@ async fn a_segment_is_read_as_it_was_written(database: &Database) {
     assert_eq!((store.indexed().await.unwrap(), store.read_blocks(&[key(0)]).await.unwrap()), (3, (3, HashMap::new())));
 
     let of_anna = store.read_segment(anna, 1).await.unwrap();
-    assert_eq!((of_anna.trimmed, of_anna.pages.len()), (Offset(0), 2));
-    assert!(store.read_segment(store.user("carla").unwrap(), 1).await.unwrap().pages.is_empty());
-    let read = async |through_segment, skip| {
-        let pages = store.read_pages((anna, bruno), Pages { through_segment, skip, limit: 2 }).await.unwrap();
-        pages.iter().map(Vec::len).collect::<Vec<_>>()
-    };
-    assert_eq!((read(2, 0).await, read(2, 1).await, read(0, 1).await), (vec![1, 2], vec![2, 1], vec![2]));
-    store.forget_index(2, &[(0, 2)]).await.unwrap();
-    assert_eq!((read(1, 0).await, read(2, 0).await), (vec![], vec![1, 2]));
+    let expected = [offsets(1, [1, 2]), offsets(1, [300, SEGMENT])].concat();
+    assert_eq!((of_anna.trimmed, of_anna.offsets), (Offset(0), expected));
+    assert!(store.read_segment(store.user("dario").unwrap(), 1).await.unwrap().offsets.is_empty());
+    let read = async |through| store.read_conversation((anna, bruno), through, 2).await.unwrap();
+    let of_segment = |segment| offsets(segment, [1, 300]);
+    assert_eq!(read(2).await, [of_segment(2), of_segment(1)]);
+    assert_eq!(read(0).await, [of_segment(0)]);
+    store.forget_index(2, std::slice::from_ref(&(key(0)..key(2)))).await.unwrap();
+    assert_eq!((read(1).await, read(2).await), (vec![], vec![of_segment(2)]));
     let (_, blocks) = store.read_blocks(&[key(1), key(2)]).await.unwrap();
     assert!(blocks.contains_key(&key(2)) && !blocks.contains_key(&key(1)));
 }

@@ -1,7 +1,9 @@
 //! The end of the log in memory: every smile that the index does not have yet, and some of those that it has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::hub::Publication;
 use crate::model::{Offset, UserName};
@@ -36,8 +38,8 @@ impl Recent {
             last: None,
             smiles: VecDeque::new(),
             hashes: VecDeque::new(),
-            offsets: HashMap::new(),
-            by_user: HashMap::new(),
+            offsets: HashMap::default(),
+            by_user: HashMap::default(),
         }
     }
 

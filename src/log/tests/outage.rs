@@ -94,6 +94,7 @@ async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
         proxy.becomes(Network::Open);
     };
     assert_eq!(tokio::join!(sending, told).0, [Answer::Stored(Offset(2))]);
+    replica.takes_smiles().await;
     assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(3))]);
     assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (3, 3));
 }

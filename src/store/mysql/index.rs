@@ -1,15 +1,16 @@
-//! The index in MySQL: pages of conversations and blocks of ids, written a segment at a time by one of the replicas.
+//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of the replicas.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use sqlx::{FromRow, MySqlConnection, QueryBuilder};
 
 use super::connections::{ANSWER, within};
 use super::{MySql, statements};
-use crate::model::{Offset, Smile, UserName};
-use crate::store::batch::{LARGEST_PAYLOAD, decode, encode};
-use crate::store::index::{BlockKey, IndexStep, Pages, SegmentPage, list};
+use crate::model::{Offset, UserName};
+use crate::store::batch::LARGEST_PAYLOAD;
+use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
 /// Takes the index, or keeps it, for 1 s by the database's clock: a replica that dies or freezes with it keeps it no longer.
@@ -17,12 +18,12 @@ const CLAIM: &str = "
     UPDATE log_state SET indexer = ?, indexer_until = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + 1000
     WHERE one = 1 AND (indexer = ? OR indexer_until < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
 
-const PAGES: &str = "
-    SELECT smiles FROM index_pages WHERE conversation = ? AND segment <= ?
-    ORDER BY segment DESC, part DESC LIMIT ? OFFSET ?";
+const CONVERSATION: &str = "
+    SELECT segment, places FROM index_conversations WHERE conversation = ? AND segment <= ?
+    ORDER BY segment DESC LIMIT ?";
 
-/// How many segments are indexed, and a block unless there is none: tier, run, block and entries.
-type BlockRow = (i64, Option<i64>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+/// Bytes of a row besides its blob, at most: in the statement's text and among its values.
+const KEY_BYTES: usize = 40;
 
 impl MySql {
     /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds.
@@ -70,29 +71,28 @@ impl MySql {
         // The statements stay prepared: to close one and to send the next are two writes, of which Nagle's algorithm holds the
         // second back until the first is acknowledged, 40 ms later.
         let directory = self.directory();
-        let pages: Vec<_> =
-            step.pages.iter().map(|page| (page, encode(page.smiles.iter().copied(), directory))).collect();
-        for pages in in_one_write(&pages, |(_, smiles)| smiles.len()) {
-            let mut insert = QueryBuilder::new("INSERT INTO index_pages (conversation, segment, part, smiles) ");
-            insert.push_values(pages, |mut row, (page, smiles)| {
-                row.push_bind(directory.conversation(page.users.0, page.users.1))
-                    .push_bind(number(step.segment))
-                    .push_bind(page.part)
-                    .push_bind(smiles);
+        let places = step
+            .conversations
+            .iter()
+            .map(|(users, offsets)| (directory.conversation(users.0, users.1), encode_places(step.segment, offsets)));
+        for places in in_one_write(&places.collect::<Vec<_>>()) {
+            let mut insert = QueryBuilder::new("INSERT INTO index_conversations (conversation, segment, places) ");
+            insert.push_values(places, |mut row, (conversation, places)| {
+                row.push_bind(conversation).push_bind(number(step.segment)).push_bind(places);
             });
-            insert.push(" AS written ON DUPLICATE KEY UPDATE smiles = written.smiles");
+            insert.push(" AS written ON DUPLICATE KEY UPDATE places = written.places");
             insert.build().execute(&mut *connection).await?;
         }
-        for blocks in in_one_write(&step.blocks, |(_, entries)| entries.len()) {
-            let mut insert = QueryBuilder::new("INSERT INTO index_ids (tier, run, block, entries) ");
+        for blocks in in_one_write(&step.blocks) {
+            let mut insert = QueryBuilder::new("INSERT INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
-                row.push_bind(key.tier).push_bind(number(key.run)).push_bind(number(key.block)).push_bind(entries);
+                row.push_bind(number(key.0)).push_bind(entries);
             });
             insert.push(" AS written ON DUPLICATE KEY UPDATE entries = written.entries");
             insert.build().execute(&mut *connection).await?;
         }
         if !step.superseded.is_empty() {
-            let text = format!("DELETE FROM index_ids WHERE (tier, run, block) IN ({})", list(&step.superseded));
+            let text = format!("DELETE FROM index_ids WHERE block IN ({})", list(&step.superseded));
             statements(text).execute(&mut *connection).await?;
         }
         sqlx::raw_sql("COMMIT").execute(connection).await?;
@@ -107,21 +107,18 @@ impl MySql {
         let ask = async || {
             let mut lane = reading.take().await?;
             let text = format!(
-                "SELECT state.indexed, CAST(ids.tier AS SIGNED), ids.run, ids.block, ids.entries \
-                 FROM log_state AS state LEFT JOIN index_ids AS ids ON (ids.tier, ids.run, ids.block) IN ({}) \
-                 WHERE state.one = 1",
+                "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
+                 LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
                 list(keys)
             );
             let rows = within(ANSWER, statements(text).fetch_all(&mut lane.connection)).await?;
             lane.keep();
             rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<_>>>()
         };
-        let rows: Vec<BlockRow> = reading.ask(ask).await?;
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = reading.ask(ask).await?;
         let indexed = rows.first().map_or(0, |(indexed, ..)| indexed.unsigned_abs());
-        let blocks = rows.into_iter().filter_map(|(_, tier, run, block, entries)| {
-            let tier = u32::try_from(tier?).ok()?;
-            Some((BlockKey { tier, run: run?.unsigned_abs(), block: block?.unsigned_abs() }, entries?))
-        });
+        let blocks =
+            rows.into_iter().filter_map(|(_, block, entries)| Some((BlockKey(block?.unsigned_abs()), entries?)));
         Ok((indexed, blocks.collect()))
     }
 
@@ -137,7 +134,7 @@ impl MySql {
             let conversations: Vec<String> =
                 peers.map(|peer| self.directory().conversation(user, &peer.name).to_string()).collect();
             let text = format!(
-                "SELECT state.trimmed, pages.smiles FROM log_state AS state LEFT JOIN index_pages AS pages \
+                "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
                  ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
                 conversations.join(",")
             );
@@ -147,36 +144,43 @@ impl MySql {
         };
         let rows: Vec<(i64, Option<Vec<u8>>)> = reading.ask(ask).await?;
         let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
-        let pages = rows.iter().filter_map(|(_, page)| Some(decode(page.as_ref()?, self.directory())));
-        Ok(SegmentPage { trimmed, pages: pages.collect::<Result<_, _>>()? })
+        let places = rows.iter().filter_map(|(_, places)| places.as_ref());
+        let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
+        offsets.sort_unstable();
+        Ok(SegmentPage { trimmed, offsets })
     }
 
-    pub(in crate::store) async fn read_pages(
+    pub(in crate::store) async fn read_conversation(
         &self,
         users: (&UserName, &UserName),
-        pages: Pages,
-    ) -> Result<Vec<Vec<Smile>>, StoreError> {
+        through: u64,
+        limit: u32,
+    ) -> Result<Vec<Vec<Offset>>, StoreError> {
         let reading = &self.inner.reading;
         let ask = async || {
             let mut lane = reading.take().await?;
-            let rows = sqlx::query_scalar(PAGES)
+            let rows = sqlx::query_as(CONVERSATION)
                 .bind(self.directory().conversation(users.0, users.1))
-                .bind(number(pages.through_segment))
-                .bind(pages.limit)
-                .bind(pages.skip)
+                .bind(number(through))
+                .bind(limit)
                 .fetch_all(&mut lane.connection);
-            let rows: Vec<Vec<u8>> = within(ANSWER, rows).await?;
+            let rows: Vec<(i64, Vec<u8>)> = within(ANSWER, rows).await?;
             lane.keep();
             Ok(rows)
         };
-        reading.ask(ask).await?.iter().map(|row| decode(row, self.directory())).collect()
+        let rows = reading.ask(ask).await?;
+        Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
-    pub(in crate::store) async fn forget_index(&self, segments: u64, runs: &[(u32, u64)]) -> Result<(), StoreError> {
+    pub(in crate::store) async fn forget_index(
+        &self,
+        segments: u64,
+        blocks: &[Range<BlockKey>],
+    ) -> Result<(), StoreError> {
         let upkeep = &self.inner.upkeep;
-        let mut text = format!("DELETE FROM index_pages WHERE segment < {segments}");
-        for (tier, run) in runs {
-            let _ = write!(text, "; DELETE FROM index_ids WHERE tier = {tier} AND run < {run}");
+        let mut text = format!("DELETE FROM index_conversations WHERE segment < {segments}");
+        for Range { start, end } in blocks {
+            let _ = write!(text, "; DELETE FROM index_ids WHERE block >= {} AND block < {}", start.0, end.0);
         }
         let mut lane = upkeep.take().await?;
         within(ANSWER, statements(text).execute(&mut lane.connection)).await?;
@@ -186,13 +190,14 @@ impl MySql {
 }
 
 /// Rows in parts that are sent in one write each, if a row allows it.
-fn in_one_write<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+fn in_one_write<Key>(rows: &[(Key, Vec<u8>)]) -> Vec<&[(Key, Vec<u8>)]> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
-    for (place, row) in rows.iter().enumerate() {
-        sum += bytes(row);
+    for (place, (_, bytes)) in rows.iter().enumerate() {
+        let bytes = KEY_BYTES + bytes.len();
+        sum += bytes;
         if sum > LARGEST_PAYLOAD && place > start {
             parts.push(&rows[start..place]);
-            (start, sum) = (place, bytes(row));
+            (start, sum) = (place, bytes);
         }
     }
     if start < rows.len() {

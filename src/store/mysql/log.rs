@@ -8,7 +8,7 @@ use sqlx::mysql::MySqlDatabaseError;
 use super::connections::{ANSWER, within};
 use super::{MySql, statements};
 use crate::model::{Epoch, Offset};
-use crate::store::batch::{Batch, NewBatch, decode};
+use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
 /// Errors after which a batch is surely not in the log: MySQL would not begin, or has rolled the one statement back. A
@@ -36,8 +36,6 @@ const READ: &str = "
         SELECT first, token, payload FROM log_batches WHERE first > ? ORDER BY first LIMIT ?
     ) AS page ON TRUE
     WHERE state.one = 1 ORDER BY page.first";
-
-const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ? ORDER BY first DESC LIMIT 1";
 
 const BEGIN_EPOCH: &str = "
     UPDATE log_state SET epoch = LOWER(HEX(RANDOM_BYTES(16))) WHERE one = 1 AND epoch = ?";
@@ -85,7 +83,7 @@ impl MySql {
 
     /// Whether the batch at this one's offset is this one: an earlier try may have taken place without an answer.
     async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
-        match self.batch_at(batch.key.first).await {
+        match self.batches_at(&[batch.key.first]).await.map(|mut batches| batches.pop()) {
             Ok(Some(stored)) if stored.key() == Some(batch.key) => {
                 self.company().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
@@ -127,16 +125,15 @@ impl MySql {
         Ok(LogPage { state, batches: batches.collect::<Result<_, _>>()? })
     }
 
-    pub(in crate::store) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+    pub(in crate::store) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
         let reading = &self.inner.reading;
         let ask = async || {
             let mut lane = reading.take().await?;
-            let row = sqlx::query_as(BATCH_AT).bind(integer(offset)).fetch_optional(&mut lane.connection);
-            let row: Option<(i64, Vec<u8>)> = within(ANSWER, row).await?;
+            let rows = within(ANSWER, statements(select_at(offsets)).fetch_all(&mut lane.connection)).await?;
             lane.keep();
-            Ok(row)
+            rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<(i64, Vec<u8>)>>>()
         };
-        reading.ask(ask).await?.map(|(token, payload)| self.batch(token, &payload)).transpose()
+        reading.ask(ask).await?.iter().map(|(token, payload)| self.batch(*token, payload)).collect()
     }
 
     pub(super) fn batch(&self, token: i64, payload: &[u8]) -> Result<Batch, StoreError> {

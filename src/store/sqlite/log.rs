@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::Connection;
+use sqlx::{AssertSqlSafe, Connection};
 
 use super::{Kept, Sqlite};
 use crate::model::{Epoch, Offset};
-use crate::store::batch::{Batch, NewBatch, decode};
+use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
 /// Inserts a batch if the log ends with the one that it follows, or if retention has removed all of it up to there. It is an error when another one, or this one, stands at its
@@ -27,8 +27,6 @@ const STATE: &str = "
 
 const READ: &str = "SELECT token, payload FROM log_batches WHERE first > ?1 ORDER BY first LIMIT ?2";
 
-const BATCH_AT: &str = "SELECT token, payload FROM log_batches WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
-
 const BEGIN_EPOCH: &str = "UPDATE log_state SET epoch = lower(hex(randomblob(16))) WHERE epoch = ?1";
 
 /// The oldest batches, and whether they are old enough.
@@ -41,14 +39,14 @@ impl Sqlite {
         if !self.inner.file.is_in_place() {
             return Err(AppendError::Replaced);
         }
-        let log = &mut self.inner.writers.lock().await.log;
-        let error = match insert(log, batch).await {
+        let mut log = self.inner.writer.lock().await;
+        let error = match insert(&mut log, batch).await {
             Ok(true) => return Ok(Append::Done),
             Ok(false) => return Ok(Append::Unlinked),
             Err(error) => Box::new(error),
         };
         // The connection that failed is closed, so what the file holds now is what became of the batch.
-        match token_at(log, batch.key.first).await {
+        match token_at(&mut log, batch.key.first).await {
             Ok(Some(token)) if token == batch.key.token => Ok(Append::Done),
             Ok(Some(_)) => Ok(Append::Occupied),
             Ok(None) => Err(AppendError::NotBegun(error)),
@@ -70,10 +68,10 @@ impl Sqlite {
         Ok(LogPage { state: log_state(&state), batches })
     }
 
-    pub(in crate::store) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
-        let row: Option<(i64, Vec<u8>)> =
-            sqlx::query_as(BATCH_AT).bind(integer(offset)).fetch_optional(&self.inner.readers).await?;
-        row.map(|row| self.batch(&row)).transpose()
+    pub(in crate::store) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
+        let rows = sqlx::query_as(AssertSqlSafe(select_at(offsets))).persistent(false);
+        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| self.batch(row)).collect()
     }
 
     fn batch(&self, (token, payload): &(i64, Vec<u8>)) -> Result<Batch, StoreError> {
@@ -81,7 +79,7 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        let log = &mut self.inner.writers.lock().await.log;
+        let mut log = self.inner.writer.lock().await;
         let mut connection = log.take().await?;
         let begin = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str()).execute(&mut connection).await?;
         log.keep(connection);
@@ -100,7 +98,7 @@ impl Sqlite {
         let old = oldest.iter().take_while(|(.., old)| *old).count();
         oldest.truncate(old);
         let Some((trimmed, ..)) = oldest.last().copied() else { return Ok(None) };
-        let log = &mut self.inner.writers.lock().await.log;
+        let mut log = self.inner.writer.lock().await;
         let mut connection = log.take().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE log_state SET trimmed = ?1").bind(trimmed).execute(&mut *transaction).await?;

@@ -38,7 +38,7 @@ impl Sqlite {
     /// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction. A start that
     /// finds the move unfinished goes on with it: where the log ends says how far it has come.
     pub(super) async fn carry_over(&self) -> Result<(), StoreError> {
-        let log = &mut self.inner.writers.lock().await.log;
+        let mut log = self.inner.writer.lock().await;
         let mut connection = log.take().await?;
         let old_tables: i64 = sqlx::query_scalar(IS_THERE).fetch_one(&mut connection).await?;
         if old_tables > 0 {

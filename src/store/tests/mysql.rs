@@ -110,10 +110,10 @@ async fn one_replica_at_a_time_writes_the_index() {
 async fn a_segment_that_another_replica_has_written_is_left_as_it_is() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
-    let key = BlockKey { tier: 0, run: 0, block: 1 };
+    let key = BlockKey(1);
     let step = |segment, content| IndexStep {
         segment,
-        pages: Vec::new(),
+        conversations: Vec::new(),
         blocks: vec![(key, vec![content; 16])],
         superseded: Vec::new(),
     };

@@ -99,7 +99,7 @@ async fn a_silent_network_is_noticed() {
     let (state, log, conversation, stream, claim, renewal) = tokio::join!(
         store.log_state(),
         store.read_log(Offset(0), 10),
-        store.read_pages(users, Pages { through_segment: 0, skip: 0, limit: 1 }),
+        store.read_conversation(users, 0, 1),
         store.read_segment(anna, 0),
         store.claim_index(1),
         cluster.renew(&registration, ReplicaStatus::default()),
