@@ -37,8 +37,9 @@ pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
 }
 
 /// Why a frame or a request was refused. The name on the wire is the variant in snake case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
     /// This replica is at its capacity, or its store is too slow.
     Overloaded,
@@ -88,28 +89,6 @@ impl ErrorCode {
     pub fn temporary(self) -> bool {
         matches!(self, Self::Overloaded | Self::RateLimited | Self::StoreUnavailable | Self::Draining)
     }
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Overloaded => "overloaded",
-            Self::RateLimited => "rate_limited",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::BadRequest => "bad_request",
-            Self::NotASmile => "not_a_smile",
-            Self::UnknownUser => "unknown_user",
-            Self::ForbiddenOrigin => "forbidden_origin",
-            Self::Draining => "draining",
-            Self::CrashOff => "crash_off",
-            Self::Unauthorized => "unauthorized",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::UnknownReplica => "unknown_replica",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::UpgradeRequired => "upgrade_required",
-        }
-    }
 }
 
 /// A code, a sentence for people, and when to try again: one refusal, of a frame or of a request.
@@ -155,99 +134,74 @@ impl Refusal {
 }
 
 /// Why the server closes a session. The number is what the client decides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
+#[repr(u16)]
 pub enum CloseReason {
     /// RFC 6455 violated: reserved bits or opcodes, unmasked frames, broken fragments.
-    ProtocolError,
+    #[strum(to_string = "the WebSocket protocol was violated")]
+    ProtocolError = 1002,
     /// A binary frame.
-    NotText,
+    #[strum(to_string = "only text frames are understood")]
+    NotText = 1003,
     /// A text frame that is not UTF-8.
-    NotUtf8,
-    /// A frame past [`MAX_FRAME_BYTES`].
-    TooLarge,
+    #[strum(to_string = "text frames are UTF-8")]
+    NotUtf8 = 1007,
     /// Too many bad or rate-limited frames.
-    Policy,
+    #[strum(to_string = "too many refused frames; back off before you return")]
+    Policy = 1008,
+    /// A frame past [`MAX_FRAME_BYTES`].
+    #[strum(to_string = "a frame has at most 4096 bytes")]
+    TooLarge = 1009,
     /// The server failed.
-    Internal,
+    #[strum(to_string = "internal error; reconnect with back-off")]
+    Internal = 1011,
     /// This replica is leaving.
-    Restart,
+    #[strum(to_string = "this replica is leaving; reconnect and resume")]
+    Restart = 1012,
     /// The log cannot be read for this session now.
-    TryAgainLater,
+    #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
+    TryAgainLater = 1013,
     /// The client does not read, and stayed that way.
-    Slow,
+    #[strum(to_string = "this client does not read; reconnect and resume")]
+    Slow = 4000,
     /// No pong in time.
-    NoPong,
+    #[strum(to_string = "no pong in time; reconnect and resume")]
+    NoPong = 4001,
     /// Another replica has more room.
-    Rebalance,
+    #[strum(to_string = "another replica has more room; reconnect and resume")]
+    Rebalance = 4002,
 }
 
 impl CloseReason {
-    /// Every reason, for the metrics to start at zero.
-    pub const ALL: [Self; 11] = [
-        Self::ProtocolError,
-        Self::NotText,
-        Self::NotUtf8,
-        Self::TooLarge,
-        Self::Policy,
-        Self::Internal,
-        Self::Restart,
-        Self::TryAgainLater,
-        Self::Slow,
-        Self::NoPong,
-        Self::Rebalance,
-    ];
-
     /// The close code (RFC 6455, section 7.4, and 4000 upwards our own).
     #[must_use]
     pub fn code(self) -> u16 {
-        match self {
-            Self::ProtocolError => 1002,
-            Self::NotText => 1003,
-            Self::NotUtf8 => 1007,
-            Self::Policy => 1008,
-            Self::TooLarge => 1009,
-            Self::Internal => 1011,
-            Self::Restart => 1012,
-            Self::TryAgainLater => 1013,
-            Self::Slow => 4000,
-            Self::NoPong => 4001,
-            Self::Rebalance => 4002,
-        }
+        self as u16
     }
 
     /// The reason text beside the code; at most 123 bytes (RFC 6455, section 5.5).
     #[must_use]
     pub fn text(self) -> &'static str {
-        match self {
-            Self::ProtocolError => "the WebSocket protocol was violated",
-            Self::NotText => "only text frames are understood",
-            Self::NotUtf8 => "text frames are UTF-8",
-            Self::TooLarge => "a frame has at most 4096 bytes",
-            Self::Policy => "too many refused frames; back off before you return",
-            Self::Internal => "internal error; reconnect with back-off",
-            Self::Restart => "this replica is leaving; reconnect and resume",
-            Self::TryAgainLater => "the log cannot be read now; reconnect with back-off",
-            Self::Slow => "this client does not read; reconnect and resume",
-            Self::NoPong => "no pong in time; reconnect and resume",
-            Self::Rebalance => "another replica has more room; reconnect and resume",
-        }
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
     fn names_on_the_wire_agree_with_serde() {
         for code in ErrorCode::OF_FRAMES {
-            assert_eq!(to_json(&code), format!("\"{}\"", code.as_str()));
+            assert_eq!(to_json(&code), format!("\"{}\"", <&str>::from(code)));
         }
     }
 
     #[test]
     fn close_reasons_fit_a_control_frame() {
-        for reason in CloseReason::ALL {
+        for reason in CloseReason::VARIANTS {
             assert!(reason.text().len() <= 123, "{reason:?}");
         }
     }

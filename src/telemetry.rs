@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
 
 use crate::protocol::{CloseReason, ErrorCode};
@@ -113,9 +114,9 @@ impl Metrics {
             registry: maker.registry,
         };
         for code in ErrorCode::OF_FRAMES {
-            metrics.errors.with_label_values(&[code.as_str()]);
+            metrics.errors.with_label_values(&[<&str>::from(code)]);
         }
-        for code in CLIENT_CLOSES.into_iter().chain(CloseReason::ALL.map(CloseReason::code)) {
+        for code in CLIENT_CLOSES.into_iter().chain(CloseReason::VARIANTS.iter().map(|reason| reason.code())) {
             metrics.closes.with_label_values(&[&code.to_string()]);
         }
         for code in [NO_CLOSE, OTHER_CLOSES] {
@@ -131,7 +132,7 @@ impl Metrics {
 
     /// Counts a refusal.
     pub fn error(&self, code: ErrorCode) {
-        self.errors.with_label_values(&[code.as_str()]).inc();
+        self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
     /// Counts a close by the server.

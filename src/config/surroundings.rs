@@ -13,10 +13,12 @@ const LONGEST_LINK_NAME: usize = 64;
 const LONGEST_NODE_NAME: usize = 253;
 
 /// What keeps the processes of a replica running, or does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_platform)]
 pub enum Platform {
-    /// Nothing: somebody started it.
+    /// Nothing: somebody started it. The default, so that an empty variable is as good as none.
     #[default]
+    #[strum(to_string = "process", serialize = "")]
     Process,
     /// Docker Compose.
     Compose,
@@ -26,32 +28,8 @@ pub enum Platform {
     Kubernetes,
 }
 
-impl Platform {
-    const ALL: [Self; 4] = [Self::Process, Self::Compose, Self::Swarm, Self::Kubernetes];
-
-    /// The name on the command line and on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Compose => "compose",
-            Self::Swarm => "swarm",
-            Self::Kubernetes => "kubernetes",
-        }
-    }
-}
-
-impl FromStr for Platform {
-    type Err = String;
-
-    /// Nothing is the default, so that an empty variable is as good as none.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
-        let platform = Self::ALL.into_iter().find(|platform| platform.as_str() == text);
-        platform.ok_or_else(|| "give process, compose, swarm or kubernetes".to_owned())
-    }
+fn no_platform(_: &str) -> String {
+    "give process, compose, swarm or kubernetes".to_owned()
 }
 
 /// The name of a machine, where it is known.
@@ -107,6 +85,7 @@ impl FromStr for Link {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use strum::VariantArray;
 
     use super::super::{CommandLine, List, ServeOptions};
     use super::*;
@@ -125,8 +104,8 @@ mod tests {
 
     #[test]
     fn platforms_have_one_name_everywhere() {
-        for platform in Platform::ALL {
-            assert_eq!(platform.as_str().parse(), Ok(platform));
+        for platform in Platform::VARIANTS {
+            assert_eq!(<&str>::from(platform).parse(), Ok(*platform));
         }
         for wrong in ["Compose", "nomad", " "] {
             assert!(wrong.parse::<Platform>().is_err(), "{wrong}");

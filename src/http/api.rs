@@ -52,7 +52,7 @@ pub(super) async fn replicas(State(app): State<Arc<App>>) -> Response {
         this: app.replica.id(),
         epoch: &app.context.epoch,
         head: app.context.tail.head(),
-        platform: app.platform.as_str(),
+        platform: <&str>::from(app.platform),
         links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),
     };
     json(&list).into_response()

@@ -193,7 +193,9 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
     let body: Option<ErrorBody> = protocol::from_json(body).ok();
     let milliseconds = body.as_ref().and_then(|body| body.retry_after_ms).map(Duration::from_millis);
     NotOpened {
-        cause: body.as_ref().map_or_else(|| format!("http_{}", status.as_u16()), |body| body.code.as_str().to_owned()),
+        cause: body
+            .as_ref()
+            .map_or_else(|| format!("http_{}", status.as_u16()), |body| <&str>::from(body.code).to_owned()),
         message: body.map_or_else(|| status.to_string(), |body| body.message),
         retry_after: milliseconds.or(seconds),
         last: matches!(status.as_u16(), 400 | 403 | 404),

@@ -198,11 +198,11 @@ impl Ledger {
     }
 
     fn refused(&mut self, number: StreamNumber, id: Option<&str>, code: ErrorCode) {
-        *self.counts.errors.entry(code.as_str()).or_default() += 1;
+        *self.counts.errors.entry(<&str>::from(code)).or_default() += 1;
         let beat = id.and_then(SmileId::parse).and_then(|id| self.run.beat_of(&id));
         let known = beat.filter(|beat| beat.sender() == number).and_then(|beat| find(&mut self.smiles, beat));
         let Some(smile) = known else {
-            return self.breach(number, &format!("{} for {id:?}, which it did not send", code.as_str()));
+            return self.breach(number, &format!("{} for {id:?}, which it did not send", <&str>::from(code)));
         };
         self.in_flight -= u64::from(smile.in_flight);
         smile.in_flight = false;
@@ -211,7 +211,7 @@ impl Ledger {
             self.open -= 1;
             self.counts.failed += 1;
             self.fault(Fault::Failed, || {
-                format!("{}: a good smile was refused as {}", id.unwrap_or_default(), code.as_str())
+                format!("{}: a good smile was refused as {}", id.unwrap_or_default(), <&str>::from(code))
             });
         }
     }

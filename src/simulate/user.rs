@@ -232,7 +232,7 @@ impl User {
             }
         }
         if temporary != code.temporary() {
-            let claim = format!("{} with temporary: {temporary}", code.as_str());
+            let claim = format!("{} with temporary: {temporary}", <&str>::from(code));
             self.note(Event::BreachOfContract(claim)).await;
         }
         self.note(Event::Refused { id, code }).await;

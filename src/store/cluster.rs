@@ -32,8 +32,11 @@ pub enum ReplicaState {
 }
 
 /// How a replica hears of what the others append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Following {
     /// It reads the log every few milliseconds.
     Polling,
@@ -41,27 +44,22 @@ pub enum Following {
     Binlog,
 }
 
-impl Following {
-    const ALL: [Self; 2] = [Self::Polling, Self::Binlog];
-
-    /// The name on the wire and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Polling => "polling",
-            Self::Binlog => "binlog",
-        }
-    }
-
-    /// What is called so.
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|following| following.as_str() == name)
-    }
-}
-
 /// How a replica is made to fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum CrashMode {
     /// The process dies at once, without clean-up.
     #[default]
@@ -70,26 +68,6 @@ pub enum CrashMode {
     Hang,
     /// It says that it is not ready, and takes no new session, until it is restarted.
     Unready,
-}
-
-impl CrashMode {
-    const ALL: [Self; 3] = [Self::Exit, Self::Hang, Self::Unready];
-
-    /// The name on the wire and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exit => "exit",
-            Self::Hang => "hang",
-            Self::Unready => "unready",
-        }
-    }
-
-    /// The mode of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == name)
-    }
 }
 
 /// One replica, as `GET /api/replicas` shows it.
@@ -208,6 +186,8 @@ pub struct ReplicaStatus {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
@@ -238,18 +218,18 @@ mod tests {
 
     #[test]
     fn crash_modes_have_one_name_everywhere() {
-        for mode in CrashMode::ALL {
-            assert_eq!(CrashMode::parse(mode.as_str()), Some(mode));
-            assert_eq!(crate::protocol::to_json(&mode), format!("\"{}\"", mode.as_str()));
+        for mode in CrashMode::VARIANTS {
+            assert_eq!(<&str>::from(mode).parse(), Ok(*mode));
+            assert_eq!(crate::protocol::to_json(mode), format!("\"{}\"", <&str>::from(mode)));
         }
-        assert_eq!(CrashMode::parse("sleep"), None);
+        assert!("sleep".parse::<CrashMode>().is_err());
     }
 
     #[test]
     fn ways_of_following_have_one_name_everywhere() {
-        for following in Following::ALL {
-            assert_eq!(Following::parse(following.as_str()), Some(following));
-            assert_eq!(crate::protocol::to_json(&following), format!("\"{}\"", following.as_str()));
+        for following in Following::VARIANTS {
+            assert_eq!(<&str>::from(following).parse(), Ok(*following));
+            assert_eq!(crate::protocol::to_json(following), format!("\"{}\"", <&str>::from(following)));
         }
     }
 }

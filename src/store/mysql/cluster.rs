@@ -13,8 +13,8 @@ use super::connections::{ANSWER, within};
 use crate::model::Timestamp;
 use crate::store::cluster::replica_id;
 use crate::store::{
-    CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
-    ReplicaState, ReplicaStatus, StoreError,
+    CrashMode, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
+    ReplicaStatus, StoreError,
 };
 
 const REGISTER: &str = "
@@ -120,7 +120,7 @@ impl Cluster {
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
-                .bind(status.following.map(Following::as_str))
+                .bind(status.following.map(<&str>::from))
         };
         self.repeatable(renew).await?;
         Ok(())
@@ -160,8 +160,8 @@ impl Cluster {
     /// [`StoreError::Unavailable`]; then one may have been asked all the same.
     pub async fn request_crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let request = match named {
-            Some(id) => sqlx::query(ASK_NAMED).bind(mode.as_str()).bind(milliseconds(LEASE)).bind(id),
-            None => sqlx::query(ASK_LONGEST_UP).bind(mode.as_str()).bind(milliseconds(HEARD_OF_LATELY)),
+            Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
+            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(HEARD_OF_LATELY)),
         };
         let mut lane = self.store.inner.upkeep.take().await?;
         // Not tried again when the connection ended meanwhile: that might ask a second one.
@@ -220,9 +220,9 @@ fn record(row: Row) -> ReplicaRecord {
         smiles_per_second: row.smiles_per_second,
         capacity: row.capacity,
         version: row.version,
-        following: row.following.as_deref().and_then(Following::parse),
+        following: row.following.and_then(|following| following.parse().ok()),
         obeys: row.obeys,
-        crash: row.crash.as_deref().and_then(CrashMode::parse),
+        crash: row.crash.and_then(|mode| mode.parse().ok()),
     };
     record.after(Duration::ZERO)
 }
