@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, format_smolstr};
 
 pub use faces::{Faces, MAX_FACES, NotASmile};
 
@@ -25,7 +26,7 @@ pub const MAX_SMILE_ID: usize = 64;
 /// A `UserName` that came from the store's directory is a user that exists; one that came from a frame may not be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct UserName(Arc<str>);
+pub struct UserName(SmolStr);
 
 impl UserName {
     /// Wraps a name as it is; whether such a user exists is the store's to say.
@@ -66,7 +67,7 @@ pub struct User {
 /// What a sender calls one of its smiles: 1 to 64 of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SmileId(Arc<str>);
+pub struct SmileId(SmolStr);
 
 impl SmileId {
     /// The id, or `None` when `text` is not one.
@@ -80,7 +81,7 @@ impl SmileId {
     /// An id for a smile whose sender gave none: 128 random bits, so that it meets no other.
     #[must_use]
     pub fn random() -> Self {
-        Self(format!("s-{:032x}", rand::random::<u128>()).into())
+        Self(format_smolstr!("s-{:032x}", rand::random::<u128>()))
     }
 
     /// The id as text.

@@ -6,7 +6,7 @@
 //! There is no global registry: each server has its own [`Metrics`], so that several can live in one process.
 
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use strum::VariantArray;
@@ -173,9 +173,9 @@ impl Default for Metrics {
     }
 }
 
-/// Adds the time since `start` to a histogram.
-pub fn observe_since(histogram: &Histogram, start: Instant) {
-    histogram.observe(start.elapsed().as_secs_f64());
+/// Adds a time to a histogram.
+pub fn observe(histogram: &Histogram, time: Duration) {
+    histogram.observe(time.as_secs_f64());
 }
 
 /// Makes metrics under our prefix and registers them.

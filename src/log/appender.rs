@@ -17,7 +17,7 @@ use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
 use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError, fitting};
 use crate::tail::Tail;
-use crate::telemetry::{Metrics, observe_since};
+use crate::telemetry::{Metrics, observe};
 
 /// How far the index may be behind. Past it appending waits for the index, and the store's delay sheds.
 const BEHIND: u64 = 40_000;
@@ -133,7 +133,7 @@ impl Appender {
         self.metrics.append_smiles.observe(batch.len() as f64);
         let senders: Vec<_> = batch.iter().map(|sent| (Arc::clone(&sent.sender), sent.smile.id.clone())).collect();
         let appended = self.store_answers(batch, began).await?;
-        observe_since(&self.metrics.append_seconds, began);
+        observe(&self.metrics.append_seconds, began.elapsed());
         match &appended.refused {
             Some(error) => {
                 self.outage.begins(error);

@@ -4,9 +4,9 @@
 //! Must not know who sends a smile or how it travels.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, SmolStrBuilder};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The most faces one smile may have.
@@ -37,7 +37,7 @@ const EMOTICONS: [(&str, &str); 18] = [
 /// The faces of one smile, fully qualified, without spaces. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Faces(Arc<str>);
+pub struct Faces(SmolStr);
 
 /// Why a text is not a smile. Its words go to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Faces {
     /// # Errors
     /// [`NotASmile`] says what is wrong; nothing is guessed.
     pub fn parse(text: &str) -> Result<Self, NotASmile> {
-        let mut faces = String::new();
+        let mut faces = SmolStrBuilder::new();
         let mut count = 0;
         for word in text.split(' ').filter(|word| !word.is_empty()) {
             if let Some((_, face)) = EMOTICONS.iter().find(|(emoticon, _)| *emoticon == word) {
@@ -90,7 +90,7 @@ impl Faces {
         if count == 0 {
             return Err(NotASmile::Empty);
         }
-        Ok(Self(faces.into()))
+        Ok(Self(faces.finish()))
     }
 
     /// Wraps faces that were parsed before they were stored.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::model::{MAX_SMILE_ID, OFFSET_LIMIT, Offset, SmileId, UserName};
 
@@ -27,7 +28,7 @@ pub enum ClientFrame {
         /// Who it is for.
         to: UserName,
         /// The faces, not parsed yet.
-        smile: String,
+        smile: SmolStr,
     },
     /// Older smiles of one conversation.
     History {
@@ -138,7 +139,7 @@ impl ClientFrame {
         let to = to.ok_or_else(|| bad("a smile needs \"to\", the name of a user"))?;
         let smile = smile.ok_or_else(|| bad("a smile needs \"smile\", one to eight faces"))?;
         let parsed = id.map(|id| SmileId::parse(id).ok_or_else(|| bad("id is 1 to 64 of A-Z a-z 0-9 . _ -")));
-        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(to), smile: smile.to_owned() })
+        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(to), smile: smile.into() })
     }
 
     fn history(fields: &HistoryFields) -> Result<Self, String> {
@@ -160,7 +161,7 @@ impl ClientFrame {
         let smile = text.strip_prefix('@').and_then(|rest| rest.split_once(char::is_whitespace));
         match smile {
             Some((to, smile)) if !to.is_empty() => {
-                Ok(Self::Smile { id: None, to: UserName::new(to), smile: smile.trim().to_owned() })
+                Ok(Self::Smile { id: None, to: UserName::new(to), smile: smile.trim().into() })
             }
             _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help")),
         }
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     fn smile(id: Option<&str>, to: &str, smile: &str) -> ClientFrame {
-        ClientFrame::Smile { id: id.and_then(SmileId::parse), to: UserName::new(to), smile: smile.to_owned() }
+        ClientFrame::Smile { id: id.and_then(SmileId::parse), to: UserName::new(to), smile: smile.into() }
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
 
         #[test]
         fn what_a_client_encodes_the_server_decodes(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
-            let frame = ClientFrame::Smile { id: SmileId::parse(&id), to: UserName::new(&to), smile };
+            let frame = ClientFrame::Smile { id: SmileId::parse(&id), to: UserName::new(&to), smile: smile.into() };
             prop_assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame));
         }
     }

@@ -4,12 +4,12 @@
 
 use std::time::Instant;
 
-use super::{CloseReason, End, Session};
+use super::{CloseReason, End, Session, SocketError};
 use crate::hub::{Outcome, Publication, Push, Taken};
 use crate::model::{Offset, Smile, SmileId};
 use crate::protocol::ServerFrame;
 use crate::store::StoreError;
-use crate::telemetry::observe_since;
+use crate::telemetry::observe;
 
 /// Smiles in one read while catching up.
 const PAGE: usize = 200;
@@ -20,13 +20,7 @@ const FRAMES_PER_FLUSH: usize = 64;
 impl Session {
     /// Writes what was in the outbox, and catches up when something did not fit into it.
     pub(super) async fn deliver(&mut self, taken: Taken) -> Result<(), End> {
-        for (place, push) in taken.pushes.into_iter().enumerate() {
-            self.push(push).await?;
-            if (place + 1).is_multiple_of(FRAMES_PER_FLUSH) {
-                self.socket.flush().await?;
-            }
-        }
-        self.socket.flush().await?;
+        self.write(taken.pushes.into_iter()).await?;
         if taken.lagged {
             // Publications arrive again since the outbox was taken, and everything up to the cursor is in the log.
             Box::pin(self.catch_up(self.context.tail.cursor())).await?;
@@ -34,10 +28,26 @@ impl Session {
         Ok(())
     }
 
-    async fn push(&mut self, push: Push) -> Result<(), End> {
+    /// Writes the frames of these, a few with one flush and one look at the clock.
+    async fn write(&mut self, mut pushes: impl ExactSizeIterator<Item = Push>) -> Result<(), End> {
+        while pushes.len() > 0 {
+            let now = Instant::now();
+            let deadline = now + self.context.times.write_timeout;
+            let written = async {
+                for push in pushes.by_ref().take(FRAMES_PER_FLUSH) {
+                    self.push(push, now).await?;
+                }
+                self.socket.flush().await.map_err(End::from)
+            };
+            tokio::time::timeout_at(deadline.into(), written).await.map_err(|_| SocketError::Stuck)??;
+        }
+        Ok(())
+    }
+
+    async fn push(&mut self, push: Push, now: Instant) -> Result<(), End> {
         match push {
-            Push::Publication(publication) => self.publication(&publication).await,
-            Push::Outcome(id, outcome) => self.outcome(&id, outcome).await,
+            Push::Publication(publication) => self.publication(&publication, now).await,
+            Push::Outcome(id, outcome) => self.outcome(&id, outcome, now).await,
             Push::HandOver => {
                 self.leave.get_or_insert((Instant::now(), CloseReason::Rebalance));
                 Ok(())
@@ -45,38 +55,38 @@ impl Session {
         }
     }
 
-    async fn publication(&mut self, publication: &Publication) -> Result<(), End> {
+    async fn publication(&mut self, publication: &Publication, now: Instant) -> Result<(), End> {
         let smile = &publication.smile;
         if smile.offset <= self.position {
             return Ok(());
         }
         self.position = smile.offset;
-        if let Some(ack) = self.answer_own(smile) {
+        if let Some(ack) = self.answer_own(smile, now) {
             return Ok(self.socket.feed(ack).await?);
         }
         if let Some(admitted_at) = publication.admitted_at {
-            observe_since(&self.context.metrics.delivery_seconds, admitted_at);
+            observe(&self.context.metrics.delivery_seconds, now - admitted_at);
         }
         Ok(self.socket.feed(publication.frame()).await?)
     }
 
     /// The ack for a smile that this session waits for, if it is one.
-    fn answer_own(&mut self, smile: &Smile) -> Option<String> {
+    fn answer_own(&mut self, smile: &Smile, now: Instant) -> Option<String> {
         if smile.from != self.user {
             return None;
         }
         let sent = self.pending.take(&smile.id)?;
-        observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
+        observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
         Some(ServerFrame::Ack { id: sent.id, offset: smile.offset, duplicate: false }.encode())
     }
 
     /// Answers a smile that will not be published. Another session of this user may have had the same id published
     /// meanwhile, which was the answer.
-    async fn outcome(&mut self, id: &SmileId, outcome: Outcome) -> Result<(), End> {
+    async fn outcome(&mut self, id: &SmileId, outcome: Outcome, now: Instant) -> Result<(), End> {
         let Some(sent) = self.pending.take(id) else { return Ok(()) };
         let answer = match outcome {
             Outcome::Duplicate(offset) => {
-                observe_since(&self.context.metrics.ack_seconds, sent.admitted_at);
+                observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
                 ServerFrame::Ack { id: sent.id, offset, duplicate: true }
             }
             Outcome::Refused(refusal) => {
@@ -99,11 +109,8 @@ impl Session {
                     End::Close(CloseReason::TryAgainLater)
                 }
             })?;
-            for publication in page.smiles {
-                self.publication(&publication).await?;
-                self.context.metrics.smiles_caught_up.inc();
-            }
-            self.socket.flush().await?;
+            self.context.metrics.smiles_caught_up.inc_by(page.smiles.len() as u64);
+            self.write(page.smiles.into_iter().map(Push::Publication)).await?;
             self.position = page.through;
         }
         Ok(())

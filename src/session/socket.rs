@@ -86,27 +86,32 @@ impl Socket {
         }
     }
 
-    /// Adds a text frame to what will be written. Waits when the client is behind.
+    /// Adds a text frame to what will be written. Waits for as long as the client is behind.
     pub(super) async fn feed(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
-        let fed = tokio::time::timeout(self.write_timeout, self.stream.feed(Message::Text(frame.into())));
-        write_result(&fed.await)
+        self.stream.feed(Message::Text(frame.into())).await.map_err(|_| SocketError::Broken)
     }
 
-    /// Writes everything.
+    /// Writes everything. Waits for as long as the client is behind.
     pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
-        write_result(&tokio::time::timeout(self.write_timeout, self.stream.flush()).await)
+        self.stream.flush().await.map_err(|_| SocketError::Broken)
     }
 
     /// Writes a text frame.
     pub(super) async fn send(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
-        self.feed(frame).await?;
-        self.flush().await
+        self.write(Message::Text(frame.into())).await
     }
 
     /// Writes a ping.
     pub(super) async fn ping(&mut self) -> Result<(), SocketError> {
-        let ping = tokio::time::timeout(self.write_timeout, self.stream.send(Message::Ping(Bytes::new())));
-        write_result(&ping.await)
+        self.write(Message::Ping(Bytes::new())).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), SocketError> {
+        match tokio::time::timeout(self.write_timeout, self.stream.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SocketError::Broken),
+            Err(_) => Err(SocketError::Stuck),
+        }
     }
 
     /// Tells the client why, and waits until it has gone, within bounds. What it still sends is read and thrown away:
@@ -129,14 +134,6 @@ impl Socket {
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, Box::pin(close)).await;
-    }
-}
-
-fn write_result(written: &Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), SocketError> {
-    match written {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(SocketError::Broken),
-        Err(_) => Err(SocketError::Stuck),
     }
 }
 

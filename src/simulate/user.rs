@@ -288,7 +288,7 @@ impl User {
             let frame = ClientFrame::Smile {
                 id: self.shared.run.id_of(beat),
                 to: self.shared.plan.user(beat.receiver()).clone(),
-                smile: self.shared.plan.faces(beat),
+                smile: self.shared.plan.faces(beat).into(),
             };
             connection.send(frame.encode()).await?;
         }
