@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{Refusal, ServerFrame};
@@ -26,7 +26,7 @@ pub struct Publication {
     pub smile: Smile,
     /// When this replica admitted it; `None` when it came from elsewhere.
     pub admitted_at: Option<Instant>,
-    frame: OnceLock<Utf8Bytes>,
+    frame: OnceLock<Bytes>,
 }
 
 impl Publication {
@@ -37,7 +37,7 @@ impl Publication {
     }
 
     /// The `smile` frame; clones share the bytes.
-    pub fn frame(&self) -> Utf8Bytes {
+    pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile).into()).clone()
     }
 }

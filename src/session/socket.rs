@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
@@ -87,8 +90,8 @@ impl Socket {
     }
 
     /// Adds a text frame to what will be written. Waits for as long as the client is behind.
-    pub(super) async fn feed(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
-        self.stream.feed(Message::Text(frame.into())).await.map_err(|_| SocketError::Broken)
+    pub(super) async fn feed(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
+        self.stream.feed(text(frame)).await.map_err(|_| SocketError::Broken)
     }
 
     /// Writes everything. Waits for as long as the client is behind.
@@ -97,8 +100,8 @@ impl Socket {
     }
 
     /// Writes a text frame.
-    pub(super) async fn send(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
-        self.write(Message::Text(frame.into())).await
+    pub(super) async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
+        self.write(text(frame)).await
     }
 
     /// Writes a ping.
@@ -135,6 +138,11 @@ impl Socket {
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, Box::pin(close)).await;
     }
+}
+
+/// A text frame of what is UTF-8 already.
+fn text(frame: impl Into<Bytes>) -> Message {
+    Message::Frame(Frame::message(frame.into(), OpCode::Data(Data::Text), true))
 }
 
 fn read_error(error: &Error) -> SocketError {

@@ -31,13 +31,14 @@ const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
 /// The one home, or the few, of each dependency: a module, or a file of one.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("sqlx", &["store"]),
     ("mysql_async", &["store/mysql/binlog.rs"]),
     ("postcard", &["store/batch.rs"]),
     ("siphasher", &["store/id_hash.rs"]),
     ("fastbloom", &["index/filters.rs"]),
     ("serde_json", &["protocol"]),
+    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "simulate"]),
     ("dashmap", &["hub"]),
     ("tower_governor", &["http/client.rs"]),
     ("prometheus", &["telemetry"]),

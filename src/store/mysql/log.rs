@@ -42,7 +42,7 @@ const BEGIN_EPOCH: &str = "
 
 /// The oldest batches, and whether they are old enough.
 const OLDEST: &str = "
-    SELECT first + smiles - 1 AS last, CAST(smiles AS SIGNED),
+    SELECT first + smiles - 1 AS last,
         CAST(appended_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ? AS SIGNED)
     FROM log_batches ORDER BY first LIMIT ?";
 
@@ -158,27 +158,25 @@ impl MySql {
         let ask = async || {
             let mut lane = upkeep.take().await?;
             let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut lane.connection);
-            let oldest: Vec<(i64, i64, i64)> = within(ANSWER, oldest).await?;
+            let oldest: Vec<(i64, i64)> = within(ANSWER, oldest).await?;
             lane.keep();
             Ok(oldest)
         };
-        let mut oldest = upkeep.ask(ask).await?;
-        let old = oldest.iter().take_while(|(.., old)| *old != 0).count();
-        oldest.truncate(old);
-        let Some((trimmed, ..)) = oldest.last().copied() else { return Ok(None) };
-        // In one round trip, so that nothing stays locked when this replica freezes.
+        let oldest = upkeep.ask(ask).await?;
+        let Some((trimmed, _)) = oldest.iter().take_while(|(_, old)| *old != 0).last() else { return Ok(None) };
+        // In one round trip, so that nothing stays locked when this replica freezes. Several replicas may trim at the same
+        // time; each batch is removed, and counted, by one of them.
         let text = format!(
-            "BEGIN; DELETE FROM log_batches WHERE first <= {trimmed}; SET @removed = ROW_COUNT(); \
+            "BEGIN; SELECT SUM(smiles) INTO @removed FROM log_batches WHERE first <= {trimmed} FOR UPDATE; \
+             DELETE FROM log_batches WHERE first <= {trimmed}; \
              UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; COMMIT; \
-             SELECT CAST(@removed AS SIGNED)"
+             SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
         );
         let mut lane = upkeep.take().await?;
         let removed = within(ANSWER, statements(text).fetch_one(&mut lane.connection)).await?;
         lane.keep();
-        // Several replicas may trim at the same time; each batch is removed by one of them.
         let (removed,) = <(i64,)>::from_row(&removed)?;
-        let smiles = if removed > 0 { oldest.iter().map(|(_, smiles, _)| smiles.unsigned_abs()).sum() } else { 0 };
-        Ok(Some((offset(trimmed), smiles)))
+        Ok(Some((offset(*trimmed), removed.unsigned_abs())))
     }
 }
 
