@@ -27,7 +27,7 @@
 //!   +--> the store's log of batches --- the follower of each replica ------^
 //!                     |
 //!                     v  a segment of 4,096 smiles at a time
-//!              the index: pages of conversations, and which ids are stored where
+//!              the index: where the smiles of each conversation are, and which ids are stored where
 //! ```
 //!
 //! # Map

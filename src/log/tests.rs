@@ -37,7 +37,7 @@ fn random() -> StdRng {
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Anna and Bruno have more smiles than a page of a conversation holds; the last of the users have few.
+/// Anna and Bruno have more smiles than a segment of their conversation is read for; the last of the users have few.
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {
