@@ -64,10 +64,6 @@ async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
 
 async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
     telemetry::start_logging();
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "open files allowed"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
-    }
     let mut asked_to_stop = Box::pin(asked_to_stop()?);
     let server = tokio::select! {
         started = Server::start(options) => started.map_err(|error| error.to_string())?,
