@@ -55,11 +55,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
 }
 
 async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
-    match simulate::run(options).await {
-        Ok(true) => Ok(ExitCode::SUCCESS),
-        Ok(false) => Ok(ExitCode::FAILURE),
-        Err(error) => Err(error.to_string()),
-    }
+    simulate::run(options).await.map(ExitCode::from).map_err(|error| error.to_string())
 }
 
 async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
