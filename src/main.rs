@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
 use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, simulate, telemetry};
@@ -43,6 +43,9 @@ fn refuse(mut error: clap::Error) -> ExitCode {
         // It may have a password in it.
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
     }
+    if let Some(variable) = variable_behind(&argument) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{variable} ({argument})")));
+    }
     // Nobody listens any more when this fails.
     let _ = error.print();
     // A probe knows 0 and 1 only: Docker keeps 2 for itself (Dockerfile reference, HEALTHCHECK).
@@ -52,6 +55,20 @@ fn refuse(mut error: clap::Error) -> ExitCode {
         _ if probes => ExitCode::FAILURE,
         code => ExitCode::from(u8::try_from(code).unwrap_or(2)),
     }
+}
+
+/// The environment variable that this argument took its value from.
+fn variable_behind(argument: &str) -> Option<String> {
+    let name = argument.strip_prefix("--")?.split(' ').next()?;
+    let mut words = std::env::args().skip(1);
+    if words.any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {
+        return None;
+    }
+    let program = CommandLine::command();
+    let command = std::env::args().nth(1).and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
+    let variable = command.get_arguments().find(|known| known.get_long() == Some(name))?.get_env()?;
+    std::env::var_os(variable)?;
+    variable.to_str().map(str::to_owned)
 }
 
 async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
