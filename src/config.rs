@@ -295,29 +295,29 @@ impl FromStr for Origin {
 #[derive(Args, Clone, Debug)]
 pub struct SimulateOptions {
     /// The /ws of one or more replicas, separated by commas
-    #[arg(long, env = "SMILINGCHAT_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
           default_value = "ws://127.0.0.1:8080/ws", value_parser = websocket_url)]
     pub url: Vec<Url>,
 
     /// Conversations, of two users each
-    #[arg(long, env = "SMILINGCHAT_CONVERSATIONS", value_name = "N", default_value_t = 10,
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CONVERSATIONS", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub conversations: u32,
 
     /// Smiles per second in each conversation
-    #[arg(long, env = "SMILINGCHAT_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
     pub rate: f64,
 
     /// Seconds for which smiles are sent
-    #[arg(long, env = "SMILINGCHAT_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
 
     /// Replays a run: same seed, same faces at the same beats; without one, a random seed is printed
-    #[arg(long, env = "SMILINGCHAT_SEED", value_name = "K")]
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
     /// End with the ledger as one JSON object on standard output
-    #[arg(long, env = "SMILINGCHAT_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -342,7 +342,7 @@ pub struct CheckOptions {
     /// What to ask
     #[arg(
         long,
-        env = "SMILINGCHAT_URL",
+        env = "SMILINGCHAT_CHECK_URL",
         value_name = "http://HOST:PORT/readyz",
         default_value = "http://127.0.0.1:9090/readyz"
     )]
@@ -362,11 +362,13 @@ mod tests {
         let simulate = commands.find_subcommand("simulate").unwrap();
         let check = commands.find_subcommand("check").unwrap();
         let mut options = 0;
-        for argument in [&commands, serve, simulate, check].into_iter().flat_map(clap::Command::get_arguments) {
-            let long = argument.get_long().unwrap();
-            let expected = format!("SMILINGCHAT_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");
-            options += 1;
+        for (command, of) in [(&commands, ""), (serve, ""), (simulate, "SIMULATE_"), (check, "CHECK_")] {
+            for argument in command.get_arguments() {
+                let long = argument.get_long().unwrap();
+                let expected = format!("SMILINGCHAT_{of}{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");
+                options += 1;
+            }
         }
         assert!(options > 30, "{options} options were looked at");
     }

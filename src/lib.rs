@@ -93,7 +93,7 @@
 //! | indexed smiles in memory | 65,536 | the oldest are forgotten |
 //! | a session's outbox | 256 publications | the session is *lagged* and catches up from the log |
 //! | a socket's write buffer | 128 KiB | the session waits; after 10 s it is closed with 4000 |
-//! | sessions, connections | `--max-sessions`, 2,048 | 503; the system's queue |
+//! | sessions, connections | `--max-sessions`, 2,048, fewer where the limit of open files is low | 503; the system's queue |
 //!
 //! # Many replicas
 //!

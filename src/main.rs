@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
 use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, simulate, telemetry};
@@ -43,6 +43,9 @@ fn refuse(mut error: clap::Error) -> ExitCode {
         // It may have a password in it.
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
     }
+    if let Some(variable) = variable_behind(&argument) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{variable} ({argument})")));
+    }
     // Nobody listens any more when this fails.
     let _ = error.print();
     // A probe knows 0 and 1 only: Docker keeps 2 for itself (Dockerfile reference, HEALTHCHECK).
@@ -54,20 +57,26 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
 }
 
-async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
-    match simulate::run(options).await {
-        Ok(true) => Ok(ExitCode::SUCCESS),
-        Ok(false) => Ok(ExitCode::FAILURE),
-        Err(error) => Err(error.to_string()),
+/// The environment variable that this argument took its value from.
+fn variable_behind(argument: &str) -> Option<String> {
+    let name = argument.strip_prefix("--")?.split(' ').next()?;
+    let mut words = std::env::args().skip(1);
+    if words.any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {
+        return None;
     }
+    let program = CommandLine::command();
+    let command = std::env::args().nth(1).and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
+    let variable = command.get_arguments().find(|known| known.get_long() == Some(name))?.get_env()?;
+    std::env::var_os(variable)?;
+    variable.to_str().map(str::to_owned)
+}
+
+async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
+    simulate::run(options).await.map(ExitCode::from).map_err(|error| error.to_string())
 }
 
 async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
     telemetry::start_logging();
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "open files allowed"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
-    }
     let mut asked_to_stop = Box::pin(asked_to_stop()?);
     let server = tokio::select! {
         started = Server::start(options) => started.map_err(|error| error.to_string())?,

@@ -2,6 +2,7 @@
 //!
 //! Owns the tasks of a replica. Whoever starts one says when it stops; nothing here listens to signals.
 
+mod files;
 mod listener;
 mod tasks;
 
@@ -16,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::files::Places;
 use self::tasks::{APPENDER, ENDING_TASKS, LEASE, Tasks};
 use crate::config::{ServeOptions, Switch, host_name};
 use crate::http::{self, App, ClientLimit, CrashButton};
@@ -91,13 +93,14 @@ impl Server {
         let store_url = options.store_url().map_err(ServerError::Options)?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
+        let places = files::places(options.max_sessions)?;
         let mut tasks = Tasks::default();
-        let public = tasks.spawn_listener("public listener", public);
-        let operations = tasks.spawn_listener("operations listener", operations);
+        let public = tasks.spawn_listener("public listener", public, places.connections);
+        let operations = tasks.spawn_listener("operations listener", operations, places.connections);
 
         let store = Store::open(&store_url, password.as_deref()).await?;
         let (depart, departure) = watch::channel(None);
-        let (app, appender, indexer) = app(&options, &store, departure, crash_button).await?;
+        let (app, appender, indexer) = app(&options, places, &store, departure, crash_button).await?;
         let follower = match &store {
             Store::Sqlite(_) => None,
             Store::MySql(shared) => Some(Follower::new(shared.clone(), app.context.tail.clone())),
@@ -200,6 +203,7 @@ impl Server {
 /// and moves the index.
 async fn app(
     options: &ServeOptions,
+    places: Places,
     store: &Store,
     departure: watch::Receiver<Option<Departure>>,
     crash_button: CrashButton,
@@ -239,7 +243,7 @@ async fn app(
     let app = App {
         context: Arc::new(context),
         replica,
-        session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
+        session_permits: Arc::new(Semaphore::new(places.sessions)),
         sessions: TaskTracker::new(),
         cut: CancellationToken::new(),
         allowed_origins: options.allowed_origins.0.clone(),

@@ -93,11 +93,12 @@ pub enum SimulationError {
 
 /// Runs a simulation as a command: progress on standard error, the report on standard output.
 ///
-/// The first Ctrl-C ends the sending, each further one the stage that follows. True when the ledger is clean.
+/// The first Ctrl-C ends the sending, each further one the stage that follows. The exit status comes from
+/// [`Report::exit_status`].
 ///
 /// # Errors
 /// When no run came about, in one line.
-pub async fn run(options: &SimulateOptions) -> Result<bool, SimulationError> {
+pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     let interrupt = Arc::new(Notify::new());
     let on_interrupt = Arc::clone(&interrupt);
     let listening = tokio::spawn(async move {
@@ -111,7 +112,7 @@ pub async fn run(options: &SimulateOptions) -> Result<bool, SimulationError> {
     let text = if options.json { protocol::to_json(&report) } else { report.to_string() };
     // The verdict is the exit status as well: a reader that has gone away changes nothing.
     let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(report.clean)
+    Ok(report.exit_status())
 }
 
 /// Runs a simulation and returns its report. `interrupt` ends the stage it is in.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use directories::BaseDirs;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -30,16 +31,32 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path.starts_with(':') {
-                return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
-            }
-            return Ok(Self::Sqlite(PathBuf::from(path)));
+            return sqlite_path(path.strip_prefix("//").unwrap_or(path)).map(Self::Sqlite);
         }
         if text.starts_with("mysql:") {
             return text.parse().map(Self::MySql);
         }
         Err(format!("give sqlite:PATH or {MYSQL_FORM}"))
+    }
+}
+
+/// The path of an SQLite file. No shell has put the home directory in place of a `~` in the middle of a word.
+fn sqlite_path(path: &str) -> Result<PathBuf, String> {
+    if path.is_empty() || path.starts_with(':') {
+        return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
+    }
+    if let Some((path, _)) = path.split_once('?') {
+        return Err(format!("an SQLite file has no settings after a ?: give sqlite:{path}"));
+    }
+    match path.strip_prefix('~') {
+        None => Ok(PathBuf::from(path)),
+        Some(below) => {
+            let home = BaseDirs::new().map(|directories| directories.home_dir().to_owned());
+            let below = below.strip_prefix('/').filter(|below| !below.is_empty());
+            home.zip(below).map(|(home, below)| home.join(below)).ok_or_else(|| {
+                format!("{path} is no file in the home directory of this user: give its whole path, from the root on")
+            })
+        }
     }
 }
 
@@ -77,10 +94,10 @@ pub enum TlsMode {
 }
 
 impl fmt::Debug for MySqlUrl {
-    /// Everything but the password.
+    /// What it names. The password is not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let password = if self.password.is_some() { ":…" } else { "" };
-        write!(f, "mysql://{}{password}@{}:{}/{} {:?}", self.user, self.host, self.port, self.database, self.tls)
+        write!(f, "mysql://{}{password}@{}:{}/{}", self.user, self.host, self.port, self.database)
     }
 }
 
@@ -161,6 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_the_one_that_was_meant() {
+        let home = BaseDirs::new().unwrap().home_dir().to_owned();
+        for text in ["sqlite:~/a/x.db", "sqlite://~/a/x.db"] {
+            assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text}");
+        }
+        assert_eq!("sqlite:a/~x.db".parse(), Ok(StoreUrl::Sqlite("a/~x.db".into())));
+        for (wrong, said) in [
+            ("sqlite:x.db?mode=rwc", "give sqlite:x.db"),
+            ("sqlite:~", "whole path"),
+            ("sqlite:~/", "whole path"),
+            ("sqlite:~anna/x.db", "whole path"),
+        ] {
+            let error = wrong.parse::<StoreUrl>().unwrap_err();
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn a_mysql_url_has_a_user_a_host_and_a_database() {
         let url = mysql("mysql://anna:se%2Fc%40ret@db.example:3307/chat?ssl-mode=REQUIRED");
         assert_eq!((url.host.as_str(), url.port, url.database.as_str()), ("db.example", 3307, "chat"));
@@ -193,6 +228,6 @@ mod tests {
     #[test]
     fn a_password_is_not_printed() {
         let printed = format!("{:?}", StoreUrl::MySql(mysql("mysql://anna:secret@db/chat")));
-        assert_eq!(printed, "MySql(mysql://anna:…@db:3306/chat Preferred)");
+        assert_eq!(printed, "MySql(mysql://anna:…@db:3306/chat)");
     }
 }

@@ -13,12 +13,13 @@ use unicode_segmentation::UnicodeSegmentation;
 pub const MAX_FACES: usize = 8;
 
 /// What people type when they have no emoji at hand, and the face it stands for.
-const EMOTICONS: [(&str, &str); 18] = [
+const EMOTICONS: [(&str, &str); 22] = [
     (":)", "🙂"),
     (":-)", "🙂"),
     (":D", "😃"),
     (":-D", "😃"),
     ("xD", "😆"),
+    ("XD", "😆"),
     (";)", "😉"),
     (";-)", "😉"),
     (":(", "🙁"),
@@ -28,11 +29,17 @@ const EMOTICONS: [(&str, &str); 18] = [
     (":-P", "😛"),
     (":p", "😛"),
     (":O", "😮"),
+    (":-O", "😮"),
     (":|", "😐"),
+    (":-|", "😐"),
     (":*", "😘"),
+    (":-*", "😘"),
     ("B)", "😎"),
     ("<3", "❤\u{fe0f}"),
 ];
+
+/// Asks for the picture where a character has a plain form too. Many keyboards add it to characters without one.
+const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The faces of one smile, fully qualified, without spaces. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +49,7 @@ pub struct Faces(SmolStr);
 /// Why a text is not a smile. Its words go to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotASmile {
-    /// Nothing but spaces.
+    /// Nothing but white space.
     Empty,
     /// More than [`MAX_FACES`].
     TooMany,
@@ -65,15 +72,15 @@ impl fmt::Display for NotASmile {
 impl Faces {
     /// Reads one to eight faces.
     ///
-    /// Faces may be separated by spaces, emoticons must be. A missing variation selector is mended, so that what is
-    /// kept is fully qualified (Unicode Technical Standard 51, section 2.7).
+    /// Faces may be separated by white space, emoticons must be. A missing variation selector is mended and a superfluous
+    /// one dropped, so that what is kept is fully qualified (Unicode Technical Standard 51, section 2.7).
     ///
     /// # Errors
     /// [`NotASmile`] says what is wrong; nothing is guessed.
     pub fn parse(text: &str) -> Result<Self, NotASmile> {
         let mut faces = SmolStrBuilder::new();
         let mut count = 0;
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
+        for word in text.split_whitespace() {
             if let Some((_, face)) = EMOTICONS.iter().find(|(emoticon, _)| *emoticon == word) {
                 faces.push_str(face);
                 count += 1;
@@ -108,7 +115,7 @@ impl Faces {
 
 /// The fully qualified form of one grapheme, when it is a face.
 fn face(grapheme: &str) -> Option<&'static str> {
-    let emoji = emojis::get(grapheme)?;
+    let emoji = emojis::get(grapheme).or_else(|| emojis::get(&grapheme.replace(EMOJI_SELECTOR, "")))?;
     (emoji.group() == emojis::Group::SmileysAndEmotion).then(|| emoji.as_str())
 }
 
@@ -135,6 +142,9 @@ mod tests {
     fn faces_may_be_separated_and_emoticons_must() {
         assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
         assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
+        for space in [" ", "\t", "\n", "\u{a0}", "\u{2009}", "\u{3000}"] {
+            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?}");
+        }
         for glued in [":):)", "😀:)", ":)😀", ":)!"] {
             assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "{glued}");
         }
@@ -160,6 +170,18 @@ mod tests {
     }
 
     #[test]
+    fn superfluous_variation_selectors_are_dropped() {
+        for emoji in emojis::Group::SmileysAndEmotion.emojis() {
+            let nowhere = emoji.as_str().replace(EMOJI_SELECTOR, "");
+            let joined: Vec<_> = nowhere.split('\u{200d}').map(|part| format!("{part}{EMOJI_SELECTOR}")).collect();
+            let everywhere = joined.join("\u{200d}");
+            for text in [everywhere, nowhere, format!("{emoji}{EMOJI_SELECTOR}")] {
+                assert_eq!(parsed(&text).as_deref(), Ok(emoji.as_str()), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn joined_faces_count_once() {
         let joined = "😮\u{200d}💨";
         assert_eq!(parsed(&joined.repeat(8)).as_deref(), Ok(joined.repeat(8).as_str()));
@@ -168,7 +190,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_a_smile() {
-        for text in ["", " ", "   "] {
+        for text in ["", " ", "\u{3000}\t"] {
             assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?}");
         }
         let foreign = [
@@ -181,8 +203,6 @@ mod tests {
             "🇮🇹",
             "1",
             "\u{0}",
-            "😀\n",
-            "😀\t😀",
             "\u{200b}",
             "\u{202e}😀",
             "😀\u{301}",
@@ -203,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_is_a_smile_again(text in "[ :;()DxPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
+        fn what_is_stored_is_a_smile_again(text in "[ \t\u{3000}:;()DxXPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
             if let Ok(faces) = Faces::parse(&text) {
                 prop_assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
             }

@@ -21,9 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// Connections that speak HTTP at the same time, sessions aside: they have left HTTP by then.
-const HTTP_CONNECTIONS: usize = 2048;
-
 /// How long a client may take for the head of a request, and may stay idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,16 +61,19 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop`; then requests in progress are finished, tracked by `connections`. Each request is answered by what
-/// `router` holds when it comes. Clients of the first moments wait for what it is about to hold, in the system's queue.
+/// Serves up to `most` connections at a time until `stop`; then requests in progress are finished, tracked by `connections`.
+/// Each request is answered by what `router` holds when it comes. Clients of the first moments wait for what it is about to
+/// hold, in the system's queue.
 pub(super) async fn serve(
     listener: TcpListener,
+    most: usize,
     mut router: watch::Receiver<Router>,
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
     let _ = tokio::time::timeout(QUICK_START, router.changed()).await;
-    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(most));
+    let mut failing = false;
     loop {
         // A place first: past the bound, clients wait in the system's queue instead of ours.
         let accepted = async {
@@ -86,6 +86,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                failing = false;
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     connection(stream, peer, router, stop).await;
@@ -93,7 +94,11 @@ pub(super) async fn serve(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Once, until one is accepted again: what keeps this one out may last.
+                if !failing {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                }
+                failing = true;
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
         }

@@ -51,9 +51,15 @@ impl Drop for Tasks {
 
 impl Tasks {
     /// Serves on `listener`: [`http::starting`] until other routes are sent.
-    pub(super) fn spawn_listener(&mut self, name: &'static str, listener: TcpListener) -> watch::Sender<Router> {
+    pub(super) fn spawn_listener(
+        &mut self,
+        name: &'static str,
+        listener: TcpListener,
+        connections: usize,
+    ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        let serve = listener::serve(listener, router, self.connections.clone(), self.stop_listening.clone());
+        let serve =
+            listener::serve(listener, connections, router, self.connections.clone(), self.stop_listening.clone());
         self.vital.spawn(async move {
             serve.await;
             (name, Ok(()))

@@ -85,6 +85,8 @@ pub struct Ledger {
     heard: u64,
     live: usize,
     done: usize,
+    /// Whether a replica could be asked in the end.
+    proven: bool,
     ack_latency: Latency,
     delivery_latency: Latency,
     recovery: Latency,
@@ -110,6 +112,7 @@ impl Ledger {
             heard: 0,
             live: 0,
             done: 0,
+            proven: true,
             ack_latency: Latency::new(),
             delivery_latency: Latency::new(),
             recovery: Latency::new(),

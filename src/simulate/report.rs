@@ -13,8 +13,10 @@ use super::ledger::{Fault, Ledger};
 /// Everything there is to say about a run. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether the server kept every promise.
+    /// Whether the server kept every promise, and that was seen to the end.
     pub clean: bool,
+    /// Whether a replica could be asked in the end. If not, a smile that was not seen accuses nobody.
+    pub proven: bool,
     /// Replays the run.
     pub seed: u64,
     /// Begins the ids of this run's smiles.
@@ -95,7 +97,8 @@ impl Report {
         let (counts, faults, times) = (ledger.counts().clone(), ledger.verdict(), ledger.times());
         let Circumstances { seed, run, sessions, seconds, reread_users } = circumstances;
         Self {
-            clean: faults.none(),
+            clean: ledger.proven() && faults.none(),
+            proven: ledger.proven(),
             seed,
             run,
             conversations: sessions / 2,
@@ -124,6 +127,16 @@ impl Report {
             delivery_ms: times.delivery,
             sessions_per_replica: counts.sessions_per_replica,
             faults: faults.words().to_vec(),
+        }
+    }
+
+    /// The exit status of the command: 0 proven clean, 1 a promise was broken, 3 not proven.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match (self.clean, self.faults.is_empty()) {
+            (true, _) => 0,
+            (false, true) => 3,
+            (false, false) => 1,
         }
     }
 
@@ -176,11 +189,12 @@ impl fmt::Display for Report {
         for fault in &self.faults {
             writeln!(f, "  {fault}")?;
         }
-        match (self.clean, self.reread_users) {
-            (true, users) => {
+        match (self.exit_status(), self.reread_users) {
+            (0, users) => {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
             }
-            (false, _) => write!(f, "NOT CLEAN: the server broke its promises, see above"),
+            (3, _) => write!(f, "NOT PROVEN: no replica could be asked in the end; until then no promise was broken"),
+            _ => write!(f, "NOT CLEAN: the server broke its promises, see above"),
         }
     }
 }

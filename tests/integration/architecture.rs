@@ -47,6 +47,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("clap", &["config", "main"]),
     ("rust_embed", &["http/page.rs"]),
     ("emojis", &["model"]),
+    ("rlimit", &["server/files.rs"]),
 ];
 
 /// The most lines of one file.

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::client::{TestClient, id, smile};
-use crate::support::replica::TestReplica;
+use crate::support::process::TestProcess;
+use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, http, metric, refusal, upgrade};
 
 /// The default limits per client address, which the other tests switch off.
@@ -228,4 +230,41 @@ async fn past_max_sessions_upgrades_get_503_until_a_place_is_free() {
     assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "it still serves those it has");
     first.close().await;
     eventually("the place is free", async || TestClient::open(replica.address, "?user=carla").await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_low_limit_of_open_files_costs_sessions_and_nothing_else() {
+    let store = TestStore::new();
+    let process = TestProcess::start_with_few_files(&store.path(), 256, &[("capacity", "0")]).await;
+    let log = process.log();
+    let warning = log.lines().find(|line| line.contains("limit of open files")).expect("a warning at the start");
+    let warning: Value = serde_json::from_str(warning).expect("JSON");
+    assert_eq!((&warning["limit"], &warning["max_sessions"]), (&json!(256), &json!(15_000)), "{warning}");
+    let room = usize::try_from(warning["sessions"].as_u64().expect("a number")).unwrap();
+    assert!((100..256).contains(&room), "{warning}");
+
+    let mut clients = Vec::new();
+    for _ in 0..room {
+        clients.push(TestClient::connect(process.address, "anna").await);
+    }
+    // Others connect, and ask for nothing.
+    let mut idle = Vec::new();
+    for address in [process.address, process.ops_address] {
+        for _ in 0..20 {
+            idle.push(TcpStream::connect(address).await.expect("a connection"));
+        }
+    }
+    let (status, _, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
+    assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(process.address, path).await.status().as_u16(), 200, "{path}");
+        assert_eq!(get(process.ops_address, path).await.status().as_u16(), 200, "{path}");
+    }
+    assert_eq!(metric(process.ops_address, "smilingchat_sessions").await, Some(room as f64));
+    let mut last = clients.pop().expect("a client");
+    last.send_smile("c1", "bruno").await;
+    last.expect("ack").await;
+    last.send(json!({"type": "history", "with": "bruno"})).await;
+    last.expect("history").await;
+    assert!(!process.log().contains("could not be accepted"), "{}", process.log());
 }

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::client::TestClient;
-use crate::support::process::{TestProcess, run_program, run_program_with};
+use crate::support::process::{TestProcess, run, run_program, run_program_with, start_program};
 use crate::support::replica::TestStore;
-use crate::support::{get, get_json};
+use crate::support::{eventually, get, get_json, within};
 
 /// Every option of `serve`, as the contract names it.
 const OPTIONS: [&str; 21] = [
@@ -155,6 +155,45 @@ async fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[tokio::test]
+async fn a_wrong_variable_is_named() {
+    for (command, variable, value) in [
+        ("serve", "SMILINGCHAT_CAPACITY", ""),
+        ("serve", "SMILINGCHAT_STORE", ""),
+        ("serve", "SMILINGCHAT_STORE_PASSWORD_FILE", ""),
+        ("serve", "SMILINGCHAT_CRASH", "maybe"),
+        ("--drain-timeout=5", "SMILINGCHAT_RETENTION", "0"),
+        ("simulate", "SMILINGCHAT_SIMULATE_RATE", "0"),
+        ("check", "SMILINGCHAT_CHECK_URL", "localhost"),
+    ] {
+        let output = run_program_with(&[command], &[(variable, value)]).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        let option =
+            variable.rsplit_once("SIMULATE_").or(variable.rsplit_once("CHECK_")).map_or(variable, |(_, it)| it);
+        let option = option.trim_start_matches("SMILINGCHAT_").to_lowercase().replace('_', "-");
+        assert!(told.contains(&format!("{variable} (--{option} <")), "{variable}: {told}");
+    }
+    let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--capacity") && !told.contains("SMILINGCHAT_CAPACITY"), "{told}");
+}
+
+#[tokio::test]
+async fn one_environment_serves_every_command() {
+    let store = TestStore::new();
+    let process = TestProcess::start(&store.path(), &[]).await;
+    let variables = [
+        ("SMILINGCHAT_SIMULATE_URL", format!("ws://{}/ws", process.address)),
+        ("SMILINGCHAT_SIMULATE_DURATION", "0.5".to_owned()),
+        ("SMILINGCHAT_CHECK_URL", format!("http://{}/readyz", process.ops_address)),
+    ];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    for command in ["simulate", "check"] {
+        let output = run_program_with(&[command], &variables).await;
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_link_is_refused_in_words_that_help() {
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -189,4 +228,40 @@ async fn a_wrong_store_is_refused_without_showing_its_password() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("--store") && !told.contains("hush"), "{told}");
+}
+
+#[tokio::test]
+async fn a_simulation_whose_server_is_gone_in_the_end_exits_with_3() {
+    let store = TestStore::new();
+    let mut server = TestProcess::start(&store.path(), &[]).await;
+    let url = format!("--url=ws://{}/ws", server.address);
+    let mut simulation = start_program(&["simulate", &url, "--conversations=2", "--duration=3600"]);
+    eventually("all are there", async || get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10))
+        .await;
+    server.kill().await;
+    // The first interrupt ends the sending, each further one the stage that follows.
+    let id = simulation.id().expect("it runs").to_string();
+    eventually("it ends", async || {
+        let ended = simulation.try_wait().expect("a status").is_some();
+        if !ended {
+            run("kill", &["-INT", &id]).await;
+        }
+        ended
+    })
+    .await;
+    let status = within("a status", simulation.wait()).await.expect("a status");
+    assert_eq!(status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn too_few_files_for_a_single_session_are_refused_with_one_line() {
+    let store = TestStore::new();
+    let program = env!("CARGO_BIN_EXE_smilingchat");
+    let options = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
+    let mut command = tokio::process::Command::new("prlimit");
+    command.arg("--nofile=64").arg(program).args(options).arg(format!("--store=sqlite:{}", store.path().display()));
+    let output = within("the program ends", command.output()).await.expect("the program starts");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("64 files") && stderr.contains("ulimit -n"), "{stderr}");
 }

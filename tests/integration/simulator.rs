@@ -47,7 +47,7 @@ async fn with_fault(fault: Fault) -> Report {
 
 /// A run against a good server, however bad the weather: everything is accounted for.
 fn assert_complete(report: &Report) {
-    assert!(report.clean, "{report}");
+    assert!(report.clean && report.proven, "{report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
     assert_eq!((report.delivered, report.reread_users), (report.sent, USERS), "{report}");
     assert!(report.sent > 0, "{report}");
@@ -239,4 +239,33 @@ async fn an_interrupt_ends_the_sending_and_the_rest_goes_on() {
     let report = report.unwrap();
     assert_complete(&report);
     assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
+}
+
+/// A run against a server that is gone for good after some smiles.
+async fn until_death(fault: Fault) -> Report {
+    let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
+    let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
+    let death = async {
+        server.stored(100).await;
+        drop(server);
+    };
+    let patience = Patience { settle: Duration::from_secs(3), ..patience(Duration::from_secs(1)) };
+    let run = conduct(&options, patience, Progress::silent(), Arc::new(Notify::new()));
+    tokio::join!(run, death).0.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_dies_before_the_end_is_not_accused() {
+    let report = until_death(Fault::None).await;
+    assert!(!report.clean && !report.proven && report.faults.is_empty(), "{report}");
+    assert_eq!(report.exit_status(), 3, "{report}");
+    assert!(report.acked > 0 && report.acked < report.sent, "{report}");
+    assert!(report.to_string().contains("NOT PROVEN"), "{report}");
+}
+
+#[tokio::test]
+async fn a_promise_broken_before_a_death_is_noticed() {
+    let report = until_death(Fault::DoubleDelivery).await;
+    assert_only(&report, 0, 1, 0);
+    assert_eq!(report.exit_status(), 1, "{report}");
 }

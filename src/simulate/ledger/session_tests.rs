@@ -95,6 +95,37 @@ fn a_second_reading_that_ends_early_proves_nothing_and_blames_nobody() {
 }
 
 #[test]
+fn what_nobody_could_be_asked_about_is_not_proven_and_no_fault() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    scene.send(2);
+    scene.ack(2, 102, false);
+    scene.send(4);
+    for seat in [ANNA, BRUNO] {
+        scene.tell(seat, Event::ConnectionLost);
+    }
+    assert_eq!(scene.faults(), [("lost", 1), ("unanswered", 1)]);
+    scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+    scene.ledger.end_reread(true);
+    assert!(!scene.ledger.proven());
+    assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn a_log_that_was_read_again_is_proven_whoever_dies_then() {
+    let mut scene = Scene::new();
+    scene.pass(0, 101);
+    let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
+    scene.welcome(again.stream, 100, Some(100), true);
+    scene.receive(again.stream, 0, 101);
+    for seat in [ANNA, BRUNO] {
+        scene.tell(seat, Event::ConnectionLost);
+    }
+    scene.ledger.end_reread(true);
+    assert!(scene.ledger.proven());
+}
+
+#[test]
 fn a_log_that_no_longer_reaches_back_is_told() {
     let mut scene = Scene::new();
     scene.pass(0, 101);

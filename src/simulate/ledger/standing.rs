@@ -85,7 +85,16 @@ impl Ledger {
 
     /// No more is read again. What a reader did not come to is not judged; when it was given the time, its not coming
     /// there is a fault of its own, or a loss where it was connected and there was nothing more.
+    ///
+    /// When no replica can be asked any more, what was not seen proves nothing, live or read again.
     pub fn end_reread(&mut self, in_time: bool) {
+        let (seats, readers) = self.streams.split_at(self.plan.seats());
+        let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
+        let all_read = !readers.is_empty() && unfinished.clone().next().is_none();
+        self.proven = all_read || seats.iter().any(|seat| seat.live) || unfinished.any(|reader| reader.live);
+        if !self.proven {
+            return self.streams.iter_mut().for_each(Stream::stop_at_position);
+        }
         for number in self.plan.seats()..self.streams.len() {
             let reader = &mut self.streams[number];
             if reader.is_past(Offset(u64::MAX)) || (in_time && reader.live) {
@@ -108,6 +117,12 @@ impl Ledger {
     #[must_use]
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
+    }
+
+    /// Whether the run was seen to its end; if not, no replica could be asked any more.
+    #[must_use]
+    pub fn proven(&self) -> bool {
+        self.proven
     }
 
     /// What happened so far.

@@ -102,7 +102,8 @@ impl Ledger {
         self.judge_offsets(&mut faults);
         self.judge_orders(&mut faults);
         self.judge_streams(&mut faults);
-        for (beat, _) in self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && smile.in_flight) {
+        let unanswered = |smile: &super::SentSmile| smile.outcome == Outcome::Open && smile.in_flight;
+        for (beat, _) in self.sent().filter(|(_, smile)| self.proven && unanswered(smile)) {
             faults.note(Fault::Unanswered, 1, || describe(beat));
         }
         faults

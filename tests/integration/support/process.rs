@@ -65,6 +65,13 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
+    /// Starts the program where no process may open more than `limit` files.
+    pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(store, options));
+        Self::spawn(command).await
+    }
+
     async fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -144,6 +151,13 @@ async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Se
     }
 }
 
+/// Starts the program with these arguments; it ends with the test.
+pub(crate) fn start_program(arguments: &[&str]) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.spawn().expect("the program starts")
+}
+
 /// Runs the program to its end with these arguments.
 pub(crate) async fn run_program(arguments: &[&str]) -> Output {
     run_program_with(arguments, &[]).await
@@ -156,7 +170,7 @@ pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &
     within("the program ends", command.output()).await.expect("the program starts")
 }
 
-async fn run(tool: &str, arguments: &[&str]) {
+pub(crate) async fn run(tool: &str, arguments: &[&str]) {
     let output = Command::new(tool).args(arguments).output().await.expect("the tool starts");
     assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
