@@ -32,6 +32,7 @@ pub use verdict::{Fault, Faults};
 
 use self::smile::{Outcome, SentSmile};
 use self::stream::{Advance, Stream};
+use self::verdict::describe;
 use super::latency::Latency;
 use super::plan::{Beat, Plan, RunId};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
@@ -229,6 +230,12 @@ impl Ledger {
             return self.breach(number, &format!("ack for {id:?}, which it did not send"));
         };
         if duplicate {
+            if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
+                self.breach(
+                    number,
+                    &format!("{} is acked as a repeat, and nothing before can have stored it", describe(beat)),
+                );
+            }
             self.streams[number].learn(offset);
         } else {
             self.advance(number, offset, Some(beat));
@@ -297,6 +304,11 @@ impl Ledger {
         match smile.offset {
             None => {
                 smile.offset = Some(offset);
+                if smile.stored_by_no_writing() {
+                    self.faults.note(Fault::Breach, 1, || {
+                        format!("{} is at offset {offset}, and its sender had only errors for it", describe(beat))
+                    });
+                }
                 for seat in [beat.sender(), beat.receiver()] {
                     let head = self.heads.entry(self.plan.user(seat).clone()).or_default();
                     *head = offset.max(*head);

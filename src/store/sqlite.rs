@@ -12,16 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
 use self::migrate::Opened;
-use super::StoreError;
 use super::directory::Directory;
+use super::{Error, StoreError};
 
 /// Connections that read: histories, resumes and lists may overlap, and none of them waits for the writer.
 const READERS: u32 = 4;
+
+/// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
+const SQLITE_FULL: &str = "13";
 
 /// How long a reader may wait for one of these connections before it is told that the store is not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -97,9 +101,9 @@ impl Sqlite {
         }
         let file = Locked::new(path).map_err(|error| cannot(&error))?;
         let mut writer = Kept::new(options(path));
-        let mut connection = writer.take().await.map_err(|error| cannot(&error))?;
+        let mut connection = writer.take().await.map_err(|error| cannot(&explained(error)))?;
         let Opened { users, hash_key, starts } =
-            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&error))?;
+            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&explained(error)))?;
         writer.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -140,6 +144,19 @@ impl Sqlite {
     }
 }
 
+/// The error in words that say what to do, where the library's do not.
+fn explained(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Migrate(migration) if matches!(**migration, MigrateError::VersionMissing(_)) => {
+            "a newer version of smilingchat has upgraded it: start that version, or give another --store".into()
+        }
+        sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some(SQLITE_FULL) => {
+            "the disk is full: make room on it".into()
+        }
+        _ => error.into(),
+    }
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -177,5 +194,19 @@ impl Locked {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
         matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_is_called_that() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let fill =
+            "PRAGMA max_page_count = 2; CREATE TABLE full (text TEXT); INSERT INTO full VALUES (randomblob(9999))";
+        let error = sqlx::raw_sql(fill).execute(&mut connection).await.unwrap_err();
+        assert_eq!(explained(error).to_string(), "the disk is full: make room on it");
     }
 }

@@ -302,3 +302,14 @@ async fn a_file_belongs_to_one_process() {
     let error = Store::open(&database.url(), None).await.unwrap_err().to_string();
     assert!(error.contains("another smilingchat uses it"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_left_alone() {
+    let database = Database::sqlite();
+    database.open().await.close().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (9999, 'a newer one', TRUE, '', 0)";
+    database.run(newer).await;
+    let error = Store::open(&database.url(), None).await.unwrap_err().to_string();
+    assert!(error.contains("a newer version of smilingchat has upgraded it"), "{error}");
+}

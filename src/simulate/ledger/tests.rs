@@ -181,7 +181,7 @@ fn a_smile_at_two_offsets_is_noticed() {
     scene.receive(BRUNO, 0, 102);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.ack(0, 103, true);
-    assert_eq!(scene.faults(), [("duplicated", 3)]);
+    assert_eq!(scene.faults(), [("duplicated", 3), ("breach of contract", 1)], "a repeat that was no repeat");
 }
 
 #[test]
@@ -244,6 +244,35 @@ fn a_refused_smile_may_be_overtaken() {
     assert_eq!(scene.faults(), []);
     let counts = scene.ledger.counts();
     assert_eq!((counts.errors["overloaded"], counts.retried), (1, 1));
+}
+
+#[test]
+fn what_was_refused_at_every_writing_is_not_in_the_log() {
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.refuse(0, ErrorCode::StoreUnavailable);
+    scene.receive(BRUNO, 0, 101);
+    scene.receive(ANNA, 0, 101);
+    assert_eq!(scene.faults(), [("breach of contract", 1)]);
+
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.refuse(0, ErrorCode::StoreUnavailable);
+    scene.write(0);
+    scene.ack(0, 101, true);
+    scene.receive(BRUNO, 0, 101);
+    assert_eq!(scene.faults(), [("breach of contract", 1)], "only the repeat can have stored it, which is none then");
+
+    // The first writing had no answer: a refusal of the second says nothing about it.
+    let mut scene = Scene::new();
+    scene.send(0);
+    scene.reconnect(ANNA, 100);
+    scene.write(0);
+    scene.refuse(0, ErrorCode::StoreUnavailable);
+    scene.write(0);
+    scene.ack(0, 101, true);
+    scene.receive(BRUNO, 0, 101);
+    assert_eq!(scene.faults(), []);
 }
 
 #[test]

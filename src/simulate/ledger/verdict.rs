@@ -203,6 +203,6 @@ impl Ledger {
     }
 }
 
-fn describe(beat: Beat) -> String {
+pub(super) fn describe(beat: Beat) -> String {
     format!("smile {} of conversation {}", beat.number, beat.conversation)
 }

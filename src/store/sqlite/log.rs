@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Kept, Sqlite};
+use super::{Kept, Sqlite, explained};
 use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
@@ -43,7 +43,7 @@ impl Sqlite {
         let error = match insert(&mut log, batch).await {
             Ok(true) => return Ok(Append::Done),
             Ok(false) => return Ok(Append::Unlinked),
-            Err(error) => Box::new(error),
+            Err(error) => explained(error),
         };
         // The connection that failed is closed, so what the file holds now is what became of the batch.
         match token_at(&mut log, batch.key.first).await {
