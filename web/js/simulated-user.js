@@ -2,9 +2,9 @@
 // to the ledger. Knows nothing of the page.
 
 import { answerTo } from "./faces.js";
-import { Beat, Outbox } from "./outbox.js";
-import { isOverload, smileFrame } from "./protocol.js";
-import { Session, SessionState } from "./session.js";
+import { Beat, Outbox } from "./client/outbox.js";
+import { isOverload, smileFrame } from "./client/protocol.js";
+import { Session, SessionState } from "./client/session.js";
 
 export { Beat };
 

@@ -10,7 +10,8 @@ import { seededRandom } from "./support.js";
 const WEB = new URL("../", import.meta.url);
 const LONGEST_FILE = 400;
 const read = (path) => readFileSync(new URL(path, WEB), "utf8");
-const scripts = readdirSync(new URL("js/", WEB)).map((name) => [name, read(`js/${name}`)]);
+const names = readdirSync(new URL("js/", WEB), { recursive: true }).filter((name) => name.endsWith(".js"));
+const scripts = names.map((name) => [name, read(`js/${name}`)]);
 const page = read("index.html");
 
 test("both languages have the same keys, none empty, with the same holes", () => {

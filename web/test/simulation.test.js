@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { DialQueue } from "../js/dial-queue.js";
-import { socketUrl } from "../js/protocol.js";
+import { DialQueue } from "../js/client/dial-queue.js";
+import { socketUrl } from "../js/client/protocol.js";
 import { LINES_KEPT } from "../js/conversation.js";
-import { UNSETTLED_LIMIT } from "../js/outbox.js";
+import { UNSETTLED_LIMIT } from "../js/client/outbox.js";
 import { Simulation } from "../js/simulation.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
