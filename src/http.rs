@@ -21,6 +21,8 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 
 use crate::config::{Link, Origin, Platform};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
@@ -33,6 +35,9 @@ pub use crash::CrashButton;
 /// Scripts, styles, pictures and connections from here only; nothing inline; in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The best takes seven times the CPU and saves a tenth of the bytes.
+const COMPRESSION: CompressionLevel = CompressionLevel::Precise(6);
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -65,7 +70,8 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .route("/api/replicas", get(api::replicas))
         .route("/api/crash", post(crash::crash))
         .fallback(page::asset)
-        .method_not_allowed_fallback(method_not_allowed);
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CompressionLayer::new().quality(COMPRESSION));
     if let Some(limit) = limit {
         limited = limited.layer(limit.layer());
     }

@@ -31,7 +31,7 @@ const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
 /// The one home, or the few, of each dependency: a module, or a file of one.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 17] = [
     ("sqlx", &["store"]),
     ("mysql_async", &["store/mysql/binlog.rs"]),
     ("postcard", &["store/batch.rs"]),
@@ -45,7 +45,9 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("tracing_subscriber", &["telemetry"]),
     ("axum", &["http", "server"]),
     ("clap", &["config", "main"]),
+    ("tower_http", &["http"]),
     ("rust_embed", &["http/page.rs"]),
+    ("headers", &["http/page.rs"]),
     ("emojis", &["model"]),
     ("rlimit", &["server/files.rs"]),
 ];

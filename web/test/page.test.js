@@ -84,6 +84,21 @@ test("nothing on the page needs a looser content policy, and text stays text", (
   }
 });
 
+/** What a module imports, and what those import, below `js/`. */
+function imports(module, found = new Set()) {
+  for (const [, path] of read(module).matchAll(/from "(\.[^"]+)"/g)) {
+    const imported = new URL(path, new URL(module, WEB)).href.slice(WEB.href.length);
+    if (!found.has(imported)) imports(imported, found.add(imported));
+  }
+  return found;
+}
+
+test("the page names every module that it imports, so that the browser fetches them at once", () => {
+  const preloaded = [...page.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)].map(([, path]) => path);
+  const [, entry] = page.match(/<script type="module" src="([^"]+)">/);
+  assert.deepEqual(preloaded, [...imports(entry)].sort());
+});
+
 test("every script says what it owns, and none is long", () => {
   for (const [name, text] of scripts) {
     assert.match(text, /^\/\/ Owns /, name);
