@@ -1,6 +1,9 @@
 //! HTTP beside the sessions: the page, the API, the probes and the metrics.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -74,6 +77,22 @@ async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
             (200, "no-cache".to_owned()),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn what_the_page_of_the_proxy_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("cp").arg("-r").arg(root.join("web")).arg(folder.path()));
+    let page = folder.path().join("web");
+    run(Command::new(root.join("docker/nginx/name-version")).current_dir(&page));
+    let index = fs::read_to_string(page.join("index.html")).unwrap();
+    let assets = addresses(&index, "v/");
+    assert!(assets.len() > 20 && addresses(&index, "js/").is_empty(), "{assets:?}");
+    for path in assets {
+        assert!(page.join(path).is_file(), "{path}");
     }
 }
 
