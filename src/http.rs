@@ -24,13 +24,14 @@ use tokio_util::task::TaskTracker;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
-use crate::config::{Link, Origin, Platform};
+use crate::config::{Link, Platform};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
 use crate::replica::Replica;
 use crate::session;
 
 pub use client::ClientLimit;
 pub use crash::CrashButton;
+pub use origin::Origins;
 
 /// Scripts, styles, pictures and connections from here only; nothing inline; in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -52,8 +53,8 @@ pub struct App {
     pub sessions: TaskTracker,
     /// Ends every session at once.
     pub cut: CancellationToken,
-    /// Origins allowed besides the request's own host.
-    pub allowed_origins: Vec<Origin>,
+    /// Who may act from a browser.
+    pub origins: Origins,
     /// Whether and how replicas are made to crash.
     pub crash_button: CrashButton,
     /// What runs this replica, for the page.
@@ -73,7 +74,7 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CompressionLayer::new().quality(COMPRESSION));
     if let Some(limit) = limit {
-        limited = limited.layer(limit.layer());
+        limited = limit.before(limited);
     }
     let free =
         Router::new().route("/ping", get(api::ping)).merge(probes()).method_not_allowed_fallback(method_not_allowed);
