@@ -5,6 +5,7 @@
 mod api;
 mod client;
 mod crash;
+mod join;
 mod origin;
 mod page;
 mod upgrade;
@@ -69,6 +70,7 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .route("/ws", get(upgrade::open))
         .route("/api/users", get(api::users))
         .route("/api/replicas", get(api::replicas))
+        .route("/api/join.svg", get(join::code))
         .route("/api/crash", post(crash::crash))
         .fallback(page::asset)
         .method_not_allowed_fallback(method_not_allowed)

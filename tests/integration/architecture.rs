@@ -31,7 +31,7 @@ const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
 /// The one home, or the few, of each dependency: a module, or a file of one.
-const HOMES: [(&str, &[&str]); 17] = [
+const HOMES: [(&str, &[&str]); 18] = [
     ("sqlx", &["store"]),
     ("mysql_async", &["store/mysql/binlog.rs"]),
     ("postcard", &["store/batch.rs"]),
@@ -48,6 +48,7 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("tower_http", &["http"]),
     ("rust_embed", &["http/page.rs"]),
     ("headers", &["http/page.rs"]),
+    ("qrcode", &["http/join.rs"]),
     ("emojis", &["model"]),
     ("rlimit", &["server/files.rs"]),
 ];

@@ -162,7 +162,7 @@ async fn there_are_enough_users_and_each_can_open_a_session() {
     let replica = TestReplica::start(&[]).await;
     let users = get_json(replica.address, "/api/users").await;
     let users = users.as_array().unwrap();
-    assert!(users.len() >= 60, "{}", users.len());
+    assert_eq!(users.len(), 256);
     let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
     for user in users {
         assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "{user}");
@@ -171,6 +171,38 @@ async fn there_are_enough_users_and_each_can_open_a_session() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), users.len(), "names are unique");
+}
+
+#[tokio::test]
+async fn the_code_to_join_leads_to_the_host_that_was_asked() {
+    let replica = TestReplica::start(&[]).await;
+    let code = async |host: &str, url: &str| {
+        let asked = http().get(format!("http://{}/api/join.svg?url={url}", replica.address));
+        asked.header("host", host).send().await.unwrap()
+    };
+    let mut images = Vec::new();
+    for (host, url) in [
+        ("chat.example", "https://chat.example/join.html"),
+        ("Chat.example:808", "http://chat.example:808/deep/join.html"),
+        ("[::1]:8080", "http://[::1]:8080/join.html"),
+    ] {
+        let answer = code(host, url).await;
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "content-type").as_str()),
+            (200, "image/svg+xml"),
+            "{url}"
+        );
+        images.push(answer.text().await.unwrap());
+    }
+    assert!(images.iter().all(|image| image.contains("<svg")) && images[0] != images[1]);
+    let long = format!("https://chat.example/{}", "x".repeat(300));
+    let wrong = ["", "join.html", "https://evil.example/", "https://chat.example:81/", "ftp://chat.example/", &long];
+    for url in wrong {
+        let (status, _, body) = refusal(code("chat.example", url).await).await;
+        assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "{url}");
+    }
+    let (status, _, body) = refusal(get(replica.address, "/api/join.svg").await).await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "without an address");
 }
 
 #[tokio::test]
