@@ -61,11 +61,29 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 }
 
 fn body(asset: EmbeddedFile) -> Body {
-    if asset.metadata.mimetype() != "text/html" {
-        return asset.data.into_owned().into();
+    match asset.metadata.mimetype() {
+        "text/html" => with_version(&String::from_utf8_lossy(&asset.data)).into(),
+        "text/javascript" => without_comments(&String::from_utf8_lossy(&asset.data)).into(),
+        _ => asset.data.into_owned().into(),
     }
+}
+
+fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
-    Assets::iter().fold(String::from_utf8_lossy(&asset.data).into_owned(), |page, path| named(page, &path)).into()
+    Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
+}
+
+/// A module without its comments, which are a fifth of its compressed bytes: lines that begin with `//`, and `/** … */`.
+fn without_comments(module: &str) -> String {
+    let mut within = false;
+    let code = module.split_inclusive('\n').filter(|line| {
+        let line = line.trim();
+        within |= line.starts_with("/**");
+        let comment = within || line.starts_with("//");
+        within &= !line.ends_with("*/");
+        !comment
+    });
+    code.collect()
 }
 
 /// The weak entity tag of an asset (RFC 9110, section 8.8.3): the same for every encoding. Half of the SHA-256 tells any
@@ -74,4 +92,16 @@ fn entity_tag(asset: &EmbeddedFile) -> Option<ETag> {
     let hash = asset.metadata.sha256_hash();
     let half = hash.iter().take(16).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
     format!("W/\"{half:032x}{}\"", *VERSION).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_lines_of_comment_are_left_out_and_nothing_else() {
+        let module =
+            "// Owns.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
+        assert_eq!(without_comments(module), "\nconst a = 1; // kept\n  f(`/**`, \"//\", a * b);\n");
+    }
 }

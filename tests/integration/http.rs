@@ -80,19 +80,24 @@ async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
     }
 }
 
-#[test]
-fn what_the_page_of_the_proxy_names_is_there() {
+#[tokio::test]
+async fn the_page_of_the_proxy_is_that_of_a_replica() {
+    let replica = TestReplica::start(&[]).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
     run(Command::new("cp").arg("-r").arg(root.join("web")).arg(folder.path()));
     let page = folder.path().join("web");
     run(Command::new(root.join("docker/nginx/name-version")).current_dir(&page));
-    let index = fs::read_to_string(page.join("index.html")).unwrap();
-    let assets = addresses(&index, "v/");
-    assert!(assets.len() > 20 && addresses(&index, "js/").is_empty(), "{assets:?}");
-    for path in assets {
-        assert!(page.join(path).is_file(), "{path}");
+    for name in ["index.html", "join.html"] {
+        let html = fs::read_to_string(page.join(name)).unwrap();
+        let assets = addresses(&html, "v/");
+        assert!(assets.len() > 10 && addresses(&html, "js/").is_empty(), "{assets:?}");
+        for path in assets {
+            let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
+            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} is another");
+            assert!(!ours.contains("Owns ") && !ours.contains("/**"), "{path} has comments");
+        }
     }
 }
 
