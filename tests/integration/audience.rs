@@ -1,11 +1,13 @@
 //! The audience: phones that join by the page's address, and a program that uses the page's client, through crashes.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::support::client::TestClient;
@@ -111,6 +113,45 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
     drop(server);
+}
+
+/// A proxy that makes `Host` the address of the backend, as some do unless they are told not to. One request for each
+/// connection, a WebSocket aside.
+async fn rewriting_proxy(backend: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(pass(client, address, backend));
+        }
+    });
+    address
+}
+
+async fn pass(mut client: TcpStream, own: SocketAddr, backend: SocketAddr) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = client.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).expect("text");
+    let head = head.replace(&format!("Host: {own}"), &format!("Host: {backend}"));
+    let head = head.replace("Connection: keep-alive", "Connection: close");
+    let mut server = TcpStream::connect(backend).await.expect("the backend");
+    server.write_all(head.as_bytes()).await.expect("the request");
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+}
+
+#[tokio::test]
+async fn a_phone_says_that_a_proxy_rewrites_the_host() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let proxy = rewriting_proxy(server.address).await;
+    let phone = Browser::open("en").await;
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    let cause = format!("A proxy changes the host of this page into {}", server.address);
+    eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
+    assert!(server.log().contains("--allowed-origins"), "{}", server.log());
 }
 
 #[tokio::test]

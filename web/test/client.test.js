@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { DialQueue } from "../js/client/dial-queue.js";
 import { Client, UNDER_WAY } from "../js/client/client.js";
+import { whyRefused } from "../js/client/refused.js";
 import { SessionState } from "../js/client/session.js";
 import { FakeBackend, FakeSocket, FakeTimers, seededRandom, welcome } from "./support.js";
 
@@ -108,4 +109,24 @@ test("what was missed for good is told", () => {
   backend.replaceLog();
   timers.advance(5_000);
   assert.equal(gaps, 1);
+});
+
+test("the cause of a refusal is found by asking without an upgrade", async () => {
+  const asked = [];
+  const answering = (status, body) => async (url) => {
+    asked.push(url.href);
+    return { status, json: async () => JSON.parse(body) };
+  };
+  const why = async (fetch, page = PAGE) => {
+    const { code, host } = await whyRefused({ page, user: "anna", fetch });
+    return [code, host];
+  };
+  const upgrade = (host) => answering(426, JSON.stringify({ code: "upgrade_required", message: "", host }));
+  assert.deepEqual(await why(upgrade("backend:8080")), ["host_rewritten", "backend:8080"]);
+  assert.deepEqual(await why(upgrade("Chat.example")), ["no_upgrade", "Chat.example"]);
+  assert.deepEqual(await why(upgrade("chat.example"), "https://chat.example/deep/"), ["no_upgrade", "chat.example"]);
+  assert.deepEqual(await why(answering(429, '{"code":"rate_limited","message":""}')), ["rate_limited", null]);
+  assert.deepEqual(await why(answering(502, "<html>")), ["http_502", null]);
+  assert.deepEqual(await why(() => Promise.reject(new TypeError("no network"))), ["unreachable", null]);
+  assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });

@@ -7,6 +7,7 @@
 //   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for
 //   DialQueue    how many sessions of a page connect at once
 //   Stream       for a proof: how far the user's stream was seen, and where it has a gap
+//   whyRefused   the cause that a browser hides when a socket is refused
 //   PageTimers   a clock that a hidden page does not slow down
 
 export { Backoff, retryWait } from "./backoff.js";
@@ -14,6 +15,7 @@ export { Client, Refusal } from "./client.js";
 export { DialQueue } from "./dial-queue.js";
 export { Beat, Outbox } from "./outbox.js";
 export { CloseAction, ResumePoint, closeAction, isOverload, parseFrame, smileFrame, socketUrl } from "./protocol.js";
+export { whyRefused } from "./refused.js";
 export { Session, SessionState } from "./session.js";
 export { Fit, Stream } from "./stream.js";
 export { PageTimers } from "./timers.js";

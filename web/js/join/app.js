@@ -2,6 +2,7 @@
 
 import { Client } from "../client/client.js";
 import { DialQueue } from "../client/dial-queue.js";
+import { whyRefused } from "../client/refused.js";
 import { SessionState } from "../client/session.js";
 import { PageTimers } from "../client/timers.js";
 import { byId, element, setData, setText } from "../dom.js";
@@ -12,6 +13,10 @@ import { languageOf, say } from "./words.js";
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
+const TOO_MANY = 429;
+/** A backend that is about to come back is not asked for the cause. */
+const CAUSE_AFTER = 3;
+const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
 
 const language = languageOf(navigator.languages);
@@ -28,7 +33,7 @@ const items = new Map();
 /** The users, and what day it is on the server: phones may have another. */
 async function ask() {
   const answer = await fetch(new URL("api/users", page), { cache: "no-store" });
-  if (!answer.ok) throw new Error(`${answer.status}`);
+  if (!answer.ok) throw new Error(answer.status === TOO_MANY ? "rate_limited" : "nowhere");
   return { users: await answer.json(), day: new Date(answer.headers.get("Date") ?? Date.now()) };
 }
 
@@ -36,8 +41,8 @@ async function join() {
   let asked;
   try {
     asked = await ask();
-  } catch {
-    showState("nowhere", "bad");
+  } catch (error) {
+    showState(CAUSES.has(error.message) ? error.message : "nowhere", "bad");
     timers.after(RETRY_MS, join);
     return;
   }
@@ -69,7 +74,7 @@ function open(user) {
       heard.hear(frame);
       paint();
     },
-    onState: showSession,
+    onState: (session) => showSession(session, user),
     onGap: () => setText(byId("note"), words("gap")),
   });
   client.start();
@@ -93,20 +98,26 @@ function remember(taken) {
   }
 }
 
-function showSession({ state, replica, reconnects }) {
+function showSession(session, user) {
+  const { state, replica, reconnects } = session;
   // A user that turned out to be somebody else's was left: that says nothing of the connection.
   if (seat === null && state === SessionState.STOPPED) return;
   if (navigator.onLine === false) showState("offline", "bad");
-  else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(state, replica);
+  else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(session, user);
   else showState(state, MOODS[state] ?? "doubt", { replica });
   if (reconnects > 0) setText(byId("reconnects"), words("reconnects", { n: reconnects }));
 }
 
 // One sentence for all attempts after a loss, so that it is read out once.
-function showAttempt(state, replica) {
+function showAttempt({ state, replica, attempt }, user) {
   if (replica !== null) showState("waiting", "bad", { replica });
-  else if (state === SessionState.WAITING) showState("nowhere", "bad");
+  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(user);
   else if (byId("state").dataset.mood !== "bad") showState("connecting", "calm");
+}
+
+async function showCause(user) {
+  const { code, host } = await whyRefused({ page, user });
+  showState(CAUSES.has(code) ? code : "nowhere", "bad", { host });
 }
 
 function showState(key, mood, values) {
@@ -189,7 +200,7 @@ for (const node of document.querySelectorAll("[data-words]")) setText(node, word
 for (const event of ["online", "offline"]) {
   addEventListener(event, () => {
     if (seat === null) return;
-    showSession(seat.client.session);
+    showSession(seat.client.session, seat.client.user);
     seat.client.session.hurry();
   });
 }
