@@ -56,6 +56,13 @@ test("a phone keeps its user when it comes back, the next day too", async () => 
   assert.deepEqual([nextDay.user, nextDay.id], [seat.user, seatId(next)]);
 });
 
+test("the faces tell two phones apart that took a user at the same moment", async () => {
+  const { sit, within } = hall();
+  const mine = await within(sit());
+  const other = await within(sit({ ...mine, word: "🙈🙈🙈" }));
+  assert.notEqual(other.user, mine.user);
+});
+
 test("a remembered user that another phone has taken that day is given up", async () => {
   const { sit, within } = hall();
   const mine = await within(sit());
