@@ -4,10 +4,10 @@
 
 # The page names its files below v/VERSION/, where caches keep them.
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim AS page
-COPY --chown=101:101 web /tmp/page
-COPY docker/nginx/name-version /tmp/
-WORKDIR /tmp/page
-RUN rm package.json && /tmp/name-version
+COPY web /page
+COPY docker/nginx/name-version /
+# Where the user of this image may write.
+RUN cp -r /page /tmp/page && /name-version /tmp/page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
 # Where the replicas are, and the name server that knows them: those of Docker.

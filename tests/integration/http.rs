@@ -88,7 +88,7 @@ async fn the_page_of_the_proxy_is_that_of_a_replica() {
     let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
     run(Command::new("cp").arg("-r").arg(root.join("web")).arg(folder.path()));
     let page = folder.path().join("web");
-    run(Command::new(root.join("docker/nginx/name-version")).current_dir(&page));
+    run(Command::new(root.join("docker/nginx/name-version")).arg(&page));
     for name in ["index.html", "join.html"] {
         let html = fs::read_to_string(page.join(name)).unwrap();
         let assets = addresses(&html, "v/");
