@@ -190,8 +190,8 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     eventually("it goes on", async || stored().len() >= before + 3).await;
     let mut bruno = TestClient::connect(server.address, "bruno").await;
     let head = bruno.smile("answer", "anna").await;
-    let heard = format!("{head}: bruno smiles 😀");
-    eventually("it hears the answer", async || said.lock().expect("no panic").contains(&heard)).await;
+    let answer = format!("{head}: bruno smiles 😀");
+    eventually("it hears the answer", async || said.lock().expect("no panic").contains(&answer)).await;
     node.kill().await.expect("node ends");
     let offsets = stored();
     assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
