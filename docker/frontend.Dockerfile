@@ -2,6 +2,13 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
+# The page names its files below v/VERSION/, where caches keep them.
+FROM nginxinc/nginx-unprivileged:1.30-alpine-slim AS page
+COPY web /page
+COPY docker/nginx/name-version /
+# Where the user of this image may write.
+RUN cp -r /page /tmp/page && /name-version /tmp/page
+
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
 # Where the replicas are, and the name server that knows them: those of Docker.
 ENV BACKEND=backend:8080 \
@@ -9,5 +16,4 @@ ENV BACKEND=backend:8080 \
     NGINX_ENVSUBST_FILTER=^(BACKEND|RESOLVER)$
 COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
-COPY web/index.html web/style.css web/favicon.svg /usr/share/nginx/html/
-COPY web/js /usr/share/nginx/html/js
+COPY --from=page /tmp/page /usr/share/nginx/html

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::files::Places;
 use self::tasks::{APPENDER, ENDING_TASKS, LEASE, Tasks};
 use crate::config::{ServeOptions, Switch, host_name};
-use crate::http::{self, App, ClientLimit, CrashButton};
+use crate::http::{self, App, ClientLimit, CrashButton, Origins};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
@@ -246,7 +246,7 @@ async fn app(
         session_permits: Arc::new(Semaphore::new(places.sessions)),
         sessions: TaskTracker::new(),
         cut: CancellationToken::new(),
-        allowed_origins: options.allowed_origins.0.clone(),
+        origins: Origins::new(options.allowed_origins.0.clone()),
         crash_button,
         platform: options.platform,
         links: options.links.0.clone(),

@@ -3,13 +3,16 @@
 //! It is the only home of `tower_governor`. The traps it steps around: the library's own extractor believes anybody's
 //! `X-Forwarded-For`, its `Retry-After` is 0 for waits below a second, and it forgets no address by itself.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
@@ -22,13 +25,18 @@ use crate::protocol::ErrorCode;
 /// The middleware of the library that adds nothing to answers that pass.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
-/// From one clearing of addresses that have been quiet to the next.
+/// From one clearing of addresses that have been quiet, and one report of those that were refused, to the next.
 const CLEARING: Duration = Duration::from_mins(1);
+
+/// The most refused addresses that are reported.
+const REPORTED: usize = 1_000;
 
 /// Requests per second and client address.
 #[derive(Clone, Debug)]
 pub struct ClientLimit {
     config: Arc<GovernorConfig<ClientAddress, Plain>>,
+    address: ClientAddress,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 impl ClientLimit {
@@ -37,27 +45,70 @@ impl ClientLimit {
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
         // The library's own `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
+        let address = ClientAddress { trusted_proxies: trusted_proxies.into() };
         let config = GovernorConfigBuilder::default()
             .period(period)
             .burst_size(burst)
-            .key_extractor(ClientAddress { trusted_proxies: trusted_proxies.into() })
+            .key_extractor(address.clone())
             .finish()?;
-        Some(Self { config: Arc::new(config) })
+        Some(Self { config: Arc::new(config), address, refusals: Arc::default() })
     }
 
-    /// The layer to put before routes.
-    pub(super) fn layer(&self) -> GovernorLayer<ClientAddress, Plain, Body> {
-        GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error))
+    /// The routes behind this limit.
+    pub(super) fn before<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
+        let governor = GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error));
+        routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
     }
 
-    /// Forgets the addresses that have been quiet, for ever.
-    pub async fn forget_the_quiet(self) {
+    /// Forgets the addresses that have been quiet and reports those that were refused, for ever.
+    pub async fn keep_books(self) {
         loop {
             tokio::time::sleep(CLEARING).await;
             self.config.limiter().retain_recent();
             self.config.limiter().shrink_to_fit();
+            let refused = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take();
+            for (address, count) in refused {
+                report(address, count);
+            }
         }
     }
+}
+
+/// The refusals of each address since the last report.
+#[derive(Debug, Default)]
+struct Refusals(HashMap<IpAddr, u64>);
+
+impl Refusals {
+    /// Counts one; `true` when it is the first of its address, which is reported at once and counts in no later report.
+    fn is_first(&mut self, address: IpAddr) -> bool {
+        if let Some(count) = self.0.get_mut(&address) {
+            *count += 1;
+            return false;
+        }
+        self.0.len() < REPORTED && self.0.insert(address, 0).is_none()
+    }
+
+    /// What is to be reported. An address without a refusal since the last time is forgotten.
+    fn take(&mut self) -> Vec<(IpAddr, u64)> {
+        self.0.retain(|_, count| *count > 0);
+        self.0.iter_mut().map(|(&address, count)| (address, std::mem::take(count))).collect()
+    }
+}
+
+async fn count_refusals(State(limit): State<ClientLimit>, request: Request<Body>, next: Next) -> Response {
+    let address = limit.address.extract(&request);
+    let response = next.run(request).await;
+    if response.status() == StatusCode::TOO_MANY_REQUESTS
+        && let Ok(address) = address
+        && limit.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_first(address)
+    {
+        report(address, 1);
+    }
+    response
+}
+
+fn report(address: IpAddr, refused: u64) {
+    tracing::warn!(%address, refused, "requests of a client address were refused: see --client-rate, --client-burst");
 }
 
 fn refused(error: &GovernorError) -> Response {
@@ -116,6 +167,8 @@ fn whole_client(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn address(peer: &str, forwarded: &[&str]) -> String {
@@ -153,6 +206,22 @@ mod tests {
     #[test]
     fn an_ipv6_network_is_one_client() {
         assert_eq!(whole_client("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn an_address_is_reported_at_once_and_then_with_its_count() {
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        let mut refusals = Refusals::default();
+        assert!(refusals.is_first(one));
+        assert!(!refusals.is_first(one) && !refusals.is_first(one));
+        assert!(refusals.is_first(other));
+        assert_eq!(refusals.take(), [(one, 2)]);
+        assert!(!refusals.is_first(one), "it is known until it has been quiet");
+        assert!(refusals.is_first(other));
+        assert_eq!(refusals.take(), [(one, 1)]);
+        assert!(refusals.take().is_empty() && refusals.0.is_empty());
+        let reported = (0..2_000).filter(|&number| refusals.is_first(Ipv4Addr::from_bits(number).into())).count();
+        assert_eq!(reported, REPORTED);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::origin::is_own_or_allowed;
 use super::{App, Refused, json};
 use crate::protocol::{ErrorCode, from_json};
 use crate::store::CrashMode;
@@ -46,9 +45,7 @@ struct Named {
 /// Checks the request in the order of the contract, and lets a replica crash.
 pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    if !is_own_or_allowed(&head.headers, &app.allowed_origins) {
-        return Err(super::origin::refused());
-    }
+    app.origins.check(&head.headers)?;
     if !app.crash_button.enabled {
         return Err(switched_off("this replica"));
     }

@@ -1,14 +1,61 @@
 //! Who may act from a browser: the page itself, and the origins on the allow-list (RFC 6455, section 10.2).
 
-use axum::http::{HeaderMap, StatusCode, header};
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::Refused;
 use crate::config::Origin;
 use crate::protocol::ErrorCode;
 
+/// The most origins that are logged: anybody can make up more.
+const LOGGED: usize = 100;
+
+/// The allow-list, and which origins were refused.
+#[derive(Debug)]
+pub struct Origins {
+    allowed: Vec<Origin>,
+    logged: Mutex<HashSet<String>>,
+}
+
+impl Origins {
+    /// With these origins allowed besides the request's own.
+    #[must_use]
+    pub fn new(allowed: Vec<Origin>) -> Self {
+        Self { allowed, logged: Mutex::default() }
+    }
+
+    /// Refuses a request with a foreign `Origin`, and logs the first of each: mostly that is the page itself, behind a proxy
+    /// that changes `Host`.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        if is_own_or_allowed(headers, &self.allowed) {
+            return Ok(());
+        }
+        let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < LOGGED && logged.insert(origin.clone()) {
+            let advice = "a browser was refused: its Origin is not the Host that arrived. Let the proxy pass Host on \
+                unchanged, or name the origin in --allowed-origins";
+            tracing::warn!(origin, host, advice);
+        }
+        let message = format!(
+            "this origin is not allowed here: the page is from {origin}, and the Host that arrived is {host}. A proxy must \
+             pass Host on unchanged; --allowed-origins names other origins"
+        );
+        Err(Refused::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message))
+    }
+}
+
+/// A header as it can be shown: as much of it as a name has.
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
+    let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value.unwrap_or_default().chars().take(300).collect()
+}
+
 /// Whether the `Origin` of a request is absent (no browser), the request's own, or allowed. The scheme of the own one is
 /// not compared, since TLS may end before us. `null` is foreign.
-pub(super) fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
+fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
     let Ok(text) = origin.to_str() else { return false };
@@ -18,12 +65,6 @@ pub(super) fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     host.is_some_and(|host| host.eq_ignore_ascii_case(origin.authority())) || allowed.contains(&origin)
-}
-
-/// The answer to a foreign origin.
-pub(super) fn refused() -> Refused {
-    let message = "this origin is not allowed here; --allowed-origins names those that are";
-    Refused::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message)
 }
 
 #[cfg(test)]

@@ -1,8 +1,16 @@
 //! The page and its assets, embedded in the binary.
+//!
+//! The page names its assets below `v/VERSION/`, where caches keep them; its modules import each other from there too. The
+//! version is that of all assets, so a visitor asks for one file, and for more only after an upgrade.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
+
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use rust_embed::RustEmbed;
+use headers::{ETag, HeaderMapExt, IfNoneMatch};
+use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::Refused;
 use crate::protocol::ErrorCode;
@@ -15,37 +23,85 @@ use crate::protocol::ErrorCode;
 #[include = "js/*"]
 struct Assets;
 
-/// Any path that is nothing else: an asset, or 404. Caches keep assets and ask each time whether they changed.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mut hasher = DefaultHasher::new();
+    for path in Assets::iter() {
+        path.hash(&mut hasher);
+        Assets::get(&path).map(|asset| asset.metadata.sha256_hash()).hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+});
+
+/// Any path that is nothing else: an asset, or 404.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let path = match uri.path().trim_start_matches('/') {
-        "" => "index.html",
-        path => path,
-    };
+    let path = uri.path().trim_start_matches('/');
+    let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
+    let (version, path) = versioned.unwrap_or(("", if path.is_empty() { "index.html" } else { path }));
     let Some(asset) = Assets::get(path) else {
         return Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing here").into_response();
     };
     if !matches!(method, Method::GET | Method::HEAD) {
-        return super::method_not_allowed().await.into_response();
+        return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
     }
-    let tag = entity_tag(&asset.metadata.sha256_hash());
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response =
-        if known { StatusCode::NOT_MODIFIED.into_response() } else { asset.data.into_owned().into_response() };
+    // During an upgrade, a page of one replica asks another for its assets: that one's are not kept.
+    let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     let mime = HeaderValue::from_str(&format!("{}; charset=utf-8", asset.metadata.mimetype()));
-    for (name, value) in [
-        (header::CONTENT_TYPE, mime),
-        (header::ETAG, HeaderValue::from_str(&tag)),
-        (header::CACHE_CONTROL, Ok(HeaderValue::from_static("no-cache"))),
-    ] {
-        if let Ok(value) = value {
-            response.headers_mut().insert(name, value);
-        }
+    let tag = entity_tag(&asset);
+    let known = |tag| headers.typed_get().is_some_and(|known: IfNoneMatch| !known.precondition_passes(tag));
+    let mut response = match &tag {
+        Some(tag) if known(tag) => StatusCode::NOT_MODIFIED.into_response(),
+        _ => body(asset).into_response(),
+    };
+    if let (Some(tag), Ok(mime)) = (tag, mime) {
+        response.headers_mut().typed_insert(tag);
+        response.headers_mut().insert(header::CONTENT_TYPE, mime);
     }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     response
 }
 
-/// The strong entity tag of an asset (RFC 9110, section 8.8.3): half of its SHA-256 tells any two apart.
-fn entity_tag(hash: &[u8; 32]) -> String {
+fn body(asset: EmbeddedFile) -> Body {
+    match asset.metadata.mimetype() {
+        "text/html" => with_version(&String::from_utf8_lossy(&asset.data)).into(),
+        "text/javascript" => without_comments(&String::from_utf8_lossy(&asset.data)).into(),
+        _ => asset.data.into_owned().into(),
+    }
+}
+
+fn with_version(page: &str) -> String {
+    let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
+    Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
+}
+
+/// A module without its comments, which are a fifth of its compressed bytes: lines that begin with `//`, and `/** … */`.
+fn without_comments(module: &str) -> String {
+    let mut within = false;
+    let code = module.split_inclusive('\n').filter(|line| {
+        let line = line.trim();
+        within |= line.starts_with("/**");
+        let comment = within || line.starts_with("//");
+        within &= !line.ends_with("*/");
+        !comment
+    });
+    code.collect()
+}
+
+/// The weak entity tag of an asset (RFC 9110, section 8.8.3): the same for every encoding. Half of the SHA-256 tells any
+/// two assets apart, and the version is in the page itself.
+fn entity_tag(asset: &EmbeddedFile) -> Option<ETag> {
+    let hash = asset.metadata.sha256_hash();
     let half = hash.iter().take(16).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-    format!("\"{half:032x}\"")
+    format!("W/\"{half:032x}{}\"", *VERSION).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_lines_of_comment_are_left_out_and_nothing_else() {
+        let module =
+            "// Owns.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
+        assert_eq!(without_comments(module), "\nconst a = 1; // kept\n  f(`/**`, \"//\", a * b);\n");
+    }
 }

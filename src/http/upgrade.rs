@@ -12,15 +12,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::origin::{self, is_own_or_allowed};
-use super::{App, Refused};
+use super::{App, Refused, json, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
-use crate::protocol::{ErrorCode, Refusal};
+use crate::protocol::{ErrorBody, ErrorCode, Refusal};
 use crate::replica::NotReady;
 use crate::session::{self, Ended, Opening, Socket};
 
@@ -46,7 +45,7 @@ pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> R
                 start(&app, hyper::upgrade::on(&mut request), opening, permit);
                 response
             }
-            Err(error) => no_handshake(&error.to_string()),
+            Err(error) => no_handshake(&error.to_string(), request.headers()),
         },
         Err(refused) => refused.into_response(),
     }
@@ -55,9 +54,7 @@ pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> R
 async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refused> {
     let query = read(uri)?;
     let after = position(&query)?;
-    if !is_own_or_allowed(headers, &app.allowed_origins) {
-        return Err(origin::refused());
-    }
+    app.origins.check(headers)?;
     let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned();
     let user = user.ok_or_else(|| Refused(StatusCode::NOT_FOUND, Refusal::unknown_user()))?;
     app.replica.ready().map_err(not_ready)?;
@@ -155,10 +152,21 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
     });
 }
 
-fn no_handshake(error: &str) -> Response {
+/// The answer to a plain GET. A browser sends no `Origin` with one: the page compares `host` with its own to find out why its
+/// sockets are refused.
+#[derive(Serialize)]
+struct NoHandshake {
+    #[serde(flatten)]
+    error: ErrorBody,
+    host: String,
+}
+
+fn no_handshake(error: &str, headers: &HeaderMap) -> Response {
     let message = format!("this is a WebSocket address: {error}");
-    let refused = Refused::permanent(StatusCode::UPGRADE_REQUIRED, ErrorCode::UpgradeRequired, message);
-    let mut response = refused.into_response();
+    let error = ErrorBody { code: ErrorCode::UpgradeRequired, message, retry_after_ms: None };
+    let body = json(&NoHandshake { error, host: origin::text(headers, header::HOST) });
+    let mut response = (StatusCode::UPGRADE_REQUIRED, body).into_response();
+    response.extensions_mut().insert(ErrorCode::UpgradeRequired);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response

@@ -108,7 +108,7 @@ impl Tasks {
 
     pub(super) fn spawn_limit(&mut self, limit: ClientLimit) {
         self.vital.spawn(async {
-            limit.forget_the_quiet().await;
+            limit.keep_books().await;
             ("client limit", Ok(()))
         });
     }

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ROUNDS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The first users of the store are simulated; the rest are for people.
+const SIMULATED: usize = 60;
+
 /// Asks one replica after the other for the users, a few times over.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ async fn ask(websocket: &Url) -> Result<Vec<UserName>, String> {
         return Err(format!("GET {url}: {status}"));
     }
     let users: Vec<User> = protocol::from_json(&body).map_err(|error| format!("GET {url}: not users: {error}"))?;
-    Ok(users.into_iter().map(|user| user.name).collect())
+    Ok(users.into_iter().take(SIMULATED).map(|user| user.name).collect())
 }
 
 /// `/api/users` on the host of a WebSocket.

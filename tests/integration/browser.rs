@@ -187,6 +187,29 @@ async fn ten_conversations_are_within_the_capacity() {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
+/// How many bytes came over the network since the page was asked for, and in how many answers; the list of replicas, which
+/// is asked for again and again, aside.
+async fn transferred(browser: &Browser) -> (u64, u64) {
+    eventually("the users are there", async || mood(browser).await == "good").await;
+    let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
+        const sizes = entries.filter(({ name }) => !name.endsWith('/api/replicas')).map((entry) => entry.transferSize);
+        return [sizes.reduce((sum, size) => sum + size, 0), sizes.filter((size) => size > 0).length]";
+    serde_json::from_value(browser.run(read, &json!([])).await).expect("two numbers")
+}
+
+#[tokio::test]
+async fn the_page_weighs_little_and_next_time_next_to_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    let (bytes, answers) = transferred(&browser).await;
+    assert!(bytes < 60_000, "{bytes} bytes in {answers} answers");
+    browser.load("about:blank").await;
+    browser.load(&format!("http://{}/", server.address)).await;
+    let (bytes, answers) = transferred(&browser).await;
+    assert!(bytes < 6_000 && answers <= 4, "{bytes} bytes in {answers} answers");
+}
+
 #[tokio::test]
 async fn the_page_speaks_the_language_of_the_browser() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -1,7 +1,11 @@
 //! HTTP beside the sessions: the page, the API, the probes and the metrics.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
@@ -32,8 +36,91 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
         assert_eq!(header(&answer, "referrer-policy"), "no-referrer");
         let tag = header(&answer, "etag");
         assert!(!answer.text().await.unwrap().is_empty());
-        let known = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", &tag);
-        assert_eq!(known.send().await.unwrap().status().as_u16(), 304, "{path}");
+        let strong = tag.strip_prefix("W/").expect("a weak tag: the same for every encoding");
+        for known in [&tag, strong, "*", &format!("\"another\", {tag}"), &format!("W/\"another\" ,{strong}")] {
+            let asked = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", known);
+            let answer = asked.send().await.unwrap();
+            assert_eq!((answer.status().as_u16(), header(&answer, "etag")), (304, tag.clone()), "{path} {known}");
+        }
+        let asked = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", "\"another\"");
+        assert_eq!(asked.send().await.unwrap().status().as_u16(), 200, "{path}");
+    }
+}
+
+/// Every address in quotes in the page that begins like this.
+fn addresses<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
+    page.split('"').filter(|text| text.starts_with(start)).collect()
+}
+
+#[tokio::test]
+async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
+    let replica = TestReplica::start(&[]).await;
+    let answer = get(replica.address, "/").await;
+    assert_eq!(header(&answer, "cache-control"), "no-cache");
+    let page = answer.text().await.unwrap();
+    let assets = addresses(&page, "v/");
+    assert!(assets.len() > 20 && assets.iter().any(|path| path.ends_with("/js/app.js")), "{assets:?}");
+    for path in &assets {
+        let answer = get(replica.address, &format!("/{path}")).await;
+        let caching = header(&answer, "cache-control");
+        assert_eq!(
+            (answer.status().as_u16(), caching.as_str()),
+            (200, "public, max-age=31536000, immutable"),
+            "{path}"
+        );
+    }
+    // An older page, or one that names no version, gets what there is.
+    for path in ["/v/0123456789abcdef/js/app.js", "/js/app.js"] {
+        let answer = get(replica.address, path).await;
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "cache-control")),
+            (200, "no-cache".to_owned()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_the_proxy_is_that_of_a_replica() {
+    let replica = TestReplica::start(&[]).await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("cp").arg("-r").arg(root.join("web")).arg(folder.path()));
+    let page = folder.path().join("web");
+    run(Command::new(root.join("docker/nginx/name-version")).arg(&page));
+    for name in ["index.html", "join.html"] {
+        let html = fs::read_to_string(page.join(name)).unwrap();
+        let assets = addresses(&html, "v/");
+        assert!(assets.len() > 10 && addresses(&html, "js/").is_empty(), "{assets:?}");
+        for path in assets {
+            let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
+            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} is another");
+            assert!(!ours.contains("Owns ") && !ours.contains("/**"), "{path} has comments");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_compressed_as_the_client_can_read() {
+    let replica = TestReplica::start(&[]).await;
+    let asked = async |path: &str, accepted: &str| {
+        let asked = http().get(format!("http://{}{path}", replica.address)).header("accept-encoding", accepted);
+        let answer = asked.send().await.unwrap();
+        let (encoding, vary) = (header(&answer, "content-encoding"), header(&answer, "vary"));
+        assert!(vary.eq_ignore_ascii_case("accept-encoding"), "{path}: {vary}");
+        (encoding, answer.bytes().await.unwrap().len())
+    };
+    for path in ["/", "/js/app.js", "/style.css", "/favicon.svg", "/api/users"] {
+        let (_, whole) = asked(path, "identity").await;
+        for (accepted, expected) in
+            [("gzip, deflate, br, zstd", "br"), ("gzip", "gzip"), ("br;q=0, gzip;q=0.1", "gzip")]
+        {
+            let (encoding, length) = asked(path, accepted).await;
+            assert_eq!(encoding, expected, "{path} for {accepted}");
+            assert!(length < whole * 3 / 4, "{path}: {length} of {whole}");
+        }
+        assert_eq!(asked(path, "br;q=0").await.0, "", "{path}");
     }
 }
 
@@ -51,10 +138,17 @@ async fn nothing_outside_the_page_is_served() {
 #[tokio::test]
 async fn other_methods_are_not_allowed() {
     let replica = TestReplica::start(&[]).await;
-    for path in ["/", "/api/users", "/api/replicas", "/ping", "/livez", "/readyz"] {
-        let answer = http().post(format!("http://{}{path}", replica.address)).send().await.unwrap();
-        let (status, _, body) = refusal(answer).await;
-        assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")), "{path}");
+    for (method, allowed, paths) in [
+        (Method::POST, "GET,HEAD", &["/", "/ws", "/api/users", "/api/replicas", "/ping", "/livez", "/readyz"][..]),
+        (Method::GET, "POST", &["/api/crash"]),
+    ] {
+        for path in paths {
+            let asked = http().request(method.clone(), format!("http://{}{path}", replica.address));
+            let answer = asked.send().await.unwrap();
+            assert_eq!(header(&answer, "allow"), allowed, "{path}");
+            let (status, _, body) = refusal(answer).await;
+            assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")), "{path}");
+        }
     }
 }
 
@@ -73,7 +167,7 @@ async fn there_are_enough_users_and_each_can_open_a_session() {
     let replica = TestReplica::start(&[]).await;
     let users = get_json(replica.address, "/api/users").await;
     let users = users.as_array().unwrap();
-    assert!(users.len() >= 60, "{}", users.len());
+    assert_eq!(users.len(), 256);
     let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
     for user in users {
         assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "{user}");
@@ -82,6 +176,38 @@ async fn there_are_enough_users_and_each_can_open_a_session() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), users.len(), "names are unique");
+}
+
+#[tokio::test]
+async fn the_code_to_join_leads_to_the_host_that_was_asked() {
+    let replica = TestReplica::start(&[]).await;
+    let code = async |host: &str, url: &str| {
+        let asked = http().get(format!("http://{}/api/join.svg?url={url}", replica.address));
+        asked.header("host", host).send().await.unwrap()
+    };
+    let mut images = Vec::new();
+    for (host, url) in [
+        ("chat.example", "https://chat.example/join.html"),
+        ("Chat.example:808", "http://chat.example:808/deep/join.html"),
+        ("[::1]:8080", "http://[::1]:8080/join.html"),
+    ] {
+        let answer = code(host, url).await;
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "content-type").as_str()),
+            (200, "image/svg+xml"),
+            "{url}"
+        );
+        images.push(answer.text().await.unwrap());
+    }
+    assert!(images.iter().all(|image| image.contains("<svg")) && images[0] != images[1]);
+    let long = format!("https://chat.example/{}", "x".repeat(300));
+    let wrong = ["", "join.html", "https://evil.example/", "https://chat.example:81/", "ftp://chat.example/", &long];
+    for url in wrong {
+        let (status, _, body) = refusal(code("chat.example", url).await).await;
+        assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "{url}");
+    }
+    let (status, _, body) = refusal(get(replica.address, "/api/join.svg").await).await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "without an address");
 }
 
 #[tokio::test]

@@ -51,6 +51,26 @@ async fn a_client_address_past_its_burst_gets_429_with_a_true_hint() {
 }
 
 #[tokio::test]
+async fn a_refused_address_is_logged_and_not_with_every_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxies = ("trusted-proxies", "127.0.0.0/8");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[CLIENT_LIMIT[0], CLIENT_LIMIT[1], proxies]).await;
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let mut refused = 0;
+        while refused < 5 {
+            refused += u32::from(status_for(server.address, address).await == 429);
+        }
+    }
+    eventually("both are logged", async || server.log().contains("192.0.2.2")).await;
+    let log = server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("192.0.2.")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for word in ["\"address\":\"192.0.2.1\"", "\"refused\":1", "\"level\":\"WARN\"", "--client-rate"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
+    }
+}
+
+#[tokio::test]
 async fn forwarded_addresses_of_strangers_are_not_believed() {
     let replica = TestReplica::start(&[("client-rate", "1"), ("client-burst", "3")]).await;
     let mut statuses = Vec::new();

@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::client::{TestClient, smile};
+use crate::support::process::TestProcess;
 use crate::support::replica::TestReplica;
-use crate::support::{get, get_json, http, refusal, upgrade, within};
+use crate::support::{eventually, get_json, http, refusal, upgrade, within};
 
 #[tokio::test]
 async fn the_first_frame_is_a_welcome_with_everything_in_it() {
@@ -115,6 +116,29 @@ async fn foreign_origins_are_forbidden_and_own_and_allowed_ones_are_not() {
         let answer = upgrade(replica.address, "?user=anna").header("origin", origin).send().await.unwrap();
         let (status, _, body) = refusal(answer).await;
         assert_eq!((status, &body["code"]), (403, &json!("forbidden_origin")), "{origin}");
+        let message = body["message"].as_str().unwrap();
+        let host = replica.address.to_string();
+        assert!(
+            message.contains(origin) && message.contains(&host) && message.contains("--allowed-origins"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_origin_is_logged_once_with_what_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
+    for origin in ["https://chat.example", "https://chat.example", "null", "https://chat.example"] {
+        let asked = upgrade(server.address, "?user=anna").header("host", "backend:8080").header("origin", origin);
+        assert_eq!(asked.send().await.unwrap().status().as_u16(), 403);
+    }
+    eventually("both are logged", async || server.log().contains("\"origin\":\"null\"")).await;
+    let log = server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("https://chat.example")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for word in ["\"host\":\"backend:8080\"", "\"level\":\"WARN\"", "Host", "--allowed-origins"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
     }
 }
 
@@ -136,8 +160,10 @@ async fn the_default_port_is_left_out_of_an_own_origin() {
 #[tokio::test]
 async fn a_request_that_is_no_handshake_is_refused() {
     let replica = TestReplica::start(&[]).await;
-    let (status, _, body) = refusal(get(replica.address, "/ws?user=anna").await).await;
+    let asked = http().get(format!("http://{}/ws?user=anna", replica.address)).header("host", "backend:8080");
+    let (status, _, body) = refusal(asked.send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
+    assert_eq!(body["host"], "backend:8080", "a page can compare it with its own");
     for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());

@@ -5,18 +5,20 @@ import { Backend } from "./backend.js";
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
 import { CrashControl } from "./crash-control.js";
-import { DialQueue } from "./dial-queue.js";
+import { DialQueue } from "./client/dial-queue.js";
 import { byId, setData, setText } from "./dom.js";
 import { Format } from "./format.js";
 import { chooseLanguage, translator } from "./i18n.js";
-import { socketUrl } from "./protocol.js";
+import { socketUrl } from "./client/protocol.js";
 import { Platform } from "./platform.js";
 import { PlatformView } from "./platform-view.js";
 import { RenderLoop } from "./render-loop.js";
 import { ReplicaWatch } from "./replica-watch.js";
 import { ReplicasView } from "./replicas-view.js";
 import { Simulation } from "./simulation.js";
-import { PageTimers } from "./timers.js";
+import { PageTimers } from "./client/timers.js";
+import { JoinView } from "./join-view.js";
+import { SayControl } from "./say-control.js";
 
 const USERS_RETRY_MS = 1_000;
 const HEARTBEAT_MS = 1_000;
@@ -92,6 +94,8 @@ const crashControl = new CrashControl({
 const platformView = new PlatformView({ translate });
 const countersView = new CountersView({ translate, format });
 const conversationsView = new ConversationsView({ translate, format });
+const sayControl = new SayControl({ translate, page: pageUrl, timers, dialQueue: environment.dialQueue });
+new JoinView({ pageUrl, timers });
 const replicasView = new ReplicasView({ translate, format, onCrash: (id) => crashControl.crash(id) });
 const renderLoop = new RenderLoop({ timers, requestFrame: (run) => requestAnimationFrame(run), paint });
 
@@ -167,7 +171,9 @@ function stop() {
 /** The users are asked for until they are known, since nothing can start without them. */
 async function learnUsers() {
   try {
-    simulation.people = await backend.users();
+    const people = await backend.users();
+    simulation.people = people;
+    sayControl.people = people;
     usersKnown = true;
     renderLoop.request();
     if (startsWhenReady) start();

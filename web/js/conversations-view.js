@@ -3,7 +3,7 @@
 
 import { LineState } from "./conversation.js";
 import { byId, element, setClass, setData, setText, setTitle } from "./dom.js";
-import { SessionState } from "./session.js";
+import { SessionState } from "./client/session.js";
 
 const MARKS = {
   [LineState.SENT]: "○",

@@ -5,7 +5,7 @@
 // to n, so an acked smile below n that the receiver never saw is lost. Where a session said that it did
 // not recover, the same finding is "unverified".
 
-import { Fit, Stream } from "./stream.js";
+import { Fit, Stream } from "./client/stream.js";
 
 const Verdict = Object.freeze({ LOST: "lost", UNVERIFIED: "unverified" });
 

@@ -1,14 +1,20 @@
-// Owns one simulated user: a session, the smiles not settled yet, and the last face heard. Ties the wire
-// to the ledger. Knows nothing of the page.
+// Owns one simulated user: a session, the smiles not settled yet, the last face heard, and whom to answer besides the
+// other of its conversation. Ties the wire to the ledger. Knows nothing of the page.
 
 import { answerTo } from "./faces.js";
-import { Beat, Outbox } from "./outbox.js";
-import { isOverload, smileFrame } from "./protocol.js";
-import { Session, SessionState } from "./session.js";
+import { Beat, Outbox } from "./client/outbox.js";
+import { isOverload, smileFrame } from "./client/protocol.js";
+import { Session, SessionState } from "./client/session.js";
 
 export { Beat };
 
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
+
+/** So many people wait for an answer; more get none. */
+export const GUESTS = 8;
+
+/** How the id of an answer to a person begins: it gets no answer, so that two simulated users do not go on for ever. */
+export const ANSWER = "re-";
 
 export class SimulatedUser {
   #ledger;
@@ -18,6 +24,8 @@ export class SimulatedUser {
   #outbox;
   #heard = null;
   #peer;
+  #guests = [];
+  #answeredLast = false;
   #catchUpTo = null;
 
   /**
@@ -56,7 +64,7 @@ export class SimulatedUser {
 
   /** Says something, unless the session is away or too much is unsettled. */
   speak() {
-    return this.#outbox.beat(() => this.#compose());
+    return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
   get isLive() {
@@ -94,6 +102,14 @@ export class SimulatedUser {
     else if (frame.type === "error") this.#failed(frame);
   }
 
+  /** At every other turn a person comes first. The ledger is not told: nobody here hears what the person gets. */
+  #answer() {
+    const guest = this.#answeredLast ? undefined : this.#guests.shift();
+    this.#answeredLast = guest !== undefined;
+    if (guest === undefined) return null;
+    return { id: `${ANSWER}${this.#nextId()}`, to: guest.from, smile: answerTo(guest.smile, this.#random) };
+  }
+
   #compose() {
     const smile = { id: this.#nextId(), to: this.#peer, smile: answerTo(this.#heard, this.#random) };
     this.#ledger.sent({ sender: this.name, id: smile.id, to: smile.to });
@@ -109,9 +125,15 @@ export class SimulatedUser {
 
   #received(frame) {
     if (frame.from === this.#peer) this.#heard = frame.smile;
+    else if (frame.to === this.name) this.#welcomeGuest(frame);
     const delivers = this.#ledger.received(this.name, frame);
     this.#events.received(this, frame, delivers);
     this.#checkCaughtUp();
+  }
+
+  #welcomeGuest(frame) {
+    if (frame.id.startsWith(ANSWER) || this.#guests.length >= GUESTS) return;
+    this.#guests.push(frame);
   }
 
   #failed(frame) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Ledger } from "../js/ledger.js";
 import { verdict } from "../js/counters-view.js";
-import { Fit, Stream } from "../js/stream.js";
+import { Fit, Stream } from "../js/client/stream.js";
 import { welcome } from "./support.js";
 
 /** Anna and Bruno, both welcomed at offset 100. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Beat, Outbox, UNSETTLED_LIMIT } from "../js/outbox.js";
+import { Beat, Outbox, UNSETTLED_LIMIT } from "../js/client/outbox.js";
 import { FakeTimers } from "./support.js";
 
 function setUp() {

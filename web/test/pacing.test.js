@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js/backoff.js";
-import { DialQueue } from "../js/dial-queue.js";
+import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js/client/backoff.js";
+import { DialQueue } from "../js/client/dial-queue.js";
 import { BEAT_MS, Pacer, phase } from "../js/pacer.js";
 import { Rate } from "../js/rate.js";
 import { RenderLoop, FRAME_GAP_MS, NO_FRAME_MS } from "../js/render-loop.js";

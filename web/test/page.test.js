@@ -10,8 +10,10 @@ import { seededRandom } from "./support.js";
 const WEB = new URL("../", import.meta.url);
 const LONGEST_FILE = 400;
 const read = (path) => readFileSync(new URL(path, WEB), "utf8");
-const scripts = readdirSync(new URL("js/", WEB)).map((name) => [name, read(`js/${name}`)]);
+const names = readdirSync(new URL("js/", WEB), { recursive: true }).filter((name) => name.endsWith(".js"));
+const scripts = names.map((name) => [name, read(`js/${name}`)]);
 const page = read("index.html");
+const pages = [page, read("join.html")];
 
 test("both languages have the same keys, none empty, with the same holes", () => {
   const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
@@ -70,16 +72,35 @@ test("the ids others rely on are there, once", () => {
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
 });
 
-test("every element a script looks for is on the page", () => {
+test("every element a script looks for is on the page, or the script makes it", () => {
+  const made = scripts.flatMap(([, text]) => [...text.matchAll(/\.id = "([^"]+)"/g)]);
+  const ids = new Set([...made, ...pages.join().matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   for (const [, text] of scripts) {
-    for (const [, id] of text.matchAll(/byId\("([^"]+)"\)/g)) assert.ok(page.includes(`id="${id}"`), id);
+    for (const [, id] of text.matchAll(/byId\("([^"]+)"\)/g)) assert.ok(ids.has(id), id);
   }
 });
 
 test("nothing on the page needs a looser content policy, and text stays text", () => {
-  assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
+  for (const page of pages) assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
   for (const [name, text] of scripts) {
     assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function/, name);
+  }
+});
+
+/** What a module imports, and what those import, below `js/`. */
+function imports(module, found = new Set()) {
+  for (const [, path] of read(module).matchAll(/from "(\.[^"]+)"/g)) {
+    const imported = new URL(path, new URL(module, WEB)).href.slice(WEB.href.length);
+    if (!found.has(imported)) imports(imported, found.add(imported));
+  }
+  return found;
+}
+
+test("each page names every module that it imports, so that the browser fetches them at once", () => {
+  for (const page of pages) {
+    const preloaded = [...page.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)].map(([, path]) => path);
+    const [, entry] = page.match(/<script type="module" src="([^"]+)">/);
+    assert.deepEqual(preloaded, [...imports(entry)].sort());
   }
 });
 

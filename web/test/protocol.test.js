@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import {
   CloseAction, ResumePoint, closeAction, closeName, isOverload, parseFrame, pingFrame, smileFrame, socketUrl,
-} from "../js/protocol.js";
+} from "../js/client/protocol.js";
 import { welcome } from "./support.js";
 
 test("a session connects beside the page, encrypted when the page is", () => {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { POLICY_WAIT_MS } from "../js/backoff.js";
-import { DialQueue } from "../js/dial-queue.js";
+import { POLICY_WAIT_MS } from "../js/client/backoff.js";
+import { DialQueue } from "../js/client/dial-queue.js";
 import {
   CONNECT_LIMIT_MS, SILENCE_ASK_MS, SILENCE_LIMIT_MS, STABLE_MS, Session, SessionState,
-} from "../js/session.js";
+} from "../js/client/session.js";
 import { FakeSocket, FakeTimers, welcome } from "./support.js";
 
 function setUp({ random = () => 0.5 } = {}) {

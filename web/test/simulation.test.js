@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { DialQueue } from "../js/dial-queue.js";
-import { socketUrl } from "../js/protocol.js";
+import { Client } from "../js/client/client.js";
+import { DialQueue } from "../js/client/dial-queue.js";
+import { socketUrl } from "../js/client/protocol.js";
 import { LINES_KEPT } from "../js/conversation.js";
-import { UNSETTLED_LIMIT } from "../js/outbox.js";
+import { UNSETTLED_LIMIT } from "../js/client/outbox.js";
 import { Simulation } from "../js/simulation.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -185,4 +186,40 @@ test("there are never more conversations than pairs of users", () => {
   simulation.run(30);
   assert.equal(simulation.conversations.length, 3);
   assert.deepEqual(simulation.conversations[1].users.map((user) => user.name), ["user2", "user3"]);
+});
+
+test("a simulated user answers whoever smiles at it, once, beside its conversation and its proof", async () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  const heard = [];
+  const openSocket = (url) => backend.openSocket(url);
+  const onSmile = ({ from }) => heard.push(from);
+  const guest = new Client({ page: "http://h/", user: "guest", timers, random: Math.random, openSocket, onSmile });
+  guest.start();
+  simulation.run(2);
+  timers.advanceUntil(allLive);
+  for (let smile = 0; smile < 3; smile += 1) guest.smile("user0", "😀");
+  guest.smile("user3", "😀");
+  timers.advanceUntil(() => heard.length === 4);
+  backend.crash();
+  guest.smile("user1", "😀");
+  timers.advanceUntil(() => heard.length === 5);
+  timers.advance(10_000);
+  assert.deepEqual([...heard].sort(), ["user0", "user0", "user0", "user1", "user3"]);
+  assertProven(simulation.ledger.totals);
+});
+
+test("two simulated users that a person makes smile at each other do not go on for ever", () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  const presenter = new Client({
+    page: "http://h/", user: "user0", timers, random: Math.random, openSocket: (url) => backend.openSocket(url),
+  });
+  presenter.start();
+  simulation.run(2);
+  timers.advanceUntil(allLive);
+  presenter.smile("user2", "😀");
+  timers.advance(5_000);
+  simulation.stop();
+  timers.advance(1_000);
+  const strange = backend.smiles.filter(({ from, to }) => [from, to].sort().join() === "user0,user2");
+  assert.deepEqual(strange.map(({ from }) => from), ["user0", "user2"]);
 });

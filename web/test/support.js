@@ -136,6 +136,10 @@ export class FakeBackend {
     return this.#log.length;
   }
 
+  get smiles() {
+    return this.#log;
+  }
+
   openSocket(url) {
     const socket = new FakeSocket(url);
     this.#timers.after(LATENCY_MS, () => this.#accept(socket));
@@ -192,7 +196,9 @@ export class FakeBackend {
   }
 
   #heard(session, frame) {
-    if (!this.#sessions.has(session) || frame.type !== "smile") return;
+    if (!this.#sessions.has(session)) return;
+    if (frame.type === "history") this.#tellHistory(session, frame);
+    if (frame.type !== "smile") return;
     const key = `${session.user}/${frame.id}`;
     const stored = this.#stored.get(key);
     if (stored !== undefined) {
@@ -203,6 +209,12 @@ export class FakeBackend {
       const retry = { retry_after_ms: RETRY_AFTER_MS, temporary: true };
       session.socket.tell({ type: "error", code: "overloaded", message: "", id: frame.id, ...retry });
     }
+  }
+
+  #tellHistory({ socket, user }, { with: other, before = Infinity, limit = 50 }) {
+    const between = ({ from, to }) => [from, to].includes(user) && [from, to].includes(other);
+    const older = this.#log.filter((smile) => smile.offset < before && between(smile));
+    socket.tell({ type: "history", with: other, smiles: older.slice(-limit), more: older.length > limit });
   }
 
   #append(session, key, { id, to, smile }) {

@@ -16,7 +16,7 @@ async fn any_number_of_replicas_may_start_at_once() {
     let first = stores[0].log_state().await.unwrap();
     for store in &stores {
         assert_eq!(store.log_state().await.unwrap(), first, "one log, whoever made it");
-        assert_eq!(store.users().len(), 64);
+        assert_eq!(store.users().len(), 256);
     }
 }
 
@@ -28,10 +28,10 @@ async fn tables_that_a_crash_has_left_without_their_rows_are_repaired() {
     let state = before.log_state().await.unwrap();
     before.close().await;
     let lost = "DROP TABLE leases; DELETE FROM users WHERE id > 7;
-        UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20)";
+        UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (2, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21)";
     database.run(lost).await;
     let after = database.open().await;
-    assert_eq!(after.users().len(), 64);
+    assert_eq!(after.users().len(), 256);
     assert_eq!(after.log_state().await.unwrap(), state);
     assert_eq!(ids(&whole_log(&after).await), ["a"]);
     assert_eq!(cluster_of(&after).replicas().await.unwrap(), []);

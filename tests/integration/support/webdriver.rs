@@ -73,6 +73,26 @@ impl Browser {
         self.post("url", &json!({ "url": url })).await;
     }
 
+    /// The handle of the tab that everything else is about.
+    pub(crate) async fn tab(&self) -> String {
+        let handle = call(self.client.get(format!("{}/window", self.session))).await;
+        handle.as_str().expect("a handle").to_owned()
+    }
+
+    /// Opens a tab and turns to it.
+    pub(crate) async fn open_tab(&self, url: &str) -> String {
+        let opened = self.post("window/new", &json!({ "type": "tab" })).await;
+        let handle = opened["handle"].as_str().expect("a handle").to_owned();
+        self.turn_to(&handle).await;
+        self.load(url).await;
+        handle
+    }
+
+    /// Turns to another tab.
+    pub(crate) async fn turn_to(&self, tab: &str) {
+        self.post("window", &json!({ "handle": tab })).await;
+    }
+
     /// Makes the window this large, in pixels, its frame included.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         self.post("window/rect", &json!({ "width": width, "height": height })).await;

@@ -69,6 +69,10 @@ export function smileFrame({ id, to, smile }) {
   return JSON.stringify({ type: "smile", id, to, smile });
 }
 
+export function historyFrame({ with: other, before, limit }) {
+  return JSON.stringify({ type: "history", with: other, before, limit });
+}
+
 export function pingFrame() {
   return JSON.stringify({ type: "ping" });
 }
@@ -83,6 +87,7 @@ const FRAME_CHECKS = {
   ack: (frame) => isText(frame.id) && isOffset(frame.offset) && isFlag(frame.duplicate),
   smile: (frame) =>
     isOffset(frame.offset) && [frame.id, frame.from, frame.to, frame.smile].every(isText),
+  history: (frame) => isText(frame.with) && Array.isArray(frame.smiles) && isFlag(frame.more),
   error: (frame) => isText(frame.code) && isFlag(frame.temporary),
   drain: (frame) => Number.isFinite(frame.reconnect_after_ms) && frame.reconnect_after_ms >= 0,
 };

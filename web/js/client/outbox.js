@@ -43,8 +43,8 @@ export class Outbox {
   }
 
   /**
-   * One beat is one offer: first a smile that was cut off, else a new one from `compose`. Sending the
-   * cut-off ones at the beats keeps a crash from turning into a burst.
+   * One beat is one offer: first a smile that was cut off, else a new one from `compose`, which may have none (null).
+   * Sending the cut-off ones at the beats keeps a crash from turning into a burst.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -54,7 +54,9 @@ export class Outbox {
       return Beat.AGAIN;
     }
     if (this.#entries.size >= this.#limit) return Beat.SKIPPED;
-    const entry = { smile: compose(), attempt: 0, phase: Phase.PARKED, cancel: null };
+    const smile = compose();
+    if (smile === null) return Beat.SKIPPED;
+    const entry = { smile, attempt: 0, phase: Phase.PARKED, cancel: null };
     this.#entries.set(entry.smile.id, entry);
     this.#dispatch(entry);
     return Beat.NEW;

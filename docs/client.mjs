@@ -1,0 +1,19 @@
+// A client that survives crashes, with the module of the page: node docs/client.mjs [PAGE [USER [FRIEND]]]
+import { setTimeout as pause } from "node:timers/promises";
+import { Client } from "../web/js/client/index.js";
+
+const [page = "http://127.0.0.1:8080", user = "anna", friend = "bruno"] = process.argv.slice(2);
+
+const client = new Client({
+  page,
+  user,
+  onSmile: ({ offset, from, smile }) => console.log(`${offset}: ${from} smiles ${smile}`),
+  onState: ({ state, replica, closeReason }) => console.log(state, replica ?? "", closeReason?.name ?? ""),
+});
+client.start();
+
+for (;;) {
+  const { offset } = await client.smile(friend, "😀");
+  console.log(`${offset}: stored`);
+  await pause(500);
+}

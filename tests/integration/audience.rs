@@ -1,0 +1,202 @@
+//! The audience: phones that join by the page's address, and a program that uses the page's client, through crashes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::support::client::TestClient;
+use crate::support::process::TestProcess;
+use crate::support::webdriver::Browser;
+use crate::support::{eventually, get_json, http};
+
+/// As a person starts it: with the limit per client address, which other tests go without.
+const WITH_LIMITS: (&str, &str) = ("client-rate", "20");
+
+async fn crash(server: &mut TestProcess) {
+    let asked = http().post(format!("http://{}/api/crash", server.address)).json(&json!({})).send().await;
+    assert!(asked.is_ok_and(|answer| answer.status() == 202));
+    assert!(!server.exit().await.success());
+}
+
+/// The program again, where it ran before.
+async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
+    TestProcess::start(store, &[WITH_LIMITS, ("listen", &before.address.to_string())]).await
+}
+
+/// The user of the phone in this tab, once it has one.
+async fn joined(phone: &Browser) -> String {
+    eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
+    phone.text("you").await.split(' ').next_back().expect("a name").to_owned()
+}
+
+async fn choose(phone: &Browser, user: &str) {
+    let choose = "document.getElementById('to').value = arguments[0]; return document.getElementById('to').value";
+    assert_eq!(phone.run(choose, &json!([user])).await, user);
+}
+
+async fn tap(phone: &Browser, faces: u64) {
+    let tap = "for (const face of [...document.querySelectorAll('.face')].slice(0, arguments[0])) face.click()";
+    phone.run(tap, &json!([faces])).await;
+}
+
+/// How many lines of the phone are in this state, and have these words.
+async fn lines(phone: &Browser, state: &str, words: &str) -> u64 {
+    let count = "return [...document.querySelectorAll(`#came [data-state=${arguments[0]}]`)]
+        .filter(({ textContent }) => textContent.includes(arguments[1])).length";
+    phone.run(count, &json!([state, words])).await.as_u64().expect("a number")
+}
+
+async fn state(phone: &Browser) -> Value {
+    phone.run("return document.getElementById('state').dataset.mood", &json!([])).await
+}
+
+#[tokio::test]
+async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend_crashes() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join("chat.db");
+    let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
+    let browser = Browser::open("en").await;
+    browser.load(&format!("http://{}/?conversations=5&start", server.address)).await;
+    let presenter = browser.tab().await;
+    let shown = "const code = document.getElementById('join-code'); return !code.hidden && code.naturalWidth > 0";
+    eventually("the code is shown", async || browser.run(shown, &json!([])).await == true).await;
+    let address = browser.text("join-address").await;
+    assert_eq!(address, format!("http://{}/join.html", server.address));
+    assert!(browser.text("join-local").await.contains("Phones do not find"), "127.0.0.1 is this machine alone");
+    eventually("the conversations run", async || browser.number("successes").await > 20).await;
+
+    // Another host is another phone: it has a storage of its own.
+    let one = browser.open_tab(&address).await;
+    let ada = joined(&browser).await;
+    let two = browser.open_tab(&address.replace("127.0.0.1", "localhost")).await;
+    let bart = joined(&browser).await;
+    assert_ne!(ada, bart);
+
+    choose(&browser, &ada).await;
+    tap(&browser, 2).await;
+    browser.turn_to(&one).await;
+    eventually("they came", async || lines(&browser, "heard", &format!("{bart} smiles")).await == 2).await;
+    choose(&browser, "anna").await;
+    tap(&browser, 3).await;
+    eventually("each is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
+
+    crash(&mut server).await;
+    eventually("the phone says so", async || state(&browser).await == "bad").await;
+    choose(&browser, &bart).await;
+    tap(&browser, 4).await;
+    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "nothing is called stored");
+    let server = start_again(&store, &server).await;
+    eventually("the phone is back", async || state(&browser).await == "good").await;
+    eventually("all is stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
+    assert_eq!(lines(&browser, "sent", "").await, 0);
+    browser.turn_to(&two).await;
+    eventually("all of it came", async || lines(&browser, "heard", &format!("{ada} smiles")).await == 4).await;
+
+    browser.load(&address.replace("127.0.0.1", "localhost")).await;
+    assert_eq!(joined(&browser).await, bart, "a phone keeps its user");
+
+    browser.turn_to(&presenter).await;
+    let say = "document.getElementById('say-as').value = 'zoe';
+        document.getElementById('say-text').value = `@${arguments[0]} :-)`";
+    browser.run(say, &json!([bart])).await;
+    browser.click("say-send").await;
+    eventually("it is stored", async || browser.text("say-result").await.contains("stored at offset")).await;
+    browser.turn_to(&two).await;
+    eventually("the presenter's smile came", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
+    browser.turn_to(&presenter).await;
+    let mood = "return document.getElementById('ledger-verdict').dataset.mood";
+    eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
+    drop(server);
+}
+
+/// A proxy that makes `Host` the address of the backend, as some do unless they are told not to. One request for each
+/// connection, a WebSocket aside.
+async fn rewriting_proxy(backend: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(pass(client, address, backend));
+        }
+    });
+    address
+}
+
+async fn pass(mut client: TcpStream, own: SocketAddr, backend: SocketAddr) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = client.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).expect("text");
+    let head = head.replace(&format!("Host: {own}"), &format!("Host: {backend}"));
+    let head = head.replace("Connection: keep-alive", "Connection: close");
+    let mut server = TcpStream::connect(backend).await.expect("the backend");
+    server.write_all(head.as_bytes()).await.expect("the request");
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+}
+
+#[tokio::test]
+async fn a_phone_says_that_a_proxy_rewrites_the_host() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let proxy = rewriting_proxy(server.address).await;
+    let phone = Browser::open("en").await;
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    let cause = format!("A proxy changes the host of this page into {}", server.address);
+    eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
+    assert!(server.log().contains("--allowed-origins"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn the_example_of_the_client_survives_a_crash_in_node() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join("chat.db");
+    let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/client.mjs");
+    let mut node = Command::new("node")
+        // Node.js 22 has it without.
+        .arg("--experimental-websocket")
+        .arg(example)
+        .args([&format!("http://{}", server.address), "anna", "bruno"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node starts");
+    let said = Arc::new(Mutex::new(Vec::<String>::new()));
+    let mut output = BufReader::new(node.stdout.take().expect("its output")).lines();
+    let kept = Arc::clone(&said);
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = output.next_line().await {
+            kept.lock().expect("no panic").push(line);
+        }
+    });
+    let stored = || -> Vec<u64> {
+        let said = said.lock().expect("no panic");
+        let offsets = said.iter().filter_map(|line| line.strip_suffix(": stored"));
+        offsets.map(|offset| offset.parse().expect("an offset")).collect()
+    };
+    eventually("some are stored", async || stored().len() >= 3).await;
+    crash(&mut server).await;
+    let server = start_again(&store, &server).await;
+    let before = stored().len();
+    eventually("it goes on", async || stored().len() >= before + 3).await;
+    let mut bruno = TestClient::connect(server.address, "bruno").await;
+    let head = bruno.smile("answer", "anna").await;
+    let answer = format!("{head}: bruno smiles 😀");
+    eventually("it hears the answer", async || said.lock().expect("no panic").contains(&answer)).await;
+    node.kill().await.expect("node ends");
+    let offsets = stored();
+    assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
+    let list = get_json(server.address, "/api/replicas").await;
+    let log = list["head"].as_u64().expect("an offset");
+    let mine = u64::try_from(offsets.len()).expect("few") + 1;
+    assert!((mine..=mine + 1).contains(&log), "{log} in the log, {mine} known: the last one may lack its ack");
+}

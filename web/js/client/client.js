@@ -1,0 +1,148 @@
+// Owns a user for a program or a person: a session that comes back by itself, every smile settled, histories answered. Knows
+// nothing of who uses it.
+
+import { DialQueue } from "./dial-queue.js";
+import { Beat, Outbox } from "./outbox.js";
+import { historyFrame, pingFrame, smileFrame, socketUrl } from "./protocol.js";
+import { Session, SessionState } from "./session.js";
+import { PageTimers } from "./timers.js";
+
+/** So many smiles are under way at once; more wait for their turn. */
+export const UNDER_WAY = 8;
+
+const ID_RADIX = 36;
+
+/** An error frame that is final: sending the same again would be refused again. */
+export class Refusal extends Error {
+  constructor({ code, message }) {
+    super(message ?? code);
+    this.code = code;
+  }
+}
+
+export class Client {
+  #timers;
+  #onSmile;
+  #onState;
+  #onGap;
+  #outbox;
+  #word;
+  #lastId = 0;
+  #waiting = [];
+  #promises = new Map();
+  #histories = [];
+
+  /**
+   * `page` is the address of the page, `user` the name. `onSmile(frame)` hears every smile to the user, and from the user
+   * when another session sent it. `onState(session)` hears of changes: `session.state`, `replica`, `closeReason`,
+   * `retryAt`, `reconnects`. `onGap()`: smiles may have been missed, and `history` has them.
+   */
+  constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
+    const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
+    const { openSocket = (url) => new WebSocket(url) } = environment;
+    this.user = user;
+    this.#timers = timers;
+    this.#onSmile = onSmile;
+    this.#onState = onState;
+    this.#onGap = onGap;
+    this.#word = Array.from({ length: 3 }, () => Math.floor(random() * 2 ** 32).toString(ID_RADIX)).join("");
+    const send = (smile) => this.session.send(smileFrame(smile));
+    this.#outbox = new Outbox({ timers, random, send, limit: UNDER_WAY });
+    const urlFor = (resume) => socketUrl(page, user, resume);
+    this.session = new Session({ urlFor, openSocket, timers, random, dialQueue, listener: this });
+  }
+
+  start() {
+    this.session.start();
+  }
+
+  /** Closes the session. What is not settled is not sent again, and its promises stay open. */
+  stop() {
+    this.session.stop();
+    this.#outbox.clear();
+  }
+
+  /**
+   * Sends a smile, through any number of crashes. Gives `{id, offset, duplicate}` once it is stored, and fails with a
+   * `Refusal` when it never will be. `id` is unique per user for ever; one is made unless it is given.
+   */
+  smile(to, smile, id = this.#nextId()) {
+    return new Promise((resolve, reject) => {
+      this.#promises.set(id, { resolve, reject });
+      this.#waiting.push({ id, to, smile });
+      this.#pump();
+    });
+  }
+
+  /** The smiles with another user, oldest first: `{smiles, more}`. Asked again when the session breaks. */
+  history(other, { before, limit } = {}) {
+    return new Promise((resolve, reject) => {
+      const request = { with: other, before, limit, resolve, reject };
+      this.#histories.push(request);
+      this.session.send(historyFrame(request));
+    });
+  }
+
+  stateChanged() {
+    this.#onState(this.session);
+  }
+
+  unreadable() {}
+
+  broken() {
+    this.#outbox.broken();
+  }
+
+  welcomed(frame) {
+    this.#outbox.opened();
+    // What was missed comes first; the answer to this tells that the session keeps up.
+    if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
+    else if (this.session.reconnects > 0) this.#onGap();
+    for (const request of this.#histories) this.session.send(historyFrame(request));
+    this.#pump();
+  }
+
+  heard(frame) {
+    if (frame.type === "smile") this.#onSmile(frame);
+    else if (frame.type === "ack") this.#settle(frame.id, (promise) => promise.resolve(frame));
+    else if (frame.type === "history") this.#answerHistory(frame);
+    else if (frame.type === "pong") this.session.caughtUp();
+    else if (frame.type === "error") this.#failed(frame);
+  }
+
+  #nextId() {
+    this.#lastId += 1;
+    return `${this.#word}-${this.#lastId.toString(ID_RADIX)}`;
+  }
+
+  /** Sends what was cut off and then what waits, as far as there is room. */
+  #pump() {
+    while (this.#outbox.beat(() => this.#waiting.shift() ?? null) !== Beat.SKIPPED);
+  }
+
+  #settle(id, conclude) {
+    this.#outbox.settle(id);
+    const promise = this.#promises.get(id);
+    if (this.#promises.delete(id)) conclude(promise);
+    this.#pump();
+  }
+
+  #answerHistory(frame) {
+    const index = this.#histories.findIndex((request) => request.with === frame.with);
+    if (index >= 0) this.#histories.splice(index, 1)[0].resolve(frame);
+  }
+
+  #failed(frame) {
+    const wait = frame.retry_after_ms ?? 0;
+    if (frame.id !== undefined) {
+      if (frame.temporary) this.#outbox.retry(frame.id, wait);
+      else this.#settle(frame.id, (promise) => promise.reject(new Refusal(frame)));
+      return;
+    }
+    // An error without an id answers the oldest history that is asked for.
+    const [request] = this.#histories;
+    if (request === undefined) return;
+    if (frame.temporary) this.#timers.after(wait, () => this.session.send(historyFrame(request)));
+    else this.#histories.shift().reject(new Refusal(frame));
+  }
+}

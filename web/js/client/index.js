@@ -1,0 +1,21 @@
+// Owns what a client may import: a `Client`, and the parts that it is made of for those who need them apart. It runs in a
+// browser and in Node.js 22 or later as it is; docs/client.mjs is an example.
+//
+// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives whatever happens to the replicas:
+//   Session      one WebSocket after the other: welcome, resume from the last offset, back-off with jitter, the server's
+//                hints, what each close code asks for, and a replica that falls silent
+//   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for
+//   DialQueue    how many sessions of a page connect at once
+//   Stream       for a proof: how far the user's stream was seen, and where it has a gap
+//   whyRefused   the cause that a browser hides when a socket is refused
+//   PageTimers   a clock that a hidden page does not slow down
+
+export { Backoff, retryWait } from "./backoff.js";
+export { Client, Refusal } from "./client.js";
+export { DialQueue } from "./dial-queue.js";
+export { Beat, Outbox } from "./outbox.js";
+export { CloseAction, ResumePoint, closeAction, isOverload, parseFrame, smileFrame, socketUrl } from "./protocol.js";
+export { whyRefused } from "./refused.js";
+export { Session, SessionState } from "./session.js";
+export { Fit, Stream } from "./stream.js";
+export { PageTimers } from "./timers.js";

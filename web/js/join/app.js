@@ -1,0 +1,208 @@
+// Owns join.html: a user for a phone, faces to tap, what came back, and how the connection is.
+
+import { Client } from "../client/client.js";
+import { DialQueue } from "../client/dial-queue.js";
+import { whyRefused } from "../client/refused.js";
+import { SessionState } from "../client/session.js";
+import { PageTimers } from "../client/timers.js";
+import { byId, element, setData, setText } from "../dom.js";
+import { Lines } from "./lines.js";
+import { SIMULATED, takeSeat } from "./seat.js";
+import { languageOf, say } from "./words.js";
+
+const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
+const REMEMBERED = "smilingchat.seat";
+const RETRY_MS = 2_000;
+const TOO_MANY = 429;
+/** A backend that is about to come back is not asked for the cause. */
+const CAUSE_AFTER = 3;
+const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
+const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
+
+const language = languageOf(navigator.languages);
+const words = (key, values) => say(language, key, values);
+const timers = new PageTimers();
+const dialQueue = new DialQueue();
+const page = document.baseURI;
+
+let lines = null;
+let seat = null;
+let faceOf = new Map();
+const items = new Map();
+
+/** The users, and what day it is on the server: phones may have another. */
+async function ask() {
+  const answer = await fetch(new URL("api/users", page), { cache: "no-store" });
+  if (!answer.ok) throw new Error(answer.status === TOO_MANY ? "rate_limited" : "nowhere");
+  return { users: await answer.json(), day: new Date(answer.headers.get("Date") ?? Date.now()) };
+}
+
+async function join() {
+  let asked;
+  try {
+    asked = await ask();
+  } catch (error) {
+    showState(CAUSES.has(error.message) ? error.message : "nowhere", "bad");
+    timers.after(RETRY_MS, join);
+    return;
+  }
+  faceOf = new Map(asked.users.map(({ name, face }) => [name, face]));
+  const taken = await takeSeat({ ...asked, remembered: recall(), random: Math.random, open });
+  if (taken === null) {
+    showState("full", "bad");
+    return;
+  }
+  const { client, ...rest } = taken;
+  seat = taken;
+  remember(rest);
+  setText(byId("you"), `${faceOf.get(client.user)} ${client.user}`);
+  showReceivers(asked.users, taken.host);
+  byId("chat").hidden = false;
+  paint();
+}
+
+/** A client for a user that may turn out to be somebody else's; what it hears counts once it is ours. */
+function open(user) {
+  lines = new Lines(user);
+  const heard = lines;
+  const client = new Client({
+    page,
+    user,
+    timers,
+    dialQueue,
+    onSmile: (frame) => {
+      heard.hear(frame);
+      paint();
+    },
+    onState: (session) => showSession(session, user),
+    onGap: () => setText(byId("note"), words("gap")),
+  });
+  client.start();
+  return client;
+}
+
+// Site data may be blocked: then the next visit is another user.
+function recall() {
+  try {
+    return JSON.parse(localStorage.getItem(REMEMBERED));
+  } catch {
+    return null;
+  }
+}
+
+function remember(taken) {
+  try {
+    localStorage.setItem(REMEMBERED, JSON.stringify(taken));
+  } catch {
+    // See above.
+  }
+}
+
+function showSession(session, user) {
+  const { state, replica, reconnects } = session;
+  // A user that turned out to be somebody else's was left: that says nothing of the connection.
+  if (seat === null && state === SessionState.STOPPED) return;
+  if (navigator.onLine === false) showState("offline", "bad");
+  else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(session, user);
+  else showState(state, MOODS[state] ?? "doubt", { replica });
+  if (reconnects > 0) setText(byId("reconnects"), words("reconnects", { n: reconnects }));
+}
+
+// One sentence for all attempts after a loss, so that it is read out once.
+function showAttempt({ state, replica, attempt }, user) {
+  if (replica !== null) showState("waiting", "bad", { replica });
+  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(user);
+  else if (byId("state").dataset.mood !== "bad") showState("connecting", "calm");
+}
+
+async function showCause(user) {
+  const { code, host } = await whyRefused({ page, user });
+  showState(CAUSES.has(code) ? code : "nowhere", "bad", { host });
+}
+
+function showState(key, mood, values) {
+  setText(byId("state"), words(key, values));
+  setData(byId("state"), "mood", mood);
+}
+
+function showReceivers(users, host) {
+  const group = (key, names) => {
+    const node = element("optgroup", "", ...names.map((name) => new Option(`${faceOf.get(name)} ${name}`, name)));
+    node.label = words(key);
+    return node;
+  };
+  const names = users.map(({ name }) => name).filter((name) => name !== seat.client.user);
+  const senders = group("senders", []);
+  senders.id = "senders";
+  senders.hidden = true;
+  byId("to").replaceChildren(
+    senders,
+    group("simulated", names.slice(0, SIMULATED)),
+    group("people", names.slice(SIMULATED)),
+  );
+  byId("to").value = host;
+}
+
+function paint() {
+  if (seat === null) return;
+  const shown = new Set(lines.all);
+  for (const [line, item] of items) {
+    if (shown.has(line)) continue;
+    item.remove();
+    items.delete(line);
+  }
+  for (const line of lines.all.toReversed()) showLine(line);
+  byId("nothing").hidden = items.size > 0;
+  const senders = byId("senders");
+  const known = [...senders.children].map(({ value }) => value);
+  for (const name of lines.senders.filter((sender) => !known.includes(sender))) {
+    senders.append(new Option(`${faceOf.get(name)} ${name}`, name));
+  }
+  senders.hidden = senders.children.length === 0;
+}
+
+/** What is on the page already stays, so that only what is new is read out. */
+function showLine(line) {
+  if (!items.has(line)) {
+    const item = element("li", "line", element("span", "smile", line.smile), " ", element("span"));
+    items.set(line, item);
+    byId("came").prepend(item);
+  }
+  const item = items.get(line);
+  setData(item, "state", line.state);
+  setText(item.lastChild, words(line.state, line));
+}
+
+async function smileAt(to, face) {
+  const line = lines.say(to, face);
+  paint();
+  try {
+    const { offset } = await seat.client.smile(to, face);
+    lines.stored(line, offset);
+  } catch {
+    lines.refused(line);
+  }
+  paint();
+}
+
+function showFaces() {
+  for (const face of FACES) {
+    const button = element("button", "face", face);
+    button.type = "button";
+    button.addEventListener("click", () => smileAt(byId("to").value, face));
+    byId("faces").append(button);
+  }
+}
+
+document.documentElement.lang = language;
+document.title = words("title");
+for (const node of document.querySelectorAll("[data-words]")) setText(node, words(node.dataset.words));
+for (const event of ["online", "offline"]) {
+  addEventListener(event, () => {
+    if (seat === null) return;
+    showSession(seat.client.session, seat.client.user);
+    seat.client.session.hurry();
+  });
+}
+showFaces();
+join();

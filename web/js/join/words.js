@@ -1,0 +1,78 @@
+// Owns the words of join.html in every language that it speaks.
+
+const ENGLISH = {
+  title: "Join TheSmilingChat",
+  asking: "Looking for a user that is free…",
+  you: "You are",
+  to: "Smile at",
+  senders: "Smiled at you",
+  simulated: "Simulated: they answer while the presenter's page runs",
+  people: "People",
+  tap: "Tap a face",
+  came: "What you said and what came back",
+  nothing: "Nothing yet. Tap a face.",
+  heard: "{from} smiles at you",
+  sent: "to {to}: on its way",
+  stored: "to {to}: stored at offset {offset}",
+  refused: "to {to}: refused",
+  full: "Every user is taken today. Reload this page to look again.",
+  offline: "This phone is offline. It goes on when the network is back.",
+  connecting: "Connecting…",
+  live: "Connected to {replica}",
+  resuming: "Connected to {replica}, which sends what you missed",
+  silent: "{replica} has fallen silent…",
+  waiting: "The connection to {replica} is lost. Nothing that you said is. Trying again…",
+  nowhere: "The backend does not answer. Trying again…",
+  host_rewritten: "A proxy changes the host of this page into {host}, so the backend refuses it. The proxy must pass Host on.",
+  no_upgrade: "A proxy between this page and the backend does not let WebSockets through.",
+  rate_limited: "Too many requests come from this network. Trying again…",
+  stopped: "Disconnected",
+  failed: "The backend and this page do not understand each other. Reload it.",
+  reconnects: "{n} crashes and moves survived",
+  gap: "The backend has a new log: what was said in between is not here.",
+};
+
+const ITALIAN = {
+  title: "Entra in TheSmilingChat",
+  asking: "Cerco un utente libero…",
+  you: "Tu sei",
+  to: "Sorridi a",
+  senders: "Ti hanno sorriso",
+  simulated: "Simulati: rispondono finché la pagina di chi presenta è attiva",
+  people: "Persone",
+  tap: "Tocca una faccina",
+  came: "Cosa hai detto e cosa è tornato",
+  nothing: "Ancora niente. Tocca una faccina.",
+  heard: "{from} ti sorride",
+  sent: "a {to}: in viaggio",
+  stored: "a {to}: salvato all'offset {offset}",
+  refused: "a {to}: rifiutato",
+  full: "Oggi tutti gli utenti sono presi. Ricarica la pagina per cercare di nuovo.",
+  offline: "Questo telefono è offline. Si riprende quando torna la rete.",
+  connecting: "Mi connetto…",
+  live: "Connesso a {replica}",
+  resuming: "Connesso a {replica}, che manda ciò che hai perso",
+  silent: "{replica} è ammutolita…",
+  waiting: "La connessione con {replica} è persa. Ciò che hai detto no. Riprovo…",
+  nowhere: "Il backend non risponde. Riprovo…",
+  host_rewritten: "Un proxy cambia l'host di questa pagina in {host}, così il backend la rifiuta. Il proxy deve passare Host.",
+  no_upgrade: "Un proxy tra questa pagina e il backend non lascia passare i WebSocket.",
+  rate_limited: "Da questa rete arrivano troppe richieste. Riprovo…",
+  stopped: "Disconnesso",
+  failed: "Il backend e questa pagina non si capiscono. Ricaricala.",
+  reconnects: "{n} crash e spostamenti superati",
+  gap: "Il backend ha un nuovo registro: ciò che si è detto nel frattempo non è qui.",
+};
+
+export const WORDS = { en: ENGLISH, it: ITALIAN };
+
+/** The first of the browser's languages that there are words for. */
+export function languageOf(wanted) {
+  const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
+  return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
+}
+
+/** The words for `key`, with its values in place. */
+export function say(language, key, values = {}) {
+  return WORDS[language][key].replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
+}

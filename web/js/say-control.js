@@ -1,0 +1,55 @@
+// Owns the line in which whoever presents smiles as any user: `@bruno 😀`. Knows nothing of the simulation.
+
+import { Client } from "./client/client.js";
+import { byId, setText } from "./dom.js";
+
+const TYPED = /^\s*@(\S+)\s+(.+?)\s*$/u;
+
+export class SayControl {
+  #translate;
+  #environment;
+  #client = null;
+
+  constructor({ translate, ...environment }) {
+    this.#translate = translate;
+    this.#environment = environment;
+    byId("say").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#say(byId("say-text").value);
+    });
+  }
+
+  set people(people) {
+    byId("say-as").replaceChildren(...people.map(({ name, face }) => new Option(`${face} ${name}`, name)));
+  }
+
+  async #say(text) {
+    const [, to, smile] = TYPED.exec(text) ?? [];
+    if (to === undefined) {
+      this.#tell("say.how");
+      return;
+    }
+    const client = this.#clientOf(byId("say-as").value);
+    this.#tell("say.sent", { user: client.user, to });
+    try {
+      const { offset } = await client.smile(to, smile);
+      this.#tell("say.stored", { user: client.user, to, offset });
+      byId("say-text").value = "";
+    } catch (refusal) {
+      this.#tell("say.refused", { message: refusal.message });
+    }
+  }
+
+  // One session, of the user that spoke last.
+  #clientOf(user) {
+    if (this.#client?.user === user) return this.#client;
+    this.#client?.stop();
+    this.#client = new Client({ user, ...this.#environment });
+    this.#client.start();
+    return this.#client;
+  }
+
+  #tell(key, values) {
+    setText(byId("say-result"), this.#translate(key, values));
+  }
+}

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { DialQueue } from "../js/client/dial-queue.js";
+import { Client, UNDER_WAY } from "../js/client/client.js";
+import { whyRefused } from "../js/client/refused.js";
+import { SessionState } from "../js/client/session.js";
+import { FakeBackend, FakeSocket, FakeTimers, seededRandom, welcome } from "./support.js";
+
+const PAGE = "http://chat.example/";
+
+function world({ capacity = 100 } = {}) {
+  const timers = new FakeTimers();
+  const random = seededRandom(7);
+  const backend = new FakeBackend({ timers, random, capacity });
+  const open = (user, events = {}) => {
+    const dialQueue = new DialQueue();
+    const openSocket = (url) => backend.openSocket(url);
+    const client = new Client({ page: PAGE, user, timers, random, dialQueue, openSocket, ...events });
+    client.start();
+    return client;
+  };
+  return { timers, backend, open };
+}
+
+function withSocket() {
+  const timers = new FakeTimers();
+  const sockets = [];
+  const openSocket = (url) => sockets[sockets.push(new FakeSocket(url)) - 1];
+  const client = new Client({ page: PAGE, user: "anna", timers, random: () => 0.5, openSocket });
+  client.start();
+  return { timers, sockets, client };
+}
+
+/** Lets what waits for promises run. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+test("smiles said before, during and after a crash are stored once, in order, and reach the other", async () => {
+  const { timers, backend, open } = world();
+  const heard = [];
+  open("bruno", { onSmile: ({ smile }) => heard.push(smile) });
+  const anna = open("anna");
+  const faces = Array.from({ length: 30 }, (_, index) => String.fromCodePoint(0x1f600 + index));
+  const stored = [];
+  for (const [index, face] of faces.entries()) {
+    anna.smile("bruno", face).then(({ offset }) => stored.push(offset));
+    if (index % 10 === 5) backend.crash(700);
+    timers.advance(100);
+  }
+  timers.advanceUntil(() => heard.length === faces.length);
+  await settled();
+  assert.deepEqual([...heard].sort(), faces);
+  assert.equal(new Set(stored).size, faces.length);
+  assert.equal(backend.stored, faces.length);
+  assert.ok(anna.session.reconnects >= 1);
+});
+
+test("more than fits under way waits for its turn, and being shed delays it", async () => {
+  const { timers, backend, open } = world({ capacity: 8 });
+  const anna = open("anna");
+  const all = Promise.all(Array.from({ length: 4 * UNDER_WAY }, () => anna.smile("bruno", "😀")));
+  timers.advanceUntil(() => backend.stored === 4 * UNDER_WAY);
+  timers.advance(100);
+  assert.equal(new Set((await all).map(({ offset }) => offset)).size, 4 * UNDER_WAY);
+});
+
+test("a final error fails the smile, and a given id is kept", async () => {
+  const { sockets, client } = withSocket();
+  const smile = client.smile("nobody", "😀", "mine");
+  sockets[0].tell(welcome());
+  assert.deepEqual(sockets[0].sent, [{ type: "smile", id: "mine", to: "nobody", smile: "😀" }]);
+  sockets[0].tell({ type: "error", code: "unknown_user", message: "nobody has that name", id: "mine", temporary: false });
+  await assert.rejects(smile, { code: "unknown_user", message: "nobody has that name" });
+});
+
+test("a history is asked for again when the session breaks or the store is away", async () => {
+  const { timers, sockets, client } = withSocket();
+  const history = client.history("bruno", { before: 7, limit: 1 });
+  const asked = { type: "history", with: "bruno", before: 7, limit: 1 };
+  sockets[0].tell(welcome());
+  assert.deepEqual(sockets[0].sent, [asked]);
+  sockets[0].end(1006);
+  timers.advanceUntil(() => sockets.length === 2);
+  sockets[1].tell(welcome({ recovered: true }));
+  assert.deepEqual(sockets[1].sent, [{ type: "ping" }, asked]);
+  sockets[1].tell({ type: "error", code: "store_unavailable", message: "", retry_after_ms: 50, temporary: true });
+  timers.advance(60);
+  assert.deepEqual(sockets[1].sent[2], asked);
+  sockets[1].tell({ type: "history", with: "bruno", smiles: [{ offset: 6 }], more: false });
+  assert.deepEqual((await history).smiles, [{ offset: 6 }]);
+});
+
+test("a resumed session is live once the server has answered, and one that missed something says so", () => {
+  const { timers, sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  assert.equal(client.session.state, SessionState.LIVE);
+  sockets[0].end(1006);
+  timers.advanceUntil(() => sockets.length === 2);
+  sockets[1].tell(welcome({ recovered: true }));
+  assert.equal(client.session.state, SessionState.RESUMING);
+  sockets[1].tell({ type: "pong" });
+  assert.equal(client.session.state, SessionState.LIVE);
+});
+
+test("what was missed for good is told", () => {
+  const { timers, backend, open } = world();
+  let gaps = 0;
+  open("anna", { onGap: () => (gaps += 1) });
+  timers.advance(100);
+  backend.replaceLog();
+  timers.advance(5_000);
+  assert.equal(gaps, 1);
+});
+
+test("the cause of a refusal is found by asking without an upgrade", async () => {
+  const asked = [];
+  const answering = (status, body) => async (url) => {
+    asked.push(url.href);
+    return { status, json: async () => JSON.parse(body) };
+  };
+  const why = async (fetch, page = PAGE) => {
+    const { code, host } = await whyRefused({ page, user: "anna", fetch });
+    return [code, host];
+  };
+  const upgrade = (host) => answering(426, JSON.stringify({ code: "upgrade_required", message: "", host }));
+  assert.deepEqual(await why(upgrade("backend:8080")), ["host_rewritten", "backend:8080"]);
+  assert.deepEqual(await why(upgrade("Chat.example")), ["no_upgrade", "Chat.example"]);
+  assert.deepEqual(await why(upgrade("chat.example"), "https://chat.example/deep/"), ["no_upgrade", "chat.example"]);
+  assert.deepEqual(await why(answering(429, '{"code":"rate_limited","message":""}')), ["rate_limited", null]);
+  assert.deepEqual(await why(answering(502, "<html>")), ["http_502", null]);
+  assert.deepEqual(await why(() => Promise.reject(new TypeError("no network"))), ["unreachable", null]);
+  assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
+});

@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import { Client } from "../js/client/client.js";
+import { Lines, LINES_KEPT } from "../js/join/lines.js";
+import { SIMULATED, seatId, takeSeat } from "../js/join/seat.js";
+import { WORDS, languageOf, say } from "../js/join/words.js";
+import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
+
+const DAY = new Date("2026-11-25T12:00:00Z");
+const FREE = 8;
+const USERS = Array.from({ length: SIMULATED + FREE }, (_, index) => ({ name: `user${index}`, face: "🙂" }));
+
+function hall() {
+  const timers = new FakeTimers();
+  const random = seededRandom(3);
+  const backend = new FakeBackend({ timers, random });
+  const open = (user) => {
+    const client = new Client({ page: "http://h/", user, timers, random, openSocket: (url) => backend.openSocket(url) });
+    client.start();
+    return client;
+  };
+  const sit = (remembered = null, day = DAY) => takeSeat({ users: USERS, remembered, day, random, open });
+  /** Lets time pass until the promise is settled. */
+  const within = async (promise) => {
+    let result;
+    promise.then((value) => (result = { value }));
+    for (let round = 0; result === undefined && round < 10_000; round += 1) {
+      timers.advance(10);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return result.value;
+  };
+  return { backend, sit, within };
+}
+
+test("phones that join at the same moment are all different, and none is simulated", async () => {
+  const { sit, within, backend } = hall();
+  const seats = await within(Promise.all(Array.from({ length: FREE }, () => sit())));
+  assert.equal(new Set(seats.map(({ user }) => user)).size, FREE);
+  for (const { user, client } of seats) {
+    assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, user);
+    assert.equal(client.user, user);
+  }
+  assert.equal(await within(sit()), null, "all are taken");
+  assert.equal(backend.openSockets, FREE, "sessions of users that were taken are closed");
+});
+
+test("a phone keeps its user when it comes back, the next day too", async () => {
+  const { sit, within } = hall();
+  const seat = await within(sit());
+  const again = await within(sit(seat));
+  assert.deepEqual([again.user, again.word], [seat.user, seat.word]);
+  const next = new Date("2026-11-26T08:00:00Z");
+  const nextDay = await within(sit(again, next));
+  assert.deepEqual([nextDay.user, nextDay.id], [seat.user, seatId(next)]);
+});
+
+test("the faces tell two phones apart that took a user at the same moment", async () => {
+  const { sit, within } = hall();
+  const mine = await within(sit());
+  const other = await within(sit({ ...mine, word: "🙈🙈🙈" }));
+  assert.notEqual(other.user, mine.user);
+});
+
+test("a remembered user that another phone has taken that day is given up", async () => {
+  const { sit, within } = hall();
+  const mine = await within(sit());
+  const next = new Date("2026-11-26T08:00:00Z");
+  const others = await within(Promise.all(Array.from({ length: FREE }, () => sit(null, next))));
+  assert.ok(others.some(({ user }) => user === mine.user));
+  assert.equal(await within(sit(mine, next)), null);
+  assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "one that is gone is forgotten");
+});
+
+test("lines are settled once, whether the ack or the smile itself comes first", () => {
+  const lines = new Lines("me");
+  const line = lines.say("anna", "😀");
+  lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
+  lines.stored(line, 7);
+  lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
+  lines.hear({ from: "anna", to: "me", smile: "😁", offset: 8 });
+  assert.deepEqual(lines.all.map(({ state, offset }) => [state, offset]), [["heard", 8], ["stored", 7]]);
+  const other = lines.say("bruno", "😀");
+  lines.refused(other);
+  assert.equal(lines.all[0].state, "refused");
+  lines.hear({ from: "bruno", to: "me", smile: "😁", offset: 9 });
+  lines.hear({ from: "anna", to: "me", smile: "😁", offset: 10 });
+  assert.deepEqual(lines.senders, ["anna", "bruno"]);
+  for (let offset = 11; offset < 100; offset += 1) lines.hear({ from: "anna", to: "me", smile: "😁", offset });
+  assert.equal(lines.all.length, LINES_KEPT);
+});
+
+test("both languages have the same words, and join.html has those of English", () => {
+  assert.deepEqual(Object.keys(WORDS.it), Object.keys(WORDS.en));
+  const holes = (text) => text.match(/\{\w+\}/g);
+  for (const key of Object.keys(WORDS.en)) assert.deepEqual(holes(WORDS.it[key]), holes(WORDS.en[key]), key);
+  const page = readFileSync(new URL("../join.html", import.meta.url), "utf8");
+  const texts = [...page.matchAll(/data-words="([^"]+)"[^>]*>([^<]*)</g)];
+  assert.ok(texts.length > 5);
+  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], key);
+  assert.equal(say("it", "heard", { from: "anna" }), "anna ti sorride");
+  assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
+});
