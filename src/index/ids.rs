@@ -16,7 +16,7 @@ use crate::model::Offset;
 use crate::store::BlockKey;
 
 /// Runs that are merged into one of the next tier.
-pub(super) const FAN_OUT: u64 = 16;
+pub(super) const FAN_OUT: u64 = 32;
 
 /// Bits of the hash that choose one of so many blocks.
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
@@ -254,7 +254,7 @@ mod tests {
                 covered = run.end_segment();
             }
             assert_eq!(covered, indexed);
-            assert!(runs.len() < 200, "{} runs of {indexed} segments", runs.len());
+            assert!(runs.len() < 400, "{} runs of {indexed} segments", runs.len());
         }
     }
 
@@ -274,6 +274,6 @@ mod tests {
     fn retention_names_runs_that_end_before_a_segment() {
         let keys = |tier, end| Run { tier, number: 0 }.key(0)..Run { tier, number: end }.key(0);
         assert_eq!(before(0), []);
-        assert_eq!(before(300), [keys(0, 300), keys(1, 18), keys(2, 1)]);
+        assert_eq!(before(1_500), [keys(0, 1_500), keys(1, 46), keys(2, 1)]);
     }
 }

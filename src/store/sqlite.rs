@@ -164,6 +164,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
+        // What undoes one statement of several rows: else each makes a file and removes it.
+        .pragma("temp_store", "MEMORY")
         .thread_name(|_| "store-writer".to_owned())
 }
 
