@@ -10,10 +10,12 @@ COPY docker/nginx/name-version /
 RUN cp -r /page /tmp/page && /name-version /tmp/page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
-# Where the replicas are, and the name server that knows them: those of Docker.
+# Where the replicas are, and the name server that knows them: those of Docker. IPv6 is found out at the start.
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
-    NGINX_ENVSUBST_FILTER=^(BACKEND|RESOLVER)$
+    LISTEN_IPV6="" \
+    NGINX_ENVSUBST_FILTER=^(BACKEND|RESOLVER|LISTEN_IPV6)$
 COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
+COPY docker/nginx/listen.envsh /docker-entrypoint.d/15-listen.envsh
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
 COPY --from=page /tmp/page /usr/share/nginx/html

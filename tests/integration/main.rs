@@ -10,6 +10,7 @@ mod durability;
 mod faults;
 mod following;
 mod frames;
+mod frontend;
 mod http;
 mod leaving;
 mod limits;

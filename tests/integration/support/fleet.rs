@@ -161,7 +161,7 @@ async fn head_of_log(replica: SocketAddr) -> Option<u64> {
 }
 
 /// An address that nobody listens on now.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address")
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod fleet;
+pub(crate) mod frontend;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
 pub(crate) mod process;

@@ -1,0 +1,147 @@
+//! The frontend's nginx before real replicas: one that hangs, ones that are full, and one that dies.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::client::TestClient;
+use crate::support::fleet::free_address;
+use crate::support::frontend::Frontend;
+use crate::support::mysql::TestDatabase;
+use crate::support::process::TestProcess;
+use crate::support::replica::TestStore;
+use crate::support::{get, http, refusal, upgrade};
+
+/// What a hung replica may cost whoever comes.
+const SECONDS: Duration = Duration::from_secs(5);
+
+/// So many addresses with one port, as replicas in containers have.
+fn addresses(count: u8) -> Vec<SocketAddr> {
+    let port = free_address().port();
+    (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_replica_costs_seconds() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let addresses = addresses(4);
+    let start = addresses.iter().enumerate().map(async |(number, address)| {
+        let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
+        TestProcess::start(Path::new(""), &[("store", &url), ("replica", &name), ("listen", &listen)]).await
+    });
+    let replicas = join_all(start).await;
+    let frontend = Frontend::before(&addresses).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(TestClient::connect(frontend.address, "anna").await);
+    }
+    let hung = &replicas[0];
+    let on_hung = |client: &TestClient| client.welcome["replica"] == hung.replica.as_str();
+    assert_eq!(clients.iter().filter(|client| on_hung(client)).count(), 3, "sessions go to the emptiest");
+
+    hung.signal("STOP").await;
+    // Its clients notice, so it soon has the fewest; and they come back, as do others, and the page asks.
+    clients.retain(|client| !on_hung(client));
+    let sessions = (0..3).map(async |_| {
+        let asked = Instant::now();
+        a_short_session(frontend.address).await;
+        asked.elapsed()
+    });
+    let questions = (0..3).map(async |_| {
+        let asked = Instant::now();
+        assert_eq!(get(frontend.address, "/api/replicas").await.status().as_u16(), 200);
+        asked.elapsed()
+    });
+    let (sessions, questions) = tokio::join!(join_all(sessions), join_all(questions));
+    let slowest = sessions.into_iter().chain(questions).max().unwrap();
+    assert!(slowest < SECONDS, "{slowest:?}");
+    // From now on it is passed over, but for a try now and then.
+    for _ in 0..20 {
+        let asked = Instant::now();
+        a_short_session(frontend.address).await;
+        assert_eq!(get(frontend.address, "/api/users").await.status().as_u16(), 200);
+        assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn where_the_only_replica_hangs_the_page_is_told_in_seconds() {
+    let (addresses, store) = (addresses(1), TestStore::new());
+    let listen = addresses[0].to_string();
+    let hung = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&addresses).await;
+    hung.signal("STOP").await;
+    let asked = Instant::now();
+    let (status, _, body) = refusal(get(frontend.address, "/api/replicas").await).await;
+    assert_eq!((status, &body["code"]), (502, &json!("no_replica")), "{body}");
+    assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+}
+
+/// A session that begins and ends.
+async fn a_short_session(address: SocketAddr) {
+    TestClient::connect(address, "bruno").await.close().await;
+}
+
+#[tokio::test]
+async fn replicas_that_are_full_are_not_taken_for_dead() {
+    let (addresses, stores) = (addresses(2), [TestStore::new(), TestStore::new()]);
+    let mut replicas = Vec::new();
+    for (address, store) in addresses.iter().zip(&stores) {
+        let listen = address.to_string();
+        replicas.push(TestProcess::start(&store.path(), &[("listen", &listen), ("max-sessions", "1")]).await);
+    }
+    let frontend = Frontend::before(&addresses).await;
+    let _anna = TestClient::connect(frontend.address, "anna").await;
+    let _bruno = TestClient::connect(frontend.address, "bruno").await;
+    for _ in 0..10 {
+        let (status, _, body) = refusal(upgrade(frontend.address, "?user=carla").send().await.unwrap()).await;
+        assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
+        assert_eq!(get(frontend.address, "/api/users").await.status().as_u16(), 200);
+    }
+    for mut replica in replicas {
+        replica.kill().await;
+    }
+    let (status, retry_after, body) = refusal(upgrade(frontend.address, "?user=carla").send().await.unwrap()).await;
+    assert_eq!((status, retry_after, &body["code"]), (502, Some(1), &json!("no_replica")), "{body}");
+}
+
+#[tokio::test]
+async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
+    let (addresses, store) = (addresses(1), TestStore::new());
+    let listen = addresses[0].to_string();
+    let mut replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&addresses).await;
+    let mut stream = TcpStream::connect(frontend.address).await.unwrap();
+    let request = format!(
+        "GET /ws?user=anna HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        frontend.address
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    replica.kill().await;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.expect("an end");
+    for _ in 0..20 {
+        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("what is written still is taken");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_there_by_ipv6_too_where_the_machine_has_it() {
+    let (addresses, store) = (addresses(1), TestStore::new());
+    let listen = addresses[0].to_string();
+    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&addresses).await;
+    let by_ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), frontend.address.port());
+    let there = http().get(format!("http://{by_ipv6}/ping")).send().await.is_ok_and(|answer| answer.status() == 200);
+    assert_eq!(there, Path::new("/proc/net/if_inet6").exists());
+}

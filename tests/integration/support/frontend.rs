@@ -1,0 +1,109 @@
+//! The real nginx with the configuration of the frontend's image, in front of replicas that one name stands for.
+//!
+//! Owns the name server, the folder that stands for the image's, and the process. Only paths and ports are changed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::net::UdpSocket;
+use tokio::process::{Child, Command};
+use tokio::task::AbortHandle;
+
+use super::fleet::free_address;
+use super::{eventually, http};
+
+/// The root of the repository.
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The proxy; it ends with the test.
+pub(crate) struct Frontend {
+    /// Where the page, the API and `/ws` are.
+    pub(crate) address: SocketAddr,
+    _folder: TempDir,
+    _nginx: Child,
+    names: AbortHandle,
+}
+
+impl Frontend {
+    /// Starts it in front of replicas that listen on these addresses, all on the same port.
+    pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let resolver = socket.local_addr().expect("an address");
+        let addresses: Vec<Ipv4Addr> =
+            replicas.iter().filter_map(|replica| replica.ip().to_string().parse().ok()).collect();
+        let names = tokio::spawn(tell_names(socket, addresses)).abort_handle();
+        let address = free_address();
+        let folder = TempDir::new().expect("a folder");
+        write_configuration(folder.path(), address, resolver, replicas[0].port());
+        let nginx = Command::new(format!("{ROOT}/scripts/nginx"))
+            .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
+            .arg(folder.path().join("nginx.conf"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("scripts/nginx starts");
+        let frontend = Self { address, _folder: folder, _nginx: nginx, names };
+        eventually("the proxy knows a replica", async || {
+            let answer = http().get(format!("http://{address}/ping")).send().await;
+            answer.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+        frontend
+    }
+}
+
+impl Drop for Frontend {
+    fn drop(&mut self) {
+        self.names.abort();
+    }
+}
+
+fn write_configuration(folder: &Path, address: SocketAddr, resolver: SocketAddr, port: u16) {
+    let here = folder.display();
+    let read =
+        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("a file of the image");
+    let main = read("nginx.conf")
+        .replace("include /etc/nginx/mime.types;", "")
+        .replace("/tmp/", &format!("{here}/"))
+        .replace("/etc/nginx/", &format!("{here}/"));
+    let site = read("default.conf.template")
+        .replace("${BACKEND}", &format!("backend:{port}"))
+        .replace("${RESOLVER}", &resolver.to_string())
+        .replace("${LISTEN_IPV6}", &listen_ipv6().replace("[::]:8080", &format!("[::1]:{}", address.port())))
+        .replace("listen 8080;", &format!("listen {address};"))
+        .replace("/usr/share/nginx/html", &format!("{ROOT}/web"))
+        .replace("/dev/stdout", "/dev/null");
+    std::fs::write(folder.join("nginx.conf"), main).expect("a file");
+    std::fs::create_dir(folder.join("conf.d")).expect("a folder");
+    std::fs::write(folder.join("conf.d/default.conf"), site).expect("a file");
+}
+
+/// What the image's own script finds out.
+fn listen_ipv6() -> String {
+    let script = format!(". {ROOT}/docker/nginx/listen.envsh; printf %s \"$LISTEN_IPV6\"");
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Answers every question for a name with all addresses (RFC 1035), and with none where IPv6 is asked for.
+async fn tell_names(socket: UdpSocket, addresses: Vec<Ipv4Addr>) {
+    const A: [u8; 4] = [0, 1, 0, 1];
+    let mut question = [0; 512];
+    loop {
+        let (length, client) = socket.recv_from(&mut question).await.expect("a question");
+        let asked = &question[12..length];
+        let addresses: &[Ipv4Addr] = if asked.ends_with(&A) { &addresses } else { &[] };
+        let count = u8::try_from(addresses.len()).expect("few replicas");
+        let mut answer = question[..2].to_vec();
+        answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+        answer.extend(asked);
+        for address in addresses {
+            // The name of the question, an address, for a second.
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+            answer.extend(address.octets());
+        }
+        socket.send_to(&answer, client).await.expect("an answer");
+    }
+}
