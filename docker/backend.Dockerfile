@@ -33,8 +33,9 @@ RUN mkdir -p /runtime/tmp \
 FROM scratch
 COPY --from=build /runtime /
 USER 65532:65532
-ENV SMILINGCHAT_LISTEN=0.0.0.0:8080 \
-    SMILINGCHAT_OPS_LISTEN=0.0.0.0:9090
+# Every address, of IPv4 and, where there is IPv6, of that.
+ENV SMILINGCHAT_LISTEN=[::]:8080 \
+    SMILINGCHAT_OPS_LISTEN=[::]:9090
 EXPOSE 8080 9090
 # Liveness and not readiness: who kills what is unhealthy must not kill all replicas when the database is away.
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \

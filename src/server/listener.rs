@@ -4,7 +4,7 @@
 //! for its request's head.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -47,12 +48,25 @@ const BACKLOG: u32 = 1024;
 /// How long to wait after the system would not give out another connection.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Listens, with a bound on what the system keeps for each client that does not read.
+/// Listens, with a bound on what the system keeps for each client that does not read. `[::]` is every address, of IPv4 too,
+/// and of that alone where IPv6 is switched off.
 ///
 /// # Errors
 /// The system's, when the address is taken or not ours.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        match TcpSocket::new_v6() {
+            Ok(socket) => socket,
+            Err(_) if address.ip().is_unspecified() => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+            Err(error) => return Err(error),
+        }
+    };
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // Some systems say no by default.
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
     // As every server does, so that a restart need not wait for old connections to be forgotten.
     socket.set_reuseaddr(true)?;
     // Connections inherit it.
@@ -138,4 +152,18 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
 
 async fn asked_to_end(stop: &CancellationToken) {
     let _ = tokio::time::timeout(LIFETIME, stop.cancelled()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_unspecified_address_is_every_address_of_this_machine() {
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let by_ipv6 = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.is_ok();
+        assert_eq!(by_ipv6, std::net::TcpListener::bind("[::1]:0").is_ok());
+    }
 }

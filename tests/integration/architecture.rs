@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("qrcode", &["http/join.rs"]),
     ("emojis", &["model"]),
     ("rlimit", &["server/files.rs"]),
+    ("socket2", &["server/listener.rs"]),
 ];
 
 /// The most lines of one file.
