@@ -31,6 +31,10 @@ ALLOWED_VOLUMES = {
     "projected",
     "secret",
 }
+# What is rendered for clusters in which every node has a zone.
+WITH_ZONES = {"eks"}
+# What a node is marked with when it is gone.
+GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 # Pods that may have a token for the API server.
 WITH_TOKEN = {("Job", "create-secret")}
 
@@ -320,6 +324,21 @@ class Checks:
         for secret in self.of_kind("Secret"):
             self.fault(secret, "a secret in a manifest is no secret")
 
+    def nodes(self, zones):
+        """Pods of Deployments are on many nodes, and leave one that is gone within half a minute.
+
+        Where nodes may lack a zone they are not spread over zones: the scheduler leaves nodes out that lack any key.
+        """
+        keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
+        for deployment in self.of_kind("Deployment"):
+            pod = self.pod(deployment)
+            spread = sorted(each["topologyKey"] for each in pod.get("topologySpreadConstraints", []))
+            if spread != keys:
+                self.fault(deployment, f"is spread over {spread}, and should be over {keys}")
+            soon = {each.get("key") for each in pod.get("tolerations", []) if each.get("tolerationSeconds", 300) <= 30}
+            if not GONE <= soon:
+                self.fault(deployment, "stays for five minutes on a node that is gone")
+
     def drain(self):
         """A pod has time for its preStop, the drain and a reserve."""
         for workload in self.workloads:
@@ -333,7 +352,7 @@ class Checks:
                 if grace <= sleep + drain:
                     self.fault(workload, f"{grace} s are too short for a preStop of {sleep} s and a drain of {drain} s")
 
-    def invariants(self):
+    def invariants(self, zones):
         self.namespaces()
         self.images()
         self.restricted()
@@ -344,6 +363,7 @@ class Checks:
         self.references()
         self.no_secrets()
         self.drain()
+        self.nodes(zones)
 
 
 def main(arguments):
@@ -364,7 +384,7 @@ def main(arguments):
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     checks.schemas(versions)
-    checks.invariants()
+    checks.invariants(name in WITH_ZONES)
     for fault in checks.faults:
         print(f"{name}: {fault}", file=sys.stderr)
     left = [each["kind"] for each in checks.documents if each["kind"] in WITHOUT_SCHEMA]
