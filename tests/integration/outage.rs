@@ -10,7 +10,7 @@ use crate::support::client::{TestClient, id, smile};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
-use crate::support::{eventually, get, get_json, refusal, within};
+use crate::support::{eventually, get, get_json, metric, refusal, within};
 
 /// Within this a smile must be answered, whatever MySQL does.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -29,6 +29,9 @@ async fn mysql_goes_away(fault: Network) {
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     anna.persist("before", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "before");
+    // The binary log may tell of it before the append itself knows, and then this one would be in doubt.
+    let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
+    eventually("MySQL has answered", stored).await;
 
     network.becomes(fault);
     // This one is on its way to MySQL when that is noticed: nobody can know what becomes of it, so nobody is told yet.
