@@ -6,7 +6,7 @@ mod store_url;
 mod surroundings;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -185,11 +185,16 @@ impl ServeOptions {
     /// The store: as given, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// When no store is given and the platform names no data directory (no home, in a container say), or when a
-    /// password is given for a store that has none.
+    /// When no store is given and the platform names no data directory (no home, in a container say), when a password is
+    /// given for a store that has none, or when its file cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, String> {
         match &self.store {
-            Some(url @ StoreUrl::MySql(_)) => Ok(url.clone()),
+            Some(StoreUrl::MySql(url)) => {
+                let password_file = self.store_password_file.clone();
+                // It is read at every connection, and must be there now.
+                password_file.iter().try_for_each(|path| secret(path, "password").map(drop))?;
+                Ok(StoreUrl::MySql(MySqlUrl { password_file, ..url.clone() }))
+            }
             _ if self.store_password_file.is_some() => {
                 Err("an SQLite file has no password: leave --store-password-file out".to_owned())
             }
@@ -198,6 +203,19 @@ impl ServeOptions {
                 .map(|directories| StoreUrl::Sqlite(directories.data_dir().join("smilingchat.db")))
                 .ok_or_else(|| "this user has no data directory: give --store sqlite:PATH".to_owned()),
         }
+    }
+}
+
+/// What a file is there to keep out of the options, without the line end that editors add.
+///
+/// # Errors
+/// What is wrong with the file, in one line.
+pub fn secret(file: &Path, what: &str) -> Result<String, String> {
+    let secret = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read the {what} in {}: {error}", file.display()))?;
+    match secret.trim() {
+        "" => Err(format!("there is no {what} in {}", file.display())),
+        secret => Ok(secret.to_owned()),
     }
 }
 

@@ -7,7 +7,6 @@ mod listener;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use self::files::Places;
 use self::tasks::{APPENDER, ENDING_TASKS, LEASE, Tasks};
-use crate::config::{ServeOptions, Switch, host_name};
+use crate::config::{ServeOptions, Switch, host_name, secret};
 use crate::http::{self, App, ClientLimit, CrashButton, Origins};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
@@ -89,7 +88,6 @@ impl Server {
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
         let crash_button = crash_button(&options)?;
-        let password = secret(options.store_password_file.as_deref(), "password")?;
         let store_url = options.store_url().map_err(ServerError::Options)?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
@@ -98,7 +96,7 @@ impl Server {
         let public = tasks.spawn_listener("public listener", public, places.connections);
         let operations = tasks.spawn_listener("operations listener", operations, places.connections);
 
-        let store = Store::open(&store_url, password.as_deref()).await?;
+        let store = Store::open(&store_url).await?;
         let (depart, departure) = watch::channel(None);
         let (app, appender, indexer) = app(&options, places, &store, departure, crash_button).await?;
         let follower = match &store {
@@ -305,19 +303,9 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
 }
 
 fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
-    let token = secret(options.crash_token_file.as_deref(), "token")?;
+    let token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose();
+    let token = token.map_err(ServerError::Options)?;
     Ok(CrashButton { enabled: options.crash == Switch::On, token })
-}
-
-/// What a file is there to keep out of the options, without the line end that editors add.
-fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, ServerError> {
-    let Some(path) = file else { return Ok(None) };
-    let secret = std::fs::read_to_string(path)
-        .map_err(|error| ServerError::Options(format!("cannot read the {what} in {}: {error}", path.display())))?;
-    match secret.trim() {
-        "" => Err(ServerError::Options(format!("there is no {what} in {}", path.display()))),
-        secret => Ok(Some(secret.to_owned())),
-    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

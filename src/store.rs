@@ -148,17 +148,17 @@ macro_rules! either {
 }
 
 impl Store {
-    /// Opens the store, makes or upgrades its tables and loads its users. `password` goes before the one in the URL.
+    /// Opens the store, makes or upgrades its tables and loads its users.
     ///
     /// A file that cannot be opened is an error at once. A server that is not there yet is waited for, however long
     /// that takes, and the log says so; one that refuses is an error.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] says in one line what is in the way.
-    pub async fn open(url: &StoreUrl, password: Option<&str>) -> Result<Self, StoreError> {
+    pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
-            StoreUrl::MySql(url) => mysql::MySql::open(url, password).await.map(Self::MySql),
+            StoreUrl::MySql(url) => mysql::MySql::open(url).await.map(Self::MySql),
         }
     }
 

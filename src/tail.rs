@@ -187,6 +187,18 @@ impl Tail {
     /// [`StoreError::Trimmed`] when retention has removed what comes after the cursor, [`StoreError::Replaced`] when the log
     /// is another one or has lost its end, else [`StoreError::Unavailable`].
     pub async fn read(&self) -> Result<Offset, StoreError> {
+        let read = self.read_on().await;
+        match &self.shared.store {
+            // A server that is no longer the primary, or not yet, is no judge: its log may be shorter, or an older one.
+            Store::MySql(store) if matches!(read, Err(StoreError::Trimmed | StoreError::Replaced)) => {
+                store.connect_again();
+                self.read_on().await
+            }
+            _ => read,
+        }
+    }
+
+    async fn read_on(&self) -> Result<Offset, StoreError> {
         loop {
             let cursor = self.cursor();
             let page = self.shared.store.read_log(cursor, PAGE).await?;

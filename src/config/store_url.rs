@@ -71,6 +71,8 @@ pub struct MySqlUrl {
     pub user: String,
     /// The password, where the URL has one.
     pub password: Option<String>,
+    /// The file with the password, which goes before that in the URL and may change.
+    pub password_file: Option<PathBuf>,
     /// The database, which must exist; its tables are made on first use.
     pub database: String,
     /// What is asked of TLS.
@@ -122,6 +124,7 @@ impl FromStr for MySqlUrl {
             port: url.port().unwrap_or(MYSQL_PORT),
             user,
             password: url.password().map(decoded).transpose()?,
+            password_file: None,
             database,
             tls: TlsMode::default(),
             tls_authority: None,

@@ -9,6 +9,9 @@ mod connections;
 mod index;
 mod log;
 mod migrate;
+mod server;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 pub use self::binlog::Binlog;
 pub use self::cluster::Cluster;
 use self::connections::Connections;
+use self::server::Server;
 use self::turn::Company;
 use super::StoreError;
 use super::directory::Directory;
@@ -35,8 +39,7 @@ pub struct MySql {
 
 #[derive(Debug)]
 struct Inner {
-    /// For the one connection that is not made of the options below.
-    url: MySqlUrl,
+    server: Arc<Server>,
     directory: Directory,
     hash_key: [u8; 16],
     /// For the appender alone, so that one transaction is in flight per replica.
@@ -55,29 +58,28 @@ struct Inner {
 
 impl MySql {
     /// Opens the database, and makes its tables where they are missing. Waits for a server that is not there yet.
-    pub(super) async fn open(url: &MySqlUrl, password: Option<&str>) -> Result<Self, StoreError> {
-        let password = password.or(url.password.as_deref()).map(str::to_owned);
-        let url = MySqlUrl { password, ..url.clone() };
-        let mut options = options(&url);
+    pub(super) async fn open(url: &MySqlUrl) -> Result<Self, StoreError> {
+        let mut options = options(url);
         if let Some(path) = &url.tls_authority {
             let authority = std::fs::read(path).map_err(|error| {
                 StoreError::CannotOpen(format!("cannot read the authority in {}: {error}", path.display()))
             })?;
             options = options.ssl_ca_from_pem(authority);
         }
-        let (users, hash_key) = migrate::when_there(&url, &options).await?;
-        let connections = |most| Connections::new(options.clone(), most);
+        let server = Arc::new(Server::new(url.clone(), options));
+        let (users, hash_key) = migrate::when_there(&server).await?;
+        let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
             inner: Arc::new(Inner {
-                url,
                 directory: Directory::new(users),
                 hash_key,
-                appending: connections(1),
+                appending: connections("appending", 1),
                 company: Mutex::default(),
-                following: connections(1),
-                indexing: connections(1),
-                upkeep: connections(1),
-                reading: connections(READERS),
+                following: connections("following", 1),
+                indexing: connections("indexing", 1),
+                upkeep: connections("upkeep", 1),
+                reading: connections("reading", READERS),
+                server,
             }),
         })
     }
@@ -92,6 +94,18 @@ impl MySql {
 
     pub(super) fn hash_key(&self) -> &[u8; 16] {
         &self.inner.hash_key
+    }
+
+    /// Closes all connections after their use, and makes new ones. What they say next is said by the server that the address
+    /// leads to now.
+    pub fn connect_again(&self) {
+        self.inner.server.leave(self.inner.server.generation());
+    }
+
+    /// How often connections were made again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.server.generation()
     }
 
     pub(super) async fn close(&self) {
@@ -110,7 +124,7 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         TlsMode::VerifyAuthority => MySqlSslMode::VerifyCa,
         TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
     };
-    let options = MySqlConnectOptions::new()
+    MySqlConnectOptions::new()
         .host(&url.host)
         .port(url.port)
         .username(&url.user)
@@ -118,11 +132,7 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         .ssl_mode(mode)
         .pipes_as_concat(false)
         .no_engine_substitution(false)
-        .disable_statement_logging();
-    match &url.password {
-        Some(password) => options.password(password),
-        None => options,
-    }
+        .disable_statement_logging()
 }
 
 /// Several statements in one round trip, or one that is not worth preparing. The caller vouches for its literals.

@@ -23,12 +23,13 @@ const RETRY: Duration = Duration::from_millis(250);
 /// that comes, is found out and given up.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// How long the log is read before the binary log is tried again: doubled from failure to failure.
+/// How long the log is read before the binary log is tried again: doubled from failure to failure. A stream that lasted
+/// for longer than the pause before it was no failure.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// A stream that lasted for this long was no failure.
-const LASTING: Duration = Duration::from_mins(1);
+/// How long it is read where the binary log of the server cannot be followed.
+const NOT_HERE: Duration = Duration::from_mins(1);
 
 /// How long to wait for a batch before one that the binary log has told of: a query may show a commit a moment later.
 const NOT_YET: Duration = Duration::from_millis(5);
@@ -66,8 +67,8 @@ impl Follower {
             };
             pause = match ended {
                 error @ (StoreError::Trimmed | StoreError::Replaced) => return Err(error),
-                StoreError::CannotFollow(_) => LONGEST_PAUSE,
-                _ if opened.elapsed() > LASTING => SHORTEST_PAUSE,
+                StoreError::CannotFollow(_) => NOT_HERE,
+                _ if opened.elapsed() > pause => SHORTEST_PAUSE,
                 _ => (pause * 2).min(LONGEST_PAUSE),
             };
             self.say_polling(&ended);
@@ -134,11 +135,11 @@ impl Follower {
         Ok(last)
     }
 
-    /// Reads the log again and again, for so long.
+    /// Reads the log again and again, for so long, or until the server is another one.
     async fn poll(&mut self, time: Duration) -> Result<(), StoreError> {
-        let end = Instant::now() + time;
+        let (end, server) = (Instant::now() + time, self.store.generation());
         let mut pause = SHORTEST_POLL;
-        while Instant::now() < end {
+        while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
             let read = self.tail.read().await;
             self.say_unreadable(read.as_ref().err());

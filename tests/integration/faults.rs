@@ -3,14 +3,13 @@
 //!
 //! When and what is drawn from a seed. Moments are counted in smiles, not in seconds.
 
-use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::support::fleet::Fleet;
-use crate::support::mysql::TestDatabase;
+use crate::support::mysql::{TestDatabase, script};
 use crate::support::proxy::Network;
 use crate::support::seed;
 
@@ -100,30 +99,19 @@ async fn mysql_is_killed_and_comes_back() {
     }
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
-    let database = TestDatabase::at(&mysql("start").await).await;
+    let database = TestDatabase::at(&script("start", MYSQL_TO_KILL).await).await;
     let mut fleet = Fleet::start(2, database).await;
     let simulation = fleet.simulate(SECONDS, seed);
     let faults = async {
         for _ in 0..ROUNDS - 1 {
             fleet.smiles_flow(random.random_range(20..150)).await;
-            mysql("kill").await;
-            mysql("start").await;
+            script("kill", MYSQL_TO_KILL).await;
+            script("start", MYSQL_TO_KILL).await;
         }
         fleet.smiles_flow(20).await;
     };
     let (_, ()) = tokio::join!(simulation, faults);
     fleet.tell_the_same_log().await;
     drop(fleet);
-    mysql("stop").await;
-}
-
-/// `scripts/mysql` with a server of its own; what it prints.
-async fn mysql(command: &'static str) -> String {
-    let run = move || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
-        let done = Command::new(script).args([command, MYSQL_TO_KILL]).output().expect("scripts/mysql runs");
-        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).expect("text").trim().to_owned()
-    };
-    tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+    script("stop", MYSQL_TO_KILL).await;
 }

@@ -7,6 +7,7 @@ mod browser;
 mod crash;
 mod dashboard;
 mod durability;
+mod failover;
 mod faults;
 mod following;
 mod frames;

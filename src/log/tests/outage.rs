@@ -118,6 +118,23 @@ async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
     assert_eq!(stored, answers[0] != Answer::Refused);
 }
 
+#[tokio::test]
+async fn a_reader_that_sees_the_past_is_no_judge() {
+    let Some(database) = Database::mysql().await else { return };
+    let store = database.open().await;
+    let mut replica = Replica::start(store.clone()).await;
+    stores(&replica, "a", 1).await;
+    replica.tail.read().await.unwrap();
+    let Store::MySql(shared) = &store else { unreachable!() };
+    shared.reads_the_past().await;
+    stores(&replica, "b", 2).await;
+    assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
+    // Longer than a log may be short.
+    let ended = timeout(Duration::from_secs(7), replica.ended()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    assert_eq!(replica.tail.read().await.unwrap(), Offset(2));
+}
+
 /// `scripts/mysql` with a server of its own, that no other test uses.
 async fn server(command: &'static str) -> String {
     let run = move || {

@@ -13,6 +13,7 @@ use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, Opts, OptsBuilder, SslOpts, Value};
+use tokio::sync::watch;
 
 use super::MySql;
 use super::connections::ANSWER;
@@ -26,6 +27,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Silence after which it is not: two heartbeats may be late.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// What the server can do, and which one it is.
+const SETTINGS: &str = "
+    SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, @@server_uuid";
 
 /// The table whose rows are batches.
 const TABLE: &str = "log_batches";
@@ -56,6 +61,8 @@ pub struct Binlog {
     transaction: Vec<Batch>,
     /// When the last event came.
     heard_at: Instant,
+    /// Tells when the address leads to another server.
+    changes: watch::Receiver<u64>,
 }
 
 impl std::fmt::Debug for Binlog {
@@ -72,27 +79,37 @@ impl MySql {
     pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
         let mut binlog = within(ANSWER, self.request()).await?;
         // Whether the server grants the request shows with the first event, which comes at once.
-        within(ANSWER, binlog.event()).await?;
+        within(ANSWER, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }
 
     async fn request(&self) -> Result<Binlog, StoreError> {
-        let url = &self.inner.url;
-        let mut connection = match Conn::new(options(url, true)).await {
-            Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if url.tls == TlsMode::Preferred => {
-                Conn::new(options(url, false)).await?
+        let server = &self.inner.server;
+        let password = server.password().map_err(|error| StoreError::Unavailable(error.into()))?;
+        let options = |encrypted| options(&server.url, password.clone(), encrypted);
+        let mut connection = match Conn::new(options(true)).await {
+            Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if server.url.tls == TlsMode::Preferred => {
+                Conn::new(options(false)).await?
             }
             connected => connected?,
         };
-        let settings = "SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format";
-        let settings: Option<(u8, String)> = connection.query_first(settings).await?;
-        match settings {
-            Some((1, format)) if format == "ROW" => {}
-            Some((1, format)) => {
-                return Err(StoreError::CannotFollow(format!("binlog_format is {format} and must be ROW")));
+        let settings: Option<(u8, String, String, u8, String)> = connection.query_first(SETTINGS).await?;
+        let cannot = match settings {
+            Some((.., 1, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
+            Some((0, ..)) | None => "the server keeps no binary log".to_owned(),
+            Some((_, format, ..)) if format != "ROW" => format!("binlog_format is {format} and must be ROW"),
+            Some((_, _, version, ..)) if version.starts_with("8.0.") => {
+                format!("the server is of version {version}, and 8.4 is needed to follow its binary log")
             }
-            _ => return Err(StoreError::CannotFollow("the server keeps no binary log".to_owned())),
+            Some((.., uuid)) => {
+                server.meets(uuid);
+                String::new()
+            }
+        };
+        if !cannot.is_empty() {
+            return Err(StoreError::CannotFollow(cannot));
         }
+        let changes = server.changes();
         let heartbeat = HEARTBEAT.as_nanos();
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;
         let names: Option<(String, String)> = connection.exec_first(NAMES, (TABLE,)).await?;
@@ -110,6 +127,7 @@ impl MySql {
             directory: self.directory().clone(),
             transaction: Vec::new(),
             heard_at: Instant::now(),
+            changes,
         })
     }
 }
@@ -123,7 +141,12 @@ impl Binlog {
         loop {
             // From the last event on, however often this was called since.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
-            let event = within(rest, self.event()).await?;
+            let event = tokio::select! {
+                event = within(rest, event(&mut self.stream)) => event?,
+                _ = self.changes.changed() => {
+                    return Err(StoreError::Unavailable("the address leads to another MySQL server".into()));
+                }
+            };
             self.heard_at = Instant::now();
             match event.header().event_type() {
                 Ok(EventType::WRITE_ROWS_EVENT | EventType::WRITE_ROWS_EVENT_V1) => self.rows(&event)?,
@@ -136,13 +159,6 @@ impl Binlog {
                 }
                 _ => {}
             }
-        }
-    }
-
-    async fn event(&mut self) -> Result<Event, StoreError> {
-        match self.stream.next().await {
-            Some(event) => Ok(event?),
-            None => Err(StoreError::Unavailable("MySQL ended the replication stream".into())),
         }
     }
 
@@ -164,6 +180,13 @@ impl Binlog {
     }
 }
 
+async fn event(stream: &mut BinlogStream) -> Result<Event, StoreError> {
+    match stream.next().await {
+        Some(event) => Ok(event?),
+        None => Err(StoreError::Unavailable("MySQL ended the replication stream".into())),
+    }
+}
+
 /// The token and the payload of a row.
 fn read(row: &BinlogRow) -> Option<(i64, &[u8])> {
     let BinlogValue::Value(Value::Int(token)) = row.as_ref(TOKEN)? else { return None };
@@ -175,7 +198,7 @@ fn unreadable(what: &str) -> StoreError {
     StoreError::CannotFollow(format!("{what} cannot be read from the replication stream"))
 }
 
-fn options(url: &MySqlUrl, encrypted: bool) -> Opts {
+fn options(url: &MySqlUrl, password: Option<String>, encrypted: bool) -> Opts {
     let authority = url.tls_authority.iter().map(|path| path.clone().into()).collect();
     let tls = SslOpts::default()
         .with_root_certs(authority)
@@ -185,7 +208,7 @@ fn options(url: &MySqlUrl, encrypted: bool) -> Opts {
         .ip_or_hostname(url.host.clone())
         .tcp_port(url.port)
         .user(Some(url.user.clone()))
-        .pass(url.password.clone())
+        .pass(password)
         .db_name(Some(url.database.clone()))
         .ssl_opts(encrypted.then_some(tls))
         // Never the socket in place of the address that was given.

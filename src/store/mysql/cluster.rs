@@ -5,11 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::FromRow;
 use sqlx::mysql::MySqlQueryResult;
+use sqlx::{FromRow, MySqlConnection};
 
 use super::MySql;
-use super::connections::{ANSWER, within};
 use crate::model::Timestamp;
 use crate::store::cluster::replica_id;
 use crate::store::{
@@ -140,14 +139,10 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let upkeep = &self.store.inner.upkeep;
-        let ask = async || {
-            let mut lane = upkeep.take().await?;
-            let rows: Vec<Row> = within(ANSWER, sqlx::query_as(LIST).fetch_all(&mut lane.connection)).await?;
-            lane.keep();
-            Ok(rows)
+        let list = async |mut connection: MySqlConnection| {
+            Ok((sqlx::query_as(LIST).fetch_all(&mut connection).await?, connection))
         };
-        Ok(upkeep.ask(ask).await?.into_iter().map(record).collect())
+        Ok(self.store.inner.upkeep.ask(list).await?.into_iter().map(record).collect())
     }
 
     /// Asks a replica to fail: the one of that id, or else the one that has been up longest of those that are ready,
@@ -163,17 +158,17 @@ impl Cluster {
             Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
             None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(HEARD_OF_LATELY)),
         };
-        let mut lane = self.store.inner.upkeep.take().await?;
-        // Not tried again when the connection ended meanwhile: that might ask a second one.
-        let asked = within(ANSWER, request.execute(&mut lane.connection)).await?;
-        let id = if asked.rows_affected() == 0 {
-            None
-        } else {
+        let ask = async |mut connection: MySqlConnection| {
+            let asked = request.execute(&mut connection).await?;
+            if asked.rows_affected() == 0 {
+                return Ok((None, connection));
+            }
             let id = sqlx::query_as("SELECT name, number FROM leases WHERE number = ?").bind(asked.last_insert_id());
-            within(ANSWER, id.fetch_optional(&mut lane.connection)).await?
+            Ok((id.fetch_optional(&mut connection).await?, connection))
         };
-        lane.keep();
-        Ok(id.map(|(name, number): (String, i64)| replica_id(&name, number)))
+        // Not tried again when the connection ended meanwhile: that might ask a second one.
+        let id: Option<(String, i64)> = self.store.inner.upkeep.ask_once(ask).await?;
+        Ok(id.map(|(name, number)| replica_id(&name, number)))
     }
 
     /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
@@ -190,14 +185,11 @@ impl Cluster {
         &self,
         statement: impl Fn() -> Statement<'values>,
     ) -> Result<MySqlQueryResult, sqlx::Error> {
-        let upkeep = &self.store.inner.upkeep;
-        let ask = async || {
-            let mut lane = upkeep.take().await?;
-            let done = within(ANSWER, statement().execute(&mut lane.connection)).await?;
-            lane.keep();
-            Ok(done)
-        };
-        upkeep.ask(ask).await
+        self.store
+            .inner
+            .upkeep
+            .ask(async |mut connection| Ok((statement().execute(&mut connection).await?, connection)))
+            .await
     }
 }
 

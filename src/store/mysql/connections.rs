@@ -1,17 +1,19 @@
 //! Connections to MySQL that are kept between uses, and never waited for without end.
 //!
-//! Owns how a session of the database is set up, and how long anything may take. A connection is kept only when its user
-//! says that all went well: after an error, a time-out or a dropped future it is closed, and MySQL rolls back.
+//! Owns who may use how many, and how long anything may take. A connection is kept only when all went well: after an
+//! error, a time-out or a dropped future it is closed, and MySQL rolls back.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, MySqlConnection};
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::{Connection, MySqlConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How long MySQL may take to take a connection, or to answer. It gives up waiting for a row after half of this, so
+use super::server::{Kept, Server};
+
+/// How long MySQL may take to take a connection, or to answer. It gives up waiting for a lock after half of this, so
 /// past it MySQL is away, or the way to it is.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
@@ -25,122 +27,143 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// How long that answer may take.
 const ALIVE: Duration = Duration::from_millis(300);
 
-/// Seconds after which MySQL closes a session that does nothing: longer than it is kept here, and not hours, so that
-/// the sessions of a replica whose machine has died do not pile up.
-pub(super) const SILENCE: u32 = 120;
-
-/// What the statements of this store rely on, whatever the server's defaults are.
-///
-/// `READ COMMITTED`: each statement sees what is committed when it begins, and nothing locks the gaps between rows.
-const SET_UP: &str = "SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
-    innodb_lock_wait_timeout = 1; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// Errors of a server that takes no writes: it is read-only, in a read-only transaction or not the primary of its group.
+pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
 /// Up to so many connections of one kind of work.
 #[derive(Debug)]
 pub(super) struct Connections {
-    options: MySqlConnectOptions,
+    work: &'static str,
+    server: Arc<Server>,
     places: Semaphore,
-    kept: Mutex<Vec<(MySqlConnection, Instant)>>,
 }
 
 /// A connection in use.
 #[derive(Debug)]
 pub(super) struct Lane<'connections> {
     pub(super) connection: MySqlConnection,
+    generation: u64,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
 }
 
 impl Connections {
-    pub(super) fn new(options: MySqlConnectOptions, most: usize) -> Self {
-        Self { options, places: Semaphore::new(most), kept: Mutex::default() }
+    pub(super) fn new(work: &'static str, server: &Arc<Server>, most: usize) -> Self {
+        Self { work, server: Arc::clone(server), places: Semaphore::new(most) }
     }
 
     /// A connection, first come first served.
-    pub(super) async fn take(&self) -> Result<Lane<'_>, sqlx::Error> {
+    pub(super) async fn take(&self) -> sqlx::Result<Lane<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let connection = if let Some(connection) = self.take_kept().await {
-            connection
+        let (connection, generation) = if let Some(kept) = self.take_kept().await {
+            (kept.connection, kept.generation)
         } else {
             self.forget();
-            Box::pin(connect(&self.options)).await?
+            Box::pin(self.server.connect()).await?
         };
-        Ok(Lane { connection, connections: self, _place: place })
+        Ok(Lane { connection, generation, connections: self, _place: place })
     }
 
     /// The kept connection that was used last, if it still stands. When it has been silent for too long, or has ended, so
     /// have all the others.
-    async fn take_kept(&self) -> Option<MySqlConnection> {
-        let (mut connection, since) = self.kept().pop()?;
-        let stands = match since.elapsed() {
-            silent if silent < TRUSTED => true,
-            silent => silent < KEPT && within(ALIVE, connection.ping()).await.is_ok(),
+    async fn take_kept(&self) -> Option<Kept> {
+        let mut kept = {
+            let mut all = self.server.kept();
+            let last = all.iter().rposition(|kept| kept.work == self.work)?;
+            all.remove(last)
         };
-        stands.then_some(connection)
+        let stands = match kept.since.elapsed() {
+            silent if silent < TRUSTED => true,
+            silent => silent < KEPT && within(ALIVE, kept.connection.ping()).await.is_ok(),
+        };
+        stands.then_some(kept)
     }
 
     /// Asks through `question`, and once more when a connection turned out to have ended while nobody used it. Only for
     /// what may be done twice.
-    pub(super) async fn ask<T, Answer>(&self, question: impl Fn() -> Answer) -> Result<T, sqlx::Error>
+    pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
-        Answer: Future<Output = Result<T, sqlx::Error>>,
+        Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        match question().await {
+        match self.ask_once(&question).await {
             Err(error) if has_ended(&error) => {
                 self.forget();
-                question().await
+                self.ask_once(&question).await
             }
             answer => answer,
         }
     }
 
+    /// Asks through `question`.
+    pub(super) async fn ask_once<T, Answer>(&self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
+    where
+        Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
+    {
+        self.take().await?.ask(question).await
+    }
+
     /// Closes what is kept, and gives no more out.
     pub(super) async fn close(&self) {
         self.places.close();
-        let kept = std::mem::take(&mut *self.kept());
-        for (connection, _) in kept {
+        while let Some(kept) = self.take_kept().await {
             // MySQL notices without it as well, and then writes a note about it.
-            let _ = tokio::time::timeout(ANSWER, connection.close()).await;
+            let _ = tokio::time::timeout(ANSWER, kept.connection.close()).await;
         }
     }
 
     fn forget(&self) {
-        self.kept().clear();
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<(MySqlConnection, Instant)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.kept().retain(|kept| kept.work != self.work);
     }
 }
 
 impl Lane<'_> {
+    /// Asks through `question`, and keeps the connection when there is an answer. An answer that shows that this is not the
+    /// primary ends all connections; one that is still to come is given up when another connection has met the primary.
+    pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
+    where
+        Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
+    {
+        let Self { connection, generation, connections, _place: place } = self;
+        let server = &connections.server;
+        let mut changes = server.changes();
+        let answer = tokio::select! {
+            biased;
+            answer = within(ANSWER, question(connection)) => answer,
+            _ = changes.changed() => Err(io::Error::other("the address leads to another MySQL server").into()),
+        };
+        match answer {
+            Ok((answer, connection)) => {
+                Self { connection, generation, connections, _place: place }.keep();
+                Ok(answer)
+            }
+            Err(error) => {
+                if number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number)) && server.leave(generation) {
+                    tracing::warn!(server = server.address(), %error, "MySQL takes no writes; connecting again");
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Gives the connection back, in order.
     pub(super) fn keep(self) {
-        self.connections.kept().push((self.connection, Instant::now()));
+        let Self { connection, generation, connections, .. } = self;
+        connections.server.keep(Kept { work: connections.work, connection, generation, since: Instant::now() });
     }
 }
 
-/// A connection, set up.
-pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-    within(ANSWER, async {
-        let mut connection = options.connect().await?;
-        sqlx::raw_sql(SET_UP).execute(&mut connection).await?;
-        super::statements(format!("SET wait_timeout = {SILENCE}")).execute(&mut connection).await?;
-        Ok(connection)
-    })
-    .await
-}
-
 /// The answer, if it comes in time. Else the connection it was to come on must not be used any more.
-pub(super) async fn within<T>(
-    time: Duration,
-    answer: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+pub(super) async fn within<T>(time: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "MySQL did not answer in time").into()),
     }
+}
+
+/// MySQL's number of an error, if it is one of MySQL's.
+pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }
 
 fn has_ended(error: &sqlx::Error) -> bool {

@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use sqlx::{FromRow, MySqlConnection, QueryBuilder};
 
-use super::connections::{ANSWER, within};
 use super::{MySql, statements};
 use crate::model::{Offset, UserName};
 use crate::store::batch::LARGEST_PAYLOAD;
@@ -28,35 +27,29 @@ const KEY_BYTES: usize = 40;
 impl MySql {
     /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
-        let indexing = &self.inner.indexing;
-        let ask = async || {
-            let mut lane = indexing.take().await?;
-            let claim = sqlx::query(CLAIM).bind(claimant).bind(claimant).execute(&mut lane.connection);
-            // Rows that match count, changed or not.
-            let claimed = within(ANSWER, claim).await?.rows_affected() > 0;
-            lane.keep();
-            Ok(claimed)
+        let claim = async |mut connection: MySqlConnection| {
+            let claim = sqlx::query(CLAIM).bind(claimant).bind(claimant);
+            Ok((claim.execute(&mut connection).await?, connection))
         };
-        Ok(indexing.ask(ask).await?)
+        // Rows that match count, changed or not.
+        Ok(self.inner.indexing.ask(claim).await?.rows_affected() > 0)
     }
 
     pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
-        let indexing = &self.inner.indexing;
-        let ask = async || {
-            let mut lane = indexing.take().await?;
+        let read = async |mut connection: MySqlConnection| {
             let indexed = sqlx::query_scalar("SELECT indexed FROM log_state WHERE one = 1");
-            let indexed: i64 = within(ANSWER, indexed.fetch_one(&mut lane.connection)).await?;
-            lane.keep();
-            Ok(indexed)
+            Ok((indexed.fetch_one(&mut connection).await?, connection))
         };
-        Ok(indexing.ask(ask).await?.unsigned_abs())
+        let indexed: i64 = self.inner.indexing.ask(read).await?;
+        Ok(indexed.unsigned_abs())
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        let mut lane = self.inner.indexing.take().await?;
-        within(ANSWER, self.write(step, &mut lane.connection)).await?;
-        lane.keep();
-        Ok(())
+        Ok(self
+            .inner
+            .indexing
+            .ask_once(async |mut connection| Ok((self.write(step, &mut connection).await?, connection)))
+            .await?)
     }
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -103,19 +96,16 @@ impl MySql {
         &self,
         keys: &[BlockKey],
     ) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
-        let reading = &self.inner.reading;
-        let ask = async || {
-            let mut lane = reading.take().await?;
+        let read = async |mut connection: MySqlConnection| {
             let text = format!(
                 "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
                  LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
                 list(keys)
             );
-            let rows = within(ANSWER, statements(text).fetch_all(&mut lane.connection)).await?;
-            lane.keep();
-            rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<_>>>()
+            let rows = statements(text).fetch_all(&mut connection).await?;
+            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
         };
-        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = reading.ask(ask).await?;
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self.inner.reading.ask(read).await?;
         let indexed = rows.first().map_or(0, |(indexed, ..)| indexed.unsigned_abs());
         let blocks =
             rows.into_iter().filter_map(|(_, block, entries)| Some((BlockKey(block?.unsigned_abs()), entries?)));
@@ -127,9 +117,7 @@ impl MySql {
         user: &UserName,
         segment: u64,
     ) -> Result<SegmentPage, StoreError> {
-        let reading = &self.inner.reading;
-        let ask = async || {
-            let mut lane = reading.take().await?;
+        let read = async |mut connection: MySqlConnection| {
             let peers = self.directory().users().iter().filter(|peer| peer.name != *user);
             let conversations: Vec<String> =
                 peers.map(|peer| self.directory().conversation(user, &peer.name).to_string()).collect();
@@ -138,11 +126,10 @@ impl MySql {
                  ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
                 conversations.join(",")
             );
-            let rows = within(ANSWER, statements(text).fetch_all(&mut lane.connection)).await?;
-            lane.keep();
-            rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<_>>>()
+            let rows = statements(text).fetch_all(&mut connection).await?;
+            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
         };
-        let rows: Vec<(i64, Option<Vec<u8>>)> = reading.ask(ask).await?;
+        let rows: Vec<(i64, Option<Vec<u8>>)> = self.inner.reading.ask(read).await?;
         let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
         let places = rows.iter().filter_map(|(_, places)| places.as_ref());
         let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
@@ -156,19 +143,15 @@ impl MySql {
         through: u64,
         limit: u32,
     ) -> Result<Vec<Vec<Offset>>, StoreError> {
-        let reading = &self.inner.reading;
-        let ask = async || {
-            let mut lane = reading.take().await?;
+        let read = async |mut connection: MySqlConnection| {
             let rows = sqlx::query_as(CONVERSATION)
                 .bind(self.directory().conversation(users.0, users.1))
                 .bind(number(through))
                 .bind(limit)
-                .fetch_all(&mut lane.connection);
-            let rows: Vec<(i64, Vec<u8>)> = within(ANSWER, rows).await?;
-            lane.keep();
-            Ok(rows)
+                .fetch_all(&mut connection);
+            Ok((rows.await?, connection))
         };
-        let rows = reading.ask(ask).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.ask(read).await?;
         Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
@@ -177,14 +160,14 @@ impl MySql {
         segments: u64,
         blocks: &[Range<BlockKey>],
     ) -> Result<(), StoreError> {
-        let upkeep = &self.inner.upkeep;
         let mut text = format!("DELETE FROM index_conversations WHERE segment < {segments}");
         for Range { start, end } in blocks {
             let _ = write!(text, "; DELETE FROM index_ids WHERE block >= {} AND block < {}", start.0, end.0);
         }
-        let mut lane = upkeep.take().await?;
-        within(ANSWER, statements(text).execute(&mut lane.connection)).await?;
-        lane.keep();
+        self.inner
+            .upkeep
+            .ask_once(async |mut connection| Ok((statements(text).execute(&mut connection).await?, connection)))
+            .await?;
         Ok(())
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::FromRow;
-use sqlx::mysql::MySqlDatabaseError;
+use sqlx::{FromRow, MySqlConnection};
 
-use super::connections::{ANSWER, within};
+use super::connections::{NOT_PRIMARY, number, within};
 use super::{MySql, statements};
 use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode, select_at};
@@ -13,7 +12,7 @@ use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, 
 
 /// Errors after which a batch is surely not in the log: MySQL would not begin, or has rolled the one statement back. A
 /// server that is shutting down (1053) may have committed first, so that is none of them.
-const NOT_STORED: [u16; 13] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1290, 1305, 1370, 1792, 1836, 3100];
+const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
 /// What the appending procedure answers (`sql/mysql/0020_append_batch.sql`).
 const DONE: i64 = 0;
@@ -52,7 +51,7 @@ type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
 impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let lane = within(REACHED, self.inner.appending.take()).await;
-        let mut lane = lane.map_err(|error| AppendError::NotBegun(error.into()))?;
+        let lane = lane.map_err(|error| AppendError::NotBegun(error.into()))?;
         let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
             .bind(batch.previous.map(|previous| integer(previous.first)))
             .bind(batch.previous.map(|previous| previous.token))
@@ -61,23 +60,20 @@ impl MySql {
             .bind(batch.key.token)
             .bind(&batch.payload);
         // To its end: a connection that still owes a part of an answer takes no next statement.
-        let answers = within(ANSWER, call.fetch_all(&mut lane.connection)).await;
+        let answers = lane.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => {
-                lane.keep();
                 self.company().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
-            Ok(Some(OCCUPIED)) => {
-                lane.keep();
-                self.whose(batch).await
-            }
-            // The connection is not kept: the next try shall be on a new one.
+            Ok(Some(OCCUPIED)) => self.whose(batch).await,
             Ok(_) => Ok(Append::Unlinked),
-            Err(error) if number(&error).is_some_and(|number| NOT_STORED.contains(&number)) => {
-                Err(AppendError::NotBegun(error.into()))
-            }
-            Err(error) => Err(AppendError::InDoubt(error.into())),
+            Err(error) => match number(&error) {
+                Some(number) if NOT_STORED.contains(&number) || NOT_PRIMARY.contains(&number) => {
+                    Err(AppendError::NotBegun(error.into()))
+                }
+                _ => Err(AppendError::InDoubt(error.into())),
+            },
         }
     }
 
@@ -95,28 +91,19 @@ impl MySql {
     }
 
     pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
-        let reading = &self.inner.reading;
-        let ask = async || {
-            let mut lane = reading.take().await?;
-            let state: (String, i64, i64) =
-                within(ANSWER, sqlx::query_as(STATE).fetch_one(&mut lane.connection)).await?;
-            lane.keep();
-            Ok(state)
+        let read = async |mut connection: MySqlConnection| {
+            Ok((sqlx::query_as(STATE).fetch_one(&mut connection).await?, connection))
         };
-        let (epoch, trimmed, head) = reading.ask(ask).await?;
+        let (epoch, trimmed, head): (String, i64, i64) = self.inner.reading.ask(read).await?;
         Ok(log_state(&epoch, trimmed, head))
     }
 
     pub(in crate::store) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
-        let following = &self.inner.following;
-        let ask = async || {
-            let mut lane = following.take().await?;
-            let rows = sqlx::query_as(READ).bind(integer(after)).bind(batches).fetch_all(&mut lane.connection);
-            let rows: Vec<PageRow> = within(ANSWER, rows).await?;
-            lane.keep();
-            Ok(rows)
+        let read = async |mut connection: MySqlConnection| {
+            let page = sqlx::query_as(READ).bind(integer(after)).bind(batches).fetch_all(&mut connection).await?;
+            Ok((page, connection))
         };
-        let rows = following.ask(ask).await?;
+        let rows: Vec<PageRow> = self.inner.following.ask(read).await?;
         let Some((epoch, trimmed, head, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
         };
@@ -126,14 +113,12 @@ impl MySql {
     }
 
     pub(in crate::store) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
-        let reading = &self.inner.reading;
-        let ask = async || {
-            let mut lane = reading.take().await?;
-            let rows = within(ANSWER, statements(select_at(offsets)).fetch_all(&mut lane.connection)).await?;
-            lane.keep();
-            rows.iter().map(FromRow::from_row).collect::<sqlx::Result<Vec<(i64, Vec<u8>)>>>()
+        let read = async |mut connection: MySqlConnection| {
+            let rows = statements(select_at(offsets)).fetch_all(&mut connection).await?;
+            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
         };
-        reading.ask(ask).await?.iter().map(|(token, payload)| self.batch(*token, payload)).collect()
+        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.ask(read).await?;
+        rows.iter().map(|(token, payload)| self.batch(*token, payload)).collect()
     }
 
     pub(super) fn batch(&self, token: i64, payload: &[u8]) -> Result<Batch, StoreError> {
@@ -141,11 +126,10 @@ impl MySql {
     }
 
     pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        let mut lane = self.inner.upkeep.take().await?;
-        let begin = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str()).execute(&mut lane.connection);
-        let changed = within(ANSWER, begin).await?.rows_affected() > 0;
-        lane.keep();
-        Ok(changed)
+        let change = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str());
+        let upkeep = &self.inner.upkeep;
+        let done = upkeep.ask_once(async |mut connection| Ok((change.execute(&mut connection).await?, connection)));
+        Ok(done.await?.rows_affected() > 0)
     }
 
     pub(in crate::store) async fn trim(
@@ -155,14 +139,11 @@ impl MySql {
     ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         let upkeep = &self.inner.upkeep;
-        let ask = async || {
-            let mut lane = upkeep.take().await?;
-            let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut lane.connection);
-            let oldest: Vec<(i64, i64)> = within(ANSWER, oldest).await?;
-            lane.keep();
-            Ok(oldest)
+        let read = async |mut connection: MySqlConnection| {
+            let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut connection).await?;
+            Ok((oldest, connection))
         };
-        let oldest = upkeep.ask(ask).await?;
+        let oldest: Vec<(i64, i64)> = upkeep.ask(read).await?;
         let Some((trimmed, _)) = oldest.iter().take_while(|(_, old)| *old != 0).last() else { return Ok(None) };
         // In one round trip, so that nothing stays locked when this replica freezes. Several replicas may trim at the same
         // time; each batch is removed, and counted, by one of them.
@@ -172,9 +153,9 @@ impl MySql {
              UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; COMMIT; \
              SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
         );
-        let mut lane = upkeep.take().await?;
-        let removed = within(ANSWER, statements(text).fetch_one(&mut lane.connection)).await?;
-        lane.keep();
+        let removed = upkeep
+            .ask_once(async |mut connection| Ok((statements(text).fetch_one(&mut connection).await?, connection)))
+            .await?;
         let (removed,) = <(i64,)>::from_row(&removed)?;
         Ok(Some((offset(*trimmed), removed.unsigned_abs())))
     }
@@ -182,10 +163,4 @@ impl MySql {
 
 fn log_state(epoch: &str, trimmed: i64, head: i64) -> LogState {
     LogState { epoch: Epoch::new(epoch), head: offset(head), trimmed: offset(trimmed) }
-}
-
-/// MySQL's number of an error, if it is one of MySQL's.
-fn number(error: &sqlx::Error) -> Option<u16> {
-    let error = error.as_database_error()?;
-    error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }

@@ -10,11 +10,10 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
 use sqlx::{Connection, MySqlConnection, QueryBuilder};
 
-use super::connections::{ANSWER, connect, within};
-use crate::config::MySqlUrl;
+use super::connections::{ANSWER, NOT_PRIMARY, number, within};
+use super::server::Server;
 use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
 use crate::store::directory::Directory;
 use crate::store::{StoreError, hash_key, integer};
@@ -31,6 +30,9 @@ const LOCK_WAIT: u32 = 1;
 /// How long the migrations are waited for. One that takes longer goes on in MySQL, its lock with it, and is waited for
 /// there.
 const MIGRATING: Duration = Duration::from_mins(1);
+
+/// Nobody waits at a socket meanwhile, so a table may be waited for, and read for long.
+const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
 /// One lock for each database of a server. The digest keeps a long name within the 64 characters of a lock's.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), ?)";
@@ -56,8 +58,14 @@ const READ_OLD: &str = "
 
 const DROP_OLD: &str = "DROP TABLE IF EXISTS smiles_before_batches, replicas_before_batches";
 
-/// Errors of a server that is starting, stopping or full: too many connections, shutting down, offline, not writable.
-const PASSING: [u16; 6] = [1040, 1053, 1203, 1290, 3032, 3169];
+/// Errors of a server that is starting, stopping or full: too many connections, shutting down, offline; and of a router
+/// that has no server to lead to.
+const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
+
+/// Errors of a server that does not know the account, or its rights. They may be made after the server, so this is waited
+/// for a little. A password that is wrong must end in an error.
+const NO_ACCOUNT: [u16; 2] = [1044, 1045];
+const ACCOUNT: Duration = Duration::from_secs(15);
 
 /// A user of the database: row id, name and face.
 type User = (u32, String, String);
@@ -66,26 +74,32 @@ type User = (u32, String, String);
 pub(super) type Opened = (Vec<User>, [u8; 16]);
 
 /// Reads what never changes in an upgraded database. Waits, and says for what, as long as MySQL is not there.
-pub(super) async fn when_there(url: &MySqlUrl, options: &MySqlConnectOptions) -> Result<Opened, StoreError> {
+pub(super) async fn when_there(server: &Server) -> Result<Opened, StoreError> {
+    let begun = Instant::now();
     let mut said: Option<Instant> = None;
     loop {
-        let error = match upgraded(options).await {
+        let error = match upgraded(server).await {
             Ok(opened) => return Ok(opened),
-            Err(error) if passes(&error) => error,
+            Err(error) if passes(&error, begun.elapsed()) => error,
             Err(error) => {
-                return Err(StoreError::CannotOpen(format!("cannot open the store {url:?}: {}", told(&error))));
+                return Err(StoreError::CannotOpen(format!(
+                    "cannot open the store {:?}: {}",
+                    server.url,
+                    told(&error)
+                )));
             }
         };
         if said.is_none_or(|at| at.elapsed() > REMINDER) {
-            tracing::warn!(%error, server = format!("{}:{}", url.host, url.port), "waiting for MySQL");
+            tracing::warn!(%error, server = server.address(), "waiting for MySQL");
             said = Some(Instant::now());
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn upgraded(options: &MySqlConnectOptions) -> Result<Opened, sqlx::Error> {
-    let mut connection = connect(options).await?;
+async fn upgraded(server: &Server) -> Result<Opened, sqlx::Error> {
+    let (mut connection, _) = server.connect().await?;
+    sqlx::raw_sql(PATIENCE).execute(&mut connection).await?;
     lock(&mut connection).await?;
     within(MIGRATING, migrate(&mut connection)).await?;
     let users = sqlx::query_as("SELECT CAST(id AS UNSIGNED), name, face FROM users ORDER BY id");
@@ -162,16 +176,17 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> 
     Ok(())
 }
 
-/// Whether waiting may help.
-fn passes(error: &sqlx::Error) -> bool {
+/// Whether waiting may help, after that much of it.
+fn passes(error: &sqlx::Error, waited: Duration) -> bool {
     match error {
         // A server that is about to be there refuses, is not known by name, or ends the connection while it begins. What
         // is invalid is its certificate.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
-        sqlx::Error::Database(error) => {
-            error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| PASSING.contains(&error.number()))
-        }
-        _ => false,
+        error => number(error).is_some_and(|number| {
+            PASSING.contains(&number)
+                || NOT_PRIMARY.contains(&number)
+                || NO_ACCOUNT.contains(&number) && waited < ACCOUNT
+        }),
     }
 }
 
@@ -183,6 +198,7 @@ fn told(error: &sqlx::Error) -> String {
              started; switch TLS on there"
                 .to_owned()
         }
+        sqlx::Error::Protocol(what) => what.clone(),
         error => error.to_string(),
     }
 }

@@ -60,7 +60,7 @@ impl Database {
     }
 
     pub(crate) async fn open(&self) -> Store {
-        Store::open(&self.url(), None).await.unwrap()
+        Store::open(&self.url()).await.unwrap()
     }
 
     /// Carries statements out past the store, to do by hand what a store never does.

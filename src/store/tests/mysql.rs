@@ -56,12 +56,74 @@ async fn a_replica_runs_beside_newer_tables() {
 async fn whoever_is_refused_is_told_why_and_no_secret() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
-    let password = Some("wrong-secret");
-    let refused = Store::open(&database.url(), password).await.unwrap_err().to_string();
+    let wrong = MySqlUrl { password: Some("wrong-secret".to_owned()), ..url.clone() };
+    let refused = Store::open(&StoreUrl::MySql(wrong)).await.unwrap_err().to_string();
     assert!(refused.contains("Access denied") && !refused.contains("secret"), "{refused}");
     let missing = StoreUrl::MySql(MySqlUrl { database: "chat_test_missing".to_owned(), ..url });
-    let missing = Store::open(&missing, None).await.unwrap_err().to_string();
+    let missing = Store::open(&missing).await.unwrap_err().to_string();
     assert!(missing.contains("Unknown database"), "{missing}");
+}
+
+#[tokio::test]
+async fn an_account_that_is_made_late_is_waited_for() {
+    let Some(database) = Database::mysql().await else { return };
+    let StoreUrl::MySql(url) = database.url() else { unreachable!() };
+    let name = url.database.clone();
+    let late = MySqlUrl { user: name.clone(), password: Some("late".to_owned()), ..url };
+    let opening = tokio::spawn(async move { Store::open(&StoreUrl::MySql(late)).await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!opening.is_finished());
+    database.run(&format!("CREATE USER {name} IDENTIFIED BY 'late'; GRANT ALL ON {name}.* TO {name}")).await;
+    opening.await.unwrap().unwrap();
+    database.run(&format!("DROP USER {name}")).await;
+}
+
+#[tokio::test]
+async fn a_password_that_changes_in_its_file_is_used() {
+    let Some(database) = Database::mysql().await else { return };
+    let StoreUrl::MySql(url) = database.url() else { unreachable!() };
+    let name = url.database.clone();
+    database.run(&format!("CREATE USER {name} IDENTIFIED BY 'one'; GRANT ALL ON {name}.* TO {name}")).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "one\n").unwrap();
+    let url = MySqlUrl { user: name.clone(), password_file: Some(file.path().to_owned()), ..url };
+    let store = Store::open(&StoreUrl::MySql(url)).await.unwrap();
+    database.run(&format!("ALTER USER {name} IDENTIFIED BY 'two'")).await;
+    std::fs::write(&file, "two\n").unwrap();
+    let Store::MySql(shared) = &store else { unreachable!() };
+    shared.connect_again();
+    store.log_state().await.unwrap();
+    database.run(&format!("DROP USER {name}")).await;
+}
+
+#[tokio::test]
+async fn statements_that_mysql_holds_back_do_not_pile_up() {
+    let Some(database) = Database::mysql().await else { return };
+    let store = database.open().await;
+    append(&store, &["a"]).await;
+    let next = batch(&store, &["b"]).await;
+    let cluster = cluster_of(&store);
+    let registration = cluster.register(new_replica("be1", None)).await.unwrap();
+    store.claim_index(1).await.unwrap();
+    let mut witness = database.connect().await;
+    let count = "SELECT CAST(COUNT(*) AS SIGNED) FROM performance_schema.threads WHERE processlist_db = DATABASE()";
+    let mut sessions = async || sqlx::query_scalar::<_, i64>(count).fetch_one(&mut witness).await.unwrap();
+    let normal = sessions().await;
+    let mut holding = database.connect().await;
+    sqlx::raw_sql("LOCK TABLES log_batches READ, log_state READ, leases READ").execute(&mut holding).await.unwrap();
+    for _ in 0..4 {
+        let (appended, claimed, renewed) = tokio::join!(
+            store.append(&next),
+            store.claim_index(1),
+            cluster.renew(&registration, ReplicaStatus::default())
+        );
+        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "MySQL says that it was not taken: {appended:?}");
+        assert!(claimed.is_err() && renewed.is_err());
+        assert!(sessions().await < 2 * normal, "{} where {normal} are normal", sessions().await);
+    }
+    drop(holding);
+    while store.append(&next).await.is_err() {}
+    assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -70,7 +132,7 @@ async fn tls_is_insisted_on_as_far_as_is_asked() {
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let open = async |tls, tls_authority: Option<&str>| {
         let tls_authority = tls_authority.map(Into::into);
-        Store::open(&StoreUrl::MySql(MySqlUrl { tls, tls_authority, ..url.clone() }), None).await
+        Store::open(&StoreUrl::MySql(MySqlUrl { tls, tls_authority, ..url.clone() })).await
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
     let unknown = open(TlsMode::VerifyAuthority, None).await.unwrap_err().to_string();

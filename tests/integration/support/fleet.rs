@@ -22,7 +22,8 @@ const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("
 /// One replica of a fleet.
 pub(crate) struct Member {
     name: String,
-    listen: SocketAddr,
+    /// Where its clients are.
+    pub(crate) listen: SocketAddr,
     store: String,
     /// Its way to MySQL.
     pub(crate) network: Proxy,

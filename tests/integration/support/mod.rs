@@ -8,6 +8,7 @@ pub(crate) mod fleet;
 pub(crate) mod frontend;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
+pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;

@@ -3,6 +3,7 @@
 //! Owns its name and its end. The server is named by `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
@@ -46,6 +47,11 @@ impl TestDatabase {
         url.into()
     }
 
+    /// Its name on the server.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Carries statements out, past every replica.
     pub(crate) async fn run(&self, statements: &str) {
         run(&self.url(), statements.to_owned()).await.expect("the statements are carried out");
@@ -86,7 +92,19 @@ impl Drop for TestDatabase {
     }
 }
 
-async fn run(server: &str, statement: String) -> Result<(), sqlx::Error> {
+/// `scripts/mysql` with a server of its own, in this folder; what it prints.
+pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
+    let run = move || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
+        let done = Command::new(script).args([command, folder]).output().expect("scripts/mysql runs");
+        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("text").trim().to_owned()
+    };
+    tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+}
+
+/// Carries statements out on the server of that URL.
+pub(crate) async fn run(server: &str, statement: String) -> Result<(), sqlx::Error> {
     let mut connection = MySqlConnection::connect(server).await?;
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await

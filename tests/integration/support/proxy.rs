@@ -26,12 +26,19 @@ pub(crate) enum Network {
     HalfOpen,
     /// Nothing: connections are cut, and new ones end at once.
     Cut,
+    /// Nothing: connections are cut, and new ones are answered by a router that has no server to lead to.
+    NoServer,
 }
+
+/// What such a router says: error 2003.
+const NO_SERVER: &[u8] = b"\x1c\0\0\0\xff\xd3\x07#HY000Can't connect to it";
 
 /// The way to a server.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     network: watch::Sender<Network>,
+    /// Where it ends, for new connections.
+    server: watch::Sender<(String, u16)>,
     /// Where it begins.
     pub(crate) address: SocketAddr,
 }
@@ -42,12 +49,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let (network, state) = watch::channel(Network::Open);
+        let (server, leads_to) = watch::channel(server);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connect(client, server.clone(), state.clone()));
+                let server = leads_to.borrow().clone();
+                tokio::spawn(connect(client, server, state.clone()));
             }
         });
-        Self { network, address }
+        Self { network, server, address }
+    }
+
+    /// New connections go to that host and port; those that there are stay.
+    pub(crate) fn leads_to(&self, server: (String, u16)) {
+        self.server.send_replace(server);
     }
 
     /// The network changes, for the connections that there are, too.
@@ -58,7 +72,12 @@ impl Proxy {
 
 async fn connect(client: TcpStream, server: (String, u16), mut network: watch::Receiver<Network>) {
     // Of what comes before it, a connection knows nothing.
-    if *network.borrow_and_update() == Network::Cut {
+    let now = *network.borrow_and_update();
+    if now == Network::NoServer {
+        let _ = { client }.write_all(NO_SERVER).await;
+        return;
+    }
+    if now == Network::Cut {
         return;
     }
     let Ok(server) = TcpStream::connect(server).await else { return };
@@ -87,7 +106,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watc
                 held_back.extend_from_slice(&bytes[..count]);
             }
             changed = network.changed() => {
-                if changed.is_err() || *network.borrow() == Network::Cut {
+                if changed.is_err() || matches!(*network.borrow(), Network::Cut | Network::NoServer) {
                     return;
                 }
                 dead |= *network.borrow() == Network::HalfOpen;
@@ -98,7 +117,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watc
             Network::Open | Network::HalfOpen => {}
             Network::Slow(time) => tokio::time::sleep(time).await,
             Network::NoAnswers if !answers => {}
-            Network::NoAnswers | Network::Silent | Network::Cut => continue,
+            Network::NoAnswers | Network::Silent | Network::Cut | Network::NoServer => continue,
         }
         let passes = std::mem::take(&mut held_back);
         let stands = dead || to.write_all(&passes).await.is_ok();

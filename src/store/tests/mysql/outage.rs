@@ -18,7 +18,7 @@ pub(crate) async fn way_to(database: &Database) -> (Proxy, StoreUrl) {
 }
 
 pub(crate) async fn open(url: &StoreUrl) -> Store {
-    Store::open(url, None).await.unwrap()
+    Store::open(url).await.unwrap()
 }
 
 pub(crate) async fn until_the_head_is(store: &Store, head: Offset) {
@@ -137,10 +137,16 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     proxy.becomes(Network::Cut);
-    let opening = tokio::spawn(async move { Store::open(&url, None).await });
-    sleep(Duration::from_millis(700)).await;
-    assert!(!opening.is_finished());
-    proxy.becomes(Network::Open);
+    let StoreUrl::MySql(server) = database.url() else { unreachable!() };
+    let opening = tokio::spawn(async move { Store::open(&url).await });
+    for network in [Network::Cut, Network::NoServer, Network::Open] {
+        // Nobody listens there.
+        proxy.leads_to((server.host.clone(), 1));
+        proxy.becomes(network);
+        sleep(Duration::from_millis(700)).await;
+        assert!(!opening.is_finished(), "{network:?}");
+    }
+    proxy.leads_to((server.host, server.port));
     timeout(SOON, opening).await.unwrap().unwrap().unwrap();
 }
 

@@ -1,0 +1,165 @@
+//! The server that the address of the store leads to: how a connection to it is made and set up, and which one it is.
+//!
+//! An address may lead to another server from one moment to the next. When one connection finds that out, all of them
+//! are made again: none stays with a server that is no longer the primary.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions, FromRow, MySqlConnection};
+use tokio::sync::watch;
+
+use super::connections::{ANSWER, within};
+use crate::config::{MySqlUrl, secret};
+
+/// What a session is set up by. It works on whatever speaks MySQL's protocol.
+const ABOUT: &str = "
+    SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
+
+/// What the statements of this store rely on, whatever the server's defaults and its `init_connect` are.
+///
+/// `READ COMMITTED`: each statement sees what is committed when it begins, and nothing locks the gaps between rows.
+/// The time-outs end what nobody waits for any more, since a connection that is closed here does not end its statement.
+/// MySQL closes a session that does nothing after longer than it is kept here, and not after hours, so that the sessions
+/// of a replica whose machine has died do not pile up.
+const SET_UP: &str = "
+    SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
+        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT @@server_uuid";
+
+/// The server that the address of the store leads to, for all connections of the store.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) url: MySqlUrl,
+    options: MySqlConnectOptions,
+    uuid: Mutex<String>,
+    /// Connections of an earlier generation are not used any more.
+    generation: watch::Sender<u64>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// A connection that waits for its next use.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The work it is for.
+    pub(super) work: &'static str,
+    pub(super) connection: MySqlConnection,
+    pub(super) generation: u64,
+    pub(super) since: Instant,
+}
+
+impl Server {
+    pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
+        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default(), kept: Mutex::default() }
+    }
+
+    /// A connection, set up, and its generation.
+    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, u64)> {
+        let connect = async {
+            let options = match self.password()? {
+                Some(password) => self.options.clone().password(&password),
+                None => self.options.clone(),
+            };
+            let mut connection = options.connect().await?;
+            let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
+            let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
+            if !is_supported(&version) {
+                let needed = format!("the server is of version {version}, and MySQL 8.4 or 9 is needed");
+                return Err(sqlx::Error::Protocol(needed));
+            }
+            if by_statement != 0 {
+                return Err(sqlx::Error::Protocol("binlog_format is STATEMENT and must be ROW".to_owned()));
+            }
+            if read_only != 0 {
+                return Err(io::Error::other("the server is read-only, so it is not the primary").into());
+            }
+            let uuid = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
+            let (uuid,): (String,) = FromRow::from_row(&uuid)?;
+            Ok((connection, self.meets(uuid)))
+        };
+        within(ANSWER, connect).await
+    }
+
+    /// The password as it is now: the file may have changed.
+    pub(super) fn password(&self) -> io::Result<Option<String>> {
+        match &self.url.password_file {
+            Some(path) => secret(path, "password").map(Some).map_err(io::Error::other),
+            None => Ok(self.url.password.clone()),
+        }
+    }
+
+    /// A new connection leads to this server. When the others lead to another one, they are out of date. Returns the
+    /// generation of the new one.
+    pub(super) fn meets(&self, uuid: String) -> u64 {
+        let mut known = self.uuid.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
+            tracing::warn!(server = self.address(), "the address leads to another MySQL server; connecting again");
+        }
+        *known = uuid;
+        self.generation()
+    }
+
+    /// Connections of this generation are not used any more, nor those before it. `false` when that was known.
+    pub(super) fn leave(&self, generation: u64) -> bool {
+        let left = self.generation.send_if_modified(|current| {
+            let left = *current == generation;
+            *current += u64::from(left);
+            left
+        });
+        if left {
+            self.kept().clear();
+        }
+        left
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Tells when connections have become out of date.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Keeps a connection for its next use.
+    pub(super) fn keep(&self, kept: Kept) {
+        let mut all = self.kept();
+        if kept.generation == self.generation() {
+            all.push(kept);
+        }
+    }
+
+    /// All connections that are kept.
+    pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.url.host, self.url.port)
+    }
+}
+
+/// Whether the statements of this store work with that version. 8.0 has no way to follow its binary log that they know,
+/// and is read again and again instead.
+fn is_supported(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_supported;
+
+    #[test]
+    fn only_mysql_of_known_versions_is_used() {
+        for version in ["8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
+            assert!(is_supported(version), "{version}");
+        }
+        for version in ["5.7.44-log", "8.1.0", "10.11.6-MariaDB-0+deb12u1", "11.8.2-MariaDB", "", "9"] {
+            assert!(!is_supported(version), "{version}");
+        }
+    }
+}

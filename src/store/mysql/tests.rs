@@ -1,0 +1,14 @@
+//! What tests do on a store's own connections.
+
+use super::{MySql, statements};
+
+impl MySql {
+    /// What follows the log goes on seeing it as it is now, as on a server to which nothing is replicated any more.
+    pub(crate) async fn reads_the_past(&self) {
+        let mut lane = self.inner.following.take().await.unwrap();
+        let freeze =
+            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";
+        statements(freeze.to_owned()).execute(&mut lane.connection).await.unwrap();
+        lane.keep();
+    }
+}

@@ -1,0 +1,219 @@
+//! The address of MySQL leads to another server from one moment to the next, as in a managed failover: nothing is lost,
+//! nothing is doubled, and smiles are acked again at once.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use sqlx::{Connection, MySqlConnection};
+use tokio::sync::Mutex;
+
+use crate::support::client::{TestClient, offset, smile};
+use crate::support::fleet::Fleet;
+use crate::support::mysql::TestDatabase;
+use crate::support::pair::Pair;
+use crate::support::process::{TestProcess, run_program};
+use crate::support::proxy::Network;
+use crate::support::{eventually, seed, within};
+
+/// Within this, a smile is acked after the address leads to a server that takes writes.
+const ACKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Within this, the binary log is followed again.
+const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long smiles are sent, in seconds: longer than the changes take.
+const SECONDS: u32 = 20;
+
+/// There is one pair of servers.
+static PAIR: Mutex<()> = Mutex::const_new(());
+
+/// Sends the smile until there is an ack; returns its offset.
+async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
+    client.send_smile(id, to).await;
+    loop {
+        let answer = client.next().await;
+        match answer["type"].as_str() {
+            Some("ack") => return offset(&answer),
+            // Another session's.
+            Some("smile") => {}
+            _ if answer["temporary"] == true => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                client.send_smile(id, to).await;
+            }
+            _ => panic!("no answer to a smile: {answer}"),
+        }
+    }
+}
+
+/// What the server itself says of the log: its offsets have no gaps, and each of these smiles is where it was acked.
+async fn witness(server: &str, database: &str, acks: &[(String, u64)]) {
+    let mut url: url::Url = server.parse().unwrap();
+    url.set_path(database);
+    let mut connection = MySqlConnection::connect(url.as_str()).await.unwrap();
+    let batches: Vec<(i64, i64, Vec<u8>)> =
+        sqlx::query_as("SELECT first, CAST(smiles AS SIGNED), payload FROM log_batches ORDER BY first")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let ends = batches.iter().map(|(first, smiles, _)| first + smiles);
+    let firsts: Vec<_> = batches.iter().map(|(first, ..)| *first).collect();
+    assert_eq!(firsts, [1].into_iter().chain(ends).take(batches.len()).collect::<Vec<_>>());
+    for (id, offset) in acks {
+        let offset = i64::try_from(*offset).unwrap();
+        let holds = |payload: &[u8]| payload.windows(id.len()).any(|part| part == id.as_bytes());
+        let places: Vec<_> = batches.iter().filter(|(.., payload)| holds(payload)).collect();
+        let [(first, smiles, _)] = places[..] else { panic!("{id} is in {} batches", places.len()) };
+        assert!((*first..first + smiles).contains(&offset), "{id} is not at {offset}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_to_another_primary_and_back_loses_nothing() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let _alone = PAIR.lock().await;
+    let seed = seed();
+    let pair = Pair::start().await;
+    let database = TestDatabase::at(pair.url(0)).await;
+    let name = database.name().to_owned();
+    let mut fleet = Fleet::start(3, database).await;
+    let mut clients = Vec::new();
+    for member in &fleet.members {
+        clients.push(TestClient::connect(member.listen, "viola").await);
+    }
+    let followed = |fleet: &mut Fleet| -> Vec<usize> {
+        let count = |log: String| log.matches("\"following the binary log\"").count();
+        fleet.members.iter_mut().map(|member| count(member.process().log())).collect()
+    };
+    let simulation = fleet.simulate(SECONDS, seed);
+    let mut acks = Vec::new();
+    let switches = async {
+        for (round, kept) in [true, true, false, false].into_iter().enumerate() {
+            fleet.smiles_flow(100).await;
+            let (from, to) = (round % 2, 1 - round % 2);
+            let before = followed(&mut fleet);
+            pair.hands_over(from).await;
+            if !kept {
+                fleet.members.iter().for_each(|member| member.network.becomes(Network::NoServer));
+                // As long as it takes to hear of it.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            for member in &fleet.members {
+                member.network.leads_to(pair.address(to));
+                member.network.becomes(Network::Open);
+            }
+            let moved = Instant::now();
+            let smiles = clients.iter_mut().enumerate().map(async |(place, client)| {
+                let id = format!("witness-{round}-{place}");
+                let offset = acked(client, &id, "tina").await;
+                assert!(moved.elapsed() < ACKED_AGAIN, "{id} after {:?}, connections kept: {kept}", moved.elapsed());
+                (id, offset)
+            });
+            acks.extend(join_all(smiles).await);
+            eventually("the binary log is followed again", async || {
+                followed(&mut fleet).iter().zip(&before).all(|(now, before)| now > before)
+            })
+            .await;
+            let sessions = format!(
+                "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.threads WHERE processlist_db = '{name}'"
+            );
+            eventually("nobody stays with the old primary", async || pair.ask(from, &sessions).await == "0").await;
+            assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
+        }
+    };
+    let (_, ()) = tokio::join!(simulation, switches);
+    fleet.tell_the_same_log().await;
+    witness(pair.url(0), &name, &acks).await;
+}
+
+#[tokio::test]
+async fn what_the_server_sets_in_sessions_is_overridden_or_refused() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let _alone = PAIR.lock().await;
+    let pair = Pair::start().await;
+    let database = TestDatabase::at(pair.url(0)).await;
+    // Of an account that may do everything, `init_connect` is not asked.
+    let store = database.url_of_a_modest_user().await;
+    pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
+    for id in ["first", "second"] {
+        let mut replica = TestProcess::start(Path::new(""), &[("store", &store)]).await;
+        TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
+        replica.signal("TERM").await;
+        assert!(replica.exit().await.success() && !replica.log().contains("1175"), "{}", replica.log());
+    }
+    pair.run(0, "SET GLOBAL init_connect = ''; SET GLOBAL binlog_format = STATEMENT").await;
+    let refused = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &format!("--store={store}")]).await;
+    pair.run(0, "SET GLOBAL binlog_format = ROW").await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let _alone = PAIR.lock().await;
+    let pair = Pair::start().await;
+    let database = TestDatabase::at(pair.url(0)).await;
+    let name = database.name().to_owned();
+    let mut fleet = Fleet::start(2, database).await;
+    let (one, two) = (fleet.members[0].listen, fleet.members[1].listen);
+    let mut anna = TestClient::connect(one, "anna").await;
+    let epoch = anna.epoch();
+    let kept = acked(&mut anna, "kept", "bruno").await;
+    eventually("it is replicated", async || {
+        pair.ask(0, "SELECT @@GLOBAL.gtid_executed").await == pair.ask(1, "SELECT @@GLOBAL.gtid_executed").await
+    })
+    .await;
+    pair.run(1, "STOP REPLICA").await;
+    let mut last = kept;
+    for number in 0..50 {
+        last = acked(&mut anna, &format!("lost-{number}"), "bruno").await;
+    }
+    for member in &fleet.members {
+        member.network.becomes(Network::Cut);
+        member.network.leads_to(pair.address(1));
+    }
+    pair.takes_over(1).await;
+    for member in &fleet.members {
+        member.network.becomes(Network::Open);
+    }
+    // More than are missing, while nobody knows yet.
+    for number in 0..60 {
+        let _ = anna.try_send(&smile(&format!("new-{number:02}"), "bruno").to_string()).await;
+    }
+    for member in &mut fleet.members {
+        assert!(!member.process().exit().await.success());
+        member.start().await;
+    }
+    for member in [one, two] {
+        let anna = TestClient::resume(member, "anna", last, &epoch).await;
+        assert!(!anna.recovered() && anna.epoch() != epoch, "{}", anna.welcome);
+    }
+    let mut bruno = TestClient::connect(two, "bruno").await;
+    let mut anna = TestClient::connect(one, "anna").await;
+    let mut acks = vec![("kept".to_owned(), kept)];
+    for number in 0..60 {
+        let id = format!("new-{number:02}");
+        let offset = acked(&mut anna, &id, "bruno").await;
+        acks.push((id, offset));
+    }
+    let last = acks.last().unwrap().1;
+    let received: Vec<Value> = within("Bruno has it all", async {
+        let mut received: Vec<Value> = Vec::new();
+        while received.last().is_none_or(|smile| offset(smile) < last) {
+            received.push(bruno.expect("smile").await);
+        }
+        received
+    })
+    .await;
+    let fresh = acks.iter().filter(|(_, offset)| *offset > bruno.offset());
+    assert_eq!(received.iter().map(offset).collect::<Vec<_>>(), fresh.map(|(_, offset)| *offset).collect::<Vec<_>>());
+    witness(pair.url(1), &name, &acks).await;
+}
