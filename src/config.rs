@@ -334,6 +334,11 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
+    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 is never
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
+          value_parser = positive_or_never)]
+    pub crash_every: f64,
+
     /// End with the ledger as one JSON object on standard output
     #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
@@ -345,6 +350,10 @@ fn websocket_url(text: &str) -> Result<Url, String> {
         "ws" => Ok(url),
         other => Err(format!("{other}: is not supported; give ws://HOST:PORT/ws")),
     }
+}
+
+fn positive_or_never(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { positive(text).map_err(|message| format!("{message}, or 0 for never")) }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

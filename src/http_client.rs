@@ -1,10 +1,10 @@
 //! One HTTP request at a time, for the probe and the simulator.
 //!
-//! Owns the making of a GET over plain HTTP/1.1. Must not know what the answer means.
+//! Owns the making of a request over plain HTTP/1.1. Must not know what the answer means.
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
@@ -18,14 +18,35 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 /// # Errors
 /// Says in one line what failed and against which URL: no connection, no answer within `patience`, a body too large.
 pub async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), String> {
-    match timeout(patience, exchange(url)).await {
+    ask(Method::GET, url, None, patience).await
+}
+
+/// Sends JSON once: status and body.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(url: &Url, json: String, patience: Duration) -> Result<(StatusCode, Bytes), String> {
+    ask(Method::POST, url, Some(json), patience).await
+}
+
+async fn ask(
+    method: Method,
+    url: &Url,
+    json: Option<String>,
+    patience: Duration,
+) -> Result<(StatusCode, Bytes), String> {
+    match timeout(patience, exchange(method.clone(), url, json)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("GET {url}: {error}")),
-        Err(_) => Err(format!("GET {url}: no answer within {} s", patience.as_secs_f64())),
+        Ok(Err(error)) => Err(format!("{method} {url}: {error}")),
+        Err(_) => Err(format!("{method} {url}: no answer within {} s", patience.as_secs_f64())),
     }
 }
 
-async fn exchange(url: &Url) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+async fn exchange(
+    method: Method,
+    url: &Url,
+    json: Option<String>,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     if url.scheme() != "http" {
         return Err("only http:// is supported".into());
     }
@@ -34,9 +55,14 @@ async fn exchange(url: &Url) -> Result<(StatusCode, Bytes), Box<dyn std::error::
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((address, url.port_or_known_default().unwrap_or(80))).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
-        .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort])
-        .body(Empty::<Bytes>::new())?;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(&url[Position::BeforePath..Position::AfterQuery])
+        .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort]);
+    if json.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::<Bytes>::from(json.unwrap_or_default()))?;
     let answer = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();

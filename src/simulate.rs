@@ -13,6 +13,7 @@ pub mod report;
 
 mod backoff;
 mod connection;
+mod crasher;
 mod directory;
 mod latency;
 mod pending;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use self::ledger::{Entry, Event, Ledger, StreamNumber};
@@ -152,6 +154,7 @@ pub async fn conduct(
         progress,
         ticks: interval(Duration::from_millis(100)),
         interrupt,
+        crash_every: (options.crash_every > 0.0).then(|| Duration::from_secs_f64(options.crash_every)),
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
@@ -220,6 +223,7 @@ struct Conductor {
     progress: Progress,
     ticks: Interval,
     interrupt: Arc<Notify>,
+    crash_every: Option<Duration>,
 }
 
 impl Conductor {
@@ -234,6 +238,10 @@ impl Conductor {
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
         if gathered != Ended::Interrupted {
+            // Dropped when the sending ends, and with it the crashes.
+            let _crashes = self.crash_every.map(|every| {
+                AbortOnDropHandle::new(tokio::spawn(crasher::crash_every(every, Arc::clone(&self.shared))))
+            });
             self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
         }
         let end = self.shared.now();

@@ -39,7 +39,7 @@ pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
 }
 
 async fn ask(websocket: &Url) -> Result<Vec<UserName>, String> {
-    let url = users_url(websocket).ok_or_else(|| format!("{websocket} has no host"))?;
+    let url = on_the_same_host(websocket, "/api/users").ok_or_else(|| format!("{websocket} has no host"))?;
     let (status, body) = http_client::get(&url, PATIENCE).await?;
     if !status.is_success() {
         return Err(format!("GET {url}: {status}"));
@@ -48,11 +48,11 @@ async fn ask(websocket: &Url) -> Result<Vec<UserName>, String> {
     Ok(users.into_iter().take(SIMULATED).map(|user| user.name).collect())
 }
 
-/// `/api/users` on the host of a WebSocket.
-fn users_url(websocket: &Url) -> Option<Url> {
+/// A path on the host of a WebSocket.
+pub(super) fn on_the_same_host(websocket: &Url, path: &str) -> Option<Url> {
     let mut url = websocket.clone();
     url.set_scheme("http").ok()?;
-    url.set_path("/api/users");
+    url.set_path(path);
     url.set_query(None);
     url.set_fragment(None);
     Some(url)
@@ -69,7 +69,7 @@ mod tests {
             ("ws://[::1]:9/ws?user=anna#x", "http://[::1]:9/api/users"),
             ("ws://chat.example/ws", "http://chat.example/api/users"),
         ] {
-            assert_eq!(users_url(&Url::parse(websocket).unwrap()).unwrap().as_str(), users);
+            assert_eq!(on_the_same_host(&Url::parse(websocket).unwrap(), "/api/users").unwrap().as_str(), users);
         }
     }
 }

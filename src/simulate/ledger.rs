@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 pub use entry::{Entry, Event, Welcomed};
 pub use standing::Rereading;
 pub use verdict::{Fault, Faults};
@@ -66,6 +68,23 @@ pub struct Counts {
     pub refused_upgrades: BTreeMap<String, u64>,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
+    /// The replicas that were made to crash, in their order.
+    pub crashes: Vec<Crash>,
+    /// Crashes that did not come about, by cause.
+    pub refused_crashes: BTreeMap<String, u64>,
+}
+
+/// A crash that was asked for, and what it cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Crash {
+    /// Who went down.
+    pub replica: String,
+    /// Sessions that were lost with it.
+    pub sessions: u64,
+    /// Of those, how many answer again.
+    pub recovered: u64,
+    /// From the loss of a session to the first answer of the next one, in milliseconds: the longest of all.
+    pub recovery_ms: f64,
 }
 
 /// See the file.
@@ -127,7 +146,13 @@ impl Ledger {
             Event::Welcomed(welcomed) => self.welcomed(stream, welcomed),
             Event::Answering => {
                 if let Some(lost_at) = self.streams[stream].lost_at.take() {
-                    self.recovery.record(at.saturating_sub(lost_at));
+                    let outage = at.saturating_sub(lost_at);
+                    self.recovery.record(outage);
+                    let crash = self.streams[stream].crash.take();
+                    if let Some(crash) = crash.and_then(|crash| self.counts.crashes.get_mut(crash)) {
+                        crash.recovered += 1;
+                        crash.recovery_ms = crash.recovery_ms.max(outage.as_secs_f64() * 1000.0);
+                    }
                 }
             }
             Event::ConnectionLost => self.connection_lost(stream, at),
@@ -139,12 +164,17 @@ impl Ledger {
             Event::Received(smile) => self.received(stream, at, &smile),
             Event::Refused { id, code } => self.refused(stream, id.as_deref(), code),
             Event::BreachOfContract(what) => self.breach(stream, &what),
+            Event::Crashed { replica } => {
+                self.counts.crashes.push(Crash { replica, sessions: 0, recovered: 0, recovery_ms: 0.0 });
+            }
+            Event::NotCrashed { cause } => *self.counts.refused_crashes.entry(cause).or_default() += 1,
             Event::NoMoreBeats => self.done += 1,
         }
     }
 
     fn welcomed(&mut self, number: StreamNumber, welcomed: Welcomed) {
         let Welcomed { replica, epoch, offset, recovered, resumed_from } = welcomed;
+        self.streams[number].replica.clone_from(&replica);
         *self.counts.sessions_per_replica.entry(replica).or_default() += 1;
         let epoch_of_run = self.epoch.get_or_insert_with(|| epoch.clone());
         let foreign = *epoch_of_run != epoch;
@@ -179,7 +209,13 @@ impl Ledger {
         self.live -= usize::from(is_seat && stream.live);
         stream.live = false;
         // A connection that breaks before it answered anything prolongs the outage, and does not begin another.
-        stream.lost_at.get_or_insert(at);
+        if stream.lost_at.is_none() {
+            stream.lost_at = Some(at);
+            stream.crash = self.counts.crashes.iter().rposition(|crash| crash.replica == stream.replica);
+            if let Some(crash) = stream.crash.and_then(|crash| self.counts.crashes.get_mut(crash)) {
+                crash.sessions += 1;
+            }
+        }
     }
 
     fn offered(&mut self, beat: Beat, at: Duration) {

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::latency::Percentiles;
-use super::ledger::{Fault, Ledger};
+use super::ledger::{Crash, Fault, Ledger};
 
 /// Everything there is to say about a run. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -71,6 +71,10 @@ pub struct Report {
     pub delivery_ms: Percentiles,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
+    /// The replicas that were made to crash, and what each cost.
+    pub crashes: Vec<Crash>,
+    /// Crashes that did not come about, by cause.
+    pub refused_crashes: BTreeMap<String, u64>,
     /// The first faults in words.
     pub faults: Vec<String>,
 }
@@ -126,6 +130,8 @@ impl Report {
             ack_ms: times.ack,
             delivery_ms: times.delivery,
             sessions_per_replica: counts.sessions_per_replica,
+            crashes: counts.crashes,
+            refused_crashes: counts.refused_crashes,
             faults: faults.words().to_vec(),
         }
     }
@@ -179,6 +185,14 @@ impl fmt::Display for Report {
         }
         for (replica, count) in &self.sessions_per_replica {
             writeln!(f, "  sessions         {count:>10}  {replica}")?;
+        }
+        for Crash { replica, sessions, recovered, recovery_ms } in &self.crashes {
+            let lost =
+                format!("{recovered} of {sessions} lost sessions answer again, the last after {recovery_ms:.1} ms");
+            writeln!(f, "  crashed          {replica}: {lost}")?;
+        }
+        for (cause, count) in &self.refused_crashes {
+            writeln!(f, "  not crashed      {count:>10}  {cause}")?;
         }
         writeln!(f, "  milliseconds          count        p50        p90        p99        max")?;
         let times =

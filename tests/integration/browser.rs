@@ -6,24 +6,24 @@ use serde_json::{Value, json};
 
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
-use crate::support::{eventually, get_json};
+use crate::support::{eventually, get_json, metric};
 
-const STORE: &str = "chat.db";
+pub(crate) const STORE: &str = "chat.db";
 
 /// As a person starts it: with the limit per client address, which other tests go without.
-const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
+pub(crate) const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
 
 /// What the browser reports, and no more than that, while nobody listens at the address of the page.
 const NOBODY_THERE: [&str; 4] =
     ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"];
 
-async fn open_page(language: &str, server: &TestProcess) -> Browser {
+pub(crate) async fn open_page(language: &str, server: &TestProcess) -> Browser {
     let browser = Browser::open(language).await;
     browser.load(&format!("http://{}/", server.address)).await;
     browser
 }
 
-async fn start_conversations(browser: &Browser, wanted: u64) {
+pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
     let choose = "const range = document.getElementById('conversations');
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
@@ -35,12 +35,12 @@ async fn start_conversations(browser: &Browser, wanted: u64) {
     eventually("every session is live", async || live_sessions(browser).await == 2 * wanted).await;
 }
 
-async fn live_sessions(browser: &Browser) -> u64 {
+pub(crate) async fn live_sessions(browser: &Browser) -> u64 {
     browser.count("#conversation-list [data-state=live]").await
 }
 
 /// The badge passes this number.
-async fn passes(browser: &Browser, badge: &str, number: u64) {
+pub(crate) async fn passes(browser: &Browser, badge: &str, number: u64) {
     eventually(&format!("#{badge} passes {number}"), async || browser.number(badge).await > number).await;
 }
 
@@ -60,7 +60,7 @@ async fn proof(browser: &Browser) -> [u64; 8] {
 }
 
 /// Nothing is lost, duplicated, out of order or unproven, and the page says so.
-async fn proof_holds(browser: &Browser) {
+pub(crate) async fn proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
     assert!(sent > 0 && acked > 0 && delivered > 0, "sent {sent}, acked {acked}, delivered {delivered}");
     assert_eq!([lost, duplicated, reordered, unverified], [0; 4], "lost, duplicated, reordered, unverified");
@@ -68,7 +68,7 @@ async fn proof_holds(browser: &Browser) {
     assert_eq!(mood, "good");
 }
 
-async fn mood(browser: &Browser) -> Value {
+pub(crate) async fn mood(browser: &Browser) -> Value {
     browser.run("return document.getElementById('status').dataset.mood", &json!([])).await
 }
 
@@ -86,8 +86,9 @@ async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
 /// Makes the picture of the README when the variable says where: scripts/screenshot does.
 async fn picture(browser: &Browser) {
     if let Ok(file) = std::env::var("SMILINGCHAT_SCREENSHOT") {
-        browser.resize(1280, 1540).await;
-        passes(browser, "successes", 1000).await;
+        browser.view(1440, 900).await;
+        passes(browser, "successes", 2000).await;
+        browser.run("scrollTo(0, 0)", &json!([])).await;
         std::fs::write(file, browser.screenshot().await).expect("the picture is written");
     }
 }
@@ -117,7 +118,7 @@ async fn thirty_conversations_survive_a_crash() {
     passes(&browser, "successes", before + 200).await;
     proof_holds(&browser).await;
     let incident = browser.text("incident").await;
-    assert!(incident.contains("all 60 lost sessions live again"), "{incident}");
+    assert!(incident.contains("all 60 lost sessions are live again"), "{incident}");
     for complaint in browser.complaints().await {
         assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
     }
@@ -128,6 +129,241 @@ async fn thirty_conversations_survive_a_crash() {
     let [sent, acked, ..] = proof(&browser).await;
     let head = head_of_log(&server).await;
     assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
+}
+
+/// How far down each of these reaches, in pixels of the page.
+async fn reaches(browser: &Browser, selector: &str) -> f64 {
+    let read = "return Math.max(...[...document.querySelectorAll(arguments[0])].map(
+        (node) => node.getBoundingClientRect().bottom + scrollY))";
+    browser.run(read, &json!([selector])).await.as_f64().expect("a number")
+}
+
+#[tokio::test]
+async fn one_screen_shows_it_all() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    for language in ["en", "it"] {
+        let browser = open_page(language, &server).await;
+        browser.view(1440, 900).await;
+        start_conversations(&browser, 30).await;
+        passes(&browser, "successes", 100).await;
+        for shown in ["#start", "#crash", "#successes", "#overload-errors", "#ledger-verdict", "#timeline", "#replicas"]
+        {
+            assert!(reaches(&browser, shown).await <= 900.0, "{shown} in {language}");
+        }
+        // At 1440 pixels there are seven to a row.
+        assert!(reaches(&browser, "#conversation-list > :nth-child(-n+14)").await <= 900.0, "two rows in {language}");
+        for width in [1440, 1024, 390, 320] {
+            browser.view(width, 844).await;
+            let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            assert_eq!(browser.run(overflow, &json!([])).await, 0, "{width} pixels in {language}");
+            let list = reaches(&browser, "#conversation-list").await;
+            assert!(width < 390 || list < 3_500.0, "{list} pixels long at {width} in {language}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_opens_with_its_past() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 1).await;
+    passes(&browser, "successes", 40).await;
+    browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
+    eventually("its last smiles are there", async || browser.count("#thread-smiles li").await >= 30).await;
+    let first = async || {
+        let read = "return Number(document.querySelector('#thread-smiles .offset').textContent.replace('offset ', ''))";
+        browser.run(read, &json!([])).await.as_u64().expect("an offset")
+    };
+    assert!(first().await > 1);
+    browser.click("thread-earlier").await;
+    eventually("its first smile is there", async || first().await == 1).await;
+    let before = browser.count("#thread-smiles li").await;
+    eventually("new ones go on coming", async || browser.count("#thread-smiles li").await > before + 5).await;
+    let people = browser.text("thread-people").await;
+    assert!(people.contains("anna") && people.contains("bruno") && people.contains(&server.replica), "{people}");
+    browser.click("thread-close").await;
+    assert_eq!(browser.count("#thread-smiles li").await, 0);
+}
+
+/// What the server counted under this name, 0 where it counted nothing.
+async fn counted(server: &TestProcess, name: &str) -> u64 {
+    let count = metric(server.ops_address, name).await.unwrap_or_default();
+    format!("{count}").parse().expect("a whole number")
+}
+
+#[tokio::test]
+async fn the_badges_count_what_the_server_counts() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 30).await;
+    passes(&browser, "overload-errors", 300).await;
+    browser.click("stop").await;
+    // What was on its way to the page when its sessions were closed is counted by the server alone: three for each user.
+    let cut_off = 0..=3 * 60;
+    let shed = counted(&server, r#"smilingchat_errors_total{code="overloaded"}"#).await;
+    let limited = counted(&server, r#"smilingchat_errors_total{code="rate_limited"}"#).await;
+    let shown = browser.number("overload-errors").await;
+    assert!(cut_off.contains(&(shed + limited).saturating_sub(shown)), "{shown} shown, {shed} shed, {limited} limited");
+    assert!(shown <= shed + limited, "{shown} shown, {shed} shed, {limited} limited");
+    let causes = browser.text("overload-causes").await;
+    assert!(causes.contains(&format!("at capacity: {}", shown - limited.min(shown))), "{causes}");
+    let stored = counted(&server, "smilingchat_smiles_stored_total").await;
+    let successes = browser.number("successes").await;
+    assert!(successes <= stored && cut_off.contains(&(stored - successes)), "{successes} shown, {stored} stored");
+}
+
+/// What the timeline says of the time its cursor is at.
+async fn reading(browser: &Browser) -> String {
+    browser.text("timeline-reading").await
+}
+
+#[tokio::test]
+async fn the_timeline_and_the_table_tell_of_a_crash() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = folder.path().join(STORE);
+    let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    assert_eq!(reading(&browser).await, "Nothing has happened yet.");
+    start_conversations(&browser, 2).await;
+    passes(&browser, "successes", 30).await;
+    let held = format!("{}: 4", server.replica);
+    eventually("it tells who holds the sessions", async || reading(&browser).await.contains(&held)).await;
+
+    let first = server.replica.clone();
+    browser.click("crash").await;
+    server.exit().await;
+    let server = start_again(&store, &server).await;
+    eventually("every session is live again", async || live_sessions(&browser).await == 4).await;
+    let cells = async || browser.text("crashes-body").await;
+    eventually("the crash is over", async || !cells().await.contains('–')).await;
+    let row = cells().await;
+    assert!(row.starts_with(&format!("1 {first} exit this page ")) && row.contains(" 4 "), "{row}");
+    assert_eq!(browser.count("#crashes-foot tr").await, 3);
+
+    let table = "document.getElementById('timeline-text').open = true;
+        return document.getElementById('timeline-rows').textContent";
+    let all_marks = async || {
+        let said = browser.run(table, &json!([])).await.to_string();
+        let wanted = [format!("crash asked {first}"), format!("lost {first}"), format!("back {}", server.replica)];
+        wanted.iter().all(|mark| said.contains(mark))
+    };
+    eventually("the table has every mark", all_marks).await;
+
+    let press = "const timeline = document.getElementById('timeline');
+        timeline.focus();
+        timeline.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }));
+        return timeline.getAttribute('aria-valuetext')";
+    let oldest = browser.run(press, &json!(["Home"])).await;
+    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "{oldest}");
+    assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
+    let now = browser.run(press, &json!(["End"])).await;
+    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "{now}");
+}
+
+#[tokio::test]
+async fn chaos_crashes_what_there_is_and_ends_when_nothing_is_left() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.load(&format!("http://{}/?conversations=2&chaos=10&start", server.address)).await;
+    eventually("every session is live", async || live_sessions(&browser).await == 4).await;
+    browser.click("chaos").await;
+    assert!(!server.exit().await.success());
+    eventually("it counts", async || browser.text("chaos-said").await.starts_with("1 crash so far")).await;
+    let ended = "Ended after 1 crash: nothing is left to crash";
+    eventually("it ends", async || browser.text("chaos-said").await == ended).await;
+    assert!(browser.text("crashes-body").await.contains(" chaos "));
+    assert_eq!(browser.run("return document.getElementById('chaos').checked", &json!([])).await, false);
+}
+
+#[tokio::test]
+async fn a_link_sets_everything_and_keys_do_what_buttons_do() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    let query = "?conversations=3&rate=2&seed=7&mode=hang&chaos=60";
+    browser.load(&format!("http://{}/{query}&start", server.address)).await;
+    eventually("it starts by itself", async || live_sessions(&browser).await == 6).await;
+    let read = "return ['conversations', 'rate', 'seed', 'crash-mode', 'chaos-interval'].map(
+        (id) => document.getElementById(id).value)";
+    assert_eq!(browser.run(read, &json!([])).await, json!(["3", "2", "7", "hang", "60"]));
+
+    let press = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
+    browser.run(press, &json!(["x"])).await;
+    eventually("x stops", async || live_sessions(&browser).await == 0).await;
+    browser.run(press, &json!(["s"])).await;
+    eventually("s starts", async || live_sessions(&browser).await == 6).await;
+    browser.run(press, &json!(["r"])).await;
+    eventually("r forgets", async || browser.number("successes").await == 0).await;
+    browser.run(press, &json!(["?"])).await;
+    assert!(browser.text("shortcuts").await.contains("Crash backend"));
+    browser.click("shortcuts-on").await;
+    browser.click("help-close").await;
+    browser.run(press, &json!(["s"])).await;
+    browser.load(&format!("http://{}/", server.address)).await;
+    browser.run(press, &json!(["s"])).await;
+    assert_eq!(browser.count("#conversation-list > *").await, 0);
+}
+
+/// Keeps what the page gives the browser as a download.
+const KEEP_DOWNLOADS: &str = "window.downloads = [];
+    const createObjectURL = URL.createObjectURL;
+    URL.createObjectURL = (blob) => {
+        blob.arrayBuffer().then((bytes) => downloads.push({ type: blob.type, bytes: [...new Uint8Array(bytes)] }));
+        return createObjectURL(blob);
+    };";
+
+async fn download(browser: &Browser, button: &str) -> (String, Vec<u8>) {
+    browser.run("document.getElementById(arguments[0]).click()", &json!([button])).await;
+    eventually("there is a download", async || browser.run("return downloads.length", &json!([])).await == 1).await;
+    let mut kept = browser.run("return downloads.pop()", &json!([])).await;
+    let bytes = serde_json::from_value(kept["bytes"].take()).expect("bytes");
+    (kept["type"].as_str().expect("a type").to_owned(), bytes)
+}
+
+#[tokio::test]
+async fn a_run_is_recorded_as_json_and_as_a_picture() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.run(KEEP_DOWNLOADS, &json!([])).await;
+    start_conversations(&browser, 2).await;
+    passes(&browser, "successes", 30).await;
+    browser.click("stop").await;
+    let (kind, bytes) = download(&browser, "json").await;
+    assert_eq!(kind, "application/json");
+    let record: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!(record["ledger"]["acked"].as_u64(), Some(browser.number("successes").await));
+    assert_eq!(record["settings"]["conversations"], 2);
+    assert_eq!(record["timeline"]["marks"][0]["kind"], "start");
+    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "{record}");
+    let (kind, bytes) = download(&browser, "picture").await;
+    assert_eq!(kind, "image/png");
+    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "{} bytes", bytes.len());
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_screen_reader_hears_what_changes_and_not_what_ticks() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    eventually("the page is ready", async || browser.text("status").await.contains("Ready to start")).await;
+    let listen = "window.heard = [];
+        const live = document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]');
+        const hear = (changes) => heard.push(changes[0].target.textContent);
+        for (const node of live) new MutationObserver(hear).observe(node, { childList: true, characterData: true, subtree: true })";
+    browser.run(listen, &json!([])).await;
+    server.kill().await;
+    let says = async |what: &str| browser.text("status").await.contains(what);
+    eventually("it says that the backend is away", async || says("has not answered for 2 s").await).await;
+    eventually("it ticks on", async || says("has not answered for 12 s").await).await;
+    let heard = browser.run("return heard", &json!([])).await;
+    let heard = heard.as_array().expect("a list");
+    assert!((1..=3).contains(&heard.len()), "{heard:?}");
 }
 
 /// Chooses how a replica fails, as a person does.

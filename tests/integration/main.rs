@@ -16,6 +16,7 @@ mod http;
 mod leaving;
 mod limits;
 mod malformed;
+mod odd_page;
 mod opening;
 mod order;
 mod outage;

@@ -246,3 +246,35 @@ async fn nothing_is_lost_when_a_replica_is_killed_under_load() {
     assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["acked"], report["sent"], "{report}");
 }
+
+#[tokio::test]
+async fn the_simulator_has_replicas_crash_and_tells_what_each_crash_cost() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
+    let arguments = [urls.as_str(), "--conversations=12", "--duration=5", "--crash-every=3", "--json"];
+    let output = run_program(&["simulate"].into_iter().chain(arguments).collect::<Vec<_>>()).await;
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    assert!(output.status.success(), "{report}");
+    // The server picks the one that has been up longest.
+    assert!(!one.exit().await.success());
+    let [crash] = report["crashes"].as_array().expect("a list").as_slice() else { panic!("{report}") };
+    assert_eq!(crash["replica"], one.replica, "{report}");
+    assert!(crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"], "{report}");
+    assert!(crash["recovery_ms"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(report["refused_crashes"], json!({}), "{report}");
+}
+
+#[tokio::test]
+async fn the_simulator_says_why_no_replica_was_made_to_crash() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[("crash", "off")]).await;
+    let url = format!("--url=ws://{}/ws", server.address);
+    let arguments = ["simulate", &url, "--conversations=1", "--duration=2", "--crash-every=1", "--json"];
+    let output = run_program(&arguments).await;
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    assert!(output.status.success(), "{report}");
+    let cause = format!("POST http://{}/api/crash: 409 Conflict", server.address);
+    assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "{report}");
+    assert_eq!(report["crashes"], json!([]));
+}

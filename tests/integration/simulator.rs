@@ -19,7 +19,15 @@ const USERS: usize = 6;
 const FOR_EVER: Duration = Duration::from_mins(1);
 
 fn options(url: Url) -> SimulateOptions {
-    SimulateOptions { url: vec![url], conversations: 3, rate: 100.0, duration: 0.5, seed: Some(7), json: false }
+    SimulateOptions {
+        url: vec![url],
+        conversations: 3,
+        rate: 100.0,
+        duration: 0.5,
+        seed: Some(7),
+        crash_every: 0.0,
+        json: false,
+    }
 }
 
 fn patience(quiet: Duration) -> Patience {

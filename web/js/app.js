@@ -1,24 +1,40 @@
-// Owns the wiring: builds the parts, hands them the browser's clock, chance and network, and connects the
-// controls. Every decision belongs to one of the parts.
+// Owns the wiring: builds the parts, hands them the browser's clock, chance and network, and connects what happens to
+// what is shown. Every decision belongs to one of the parts.
 
+import { Announcer } from "./announcer.js";
 import { Backend } from "./backend.js";
+import { Chaos } from "./chaos.js";
+import { ChaosView } from "./chaos-view.js";
+import { Controls } from "./controls.js";
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
 import { CrashControl } from "./crash-control.js";
+import { By, Crashes } from "./crashes.js";
+import { CrashesView } from "./crashes-view.js";
+import { Diagnosis } from "./diagnosis.js";
 import { DialQueue } from "./client/dial-queue.js";
 import { byId, setData, setText } from "./dom.js";
 import { Format } from "./format.js";
+import { Hues } from "./hues.js";
 import { chooseLanguage, translator } from "./i18n.js";
-import { socketUrl } from "./client/protocol.js";
+import { ORDERLY_CLOSES, socketUrl } from "./client/protocol.js";
 import { Platform } from "./platform.js";
 import { PlatformView } from "./platform-view.js";
+import { Recorder } from "./recorder.js";
 import { RenderLoop } from "./render-loop.js";
 import { ReplicaWatch } from "./replica-watch.js";
 import { ReplicasView } from "./replicas-view.js";
+import { SessionState } from "./client/session.js";
+import { MOST_CONVERSATIONS } from "./settings.js";
 import { Simulation } from "./simulation.js";
-import { PageTimers } from "./client/timers.js";
 import { JoinView } from "./join-view.js";
 import { SayControl } from "./say-control.js";
+import { statusOf } from "./status.js";
+import { TabStorage } from "./storage.js";
+import { ThreadView } from "./thread-view.js";
+import { Mark, NO_TIMELINE, changesBetween, marked, sampled } from "./timeline.js";
+import { TimelineView } from "./timeline-view.js";
+import { PageTimers } from "./client/timers.js";
 
 const USERS_RETRY_MS = 1_000;
 const HEARTBEAT_MS = 1_000;
@@ -29,10 +45,10 @@ const language = chooseLanguage(navigator.languages);
 const translate = translator(language);
 const format = new Format(language);
 const timers = new PageTimers();
+const hues = new Hues();
+const storage = new TabStorage(() => sessionStorage);
 const pageUrl = document.baseURI;
-
-const range = byId("conversations");
-const startButton = byId("start");
+const announcer = new Announcer({ timers, say: (text) => setText(byId("announcer"), text) });
 
 // Smile ids are unique per sender across reloads: a random word per page, then a count.
 const pageWord = Array.from(crypto.getRandomValues(new Uint32Array(2)), (word) => word.toString(ID_RADIX)).join("");
@@ -51,7 +67,11 @@ const environment = {
   openSocket: (url) => new WebSocket(url),
 };
 
+// What a run came to beside its smiles. All of it begins again with the next run.
+const run = { timeline: NO_TIMELINE, crashes: new Crashes(), startedAt: 0 };
+
 const backend = new Backend({ pageUrl, timers, fetch: (url, options) => fetch(url, options) });
+const platform = new Platform({ storage });
 
 const simulation = new Simulation({
   environment,
@@ -63,19 +83,28 @@ const simulation = new Simulation({
     conversationsView.list(simulation.conversations);
     renderLoop.request();
   },
-  onSession: (user) =>
-    crashControl.sessionChanged({ user: user.name, state: user.session.state, replica: user.session.replica }),
+  onSession: sessionChanged,
 });
 
-const platform = new Platform({ storage: sessionStorage });
+const diagnosis = new Diagnosis({
+  backend,
+  timers,
+  onFound: (cause) => {
+    countRefusal(cause);
+    if (cause.retryAfter > 0) simulation.postpone(cause.retryAfter);
+    renderLoop.request();
+  },
+});
 
 const replicaWatch = new ReplicaWatch({
   backend,
   timers,
+  random: Math.random,
   isHidden: () => document.hidden,
-  onAnswer: (answer) => platform.seen(answer),
-  onChange: () => {
-    if (replicaWatch.unreachableSince === null) crashControl.replicasSeen(replicaWatch.replicas);
+  isIdle: () => !isSomethingGoingOn(),
+  onAnswer: replicasAnswered,
+  onChange: (error) => {
+    if (error !== null) countRefusal(error);
     renderLoop.request();
   },
   onReturn: () => simulation.hurry(),
@@ -83,73 +112,181 @@ const replicaWatch = new ReplicaWatch({
 
 const crashControl = new CrashControl({
   translate,
-  format,
   backend,
   timers,
-  storage: sessionStorage,
-  replicasNow: () => replicaWatch.replicas,
+  storage,
+  crashes: () => run.crashes,
   onChange: () => renderLoop.request(),
 });
 
+const chaos = new Chaos({
+  timers,
+  crash: () => crash({ by: By.CHAOS }),
+  isBroken: () => {
+    const { lost, duplicated, reordered } = simulation.ledger.totals;
+    return lost + duplicated + reordered > 0;
+  },
+  heals: () => platform.heals,
+  onChange: () => renderLoop.request(),
+});
+
+const hueOf = (replica) => hues.of(replica);
 const platformView = new PlatformView({ translate });
 const countersView = new CountersView({ translate, format });
-const conversationsView = new ConversationsView({ translate, format });
+const chaosView = new ChaosView({ translate, format });
+const timelineView = new TimelineView({ translate, format, hueOf });
+const crashesView = new CrashesView({ translate, format });
+const threadView = new ThreadView({ translate, format, hueOf, onChange: () => renderLoop.request() });
+const conversationsView = new ConversationsView({
+  translate,
+  format,
+  hueOf,
+  onOpen: (conversation) => threadView.open(conversation),
+});
+const replicasView = new ReplicasView({ translate, format, hueOf, onCrash: (replica) => crash({ replica }) });
+const renderLoop = new RenderLoop({ timers, requestFrame: (paintSoon) => requestAnimationFrame(paintSoon), paint });
 const sayControl = new SayControl({ translate, page: pageUrl, timers, dialQueue: environment.dialQueue });
 new JoinView({ pageUrl, timers });
-const replicasView = new ReplicasView({ translate, format, onCrash: (id) => crashControl.crash(id) });
-const renderLoop = new RenderLoop({ timers, requestFrame: (run) => requestAnimationFrame(run), paint });
+const recorder = new Recorder({ translate, format, timelineView, crashesView });
 
 let usersKnown = false;
-let startsWhenReady = new URLSearchParams(location.search).has("start");
+let startsWhenReady = false;
+
+applyLanguage();
+const controls = new Controls({
+  translate,
+  storage,
+  actions: {
+    start,
+    stop,
+    reset,
+    crash: () => crash({}),
+    chaos: switchChaos,
+    json: () => recorder.json(everything()),
+    picture: () => recorder.picture(everything()),
+    changed: settingsChanged,
+    said: (text) => announcer.tell("link", text, text),
+  },
+});
+
+function isSomethingGoingOn() {
+  return simulation.isRunning || chaos.isOn || run.crashes.isOpen(timers.now());
+}
+
+function sessionChanged(user) {
+  const { state, replica, attempt, closeReason } = user.session;
+  const at = timers.now();
+  if (state === SessionState.WAITING || state === SessionState.FAILED) {
+    const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
+    // Only the end of a session on a replica counts, not each attempt after it.
+    if (isOrderly) mark({ kind: Mark.HANDED_OVER, replica });
+    run.crashes.sessionLost({ at, user: user.name, replica, isOrderly });
+  }
+  // Where nobody answers at all, nothing is refused.
+  const isThere = replicaWatch.unreachableSince === null;
+  if (state === SessionState.WAITING && isThere) diagnosis.failed({ attempt, url: environment.urlFor(user.name, null) });
+  if (state === SessionState.LIVE) run.crashes.sessionLive({ at, user: user.name });
+  if (state === SessionState.STOPPED) run.crashes.sessionStopped(user.name);
+  if (user.isConnected) diagnosis.welcomed();
+}
+
+function replicasAnswered(answer) {
+  const at = timers.now();
+  platform.seen(answer);
+  for (const change of changesBetween(run.replicas ?? [], answer.replicas)) mark(change);
+  run.replicas = answer.replicas;
+  run.crashes.replicasSeen({ at, replicas: answer.replicas });
+}
+
+function countRefusal(error) {
+  if (!simulation.isRunning) return;
+  if (error.isTooOften) simulation.counters.overloaded("address");
+  if (error.code === "no_replica") simulation.counters.overloaded("no_replica");
+}
+
+function mark(what) {
+  run.timeline = marked(run.timeline, { at: timers.now(), ...what });
+}
+
+async function crash({ replica = null, by = By.PERSON }) {
+  const asked = crashControl.crash({ replica, by });
+  const story = run.crashes.last;
+  const outcome = await asked;
+  if (story?.victim !== null) mark({ kind: Mark.ASKED, replica: story.victim });
+  return outcome;
+}
 
 function paint() {
   const now = timers.now();
   countersView.paint({ simulation, now });
   paintStatus(now);
-  crashControl.paint();
   paintPlatform(now);
+  chaosView.paint({ chaos, now });
+  crashesView.paint(run.crashes);
+  announce();
   if (document.hidden) return;
   conversationsView.paint(now);
+  threadView.paint(now);
+  timelineView.paint(run.timeline);
   replicasView.paint({
     replicas: replicaWatch.replicas,
-    staleFor: replicaWatch.unreachableSince === null ? null : now - replicaWatch.unreachableSince,
-    sessionsHere: (id) => simulation.users.filter((user) => user.isConnected && user.session.replica === id).length,
-    wallClock: Date.now(),
+    staleFor: since(replicaWatch.unreachableSince, now),
+    sessionsHere,
+    age: now - (replicaWatch.answeredAt ?? now),
   });
 }
 
+function since(time, now) {
+  return time === null ? null : now - time;
+}
+
+function connectedUsers() {
+  return simulation.users.filter((user) => user.isConnected);
+}
+
+function sessionsHere(replica) {
+  return connectedUsers().filter((user) => user.session.replica === replica).length;
+}
+
 function paintPlatform(now) {
-  const silentFor = replicaWatch.silentSince === null ? null : now - replicaWatch.silentSince;
-  const mode = silentFor === null ? crashControl.chosenMode : (crashControl.openMode ?? DEFAULT_MODE);
-  const revival = platform.revival({ mode, silentFor });
+  const isAway = navigator.onLine && connectedUsers().length === 0;
+  const silentFor = isAway ? since(replicaWatch.silentSince, now) : null;
+  const { last } = run.crashes;
+  const openMode = last === null || last.isOver ? DEFAULT_MODE : last.mode;
+  const revival = platform.revival({ mode: silentFor === null ? crashControl.chosenMode : (openMode ?? DEFAULT_MODE), silentFor });
   platformView.paint({ platform: platform.name, links: platform.links, revival });
+  const isGone = revival !== null && revival.mood !== "calm";
+  announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
 }
 
 function paintStatus(now) {
-  const [key, values, mood] = statusOf(now);
-  setText(byId("status"), translate(key, values));
+  const { key, values, mood } = statusOf({
+    refusal: diagnosis.cause?.code ?? null,
+    origin: location.origin,
+    isOnline: navigator.onLine,
+    unreachableFor: since(replicaWatch.unreachableSince, now),
+    quietFor: replicaWatch.quietUntil === null ? null : Math.max(0, replicaWatch.quietUntil - now),
+    isReady: usersKnown && replicaWatch.hasAnswered,
+    sessions: simulation.users.length,
+    live: simulation.users.filter((user) => user.isLive).length,
+    connected: connectedUsers().length,
+    limit: simulation.limit,
+    most: MOST_CONVERSATIONS,
+    self: replicaWatch.self,
+  });
+  const text = translate(key, { ...values, age: format.duration(values.ms ?? 0) });
+  setText(byId("status"), text);
   setData(byId("status"), "mood", mood);
+  announcer.tell("status", key, text);
 }
 
-function statusOf(now) {
-  if (replicaWatch.unreachableSince !== null) {
-    return ["status.unreachable", { age: format.duration(now - replicaWatch.unreachableSince) }, "bad"];
-  }
-  if (!usersKnown || !replicaWatch.hasAnswered) return ["status.loading", {}, "calm"];
-  const { users } = simulation;
-  if (users.length > 0) {
-    const live = users.filter((user) => user.isLive).length;
-    if (live === users.length) return ["status.live", { n: live }, "good"];
-    return ["status.partly", { live, n: users.length }, "doubt"];
-  }
-  if (simulation.limit < Number(range.max)) return ["status.too_few_users", { n: simulation.limit }, "doubt"];
-  return ["status.idle", { replica: replicaWatch.self ?? "?" }, "good"];
-}
-
-function showCount() {
-  const n = Number(range.value);
-  setText(byId("conversations-shown"), n);
-  setText(startButton, translate("controls.start", { n }));
+// What ticks on is shown; what is new is told as well.
+function announce() {
+  const { last } = run.crashes;
+  const steps = last === null ? [] : crashesView.stepsOf(last).filter(([time]) => time.startsWith("+"));
+  announcer.tell("crash", `${last?.askedAt} ${steps.length}`, steps.at(-1)?.[1] ?? "");
+  const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
+  announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
 }
 
 function start() {
@@ -157,15 +294,50 @@ function start() {
     startsWhenReady = true;
     return;
   }
-  if (!simulation.isRunning) countersView.reset();
-  simulation.run(Number(range.value));
+  const { conversations, rate, seed } = controls.settings;
+  if (!simulation.isRunning && conversations > 0) {
+    countersView.reset();
+    run.timeline = NO_TIMELINE;
+    run.startedAt = timers.now();
+    mark({ kind: Mark.START });
+  }
+  simulation.run(conversations, { rate, seed });
   renderLoop.flush();
 }
 
 function stop() {
   startsWhenReady = false;
+  if (simulation.isRunning) mark({ kind: Mark.STOP });
   simulation.stop();
+  chaos.stop();
+  sample();
   renderLoop.flush();
+}
+
+function reset() {
+  stop();
+  simulation.reset();
+  countersView.reset();
+  run.timeline = NO_TIMELINE;
+  run.crashes = new Crashes();
+  run.crashes.replicasSeen({ at: timers.now(), replicas: replicaWatch.replicas });
+  renderLoop.flush();
+}
+
+function settingsChanged() {
+  if (simulation.isRunning) start();
+  if (chaos.isOn) switchChaos();
+}
+
+function switchChaos() {
+  if (byId("chaos").checked) chaos.start(controls.settings.chaos * 1_000);
+  else chaos.stop();
+}
+
+function everything() {
+  const { timeline, crashes, startedAt } = run;
+  const { ledger, counters } = simulation;
+  return { settings: controls.settings, startedAt, timeline, crashes: crashes.all, ledger: ledger.totals, overloads: counters.overloadCauses };
 }
 
 /** The users are asked for until they are known, since nothing can start without them. */
@@ -177,14 +349,9 @@ async function learnUsers() {
     usersKnown = true;
     renderLoop.request();
     if (startsWhenReady) start();
-  } catch {
-    timers.after(USERS_RETRY_MS, learnUsers);
+  } catch (error) {
+    timers.after(Math.max(USERS_RETRY_MS, error.retryAfter), learnUsers);
   }
-}
-
-function applyAddress() {
-  const wanted = Number(new URLSearchParams(location.search).get("conversations") ?? Number.NaN);
-  if (Number.isInteger(wanted)) range.value = String(wanted);
 }
 
 function applyLanguage() {
@@ -192,21 +359,27 @@ function applyLanguage() {
   for (const node of document.querySelectorAll("[data-i18n]")) setText(node, translate(node.dataset.i18n));
 }
 
-// Ages, countdowns and rates change without any event.
+function sample() {
+  run.timeline = sampled(run.timeline, {
+    at: timers.now(),
+    successes: simulation.ledger.totals.acked,
+    overloads: simulation.counters.overloadErrors,
+    replicas: replicaWatch.replicas.map(({ id, state }) => ({ id, state, sessions: sessionsHere(id) })),
+  });
+}
+
+// Ages, countdowns and rates change without any event. The timeline rests when nothing goes on, to be looked at.
 function keepTime() {
+  if (isSomethingGoingOn()) sample();
   renderLoop.request();
   timers.after(HEARTBEAT_MS, keepTime);
 }
 
-function connectControls() {
-  range.addEventListener("input", showCount);
-  range.addEventListener("change", () => {
-    showCount();
-    if (simulation.isRunning) start();
+function listenToBrowser() {
+  addEventListener("online", () => {
+    simulation.hurry();
+    replicaWatch.ask();
   });
-  startButton.addEventListener("click", start);
-  byId("stop").addEventListener("click", stop);
-  addEventListener("online", () => simulation.hurry());
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     for (const conversation of simulation.conversations) conversationsView.mark(conversation);
@@ -215,10 +388,8 @@ function connectControls() {
   });
 }
 
-applyLanguage();
-applyAddress();
-showCount();
-connectControls();
+listenToBrowser();
+if (controls.starts) start();
 learnUsers();
 replicaWatch.ask();
 keepTime();

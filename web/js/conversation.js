@@ -11,20 +11,30 @@ export class Conversation {
   #turn = 0;
   #counters;
   #onChange;
+  #watcher = () => {};
 
-  /** `counters` gathers what all conversations came to; `onChange(conversation)` asks to be shown. */
-  constructor({ index, people, environment, ledger, counters, onChange }) {
+  /** `chanceFor(name)` decides what a user says. `counters` gathers what all conversations came to; `onChange(conversation)` asks to be shown. */
+  constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
     this.index = index;
     this.lines = [];
-    this.delivered = 0;
-    this.overloads = 0;
     this.#counters = counters;
     this.#onChange = onChange;
     const [first, second] = people;
     this.users = [
-      new SimulatedUser({ ...first, peer: second.name, environment, ledger, events: this }),
-      new SimulatedUser({ ...second, peer: first.name, environment, ledger, events: this }),
+      new SimulatedUser({ ...first, peer: second.name, chance: chanceFor(first.name), environment, ledger, events: this }),
+      new SimulatedUser({ ...second, peer: first.name, chance: chanceFor(second.name), environment, ledger, events: this }),
     ];
+  }
+
+  /** From here on `watcher(happening)` hears what a thread is made of, until another one or null is given. */
+  watch(watcher) {
+    this.#watcher = watcher ?? (() => {});
+  }
+
+  /** Asks whoever of the two is connected for older smiles. */
+  askHistory(page) {
+    const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
+    this.#watcher({ kind: asked ? "asked" : "failed" });
   }
 
   start() {
@@ -62,20 +72,19 @@ export class Conversation {
   }
 
   received(user, frame, delivers) {
+    const names = this.users.map((each) => each.name);
+    const isOurs = names.includes(frame.from) && names.includes(frame.to);
+    if (isOurs) this.#watcher({ kind: "live", smiles: [frame] });
     if (delivers) {
-      this.delivered += 1;
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
     }
     // Someone else, a person at a terminal say, speaks as one of the two: that is shown as well.
-    const names = this.users.map((each) => each.name);
-    const isOurs = names.includes(frame.from) && names.includes(frame.to);
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
   }
 
   shed(user, frame) {
-    this.overloads += 1;
     this.#counters.overloaded(frame.code);
     this.#mark(user.name, frame.id, LineState.SHED);
   }
@@ -83,6 +92,14 @@ export class Conversation {
   refused(user, frame) {
     this.#counters.refused(frame.code);
     this.#mark(user.name, frame.id, LineState.REFUSED);
+  }
+
+  history({ smiles, more }) {
+    this.#watcher({ kind: "history", smiles, more });
+  }
+
+  broken() {
+    this.#watcher({ kind: "failed" });
   }
 
   unreadable() {

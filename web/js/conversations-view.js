@@ -2,10 +2,12 @@
 // written over, so that it stays as light after an hour as at the start. Changes nothing it shows.
 
 import { LineState } from "./conversation.js";
-import { byId, element, setClass, setData, setText, setTitle } from "./dom.js";
+import { byId, element, setClass, setText } from "./dom.js";
+import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
 
-const MARKS = {
+/** How a smile's state looks. */
+export const MARKS = {
   [LineState.SENT]: "○",
   [LineState.SHED]: "↻",
   [LineState.ACKED]: "✓",
@@ -16,14 +18,19 @@ const MARKS = {
 export class ConversationsView {
   #translate;
   #format;
+  #hueOf;
+  #onOpen;
   #list = byId("conversation-list");
   #empty = byId("conversations-empty");
   #cards = new Map();
   #changed = new Set();
 
-  constructor({ translate, format }) {
+  /** `onOpen(conversation)`: the person wants to see all of it. */
+  constructor({ translate, format, hueOf, onOpen }) {
     this.#translate = translate;
     this.#format = format;
+    this.#hueOf = hueOf;
+    this.#onOpen = onOpen;
   }
 
   /** This conversation is to be painted at the next opportunity. */
@@ -41,7 +48,8 @@ export class ConversationsView {
     }
     for (const conversation of conversations) {
       if (this.#cards.has(conversation)) continue;
-      const card = new Card({ conversation, translate: this.#translate, format: this.#format });
+      const [translate, format, hueOf] = [this.#translate, this.#format, this.#hueOf];
+      const card = new Card({ conversation, translate, format, hueOf, onOpen: () => this.#onOpen(conversation) });
       this.#cards.set(conversation, card);
       this.#list.append(card.node);
       this.#changed.add(conversation);
@@ -59,22 +67,21 @@ export class ConversationsView {
 
 class Card {
   #conversation;
-  #translate;
-  #format;
   #seats;
-  #strip = element("ol", "strip");
+  #strip = element("span", "strip");
   #bubbles = new Map();
-  #delivered = element("span", "delivered");
-  #overloads = element("span", "overloads");
 
-  constructor({ conversation, translate, format }) {
+  constructor({ conversation, translate, format, hueOf, onOpen }) {
     this.#conversation = conversation;
-    this.#translate = translate;
-    this.#format = format;
-    this.#seats = conversation.users.map((user) => new Seat({ user, translate, format }));
-    const people = element("div", "people", ...this.#seats.map((seat) => seat.node));
-    const counts = element("p", "counts", this.#delivered, this.#overloads);
-    this.node = element("li", "card", people, this.#strip, counts);
+    this.#seats = conversation.users.map((user) => new Seat({ user, translate, format, hueOf, isBrief: true }));
+    const people = element("span", "people", ...this.#seats.map((seat) => seat.node));
+    // Over the whole card, and not around it: what is read out would be all of it, several times a second.
+    const button = element("button", "cover");
+    button.type = "button";
+    const [first, second] = conversation.users.map((user) => user.name);
+    button.setAttribute("aria-label", translate("conversation.open", { first, second }));
+    button.addEventListener("click", onOpen);
+    this.node = element("li", "card", people, this.#strip, button);
   }
 
   get isCountingDown() {
@@ -82,12 +89,8 @@ class Card {
   }
 
   paint(now) {
-    const { lines, delivered, overloads } = this.#conversation;
     for (const seat of this.#seats) seat.paint(now);
-    this.#paintLines(lines);
-    setText(this.#delivered, this.#translate("conversation.delivered", { n: this.#format.count(delivered) }));
-    const shed = this.#translate("conversation.overloads", { n: this.#format.count(overloads) });
-    setText(this.#overloads, overloads === 0 ? "" : shed);
+    this.#paintLines(this.#conversation.lines);
   }
 
   // A line keeps its bubble while it is shown; the oldest bubble moves to the end for the newest line.
@@ -105,7 +108,7 @@ class Card {
         this.#strip.append(bubble.node);
       }
       const side = line.from === this.#conversation.users[0].name ? "left" : "right";
-      this.#bubbles.get(line).paint(line, side, this.#translate(`line.${line.state}`));
+      this.#bubbles.get(line).paint(line, side);
     }
     for (const bubble of spare) bubble.node.remove();
   }
@@ -116,59 +119,12 @@ class Bubble {
   #mark = element("span", "mark");
 
   constructor() {
-    this.node = element("li", "bubble", this.#smile, this.#mark);
+    this.node = element("span", "bubble", this.#smile, this.#mark);
   }
 
-  paint(line, side, meaning) {
+  paint(line, side) {
     setClass(this.node, `bubble ${side} ${line.state}`);
     setText(this.#smile, line.smile);
     setText(this.#mark, MARKS[line.state]);
-    setTitle(this.node, meaning);
-  }
-}
-
-class Seat {
-  #user;
-  #translate;
-  #format;
-  #state = element("span", "state");
-  #replica = element("span", "replica");
-
-  constructor({ user, translate, format }) {
-    this.#user = user;
-    this.#translate = translate;
-    this.#format = format;
-    const face = element("span", "face", user.face);
-    face.setAttribute("aria-hidden", "true");
-    const name = element("span", "name", user.name);
-    this.node = element("div", "seat", face, element("div", "who", name, this.#state, this.#replica));
-  }
-
-  paint(now) {
-    const { session } = this.#user;
-    setData(this.node, "state", session.state);
-    setText(this.#state, this.#stateText(session, now));
-    setTitle(this.#state, session.closeReason === null ? "" : this.#reasonText(session.closeReason));
-    setText(this.#replica, this.#placeText(session));
-    setTitle(this.#replica, session.replica ?? "");
-  }
-
-  #placeText({ replica }) {
-    if (replica === null) return this.#translate("conversation.nowhere");
-    return this.#user.isConnected ? replica : this.#translate("conversation.was_on", { replica });
-  }
-
-  #stateText(session, now) {
-    const left = session.retryAt === null ? 0 : Math.max(0, session.retryAt - now);
-    const state = this.#translate(`session.${session.state}`, { age: this.#format.span(left) });
-    if (session.state === SessionState.FAILED) return `${state}: ${this.#reasonText(session.closeReason)}`;
-    const trying = session.state === SessionState.WAITING || session.state === SessionState.CONNECTING;
-    if (!trying || session.attempt < 2) return state;
-    return `${state} · ${this.#translate("conversation.attempt", { n: session.attempt })}`;
-  }
-
-  #reasonText({ code, name, text }) {
-    const meaning = this.#translate(`close.${name}`);
-    return [code === null ? meaning : `${meaning} (${code})`, text].filter((part) => part !== "").join(" ");
   }
 }

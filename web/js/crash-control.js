@@ -1,46 +1,42 @@
-// Owns the crash button: the request, the token where one is asked for, the errors in plain words, and the
-// measured story of the last crash. Knows nothing of the sockets; it is told when sessions come and go.
+// Owns asking for a crash: the request, the token where one is asked for, and the errors in plain words. Tells what came
+// of it; the story of a crash is not its business.
 
-import { byId, element, setText } from "./dom.js";
-import { Incident, Step } from "./incident.js";
+import { byId, setText } from "./dom.js";
+
+/** What came of a request. */
+export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
 
 const TOKEN_KEY = "smilingchat.crash-token";
 const DEFAULT_MODE = "exit";
-const WORDED_STATUSES = new Set([401, 403, 404, 409]);
+const WORDED_STATUSES = new Set([401, 403, 404, 409, 429]);
 const UNAUTHORIZED = 401;
+const NOT_FOUND = 404;
 
 export class CrashControl {
   #translate;
-  #format;
   #backend;
   #timers;
   #storage;
-  #replicasNow;
+  #crashes;
   #onChange;
-  #incident = null;
-  #shownSteps = "";
-  #pendingReplica = null;
+  #pending = null;
   #mode = byId("crash-mode");
   #tokenRow = byId("crash-token-row");
   #token = byId("crash-token");
   #error = byId("crash-error");
-  #panel = byId("incident-panel");
-  #timeline = byId("incident");
 
-  /** `replicasNow()` is the last list of replicas; `storage` keeps the token for this tab. */
-  constructor({ translate, format, backend, timers, storage, replicasNow, onChange }) {
+  /** `crashes()` keeps their stories; `storage` keeps the token for this tab. `onChange()` asks to be painted. */
+  constructor({ translate, backend, timers, storage, crashes, onChange }) {
     this.#translate = translate;
-    this.#format = format;
     this.#backend = backend;
     this.#timers = timers;
     this.#storage = storage;
-    this.#replicasNow = replicasNow;
+    this.#crashes = crashes;
     this.#onChange = onChange;
-    byId("crash").addEventListener("click", () => this.crash(null));
     this.#mode.addEventListener("change", () => this.#onChange());
-    byId("crash-token-send").addEventListener("click", () => this.#sendToken());
-    this.#token.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.#sendToken();
+    this.#tokenRow.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#sendToken();
     });
   }
 
@@ -49,72 +45,43 @@ export class CrashControl {
     return this.#mode.value;
   }
 
-  /** How a replica was made to fail whose place nobody has taken yet; null where there is none. */
-  get openMode() {
-    return this.#incident === null || this.#incident.isOver ? null : this.#incident.mode;
-  }
-
   /** Crashes the named replica, or with null the one the server picks. */
-  async crash(replica) {
+  async crash({ replica, by }) {
     const mode = this.#mode.value;
-    const incident = new Incident({ at: this.#timers.now(), mode, replicas: this.#replicasNow() });
-    const before = this.#incident;
-    this.#incident = incident;
+    const crashes = this.#crashes();
+    const incident = crashes.asked({ at: this.#timers.now(), by, mode });
     this.#showError(null);
     this.#onChange();
+    const outcome = await this.#ask(incident, { replica, mode, by });
+    // Without an answer the crash may well have happened, so its story goes on being told.
+    if (outcome === Outcome.NOBODY || outcome === Outcome.REFUSED) crashes.withdrawn(incident);
+    this.#onChange();
+    return outcome;
+  }
+
+  async #ask(incident, { replica, mode, by }) {
     try {
       const wish = { replica, mode: mode === DEFAULT_MODE ? null : mode, token: this.#storage.getItem(TOKEN_KEY) };
       const done = await this.#backend.crash(wish);
       incident.confirmed({ at: this.#timers.now(), replica: done.replica, mode: done.mode });
       this.#tokenRow.hidden = true;
+      return Outcome.CRASHED;
     } catch (error) {
-      // Without an answer the crash may well have happened, so its story goes on being told.
-      if (error.status !== 0) this.#incident = before;
-      this.#failed(error, replica);
+      this.#failed(error, { replica, by });
+      if (error.isSilence) return Outcome.UNANSWERED;
+      return error.status === NOT_FOUND ? Outcome.NOBODY : Outcome.REFUSED;
     }
-    this.#onChange();
   }
 
-  sessionChanged({ user, state, replica }) {
-    const at = this.#timers.now();
-    if (state === "waiting" || state === "failed") this.#incident?.sessionLost({ at, user, replica });
-    if (state === "live") this.#incident?.sessionLive({ at, user });
-    if (state === "stopped") this.#incident?.sessionStopped(user);
-  }
-
-  replicasSeen(replicas) {
-    this.#incident?.replicasSeen({ at: this.#timers.now(), replicas });
-  }
-
-  paint() {
-    this.#panel.hidden = this.#incident === null;
-    if (this.#incident === null) return;
-    const rows = this.#incident.steps.map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
-    const { sessionsLost: n, sessionsResumed: done } = this.#incident;
-    if (done < n) rows.push(["…", this.#translate("incident.progress", { done, n })]);
-    // Rebuilt only when it reads differently, so that a screen reader is not told the same again.
-    const shown = JSON.stringify(rows);
-    if (shown === this.#shownSteps) return;
-    this.#shownSteps = shown;
-    this.#timeline.replaceChildren(
-      ...rows.map(([time, text]) => element("li", "", element("span", "time", time), element("span", "", text))),
-    );
-  }
-
-  #stepText({ kind, mode, replica, count }) {
-    const words = { replica, n: count, mode: kind === Step.ASKED ? mode : "" };
-    return this.#translate(`incident.${kind}`, words);
-  }
-
-  #failed(error, replica) {
+  #failed(error, wish) {
     if (error.status === UNAUTHORIZED) {
       const alreadyAsked = !this.#tokenRow.hidden;
       this.#storage.removeItem(TOKEN_KEY);
-      this.#pendingReplica = replica;
+      this.#pending = wish;
       this.#tokenRow.hidden = false;
       this.#token.focus();
       this.#showError(alreadyAsked ? this.#translate("crash.error.401") : null);
-    } else if (error.status === 0) {
+    } else if (error.isSilence) {
       this.#showError(this.#translate("crash.error.unreachable"));
     } else if (WORDED_STATUSES.has(error.status)) {
       this.#showError(this.#translate(`crash.error.${error.status}`));
@@ -128,7 +95,7 @@ export class CrashControl {
     if (token === "") return;
     this.#storage.setItem(TOKEN_KEY, token);
     this.#token.value = "";
-    this.crash(this.#pendingReplica);
+    this.crash(this.#pending);
   }
 
   #showError(text) {

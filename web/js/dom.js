@@ -30,6 +30,11 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
+/** How many there are, for the style sheet. */
+export function setCount(node, count) {
+  if (node.style.getPropertyValue("--count") !== String(count)) node.style.setProperty("--count", String(count));
+}
+
 /** A share from 0 to 1 for the style sheet, through the object model, which the content policy allows. */
 export function setShare(node, share) {
   const wanted = String(Math.round(Math.min(1, Math.max(0, share)) * 1_000) / 1_000);

@@ -23,8 +23,9 @@ export class Incident {
   victim = null;
   mode = null;
 
-  /** `replicas` is the last list seen before the crash was asked for. */
-  constructor({ at, mode, replicas }) {
+  /** `by` is who asked, and `replicas` the last list seen before. */
+  constructor({ at, by, mode, replicas }) {
+    this.by = by;
     this.#askedAt = at;
     this.#knownBefore = new Set(replicas.map((replica) => replica.id));
     this.mode = mode;
@@ -60,6 +61,26 @@ export class Incident {
       const fresh = replicas.find((replica) => replica.state === READY && !this.#knownBefore.has(replica.id));
       if (fresh !== undefined) this.#replicaBack = { at, id: fresh.id };
     }
+  }
+
+  get askedAt() {
+    return this.#askedAt;
+  }
+
+  /** Milliseconds after the request at which the replica was seen as gone; null before that. */
+  get seenAfter() {
+    return this.#after(this.#replicaLostAt);
+  }
+
+  /** The same for the last of the lost sessions to be live again; null while one is not. */
+  get resumedAfter() {
+    const times = this.#victims.map((loss) => loss.resumedAt);
+    return times.length === 0 || times.includes(null) ? null : this.#after(Math.max(...times));
+  }
+
+  /** The same for another replica to be ready in its place. */
+  get replacedAfter() {
+    return this.#after(this.#replicaBack?.at ?? null);
   }
 
   /** Whether a replica has taken the place. */
@@ -99,6 +120,10 @@ export class Incident {
     return steps
       .sort((left, right) => left.at - right.at)
       .map(({ at, ...step }) => ({ ...step, after: at - this.#askedAt }));
+  }
+
+  #after(time) {
+    return time === null ? null : Math.max(0, time - this.#askedAt);
   }
 
   // Until the server says who it was, every session lost since counts as the victim's.

@@ -56,6 +56,11 @@ export class Platform {
     this.#storage.setItem(STORAGE_KEY, JSON.stringify(kept));
   }
 
+  /** Whether what crashed is started again by itself. */
+  get heals() {
+    return this.name !== null && PLATFORMS[this.name].healing;
+  }
+
   /**
    * What brings a replica back that fails in this mode: {key, command, mood}, or null where that is not known.
    * `silentFor` is the milliseconds for which no backend has answered, or null.

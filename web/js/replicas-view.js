@@ -1,7 +1,7 @@
 // Owns the replicas on the page: one card each with state, load and age. Shows what the last answer said;
 // asking is not its business.
 
-import { byId, element, setData, setShare, setText, setTitle } from "./dom.js";
+import { byId, element, setCount, setData, setShare, setText, setTitle } from "./dom.js";
 
 const STATES = new Set(["ready", "draining", "lost"]);
 const WAYS_OF_FOLLOWING = new Set(["binlog", "polling"]);
@@ -16,6 +16,7 @@ function fillOf(share) {
 export class ReplicasView {
   #translate;
   #format;
+  #hueOf;
   #onCrash;
   #list = byId("replicas");
   #stale = byId("replicas-stale");
@@ -23,17 +24,18 @@ export class ReplicasView {
   #cards = new Map();
 
   /** `onCrash(id)`: the person wants this very replica to crash. */
-  constructor({ translate, format, onCrash }) {
+  constructor({ translate, format, hueOf, onCrash }) {
     this.#translate = translate;
     this.#format = format;
+    this.#hueOf = hueOf;
     this.#onCrash = onCrash;
   }
 
   /**
    * `staleFor` is the milliseconds nobody answered, or null; `sessionsHere(id)` counts this page's sessions
-   * on a replica; `wallClock` is milliseconds since 1970.
+   * on a replica; the list is `age` milliseconds old.
    */
-  paint({ replicas, staleFor, sessionsHere, wallClock }) {
+  paint({ replicas, staleFor, sessionsHere, age }) {
     const present = new Set(replicas.map((replica) => replica.id));
     for (const [id, card] of this.#cards) {
       if (present.has(id)) continue;
@@ -41,8 +43,11 @@ export class ReplicasView {
       this.#cards.delete(id);
     }
     for (const replica of replicas) {
-      this.#cardOf(replica.id).paint({ replica, here: sessionsHere(replica.id), wallClock });
+      const card = this.#cardOf(replica.id);
+      setData(card.node, "hue", String(this.#hueOf(replica.id)));
+      card.paint({ replica, here: sessionsHere(replica.id), age });
     }
+    setCount(this.#list, replicas.length);
     const isStale = staleFor !== null && replicas.length > 0;
     setData(this.#list, "stale", isStale ? "yes" : "no");
     this.#stale.hidden = !isStale;
@@ -68,7 +73,6 @@ class ReplicaCard {
   #meter = element("div", "meter", element("div", "fill"));
   #node = element("p", "small");
   #load = element("p", "load");
-  #sessions = element("p", "small");
   #age = element("p", "small");
   #crash;
 
@@ -81,30 +85,32 @@ class ReplicaCard {
     this.#meter.setAttribute("role", "meter");
     this.#meter.setAttribute("aria-valuemin", "0");
     const head = element("div", "head", this.#name, this.#state);
-    const facts = [this.#node, this.#meter, this.#load, this.#sessions, this.#age];
-    this.node = element("li", "replica-card", head, ...facts, this.#crash);
+    const facts = [this.#meter, this.#load, this.#age, this.#node];
+    this.node = element("li", "replica-card", head, this.#crash, ...facts);
   }
 
-  paint({ replica, here, wallClock }) {
+  paint({ replica, here, age }) {
     const state = STATES.has(replica.state) ? replica.state : "lost";
     setData(this.node, "state", state);
     setText(this.#name, replica.id);
     setTitle(this.#name, [replica.name, replica.host].filter(Boolean).join(" @ "));
     setText(this.#state, this.#translate(`replica.${state}`));
-    this.#node.hidden = !replica.node;
+    this.#node.hidden = !replica.node || state === "lost";
     setText(this.#node, this.#translate("replica.node", { node: replica.node ?? "" }));
-    this.#paintLoad(replica, state);
-    const sessions = this.#translate("replica.sessions", { n: replica.sessions ?? 0 });
-    setText(this.#sessions, `${sessions} · ${this.#translate("replica.mine", { n: here })}`);
-    setText(this.#age, this.#ageText(replica, wallClock));
+    this.#paintLoad(replica, state, here);
+    this.#crash.setAttribute("aria-label", this.#translate("crash.this.label", { replica: replica.id }));
+    setText(this.#age, this.#ageText(replica, age));
     this.#crash.hidden = state === "lost";
   }
 
-  #paintLoad({ name, smiles_per_second: perSecond = 0, capacity = 0 }, state) {
+  #paintLoad({ name, sessions = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+    this.#load.hidden = state === "lost";
     const rate = state === "lost" ? 0 : perSecond;
     const limited = capacity > 0;
     const key = limited ? "replica.load" : "replica.load.unlimited";
-    setText(this.#load, this.#translate(key, { rate: this.#format.count(rate), capacity: this.#format.count(capacity) }));
+    const load = this.#translate(key, { rate: this.#format.count(rate), capacity: this.#format.count(capacity) });
+    const held = this.#translate("replica.sessions", { n: sessions });
+    setText(this.#load, here === sessions ? `${load} · ${held}` : `${load} · ${held} · ${this.#translate("replica.mine", { n: here })}`);
     const share = limited ? rate / capacity : 0;
     setShare(this.#meter, share);
     setData(this.#meter, "fill", fillOf(share));
@@ -113,11 +119,11 @@ class ReplicaCard {
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }
 
-  #ageText(replica, wallClock) {
+  // By the backend's clock: the browser's may be wrong by hours.
+  #ageText(replica, age) {
     const parts = [];
-    const startedAt = new Date(replica.started_at).getTime();
-    if (Number.isFinite(startedAt) && replica.state !== "lost") {
-      parts.push(this.#translate("replica.uptime", { age: this.#format.duration(wallClock - startedAt) }));
+    if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {
+      parts.push(this.#translate("replica.uptime", { age: this.#format.duration(replica.uptime_ms + age) }));
     }
     if (Number.isFinite(replica.heartbeat_age_ms)) {
       parts.push(this.#translate("replica.heartbeat", { age: this.#format.span(replica.heartbeat_age_ms) }));

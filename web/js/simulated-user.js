@@ -3,7 +3,7 @@
 
 import { answerTo } from "./faces.js";
 import { Beat, Outbox } from "./client/outbox.js";
-import { isOverload, smileFrame } from "./client/protocol.js";
+import { historyFrame, isOverload, smileFrame } from "./client/protocol.js";
 import { Session, SessionState } from "./client/session.js";
 
 export { Beat };
@@ -19,7 +19,7 @@ export const ANSWER = "re-";
 export class SimulatedUser {
   #ledger;
   #events;
-  #random;
+  #chance;
   #nextId;
   #outbox;
   #heard = null;
@@ -30,9 +30,10 @@ export class SimulatedUser {
 
   /**
    * `events` hears `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()` and `changed(user)`.
+   * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`, `broken()` and
+   * `changed(user)`.
    */
-  constructor({ name, face, peer, environment, ledger, events }) {
+  constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
     this.name = name;
     this.face = face;
@@ -40,7 +41,7 @@ export class SimulatedUser {
     this.#peer = peer;
     this.#ledger = ledger;
     this.#events = events;
-    this.#random = random;
+    this.#chance = chance;
     this.#nextId = nextId;
     this.#outbox = new Outbox({ timers, random, send: (smile) => this.session.send(smileFrame(smile)) });
     this.session = new Session({
@@ -67,6 +68,11 @@ export class SimulatedUser {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
+  /** Asks for older smiles of the conversation. False when there is nobody to ask. */
+  askHistory({ before, limit }) {
+    return this.session.send(historyFrame({ with: this.#peer, before, limit }));
+  }
+
   get isLive() {
     return this.session.state === SessionState.LIVE;
   }
@@ -86,6 +92,7 @@ export class SimulatedUser {
 
   broken() {
     this.#outbox.broken();
+    this.#events.broken();
   }
 
   welcomed(frame) {
@@ -99,6 +106,7 @@ export class SimulatedUser {
   heard(frame) {
     if (frame.type === "ack") this.#acked(frame);
     else if (frame.type === "smile") this.#received(frame);
+    else if (frame.type === "history") this.#events.history(frame);
     else if (frame.type === "error") this.#failed(frame);
   }
 
@@ -107,11 +115,11 @@ export class SimulatedUser {
     const guest = this.#answeredLast ? undefined : this.#guests.shift();
     this.#answeredLast = guest !== undefined;
     if (guest === undefined) return null;
-    return { id: `${ANSWER}${this.#nextId()}`, to: guest.from, smile: answerTo(guest.smile, this.#random) };
+    return { id: `${ANSWER}${this.#nextId()}`, to: guest.from, smile: answerTo(guest.smile, this.#chance) };
   }
 
   #compose() {
-    const smile = { id: this.#nextId(), to: this.#peer, smile: answerTo(this.#heard, this.#random) };
+    const smile = { id: this.#nextId(), to: this.#peer, smile: answerTo(this.#heard, this.#chance) };
     this.#ledger.sent({ sender: this.name, id: smile.id, to: smile.to });
     this.#events.sent(this, smile);
     return smile;

@@ -1,18 +1,25 @@
 // Owns the run: how many conversations there are, their beats, their shared ledger and counters. Knows
 // nothing of the page; whoever shows it is told what changed.
 
+import { chanceOf } from "./chance.js";
 import { Conversation } from "./conversation.js";
 import { Counters } from "./counters.js";
 import { Ledger } from "./ledger.js";
 import { Pacer } from "./pacer.js";
+import { DEFAULTS } from "./settings.js";
 
 export const USERS_PER_CONVERSATION = 2;
+
+const SECOND_MS = 1_000;
 
 export class Simulation {
   #environment;
   #people = [];
   #conversations = new Map();
   #pacer = new Pacer();
+  #missed = 0;
+  #rate = DEFAULTS.rate;
+  #seed = null;
   #cancelBeat = () => {};
   #onChange;
   #onList;
@@ -54,12 +61,17 @@ export class Simulation {
   }
 
   get missedBeats() {
-    return this.#pacer.missed;
+    return this.#missed + this.#pacer.missed;
   }
 
-  /** Starts anew with fresh numbers, or, when it runs, starts more or stops the surplus. */
-  run(count) {
+  /**
+   * Starts with fresh numbers, or, when it runs, starts more or stops the surplus. Each conversation then has `rate`
+   * smiles a second; the seed counts for what is started.
+   */
+  run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
+    this.#seed = seed;
+    this.#pace(rate);
     const wanted = Math.min(count, this.limit);
     for (let index = this.#conversations.size - 1; index >= wanted; index -= 1) this.#end(index);
     for (let index = this.#conversations.size; index < wanted; index += 1) this.#begin(index);
@@ -69,7 +81,7 @@ export class Simulation {
 
   /** Stops everything; the numbers stay. */
   stop() {
-    this.run(0);
+    this.run(0, { rate: this.#rate, seed: this.#seed });
   }
 
   /** The backend answers again: sessions that wait need not wait longer. */
@@ -77,17 +89,40 @@ export class Simulation {
     for (const user of this.users) user.session.hurry();
   }
 
+  /** The backend asks this address for patience: sessions that wait do so for as long. */
+  postpone(wait) {
+    for (const user of this.users) user.session.postpone(wait);
+  }
+
   #reset() {
     this.ledger = new Ledger();
     this.counters = new Counters({ onSession: this.#onSession });
-    this.#pacer = new Pacer();
+    this.#pacer = new Pacer({ beat: SECOND_MS / this.#rate });
+    this.#missed = 0;
+  }
+
+  /** Forgets the numbers of the last run. */
+  reset() {
+    this.stop();
+    this.#reset();
+  }
+
+  #pace(rate) {
+    if (rate === this.#rate) return;
+    this.#rate = rate;
+    this.#missed += this.#pacer.missed;
+    this.#pacer = new Pacer({ beat: SECOND_MS / rate });
+    const now = this.#environment.timers.now();
+    for (const index of this.#conversations.keys()) this.#pacer.add(index, now);
   }
 
   #begin(index) {
     const first = index * USERS_PER_CONVERSATION;
+    const { random } = this.#environment;
     const conversation = new Conversation({
       index,
       people: this.#people.slice(first, first + USERS_PER_CONVERSATION),
+      chanceFor: (name) => (this.#seed === null ? random : chanceOf(this.#seed, name)),
       environment: this.#environment,
       ledger: this.ledger,
       counters: this.counters,

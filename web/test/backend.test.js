@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Backend, BackendError, REQUEST_LIMIT_MS } from "../js/backend.js";
-import { HIDDEN_WATCH_MS, ReplicaWatch, WATCH_MS } from "../js/replica-watch.js";
+import {
+  HIDDEN_WATCH_MS, IDLE_WATCH_MS, ReplicaWatch, TIMED_OUT_WATCH_MS, TOO_OFTEN_CAP_MS, TOO_OFTEN_WATCH_MS, WATCH_MS,
+} from "../js/replica-watch.js";
 import { FakeTimers } from "./support.js";
 
 function answering(status, body, requests = []) {
   return async (url, options) => {
     requests.push({ url: url.href, ...options });
-    return { ok: status < 400, status, json: async () => body };
+    return { ok: status < 400, status, headers: new Headers(), json: async () => body };
   };
 }
 
@@ -35,8 +37,41 @@ test("a crash sends only what was chosen", async () => {
 test("a refusal tells its status and code", async () => {
   const refusing = backendWith(answering(409, { code: "crash_off", message: "off" }));
   await assert.rejects(refusing.crash({}), { status: 409, code: "crash_off", message: "off" });
-  const bare = backendWith(async () => ({ ok: false, status: 502, json: () => Promise.reject(new Error("no JSON")) }));
+  const bare = backendWith(async () => ({ ok: false, status: 502, headers: new Headers(), json: () => Promise.reject(new Error("no JSON")) }));
   await assert.rejects(bare.replicas(), { status: 502, code: "http_502" });
+});
+
+test("a refusal tells how long to wait, in its body or in its header, whichever is longer", async () => {
+  const refusing = (header, body) =>
+    backendWith(async () => ({
+      ok: false, status: 429, headers: new Headers(header), json: async () => body,
+    })).users();
+  const code = "rate_limited";
+  await assert.rejects(refusing({ "Retry-After": "3" }, { code }), { isTooOften: true, retryAfter: 3_000 });
+  await assert.rejects(refusing({ "Retry-After": "3" }, { code, retry_after_ms: 3_200 }), { retryAfter: 3_200 });
+  await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
+});
+
+test("what a browser hides from a socket is found by asking at the same address", async () => {
+  const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
+  const requests = [];
+  const backend = backendWith(async (url, { method = "GET", body, headers }) => {
+    const { protocol, pathname } = new URL(url, "http://h/sub/");
+    requests.push({ protocol, body, headers });
+    const [status, code] = answers[`${method} ${pathname}`];
+    return { ok: false, status, headers: new Headers(), json: async () => ({ code, message: "" }) };
+  });
+  const refusal = async () => (await backend.refusal("ws://h/ws?user=anna"))?.code ?? null;
+  assert.equal(await refusal(), null);
+  assert.deepEqual(requests.map(({ protocol }) => protocol), ["http:", "http:"]);
+  // Nothing that could crash a replica is sent.
+  assert.deepEqual([requests[1].body, requests[1].headers], ["", { "Content-Type": "text/plain" }]);
+  answers["POST /sub/api/crash"] = [409, "crash_off"];
+  assert.equal(await refusal(), null);
+  answers["POST /sub/api/crash"] = [403, "forbidden_origin"];
+  assert.equal(await refusal(), "forbidden_origin");
+  answers["GET /ws"] = [429, "rate_limited"];
+  assert.equal(await refusal(), "rate_limited");
 });
 
 test("no answer, a late answer and a strange answer are all failures", async () => {
@@ -56,17 +91,20 @@ test("no answer, a late answer and a strange answer are all failures", async () 
 
 function watching() {
   const timers = new FakeTimers();
-  const parts = { timers, fails: null, hidden: false, asked: 0, answers: [], changes: 0, returns: 0 };
+  const parts = { timers, fails: null, hidden: false, idle: false, asked: 0, takes: 0, answers: [], changes: 0, returns: 0 };
   parts.watch = new ReplicaWatch({
     backend: {
       replicas: async () => {
         parts.asked += 1;
+        timers.advance(parts.takes);
         if (parts.fails !== null) throw parts.fails;
         return { replicas: [{ id: "be1.1" }], self: "be1.1" };
       },
     },
     timers,
+    random: () => 1,
     isHidden: () => parts.hidden,
+    isIdle: () => parts.idle,
     onAnswer: (answer) => parts.answers.push(answer),
     onChange: () => (parts.changes += 1),
     onReturn: () => (parts.returns += 1),
@@ -77,20 +115,64 @@ function watching() {
 async function nextAsk(parts, wait) {
   const { changes } = parts;
   parts.timers.advance(wait);
-  while (parts.changes === changes) await Promise.resolve();
+  for (let turn = 0; parts.changes === changes; turn += 1) {
+    assert.ok(turn < 100, `nothing was asked after ${wait} ms`);
+    await Promise.resolve();
+  }
 }
 
-test("replicas are asked for every second, less often in the background", async () => {
+/** Nothing is asked for so long, and then something is. */
+async function asksAfter(parts, wait) {
+  const { asked } = parts;
+  parts.timers.advance(wait - 1);
+  assert.equal(parts.asked, asked);
+  await nextAsk(parts, 1);
+  assert.equal(parts.asked, asked + 1);
+}
+
+test("replicas are asked for every second, less often when nothing goes on or nobody looks", async () => {
   const parts = watching();
   await parts.watch.ask();
-  await nextAsk(parts, WATCH_MS);
-  assert.equal(parts.asked, 2);
+  await asksAfter(parts, WATCH_MS);
+  parts.idle = true;
+  await asksAfter(parts, WATCH_MS);
+  await asksAfter(parts, IDLE_WATCH_MS);
   parts.hidden = true;
+  await asksAfter(parts, IDLE_WATCH_MS);
+  await asksAfter(parts, HIDDEN_WATCH_MS);
+});
+
+test("who asks too often asks less, as long as it is told so and in no case sooner", async () => {
+  const parts = watching();
+  await parts.watch.ask();
+  parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
   await nextAsk(parts, WATCH_MS);
-  parts.timers.advance(WATCH_MS);
-  assert.equal(parts.asked, 3);
-  await nextAsk(parts, HIDDEN_WATCH_MS - WATCH_MS);
-  assert.equal(parts.asked, 4);
+  assert.equal(parts.watch.unreachableSince, null);
+  assert.equal(parts.watch.silentSince, null);
+  assert.equal(parts.watch.quietUntil - parts.timers.now(), 7_000);
+  await parts.watch.ask();
+  assert.equal(parts.asked, 2);
+  await asksAfter(parts, 7_000);
+  parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 1_000 });
+  await asksAfter(parts, 7_000);
+  await asksAfter(parts, 4 * TOO_OFTEN_WATCH_MS);
+  await asksAfter(parts, 8 * TOO_OFTEN_WATCH_MS);
+  await asksAfter(parts, TOO_OFTEN_CAP_MS);
+  parts.fails = null;
+  await asksAfter(parts, TOO_OFTEN_CAP_MS);
+  assert.equal(parts.watch.quietUntil, null);
+  await asksAfter(parts, WATCH_MS);
+});
+
+test("a question that a hung replica has is asked again at once: the next one may reach another", async () => {
+  const parts = watching();
+  parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
+  parts.takes = REQUEST_LIMIT_MS;
+  await parts.watch.ask();
+  parts.takes = 0;
+  parts.fails = null;
+  await asksAfter(parts, TIMED_OUT_WATCH_MS);
+  assert.equal(parts.watch.unreachableSince, null);
 });
 
 test("asking twice at once asks once and keeps one rhythm", async () => {
@@ -128,7 +210,7 @@ test("a backend that refuses is there; nobody, or a proxy that finds none, is si
   assert.equal(await silentSince(failure(502, "http_502")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(502, "no_replica")), 2 * WATCH_MS);
   assert.equal(await silentSince(failure(0, "unreachable")), 2 * WATCH_MS);
-  assert.equal(await silentSince(failure(429, "rate_limited")), null);
+  assert.equal(await silentSince(failure(500, "http_500")), null);
   assert.equal(await silentSince(failure(504, "http_504")), 6 * WATCH_MS);
   assert.equal(parts.watch.unreachableSince, WATCH_MS);
   assert.equal(await silentSince(null), null);

@@ -5,7 +5,7 @@ import { Incident, Step } from "../js/incident.js";
 const READY = [{ id: "be1.1", state: "ready" }, { id: "be2.1", state: "ready" }];
 
 function crashed() {
-  const incident = new Incident({ at: 1_000, mode: "exit", replicas: READY });
+  const incident = new Incident({ at: 1_000, by: "person", mode: "exit", replicas: READY });
   incident.confirmed({ at: 1_010, replica: "be1.1", mode: "exit" });
   return incident;
 }
@@ -41,7 +41,7 @@ test("sessions on other replicas are another story", () => {
 });
 
 test("losses that come before the answer are counted once the victim is known", () => {
-  const incident = new Incident({ at: 0, mode: "exit", replicas: READY });
+  const incident = new Incident({ at: 0, by: "person", mode: "exit", replicas: READY });
   incident.sessionLost({ at: 5, user: "anna", replica: "be1.1" });
   incident.sessionLost({ at: 6, user: "carla", replica: "be2.1" });
   assert.equal(incident.sessionsLost, 2);

@@ -3,7 +3,7 @@ import test from "node:test";
 import { POLICY_WAIT_MS } from "../js/client/backoff.js";
 import { DialQueue } from "../js/client/dial-queue.js";
 import {
-  CONNECT_LIMIT_MS, SILENCE_ASK_MS, SILENCE_LIMIT_MS, STABLE_MS, Session, SessionState,
+  CONNECT_LIMIT_MS, POSTPONE_SPREAD_MS, SILENCE_ASK_MS, SILENCE_LIMIT_MS, STABLE_MS, Session, SessionState,
 } from "../js/client/session.js";
 import { FakeSocket, FakeTimers, welcome } from "./support.js";
 
@@ -238,4 +238,31 @@ test("nothing is put on a socket that is not open", () => {
   session.start();
   session.send("lost");
   assert.deepEqual(sockets[0].sent, []);
+});
+
+test("a session that was resuming before a silence still is after it", () => {
+  const { session, sockets, timers, live } = setUp();
+  live({ offset: 120, recovered: true });
+  assert.equal(session.state, SessionState.RESUMING);
+  timers.advanceUntil(() => session.state === SessionState.SILENT);
+  sockets[0].tell({ type: "pong" });
+  assert.equal(session.state, SessionState.RESUMING);
+  session.caughtUp();
+  timers.advanceUntil(() => session.state === SessionState.SILENT);
+  sockets[0].tell({ type: "pong" });
+  assert.equal(session.state, SessionState.LIVE);
+});
+
+test("a session that is put off waits as long as asked, spread, and only if it waits for less", () => {
+  const { session, sockets, timers, live } = setUp();
+  live();
+  session.postpone(3_000);
+  assert.equal(session.state, SessionState.LIVE);
+  sockets[0].end(1006);
+  session.postpone(3_000);
+  assert.equal(session.retryAt - timers.now(), 3_000 + POSTPONE_SPREAD_MS / 2);
+  session.postpone(1_000);
+  assert.equal(session.retryAt - timers.now(), 3_000 + POSTPONE_SPREAD_MS / 2);
+  timers.advance(3_000 + POSTPONE_SPREAD_MS / 2);
+  assert.equal(sockets.length, 2);
 });

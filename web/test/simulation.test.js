@@ -223,3 +223,50 @@ test("two simulated users that a person makes smile at each other do not go on f
   const strange = backend.smiles.filter(({ from, to }) => [from, to].sort().join() === "user0,user2");
   assert.deepEqual(strange.map(({ from }) => from), ["user0", "user2"]);
 });
+
+test("the pace can be chosen, and changed while it runs, without a burst", () => {
+  const { simulation, timers, allLive } = setUp();
+  simulation.run(2, { rate: 10 });
+  timers.advanceUntil(allLive);
+  const sentIn = (ms) => {
+    const before = simulation.ledger.totals.sent;
+    timers.advance(ms);
+    return simulation.ledger.totals.sent - before;
+  };
+  assert.ok(Math.abs(sentIn(10_000) - 200) <= 2);
+  simulation.run(2, { rate: 1 });
+  assert.ok(Math.abs(sentIn(10_000) - 20) <= 2);
+  simulation.run(2, { rate: 20 });
+  assert.ok(Math.abs(sentIn(10_000) - 400) <= 2);
+  assertProven(simulation.ledger.totals);
+});
+
+test("the same seed opens with the same faces, whatever chance the network has", () => {
+  const opening = (seed) => {
+    const { simulation, timers } = setUp({ seed });
+    simulation.run(3, { seed: 42 });
+    timers.advanceUntil(() => simulation.conversations.every(({ lines }) => lines.length > 0));
+    return simulation.conversations.map(({ lines }) => lines[0].smile);
+  };
+  assert.deepEqual(opening(1), opening(2));
+});
+
+test("an opened conversation hears its past and its present, and a question nobody heard fails", () => {
+  const { simulation, timers, allLive, backend } = setUp();
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  const happenings = [];
+  const [conversation] = simulation.conversations;
+  conversation.watch(({ kind }) => happenings.push(kind));
+  conversation.askHistory({ limit: 30 });
+  assert.deepEqual(happenings, ["asked"]);
+  timers.advance(400);
+  assert.ok(happenings.includes("live"));
+  backend.crash();
+  conversation.askHistory({ limit: 30 });
+  assert.deepEqual(happenings.slice(-1), ["failed"]);
+  conversation.watch(null);
+  const { length } = happenings;
+  timers.advance(5_000);
+  assert.equal(happenings.length, length);
+});

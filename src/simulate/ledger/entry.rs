@@ -60,6 +60,16 @@ pub enum Event {
     },
     /// The server did what the contract has no place for.
     BreachOfContract(String),
+    /// A replica was asked to crash, and said that it will.
+    Crashed {
+        /// Its id.
+        replica: String,
+    },
+    /// No replica was made to crash, for this cause.
+    NotCrashed {
+        /// In words.
+        cause: String,
+    },
     /// The user of this seat sends nothing new any more.
     NoMoreBeats,
 }

@@ -24,6 +24,10 @@ pub(super) struct Stream {
     pub live: bool,
     /// Whether the session now belongs to another log than the run: then it says nothing about this one.
     pub foreign: bool,
+    /// Who held the last session.
+    pub replica: String,
+    /// Which of the crashes ended the last session.
+    pub crash: Option<usize>,
     /// Since when no session has answered.
     pub lost_at: Option<Duration>,
     written: u32,
@@ -68,6 +72,8 @@ impl Stream {
             position: Offset(0),
             sessions: 0,
             live: false,
+            replica: String::new(),
+            crash: None,
             foreign: false,
             lost_at: None,
             written: 0,

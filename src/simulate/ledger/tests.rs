@@ -10,8 +10,15 @@ pub(super) const BRUNO: usize = 1;
 
 pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
     let users: Vec<_> = (0..users).map(|number| UserName::new(&format!("user{number}"))).collect();
-    let options =
-        SimulateOptions { url: Vec::new(), conversations, rate: 10.0, duration: 1000.0, seed: None, json: false };
+    let options = SimulateOptions {
+        url: Vec::new(),
+        conversations,
+        rate: 10.0,
+        duration: 1000.0,
+        seed: None,
+        crash_every: 0.0,
+        json: false,
+    };
     Arc::new(Plan::new(5, &options, &users).unwrap())
 }
 

@@ -48,6 +48,15 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens a browser whose user prefers this language, as soon as there is no other.
     pub(crate) async fn open(language: &str) -> Self {
+        Self::open_with(language, &json!({})).await
+    }
+
+    /// The same, of a user who lets no site keep any data.
+    pub(crate) async fn open_without_site_data(language: &str) -> Self {
+        Self::open_with(language, &json!({ "profile.default_content_setting_values.cookies": 2 })).await
+    }
+
+    async fn open_with(language: &str, preferences: &Value) -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -61,7 +70,7 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
         let sessions = format!("http://127.0.0.1:{port}/session");
-        let wanted = capabilities(language, &profile);
+        let wanted = capabilities(language, &profile, preferences);
         let opened = call(client.post(&sessions).json(&wanted)).await;
         let id = opened["sessionId"].as_str().expect("a session");
         let process = opened["capabilities"]["goog:processID"].as_u64().expect("the process of the browser");
@@ -93,9 +102,10 @@ impl Browser {
         self.post("window", &json!({ "handle": tab })).await;
     }
 
-    /// Makes the window this large, in pixels, its frame included.
-    pub(crate) async fn resize(&self, width: u32, height: u32) {
-        self.post("window/rect", &json!({ "width": width, "height": height })).await;
+    /// Shows the page as on a screen of this size, whatever the window is.
+    pub(crate) async fn view(&self, width: u32, height: u32) {
+        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.command("Emulation.setDeviceMetricsOverride", &screen).await;
     }
 
     /// The text that a user sees in the element with this id.
@@ -126,6 +136,11 @@ impl Browser {
     /// Runs a script in the page and gives back what it returns.
     pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
         self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
+    }
+
+    /// Runs a command of the browser's own protocol for developers.
+    pub(crate) async fn command(&self, command: &str, parameters: &Value) {
+        self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
     }
 
     /// The page as a PNG, as far as the window shows it.
@@ -163,14 +178,14 @@ impl Drop for Browser {
 }
 
 /// The language decides what the page reads in `navigator.languages`; the log keeps what the console would show.
-fn capabilities(language: &str, profile: &TempDir) -> Value {
+fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value {
     let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
     arguments.push(format!("--lang={language}"));
     arguments.push(format!("--accept-lang={language}"));
     arguments.push(format!("--user-data-dir={}", profile.path().display()));
     json!({ "capabilities": { "alwaysMatch": {
         "browserName": "chrome",
-        "goog:chromeOptions": { "args": arguments },
+        "goog:chromeOptions": { "args": arguments, "prefs": preferences },
         "goog:loggingPrefs": { "browser": "ALL" },
     }}})
 }

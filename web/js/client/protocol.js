@@ -32,6 +32,9 @@ const CLOSE_NAMES = new Map([
 const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009]);
 const POLICY_CLOSE = 1008;
 
+/** A replica that leaves or has too many announces the end: its sessions are handed over. */
+export const ORDERLY_CLOSES = new Set([1012, 4002]);
+
 const OVERLOAD_CAUSES = new Set(["overloaded", "rate_limited", "store_unavailable"]);
 
 /** The name of a close code, for the dictionary; an unlisted code is a lost connection. */

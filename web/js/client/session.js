@@ -16,6 +16,8 @@ export const SILENCE_LIMIT_MS = 4_000;
 export const STABLE_MS = 5_000;
 /** How far those that are called back are spread, so as not to arrive as one. */
 export const HURRY_SPREAD_MS = 500;
+/** How far those that were put off are spread: sixty sessions are then below twenty a second. */
+export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 1_000;
 const SOCKET_OPEN = 1;
@@ -47,6 +49,7 @@ export class Session {
   #askedAt = null;
   #welcomedAt = null;
   #returnAt = null;
+  #stateBeforeSilence = SessionState.LIVE;
 
   /** Shown on the page: what is going on, where, and since when. */
   state = SessionState.STOPPED;
@@ -96,9 +99,17 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Puts a frame on the socket. What is sent to a broken one is lost; the outbox keeps it. */
+  /** The backend asks for patience: no attempt for so long, and then not all at the same moment. */
+  postpone(wait) {
+    if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
+    this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
+  }
+
+  /** Puts a frame on the socket. False when it is broken, and the frame lost. */
   send(text) {
-    if (this.#socket?.readyState === SOCKET_OPEN) this.#socket.send(text);
+    const isOpen = this.#socket?.readyState === SOCKET_OPEN;
+    if (isOpen) this.#socket.send(text);
+    return isOpen;
   }
 
   #dial() {
@@ -120,7 +131,7 @@ export class Session {
   #receive(text) {
     this.#heardAt = this.#timers.now();
     this.#askedAt = null;
-    if (this.state === SessionState.SILENT) this.#enter(SessionState.LIVE);
+    if (this.state === SessionState.SILENT) this.#enter(this.#stateBeforeSilence);
     const frame = parseFrame(text);
     if (frame === null) {
       this.#listener.unreadable();
@@ -155,6 +166,7 @@ export class Session {
         this.#giveUp("silent");
         return;
       } else if (now - this.#askedAt >= SILENCE_SHOW_MS && this.state !== SessionState.SILENT) {
+        this.#stateBeforeSilence = this.state;
         this.#enter(SessionState.SILENT);
       }
       this.#watch();
@@ -201,7 +213,7 @@ export class Session {
     this.#cancelTimer();
     this.retryAt = this.#timers.now() + wait;
     this.#cancelTimer = this.#timers.after(wait, () => this.#dial());
-    this.#enter(SessionState.WAITING);
+    if (this.state !== SessionState.WAITING) this.#enter(SessionState.WAITING);
   }
 
   #release(closeCode) {

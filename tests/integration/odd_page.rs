@@ -1,0 +1,121 @@
+//! The page where things are odd: it says what is wrong, and nothing that is not.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::browser::{STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations};
+use crate::support::process::TestProcess;
+use crate::support::webdriver::Browser;
+use crate::support::{eventually, get};
+
+/// A head start of an hour for the clock of every page that is loaded from here on.
+const FAST_CLOCK: &str = "const now = Date.now.bind(Date); Date.now = () => now() + 3_600_000;";
+
+async fn says(browser: &Browser, what: &str) -> bool {
+    browser.text("status").await.contains(what)
+}
+
+#[tokio::test]
+async fn it_works_where_the_browser_keeps_no_data() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = Browser::open_without_site_data("en").await;
+    browser.load(&format!("http://{}/", server.address)).await;
+    let refused = "try { return sessionStorage === null } catch (error) { return error.name }";
+    assert_eq!(browser.run(refused, &json!([])).await, "SecurityError");
+    start_conversations(&browser, 2).await;
+    passes(&browser, "successes", 20).await;
+    proof_holds(&browser).await;
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_so_while_smiles_flow() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let limits = [("client-rate", "3"), ("client-burst", "100")];
+    let server = TestProcess::start(&folder.path().join(STORE), &limits).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 2).await;
+    eventually("the page says that the address asks too often", async || {
+        get(server.address, "/api/users").await;
+        says(&browser, "This address asks too often").await
+    })
+    .await;
+    assert_eq!(mood(&browser).await, "doubt");
+    let before = browser.number("successes").await;
+    passes(&browser, "successes", before + 20).await;
+    eventually("the page asks again and is answered", async || says(&browser, "All 4 sessions live").await).await;
+    proof_holds(&browser).await;
+}
+
+/// The way to a server that a careless proxy makes: the server hears of another host than the browser asked for.
+async fn careless_proxy(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((browser, _)) = listener.accept().await {
+            tokio::spawn(forward(browser, address, server));
+        }
+    });
+    address
+}
+
+async fn forward(browser: TcpStream, asked: SocketAddr, server: SocketAddr) -> std::io::Result<()> {
+    let (mut requests, mut answers) = browser.into_split();
+    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
+    tokio::spawn(async move { copy(&mut from_server, &mut answers).await });
+    let mut bytes = vec![0; 65_536];
+    loop {
+        let read = requests.read(&mut bytes).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
+        to_server.write_all(text.replace(&format!("Host: {asked}"), "Host: backend").as_bytes()).await?;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_changes_the_host_is_named_as_the_cause() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let proxy = careless_proxy(server.address).await;
+    let browser = Browser::open("en").await;
+    browser.load(&format!("http://{proxy}/?conversations=1&start")).await;
+    let advice = format!("--allowed-origins http://{proxy}");
+    eventually("the page says what to do", async || says(&browser, &advice).await).await;
+    assert!(says(&browser, "a proxy has changed the Host header").await);
+    assert_eq!(mood(&browser).await, "bad");
+    assert_eq!(live_sessions(&browser).await, 0);
+}
+
+#[tokio::test]
+async fn a_browser_that_is_offline_does_not_call_the_backend_gone() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    eventually("the page is ready", async || says(&browser, "Ready to start").await).await;
+    let network =
+        |offline: bool| json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+    browser.command("Network.enable", &json!({})).await;
+    browser.command("Network.emulateNetworkConditions", &network(true)).await;
+    eventually("it says that the browser is offline", async || says(&browser, "This browser is offline").await).await;
+    let revival = "return document.getElementById('revival').dataset.mood";
+    assert_eq!(browser.run(revival, &json!([])).await, "calm");
+    browser.command("Network.emulateNetworkConditions", &network(false)).await;
+    eventually("the page is ready again", async || says(&browser, "Ready to start").await).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_an_hour_off_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = Browser::open("en").await;
+    browser.command("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": FAST_CLOCK })).await;
+    browser.load(&format!("http://{}/", server.address)).await;
+    eventually("the replica is shown", async || browser.text("replicas").await.contains("up ")).await;
+    let replicas = browser.text("replicas").await;
+    assert!(!replicas.contains(" h "), "{replicas}");
+}

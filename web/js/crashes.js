@@ -1,0 +1,94 @@
+// Owns every crash of a run, whoever asked for it: the person, the chaos of this page, or somebody else. Knows no clock:
+// every event comes with its time.
+
+import { Incident } from "./incident.js";
+import { Mark, changesBetween } from "./timeline.js";
+
+export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
+
+/** How long the loss of a session is remembered, for a crash of which the page learns only later. */
+const REMEMBERED_MS = 60_000;
+/** After this long without a replacement, a crash is no longer waited for. */
+const OPEN_MS = 120_000;
+
+export class Crashes {
+  #incidents = [];
+  #replicas = [];
+  #orderly = new Set();
+  #losses = [];
+
+  get all() {
+    return this.#incidents;
+  }
+
+  get last() {
+    return this.#incidents.at(-1) ?? null;
+  }
+
+  /** Whether a crash may still show its consequences. */
+  isOpen(now) {
+    return this.#incidents.some((incident) => !incident.isOver && now - incident.askedAt < OPEN_MS);
+  }
+
+  /** A crash was asked for; its story begins. */
+  asked({ at, by, mode }) {
+    const incident = new Incident({ at, by, mode, replicas: this.#replicas });
+    this.#incidents.push(incident);
+    return incident;
+  }
+
+  /** It was refused: there is no story. */
+  withdrawn(incident) {
+    this.#incidents = this.#incidents.filter((each) => each !== incident);
+  }
+
+  /** A session broke; an orderly end is one that its replica announced. */
+  sessionLost({ at, user, replica, isOrderly }) {
+    if (isOrderly) {
+      this.#orderly.add(replica);
+      return;
+    }
+    this.#losses = this.#losses.filter((loss) => at - loss.at < REMEMBERED_MS);
+    this.#losses.push({ at, user, replica });
+    for (const incident of this.#incidents) incident.sessionLost({ at, user, replica });
+  }
+
+  sessionLive({ at, user }) {
+    for (const incident of this.#incidents) incident.sessionLive({ at, user });
+  }
+
+  sessionStopped(user) {
+    for (const incident of this.#incidents) incident.sessionStopped(user);
+  }
+
+  replicasSeen({ at, replicas }) {
+    for (const { id, state } of replicas) if (state === "draining") this.#orderly.add(id);
+    for (const { kind, replica } of changesBetween(this.#replicas, replicas)) {
+      if (kind === Mark.LOST && !this.#orderly.has(replica)) this.#lost({ at, replica });
+    }
+    this.#replicas = replicas;
+    for (const incident of this.#incidents) incident.replicasSeen({ at, replicas });
+  }
+
+  // The crash of a replica is one that was asked for here, or one whose request had no answer, or somebody else's.
+  #lost({ at, replica }) {
+    if (this.#incidents.some((incident) => incident.victim === replica)) return;
+    const unanswered = this.#incidents.find((incident) => incident.victim === null);
+    if (unanswered !== undefined) {
+      unanswered.victim = replica;
+      return;
+    }
+    const losses = this.#losses.filter((loss) => loss.replica === replica);
+    const incident = this.asked({ at: losses[0]?.at ?? at, by: By.SOMEBODY, mode: null });
+    incident.victim = replica;
+    for (const loss of losses) incident.sessionLost(loss);
+  }
+}
+
+/** Best, median and worst of times, of which those that are not known yet are null; null where none is known. */
+export function spread(times) {
+  const known = times.filter((time) => time !== null).sort((left, right) => left - right);
+  if (known.length === 0) return null;
+  const middle = (known[Math.floor((known.length - 1) / 2)] + known[Math.ceil((known.length - 1) / 2)]) / 2;
+  return { best: known[0], median: middle, worst: known.at(-1) };
+}

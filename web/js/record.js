@@ -1,0 +1,46 @@
+// Owns a run as one object, for a file: settings, ledger, overload errors, timeline, crashes. Times are milliseconds since
+// the start of the run. Pure.
+
+import { spread } from "./crashes.js";
+
+export const FORMAT = 1;
+
+/** `startedAt` is the page's time of the start, and `recordedAt` a date. */
+export function recordOf({ settings, startedAt, recordedAt, ledger, overloads, timeline, crashes }) {
+  const since = (at) => Math.round(at - startedAt);
+  const round = (value) => Math.round(value * 10) / 10;
+  const whole = (value) => (value === null ? null : Math.round(value));
+  const stories = crashes.map((incident) => ({
+    at: since(incident.askedAt),
+    replica: incident.victim,
+    mode: incident.mode,
+    asked_by: incident.by,
+    seen_after: whole(incident.seenAfter),
+    sessions_lost: incident.sessionsLost,
+    sessions_resumed: incident.sessionsResumed,
+    resumed_after: whole(incident.resumedAfter),
+    replaced_after: whole(incident.replacedAfter),
+  }));
+  return {
+    format: FORMAT,
+    recorded_at: recordedAt.toISOString(),
+    settings,
+    ledger,
+    overload_errors: Object.fromEntries(overloads),
+    timeline: {
+      samples: timeline.samples.map(({ at, successes, overloads: turned, replicas }) => ({
+        at: since(at),
+        successes_per_second: round(successes),
+        overload_errors_per_second: round(turned),
+        replicas: Object.fromEntries(replicas),
+      })),
+      marks: timeline.marks.map((mark) => ({ ...mark, at: since(mark.at) })),
+    },
+    crashes: {
+      all: stories,
+      seen_after: spread(stories.map((story) => story.seen_after)),
+      resumed_after: spread(stories.map((story) => story.resumed_after)),
+      replaced_after: spread(stories.map((story) => story.replaced_after)),
+    },
+  };
+}

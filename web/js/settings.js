@@ -1,0 +1,40 @@
+// Owns the settings of a run and how they read in the page's address. Pure: text to settings and back.
+
+export const MOST_CONVERSATIONS = 30;
+export const MOST_RATE = 20;
+export const CHAOS_SECONDS = Object.freeze([10, 20, 60]);
+export const MODES = Object.freeze(["exit", "hang", "unready"]);
+
+export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, mode: "exit", chaos: 20 });
+
+const SEED_LIMIT = 2 ** 32;
+
+/** What the address asks for, and whether it starts by itself. What makes no sense is left at its default. */
+export function settingsOf(search) {
+  const query = new URLSearchParams(search);
+  const whole = (name, least, most) => {
+    const text = query.get(name) ?? "";
+    const value = Number(text);
+    return /^\d+$/.test(text) && value >= least && value <= most ? value : DEFAULTS[name];
+  };
+  const mode = query.get("mode");
+  const chaos = whole("chaos", 1, Infinity);
+  return {
+    conversations: whole("conversations", 0, MOST_CONVERSATIONS),
+    rate: whole("rate", 1, MOST_RATE),
+    seed: whole("seed", 0, SEED_LIMIT - 1),
+    mode: MODES.includes(mode) ? mode : DEFAULTS.mode,
+    chaos: CHAOS_SECONDS.includes(chaos) ? chaos : DEFAULTS.chaos,
+    starts: query.has("start"),
+  };
+}
+
+/** The query of an address with these settings, which starts by itself when asked to. */
+export function searchOf(settings, { starts = false } = {}) {
+  const query = new URLSearchParams();
+  for (const [name, usual] of Object.entries(DEFAULTS)) {
+    if (settings[name] !== usual) query.set(name, String(settings[name]));
+  }
+  const parts = [query.toString(), starts ? "start" : ""].filter((part) => part !== "");
+  return parts.length === 0 ? "" : `?${parts.join("&")}`;
+}

@@ -1,0 +1,37 @@
+// Owns the one sentence about the connection: what the page knows, in the order of what a person must hear first.
+// A pure function of facts; the words and their place are not its business.
+
+/** A failure shorter than this is not worth a word. */
+export const WORTH_A_WORD_MS = 1_000;
+
+/**
+ * {key, values, mood} of the sentence. `values.ms` is a span of time that the words call `{age}`. Of the facts,
+ * `unreachableFor` and `quietFor` are milliseconds or null, `refusal` the code that sockets are refused with or null.
+ */
+export function statusOf(facts) {
+  const { sessions, live } = facts;
+  const counts = { live, n: sessions };
+  if (facts.refusal === "forbidden_origin") return { key: "status.forbidden_origin", values: { origin: facts.origin }, mood: "bad" };
+  if (facts.unreachableFor !== null && facts.unreachableFor >= WORTH_A_WORD_MS) return unreachable(facts, counts);
+  if (facts.quietFor !== null) {
+    const key = sessions > 0 ? "status.too_often.running" : "status.too_often";
+    return { key, values: { ...counts, ms: facts.quietFor }, mood: "doubt" };
+  }
+  if (!facts.isReady) return { key: "status.loading", values: {}, mood: "calm" };
+  if (sessions > 0) return running(facts, counts);
+  if (facts.limit < facts.most) return { key: "status.too_few_users", values: { n: facts.limit }, mood: "doubt" };
+  return { key: "status.idle", values: { replica: facts.self ?? "?" }, mood: "good" };
+}
+
+// While sessions are connected the service lives, whatever becomes of the questions about it.
+function unreachable(facts, counts) {
+  if (facts.connected > 0) return { key: "status.list_unanswered", values: counts, mood: "doubt" };
+  if (!facts.isOnline) return { key: "status.offline", values: {}, mood: "bad" };
+  return { key: "status.unreachable", values: { ms: facts.unreachableFor }, mood: "bad" };
+}
+
+function running(facts, counts) {
+  if (counts.live === counts.n) return { key: "status.live", values: counts, mood: "good" };
+  if (facts.refusal !== null) return { key: "status.refused", values: { ...counts, code: facts.refusal }, mood: "doubt" };
+  return { key: "status.partly", values: counts, mood: "doubt" };
+}

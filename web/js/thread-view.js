@@ -1,0 +1,103 @@
+// Owns the dialog of one conversation: both users, its smiles with offsets and times, and the way further back.
+
+import { byId, element, setText } from "./dom.js";
+import { Seat } from "./seat-view.js";
+import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
+
+export class ThreadView {
+  #translate;
+  #format;
+  #hueOf;
+  #onChange;
+  #dialog = byId("thread");
+  #title = byId("thread-title");
+  #people = byId("thread-people");
+  #earlier = byId("thread-earlier");
+  #list = byId("thread-smiles");
+  #conversation = null;
+  #thread = NO_THREAD;
+  #shown = null;
+  #seats = [];
+  #rows = new Map();
+
+  /** `onChange()` asks to be painted. */
+  constructor({ translate, format, hueOf, onChange }) {
+    this.#translate = translate;
+    this.#format = format;
+    this.#hueOf = hueOf;
+    this.#onChange = onChange;
+    byId("thread-close").addEventListener("click", () => this.#dialog.close());
+    this.#earlier.addEventListener("click", () => this.#conversation.askHistory(nextPage(this.#thread)));
+    this.#dialog.addEventListener("close", () => this.#leave());
+  }
+
+  open(conversation) {
+    this.#leave();
+    this.#conversation = conversation;
+    const [translate, format, hueOf] = [this.#translate, this.#format, this.#hueOf];
+    this.#seats = conversation.users.map((user) => new Seat({ user, translate, format, hueOf, isBrief: false }));
+    this.#people.replaceChildren(...this.#seats.map((seat) => seat.node));
+    const [first, second] = conversation.users.map((user) => user.name);
+    setText(this.#title, translate("thread.title", { first, second }));
+    conversation.watch((happening) => {
+      this.#thread = threadAfter(this.#thread, happening);
+      this.#onChange();
+    });
+    conversation.askHistory(nextPage(this.#thread));
+    this.#dialog.showModal();
+    this.#onChange();
+  }
+
+  paint(now) {
+    if (this.#conversation === null) return;
+    for (const seat of this.#seats) seat.paint(now);
+    const { more, asking, smiles } = this.#thread;
+    this.#earlier.disabled = asking || !more;
+    setText(this.#earlier, this.#translate(more ? "thread.earlier" : "thread.all"));
+    if (smiles !== this.#shown) this.#paintSmiles(smiles);
+    this.#shown = smiles;
+  }
+
+  // Who reads further up stays there; who is at the end follows it.
+  #paintSmiles(smiles) {
+    const list = this.#list;
+    const below = list.scrollHeight - list.scrollTop;
+    const follows = below - list.clientHeight < 40;
+    const offsets = new Set(smiles.map((smile) => smile.offset));
+    for (const [offset, row] of this.#rows) {
+      if (offsets.has(offset)) continue;
+      row.remove();
+      this.#rows.delete(offset);
+    }
+    let next = null;
+    for (const smile of smiles.toReversed()) {
+      if (!this.#rows.has(smile.offset)) {
+        this.#rows.set(smile.offset, this.#row(smile));
+        list.insertBefore(this.#rows.get(smile.offset), next);
+      }
+      next = this.#rows.get(smile.offset);
+    }
+    list.scrollTop = follows ? list.scrollHeight : list.scrollHeight - below;
+  }
+
+  #row({ offset, from, smile, at }) {
+    const side = from === this.#conversation.users[0].name ? "left" : "right";
+    return element(
+      "li",
+      side,
+      element("span", "name", from),
+      element("span", "smile", smile),
+      element("time", "small", this.#format.clock(at)),
+      element("span", "offset small", this.#translate("thread.offset", { offset })),
+    );
+  }
+
+  #leave() {
+    this.#conversation?.watch(null);
+    this.#conversation = null;
+    this.#thread = NO_THREAD;
+    this.#shown = null;
+    this.#rows.clear();
+    this.#list.replaceChildren();
+  }
+}

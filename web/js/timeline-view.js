@@ -1,0 +1,160 @@
+// Owns the timeline on the page: its size, what the pointer and the arrow keys read, and the same in a table.
+
+import { byId, element, setText } from "./dom.js";
+import { GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
+import { readingAt, spanOf } from "./timeline.js";
+
+const PLOT_HEIGHT = 118;
+const NARROW = 520;
+const NARROW_MS = 90_000;
+const WIDE_MS = 180_000;
+const LONG_STEP = 10;
+
+export class TimelineView {
+  #translate;
+  #format;
+  #hueOf;
+  #canvas = byId("timeline");
+  #reading = byId("timeline-reading");
+  #details = byId("timeline-text");
+  #rows = byId("timeline-rows");
+  #timeline = null;
+  #drawn = null;
+  #look = null;
+  #cursor = null;
+
+  constructor({ translate, format, hueOf }) {
+    this.#translate = translate;
+    this.#format = format;
+    this.#hueOf = hueOf;
+    const legend = Object.entries(GLYPHS).map(([kind, glyph]) =>
+      element("li", "", element("span", `glyph ${kind}`, glyph), translate(`mark.${kind}`)),
+    );
+    byId("timeline-legend").append(...legend);
+    this.#canvas.addEventListener("pointermove", (event) => this.#point(event));
+    this.#canvas.addEventListener("pointerdown", (event) => this.#point(event));
+    this.#canvas.addEventListener("pointerleave", () => this.#moveTo(null));
+    this.#canvas.addEventListener("blur", () => this.#moveTo(null));
+    this.#canvas.addEventListener("keydown", (event) => this.#press(event));
+    this.#details.addEventListener("toggle", () => this.#paintRows());
+    // What was drawn for another size or other colours is drawn again.
+    new ResizeObserver(() => this.#redraw()).observe(this.#canvas.parentElement);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
+  }
+
+  paint(timeline) {
+    if (timeline === this.#drawn) return;
+    this.#timeline = timeline;
+    this.#draw();
+    this.#paintReading();
+    this.#paintRows();
+  }
+
+  /** How the page looks now, for a drawing elsewhere. */
+  look() {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const names = { goodSoft: "good-soft", badSoft: "bad-soft" };
+    const plain = ["ground", "surface", "sunken", "line", "ink", "quiet", "good", "bad", "doubt"];
+    const colours = [...plain.map((name) => [name, colour(name)]), ...Object.entries(names).map(([key, name]) => [key, colour(name)])];
+    const size = 0.7 * Number.parseFloat(style.fontSize);
+    return {
+      ...Object.fromEntries(colours),
+      font: `600 ${size}px ${getComputedStyle(document.body).fontFamily}`,
+      family: getComputedStyle(document.body).fontFamily,
+      now: this.#translate("timeline.now"),
+      hueOf: (replica) => colour(`replica-${this.#hueOf(replica)}`),
+    };
+  }
+
+  #redraw() {
+    this.#look = null;
+    if (this.#timeline !== null) this.#draw();
+  }
+
+  #draw() {
+    this.#look ??= this.look();
+    const width = this.#canvas.parentElement.clientWidth;
+    if (width === 0) return;
+    const length = width < NARROW ? NARROW_MS : WIDE_MS;
+    const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
+    const height = PLOT_HEIGHT + 8 + Math.max(1, lanes.length) * LANE_HEIGHT;
+    const scale = devicePixelRatio;
+    // Setting a canvas's size empties it, so it is set only when it changes.
+    const wanted = [Math.round(width * scale), Math.round(height * scale)];
+    if (this.#canvas.width !== wanted[0] || this.#canvas.height !== wanted[1]) {
+      [this.#canvas.width, this.#canvas.height] = wanted;
+    }
+    this.#canvas.style.setProperty("height", `${height}px`);
+    const context = this.#canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    this.layout = layoutOf(this.#timeline, { width, height, length });
+    drawTimeline(context, this.#timeline, this.layout, this.#look, this.#cursor);
+    this.#drawn = this.#timeline;
+  }
+
+  #point(event) {
+    if (this.layout === undefined) return;
+    this.#moveTo(this.layout.atOf(event.offsetX));
+  }
+
+  #press(event) {
+    const { samples } = this.#timeline ?? { samples: [] };
+    if (samples.length === 0) return;
+    const here = this.#cursor === null ? samples.length - 1 : readingAt(this.#timeline, this.#cursor).index;
+    const steps = {
+      ArrowLeft: here - 1, ArrowDown: here - 1, ArrowRight: here + 1, ArrowUp: here + 1,
+      PageDown: here - LONG_STEP, PageUp: here + LONG_STEP, Home: 0, End: samples.length - 1,
+    };
+    if (!Object.hasOwn(steps, event.key)) return;
+    event.preventDefault();
+    this.#moveTo(samples[Math.min(samples.length - 1, Math.max(0, steps[event.key]))].at);
+  }
+
+  #moveTo(at) {
+    this.#cursor = at === null || this.#timeline === null ? null : (readingAt(this.#timeline, at)?.sample.at ?? null);
+    if (this.#timeline !== null) this.#draw();
+    this.#paintReading();
+  }
+
+  // Without a cursor the last second is read.
+  #paintReading() {
+    const { samples } = this.#timeline;
+    const last = samples.at(-1)?.at ?? 0;
+    const reading = readingAt(this.#timeline, this.#cursor ?? last);
+    const text = reading === null ? this.#translate("timeline.empty") : this.#words(reading, last).join(" · ");
+    setText(this.#reading, text);
+    this.#canvas.setAttribute("aria-valuemin", String(-Math.round((last - (samples[0]?.at ?? 0)) / 1_000)));
+    this.#canvas.setAttribute("aria-valuenow", String(Math.round(((this.#cursor ?? last) - last) / 1_000)));
+    this.#canvas.setAttribute("aria-valuetext", text);
+  }
+
+  #words({ sample, marks }, last) {
+    const lanes = [...sample.replicas].map(([replica, { state, sessions }]) =>
+      state === "ready" ? `${replica}: ${sessions}` : `${replica}: ${this.#translate(`replica.${state}`)}`,
+    );
+    return [
+      sample.at === last ? this.#translate("timeline.now") : this.#translate("timeline.ago", { age: this.#format.duration(last - sample.at) }),
+      this.#translate("timeline.successes", { rate: this.#format.rate(sample.successes) }),
+      this.#translate("timeline.overloads", { rate: this.#format.rate(sample.overloads) }),
+      ...lanes,
+      ...marks.map((mark) => this.#markWords(mark)),
+    ];
+  }
+
+  #markWords({ kind, replica, count }) {
+    const words = this.#translate(`mark.${kind}`);
+    return [GLYPHS[kind], words, replica, count > 1 ? `×${count}` : null].filter((part) => part !== null).join(" ");
+  }
+
+  // The whole of it in words, the newest first; made only for those who opened it.
+  #paintRows() {
+    if (!this.#details.open || this.#timeline === null) return;
+    const [, to] = spanOf(this.#timeline);
+    const rows = this.#timeline.samples.map(({ at }) => readingAt(this.#timeline, at)).reverse().map((reading) => {
+      const [when, successes, overloads, ...rest] = this.#words(reading, to);
+      return element("tr", "", ...[when, successes, overloads, rest.join(" · ")].map((text) => element("td", "", text)));
+    });
+    this.#rows.replaceChildren(...rows);
+  }
+}

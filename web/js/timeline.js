@@ -1,0 +1,104 @@
+// Owns what happened over the last minutes: a sample a second of what went through and which replica held how many
+// sessions, and marks for what somebody did or something became. Pure: a timeline and what happened give the next one.
+
+/** How long a timeline is. */
+export const KEPT_MS = 180_000;
+/** Lanes of replicas that are gone are left out past this many. */
+export const MOST_LANES = 6;
+/** The shortest time that is shown. */
+export const SHORTEST_MS = 60_000;
+
+export const Mark = Object.freeze({
+  START: "start",
+  STOP: "stop",
+  ASKED: "asked",
+  LOST: "lost",
+  BACK: "back",
+  DRAINED: "drained",
+  HANDED_OVER: "handed_over",
+});
+
+export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Object.freeze([]), last: null });
+
+/**
+ * The timeline after a second: `successes` and `overloads` are totals since the start, `replicas` is
+ * [{id, state, sessions}]. The first sample after a start has nothing to be compared with.
+ */
+export function sampled(timeline, { at, successes, overloads, replicas }) {
+  const { last } = timeline;
+  const seconds = last === null ? 0 : (at - last.at) / 1_000;
+  const rate = (name, total) => (seconds <= 0 ? 0 : Math.max(0, (total - last[name]) / seconds));
+  const sample = {
+    at,
+    successes: rate("successes", successes),
+    overloads: rate("overloads", overloads),
+    replicas: new Map(replicas.map(({ id, state, sessions }) => [id, { state, sessions }])),
+  };
+  const recent = ({ at: then }) => at - then <= KEPT_MS;
+  return {
+    samples: [...timeline.samples, sample].filter(recent),
+    marks: timeline.marks.filter(recent),
+    last: { at, successes, overloads },
+  };
+}
+
+/** The timeline with a mark. Marks of one kind on one replica within a second are one, with their counts added. */
+export function marked(timeline, { at, kind, replica = null, count = 1 }) {
+  const isSame = (mark) => mark.kind === kind && mark.replica === replica && at - mark.at < 1_000;
+  const same = timeline.marks.find(isSame);
+  const others = timeline.marks.filter((mark) => mark !== same);
+  const mark = { at: same?.at ?? at, kind, replica, count: count + (same?.count ?? 0) };
+  return { ...timeline, marks: [...others, mark] };
+}
+
+/** What became of replicas between two lists of them: [{kind, replica}]. */
+export function changesBetween(before, after) {
+  if (before.length === 0) return [];
+  const stateBefore = new Map(before.map(({ id, state }) => [id, state]));
+  const stateAfter = new Map(after.map(({ id, state }) => [id, state]));
+  const changes = [];
+  for (const [replica, state] of stateAfter) {
+    const was = stateBefore.get(replica) ?? null;
+    if (state === "ready" && (was === null || was === "lost")) changes.push({ kind: Mark.BACK, replica });
+    if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
+    if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
+  }
+  // One that was ready and is no longer listed has gone without a word.
+  for (const [replica, was] of stateBefore) {
+    if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: Mark.LOST, replica });
+  }
+  return changes;
+}
+
+/** The time that is shown, [from, to]: a minute, and then more with the run, up to `most`. */
+export function spanOf({ samples }, most = KEPT_MS) {
+  const to = samples.at(-1)?.at ?? 0;
+  return [to - Math.min(most, Math.max(SHORTEST_MS, to - (samples[0]?.at ?? to))), to];
+}
+
+/**
+ * The replicas of the samples within the span, those first that were there first. Past a handful, those that went
+ * longest ago are left out.
+ */
+export function lanesOf({ samples }, [from, to]) {
+  const aliveAt = new Map();
+  for (const { at, replicas } of samples) {
+    if (at < from || at > to) continue;
+    for (const [replica, { state }] of replicas) {
+      if (state !== "lost" || !aliveAt.has(replica)) aliveAt.set(replica, at);
+    }
+  }
+  const lanes = [...aliveAt.keys()];
+  const oldest = lanes.filter((replica) => aliveAt.get(replica) < to).sort((left, right) => aliveAt.get(left) - aliveAt.get(right));
+  const surplus = new Set(oldest.slice(0, Math.max(0, lanes.length - MOST_LANES)));
+  return lanes.filter((replica) => !surplus.has(replica));
+}
+
+/** The sample nearest to a time and the marks of its second; null where there is none. */
+export function readingAt({ samples, marks }, at) {
+  if (samples.length === 0) return null;
+  const index = samples.reduce((best, sample, here) => (Math.abs(sample.at - at) < Math.abs(samples[best].at - at) ? here : best), 0);
+  const sample = samples[index];
+  const since = samples[index - 1]?.at ?? -Infinity;
+  return { index, sample, marks: marks.filter((mark) => mark.at > since && mark.at <= sample.at) };
+}

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import { Announcer, GAP_MS } from "../js/announcer.js";
+import { chanceOf } from "../js/chance.js";
+import { SHORTCUTS, wishOf } from "../js/keyboard.js";
+import { CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, settingsOf } from "../js/settings.js";
+import { FakeTimers } from "./support.js";
+
+const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
+
+test("settings go into the address and come back", () => {
+  const chosen = { conversations: 30, rate: 20, seed: 0, mode: "hang", chaos: 60 };
+  const search = searchOf(chosen, { starts: true });
+  assert.equal(search, "?conversations=30&rate=20&seed=0&mode=hang&chaos=60&start");
+  assert.deepEqual(settingsOf(search), { ...chosen, starts: true });
+  assert.equal(searchOf(DEFAULTS), "");
+  assert.equal(searchOf(DEFAULTS, { starts: true }), "?start");
+  assert.deepEqual(settingsOf("?conversations=30&rate=5&start"), { ...DEFAULTS, conversations: 30, starts: true });
+});
+
+test("what makes no sense in an address is left at its default", () => {
+  for (const search of [
+    "", "?conversations=31&rate=0&seed=-1&mode=boom&chaos=7", "?conversations=&rate=21&seed=4294967296", "?rate=5.5&chaos=x",
+    "?conversations=1e1&seed=0x10",
+  ]) {
+    assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, search);
+  }
+});
+
+test("the controls offer what the settings take", () => {
+  assert.ok(page.includes(`<input id="conversations" type="range" min="0" max="${MOST_CONVERSATIONS}"`));
+  assert.ok(page.includes(`<input id="rate" type="range" min="1" max="${MOST_RATE}"`));
+  for (const choice of [...CHAOS_SECONDS, ...MODES]) assert.ok(page.includes(`<option value="${choice}"`), choice);
+});
+
+const pressed = (key, more = {}) => ({ key, target: { closest: () => null }, ...more });
+
+test("a key does what the help says, in either case", () => {
+  for (const [key, wish] of Object.entries(SHORTCUTS)) {
+    assert.equal(wishOf(pressed(key), { isOff: false }), wish);
+    assert.equal(wishOf(pressed(key.toUpperCase()), { isOff: false }), wish);
+    assert.equal(wishOf(pressed(key), { isOff: true }), null);
+  }
+  assert.equal(wishOf(pressed("?"), { isOff: true }), "help");
+  assert.equal(wishOf(pressed("q"), { isOff: false }), null);
+  assert.equal(wishOf(pressed("constructor"), { isOff: false }), null);
+});
+
+test("a key that is meant for something else does nothing", () => {
+  for (const more of [{ ctrlKey: true }, { metaKey: true }, { altKey: true }, { repeat: true }, { target: { closest: () => ({}) } }]) {
+    assert.equal(wishOf(pressed("c", more), { isOff: false }), null);
+  }
+});
+
+test("the same seed says the same, another user or seed something else", () => {
+  const take = (seed, name) => {
+    const chance = chanceOf(seed, name);
+    return Array.from({ length: 50 }, () => chance());
+  };
+  assert.deepEqual(take(7, "anna"), take(7, "anna"));
+  assert.notDeepEqual(take(7, "anna"), take(7, "bruno"));
+  assert.notDeepEqual(take(7, "anna"), take(8, "anna"));
+  assert.ok(take(0, "anna").every((number) => number >= 0 && number < 1));
+  assert.equal(new Set(take(0, "")).size, 50);
+});
+
+test("a screen reader hears what is new, once and with pauses, and not what is outdated", () => {
+  const timers = new FakeTimers();
+  const said = [];
+  const announcer = new Announcer({ timers, say: (text) => said.push(text) });
+  announcer.tell("status", "away", "away for 1 s");
+  announcer.tell("status", "away", "away for 2 s");
+  announcer.tell("crash", "1", "asked");
+  announcer.tell("crash", "2", "be.1 goes down");
+  announcer.tell("status", "live", "all live");
+  announcer.tell("revival", "calm", "");
+  assert.deepEqual(said, ["away for 1 s"]);
+  timers.advance(GAP_MS);
+  timers.advance(GAP_MS);
+  assert.deepEqual(said, ["away for 1 s", "be.1 goes down", "all live"]);
+  timers.advance(10 * GAP_MS);
+  announcer.tell("status", "live", "all live");
+  assert.deepEqual([said.length, timers.pending], [3, 0]);
+});

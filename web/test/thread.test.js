@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { HUES, Hues } from "../js/hues.js";
+import { KEPT, NO_THREAD, PAGE, nextPage, threadAfter } from "../js/thread.js";
+
+const smiles = (...offsets) => offsets.map((offset) => ({ offset, from: "anna", smile: "😀" }));
+const offsets = (thread) => thread.smiles.map((smile) => smile.offset);
+const after = (happenings) => happenings.reduce(threadAfter, NO_THREAD);
+
+test("the past and the present meet, each smile once, in the order of the log", () => {
+  const thread = after([
+    { kind: "asked" },
+    { kind: "live", smiles: smiles(9) },
+    { kind: "history", smiles: smiles(5, 7, 9), more: true },
+    { kind: "live", smiles: smiles(12) },
+    { kind: "live", smiles: smiles(12) },
+  ]);
+  assert.deepEqual(offsets(thread), [5, 7, 9, 12]);
+  assert.deepEqual([thread.more, thread.asking], [true, false]);
+});
+
+test("further back is asked for from the oldest smile that is known, until there is no more", () => {
+  assert.deepEqual(nextPage(NO_THREAD), { limit: PAGE });
+  const thread = after([{ kind: "history", smiles: smiles(5, 7), more: true }]);
+  assert.deepEqual(nextPage(thread), { before: 5, limit: PAGE });
+  const whole = threadAfter(thread, { kind: "history", smiles: smiles(1, 3), more: false });
+  assert.deepEqual([offsets(whole), whole.more], [[1, 3, 5, 7], false]);
+});
+
+test("a question that nobody heard can be asked again", () => {
+  assert.equal(after([{ kind: "asked" }]).asking, true);
+  assert.equal(after([{ kind: "asked" }, { kind: "failed" }]).asking, false);
+});
+
+test("a thread stays short while it runs, and what it drops can be asked for again", () => {
+  const first = { kind: "history", smiles: smiles(1, 2), more: false };
+  const many = Array.from({ length: KEPT }, (_, index) => ({ kind: "live", smiles: smiles(10 + index) }));
+  const thread = after([first, ...many]);
+  assert.deepEqual([thread.smiles.length, thread.more, thread.smiles[0].offset], [KEPT, true, 10]);
+  // Who reads on into the past keeps it.
+  const read = threadAfter(thread, { kind: "history", smiles: smiles(1, 2), more: false });
+  assert.equal(read.smiles.length, KEPT + 2);
+  assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);
+});
+
+test("each replica has a colour of its own and keeps it, until there are too many", () => {
+  const hues = new Hues();
+  const all = Array.from({ length: HUES }, (_, index) => hues.of(`be.${index}`));
+  assert.equal(new Set(all).size, HUES);
+  assert.equal(hues.of("be.3"), 3);
+  assert.equal(hues.of("be.9"), 0);
+  assert.equal(hues.of(null), "");
+});

@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "../js/timeline-drawing.js";
+import {
+  KEPT_MS, MOST_LANES, Mark, NO_TIMELINE, SHORTEST_MS, changesBetween, lanesOf, marked, readingAt, sampled, spanOf,
+} from "../js/timeline.js";
+
+const replica = (id, state = "ready", sessions = 0) => ({ id, state, sessions });
+
+/** A timeline of so many seconds with these totals at each. */
+function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "ready", 60)] } = {}) {
+  let timeline = NO_TIMELINE;
+  for (let second = 0; second <= seconds; second += 1) {
+    const totals = { successes: second * perSecond, overloads: second * 10 };
+    timeline = sampled(timeline, { at: second * 1_000, ...totals, replicas: replicas(second) });
+  }
+  return timeline;
+}
+
+test("a sample tells how fast it went since the one before, however long that was", () => {
+  let timeline = running(3);
+  assert.deepEqual(timeline.samples.map(({ successes }) => successes), [0, 100, 100, 100]);
+  assert.deepEqual(timeline.samples.at(-1).overloads, 10);
+  timeline = sampled(timeline, { at: 5_000, successes: 350, overloads: 30, replicas: [] });
+  assert.deepEqual([timeline.samples.at(-1).successes, timeline.samples.at(-1).overloads], [25, 0]);
+  // Two at the same moment, and totals that begin again, are no harm.
+  timeline = sampled(timeline, { at: 5_000, successes: 0, overloads: 0, replicas: [] });
+  assert.equal(timeline.samples.at(-1).successes, 0);
+});
+
+test("a timeline changes nothing that was given away, and forgets what is old", () => {
+  const before = running(10);
+  const after = marked(sampled(before, { at: 11_000, successes: 0, overloads: 0, replicas: [] }), { at: 11_000, kind: Mark.STOP });
+  assert.deepEqual([before.samples.length, before.marks.length], [11, 0]);
+  assert.deepEqual([after.samples.length, after.marks.length], [12, 1]);
+  const long = running(400);
+  assert.equal(long.samples.length, KEPT_MS / 1_000 + 1);
+  const later = sampled(after, { at: 11_001 + KEPT_MS, successes: 0, overloads: 0, replicas: [] });
+  assert.equal(later.marks.length, 0);
+});
+
+test("marks of a kind on a replica within a second are one, and counted", () => {
+  let timeline = NO_TIMELINE;
+  for (const at of [0, 200, 900]) timeline = marked(timeline, { at, kind: Mark.HANDED_OVER, replica: "be.1" });
+  timeline = marked(timeline, { at: 950, kind: Mark.HANDED_OVER, replica: "be.2" });
+  timeline = marked(timeline, { at: 1_900, kind: Mark.HANDED_OVER, replica: "be.1" });
+  assert.deepEqual(timeline.marks.map(({ at, count }) => [at, count]), [[0, 3], [950, 1], [1_900, 1]]);
+});
+
+test("what became of replicas is told once, by the lists of them", () => {
+  const ready = [replica("be.1"), replica("be.2")];
+  const changes = (before, after) => changesBetween(before, after).map(({ kind, replica: id }) => `${kind} ${id}`);
+  assert.deepEqual(changes([], ready), []);
+  assert.deepEqual(changes(ready, ready), []);
+  assert.deepEqual(changes(ready, [replica("be.1", "lost"), replica("be.2", "draining")]), ["lost be.1", "drained be.2"]);
+  assert.deepEqual(changes([replica("be.1", "lost"), replica("be.2", "draining")], [replica("be.3")]), ["back be.3"]);
+  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "lost be.1"]);
+  assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
+});
+
+test("the span grows with the run, from a minute to what is kept or fits", () => {
+  assert.deepEqual(spanOf(NO_TIMELINE), [-SHORTEST_MS, 0]);
+  assert.deepEqual(spanOf(running(10)), [10_000 - SHORTEST_MS, 10_000]);
+  assert.deepEqual(spanOf(running(100)), [0, 100_000]);
+  assert.deepEqual(spanOf(running(400)), [400_000 - KEPT_MS, 400_000]);
+  assert.deepEqual(spanOf(running(400), 90_000), [310_000, 400_000]);
+});
+
+test("a lane is a replica that was there, the older one first, for as long as it is in view", () => {
+  const crashed = running(100, { replicas: (second) => [replica(second < 50 ? "be.1" : "be.2")] });
+  assert.deepEqual(lanesOf(crashed, [0, 100_000]), ["be.1", "be.2"]);
+  assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
+});
+
+test("past a handful, lanes of those that went longest ago are left out, and never one that is there", () => {
+  const generation = (second) => Math.floor(second / 10);
+  const chaotic = running(100, { replicas: (second) => [replica("be.0"), replica(`be.${1 + generation(second)}`)] });
+  assert.deepEqual(lanesOf(chaotic, [0, 100_000]), ["be.0", "be.7", "be.8", "be.9", "be.10", "be.11"]);
+  const many = Array.from({ length: MOST_LANES + 3 }, (_, index) => replica(`be.${index}`));
+  assert.equal(lanesOf(running(5, { replicas: () => many }), [0, 5_000]).length, many.length);
+});
+
+test("a reading is the nearest second and what happened in it", () => {
+  assert.equal(readingAt(NO_TIMELINE, 0), null);
+  let timeline = marked(running(10), { at: 4_500, kind: Mark.ASKED, replica: "be.1" });
+  timeline = marked(timeline, { at: 5_200, kind: Mark.LOST, replica: "be.1" });
+  const reading = readingAt(timeline, 5_200);
+  assert.deepEqual([reading.index, reading.sample.at, reading.marks.map(({ kind }) => kind)], [5, 5_000, [Mark.ASKED]]);
+  assert.equal(readingAt(timeline, -99).index, 0);
+  assert.equal(readingAt(timeline, 99_999).index, 10);
+});
+
+test("every mark has a sign of its own", () => {
+  assert.deepEqual(Object.keys(GLYPHS).sort(), Object.values(Mark).sort());
+  assert.equal(new Set(Object.values(GLYPHS)).size, Object.values(Mark).length);
+});
+
+/** A canvas that writes down what is drawn on it. */
+function sketch() {
+  const drawn = [];
+  const context = new Proxy({}, {
+    get: (target, name) => target[name] ?? ((...values) => drawn.push([name, target.fillStyle, ...values])),
+    set: (target, name, value) => Reflect.set(target, name, value),
+  });
+  return { context, drawn };
+}
+
+test("a point's time and a time's point agree, and lanes have their room below", () => {
+  const timeline = running(100, { replicas: () => [replica("be.1"), replica("be.2")] });
+  const layout = layoutOf(timeline, { width: 900, height: 200 });
+  assert.ok(Math.abs(layout.atOf(layout.xOf(42_000)) - 42_000) < 1e-6);
+  assert.equal(layout.bottom, 200 - AXIS_HEIGHT - 2 * LANE_HEIGHT);
+});
+
+test("a drawing has numbers only, the empty one too, and a lane starts where its replica did", () => {
+  const look = { good: "good", bad: "bad", ink: "ink", line: "line", quiet: "quiet", surface: "surface", hueOf: (id) => `hue of ${id}` };
+  const crashed = running(100, { replicas: (second) => (second < 50 ? [] : [replica("be.2", "ready", 60)]) });
+  for (const timeline of [NO_TIMELINE, running(0), marked(crashed, { at: 60_000, kind: Mark.ASKED, replica: "be.2" })]) {
+    const { context, drawn } = sketch();
+    const layout = layoutOf(timeline, { width: 900, height: 200 });
+    drawTimeline(context, timeline, layout, look, timeline.samples.at(-1)?.at ?? null);
+    for (const [name, , ...values] of drawn) {
+      for (const value of values) if (typeof value === "number") assert.ok(Number.isFinite(value), `${name} ${values}`);
+    }
+  }
+  const startOf = (timeline, id) => {
+    const { context, drawn } = sketch();
+    drawTimeline(context, timeline, layoutOf(timeline, { width: 900, height: 200 }), look);
+    return Math.min(...drawn.filter(([name, colour]) => name === "fillRect" && colour === `hue of ${id}`).map(([, , x]) => x));
+  };
+  const xOf = (timeline, at) => layoutOf(timeline, { width: 900, height: 200 }).xOf(at);
+  assert.ok(startOf(crashed, "be.2") >= xOf(crashed, 49_000) - 1);
+  assert.ok(startOf(running(10), "be.1") >= xOf(running(10), 0) - 1);
+});

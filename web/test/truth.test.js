@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { BackendError } from "../js/backend.js";
+import { DIAGNOSIS_GAP_MS, Diagnosis, SUSPICIOUS_ATTEMPTS } from "../js/diagnosis.js";
+import { DICTIONARIES } from "../js/i18n.js";
+import { WORTH_A_WORD_MS, statusOf } from "../js/status.js";
+import { TabStorage } from "../js/storage.js";
+import { FakeTimers } from "./support.js";
+
+const FACTS = {
+  refusal: null, origin: "http://h:81", isOnline: true, unreachableFor: null, quietFor: null, isReady: true,
+  sessions: 0, live: 0, connected: 0, limit: 30, most: 30, self: "be1.1",
+};
+
+const says = (facts) => {
+  const { key, mood } = statusOf({ ...FACTS, ...facts });
+  assert.ok(key in DICTIONARIES.en, key);
+  return [key.replace("status.", ""), mood];
+};
+
+test("what goes well is said as it is", () => {
+  assert.deepEqual(says({ isReady: false }), ["loading", "calm"]);
+  assert.deepEqual(says({}), ["idle", "good"]);
+  assert.deepEqual(says({ limit: 12 }), ["too_few_users", "doubt"]);
+  assert.deepEqual(says({ sessions: 60, live: 60, connected: 60 }), ["live", "good"]);
+  assert.deepEqual(says({ sessions: 60, live: 59, connected: 60 }), ["partly", "doubt"]);
+});
+
+test("nobody reads of a failure that lasts for 0 s", () => {
+  assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS - 1 }), ["idle", "good"]);
+  assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS }), ["unreachable", "bad"]);
+  assert.deepEqual(says({ unreachableFor: 9_000, isReady: false }), ["unreachable", "bad"]);
+});
+
+test("an offline browser is said to be offline, unless the backend answers it", () => {
+  assert.deepEqual(says({ unreachableFor: 5_000, isOnline: false }), ["offline", "bad"]);
+  assert.deepEqual(says({ isOnline: false }), ["idle", "good"]);
+});
+
+test("a service is not called dead while its sockets live", () => {
+  const hung = { unreachableFor: 5_000, sessions: 60, live: 39, connected: 40 };
+  assert.deepEqual(says(hung), ["list_unanswered", "doubt"]);
+  assert.deepEqual(says({ ...hung, live: 0, connected: 0 }), ["unreachable", "bad"]);
+});
+
+test("an address that asks too often is told so, not that the backend is away", () => {
+  assert.deepEqual(says({ quietFor: 4_000 }), ["too_often", "doubt"]);
+  assert.deepEqual(says({ quietFor: 4_000, sessions: 60, live: 60, connected: 60 }), ["too_often.running", "doubt"]);
+});
+
+test("a refused origin is named before anything else, and other refusals where sessions are missing", () => {
+  const refused = { refusal: "forbidden_origin", sessions: 20 };
+  assert.deepEqual(says({ ...refused, unreachableFor: 3_000 }), ["forbidden_origin", "bad"]);
+  assert.match(DICTIONARIES.en["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
+  assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 18 }), ["refused", "doubt"]);
+  assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
+});
+
+test("a tab whose site data is blocked is remembered for as long as it is open", () => {
+  const blocked = new TabStorage(() => {
+    throw new Error("SecurityError");
+  });
+  const full = new TabStorage(() => ({
+    getItem: () => null,
+    setItem: () => {
+      throw new Error("QuotaExceededError");
+    },
+    removeItem: () => {},
+  }));
+  for (const storage of [blocked, full]) {
+    assert.equal(storage.getItem("key"), null);
+    storage.setItem("key", "value");
+    assert.equal(storage.getItem("key"), "value");
+    storage.removeItem("key");
+    assert.equal(storage.getItem("key"), null);
+  }
+});
+
+test("a tab remembers what an earlier page of it kept", () => {
+  const values = new Map([["key", "kept"]]);
+  const storage = new TabStorage(() => ({
+    getItem: (key) => values.get(key) ?? null,
+    setItem: (key, value) => values.set(key, value),
+    removeItem: (key) => values.delete(key),
+  }));
+  assert.equal(storage.getItem("key"), "kept");
+  storage.setItem("key", "other");
+  assert.equal(values.get("key"), "other");
+  storage.removeItem("key");
+  assert.deepEqual([storage.getItem("key"), values.size], [null, 0]);
+});
+
+test("why sessions are refused is asked once they failed twice, and not by each of them", async () => {
+  const timers = new FakeTimers();
+  const refused = new BackendError({ status: 403, code: "forbidden_origin", message: "" });
+  const asked = [];
+  const found = [];
+  let answer = refused;
+  const backend = {
+    refusal: async (url) => {
+      asked.push(url);
+      return answer;
+    },
+  };
+  const diagnosis = new Diagnosis({ backend, timers, onFound: (cause) => found.push(cause.code) });
+  const fails = (attempt) => diagnosis.failed({ attempt, url: "ws://h/ws?user=anna" });
+  await fails(SUSPICIOUS_ATTEMPTS - 1);
+  assert.equal(asked.length, 0);
+  await Promise.all([fails(SUSPICIOUS_ATTEMPTS), fails(SUSPICIOUS_ATTEMPTS)]);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.deepEqual([asked.length, found], [1, ["forbidden_origin"]]);
+  timers.advance(DIAGNOSIS_GAP_MS);
+  answer = new BackendError({ status: 0, code: "unreachable", message: "" });
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.deepEqual([asked.length, diagnosis.cause], [2, null]);
+  timers.advance(DIAGNOSIS_GAP_MS);
+  answer = refused;
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(diagnosis.cause, refused);
+  diagnosis.welcomed();
+  assert.equal(diagnosis.cause, null);
+});
