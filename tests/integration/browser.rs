@@ -423,13 +423,13 @@ async fn ten_conversations_are_within_the_capacity() {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// How many bytes came over the network since the page was asked for, and in how many answers; the list of replicas, which
-/// is asked for again and again, aside.
+/// How many bytes of answers came over the network since the page was asked for, and in how many of them; the list of
+/// replicas, which is asked for again and again, aside.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the users are there", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
-        const sizes = entries.filter(({ name }) => !name.endsWith('/api/replicas')).map((entry) => entry.transferSize);
-        return [sizes.reduce((sum, size) => sum + size, 0), sizes.filter((size) => size > 0).length]";
+        const sizes = entries.filter(({ name, transferSize }) => transferSize > 0 && !name.endsWith('/api/replicas')).map((entry) => entry.encodedBodySize);
+        return [sizes.reduce((sum, size) => sum + size, 0), sizes.length]";
     serde_json::from_value(browser.run(read, &json!([])).await).expect("two numbers")
 }
 

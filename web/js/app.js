@@ -16,7 +16,7 @@ import { DialQueue } from "./client/dial-queue.js";
 import { byId, setData, setText } from "./dom.js";
 import { Format } from "./format.js";
 import { Hues } from "./hues.js";
-import { chooseLanguage, translator } from "./i18n.js";
+import { chooseLanguage, loadDictionary, translator } from "./i18n.js";
 import { ORDERLY_CLOSES, socketUrl } from "./client/protocol.js";
 import { Platform } from "./platform.js";
 import { PlatformView } from "./platform-view.js";
@@ -42,7 +42,7 @@ const ID_RADIX = 36;
 const DEFAULT_MODE = "exit";
 
 const language = chooseLanguage(navigator.languages);
-const translate = translator(language);
+const translate = translator(await loadDictionary(language));
 const format = new Format(language);
 const timers = new PageTimers();
 const hues = new Hues();

@@ -1,8 +1,7 @@
-// Owns the files of a run: one as JSON, one as a picture, each given to the browser as a download.
+// Owns the files of a run: one as JSON, one as a picture, each given to the browser as a download. What makes them is loaded
+// when somebody asks for one.
 
 import { byId, element } from "./dom.js";
-import { drawPicture } from "./picture.js";
-import { recordOf } from "./record.js";
 
 export class Recorder {
   #translate;
@@ -17,13 +16,15 @@ export class Recorder {
     this.#crashesView = crashesView;
   }
 
-  json(run) {
+  async json(run) {
+    const { recordOf } = await import("./record.js");
     const recordedAt = new Date();
     const text = `${JSON.stringify(recordOf({ ...run, recordedAt }), null, 2)}\n`;
     download(new Blob([text], { type: "application/json" }), `${nameOf(recordedAt)}.json`);
   }
 
-  picture({ settings, timeline, crashes, ledger, overloads }) {
+  async picture({ settings, timeline, crashes, ledger, overloads }) {
+    const { drawPicture } = await import("./picture.js");
     const recordedAt = new Date();
     const canvas = document.createElement("canvas");
     const count = (number) => this.#format.count(number);

@@ -3,7 +3,9 @@ import { readFileSync, readdirSync } from "node:fs";
 import test from "node:test";
 import { answerTo } from "../js/faces.js";
 import { Format } from "../js/format.js";
-import { DICTIONARIES, chooseLanguage, translator } from "../js/i18n.js";
+import { chooseLanguage, translator } from "../js/i18n.js";
+import { ENGLISH } from "../js/words-en.js";
+import { ITALIAN } from "../js/words-it.js";
 import { Counters } from "../js/counters.js";
 import { seededRandom } from "./support.js";
 
@@ -17,7 +19,7 @@ const pages = [page, read("join.html")];
 
 test("both languages have the same keys, none empty, with the same holes", () => {
   const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
-  const { en, it } = DICTIONARIES;
+  const [en, it] = [ENGLISH, ITALIAN];
   assert.deepEqual(Object.keys(it), Object.keys(en));
   for (const key of Object.keys(en)) {
     assert.ok(en[key] !== "" && it[key] !== "", key);
@@ -28,14 +30,14 @@ test("both languages have the same keys, none empty, with the same holes", () =>
 test("the page's English is the dictionary's", () => {
   const texts = [...page.matchAll(/data-i18n="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 15);
-  for (const [, key, text] of texts) assert.equal(text, DICTIONARIES.en[key], key);
+  for (const [, key, text] of texts) assert.equal(text, ENGLISH[key], key);
 });
 
 test("every key a script names is in the dictionary, and every entry is used", () => {
   const all = page + scripts.filter(([name]) => !name.startsWith("words-")).map(([, text]) => text).join("\n");
   const families = [...all.matchAll(/`([a-z]+(?:\.[a-z]+)*\.)\$\{/g)].map(([, prefix]) => prefix);
-  for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in DICTIONARIES.en, key);
-  for (const key of Object.keys(DICTIONARIES.en)) {
+  for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in ENGLISH, key);
+  for (const key of Object.keys(ENGLISH)) {
     const named = all.includes(`"${key.replace(/\.one$/, "")}"`);
     assert.ok(named || families.some((prefix) => key.startsWith(prefix)), key);
   }
@@ -49,11 +51,11 @@ test("the first language the page speaks is chosen, English otherwise", () => {
 });
 
 test("words take their values, and one is one", () => {
-  const english = translator("en");
+  const english = translator(ENGLISH);
   assert.equal(english("controls.start", { n: 12 }), "Start 12 conversations");
   assert.equal(english("controls.start", { n: 1 }), "Start 1 conversation");
   assert.equal(english("controls.start", { n: 0 }), "Start 0 conversations");
-  assert.equal(translator("it")("controls.start", { n: 30 }), "Avvia 30 conversazioni");
+  assert.equal(translator(ITALIAN)("controls.start", { n: 30 }), "Avvia 30 conversazioni");
   assert.equal(english("no.such.key"), "no.such.key");
 });
 

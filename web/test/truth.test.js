@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { BackendError } from "../js/backend.js";
 import { DIAGNOSIS_GAP_MS, Diagnosis, SUSPICIOUS_ATTEMPTS } from "../js/diagnosis.js";
-import { DICTIONARIES } from "../js/i18n.js";
+import { ENGLISH } from "../js/words-en.js";
 import { WORTH_A_WORD_MS, statusOf } from "../js/status.js";
 import { TabStorage } from "../js/storage.js";
 import { FakeTimers } from "./support.js";
@@ -14,7 +14,7 @@ const FACTS = {
 
 const says = (facts) => {
   const { key, mood } = statusOf({ ...FACTS, ...facts });
-  assert.ok(key in DICTIONARIES.en, key);
+  assert.ok(key in ENGLISH, key);
   return [key.replace("status.", ""), mood];
 };
 
@@ -51,7 +51,7 @@ test("an address that asks too often is told so, not that the backend is away", 
 test("a refused origin is named before anything else, and other refusals where sessions are missing", () => {
   const refused = { refusal: "forbidden_origin", sessions: 20 };
   assert.deepEqual(says({ ...refused, unreachableFor: 3_000 }), ["forbidden_origin", "bad"]);
-  assert.match(DICTIONARIES.en["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
+  assert.match(ENGLISH["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 18 }), ["refused", "doubt"]);
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
 });
