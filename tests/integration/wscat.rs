@@ -1,6 +1,6 @@
-//! The session of the README, typed into two real `wscat` against the real program.
+//! The session by hand of docs/PROTOCOL.md, typed into two real `wscat` against the real program.
 //!
-//! The README is the script: its `console` blocks name the user, `$` opens a session, `>` is typed, `<` must come.
+//! The document is the script: its `console` blocks name the user, `$` opens a session, `>` is typed, `<` must come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::support::process::TestProcess;
 use crate::support::within;
 
+const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const README: &str = include_str!("../../README.md");
 
 /// Where scripts/test installs it.
@@ -25,14 +26,14 @@ const CONNECTED: &str = "Connected (press CTRL+C to quit)";
 /// What the prompt leaves before a frame, since `wscat` prints it into pipes as well.
 const PROMPT: &str = "> ";
 
-/// One line of the README's session: in whose terminal, and what it reads.
+/// One line of a session: the user of the terminal, and what it reads.
 type Step = (&'static str, &'static str);
 
 /// The lines of every block whose fence says `console` and a name.
-fn steps() -> Vec<Step> {
+fn steps(document: &'static str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut terminal = None;
-    for line in README.lines() {
+    for line in document.lines() {
         if let Some(fence) = line.strip_prefix("```") {
             terminal = fence.strip_prefix("console ");
         } else if let Some(user) = terminal {
@@ -47,10 +48,13 @@ struct Terminal {
     wscat: Child,
     keyboard: ChildStdin,
     screen: Lines<BufReader<ChildStdout>>,
+    /// The first frame, which a document may leave out.
+    welcome: Option<Value>,
 }
 
 impl Terminal {
-    fn open(url: &str) -> Self {
+    /// Opens a session, and waits until it is there: what is sent to its user from then on is shown.
+    async fn open(url: &str) -> Self {
         let mut wscat = Command::new(WSCAT)
             .args(["--connect", url])
             .stdin(Stdio::piped())
@@ -61,7 +65,9 @@ impl Terminal {
             .expect("wscat starts: scripts/test installs it");
         let keyboard = wscat.stdin.take().expect("its input");
         let screen = BufReader::new(wscat.stdout.take().expect("its output")).lines();
-        Self { wscat, keyboard, screen }
+        let mut terminal = Self { wscat, keyboard, screen, welcome: None };
+        terminal.welcome = terminal.frame().await;
+        terminal
     }
 
     async fn type_line(&mut self, line: &str) {
@@ -91,7 +97,7 @@ impl Terminal {
     }
 }
 
-/// The address of the README's command, at the server of this test.
+/// The address of the document's command, at the server of this test.
 fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
     let program = format!("npx --yes wscat@{version} --connect \"ws://127.0.0.1:8080");
     let path = command.strip_prefix(&program).and_then(|rest| rest.strip_suffix('"'));
@@ -115,8 +121,8 @@ fn lasting(mut frame: Value) -> Value {
     frame
 }
 
-#[tokio::test]
-async fn the_session_of_the_readme() {
+/// Types what a document shows, compares what it says comes, and returns the kinds of frames that it shows.
+async fn follow(document: &'static str) -> BTreeSet<String> {
     assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
     let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat starts").stdout;
     let version = String::from_utf8(version).expect("text");
@@ -125,17 +131,19 @@ async fn the_session_of_the_readme() {
 
     let mut terminals = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (user, line) in steps() {
+    for (user, line) in steps(document) {
         match line.split_at_checked(2) {
             Some(("$ ", command)) => {
-                let terminal = Terminal::open(&url_of(command, version.trim(), server.address));
+                let terminal = Terminal::open(&url_of(command, version.trim(), server.address)).await;
                 assert!(terminals.insert(user, terminal).is_none(), "{user} has one terminal");
             }
             Some(("> ", typed)) => terminals.get_mut(user).expect(line).type_line(typed).await,
             Some(("< ", expected)) => {
-                let shown = terminals.get_mut(user).expect(line).frame().await;
                 let expected: Value = serde_json::from_str(expected).expect(line);
-                seen.insert(expected["type"].as_str().expect(line).to_owned());
+                let kind = expected["type"].as_str().expect(line).to_owned();
+                let terminal = terminals.get_mut(user).expect(line);
+                let shown = if kind == "welcome" { terminal.welcome.take() } else { terminal.frame().await };
+                seen.insert(kind);
                 assert_eq!(shown.map(lasting), Some(lasting(expected)), "{user}: {line}");
             }
             _ => assert_eq!(line, CONNECTED),
@@ -144,6 +152,18 @@ async fn the_session_of_the_readme() {
     for terminal in terminals.into_values() {
         terminal.close().await;
     }
+    seen
+}
+
+#[tokio::test]
+async fn the_session_of_the_protocol() {
+    let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "the README shows every kind of frame");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "every kind of frame is shown");
+}
+
+#[tokio::test]
+async fn the_session_of_the_readme() {
+    let seen = follow(README).await;
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), ["ack", "smile"]);
 }

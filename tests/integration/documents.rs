@@ -1,0 +1,149 @@
+//! The documents say what is so: links lead somewhere, and options, metrics and modules are all there and no more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use smilingchat::config::CommandLine;
+
+use crate::support::client::TestClient;
+use crate::support::get;
+use crate::support::replica::TestReplica;
+
+const README: &str = include_str!("../../README.md");
+const OPERATING: &str = include_str!("../../docs/OPERATING.md");
+const MAP: &str = include_str!("../../src/lib.rs");
+
+/// Where documents are, from the root.
+const FOLDERS: [&str; 5] = ["", "docs", "docker", "k8s", "swarm"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files of a folder with this extension.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.filter(|path| path.is_file() && path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+fn documents() -> Vec<PathBuf> {
+    let documents: Vec<_> = FOLDERS.iter().flat_map(|folder| files(&root().join(folder), "md")).collect();
+    assert!(documents.len() > 8, "{documents:?}");
+    documents
+}
+
+/// The lines outside of fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// The anchors of a document, as GitHub makes them of its headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character));
+        kept.map(|character| if character == ' ' { '-' } else { character }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The targets of the links of a document that stay in the repository.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text).collect::<Vec<_>>().join("\n");
+    let targets =
+        prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned());
+    targets.filter(|target| !target.starts_with("http")).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut found = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a text");
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').map_or((&*link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() { document.clone() } else { document.with_file_name(file) };
+            assert!(target.exists(), "{}: {link}", document.display());
+            if let Some(anchor) = anchor {
+                let target = fs::read_to_string(&target).expect("a text");
+                assert!(anchors(&target).contains(anchor), "{}: no such heading: {link}", document.display());
+            }
+            found += 1;
+        }
+    }
+    assert!(found > 100, "{found} links were found");
+}
+
+#[test]
+fn the_readme_leads_to_every_document() {
+    let linked: BTreeSet<PathBuf> = links(README).iter().map(|link| root().join(link)).collect();
+    for document in documents() {
+        assert!(
+            document.ends_with("README.md") && document.parent() == Some(root()) || linked.contains(&document),
+            "README.md does not link to {}",
+            document.display()
+        );
+    }
+}
+
+#[test]
+fn operating_names_every_option_and_no_other() {
+    let commands = CommandLine::command();
+    let serve = commands.find_subcommand("serve").expect("serve");
+    let options: BTreeSet<String> = serve
+        .get_arguments()
+        .filter_map(|option| option.get_long())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect();
+    let section = OPERATING.split("\n## ").find(|section| section.starts_with("Options")).expect("the section");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let named: BTreeSet<String> = rows
+        .flat_map(|row| row.split("`--").skip(1))
+        .filter_map(|rest| rest.split_once('`').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert_eq!(named, options);
+}
+
+#[tokio::test]
+async fn operating_names_every_metric_and_no_other() {
+    let replica = TestReplica::start(&[]).await;
+    // A label without a value yet is no sample.
+    let _anna = TestClient::connect(replica.address, "anna").await;
+    let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let told: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let words = OPERATING.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    let named: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("smilingchat_") || word.starts_with("process_")).collect();
+    let unnamed: Vec<_> = told.difference(&named).collect();
+    assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
+    // Only Linux tells a process about itself in the way that is read here.
+    let unknown: Vec<_> =
+        named.difference(&told).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
+    assert!(unknown.is_empty(), "no replica tells: {unknown:?}");
+}
+
+#[test]
+fn every_module_is_on_the_map() {
+    for path in files(&root().join("src"), "rs") {
+        let name = path.file_stem().expect("a name").display().to_string();
+        assert!(["lib", "main"].contains(&&*name) || MAP.contains(&format!("| [`{name}`] |")), "missing: {name}");
+    }
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let text = "# Bird's eye view\n```sh\n# no heading\n```\n## Three servers: `InnoDB`\n";
+    let expected = ["birds-eye-view", "three-servers-innodb"].map(str::to_owned);
+    assert_eq!(anchors(text), BTreeSet::from(expected));
+    assert_eq!(links("[one](a.md#b) [two](https://example.org)\n```\n[three](c)\n```"), ["a.md#b"]);
+}
