@@ -22,6 +22,10 @@ const CONVERSATION: &str = "
     SELECT segment, places FROM index_conversations WHERE conversation = ?1 AND segment <= ?2
     ORDER BY segment DESC LIMIT ?3";
 
+/// Rows of the index in one transaction: 32 KiB of ids, and of conversations mostly less.
+const BLOCKS_AT_ONCE: usize = 16;
+const CONVERSATIONS_AT_ONCE: usize = 256;
+
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// After so many segments the write-ahead log is moved into the file: it has grown by about 10 MiB.
@@ -37,30 +41,30 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        let mut places =
-            QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
-        let mut blocks = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (block, entries) ");
-        let superseded = format!("DELETE FROM index_ids WHERE block IN ({})", list(&step.superseded));
-        // Two short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
-        let mut first = vec![sqlx::query(AssertSqlSafe(superseded)).persistent(false)];
-        let mut second = vec![sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1))];
-        // Retention may have removed all of the segment.
-        if !step.conversations.is_empty() {
-            places.push_values(&step.conversations, |mut row, (users, offsets)| {
+        // In short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
+        for conversations in step.conversations.chunks(CONVERSATIONS_AT_ONCE) {
+            let mut insert =
+                QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
+            insert.push_values(conversations, |mut row, (users, offsets)| {
                 row.push_bind(self.directory().conversation(users.0, users.1))
                     .push_bind(number(step.segment))
                     .push_bind(encode_places(step.segment, offsets));
             });
-            first.push(places.build().persistent(false));
+            self.write(vec![insert.build().persistent(false)]).await?;
         }
-        if !step.blocks.is_empty() {
-            blocks.push_values(&step.blocks, |mut row, (key, entries)| {
+        for blocks in step.blocks.chunks(BLOCKS_AT_ONCE) {
+            let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (block, entries) ");
+            insert.push_values(blocks, |mut row, (key, entries)| {
                 row.push_bind(number(key.0)).push_bind(entries);
             });
-            second.push(blocks.build().persistent(false));
+            self.write(vec![insert.build().persistent(false)]).await?;
         }
-        self.write(first).await?;
-        self.write(second).await?;
+        let superseded = format!("DELETE FROM index_ids WHERE block IN ({})", list(&step.superseded));
+        self.write(vec![
+            sqlx::query(AssertSqlSafe(superseded)).persistent(false),
+            sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1)),
+        ])
+        .await?;
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
