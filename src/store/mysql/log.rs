@@ -145,12 +145,12 @@ impl MySql {
         };
         let oldest: Vec<(i64, i64)> = upkeep.ask(read).await?;
         let Some((trimmed, _)) = oldest.iter().take_while(|(_, old)| *old != 0).last() else { return Ok(None) };
-        // In one round trip, so that nothing stays locked when this replica freezes. Several replicas may trim at the same
-        // time; each batch is removed, and counted, by one of them.
+        // In one round trip, so that nothing stays locked when this replica freezes. The row of the log's state lets one
+        // replica trim at a time, so each batch is removed, and counted, by one of them.
         let text = format!(
-            "BEGIN; SELECT SUM(smiles) INTO @removed FROM log_batches WHERE first <= {trimmed} FOR UPDATE; \
-             DELETE FROM log_batches WHERE first <= {trimmed}; \
-             UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; COMMIT; \
+            "BEGIN; UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; \
+             SELECT SUM(smiles) INTO @removed FROM log_batches WHERE first <= {trimmed}; \
+             DELETE FROM log_batches WHERE first <= {trimmed}; COMMIT; \
              SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
         );
         let removed = upkeep
