@@ -3,11 +3,10 @@
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
 # The page names its files below v/VERSION/, where caches keep them.
-FROM nginxinc/nginx-unprivileged:1.30-alpine-slim AS page
+FROM debian:13-slim AS page
 COPY web /page
 COPY docker/nginx/name-version /
-# Where the user of this image may write.
-RUN cp -r /page /tmp/page && /name-version /tmp/page
+RUN /name-version /page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
 # Where the replicas are, and the name server that knows them: those of Docker. IPv6 is found out at the start.
@@ -18,4 +17,4 @@ ENV BACKEND=backend:8080 \
 COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
 COPY docker/nginx/listen.envsh /docker-entrypoint.d/15-listen.envsh
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
-COPY --from=page /tmp/page /usr/share/nginx/html
+COPY --from=page /page /usr/share/nginx/html
