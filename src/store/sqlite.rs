@@ -204,6 +204,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_commit_of_the_log_waits_for_the_disk_after_one_of_the_index_did_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("chat.db")).await.unwrap();
+        store.forget_index(1, &[]).await.unwrap();
+        let mut connection = store.inner.writer.lock().await.take().await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(synchronous, 2, "FULL");
+    }
+
+    #[tokio::test]
     async fn a_full_disk_is_called_that() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         let fill =

@@ -1,4 +1,5 @@
-//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of the replicas.
+//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of the
+//! replicas.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -131,10 +132,7 @@ impl MySql {
         };
         let rows: Vec<(i64, Option<Vec<u8>>)> = self.inner.reading.ask(read).await?;
         let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
-        let places = rows.iter().filter_map(|(_, places)| places.as_ref());
-        let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
-        offsets.sort_unstable();
-        Ok(SegmentPage { trimmed, offsets })
+        Ok(SegmentPage::new(trimmed, segment, rows.iter().filter_map(|(_, places)| places.as_ref())))
     }
 
     pub(in crate::store) async fn read_conversation(

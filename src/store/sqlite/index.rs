@@ -117,9 +117,7 @@ impl Sqlite {
         let trimmed: i64 = sqlx::query_scalar("SELECT trimmed FROM log_state").fetch_one(&mut *snapshot).await?;
         let rows = sqlx::query_scalar(SEGMENT).bind(self.directory().id(user)).bind(number(segment));
         let rows: Vec<Vec<u8>> = rows.fetch_all(&mut *snapshot).await?;
-        let mut offsets: Vec<_> = rows.iter().flat_map(|places| decode_places(segment, places)).collect();
-        offsets.sort_unstable();
-        Ok(SegmentPage { trimmed: offset(trimmed), offsets })
+        Ok(SegmentPage::new(offset(trimmed), segment, rows.iter()))
     }
 
     pub(in crate::store) async fn read_conversation(
