@@ -58,8 +58,13 @@ export class ReplicaWatch {
 
   /** Asks now, unless the backend wants quiet, and from then on by itself. One at a time: answers cannot overtake. */
   async ask() {
+    if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();
+  }
+
+  // What the watch itself has due is asked whatever the clock says: a timer may fire a little early.
+  async #ask() {
+    if (this.#isAsking) return;
     const askedAt = this.#timers.now();
-    if (this.#isAsking || (this.quietUntil !== null && askedAt < this.quietUntil)) return;
     this.#isAsking = true;
     this.#cancel();
     const error = await this.#backend.replicas().then(
@@ -69,7 +74,7 @@ export class ReplicaWatch {
     this.#isAsking = false;
     const wait = this.#waitAfter(error, this.#timers.now() - askedAt);
     this.quietUntil = error?.isTooOften ? this.#timers.now() + wait : null;
-    this.#cancel = this.#timers.after(wait, () => this.ask());
+    this.#cancel = this.#timers.after(wait, () => this.#ask());
     this.#onChange(error);
   }
 

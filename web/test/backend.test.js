@@ -164,6 +164,18 @@ test("who asks too often asks less, as long as it is told so and in no case soon
   await asksAfter(parts, WATCH_MS);
 });
 
+test("a timer that fires a little early does not end the asking", async () => {
+  const parts = watching();
+  const after = parts.timers.after.bind(parts.timers);
+  parts.timers.after = (wait, run) => after(wait - 1, run);
+  parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
+  await parts.watch.ask();
+  parts.fails = null;
+  await nextAsk(parts, 6_999);
+  assert.equal(parts.watch.quietUntil, null);
+  await nextAsk(parts, WATCH_MS);
+});
+
 test("a question that a hung replica has is asked again at once: the next one may reach another", async () => {
   const parts = watching();
   parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
