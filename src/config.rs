@@ -101,7 +101,8 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
     pub session_burst: u32,
 
-    /// Requests and upgrades per second from one client address, probes and /ping aside; 0 is unlimited
+    /// Requests and upgrades per second from one client address; 0 is unlimited.
+    /// Probes, /ping and the files that the page names are not counted
     #[arg(long, env = "SMILINGCHAT_CLIENT_RATE", value_name = "N", default_value_t = 20)]
     pub client_rate: u32,
 

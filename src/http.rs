@@ -18,7 +18,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,7 +64,9 @@ pub struct App {
     pub links: Vec<Link>,
 }
 
-/// Routes of the public listener. Everything but the probes and `/ping` is limited per client address.
+/// Routes of the public listener. Everything but the probes, `/ping` and the files that the page names is limited per
+/// client address. A first visit needs some sixty of these files, so that a few visitors behind one address would be left
+/// without half of the page.
 pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))
@@ -73,14 +75,17 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .route("/api/join.svg", get(join::code))
         .route("/api/crash", post(crash::crash))
         .fallback(page::asset)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CompressionLayer::new().quality(COMPRESSION));
+        .method_not_allowed_fallback(method_not_allowed);
     if let Some(limit) = limit {
         limited = limit.before(limited);
     }
-    let free =
-        Router::new().route("/ping", get(api::ping)).merge(probes()).method_not_allowed_fallback(method_not_allowed);
-    limited.merge(free).layer(middleware::from_fn_with_state(Arc::clone(&app), finish)).with_state(app)
+    let free = Router::new()
+        .route("/v/{*file}", any(page::asset))
+        .route("/ping", get(api::ping))
+        .merge(probes())
+        .method_not_allowed_fallback(method_not_allowed);
+    let compression = CompressionLayer::new().quality(COMPRESSION);
+    limited.merge(free).layer(compression).layer(middleware::from_fn_with_state(Arc::clone(&app), finish)).with_state(app)
 }
 
 /// Routes of the operations listener.

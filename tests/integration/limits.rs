@@ -34,7 +34,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_true_hint() {
         assert!(retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)), "{retry_after:?}");
     }
     for _ in 0..50 {
-        for path in ["/ping", "/livez", "/readyz"] {
+        for path in ["/ping", "/livez", "/readyz", "/v/0/js/app.js"] {
             assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} is not limited");
         }
     }
