@@ -42,8 +42,10 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// How long a start may take before clients are told of it.
 const QUICK_START: Duration = Duration::from_secs(1);
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// Connections that wait to be accepted. A client that finds the queue full is seconds late, since its system sends the SYN
+/// again after one second and then after two more: all sessions of a lost replica come at once. Linux takes at most
+/// `net.core.somaxconn` (listen(2)), 4,096 by default.
+const BACKLOG: u32 = 16 * 1024;
 
 /// How long to wait after the system would not give out another connection.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
