@@ -68,8 +68,8 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(4),
-            ping_after: Duration::from_millis(2500),
-            silence: Duration::from_secs(6),
+            ping_after: Duration::from_millis(1500),
+            silence: Duration::from_millis(3500),
             quiet: Duration::from_secs(30),
             settle: Duration::from_mins(2),
         }

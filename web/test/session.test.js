@@ -59,7 +59,9 @@ test("a lost connection comes back with the highest offset, resuming until it ha
   const { session, sockets, timers, heard, live } = setUp();
   live();
   sockets[0].tell({ type: "ack", id: "c", offset: 120, duplicate: false });
-  timers.advance(STABLE_MS);
+  timers.advance(STABLE_MS / 2);
+  sockets[0].tell({ type: "pong" });
+  timers.advance(STABLE_MS / 2);
   sockets[0].end(1006);
   assert.equal(session.state, SessionState.WAITING);
   assert.equal(session.closeReason.name, "connection_lost");
@@ -72,7 +74,7 @@ test("a lost connection comes back with the highest offset, resuming until it ha
   assert.equal(session.reconnects, 1);
   session.caughtUp();
   assert.equal(session.state, SessionState.LIVE);
-  assert.deepEqual(heard, ["welcomed", "ack", "broken", "welcomed"]);
+  assert.deepEqual(heard, ["welcomed", "ack", "pong", "broken", "welcomed"]);
 });
 
 test("a welcome that did not recover is live at once", () => {

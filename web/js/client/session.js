@@ -8,10 +8,10 @@ import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parse
 /** An attempt without a welcome by then is given up. */
 export const CONNECT_LIMIT_MS = 4_000;
 /** After this much silence the server is asked whether it is there. */
-export const SILENCE_ASK_MS = 2_000;
+export const SILENCE_ASK_MS = 1_500;
 /** An unanswered question shows the session as silent after the first, and ends it after the second. */
 export const SILENCE_SHOW_MS = 1_000;
-export const SILENCE_LIMIT_MS = 4_000;
+export const SILENCE_LIMIT_MS = 2_000;
 /** A session that lived this long starts its back-off from the beginning. */
 export const STABLE_MS = 5_000;
 /** How far those that are called back are spread, so as not to arrive as one. */
@@ -19,7 +19,7 @@ export const HURRY_SPREAD_MS = 500;
 /** How far those that were put off are spread: sixty sessions are then below twenty a second. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
-const WATCH_MS = 1_000;
+const WATCH_MS = 500;
 const SOCKET_OPEN = 1;
 
 export const SessionState = Object.freeze({
