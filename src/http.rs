@@ -85,7 +85,11 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .merge(probes())
         .method_not_allowed_fallback(method_not_allowed);
     let compression = CompressionLayer::new().quality(COMPRESSION);
-    limited.merge(free).layer(compression).layer(middleware::from_fn_with_state(Arc::clone(&app), finish)).with_state(app)
+    limited
+        .merge(free)
+        .layer(compression)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .with_state(app)
 }
 
 /// Routes of the operations listener.

@@ -58,8 +58,15 @@ impl Tasks {
         connections: usize,
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        let serve =
-            listener::serve(listener, connections, router, self.connections.clone(), self.stop_listening.clone());
+        // The cooperative budget would let all that the last 128 connections do go first, while the system's queue of
+        // connections overflows.
+        let serve = tokio::task::unconstrained(listener::serve(
+            listener,
+            connections,
+            router,
+            self.connections.clone(),
+            self.stop_listening.clone(),
+        ));
         self.vital.spawn(async move {
             serve.await;
             (name, Ok(()))
