@@ -26,7 +26,7 @@ use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::Rates;
 use crate::replica::{Replica, Vitals};
-use crate::session::{Context, Departure};
+use crate::session::{Context, DrainSchedule};
 use crate::store::{NewReplica, Store, StoreError};
 use crate::tail::Follower;
 use crate::telemetry::Metrics;
@@ -72,7 +72,7 @@ pub struct Server {
     pub ops_address: SocketAddr,
     app: Arc<App>,
     store: Store,
-    depart: watch::Sender<Option<Departure>>,
+    drain_sender: watch::Sender<Option<DrainSchedule>>,
     drain_timeout: Duration,
     tasks: Tasks,
 }
@@ -97,8 +97,8 @@ impl Server {
         let operations = tasks.spawn_listener("operations listener", operations, places.connections);
 
         let store = Store::open(&store_url).await?;
-        let (depart, departure) = watch::channel(None);
-        let (app, appender, indexer) = app(&options, places, &store, departure, crash_button).await?;
+        let (drain_sender, drain_schedule) = watch::channel(None);
+        let (app, appender, indexer) = app(&options, places, &store, drain_schedule, crash_button).await?;
         let follower = match &store {
             Store::Sqlite(_) => None,
             Store::MySql(shared) => Some(Follower::new(shared.clone(), app.context.tail.clone())),
@@ -116,7 +116,7 @@ impl Server {
             ops_address,
             app,
             store,
-            depart,
+            drain_sender,
             drain_timeout: Duration::from_secs(options.drain_timeout.into()),
             tasks,
         })
@@ -145,7 +145,7 @@ impl Server {
         }
         let deadline = Instant::now() + self.drain_timeout;
         tokio::select! {
-            () = drain(Arc::clone(&self.app), self.depart.clone(), deadline).boxed() => {}
+            () = drain(Arc::clone(&self.app), self.drain_sender.clone(), deadline).boxed() => {}
             Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
         }
         self.tasks.stop_listening.cancel();
@@ -203,7 +203,7 @@ async fn app(
     options: &ServeOptions,
     places: Places,
     store: &Store,
-    departure: watch::Receiver<Option<Departure>>,
+    drain_schedule: watch::Receiver<Option<DrainSchedule>>,
     crash_button: CrashButton,
 ) -> Result<(Arc<App>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
@@ -236,7 +236,7 @@ async fn app(
         metrics: vitals.metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
-        departure,
+        drain_schedule,
     };
     let app = App {
         context: Arc::new(context),
@@ -269,13 +269,13 @@ where
 }
 
 /// Lets the sessions go: takes no more, tells those there are to leave in batches, and cuts what is left in time.
-async fn drain(app: Arc<App>, depart: watch::Sender<Option<Departure>>, deadline: Instant) {
+async fn drain(app: Arc<App>, drain_sender: watch::Sender<Option<DrainSchedule>>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
-    let _ = depart.send(Some(departure(sessions, timeout)));
+    let _ = drain_sender.send(Some(drain_schedule(sessions, timeout)));
     let last_sessions = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
     // The store may hang; that is no reason to keep the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
@@ -288,10 +288,10 @@ async fn drain(app: Arc<App>, depart: watch::Sender<Option<Departure>>, deadline
 }
 
 /// Batches of [`BATCH`] sessions, or larger ones where half the timeout would not be enough.
-fn departure(sessions: usize, timeout: Duration) -> Departure {
+fn drain_schedule(sessions: usize, timeout: Duration) -> DrainSchedule {
     let most = (timeout.as_millis() / 2 / BETWEEN_BATCHES.as_millis()).max(1);
     let wanted = sessions.div_ceil(BATCH).max(1) as u128;
-    Departure { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: BETWEEN_BATCHES }
+    DrainSchedule { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: BETWEEN_BATCHES }
 }
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn departures_fit_into_half_the_timeout() {
-        let batches = |sessions, seconds| departure(sessions, Duration::from_secs(seconds)).batches;
+        let batches = |sessions, seconds| drain_schedule(sessions, Duration::from_secs(seconds)).batches;
         assert_eq!(batches(0, 20), 1);
         assert_eq!(batches(50, 20), 1);
         assert_eq!(batches(1000, 20), 20);

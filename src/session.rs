@@ -1,19 +1,16 @@
 //! One session: a WebSocket of one user, from `welcome` to close.
 //!
-//! Owns the order of its frames and its position in the log. Must not know HTTP, SQL or other sessions: what it
-//! receives comes from its outbox or from the log, what it sends goes to the log's queue.
-//!
 //! ```text
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! The log is the only way to receive, for the sender's ack too: the session turns the publication of its own smile
-//! into the ack. So whatever it has sent up to offset n is all of its user's stream up to n.
+//! A session receives everything through the log, the sender's ack included: it turns the publication of its own smile into
+//! the ack. After it has sent offset n, the client has the user's whole stream up to n.
 
 mod heartbeat;
+mod in_flight;
 mod incoming;
 mod outgoing;
-mod pending;
 mod socket;
 
 use std::pin::pin;
@@ -32,116 +29,110 @@ use crate::protocol::{CloseReason, Rates, ServerFrame};
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
-use heartbeat::{Beat, Heartbeat};
-use pending::Pending;
+use heartbeat::{Due, Heartbeat};
+use in_flight::InFlight;
 use socket::Incoming;
 pub use socket::{Socket, SocketError};
 
-/// How long a leaving session waits for the outcome of smiles that are on their way to the log.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long a leaving session waits for the outcome of its smiles in flight.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Clients that are let go are asked to come back within this time, each at its own moment.
+/// Upper bound of the random `reconnect_after_ms` in a `drain` frame. It spreads the reconnects.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
-/// What every session of a replica shares.
+/// State that all sessions of a replica share.
 #[derive(Debug)]
 pub struct Context {
     /// Id of the replica.
     pub replica: String,
     /// Identity of the log.
     pub epoch: Epoch,
-    /// For users.
+    /// Looks up users.
     pub store: Store,
-    /// Where smiles go.
+    /// Appends smiles.
     pub log: Log,
-    /// Where smiles come from.
+    /// Delivers publications.
     pub hub: Arc<Hub>,
-    /// Where the published log ends.
+    /// The end of the published log.
     pub tail: Tail,
-    /// For histories and catching up.
+    /// Reads histories and missed smiles.
     pub index: Index,
-    /// What the replica admits.
+    /// The smile rate of the replica.
     pub capacity: Arc<Capacity>,
-    /// What one session may send.
+    /// The smile rate of one session.
     pub rates: Rates,
-    /// When a session gives up on its client.
+    /// Heartbeat and write timeouts.
     pub times: SessionTimes,
-    /// What is counted.
+    /// The metrics of the replica.
     pub metrics: Arc<Metrics>,
-    /// Set once, when the replica leaves.
-    pub departure: watch::Receiver<Option<Departure>>,
+    /// Set once, when the replica drains.
+    pub drain_schedule: watch::Receiver<Option<DrainSchedule>>,
 }
 
-/// How the sessions of a leaving replica are let go: in batches, so that their clients do not all come back at once.
+/// Sessions of a draining replica leave in batches, so that their clients do not all reconnect at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Departure {
-    /// How many batches there are.
+pub struct DrainSchedule {
+    /// Number of batches.
     pub batches: u64,
-    /// From one batch to the next.
+    /// Time between two batches.
     pub interval: Duration,
 }
 
-/// Whose session it is and where it starts.
+/// The user and the start of a new session.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// A user of the store.
     pub user: UserName,
-    /// Where to resume: an offset of this log that it still reaches back to. `None` starts at the head.
-    pub resume: Option<Offset>,
-    /// Whether the client asked to resume.
-    pub asked_to_resume: bool,
+    /// Where the session starts.
+    pub start: Start,
 }
 
-/// How a session ended.
+/// Where a session starts in the log. The label of `sessions_opened_total` is the variant in snake case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Start {
+    /// At the head: the client did not ask to resume.
+    Fresh,
+    /// After this offset, which the log still reaches back to.
+    Recovered(Offset),
+    /// At the head: the log cannot resume from the client's offset.
+    NotRecovered,
+}
+
+/// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum End {
     /// The client closed it, with this code.
     ByClient(u16),
-    /// The server closed it.
+    /// The server closes it.
     ByServer(CloseReason),
     /// The connection broke.
     Broken,
-}
-
-/// Why a session is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client closed it, with this code.
-    ByClient(u16),
-    /// The connection broke.
-    Broken,
-    /// The server closes it.
-    Close(CloseReason),
 }
 
 impl From<SocketError> for End {
     fn from(error: SocketError) -> Self {
         match error {
             SocketError::Broken => Self::Broken,
-            SocketError::Violation(reason) => Self::Close(reason),
-            SocketError::Stuck => Self::Close(CloseReason::Slow),
+            SocketError::Violation(reason) => Self::ByServer(reason),
+            SocketError::Stuck => Self::ByServer(CloseReason::Slow),
         }
     }
 }
 
-/// Runs a session to its end. Returns how it ended.
-pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> Ended {
+/// Runs a session to its end.
+pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
     let subscription = context.hub.subscribe(&opening.user);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {
         Ok(()) => session.live().await,
         Err(end) => end,
     };
-    let ended = match end {
-        End::ByClient(code) => Ended::ByClient(code),
-        End::Broken => Ended::Broken,
-        End::Close(reason) => {
-            session.socket.close(reason).await;
-            Ended::ByServer(reason)
-        }
-    };
-    tracing::debug!(user = %opening.user, session = session.subscription.session(), ?ended, "session closed");
-    ended
+    if let End::ByServer(reason) = end {
+        session.socket.close(reason).await;
+    }
+    tracing::debug!(user = %opening.user, session = session.subscription.session(), ended = ?end, "session closed");
+    end
 }
 
 struct Session {
@@ -149,15 +140,15 @@ struct Session {
     user: UserName,
     socket: Socket,
     subscription: Subscription,
-    /// Everything of the user's stream up to here was sent.
-    position: Offset,
-    pending: Pending,
+    /// The user's stream up to this offset has been sent.
+    offset: Offset,
+    in_flight: InFlight,
     smiles: Bucket,
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    departure: watch::Receiver<Option<Departure>>,
-    /// When to leave, and why, once that is known.
+    drain: watch::Receiver<Option<DrainSchedule>>,
+    /// When and why to leave.
     leave: Option<(Instant, CloseReason)>,
 }
 
@@ -167,13 +158,13 @@ impl Session {
         let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
         Self {
             user: opening.user.clone(),
-            position: Offset::default(),
-            pending: Pending::default(),
+            offset: Offset::default(),
+            in_flight: InFlight::default(),
             smiles: bucket.clone(),
             histories: bucket,
             faults: FaultBudget::default(),
             heartbeat: Heartbeat::new(context.times, now),
-            departure: context.departure.clone(),
+            drain: context.drain_schedule.clone(),
             leave: None,
             context,
             socket,
@@ -181,32 +172,30 @@ impl Session {
         }
     }
 
-    /// Says where the session starts, and sends what lies between there and now. A fresh one starts at the head of the
-    /// log as this replica knows it: what its tail has not seen yet comes as live smiles.
+    /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor; smiles that
+    /// the tail has not published yet arrive live.
     async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
-        // The subscription is older than this, so that nothing falls between.
-        let now_at = self.context.tail.cursor();
-        let recovered = opening.resume.is_some();
-        self.position = opening.resume.unwrap_or(now_at);
-        let start = match (opening.asked_to_resume, recovered) {
-            (false, _) => "fresh",
-            (true, true) => "recovered",
-            (true, false) => "not_recovered",
+        // Read after subscribing: every later offset reaches the outbox.
+        let cursor = self.context.tail.cursor();
+        let (offset, recovered) = match opening.start {
+            Start::Recovered(offset) => (offset, true),
+            Start::Fresh | Start::NotRecovered => (cursor, false),
         };
-        self.context.metrics.sessions_opened.with_label_values(&[start]).inc();
+        self.offset = offset;
+        self.context.metrics.sessions_opened.with_label_values(&[<&str>::from(opening.start)]).inc();
         let welcome = ServerFrame::welcome(
             self.user.clone(),
             format!("{}-{}", self.context.replica, self.subscription.session()),
             self.context.replica.clone(),
-            (self.context.epoch.clone(), self.position, recovered),
+            (self.context.epoch.clone(), self.offset, recovered),
             self.context.times.ping_interval,
             self.context.rates,
         );
         self.socket.send(welcome.encode()).await?;
-        if recovered { Box::pin(self.catch_up(now_at)).await } else { Ok(()) }
+        if recovered { Box::pin(self.catch_up(cursor)).await } else { Ok(()) }
     }
 
-    /// Sends and receives until something ends it.
+    /// Sends and receives until the session ends.
     async fn live(&mut self) -> End {
         let mut alarm = pin!(tokio::time::sleep_until(self.next_deadline().into()));
         loop {
@@ -216,14 +205,14 @@ impl Session {
             }
             let turn = tokio::select! {
                 taken = self.subscription.take() => self.deliver(taken).await,
-                // A session with as many smiles in flight as it may have is not read: its client feels TCP's pressure.
-                frame = self.socket.next(), if self.pending.has_room() => match frame {
+                // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
+                frame = self.socket.next(), if self.in_flight.has_room() => match frame {
                     Ok(frame) => self.receive(frame).await,
                     Err(error) => Err(error.into()),
                 },
                 () = alarm.as_mut() => self.deadline_passed().await,
-                Ok(()) = self.departure.changed(), if self.leave.is_none() => {
-                    self.plan_departure();
+                Ok(()) = self.drain.changed(), if self.leave.is_none() => {
+                    self.schedule_leave();
                     Ok(())
                 }
             };
@@ -241,7 +230,7 @@ impl Session {
                 Ok(())
             }
             Incoming::Close(code) => {
-                // The client has gone; whether the answering close still reaches it changes nothing here.
+                // Best effort: the client may already be gone.
                 let _ = self.socket.flush().await;
                 Err(End::ByClient(code))
             }
@@ -256,39 +245,39 @@ impl Session {
     async fn deadline_passed(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if let Some((_, reason)) = self.leave.filter(|(at, _)| *at <= now) {
-            return Err(Box::pin(self.take_leave(reason)).await);
+            return Err(Box::pin(self.leave_now(reason)).await);
         }
         match self.heartbeat.deadline_passed(now) {
             None => Ok(()),
-            Some(Beat::Ping) => Ok(self.socket.ping().await?),
-            Some(Beat::Dead) if !self.pending.has_room() => {
-                self.heartbeat.forgive(now);
+            Some(Due::Ping) => Ok(self.socket.ping().await?),
+            Some(Due::NoPong) if !self.in_flight.has_room() => {
+                self.heartbeat.extend(now);
                 Ok(())
             }
-            Some(Beat::Dead) => Err(End::Close(CloseReason::NoPong)),
+            Some(Due::NoPong) => Err(End::ByServer(CloseReason::NoPong)),
         }
     }
 
-    fn plan_departure(&mut self) {
-        if let Some(departure) = *self.departure.borrow_and_update() {
-            let batch = self.subscription.session() % departure.batches.max(1);
-            let wait = departure.interval * u32::try_from(batch).unwrap_or(u32::MAX);
+    fn schedule_leave(&mut self) {
+        if let Some(drain) = *self.drain.borrow_and_update() {
+            let batch = self.subscription.session() % drain.batches.max(1);
+            let wait = drain.interval * u32::try_from(batch).unwrap_or(u32::MAX);
             self.leave = Some((Instant::now() + wait, CloseReason::Restart));
         }
     }
 
-    /// Answers what is still on its way to the log, gives notice, and ends.
-    async fn take_leave(&mut self, reason: CloseReason) -> End {
-        let last_moment = tokio::time::Instant::now() + LAST_ANSWERS;
-        while !self.pending.is_empty() {
-            let Ok(taken) = tokio::time::timeout_at(last_moment, self.subscription.take()).await else { break };
+    /// Waits for the outcome of the smiles in flight, sends `drain` and ends.
+    async fn leave_now(&mut self, reason: CloseReason) -> End {
+        let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
+        while !self.in_flight.is_empty() {
+            let Ok(taken) = tokio::time::timeout_at(deadline, self.subscription.take()).await else { break };
             if let Err(end) = self.deliver(taken).await {
                 return end;
             }
         }
         let reconnect_after_ms = rand::random_range(0..=RECONNECT_SPREAD_MS);
         match self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await {
-            Ok(()) => End::Close(reason),
+            Ok(()) => End::ByServer(reason),
             Err(error) => error.into(),
         }
     }

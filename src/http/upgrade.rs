@@ -21,7 +21,7 @@ use super::{App, Refused, json, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal};
 use crate::replica::NotReady;
-use crate::session::{self, Ended, Opening, Socket};
+use crate::session::{self, End, Opening, Socket, Start};
 
 /// When to try another replica, or this one again, after it had no place.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
@@ -62,11 +62,11 @@ async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, Ow
         let message = "this replica holds as many sessions as it may; try another";
         Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
     })?;
-    let resume = match after {
+    let start = match after {
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
-        None => None,
+        None => Start::Fresh,
     };
-    Ok((Opening { user, resume, asked_to_resume: after.is_some() }, permit))
+    Ok((Opening { user, start }, permit))
 }
 
 fn read(uri: &Uri) -> Result<Query, Refused> {
@@ -92,10 +92,10 @@ fn position(query: &Query) -> Result<Option<Offset>, Refused> {
     Ok(Some(Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT))))
 }
 
-/// `after`, when everything above it can be sent: same log, not beyond its end, nothing removed in between.
-async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Option<Offset>, Refused> {
+/// Recovers if this log holds everything after `after`: same epoch, not beyond the head, not trimmed.
+async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Start, Refused> {
     if epoch != Some(app.context.epoch.as_str()) {
-        return Ok(None);
+        return Ok(Start::NotRecovered);
     }
     let asked = Instant::now();
     loop {
@@ -105,9 +105,10 @@ async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Op
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > NOT_YET_AT_MOST {
-            return Ok((within && log.trimmed <= after).then_some(after));
+            let complete = within && log.trimmed <= after;
+            return Ok(if complete { Start::Recovered(after) } else { Start::NotRecovered });
         }
-        // Another replica may have sent it before a query shows it.
+        // Another replica may have sent this offset before a query shows its commit.
         tokio::time::sleep(NOT_YET).await;
     }
 }
@@ -131,7 +132,7 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
             let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
             let Ok(Ok(connection)) = connection else {
                 tracing::debug!("a client left during the handshake");
-                return Ended::Broken;
+                return End::Broken;
             };
             // The buffer of HTTP must not live as long as the session.
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
@@ -141,12 +142,12 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
         };
         let ended = tokio::select! {
             ended = session => ended,
-            () = cut.cancelled() => Ended::Broken,
+            () = cut.cancelled() => End::Broken,
         };
         match ended {
-            Ended::ByClient(code) => metrics.closed_by_client(code),
-            Ended::ByServer(reason) => metrics.closed_by_server(reason),
-            Ended::Broken => metrics.connection_broke(),
+            End::ByClient(code) => metrics.closed_by_client(code),
+            End::ByServer(reason) => metrics.closed_by_server(reason),
+            End::Broken => metrics.connection_broke(),
         }
         drop(permit);
     });

@@ -1,20 +1,20 @@
-//! When to ping, and when to give a client up. Pure code that is given the time.
+//! The ping schedule of a session. Pure code: callers pass the time.
 
 use std::time::{Duration, Instant};
 
 use crate::config::SessionTimes;
 
-/// What a deadline that passed asks for.
+/// What to do when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(super) enum Due {
     /// Send a ping.
     Ping,
-    /// The pong did not come.
-    Dead,
+    /// Close the session: the pong is overdue.
+    NoPong,
 }
 
-/// A deadline that is looked at later than this was overslept: a write was stuck, or the whole process stood still.
-const OVERSLEPT: Duration = Duration::from_secs(1);
+/// A deadline handled later than this means that this process stalled, in a blocked write or as a whole.
+const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
 #[derive(Debug)]
@@ -22,50 +22,49 @@ pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     deadline: Instant,
-    /// When the ping went out whose pong is awaited.
+    /// When the unanswered ping was sent.
     pinged_at: Option<Instant>,
 }
 
 impl Heartbeat {
-    /// The first ping comes after a random part of the interval, so that sessions that began together do not ping
-    /// together.
+    /// Randomizes the first interval, so that sessions opened together do not ping together.
     pub(super) fn new(times: SessionTimes, now: Instant) -> Self {
         let first = times.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
         Self { interval: times.ping_interval, timeout: times.pong_timeout, deadline: now + first, pinged_at: None }
     }
 
-    /// When to ask [`Heartbeat::deadline_passed`].
+    /// When to call [`Heartbeat::deadline_passed`].
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// What to do now; nothing when the deadline has moved meanwhile.
-    pub(super) fn deadline_passed(&mut self, now: Instant) -> Option<Beat> {
+    /// Returns what is due at `now`; `None` if the deadline has moved meanwhile.
+    pub(super) fn deadline_passed(&mut self, now: Instant) -> Option<Due> {
         if now < self.deadline {
             return None;
         }
         if self.pinged_at.is_none() {
             self.pinged_at = Some(now);
             self.deadline = now + self.timeout;
-            return Some(Beat::Ping);
+            return Some(Due::Ping);
         }
-        // Nothing was read meanwhile, so the pong may be here, unread: that is not the client's fault.
-        if now > self.deadline + OVERSLEPT {
-            self.forgive(now);
+        // During a stall nothing was read, so the pong may be in the socket's buffer.
+        if now > self.deadline + STALL {
+            self.extend(now);
             return None;
         }
-        Some(Beat::Dead)
+        Some(Due::NoPong)
     }
 
-    /// The client answered.
+    /// Records a pong.
     pub(super) fn pong(&mut self, now: Instant) {
         if let Some(pinged_at) = self.pinged_at.take() {
             self.deadline = (pinged_at + self.interval).max(now);
         }
     }
 
-    /// A pong that is owed gets its whole time anew.
-    pub(super) fn forgive(&mut self, now: Instant) {
+    /// Restarts the timeout of the pending pong.
+    pub(super) fn extend(&mut self, now: Instant) {
         self.deadline = now + self.timeout;
     }
 }
@@ -77,35 +76,35 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn pings_are_answered_or_the_client_is_given_up() {
+    fn a_missing_pong_ends_the_session() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
         let first = heartbeat.deadline();
         assert!((start + SECOND * 12..=start + SECOND * 25).contains(&first));
         assert_eq!(heartbeat.deadline_passed(start + SECOND * 11), None);
-        assert_eq!(heartbeat.deadline_passed(first), Some(Beat::Ping));
+        assert_eq!(heartbeat.deadline_passed(first), Some(Due::Ping));
         assert_eq!(heartbeat.deadline(), first + SECOND * 10);
 
         heartbeat.pong(first + SECOND);
         let second = heartbeat.deadline();
         assert_eq!(second, first + SECOND * 25, "the interval is from ping to ping");
-        assert_eq!(heartbeat.deadline_passed(second), Some(Beat::Ping));
-        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10), Some(Beat::Dead));
+        assert_eq!(heartbeat.deadline_passed(second), Some(Due::Ping));
+        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10), Some(Due::NoPong));
     }
 
     #[test]
-    fn a_server_that_stood_still_does_not_blame_the_client() {
+    fn a_stalled_server_extends_the_pong_timeout() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
         let first = heartbeat.deadline();
-        assert_eq!(heartbeat.deadline_passed(first), Some(Beat::Ping));
+        assert_eq!(heartbeat.deadline_passed(first), Some(Due::Ping));
         let woken = first + SECOND * 60;
         assert_eq!(heartbeat.deadline_passed(woken), None);
-        assert_eq!(heartbeat.deadline_passed(woken + SECOND * 10), Some(Beat::Dead));
+        assert_eq!(heartbeat.deadline_passed(woken + SECOND * 10), Some(Due::NoPong));
     }
 
     #[test]
-    fn a_pong_nobody_asked_for_changes_nothing() {
+    fn an_unsolicited_pong_changes_nothing() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
         let first = heartbeat.deadline();

@@ -1,17 +1,15 @@
-//! What a session does with a text frame: decode, check, admit, hand on, or refuse.
-//!
-//! Owns the order of those checks and the words of the refusals that depend on more than the frame.
+//! Incoming text frames: decode, check, admit, and submit to the log or refuse.
 
 use std::time::Instant;
 
-use super::pending::Sent;
+use super::in_flight::Sent;
 use super::{CloseReason, End, Session};
 use crate::limits::{Behind, Denied, admit};
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Does what a text frame asks for. Ends the session only when its faults are too many.
+    /// Handles a text frame. Fails only if the socket does, or once the session has used up its fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
@@ -30,9 +28,9 @@ impl Session {
         }
     }
 
-    /// Puts a smile in line for the log, or says why not. Nothing is charged for a smile that is refused.
+    /// Submits a smile to the log. A refused smile costs no tokens.
     fn smile(&mut self, id: Option<&SmileId>, to: &UserName, smile: &str) -> Result<(), Refusal> {
-        let to = self.peer(to, "a smile to yourself goes nowhere: name another user")?;
+        let to = self.peer(to, "you cannot send a smile to yourself: name another user")?;
         let faces = Faces::parse(smile)
             .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
@@ -46,7 +44,7 @@ impl Session {
         })?;
         admit(&mut self.smiles, &self.context.capacity, now).map_err(|denied| match denied {
             Denied::BySession(wait) => {
-                let message = "this session sends faster than it may; send the same id again";
+                let message = "this session exceeds its rate of smiles; send the same id again";
                 Refusal::temporary(ErrorCode::RateLimited, message, wait)
             }
             Denied::ByCapacity(wait) => {
@@ -57,18 +55,19 @@ impl Session {
 
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
-        self.pending.sent(Sent { id: id.clone(), named, admitted_at: now });
+        self.in_flight.sent(Sent { id: id.clone(), named, admitted_at: now });
         room.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, self.subscription.outbox());
         Ok(())
     }
 
-    /// Older smiles of one conversation. Each costs the store a read, so they are limited like smiles, by themselves.
+    /// Reads older smiles of a conversation. Histories have a bucket of their own at the same rate as smiles, since each may
+    /// read from the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
-        let with = self.peer(with, "there is no conversation with yourself: name another user")?;
+        let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();
         let wait = self.histories.wait(now);
         if !wait.is_zero() {
-            let message = "this session asks faster than it may; ask again later";
+            let message = "this session exceeds its rate of histories; ask again later";
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.ask_back(now, wait)));
         }
         self.histories.take(now);
@@ -81,7 +80,7 @@ impl Session {
         }
     }
 
-    /// The other user that a frame names.
+    /// Looks up the peer that a frame names.
     fn peer(&self, name: &UserName, to_oneself: &str) -> Result<UserName, Refusal> {
         if *name == self.user {
             return Err(Refusal::permanent(ErrorCode::BadRequest, to_oneself));
@@ -89,7 +88,7 @@ impl Session {
         self.context.store.user(name.as_str()).cloned().ok_or_else(Refusal::unknown_user)
     }
 
-    /// Answers one frame with an error, and ends the session when that was one too many.
+    /// Answers a frame with an error. Ends the session once its fault budget is used up.
     async fn refuse(&mut self, refusal: &Refusal, id: Option<String>) -> Result<(), End> {
         self.context.metrics.error(refusal.code);
         self.socket.send(ServerFrame::refusal(refusal, id).encode()).await?;
@@ -98,6 +97,6 @@ impl Session {
             ErrorCode::RateLimited => self.faults.rate_limited(Instant::now()),
             _ => false,
         };
-        if too_many { Err(End::Close(CloseReason::Policy)) } else { Ok(()) }
+        if too_many { Err(End::ByServer(CloseReason::Policy)) } else { Ok(()) }
     }
 }

@@ -1,6 +1,6 @@
-//! What a session sends because the log says so: smiles, acks, and what it missed.
+//! Outgoing frames that come from the log: smiles, acks, and the smiles that a session missed.
 //!
-//! Here alone a smile of the log becomes a frame, and the session's position moves.
+//! Only this file advances the session's offset.
 
 use std::time::Instant;
 
@@ -14,21 +14,21 @@ use crate::telemetry::observe;
 /// Smiles in one read while catching up.
 const PAGE: usize = 200;
 
-/// Frames that are written with one flush.
+/// Frames written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
 
 impl Session {
-    /// Writes what was in the outbox, and catches up when something did not fit into it.
+    /// Writes the contents of the outbox, and catches up if the outbox overflowed.
     pub(super) async fn deliver(&mut self, taken: Taken) -> Result<(), End> {
         self.write(taken.pushes.into_iter()).await?;
         if taken.lagged {
-            // Publications arrive again since the outbox was taken, and everything up to the cursor is in the log.
+            // The log holds everything up to the cursor; later publications go to the outbox again.
             Box::pin(self.catch_up(self.context.tail.cursor())).await?;
         }
         Ok(())
     }
 
-    /// Writes the frames of these, a few with one flush and one look at the clock.
+    /// Writes frames in groups: one flush and one timeout for each.
     async fn write(&mut self, mut pushes: impl ExactSizeIterator<Item = Push>) -> Result<(), End> {
         while pushes.len() > 0 {
             let now = Instant::now();
@@ -57,10 +57,10 @@ impl Session {
 
     async fn publication(&mut self, publication: &Publication, now: Instant) -> Result<(), End> {
         let smile = &publication.smile;
-        if smile.offset <= self.position {
+        if smile.offset <= self.offset {
             return Ok(());
         }
-        self.position = smile.offset;
+        self.offset = smile.offset;
         if let Some(ack) = self.answer_own(smile, now) {
             return Ok(self.socket.feed(ack).await?);
         }
@@ -70,20 +70,20 @@ impl Session {
         Ok(self.socket.feed(publication.frame()).await?)
     }
 
-    /// The ack for a smile that this session waits for, if it is one.
+    /// Returns the ack if this session sent the smile and still waits for the answer.
     fn answer_own(&mut self, smile: &Smile, now: Instant) -> Option<String> {
         if smile.from != self.user {
             return None;
         }
-        let sent = self.pending.take(&smile.id)?;
+        let sent = self.in_flight.take(&smile.id)?;
         observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
         Some(ServerFrame::Ack { id: sent.id, offset: smile.offset, duplicate: false }.encode())
     }
 
-    /// Answers a smile that will not be published. Another session of this user may have had the same id published
-    /// meanwhile, which was the answer.
+    /// Answers a smile that will not be published, unless the same id from another session of this user was published
+    /// meanwhile.
     async fn outcome(&mut self, id: &SmileId, outcome: Outcome, now: Instant) -> Result<(), End> {
-        let Some(sent) = self.pending.take(id) else { return Ok(()) };
+        let Some(sent) = self.in_flight.take(id) else { return Ok(()) };
         let answer = match outcome {
             Outcome::Duplicate(offset) => {
                 observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
@@ -97,21 +97,21 @@ impl Session {
         Ok(self.socket.feed(answer.encode()).await?)
     }
 
-    /// Sends what the log holds for this user from the session's position up to `until`.
+    /// Sends the user's stream after the session's offset up to `until`.
     pub(super) async fn catch_up(&mut self, until: Offset) -> Result<(), End> {
-        while self.position < until {
-            let page = self.context.index.stream(&self.user, self.position, until, PAGE).await;
+        while self.offset < until {
+            let page = self.context.index.stream(&self.user, self.offset, until, PAGE).await;
             let page = page.map_err(|error| match error {
-                // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
-                StoreError::Trimmed => End::Close(CloseReason::Slow),
+                // Retention removed smiles that this session has not sent. The client learns of the gap when it resumes.
+                StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
                     tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
-                    End::Close(CloseReason::TryAgainLater)
+                    End::ByServer(CloseReason::TryAgainLater)
                 }
             })?;
             self.context.metrics.smiles_caught_up.inc_by(page.smiles.len() as u64);
             self.write(page.smiles.into_iter().map(Push::Publication)).await?;
-            self.position = page.through;
+            self.offset = page.through;
         }
         Ok(())
     }

@@ -1,7 +1,5 @@
-//! The WebSocket of one session: frames in, frames out, and a close that arrives.
-//!
-//! Owns the buffers, the time a write may be stuck and the translation of every violation into its close code. Must not
-//! know what the frames mean.
+//! The WebSocket of a session: bounded buffers, write timeouts, close codes for protocol violations, and a close handshake
+//! that reaches the client.
 
 use std::time::Duration;
 
@@ -17,46 +15,46 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
-/// A smile is about 70 bytes; a buffer this small is most of what an idle session costs, and holds several.
+/// This buffer is most of the memory of an idle session. A smile frame has about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Frames gather up to here before they are written without being flushed.
+/// Buffered frames are written without a flush past this size.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// More than one history of 200 smiles. A frame is only added once the buffer has room again.
+/// Fits a history of 200 smiles. [`Socket::feed`] waits until the buffer has room.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// How long a close may take: the frame, and the client's end of it.
+/// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is read and thrown away of a client that goes on sending after it was told to stop.
+/// Bytes read and discarded from a client that keeps sending after the close frame.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// What a client sent.
+/// A message from the client.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// A text frame, whole.
+    /// A complete text message.
     Text(Utf8Bytes),
     /// The answer to a ping.
     Pong,
-    /// The client closes, with this code (1005 where it gave none). The answering close is queued.
+    /// A close with this code, 1005 if the frame has none. The library has queued the answer.
     Close(u16),
-    /// Something that needs no answer here.
+    /// A ping, which the library answers.
     Nothing,
 }
 
-/// Why the socket cannot go on.
+/// Why the socket cannot be used any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketError {
     /// The connection is gone.
     Broken,
-    /// The client broke a rule.
+    /// The client violated the protocol.
     Violation(CloseReason),
-    /// A write was not finished in time.
+    /// A write timed out.
     Stuck,
 }
 
-/// One WebSocket, the server's end.
+/// The server's end of a WebSocket.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
@@ -64,7 +62,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes over a connection whose handshake was answered, and what was read of it after that.
+    /// Takes over an upgraded connection and the bytes already `read` from it.
     pub async fn new(connection: TcpStream, read: Vec<u8>, write_timeout: Duration) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -76,7 +74,7 @@ impl Socket {
         Self { stream, write_timeout }
     }
 
-    /// The next frame. Pings are answered by the way. Cancel safe.
+    /// Reads the next message. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Incoming, SocketError> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
@@ -89,22 +87,21 @@ impl Socket {
         }
     }
 
-    /// Adds a text frame to what will be written. Waits for as long as the client is behind.
+    /// Buffers a text frame. Waits without a timeout while the buffer is full.
     pub(super) async fn feed(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
         self.stream.feed(text(frame)).await.map_err(|_| SocketError::Broken)
     }
 
-    /// Writes everything. Waits for as long as the client is behind.
+    /// Writes all buffered frames, without a timeout.
     pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
         self.stream.flush().await.map_err(|_| SocketError::Broken)
     }
 
-    /// Writes a text frame.
+    /// Writes and flushes a text frame.
     pub(super) async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
         self.write(text(frame)).await
     }
 
-    /// Writes a ping.
     pub(super) async fn ping(&mut self) -> Result<(), SocketError> {
         self.write(Message::Ping(Bytes::new())).await
     }
@@ -117,8 +114,9 @@ impl Socket {
         }
     }
 
-    /// Tells the client why, and waits until it has gone, within bounds. What it still sends is read and thrown away:
-    /// a connection closed with unread bytes is reset, and the reset may overtake the close frame (RFC 9293, 3.10.4).
+    /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client still
+    /// sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC 9293,
+    /// section 3.10.4).
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
         let close = async {
@@ -127,12 +125,12 @@ impl Socket {
             }
             let connection = self.stream.get_mut();
             let _ = connection.shutdown().await;
-            let mut thrown_away = 0;
+            let mut discarded = 0;
             let mut buffer = [0; 512];
-            while thrown_away < LINGER_BYTES {
+            while discarded < LINGER_BYTES {
                 match connection.read(&mut buffer).await {
                     Ok(0) | Err(_) => return,
-                    Ok(read) => thrown_away += read,
+                    Ok(read) => discarded += read,
                 }
             }
         };
@@ -140,7 +138,7 @@ impl Socket {
     }
 }
 
-/// A text frame of what is UTF-8 already.
+/// A text frame without another UTF-8 check: the caller encoded it.
 fn text(frame: impl Into<Bytes>) -> Message {
     Message::Frame(Frame::message(frame.into(), OpCode::Data(Data::Text), true))
 }
