@@ -8,7 +8,7 @@ mod budget;
 mod pressure;
 
 pub use budget::FaultBudget;
-pub use pressure::{AWAY_AFTER, Behind, Pressure};
+pub use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
-//! The entrance to the log: the queue of admitted smiles, and what the store's delay does to admission.
+//! The queue of admitted smiles in front of the log, and load shedding by the store's delay.
 //!
-//! The queue is emptied by the [`Appender`]. While one commit is on its way to the disk the next batch gathers, so one
-//! commit carries every smile that waits.
+//! The [`Appender`] empties the queue. While one commit runs, the next batch gathers, so one commit carries every queued
+//! smile.
 
 mod appender;
 mod outage;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::hub::Outbox;
 use crate::index::Index;
-use crate::limits::{Behind, Pressure};
+use crate::limits::{Overload, Pressure};
 use crate::model::NewSmile;
 use crate::store::{LARGEST_BATCH, Store};
 use crate::tail::Tail;
@@ -23,13 +23,13 @@ use crate::telemetry::Metrics;
 
 pub use self::appender::Appender;
 
-/// Smiles that may wait. The pressure sheds long before it is full, unless the store is very fast.
+/// Capacity of the queue. [`Pressure`] sheds long before it is full, unless the store is very fast.
 const QUEUE: usize = 8192;
 
-/// When to try again after the queue itself was full.
+/// The retry hint when the queue is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
-/// One admitted smile, and where to say that it will not be published.
+/// One admitted smile, and the outbox that receives its outcome if it is not published.
 #[derive(Debug)]
 struct Submission {
     smile: NewSmile,
@@ -37,7 +37,7 @@ struct Submission {
     sender: Arc<Outbox>,
 }
 
-/// The entrance to the log. Cheap to clone.
+/// A handle that submits smiles to the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
     queue: Arc<Queue>,
@@ -55,15 +55,15 @@ struct Waiting {
     pressure: Pressure,
 }
 
-/// Room in the queue for one smile, held while the limits are asked.
+/// A permit to submit one smile. It holds the queue's lock, so that a slot is certain while the rate limits are checked.
 #[derive(Debug)]
-pub struct Room<'log> {
+pub struct Permit<'log> {
     waiting: MutexGuard<'log, Waiting>,
     filled: &'log Notify,
 }
 
 impl Log {
-    /// The log's entrance, and the appender to be run.
+    /// Creates the handle, and the appender to run.
     #[must_use]
     pub fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
         let pressure = Pressure::new(u32::try_from(LARGEST_BATCH).unwrap_or(u32::MAX));
@@ -73,23 +73,23 @@ impl Log {
         (Self { queue }, appender)
     }
 
-    /// Room for one smile, unless the store is away or behind by too much. Do not hold it for long.
+    /// Reserves a slot for one smile. Do not hold the permit across an `await`.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn room(&self, now: Instant) -> Result<Room<'_>, Behind> {
+    /// [`Overload`] when the store is unavailable or too slow, or the queue is full.
+    pub fn reserve(&self, now: Instant) -> Result<Permit<'_>, Overload> {
         let waiting = self.queue.waiting();
         waiting.pressure.check(now)?;
         if waiting.entries.len() >= QUEUE {
-            return Err(Behind::Slow(RETRY_AFTER_FULL));
+            return Err(Overload::Slow(RETRY_AFTER_FULL));
         }
-        Ok(Room { waiting, filled: &self.queue.filled })
+        Ok(Permit { waiting, filled: &self.queue.filled })
     }
 }
 
-impl Room<'_> {
-    /// Puts an admitted smile in line. Its publication is the answer, or else `sender` hears why there is none. Smiles of
-    /// one session keep their order.
+impl Permit<'_> {
+    /// Queues an admitted smile. Its publication is the answer; otherwise `sender` gets the outcome. Smiles of one session
+    /// keep their order.
     pub fn submit(mut self, smile: NewSmile, admitted_at: Instant, sender: &Arc<Outbox>) {
         let first = self.waiting.entries.is_empty();
         self.waiting.pressure.admitted();

@@ -41,7 +41,7 @@ pub struct Missing;
 
 /// What is known of a batch of new smiles at one moment.
 #[derive(Debug)]
-pub struct View {
+pub struct TailView {
     /// The last offset that is published. A batch that is judged by this view follows it.
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
@@ -257,10 +257,10 @@ impl Tail {
 
     /// Looks which of the smiles with these hashes are repeats, at one moment.
     #[must_use]
-    pub fn judge(&self, hashes: &[IdHash]) -> View {
+    pub fn look_up(&self, hashes: &[IdHash]) -> TailView {
         let recent = self.recent();
         let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
-        View { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
+        TailView { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
 
     /// The published smiles after `after` and up to `until`; `None` unless all of them are in memory.

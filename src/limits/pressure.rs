@@ -17,15 +17,15 @@ const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 /// A batch that takes longer than this is no longer slow: the store is away, or cannot be reached. What waits for it must be
 /// refused while its senders still wait.
-pub const AWAY_AFTER: Duration = Duration::from_millis(600);
+pub const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// Why the store takes no smile now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behind {
+pub enum Overload {
     /// It is slow, and will have caught up after this long.
     Slow(Duration),
     /// It does not answer.
-    Away,
+    Unavailable,
 }
 
 /// The measured speed of the store and the work before it.
@@ -54,7 +54,7 @@ impl Pressure {
     }
 
     /// So many of the smiles that waited are in a batch, or were refused.
-    pub fn no_longer_wait(&mut self, smiles: usize) {
+    pub fn dequeued(&mut self, smiles: usize) {
         self.waiting = self.waiting.saturating_sub(u32::try_from(smiles).unwrap_or(u32::MAX));
     }
 
@@ -67,7 +67,7 @@ impl Pressure {
     pub fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
         // How long the store was away says nothing of how quick it is now.
-        let took = took.min(AWAY_AFTER);
+        let took = took.min(UNAVAILABLE_AFTER);
         self.per_batch = (self.per_batch + took) / 2;
     }
 
@@ -75,13 +75,13 @@ impl Pressure {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(&self, now: Instant) -> Result<(), Behind> {
-        if self.batch_began.is_some_and(|began| now.duration_since(began) > AWAY_AFTER) {
-            return Err(Behind::Away);
+    pub fn check(&self, now: Instant) -> Result<(), Overload> {
+        if self.batch_began.is_some_and(|began| now.duration_since(began) > UNAVAILABLE_AFTER) {
+            return Err(Overload::Unavailable);
         }
         match self.expected_wait(now) {
             wait if wait <= LONGEST_WAIT => Ok(()),
-            wait => Err(Behind::Slow(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT))),
+            wait => Err(Overload::Slow(wait.saturating_sub(ASKED_BACK_AT).min(LONGEST_HINT))),
         }
     }
 
@@ -107,13 +107,13 @@ mod tests {
         for _ in 0..20 {
             pressure.admitted();
             pressure.batch_began(now);
-            pressure.no_longer_wait(1);
+            pressure.dequeued(1);
             now += per_batch;
             pressure.batch_ended(now);
         }
         pressure.admitted();
         pressure.batch_began(now);
-        pressure.no_longer_wait(1);
+        pressure.dequeued(1);
         (0..waiting).for_each(|_| pressure.admitted());
         (pressure, now)
     }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_slow_store_sheds_and_says_when_it_has_caught_up() {
         let (pressure, now) = busy(3000, Duration::from_millis(200));
-        let Err(Behind::Slow(hint)) = pressure.check(now) else { panic!("it takes more") };
+        let Err(Overload::Slow(hint)) = pressure.check(now) else { panic!("it takes more") };
         assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
     }
 
@@ -141,14 +141,14 @@ mod tests {
     fn a_store_that_hangs_is_away_and_one_that_is_back_is_not() {
         let (mut pressure, now) = busy(0, Duration::from_millis(1));
         assert_eq!(pressure.check(now + Duration::from_millis(400)), Ok(()));
-        assert!(matches!(pressure.check(now + Duration::from_millis(600)), Err(Behind::Slow(_))));
+        assert!(matches!(pressure.check(now + Duration::from_millis(600)), Err(Overload::Slow(_))));
         let later = now + Duration::from_secs(30);
-        assert_eq!(pressure.check(later), Err(Behind::Away));
+        assert_eq!(pressure.check(later), Err(Overload::Unavailable));
         pressure.batch_ended(later);
         assert_eq!(pressure.check(later), Ok(()));
         // How long it was away says nothing of the next batch.
         pressure.batch_began(later);
-        let soon = |answer| !matches!(answer, Err(Behind::Slow(hint)) if hint > Duration::from_secs(1));
+        let soon = |answer| !matches!(answer, Err(Overload::Slow(hint)) if hint > Duration::from_secs(1));
         assert!(soon(pressure.check(later)), "{:?}", pressure.check(later));
     }
 }

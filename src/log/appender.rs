@@ -1,4 +1,4 @@
-//! Appending: the one task that empties the queue, judges each id once, and commits.
+//! The task that appends: it empties the queue, looks up each id once, and commits batches.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,29 +12,29 @@ use super::outage::Outage;
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
 use crate::index::{Found, Index};
-use crate::limits::AWAY_AFTER;
+use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
 use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError, fitting};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe};
 
-/// How far the index may be behind. Past it appending waits for the index, and the store's delay sheds.
+/// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
 const BEHIND: u64 = 40_000;
 
-/// How long a batch may gather while it grows.
+/// How long a growing batch may gather.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How long to wait before a batch in doubt is tried again: doubled from one try to the next.
+/// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// From one look for the batch before this one to the next, and how long it may be missing before the log is taken for
-/// another one.
+/// Pause between two attempts while the previous batch is missing, and how long it may be missing before the log counts as
+/// replaced.
 const NOT_YET: Duration = Duration::from_millis(5);
 const UNLINKED: Duration = Duration::from_secs(5);
 
-/// The one task that appends.
+/// The task that appends. One runs per replica.
 #[derive(Debug)]
 pub struct Appender {
     queue: Arc<Queue>,
@@ -43,7 +43,7 @@ pub struct Appender {
     metrics: Arc<Metrics>,
 }
 
-/// What a batch goes through.
+/// Looks up, appends and publishes batches.
 #[derive(Debug)]
 struct Writer {
     store: Store,
@@ -51,23 +51,23 @@ struct Writer {
     index: Index,
 }
 
-/// What is known of the smiles of a batch before it is appended.
+/// The result of looking up the ids of a batch.
 #[derive(Debug)]
-struct Judged {
-    /// The batch that the log ends with.
+struct Lookup {
+    /// The last batch of the log.
     previous: Option<BatchKey>,
-    /// Where it ends: this was looked at up to here.
+    /// The end of the log: ids up to here were looked up.
     cursor: Offset,
-    /// By place, the offset of each smile that was stored before.
+    /// The offsets of the smiles stored before, by index in the batch.
     known: HashMap<usize, Offset>,
 }
 
-/// What became of the smiles of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Default)]
 struct Appended {
-    /// By place in the batch, the offset of each smile that was stored before.
+    /// The offsets of the duplicates, by index in the batch.
     duplicates: HashMap<usize, Offset>,
-    /// Why the others were not stored, if they were not.
+    /// Why the remaining smiles were not stored; `None` if they were.
     refused: Option<Error>,
 }
 
@@ -76,15 +76,15 @@ impl Appender {
         Self { queue, writer: Writer { store, tail, index }, outage: Outage::default(), metrics }
     }
 
-    /// Appends until `stop`, and then what is still in the queue.
+    /// Appends until `stop`, then appends the rest of the queue.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] and [`StoreError::Replaced`]: the log is not what this replica has published.
+    /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] when the log no longer matches what this replica published.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         loop {
             let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
             while let Some(began) = self.begin() {
-                // Both waits count as the store's delay, so that they shed as a slow commit does.
+                // Both waits count as store delay, so they shed load as a slow commit does.
                 self.writer.tail.when(|tail| tail.behind() < BEHIND).await;
                 self.writer.take_turn().await;
                 self.gather(Instant::now() + LINGER).await;
@@ -97,7 +97,7 @@ impl Appender {
         }
     }
 
-    /// When the next batch begins, if there is something to append.
+    /// Starts the clock of the next batch if the queue has smiles.
     fn begin(&self) -> Option<Instant> {
         let mut waiting = self.queue.waiting();
         if waiting.entries.is_empty() {
@@ -108,8 +108,8 @@ impl Appender {
         Some(now)
     }
 
-    /// Lets the sessions that have a frame to read do so and join the batch, until one turn of the scheduler brings nothing
-    /// more. The more a commit carries, the less of it each smile pays, and the more frames go out in one write.
+    /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost less per
+    /// smile, and more frames share one write.
     async fn gather(&self, deadline: Instant) {
         let mut gathered = 0;
         loop {
@@ -125,7 +125,7 @@ impl Appender {
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.queue.waiting();
         let count = fitting(waiting.entries.iter().map(|sent| &sent.smile));
-        waiting.pressure.no_longer_wait(count);
+        waiting.pressure.dequeued(count);
         waiting.entries.drain(..count).collect()
     }
 
@@ -155,12 +155,12 @@ impl Appender {
         Ok(())
     }
 
-    /// Appends, and refuses what waits meanwhile when the store turns out to be away: only of the smiles that it was given
-    /// is it not known yet what becomes of them, and nobody can be told anything.
+    /// Appends a batch. While the store does not answer, refuses the queued smiles at once; only the smiles in the batch
+    /// must wait, since their outcome is unknown.
     async fn store_answers(&mut self, batch: Vec<Submission>, began: Instant) -> Result<Appended, StoreError> {
         let (smiles, admitted): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.smile, sent.admitted_at)).unzip();
         let mut append = pin!(self.writer.append(smiles, &admitted));
-        if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
+        if let Ok(appended) = tokio::time::timeout_at((began + UNAVAILABLE_AFTER).into(), append.as_mut()).await {
             return appended;
         }
         self.outage.begins(&"it does not answer");
@@ -168,7 +168,7 @@ impl Appender {
             let waiting = {
                 let mut waiting = self.queue.waiting();
                 let entries = std::mem::take(&mut waiting.entries);
-                waiting.pressure.no_longer_wait(entries.len());
+                waiting.pressure.dequeued(entries.len());
                 entries
             };
             self.outage.refused(waiting.len());
@@ -185,23 +185,23 @@ impl Appender {
 }
 
 impl Writer {
-    /// Waits for this replica's turn where other replicas append as well.
+    /// Waits for this replica's turn on a shared store.
     async fn take_turn(&self) {
         if let Store::MySql(store) = &self.store {
             for batch in store.take_turn(self.tail.cursor()).await {
-                // What does not follow is read from the log when it is in the way.
+                // A batch that does not follow the cursor is read from the log later.
                 let _ = self.tail.publish_stored(batch);
             }
         }
     }
 
-    /// Appends those smiles of a batch that are new, however often other replicas come first.
+    /// Appends the new smiles of a batch. Starts over whenever another replica takes the offset first.
     async fn append(&self, smiles: Vec<NewSmile>, admitted: &[Instant]) -> Result<Appended, StoreError> {
         let at = Timestamp::now();
         let hashes: Vec<_> = smiles.iter().map(|smile| self.store.id_hash(&smile.from, &smile.id)).collect();
         loop {
-            let Judged { previous, cursor, known } = match self.judge(&smiles, &hashes).await {
-                Ok(judged) => judged,
+            let Lookup { previous, cursor, known } = match self.look_up(&smiles, &hashes).await {
+                Ok(lookup) => lookup,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
             let duplicates = with_repeats(&hashes, cursor, &known);
@@ -226,36 +226,35 @@ impl Writer {
                         let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
                         (Arc::new(Publication::new(smile, Some(admitted[place]))), hashes[place])
                     });
-                    // It follows the cursor, unless the binary log has brought it here already.
+                    // Fails only if the follower has already published this batch.
                     let _ = self.tail.publish(row.key, &publications.collect::<Vec<_>>());
                     return Ok(Appended { duplicates, refused: None });
                 }
-                // Another replica was first, and its batch may hold the same ids.
+                // Another replica took the offset, and its batch may hold the same ids.
                 Ok(_) => self.read_until_after(cursor).await?,
                 Err(error) => return Ok(Appended { duplicates: known, refused: Some(error) }),
             }
         }
     }
 
-    /// Looks for these smiles in all of the log that is known.
-    async fn judge(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Judged, StoreError> {
+    /// Looks up ids in memory and in the index, as one consistent view.
+    async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Lookup, StoreError> {
         let mut found: Option<Found> = None;
         loop {
-            let view = self.tail.judge(hashes);
+            let view = self.tail.look_up(hashes);
             match found {
                 Some(found) if found.indexed == view.indexed => {
                     let mut known = found.offsets;
                     known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
-                    return Ok(Judged { previous: view.last, cursor: view.cursor, known });
+                    return Ok(Lookup { previous: view.last, cursor: view.cursor, known });
                 }
-                // The index has moved since it was asked.
+                // The index has advanced since the last look-up.
                 _ => found = Some(self.index.find(smiles, hashes).await?),
             }
         }
     }
 
-    /// Tries to append until it is known whether the batch is in the log, however long the store is away. The error says
-    /// why it is not.
+    /// Retries one batch until its outcome is certain. The inner error says why the batch is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
         let (mut tries, mut pause, began) = (0_u32, Duration::ZERO, Instant::now());
         let (mut read_on, mut asked_again) = (false, false);
@@ -269,8 +268,7 @@ impl Writer {
             let attempt = tokio::select! {
                 biased;
                 attempt = attempt => attempt,
-                // The follower has read a batch at this offset. So the store answers again, and an attempt that still waits
-                // is one that it did not get.
+                // The follower has read a batch at this offset: the store answers again, so a pending attempt is lost.
                 () = self.tail.when(|tail| tail.cursor() >= batch.key.first), if tries > 0 && !read_on => {
                     (read_on, pause) = (true, Duration::ZERO);
                     continue;
@@ -278,7 +276,7 @@ impl Writer {
             };
             let error = match attempt {
                 Ok(Append::Unlinked) if began.elapsed() > UNLINKED => match &self.store {
-                    // A server that is no longer the primary is no judge.
+                    // The server may no longer be the primary: ask once more over new connections.
                     Store::MySql(store) if !asked_again => {
                         asked_again = true;
                         store.connect_again();
@@ -293,25 +291,25 @@ impl Writer {
                 Ok(append) => return Ok(Ok(append)),
                 Err(AppendError::Replaced) => return Err(StoreError::Replaced),
                 Err(AppendError::NotBegun(error)) if tries == 0 => return Ok(Err(error)),
-                // An earlier try may have taken place, or may yet.
+                // An earlier attempt may have committed, or may still commit.
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tries += 1;
             if tries.is_power_of_two() {
-                tracing::warn!(%error, tries, "it is not known yet whether a batch is in the log; trying again");
+                tracing::warn!(%error, tries, "a batch is in doubt; appending it again");
             }
             pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         }
     }
 
-    /// Publishes what other replicas have appended after `cursor`.
+    /// Publishes the batches of other replicas until the tail has passed `cursor`.
     async fn read_until_after(&self, cursor: Offset) -> Result<(), StoreError> {
         while self.tail.cursor() <= cursor {
             match self.tail.read().await {
                 Ok(_) if self.tail.cursor() > cursor => return Ok(()),
                 Ok(_) => {}
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
-                Err(error) => tracing::debug!(%error, "what another replica has appended cannot be read yet"),
+                Err(error) => tracing::debug!(%error, "cannot read the batch of another replica yet"),
             }
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
@@ -319,8 +317,8 @@ impl Writer {
     }
 }
 
-/// The smiles that are `known`, and those that repeat an earlier one of the same batch, each with the offset that this one
-/// has, or will have when the rest is appended after `cursor`.
+/// Adds to `known` the smiles that repeat an earlier one of the same batch. Their offset is the earlier smile's, as it is or
+/// as it will be once the new smiles are appended after `cursor`.
 fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
     let mut duplicates = known.clone();
     let mut firsts = foldhash::HashMap::<_, Offset>::default();
@@ -342,7 +340,7 @@ fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset
     duplicates
 }
 
-/// Tells a session that the store is away. The smile of that id was not stored.
+/// Answers a smile that was not stored.
 fn refuse(sender: &Outbox, id: SmileId) {
     sender.answer(id, Outcome::Refused(Box::new(Refusal::store_unavailable())));
 }
@@ -354,7 +352,7 @@ mod tests {
     use crate::model::{SmileId, UserName};
 
     #[tokio::test]
-    async fn of_several_with_one_id_the_first_counts() {
+    async fn repeats_within_a_batch_get_the_first_offset() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreUrl::Sqlite(folder.path().join("chat.db"))).await.unwrap();
         let hash = |id| store.id_hash(&UserName::new("anna"), &SmileId::parse(id).unwrap());

@@ -1,9 +1,9 @@
-//! A time in which the store takes no smiles, however many are refused in it: one line at its start, and one at its end.
+//! Logs an outage of the store with two lines, one at its start and one at its end, however many smiles are refused.
 
 use std::fmt::Display;
 use std::time::Instant;
 
-/// The outage that lasts, if one does.
+/// The current outage, if any.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
@@ -11,24 +11,24 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// The store did not take smiles.
+    /// Records that an append failed or hangs.
     pub(super) fn begins(&mut self, why: &dyn Display) {
         if self.since.is_none() {
-            tracing::error!(why = %why, "the store takes no smiles; they are refused until it does");
+            tracing::error!(why = %why, "the store accepts no smiles; refusing them until it does");
             self.since = Some(Instant::now());
         }
     }
 
-    /// So many smiles were refused.
+    /// Counts refused smiles.
     pub(super) fn refused(&mut self, smiles: usize) {
         self.refused += smiles;
     }
 
-    /// The store took smiles.
+    /// Records that an append succeeded.
     pub(super) fn ends(&mut self) {
         if let Some(since) = self.since.take() {
             let (seconds, refused) = (since.elapsed().as_secs_f64(), std::mem::take(&mut self.refused));
-            tracing::info!(seconds, refused, "the store takes smiles again");
+            tracing::info!(seconds, refused, "the store accepts smiles again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log with its tail and its index, as stories that hold on every database.
+//! The log with its tail and its index, on every database.
 
 mod carried_over;
 mod ids;
@@ -19,13 +19,13 @@ use crate::store::{SEGMENT, Store, StoreError};
 
 on_every_database! {
     the_index_is_behind_until_it_catches_up,
-    streams_are_whole_wherever_they_are_read_from,
-    histories_are_whole_wherever_they_are_read_from,
-    what_retention_removed_is_missing_from_nowhere_else,
-    an_index_that_retention_has_overtaken_goes_on,
+    streams_are_complete_from_any_offset,
+    histories_are_complete_before_any_offset,
+    retention_removes_smiles_from_every_read_path,
+    indexing_continues_after_retention_overtakes_it,
 }
 
-/// A generator whose seed is printed, so that a failure can be replayed.
+/// A random number generator. Prints its seed, so that a failure can be replayed.
 fn random() -> StdRng {
     let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
         Ok(text) => text.parse().unwrap(),
@@ -37,7 +37,7 @@ fn random() -> StdRng {
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Anna and Bruno have more smiles than a segment of their conversation is read for; the last of the users have few.
+/// Random smiles: many between Anna and Bruno, few between the last users.
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {
@@ -51,7 +51,7 @@ fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> 
     (0..count).map(smile).collect()
 }
 
-/// A log of `count` smiles with an index as far as it goes, and nothing in memory that is indexed.
+/// A log of `count` smiles. All full segments are indexed, and memory holds only the rest.
 async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
@@ -81,7 +81,7 @@ fn of_user(log: &[Smile], user: &str) -> Vec<Smile> {
     log.iter().filter(|smile| smile.from.as_str() == user || smile.to.as_str() == user).cloned().collect()
 }
 
-async fn streams_are_whole_wherever_they_are_read_from(database: &Database) {
+async fn streams_are_complete_from_any_offset(database: &Database) {
     let mut random = random();
     let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
     let log = whole_log(&replica.store).await;
@@ -100,7 +100,7 @@ async fn streams_are_whole_wherever_they_are_read_from(database: &Database) {
     assert!(page.through == until && page.smiles.iter().all(|found| found.smile.offset <= until));
 }
 
-async fn histories_are_whole_wherever_they_are_read_from(database: &Database) {
+async fn histories_are_complete_before_any_offset(database: &Database) {
     let mut random = random();
     let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
     let log = whole_log(&replica.store).await;
@@ -117,7 +117,7 @@ async fn histories_are_whole_wherever_they_are_read_from(database: &Database) {
     }
 }
 
-async fn what_retention_removed_is_missing_from_nowhere_else(database: &Database) {
+async fn retention_removes_smiles_from_every_read_path(database: &Database) {
     let mut random = random();
     let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
     let log = whole_log(&replica.store).await;
@@ -158,7 +158,7 @@ async fn what_retention_removed_is_missing_from_nowhere_else(database: &Database
     assert_eq!(replica.send(&[again]).await, [Answer::Duplicate(Offset(2 * SEGMENT + 701))]);
 }
 
-async fn an_index_that_retention_has_overtaken_goes_on(database: &Database) {
+async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     let mut random = random();
     let store = database.open().await;
     append_all(&store, &some_smiles(&store, &mut random, 3 * SEGMENT, "c")).await;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::in_flight::Sent;
 use super::{CloseReason, End, Session};
-use crate::limits::{Behind, Denied, admit};
+use crate::limits::{Denied, Overload, admit};
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 
@@ -35,12 +35,12 @@ impl Session {
             .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
         let now = Instant::now();
-        let room = self.context.log.room(now).map_err(|behind| match behind {
-            Behind::Slow(wait) => {
+        let permit = self.context.log.reserve(now).map_err(|behind| match behind {
+            Overload::Slow(wait) => {
                 let message = "this replica's store is behind; send the same id again";
                 Refusal::temporary(ErrorCode::Overloaded, message, wait)
             }
-            Behind::Away => Refusal::store_unavailable(),
+            Overload::Unavailable => Refusal::store_unavailable(),
         })?;
         admit(&mut self.smiles, &self.context.capacity, now).map_err(|denied| match denied {
             Denied::BySession(wait) => {
@@ -56,7 +56,7 @@ impl Session {
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
         self.in_flight.sent(Sent { id: id.clone(), named, admitted_at: now });
-        room.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, self.subscription.outbox());
+        permit.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, self.subscription.outbox());
         Ok(())
     }
 

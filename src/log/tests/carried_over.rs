@@ -1,15 +1,15 @@
-//! What an earlier version has stored is as good as what this one has: repeats, streams and histories.
+//! Smiles of an earlier version's tables: duplicates, streams and histories.
 
 use super::*;
 use crate::store::tests::carry_over::of_the_version_before;
 
 on_every_database! {
-    what_was_carried_over_is_known_and_told,
+    carried_over_smiles_are_readable_and_deduplicated,
 }
 
-async fn what_was_carried_over_is_known_and_told(database: &Database) {
+async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) {
     let mut random = random();
-    // More than a start leaves to memory, and a trimmed beginning within a segment.
+    // More smiles than a start keeps in memory, trimmed within a segment.
     let log = of_the_version_before(database, SEGMENT + 500, 72_000).await;
     let replica = Replica::start(database.open().await).await;
     replica.is_indexed().await;

@@ -1,4 +1,4 @@
-//! Once: an id that was stored before is found, wherever its first smile is by now.
+//! Deduplication: a stored id is found in memory, in the filters and in every tier of the index.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use super::*;
 use crate::model::{SmileId, UserName};
 
 on_every_database! {
-    a_repeat_is_told_its_first_offset_wherever_that_is,
-    a_repeat_is_found_after_many_merges,
+    a_duplicate_gets_its_first_offset_at_any_age,
+    a_duplicate_is_found_after_many_merges,
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
-/// What a log must know: the offset of each sender and id.
+/// The expected log: the offset of each sender and id.
 #[derive(Default)]
 struct Known {
     offsets: HashMap<(UserName, SmileId), Offset>,
@@ -30,7 +30,7 @@ impl Known {
         self.offsets.get(&(smile.from.clone(), smile.id.clone())).copied()
     }
 
-    /// Sends smiles of one sender through a replica and compares what becomes of them.
+    /// Sends smiles of one sender through a replica and checks the answers.
     async fn send(&mut self, replica: &Replica, smiles: &[NewSmile]) {
         let expected: Vec<Answer> = smiles
             .iter()
@@ -44,7 +44,7 @@ impl Known {
                 )
             })
             .collect();
-        // What another replica has appended is a repeat here as soon as this one has heard of it.
+        // Smiles of the other replica count as duplicates only once this one has read them.
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
@@ -52,7 +52,7 @@ impl Known {
         }
     }
 
-    /// A smile that was stored, near the head or anywhere before.
+    /// A stored smile, near the head or anywhere before.
     fn repeat(&self, random: &mut StdRng) -> NewSmile {
         let stored = self.order.len();
         let gap = match random.random_range(0..4) {
@@ -64,7 +64,7 @@ impl Known {
     }
 }
 
-async fn a_repeat_is_told_its_first_offset_wherever_that_is(database: &Database) {
+async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     for round in 0..3_u64 {
@@ -73,7 +73,7 @@ async fn a_repeat_is_told_its_first_offset_wherever_that_is(database: &Database)
             Database::MySql(_) => Some(Replica::start(database.open().await).await),
             Database::Sqlite(_) => None,
         };
-        // From the others' side the log also grows by itself.
+        // Another writer appends as well.
         let grown = some_smiles(&replica.store, &mut random, SEGMENT + 300, &format!("grown{round}-"));
         append_all(&replica.store, &grown).await;
         for smile in &grown {
@@ -106,11 +106,11 @@ async fn a_repeat_is_told_its_first_offset_wherever_that_is(database: &Database)
     }
 }
 
-async fn a_repeat_is_found_after_many_merges(database: &Database) {
+async fn a_duplicate_is_found_after_many_merges(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     let store = database.open().await;
-    // Two tiers of merges, and more than a start leaves to memory.
+    // Two tiers of merges, and more smiles than a start keeps in memory.
     let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
     for smile in &smiles {
@@ -129,7 +129,7 @@ async fn a_repeat_is_found_after_many_merges(database: &Database) {
     assert!(replica.send(&new).await.into_iter().all(|answer| matches!(answer, Answer::Stored(_))));
 }
 
-/// The filters and memory share the ids of a segment that is on its way: at every moment one of them has each.
+/// While a segment moves from memory into the filters, every id is in at least one of them.
 async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(database: &Database) {
     let mut random = random();
     let mut replica = Replica::without_indexer(database.open().await).await;
@@ -142,7 +142,7 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
     let mut moments = std::collections::BTreeSet::new();
     while replica.tail.behind() > 0 {
         let found = replica.index.find(&sample, &hashes).await.unwrap();
-        let view = replica.tail.judge(&hashes);
+        let view = replica.tail.look_up(&hashes);
         if found.indexed == view.indexed {
             moments.insert(view.indexed);
             for (place, known) in view.known.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! MySQL, or the way to it, goes away while smiles are on their way to the log.
+//! MySQL, or the network to it, fails while smiles are in flight.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,7 +14,7 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
 }
 
-/// Stores one smile, and waits until MySQL has answered for it: the binary log may publish it before that, and a fault then
+/// Stores one smile and waits for MySQL's answer. The binary log may publish the smile earlier, and a fault at that moment
 /// would hit this smile instead of the next.
 async fn stores(replica: &Replica, id: &str, offset: u64) {
     assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
@@ -27,12 +27,12 @@ async fn stores(replica: &Replica, id: &str, offset: u64) {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
+async fn a_commit_with_a_lost_answer_is_no_duplicate() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
     for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
-        // With this the connection is there.
+        // Opens the connection.
         replica.takes_smiles().await;
         stores(&replica, before, offset - 1).await;
         proxy.becomes(Network::NoAnswers);
@@ -51,7 +51,7 @@ async fn a_commit_whose_answer_was_lost_is_found_and_is_no_duplicate() {
 }
 
 #[tokio::test]
-async fn a_batch_in_doubt_whose_offset_is_taken_is_appended_after_it() {
+async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
@@ -60,7 +60,7 @@ async fn a_batch_in_doubt_whose_offset_is_taken_is_appended_after_it() {
     let smiles = [one(&replica, "mine"), one(&replica, "both")].concat();
     let sending = replica.send(&smiles);
     let taken = async {
-        // The other one takes the offset, and has one of the ids.
+        // The other replica takes the offset and stores one of the ids.
         other.tail.when(|tail| tail.cursor() == Offset(1)).await;
         let theirs = [smile(&other.store, "carla", "zoe", "theirs"), smile(&other.store, "anna", "bruno", "both")];
         let answers = other.send(&theirs).await;
@@ -77,7 +77,7 @@ async fn a_batch_in_doubt_whose_offset_is_taken_is_appended_after_it() {
 }
 
 #[tokio::test]
-async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
+async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
@@ -100,7 +100,7 @@ async fn what_the_binary_log_tells_before_the_answer_comes_is_published_once() {
 }
 
 #[tokio::test]
-async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
+async fn a_smile_that_never_reached_mysql_is_refused_and_not_stored_later() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
@@ -108,7 +108,7 @@ async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
-    // The connection that stood may have taken it: then it is only answered when MySQL is back.
+    // The open connection may have delivered the batch; its answer then comes only when MySQL is back.
     let back = async {
         sleep(Duration::from_millis(1500)).await;
         proxy.becomes(Network::Open);
@@ -119,7 +119,7 @@ async fn what_never_reached_mysql_is_refused_and_not_stored_later() {
 }
 
 #[tokio::test]
-async fn a_reader_that_sees_the_past_is_no_judge() {
+async fn a_stale_read_does_not_end_the_replica() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let mut replica = Replica::start(store.clone()).await;
@@ -129,13 +129,13 @@ async fn a_reader_that_sees_the_past_is_no_judge() {
     shared.reads_the_past().await;
     stores(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
-    // Longer than a log may be short.
+    // Longer than `SHORT_AT_MOST`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
     assert!(ended.is_err(), "{ended:?}");
     assert_eq!(replica.tail.read().await.unwrap(), Offset(2));
 }
 
-/// `scripts/mysql` with a server of its own, that no other test uses.
+/// Runs `scripts/mysql` for a server that no other test uses.
 async fn server(command: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
@@ -146,7 +146,7 @@ async fn server(command: &'static str) -> String {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// Sends as fast as it goes, never repeats a smile, and tells where each stored one is.
+/// Sends unique smiles as fast as possible; returns the offsets of the stored ones.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {
@@ -167,7 +167,7 @@ async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mysql_that_ends_loses_nothing_and_keeps_nothing_it_refused() {
+async fn a_killed_mysql_loses_no_ack_and_stores_no_refusal() {
     if Database::mysql().await.is_none() {
         return;
     }

@@ -1,6 +1,5 @@
-//! A replica without sockets: what appends to a log, follows it and indexes it, as the server runs them.
-//!
-//! Owns the tasks, which end with it, as they do when a process is killed.
+//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping it aborts the tasks, as
+//! a killed process would.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,13 +16,13 @@ use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
-/// How long a test waits for what must come.
+/// How long a test waits for an event that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Smiles that one sender has in flight: fewer than an outbox holds.
-const IN_FLIGHT: usize = 200;
+const MAX_IN_FLIGHT: usize = 200;
 
-/// What became of a smile.
+/// The answer to a smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Stored(Offset),
@@ -40,7 +39,7 @@ impl Answer {
     }
 }
 
-/// A replica that runs.
+/// A running replica.
 pub(super) struct Replica {
     pub(super) store: Store,
     pub(super) tail: Tail,
@@ -53,14 +52,14 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// A replica whose index moves.
+    /// Starts a replica with an indexer.
     pub(super) async fn start(store: Store) -> Self {
         let mut replica = Self::without_indexer(store).await;
         replica.start_indexer();
         replica
     }
 
-    /// A replica whose index stays as it is for now. It judges no ids before the indexer runs.
+    /// Starts a replica without an indexer. It looks up no ids before [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let (hub, metrics) = (Arc::new(Hub::default()), Arc::new(Metrics::new()));
         let (_, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
@@ -79,13 +78,13 @@ impl Replica {
         self.tasks.spawn(indexer.run());
     }
 
-    /// Kills it, and lets go of the store.
+    /// Aborts the tasks and closes the store.
     pub(super) async fn kill(mut self) {
         self.tasks.shutdown().await;
         self.store.close().await;
     }
 
-    /// Ends when one of its tasks does, which none should.
+    /// Waits until a task ends, which none should.
     pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
         self.tasks.join_next().await.expect("a task").expect("no panic")
     }
@@ -94,30 +93,30 @@ impl Replica {
         self.store.user(name).unwrap()
     }
 
-    /// Waits until everything that can be indexed is.
+    /// Waits until every full segment is indexed.
     pub(super) async fn is_indexed(&self) {
         let indexed = self.tail.when(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
     }
 
-    /// Waits until smiles are taken: after a fault they are refused for a moment.
+    /// Waits until the log accepts smiles again after a fault.
     pub(super) async fn takes_smiles(&self) {
-        while self.log.room(Instant::now()).is_err() {
+        while self.log.reserve(Instant::now()).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Sends smiles, many at a time and each once; returns what became of them, in their order.
+    /// Sends each smile once, many at a time; returns the answers in the same order.
     pub(super) async fn send(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut answers = Vec::new();
-        for some in smiles.chunks(IN_FLIGHT) {
+        for some in smiles.chunks(MAX_IN_FLIGHT) {
             let sent = tokio::time::timeout(PATIENCE, self.send_at_once(some)).await;
             answers.extend(sent.expect("every smile is answered"));
         }
         answers
     }
 
-    /// The smiles of one sender are one session's.
+    /// Sends through one session per sender.
     async fn send_at_once(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut sessions: HashMap<UserName, Session> = HashMap::new();
         for smile in smiles {
@@ -127,16 +126,16 @@ impl Replica {
         for (place, smile) in smiles.iter().enumerate() {
             let session = sessions.get_mut(&smile.from).expect("a session");
             let now = Instant::now();
-            match self.log.room(now) {
-                Ok(room) => {
-                    session.pending.entry(smile.id.clone()).or_default().push_back(place);
-                    room.submit(smile.clone(), now, session.subscription.outbox());
+            match self.log.reserve(now) {
+                Ok(permit) => {
+                    session.in_flight.entry(smile.id.clone()).or_default().push_back(place);
+                    permit.submit(smile.clone(), now, session.subscription.outbox());
                 }
                 Err(_) => answers[place] = Some(Answer::Refused),
             }
         }
         for session in sessions.values_mut() {
-            while !session.pending.is_empty() {
+            while !session.in_flight.is_empty() {
                 for (place, answer) in session.answers(self).await {
                     answers[place] = Some(answer);
                 }
@@ -178,24 +177,24 @@ impl Replica {
     }
 }
 
-/// What a session does with its outbox.
+/// The outbox side of a session.
 struct Session {
     subscription: Subscription,
     user: UserName,
-    /// It has seen its user's stream up to here.
-    position: Offset,
-    /// The places of the smiles that wait for an answer, by id.
-    pending: HashMap<SmileId, VecDeque<usize>>,
+    /// The user's stream up to this offset has been received.
+    offset: Offset,
+    /// The indices of the unanswered smiles, by id.
+    in_flight: HashMap<SmileId, VecDeque<usize>>,
 }
 
 impl Session {
     fn new(replica: &Replica, user: &UserName) -> Self {
         let subscription = replica.hub.subscribe(user);
-        Self { subscription, user: user.clone(), position: replica.tail.cursor(), pending: HashMap::new() }
+        Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes what is in the outbox, and catches up when something did not fit into it. A publication or an outcome answers
-    /// the oldest smile of its id.
+    /// Takes the contents of the outbox, and catches up if it overflowed. A publication or an outcome answers the oldest
+    /// smile with its id.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();
@@ -210,29 +209,29 @@ impl Session {
             }
         }
         let until = replica.tail.cursor();
-        while taken.lagged && self.position < until {
-            let page = replica.index.stream(&self.user, self.position, until, 200).await.unwrap();
+        while taken.lagged && self.offset < until {
+            let page = replica.index.stream(&self.user, self.offset, until, 200).await.unwrap();
             for publication in page.smiles {
                 answers.extend(self.published(&publication.smile));
             }
-            self.position = page.through;
+            self.offset = page.through;
         }
         answers
     }
 
     fn published(&mut self, smile: &Smile) -> Option<(usize, Answer)> {
-        if smile.offset <= self.position {
+        if smile.offset <= self.offset {
             return None;
         }
-        self.position = smile.offset;
+        self.offset = smile.offset;
         if smile.from == self.user { self.answer(&smile.id, Answer::Stored(smile.offset)) } else { None }
     }
 
     fn answer(&mut self, id: &SmileId, answer: Answer) -> Option<(usize, Answer)> {
-        let places = self.pending.get_mut(id)?;
+        let places = self.in_flight.get_mut(id)?;
         let place = places.pop_front()?;
         if places.is_empty() {
-            self.pending.remove(id);
+            self.in_flight.remove(id);
         }
         Some((place, answer))
     }

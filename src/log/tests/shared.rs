@@ -1,4 +1,4 @@
-//! Several replicas append to one log.
+//! Several replicas that append to one log.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,7 +11,7 @@ fn key(from: &str, id: &str) -> Key {
     (from.to_owned(), id.to_owned())
 }
 
-/// One replica's work: smiles that only it sends, and some that all of them send.
+/// Sends smiles through one replica: some unique to it, some that all replicas send.
 async fn work(replica: Replica, place: usize, rounds: usize) -> (Replica, Vec<(Key, Answer)>) {
     let sender = ["anna", "bruno", "carla", "dario"][place];
     let mut told = Vec::new();
@@ -62,7 +62,7 @@ async fn four_replicas_write_one_log() {
 }
 
 #[tokio::test]
-async fn two_replicas_begin_a_log_at_once_and_both_go_on() {
+async fn two_replicas_start_an_empty_log_at_once_and_both_continue() {
     let Some(database) = Database::mysql().await else { return };
     let (mut one, mut two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let first = |replica: &Replica, from| [smile(&replica.store, from, "zoe", "first")];
@@ -80,7 +80,7 @@ async fn two_replicas_begin_a_log_at_once_and_both_go_on() {
 }
 
 #[tokio::test]
-async fn the_index_is_written_by_whichever_replica_lives() {
+async fn any_surviving_replica_writes_the_index() {
     let Some(database) = Database::mysql().await else { return };
     let mut random = random();
     let (one, two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
