@@ -1,7 +1,8 @@
-//! The index: streams, histories and old ids, read from the store where it has them and from memory where it does not.
+//! The index: streams, histories and old ids, read from the store or, where they are not indexed yet, from memory
+//! ([`crate::tail`]).
 //!
-//! The log is the truth and is cheap to append to; the index is derived from it later and in bulk, a segment of
-//! [`SEGMENT`] offsets at a time ([`Indexer`]). What is not indexed yet is in memory ([`crate::tail`]).
+//! Appending to the log is cheap because the [`Indexer`] derives the index later and in bulk, a segment of [`SEGMENT`]
+//! offsets at a time.
 
 mod filters;
 mod ids;
@@ -21,45 +22,45 @@ use crate::tail::{StreamPage, Tail};
 
 pub use self::indexer::{Indexer, forget, open};
 
-/// Segments of a conversation that are read at once.
+/// Segments of a conversation in one read.
 const SEGMENTS: u32 = 4;
 
-/// Offsets whose batches are read at once.
+/// Offsets whose batches are read in one query.
 const BATCHES: usize = 200;
 
-/// Blocks of ids that are read at once.
+/// Blocks of ids in one query.
 const BLOCKS: usize = 500;
 
-/// What reads the index. Cheap to clone.
+/// A reader of the index. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Index {
     store: Store,
     tail: Tail,
     filters: Arc<Mutex<Filters>>,
-    /// Set when the filters cover what the index had at the start, as far as they go.
+    /// Set when the filters hold the ids that were indexed before the start.
     loaded: Arc<SetOnce<()>>,
 }
 
-/// Which of some smiles are repeats of indexed ones.
+/// The indexed duplicates of a batch.
 #[derive(Debug)]
 pub struct Found {
-    /// The last offset that the index had.
+    /// The last indexed offset at the time of the look-up.
     pub indexed: Offset,
-    /// By its place among those that were asked about, the offset of a smile with the same sender and id.
+    /// The offset of the smile with the same sender and id, by index in the batch.
     pub offsets: HashMap<usize, Offset>,
 }
 
-/// The last offset of the segments before `segment`.
+/// The last offset of the first `segments` segments.
 fn end_of(segments: u64) -> Offset {
     Offset(segments * SEGMENT)
 }
 
 impl Index {
-    /// The next smiles to or from `user` above `after` and up to `until`, in order, at most `limit`, and how far they go.
-    /// `until` must be at or below the tail's cursor.
+    /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be beyond
+    /// the tail's cursor.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when some of them are removed already, else [`StoreError::Unavailable`].
+    /// [`StoreError::Trimmed`] when retention has removed some of them, else [`StoreError::Unavailable`].
     pub async fn stream(
         &self,
         user: &UserName,
@@ -70,7 +71,7 @@ impl Index {
         if let Some(page) = self.tail.stream(user, after, until, limit) {
             return Ok(page);
         }
-        // Memory gives up only what is indexed, so the store has the whole segment.
+        // Memory drops only indexed smiles, so the store has the whole segment.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
         let found = self.store.read_segment(user, segment).await?;
@@ -91,7 +92,7 @@ impl Index {
         Ok(StreamPage { smiles, through })
     }
 
-    /// The smiles at these offsets, which grow, without those that retention has removed.
+    /// Reads the smiles at these ascending offsets; trimmed ones are left out.
     async fn smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(BATCHES) {
@@ -102,7 +103,7 @@ impl Index {
         Ok(smiles)
     }
 
-    /// The newest `limit` smiles between two users below `before`, oldest first, and whether there are older ones.
+    /// Reads the newest `limit` smiles between two users before `before`, oldest first, and whether older ones exist.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -134,13 +135,13 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// Which of these smiles, each with its hash, are repeats of indexed ones.
+    /// Finds the smiles whose sender and id are already indexed.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn find(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Found, StoreError> {
         self.loaded.wait().await;
-        // Ids enter the filters before memory gives them up, so none is missed between the two.
+        // Ids enter the filters before memory drops them, so none is missed in between.
         let indexed = self.tail.indexed();
         let candidates: Vec<(usize, u64)> = {
             let filters = self.filters();
@@ -151,7 +152,7 @@ impl Index {
         if candidates.is_empty() || indexed.0 == 0 {
             return Ok(Found { indexed, offsets });
         }
-        // Two ids may have one hash, and retention may have removed the smile.
+        // Hashes may collide, and retention may have removed the smile.
         for stored in self.smiles(&self.stored(&candidates).await?).await? {
             let same = |place: &&(usize, u64)| smiles[place.0].id == stored.id && smiles[place.0].from == stored.from;
             offsets.extend(candidates.iter().filter(same).map(|(place, _)| (*place, stored.offset)));
@@ -159,9 +160,9 @@ impl Index {
         Ok(Found { indexed, offsets })
     }
 
-    /// The offsets that the index has for these hashes, in order.
+    /// Reads the indexed offsets of these hashes, in order.
     async fn stored(&self, candidates: &[(usize, u64)]) -> Result<Vec<Offset>, StoreError> {
-        // Memory gives up a segment bit by bit, after the store has all of it.
+        // Memory drops a segment bit by bit after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             let keys: Vec<_> = {
@@ -179,7 +180,7 @@ impl Index {
             for keys in keys.chunks(BLOCKS) {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 if indexed != expected {
-                    // Other runs were there when this was read.
+                    // The set of runs changed before this read.
                     expected = indexed;
                     continue 'again;
                 }

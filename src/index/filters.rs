@@ -1,7 +1,5 @@
-//! Which ids may be in the index, in memory: almost every new smile is known to be new without a question to the store.
-//!
-//! A filter tells for sure that an id is not among those it was given, and errs in the other direction once in some
-//! thousand times (B. H. Bloom, 1970).
+//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives, so almost every new id is known to be
+//! new without a query.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +10,30 @@ use crate::model::Offset;
 /// Offsets that one filter covers.
 const GENERATION: u64 = 1 << 22;
 
-/// Bits for each of them, and how many of them an id sets: one wrong answer in 7,000 at most.
+/// Bits of a filter, 20 per offset, and bits that an id sets: at most one false positive in 7,000.
 const BITS: usize = 20 << 22;
 const HASHES: u32 = 8;
 
-/// Filters that are kept, of 10 MiB each. For ids from before them the store is asked every time.
+/// Number of filters kept, of 10 MiB each. Ids older than the filters always need a query.
 const KEPT: usize = 4;
 
 /// The filters of the newest ids.
 #[derive(Debug)]
 pub(super) struct Filters {
     generations: BTreeMap<u64, BloomFilter>,
-    /// Every id after this offset is in a filter, if it is in the index.
+    /// Every indexed id after this offset is in a filter.
     after: Offset,
-    /// The last offset of the filters that made room for newer ones.
+    /// The last offset of the filters that were dropped for newer ones.
     dropped: Offset,
 }
 
 impl Filters {
-    /// Filters that cover the ids after `after`, none of which is in the index yet.
+    /// Empty filters that cover the ids after `after`, none of which is indexed yet.
     pub(super) fn new(after: Offset) -> Self {
         Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
     }
 
-    /// Adds an id that is about to be indexed, or was before.
+    /// Adds an id, before or after it is indexed.
     pub(super) fn add(&mut self, hash: u64, offset: Offset) {
         let generation = offset.0 / GENERATION;
         if !self.is_full_for(generation) {
@@ -50,7 +48,7 @@ impl Filters {
         }
     }
 
-    /// Whether ids of that offset, and of all before it, would push out newer ones.
+    /// Whether the filters are full of ids newer than `offset`.
     pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
         self.is_full_for(offset.0 / GENERATION)
     }
@@ -60,12 +58,12 @@ impl Filters {
             && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
     }
 
-    /// From here on the filters cover what comes after `after`, too.
+    /// Extends the covered range down to `after`, whose ids must have been added.
     pub(super) fn cover(&mut self, after: Offset) {
         self.after = self.after.min(after.max(self.dropped));
     }
 
-    /// Whether an id with this hash may be in the index at an offset after `after` and up to `until`.
+    /// Whether an id with this hash may be indexed at an offset after `after` and up to `until`.
     pub(super) fn may_hold(&self, hash: u64, after: Offset, until: Offset) -> bool {
         after < self.after || {
             let generations = self.generations.range(after.next().0 / GENERATION..=until.0 / GENERATION);
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_may_be_there_and_little_else() {
+    fn filters_have_no_false_negatives_and_few_false_positives() {
         let mut filters = Filters::new(Offset(0));
         let end = Offset(100_000);
         for offset in 1..=end.0 {
@@ -95,12 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn before_the_filters_every_id_may_be_there() {
+    fn ids_older_than_the_filters_always_match() {
         let mut filters = Filters::new(Offset(5_000));
         assert!(filters.may_hold(1, Offset(0), Offset(9_000)) && !filters.may_hold(1, Offset(5_000), Offset(9_000)));
         filters.cover(Offset(2_000));
         assert!(!filters.may_hold(1, Offset(2_000), Offset(9_000)));
-        // More than are kept: the oldest make room.
+        // More than are kept: the oldest are dropped.
         for generation in 0..KEPT as u64 + 3 {
             filters.add(hash(generation), Offset(generation * GENERATION + 6_000));
         }

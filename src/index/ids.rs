@@ -1,36 +1,35 @@
-//! Where an id is stored: the shape of that part of the index, and its entries.
+//! The id index: a log-structured merge tree (O'Neil et al., 1996) of entries in blocks.
 //!
-//! An entry is the short hash of a sender and an id, and the offset of the smile. The entries of one segment are a **run** of tier
-//! 0: sorted, and cut into blocks by the first bits of the hash, so that one block of a run has to be read to look for a
-//! hash. [`FAN_OUT`] runs of a tier are merged into one run of the next tier, so the runs stay few while the log grows (a
-//! log-structured merge tree: O'Neil and others, 1996).
+//! An entry is the short hash of a sender and an id, and the offset of the smile. The entries of one segment form a **run** of
+//! tier 0: sorted, and cut into blocks by the first bits of the hash, so that a look-up reads one block per run. [`FAN_OUT`]
+//! runs of a tier merge into one run of the next tier, which keeps the number of runs small.
 //!
-//! Merges are planned by counting alone. With each segment, one slice of each tier's merge is done: one block of each run
-//! that is merged becomes [`FAN_OUT`] blocks of the new run, and the merge is complete right when the next one has to
-//! begin. So each segment costs the same, and how many segments are indexed says which runs there are: nothing else has to
-//! be kept, and a crash leaves nothing half-way.
+//! The merge schedule depends only on the number of indexed segments. Each segment does one slice of every tier's merge: one
+//! block of each input run becomes [`FAN_OUT`] blocks of the new run, and the merge completes just when the next one starts.
+//! So every segment costs the same, the number of indexed segments determines the set of runs, and a crash leaves nothing
+//! half done.
 
 use std::ops::Range;
 
 use crate::model::Offset;
 use crate::store::BlockKey;
 
-/// Runs that are merged into one of the next tier.
+/// Runs that merge into one run of the next tier.
 pub(super) const FAN_OUT: u64 = 32;
 
-/// Bits of the hash that choose one of so many blocks.
+/// Bits of the hash that select one of [`FAN_OUT`] blocks.
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
-/// No log is so long that it has a higher one.
+/// The highest tier: offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Where the tier begins in the name of a block. Offsets stay below 2^53, so the rest has 45 bits at most.
+/// Position of the tier in a block key. The remaining bits number at most 45, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
-/// Bytes of an entry: the hash and the offset, both little-endian.
+/// Bytes of an entry: hash and offset, both little-endian.
 const ENTRY: usize = 16;
 
-/// A sorted part of the ids, and which segments it covers.
+/// A sorted run of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     tier: u32,
@@ -38,38 +37,38 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The first segment that it covers.
+    /// The first segment that this run covers.
     pub(super) fn first_segment(self) -> u64 {
         self.number * segments(self.tier)
     }
 
-    /// The first segment after it.
+    /// The first segment after this run.
     pub(super) fn end_segment(self) -> u64 {
         (self.number + 1) * segments(self.tier)
     }
 
-    /// The block in which a hash is, if it is in this run.
+    /// The only block of this run that can hold the hash.
     pub(super) fn block(self, hash: u64) -> BlockKey {
         self.key(hash >> (u64::BITS - self.block_bits()))
     }
 
-    /// How many of its first bits choose a hash's block.
+    /// Number of leading bits of a hash that select its block.
     fn block_bits(self) -> u32 {
         FAN_OUT_BITS * (self.tier + 1)
     }
 
-    /// The name of a block: tier, run and block. A run of a higher tier has more blocks and a smaller number.
+    /// Packs tier, run and block. A run of a higher tier has more blocks and a smaller number.
     fn key(self, block: u64) -> BlockKey {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
 
-    /// All its blocks.
+    /// All blocks of this run.
     pub(super) fn blocks(self) -> impl Iterator<Item = BlockKey> {
         (0..segments(self.tier) * FAN_OUT).map(move |block| self.key(block))
     }
 }
 
-/// A slice of a merge.
+/// One slice of a merge.
 #[derive(Debug)]
 pub(super) struct Merge {
     run: Run,
@@ -77,17 +76,17 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    /// The blocks that are merged.
+    /// The blocks to merge.
     pub(super) fn inputs(&self) -> impl Iterator<Item = BlockKey> {
         inputs(self.run, self.slice)
     }
 
-    /// The blocks of the new run that the entries of all inputs make.
+    /// The blocks of the new run, from the entries of all inputs.
     pub(super) fn outputs(&self, entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
         cut(self.run, entries)
     }
 
-    /// The inputs of the merge before this one, which nothing reads any more.
+    /// The inputs of the previous merge. No reader needs them any longer.
     pub(super) fn superseded(&self) -> impl Iterator<Item = BlockKey> {
         let before = self.run.number.checked_sub(1).map(|number| Run { number, ..self.run });
         let slice = self.slice;
@@ -99,17 +98,17 @@ fn inputs(run: Run, slice: u64) -> impl Iterator<Item = BlockKey> {
     (0..FAN_OUT).map(move |part| Run { tier: run.tier - 1, number: run.number * FAN_OUT + part }.key(slice))
 }
 
-/// Segments that one run of a tier covers.
+/// Number of segments in a run of this tier.
 fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// By how many segments the merges of a tier are later than those of the tiers below.
+/// By how many segments the merges of a tier lag behind.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
 
-/// How many runs of a tier were ever completed when so many segments are indexed.
+/// Number of runs of a tier that have been completed after `indexed` segments.
 fn complete(tier: u32, indexed: u64) -> u64 {
     match tier {
         0 => indexed,
@@ -117,7 +116,7 @@ fn complete(tier: u32, indexed: u64) -> u64 {
     }
 }
 
-/// The runs that there are when so many segments are indexed, the newest first.
+/// The runs after `indexed` segments, newest first.
 pub(super) fn runs(indexed: u64) -> Vec<Run> {
     let (mut runs, mut covered) = (Vec::new(), 0);
     for tier in (0..=HIGHEST_TIER).rev() {
@@ -129,7 +128,7 @@ pub(super) fn runs(indexed: u64) -> Vec<Run> {
     runs
 }
 
-/// The slices that are merged when this segment is indexed.
+/// The slices to merge while this segment is indexed.
 pub(super) fn merges(segment: u64) -> Vec<Merge> {
     let merge = |tier| {
         let step = segment.checked_sub(delay(tier))?;
@@ -139,14 +138,14 @@ pub(super) fn merges(segment: u64) -> Vec<Merge> {
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
 
-/// The blocks of the runs that have nothing after the segments below `segment`.
+/// The blocks of all runs that end before `segment`.
 pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
     let end = |tier| Run { tier, number: segment / segments(tier) };
     let ends = (0..=HIGHEST_TIER).map(end).take_while(|end| end.number > 0);
     ends.map(|end| Run { number: 0, ..end }.key(0)..end.key(0)).collect()
 }
 
-/// The short hash of a sender and an id, and the offset of their smile.
+/// An indexed id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) hash: u64,
@@ -158,9 +157,9 @@ pub(super) fn first_run(segment: u64, entries: Vec<Entry>) -> Vec<(BlockKey, Vec
     cut(Run { tier: 0, number: segment }, entries)
 }
 
-/// Entries as the blocks of `run` that they fall into. Blocks without entries are left out.
+/// Sorts entries into the blocks of `run`, without empty blocks.
 fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
-    // Sorted parts follow each other, and this finds them.
+    // A stable sort: fast on concatenated sorted inputs.
     entries.sort();
     let blocks = entries.chunk_by(|one, other| run.block(one.hash) == run.block(other.hash));
     blocks.map(|block| (run.block(block[0].hash), encode(block))).collect()
@@ -175,7 +174,7 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
     block
 }
 
-/// The entries of a block.
+/// Decodes a block.
 pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Entry> {
     let (numbers, _) = block.as_chunks();
     let (entries, _) = numbers.as_chunks();
@@ -190,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// The index of ids in memory, written as the indexer writes it, with three entries to a segment.
+    /// An id index in memory with three entries per segment.
     #[derive(Default)]
     struct Model {
         indexed: u64,
@@ -221,7 +220,6 @@ mod tests {
             self.indexed += 1;
         }
 
-        /// The offsets of a hash in the runs that there are.
         fn find(&self, hash: u64) -> Vec<u64> {
             let blocks = runs(self.indexed).into_iter().filter_map(|run| self.blocks.get(&run.block(hash)));
             let found = blocks.flat_map(|block| entries(block)).filter(|entry| entry.hash == hash);
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn every_id_is_found_once_however_many_segments_there_are() {
+    fn every_id_is_found_exactly_once_in_a_log_of_any_length() {
         let mut model = Model::default();
         for segment in 0..1_000 {
             model.step();
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_superseded_is_removed_in_time() {
+    fn superseded_blocks_are_removed_in_time() {
         let mut model = Model::default();
         let mut most = 0.0_f64;
         for segment in 0..1_500_u64 {
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_names_runs_that_end_before_a_segment() {
+    fn retention_selects_runs_that_end_before_a_segment() {
         let keys = |tier, end| Run { tier, number: 0 }.key(0)..Run { tier, number: end }.key(0);
         assert_eq!(before(0), []);
         assert_eq!(before(1_500), [keys(0, 1_500), keys(1, 46), keys(2, 1)]);

@@ -1,7 +1,8 @@
-//! Moving the index forward: one task that derives it from the log, a segment at a time.
+//! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared log each replica has this task, and one of them at a time writes; the others learn how far the index reaches.
-//! A replica may die at any point of it: a segment is written whole or not at all, and writing it again changes nothing.
+//! On a shared store every replica runs this task and one at a time writes; the remaining ones read how far the index
+//! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it again
+//! is idempotent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,28 +18,28 @@ use crate::store::{IndexStep, LogState, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// How many smiles the index may be behind when a replica begins to serve: what is more is indexed first, as the smiles of an
-/// earlier version are. A replica that died may have left as many behind as appending allows.
+/// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after an upgrade that carried smiles
+/// over, the replica indexes first.
 const BEHIND_AT_START: u64 = 2 * SEGMENT;
 
-/// Ids that move from memory into the filters without a pause.
+/// Ids moved from memory into the filters between two yields.
 const AT_ONCE: u64 = 1024;
 
-/// From one look at how far another replica has moved the index to the next.
+/// Time between two reads of how far the index reaches.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long to wait before a segment is written again after that failed.
+/// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The one task that moves the index.
+/// The task that writes the index. One runs per replica.
 #[derive(Debug)]
 pub struct Indexer {
     index: Index,
-    /// What this replica calls itself when it asks to write.
+    /// Identifies this replica in the claim to write.
     claimant: i64,
 }
 
-/// Opens the end of the log and the index behind it: reads what the index does not have into memory.
+/// Opens the tail and the index. Reads the smiles that are not indexed into memory.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
@@ -46,14 +47,14 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
-    // A segment that retention has removed before it was indexed is in nobody's memory.
+    // A segment that retention trimmed before it was indexed cannot come from memory.
     while log.head.0.saturating_sub(after.0) > BEHIND_AT_START || log.trimmed >= end_of(indexed + 1) {
         write_from_log(store, indexed).await?;
         indexed = store.indexed().await?;
         after = log.trimmed.max(end_of(indexed));
     }
     let tail = Tail::new(store.clone(), log.epoch.clone(), after, hub, metrics);
-    // It may begin before the end of a segment, and end there or after.
+    // A batch may span the end of the last indexed segment.
     if let Some(batch) = store.batch_at(after.next()).await? {
         tail.starts_with(batch);
     }
@@ -63,7 +64,7 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
     Ok((log, Indexer { index, claimant: rand::random() }))
 }
 
-/// Indexes a segment whose smiles are in the log and not in memory.
+/// Indexes a segment from the log instead of memory.
 async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let (mut after, end) = (end_of(segment), end_of(segment + 1));
     let mut smiles = Vec::new();
@@ -83,22 +84,22 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 }
 
 impl Indexer {
-    /// What reads the index.
+    /// Returns the reader of this index.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The end of the log that the index follows.
+    /// Returns the tail that this index follows.
     #[must_use]
     pub fn tail(&self) -> &Tail {
         &self.index.tail
     }
 
-    /// Moves the index for ever.
+    /// Writes the index until the store fails for good.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] when the store has other data than it had.
+    /// [`StoreError::Replaced`] when the data of the store was replaced.
     pub async fn run(self) -> Result<(), StoreError> {
         tokio::join!(self.load_filters(), self.follow()).1
     }
@@ -110,7 +111,7 @@ impl Indexer {
             let _ = tokio::time::timeout(LOOK, self.index.tail.when(|tail| tail.cursor() >= due)).await;
             match self.step().await {
                 Ok(()) if failing => {
-                    tracing::info!("the index moves again");
+                    tracing::info!("the index advances again");
                     failing = false;
                 }
                 Ok(()) => {}
@@ -126,12 +127,12 @@ impl Indexer {
         }
     }
 
-    /// Segments that this replica knows to be indexed.
+    /// The number of segments whose ids have left memory.
     fn indexed(&self) -> u64 {
         self.index.tail.indexed().0 / SEGMENT
     }
 
-    /// Learns how far the index is, and writes the next segment if it is complete and this replica is the one to write.
+    /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
     async fn step(&self) -> Result<(), StoreError> {
         let Index { store, tail, .. } = &self.index;
         let segment = self.learn().await?;
@@ -151,7 +152,7 @@ impl Indexer {
         Ok(())
     }
 
-    /// How many segments are indexed; memory gives up their ids.
+    /// Reads the number of indexed segments, and drops their ids from memory.
     async fn learn(&self) -> Result<u64, StoreError> {
         let stored = self.index.store.indexed().await?;
         while self.indexed() < stored && self.index.tail.cursor() >= end_of(self.indexed() + 1) {
@@ -160,14 +161,14 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// The smiles of a segment that is not indexed yet, without those that retention has removed.
+    /// The smiles of a segment that is not indexed yet, without trimmed ones.
     fn segment(&self, segment: u64) -> Option<Vec<Arc<Publication>>> {
         let tail = &self.index.tail;
         let end = end_of(segment + 1);
         tail.range(tail.indexed().max(end_of(segment)).min(end), end)
     }
 
-    /// Moves the ids of a segment from memory into the filters, a few at a time: sessions wait meanwhile.
+    /// Moves the ids of a segment from memory into the filters, a few at a time: the tail's lock blocks sessions.
     async fn segment_is_indexed(&self, segment: u64) {
         let tail = &self.index.tail;
         let end = end_of(segment + 1);
@@ -186,13 +187,13 @@ impl Indexer {
         }
     }
 
-    /// Fills the filters with what the index had at the start, the newest ids first.
+    /// Loads the ids that were indexed before the start into the filters, newest first.
     async fn load_filters(&self) {
         let mut said = false;
         loop {
             match self.load_runs().await {
                 Ok(true) => break,
-                // A run was merged into another one meanwhile.
+                // A run was merged meanwhile: start over.
                 Ok(false) => {}
                 Err(error) => {
                     if !said {
@@ -203,11 +204,11 @@ impl Indexer {
                 }
             }
         }
-        // Nobody else sets it.
+        // Only this task sets it.
         let _ = self.index.loaded.set(());
     }
 
-    /// Whether every run was there until it was read.
+    /// Loads all runs; `false` if one was merged away meanwhile.
     async fn load_runs(&self) -> Result<bool, StoreError> {
         let runs = ids::runs(self.index.store.indexed().await?);
         for run in runs {
@@ -231,7 +232,7 @@ impl Indexer {
     }
 }
 
-/// What the store is to write for a segment.
+/// Computes the rows to write for a segment.
 async fn plan<'smiles>(
     store: &Store,
     segment: u64,
@@ -251,7 +252,7 @@ async fn plan<'smiles>(
     Ok(IndexStep { segment, conversations: conversations(smiles), blocks, superseded })
 }
 
-/// The offsets of smiles by conversation.
+/// Groups the offsets by conversation.
 fn conversations<'smiles>(smiles: &[&'smiles Smile]) -> Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)> {
     let mut conversations: foldhash::HashMap<_, Vec<Offset>> = foldhash::HashMap::default();
     for smile in smiles {
@@ -261,7 +262,7 @@ fn conversations<'smiles>(smiles: &[&'smiles Smile]) -> Vec<((&'smiles UserName,
     conversations.into_iter().collect()
 }
 
-/// Forgets what retention has removed up to `trimmed`.
+/// Removes the index of the segments that retention has trimmed completely.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
