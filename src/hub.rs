@@ -1,7 +1,6 @@
-//! Local fan-out: which sessions of this process belong to which user, and the outbox of each.
+//! Local fan-out: the sessions of this process by user, each with a bounded outbox.
 //!
-//! Nothing here waits: a publication that finds an outbox full marks that session as *lagged*, and the session catches up
-//! from the log.
+//! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from the log.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,54 +15,53 @@ use tokio::sync::Notify;
 use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{Refusal, ServerFrame};
 
-/// Publications that an outbox holds at most.
+/// Capacity of an outbox in publications.
 pub const OUTBOX: usize = 256;
 
-/// A smile of the log on its way to the sessions. Encoded once, however many there are.
+/// A published smile. Its frame is encoded once for all sessions.
 #[derive(Debug)]
 pub struct Publication {
     /// The smile.
     pub smile: Smile,
-    /// When this replica admitted it; `None` when it came from elsewhere.
+    /// When this replica admitted the smile; `None` if another replica did.
     pub admitted_at: Option<Instant>,
     frame: OnceLock<Bytes>,
 }
 
 impl Publication {
-    /// A smile to publish.
+    /// Wraps a smile of the log.
     #[must_use]
     pub fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
         Self { smile, admitted_at, frame: OnceLock::new() }
     }
 
-    /// The `smile` frame; clones share the bytes.
+    /// The encoded `smile` frame; clones share the bytes.
     pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile).into()).clone()
     }
 }
 
-/// Why a smile that a session gave to the log will not be published. A stored smile has no outcome: its publication is the
-/// answer.
+/// Why a submitted smile will not be published. A stored smile has no outcome: its publication is the answer.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It had been stored before, at this offset.
+    /// The id was stored before, at this offset.
     Duplicate(Offset),
-    /// It was not stored.
+    /// The smile was not stored.
     Refused(Box<Refusal>),
 }
 
-/// What an outbox holds.
+/// An entry of an outbox.
 #[derive(Debug)]
 pub enum Push {
     /// A smile to or from the session's user, in the order of the log.
     Publication(Arc<Publication>),
-    /// What became of the smile of that id which this session sent.
+    /// The outcome of a smile that this session sent.
     Outcome(SmileId, Outcome),
-    /// Another replica has more room: this session is to go there.
+    /// The session must leave: another replica has more room.
     HandOver,
 }
 
-/// What is on its way to one session.
+/// The queue of one session.
 #[derive(Debug)]
 pub struct Outbox {
     session: u64,
@@ -75,28 +73,28 @@ pub struct Outbox {
 struct Queue {
     pushes: VecDeque<Push>,
     publications: usize,
-    /// Publications are missing after those in the queue; none are added until the session has taken it.
+    /// The queue overflowed. No publication is added until the session takes the queue.
     lagged: bool,
     handed_over: bool,
 }
 
-/// What was in an outbox.
+/// The contents of an outbox.
 #[derive(Debug)]
 pub struct Taken {
     /// In order.
     pub pushes: VecDeque<Push>,
-    /// Publications are missing after these: the log has them, up to where the tail is when it is asked after this.
+    /// Whether publications are missing after these. Read them from the log up to the tail's current cursor.
     pub lagged: bool,
 }
 
 impl Outbox {
-    /// Tells the session what became of a smile it sent. It always fits: a session has a bounded number in flight.
+    /// Adds the outcome of a smile. It always fits, since a session has a bounded number of smiles in flight.
     pub fn answer(&self, id: SmileId, outcome: Outcome) {
         self.queue().pushes.push_back(Push::Outcome(id, outcome));
         self.filled.notify_one();
     }
 
-    /// Whether this made the session lag.
+    /// Adds a publication; `true` if it made the session lag.
     fn publish(&self, publication: &Arc<Publication>) -> bool {
         let mut queue = self.queue();
         if queue.lagged {
@@ -104,7 +102,7 @@ impl Outbox {
         }
         queue.lagged = queue.publications == OUTBOX;
         if queue.lagged {
-            // There is something in the queue that has woken the session.
+            // A full queue has already woken the session.
             return true;
         }
         queue.publications += 1;
@@ -114,7 +112,7 @@ impl Outbox {
         false
     }
 
-    /// Tells the session to go to another replica; `false` when it was told before.
+    /// Asks the session to leave; `false` if it was asked before.
     fn hand_over(&self) -> bool {
         let mut queue = self.queue();
         if std::mem::replace(&mut queue.handed_over, true) {
@@ -149,7 +147,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Adds a session of `user`: from here on every publication for that user is in its outbox, or it is lagged.
+    /// Adds a session of `user`. From here on every publication of that user reaches its outbox, or marks it as lagged.
     pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, queue: Mutex::default(), filled: Notify::new() });
@@ -158,29 +156,29 @@ impl Hub {
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Tells up to `count` sessions to go to another replica, and returns how many that were. None is told twice.
+    /// Asks up to `count` sessions to leave, each at most once; returns their number.
     pub fn hand_over(&self, count: usize) -> usize {
-        let mut told = 0;
+        let mut moved = 0;
         for entry in &self.outboxes {
-            told += entry.iter().filter(|outbox| outbox.hand_over()).take(count - told).count();
-            if told >= count {
+            moved += entry.iter().filter(|outbox| outbox.hand_over()).take(count - moved).count();
+            if moved >= count {
                 break;
             }
         }
-        told
+        moved
     }
 
-    /// Pushes a smile to every session of its two users; returns how many of them it made lag.
+    /// Pushes a smile to every session of its two users; returns the number of sessions that it made lag.
     pub fn publish(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {
-            // The guard is held over pushes that never wait, and nowhere else.
+            // Pushing never waits, so the shard's lock is held only briefly.
             if let Some(outboxes) = self.outboxes.get(user) {
                 lagged += outboxes.iter().map(|outbox| u64::from(outbox.publish(publication))).sum::<u64>();
             }
@@ -189,7 +187,7 @@ impl Hub {
     }
 }
 
-/// A session's place in the hub and its outbox. Dropping it leaves the hub.
+/// A session's entry in the hub. Dropping it removes the session.
 #[derive(Debug)]
 pub struct Subscription {
     hub: Arc<Hub>,
@@ -198,19 +196,19 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Names this session within its replica.
+    /// The number of this session, unique within the replica.
     #[must_use]
     pub fn session(&self) -> u64 {
         self.outbox.session
     }
 
-    /// Where answers to smiles of this session go.
+    /// The outbox of this session.
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
-    /// Takes all that is in the outbox; waits for something. Cancel safe.
+    /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
     pub async fn take(&self) -> Taken {
         loop {
             if let Some(taken) = self.outbox.take() {
@@ -248,7 +246,7 @@ mod tests {
         Arc::new(Publication::new(smile, None))
     }
 
-    /// The offsets in an outbox, 0 for anything else, and whether more are missing.
+    /// The offsets in an outbox, 0 for other entries, and whether the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
         let Some(taken) = subscription.outbox.take() else { return (Vec::new(), false) };
         let offset = |push| match push {
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_is_dropping() {
+    fn dropping_a_subscription_removes_the_session() {
         let hub = Arc::new(Hub::default());
         let (stays, leaves) = (hub.subscribe(&UserName::new("anna")), hub.subscribe(&UserName::new("anna")));
         drop(leaves);
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_waits_is_woken() {
+    async fn a_waiting_session_is_woken() {
         let hub = Arc::new(Hub::default());
         let bruno = hub.subscribe(&UserName::new("bruno"));
         let waiting = tokio::spawn(async move { bruno.take().await.pushes.len() });
