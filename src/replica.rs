@@ -85,7 +85,7 @@ enum Place {
 /// What a replica tells of itself, or is judged by.
 #[derive(Clone, Debug)]
 pub struct Vitals {
-    /// Whether the tail keeps up.
+    /// Whether the tail is current.
     pub tail: Tail,
     /// How many sessions there are.
     pub hub: Arc<Hub>,
@@ -144,7 +144,7 @@ impl Replica {
             Err(NotReady::Unready)
         } else if matches!(&self.place, Place::Shared(lease) if !lease.is_held()) {
             Err(NotReady::LeaseLost)
-        } else if !self.vitals.tail.keeps_up() {
+        } else if !self.vitals.tail.is_current() {
             Err(NotReady::Behind)
         } else {
             Ok(())

@@ -1,8 +1,8 @@
-//! The end of the log as this replica knows it: every offset is published here once, in order.
+//! The end of the log in memory. It publishes every offset once and in order.
 //!
-//! What this replica appended comes from the appender; on a shared log, what other replicas appended comes from the
-//! follower. Whichever brings the batch that follows the cursor first, publishes it; a batch that was published is passed
-//! over, and one that does not follow is refused, so that its bearer reads what is missing from the log.
+//! Batches come from the appender and, on a shared store, from the follower. The first one to bring the batch that follows
+//! the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the cursor is
+//! rejected with [`Gap`], and the caller reads the missing ones from the log.
 
 mod follower;
 mod recent;
@@ -25,43 +25,43 @@ pub use self::follower::Follower;
 /// Batches in one read of the log.
 const PAGE: u32 = 64;
 
-/// How far a ready replica may be behind the head that it knows of, in offsets.
-const CLOSE_TO_HEAD: u64 = 10_000;
+/// The largest distance in offsets between the cursor and the known head of a ready replica.
+const MAX_LAG: u64 = 10_000;
 
-/// How long a ready replica may hear nothing of what other replicas append, not even that it is nothing.
-const DEAF_AFTER: Duration = Duration::from_secs(5);
+/// How long a ready replica may go without a successful read of the log or the binary log.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may be shorter than what was published of it. A replica that follows the binary log can know a commit
-/// a moment before a query shows it.
+/// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a query
+/// shows it.
 const SHORT_AT_MOST: Duration = Duration::from_secs(5);
 
-/// A batch does not follow what is published: some before it are missing.
+/// A batch does not follow the cursor: batches before it are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing;
+pub struct Gap;
 
-/// What is known of a batch of new smiles at one moment.
+/// A consistent view of the tail for a batch of new smiles.
 #[derive(Debug)]
 pub struct TailView {
-    /// The last offset that is published. A batch that is judged by this view follows it.
+    /// The last published offset.
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
     pub last: Option<BatchKey>,
-    /// Up to here the index has to be asked, too.
+    /// The last indexed offset. Ids up to here must be looked up in the index.
     pub indexed: Offset,
-    /// For each smile, the offset of the one with the same sender and id between `indexed` and `cursor`.
+    /// For each smile, the offset after `indexed` with the same sender and id.
     pub known: Vec<Option<Offset>>,
 }
 
-/// A part of one user's stream.
+/// A page of a user's stream.
 #[derive(Clone, Debug)]
 pub struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
-    /// The stream has nothing else up to here; always above where the page begins.
+    /// The page is complete up to this offset, which is always after its start.
     pub through: Offset,
 }
 
-/// The end of the log. Cheap to clone.
+/// A handle to the end of the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tail {
     shared: Arc<Shared>,
@@ -74,32 +74,32 @@ struct Shared {
     recent: Mutex<Recent>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    /// The last offset of the batch being published, or published last.
+    /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// The last offset that the index has.
+    /// The last indexed offset.
     indexed: AtomicU64,
-    /// The last offset that retention is known to have removed.
+    /// The last offset known to be trimmed.
     trimmed: AtomicU64,
-    /// Something was published, or indexed.
+    /// Notified after each publication and each step of the index.
     moved: Notify,
-    /// Whether other replicas append, and whether the binary log tells of it.
+    /// One of [`ALONE`], [`POLLING`] and [`BINLOG`].
     following: AtomicU8,
-    /// When the log was last heard of: in milliseconds since `start`.
     start: Instant,
-    heard_at: AtomicU64,
-    /// Since when the log has been shorter than what was published of it.
+    /// When the log was last read, in milliseconds since `start`.
+    last_contact: AtomicU64,
+    /// Since when the log has been shorter than what was published.
     short_since: Mutex<Option<Instant>>,
 }
 
-/// What [`Shared::following`] may be.
+/// Values of [`Shared::following`].
 const ALONE: u8 = 0;
 const POLLING: u8 = 1;
 const BINLOG: u8 = 2;
 
 impl Tail {
-    /// The end of a log that is indexed up to `indexed` and has nothing after it that is known yet: see [`Tail::read`].
+    /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
     #[must_use]
     pub fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         let following = AtomicU8::new(if store.is_shared() { POLLING } else { ALONE });
@@ -116,17 +116,17 @@ impl Tail {
             moved: Notify::new(),
             following,
             start: Instant::now(),
-            heard_at: AtomicU64::new(0),
+            last_contact: AtomicU64::new(0),
             short_since: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Publishes the batch that follows the cursor. One that was published before is passed over.
+    /// Publishes the batch that follows the cursor. Skips a batch that is already published.
     ///
     /// # Errors
-    /// [`Missing`] when batches between the cursor and this one were not published yet.
-    pub fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Missing> {
+    /// [`Gap`] when batches between the cursor and this one are missing.
+    pub fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let (first, last) = (first.0.smile.offset, last.0.smile.offset);
         let mut recent = self.recent();
@@ -134,9 +134,9 @@ impl Tail {
             return Ok(());
         }
         if first != recent.end().next() {
-            return Err(Missing);
+            return Err(Gap);
         }
-        // The cursor moves before the first push: see `cursor`.
+        // The cursor must move before the first push: see `cursor`.
         self.shared.head.fetch_max(last.0, Ordering::SeqCst);
         self.shared.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
@@ -152,11 +152,11 @@ impl Tail {
         Ok(())
     }
 
-    /// Publishes a batch that another replica appended, or that was read from the log.
+    /// Publishes a batch from the log or the binary log.
     ///
     /// # Errors
     /// As [`Tail::publish`].
-    pub fn publish_stored(&self, batch: Batch) -> Result<(), Missing> {
+    pub fn publish_stored(&self, batch: Batch) -> Result<(), Gap> {
         let Some(key) = batch.key() else { return Ok(()) };
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
@@ -170,26 +170,25 @@ impl Tail {
         hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash)).collect()
     }
 
-    /// The log is known to go on from `batch`, of which the index may have a part. Call it once, before anything is
-    /// published.
+    /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is published.
     pub fn starts_with(&self, batch: Batch) {
         let Some(key) = batch.key() else { return };
         let start = self.cursor();
         self.recent().ends_with(key);
         let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start).collect();
-        // It follows the start, so nothing is missing.
+        // The rest follows the start, so there is no gap.
         let _ = self.publish(key, &self.publications(rest));
     }
 
-    /// Reads the log from the cursor to its end, publishes what it reads, and returns where the log ended.
+    /// Reads and publishes the log from the cursor to its head; returns the head.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention has removed what comes after the cursor, [`StoreError::Replaced`] when the log
-    /// is another one or has lost its end, else [`StoreError::Unavailable`].
+    /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the log is
+    /// another one or has lost its end, else [`StoreError::Unavailable`].
     pub async fn read(&self) -> Result<Offset, StoreError> {
         let read = self.read_on().await;
         match &self.shared.store {
-            // A server that is no longer the primary, or not yet, is no judge: its log may be shorter, or an older one.
+            // The server may not be the primary, and its log may be stale: read once more over new connections.
             Store::MySql(store) if matches!(read, Err(StoreError::Trimmed | StoreError::Replaced)) => {
                 store.connect_again();
                 self.read_on().await
@@ -203,12 +202,12 @@ impl Tail {
             let cursor = self.cursor();
             let page = self.shared.store.read_log(cursor, PAGE).await?;
             self.check(&page.state, cursor)?;
-            self.heard();
+            self.record_contact();
             self.shared.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
-                if self.publish_stored(batch) == Err(Missing) {
-                    return Err(StoreError::Unavailable("the log has a gap: it was changed by hand".into()));
+                if self.publish_stored(batch) == Err(Gap) {
+                    return Err(StoreError::Unavailable("the log has a gap: the table was edited by hand".into()));
                 }
             }
             if !full {
@@ -217,8 +216,7 @@ impl Tail {
         }
     }
 
-    /// Nothing of what was published can be gone from the log, and the log cannot be another one, unless somebody has put
-    /// other data in the place of the database's.
+    /// Checks that the log still holds everything published. It does unless the data was replaced, as by a restore.
     fn check(&self, log: &LogState, published: Offset) -> Result<(), StoreError> {
         if log.epoch != self.shared.epoch {
             return Err(StoreError::Replaced);
@@ -236,26 +234,26 @@ impl Tail {
         if since.elapsed() > SHORT_AT_MOST { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// Everything up to here is in the log, and everything above it will be pushed to a session that subscribed before
-    /// it asked. So a session that subscribes first and asks then misses nothing after the answer.
+    /// The last offset published or being published. The log holds everything up to it. A session that subscribed before this
+    /// call gets every later offset through its outbox.
     #[must_use]
     pub fn cursor(&self) -> Offset {
         Offset(self.shared.cursor.load(Ordering::SeqCst))
     }
 
-    /// The last offset that is known to be committed.
+    /// The last offset known to be committed.
     #[must_use]
     pub fn head(&self) -> Offset {
         Offset(self.shared.head.load(Ordering::SeqCst))
     }
 
-    /// The last offset that the index has.
+    /// The last indexed offset.
     #[must_use]
     pub fn indexed(&self) -> Offset {
         Offset(self.shared.indexed.load(Ordering::SeqCst))
     }
 
-    /// Looks which of the smiles with these hashes are repeats, at one moment.
+    /// Looks up these hashes among the smiles that are not indexed yet.
     #[must_use]
     pub fn look_up(&self, hashes: &[IdHash]) -> TailView {
         let recent = self.recent();
@@ -263,19 +261,19 @@ impl Tail {
         TailView { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
 
-    /// The published smiles after `after` and up to `until`; `None` unless all of them are in memory.
+    /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
     #[must_use]
     pub fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
         self.recent().range(after, until).map(|smiles| smiles.cloned().collect())
     }
 
-    /// The hashes of the published smiles up to `until` that are not indexed, in order; `None` unless all of them are known.
+    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
     #[must_use]
     pub fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
         self.recent().hashes(until).map(Iterator::collect)
     }
 
-    /// A page of a user's stream after `after` and up to `until`; `None` when memory does not reach back to there.
+    /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
     #[must_use]
     pub fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
         let recent = self.recent();
@@ -286,15 +284,15 @@ impl Tail {
         Some(StreamPage { smiles, through })
     }
 
-    /// The newest `limit` smiles between two users before `before`, the newest first, and the offset after which all of
-    /// them are in memory.
+    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory holds all
+    /// smiles.
     #[must_use]
     pub fn conversation(&self, users: (&UserName, &UserName), before: Offset, limit: usize) -> (Vec<Smile>, Offset) {
         let (smiles, after) = self.recent().conversation(users, before, limit);
         (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
     }
 
-    /// The index has everything up to `indexed`.
+    /// Records that everything up to `indexed` is in the index.
     pub fn index_reaches(&self, indexed: Offset) {
         let mut recent = self.recent();
         recent.index_reaches(indexed);
@@ -303,7 +301,7 @@ impl Tail {
         self.has_moved();
     }
 
-    /// Retention has removed everything up to `trimmed`: memory does the same.
+    /// Drops everything up to `trimmed`, which retention has removed.
     pub fn trim(&self, trimmed: Offset) {
         let mut recent = self.recent();
         recent.trim(trimmed);
@@ -311,7 +309,7 @@ impl Tail {
         self.shared.trimmed.fetch_max(trimmed.0, Ordering::SeqCst);
     }
 
-    /// The last offset that retention is known to have removed.
+    /// The last offset known to be trimmed.
     #[must_use]
     pub fn trimmed(&self) -> Offset {
         Offset(self.shared.trimmed.load(Ordering::SeqCst))
@@ -323,13 +321,13 @@ impl Tail {
         self.shared.moved.notify_waiters();
     }
 
-    /// By how many smiles the index is behind.
+    /// The number of smiles that are published and not indexed.
     #[must_use]
     pub fn behind(&self) -> u64 {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds, which is asked again whenever something was published or indexed.
+    /// Waits until `condition` holds. Checks it after each publication and each step of the index.
     pub async fn when(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.shared.moved.notified();
@@ -340,16 +338,17 @@ impl Tail {
         }
     }
 
-    /// Whether the tail is close to the head, and hears of it.
+    /// Whether the tail is close to the head and has read the log lately.
     #[must_use]
-    pub fn keeps_up(&self) -> bool {
-        let close = self.head().0.saturating_sub(self.cursor().0) <= CLOSE_TO_HEAD;
-        let heard_at = Duration::from_millis(self.shared.heard_at.load(Ordering::Relaxed));
-        let hears = self.following().is_none() || self.shared.start.elapsed().saturating_sub(heard_at) <= DEAF_AFTER;
-        close && hears
+    pub fn is_current(&self) -> bool {
+        let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
+        let last_contact = Duration::from_millis(self.shared.last_contact.load(Ordering::Relaxed));
+        let in_contact =
+            self.following().is_none() || self.shared.start.elapsed().saturating_sub(last_contact) <= SILENCE_TIMEOUT;
+        close && in_contact
     }
 
-    /// How this replica hears of what other replicas append; `None` where there are none.
+    /// How this replica follows the log; `None` if no other replica can append.
     #[must_use]
     pub fn following(&self) -> Option<Following> {
         match self.shared.following.load(Ordering::Relaxed) {
@@ -368,9 +367,9 @@ impl Tail {
         self.shared.metrics.following_binlog.set((following == Following::Binlog).into());
     }
 
-    fn heard(&self) {
+    fn record_contact(&self) {
         let milliseconds = u64::try_from(self.shared.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.heard_at.store(milliseconds, Ordering::Relaxed);
+        self.shared.last_contact.store(milliseconds, Ordering::Relaxed);
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

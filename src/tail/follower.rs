@@ -1,8 +1,7 @@
-//! How a replica hears of what other replicas append: from the database's binary log, or by reading the log again and
-//! again.
+//! Follows a shared log: over the database's binary log or, where that is not possible, by polling.
 //!
-//! What either brings goes to the tail, which puts it in order. A stream may begin late, end early or be refused, and
-//! nothing is lost by it: what is missing is read from the log.
+//! The tail orders what either one brings. A stream of the binary log may start late, end early or be refused without loss:
+//! the follower reads missing batches from the log.
 
 use std::time::Duration;
 
@@ -12,51 +11,50 @@ use super::Tail;
 use crate::model::Offset;
 use crate::store::{Batch, Binlog, Following, MySql, StoreError};
 
-/// From one reading of the log to the next, when there was something new and when there was not.
+/// Bounds of the polling interval. It doubles while the log does not grow.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
 const LONGEST_POLL: Duration = Duration::from_millis(10);
 
-/// How long to wait before the log is read again after that failed.
+/// Pause after a failed read of the log.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// From one reading of the log to the next while the binary log is followed: a stream that leaves something out, however
-/// that comes, is found out and given up.
+/// Time between two reads of the log while the binary log is followed. They detect a stream that omits batches.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// How long the log is read before the binary log is tried again: doubled from failure to failure. A stream that lasted
-/// for longer than the pause before it was no failure.
+/// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause before
+/// it resets the back-off.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// How long it is read where the binary log of the server cannot be followed.
+/// Pause before the next try if the server's binary log cannot be followed.
 const NOT_HERE: Duration = Duration::from_mins(1);
 
-/// How long to wait for a batch before one that the binary log has told of: a query may show a commit a moment later.
+/// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later.
 const NOT_YET: Duration = Duration::from_millis(5);
 const NOT_YET_AT_MOST: Duration = Duration::from_secs(1);
 
-/// What follows a shared log for the tail.
+/// The task that follows a shared log for a tail.
 #[derive(Debug)]
 pub struct Follower {
     store: MySql,
     tail: Tail,
-    /// What was last said of it, so that it is said once.
+    /// The reason for polling that was logged last, so that it is logged once.
     said: Option<String>,
-    /// Whether it was said that the log cannot be read.
+    /// Whether a failure to read the log was logged.
     unreadable: bool,
 }
 
 impl Follower {
-    /// Follows the log of `store` for `tail`.
+    /// Creates the follower of `store` for `tail`.
     #[must_use]
     pub fn new(store: MySql, tail: Tail) -> Self {
         Self { store, tail, said: None, unreadable: false }
     }
 
-    /// Follows for ever.
+    /// Follows the log until the store fails for good.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`]: retention overtook the tail. [`StoreError::Replaced`]: it follows another log by now.
+    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is another one.
     pub async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -76,9 +74,9 @@ impl Follower {
         }
     }
 
-    /// Publishes what the binary log brings, until it ends; returns why.
+    /// Publishes the batches of the binary log until the stream fails; returns why.
     async fn stream(&mut self, mut binlog: Binlog) -> StoreError {
-        // What came before the stream began.
+        // The batches before the start of the stream.
         let mut streamed = match self.tail.read().await {
             Ok(head) => head,
             Err(error) => return error,
@@ -92,7 +90,7 @@ impl Follower {
         check.reset();
         loop {
             tokio::select! {
-                // After a time in which nothing ran, what the stream has brought meanwhile comes first.
+                // After a stall, handle the buffered events before the check.
                 biased;
                 batches = binlog.next() => match self.publish(batches).await {
                     Ok(last) => streamed = streamed.max(last),
@@ -100,7 +98,7 @@ impl Follower {
                 },
                 _ = check.tick() => {
                     if streamed < overdue {
-                        return StoreError::Unavailable("the replication stream has left something out".into());
+                        return StoreError::Unavailable("the replication stream omitted a batch".into());
                     }
                     overdue = match self.tail.read().await {
                         Ok(head) => head,
@@ -111,10 +109,10 @@ impl Follower {
         }
     }
 
-    /// Publishes the batches of one transaction; returns the last offset of them.
+    /// Publishes the batches of one transaction; returns their last offset.
     async fn publish(&self, batches: Result<Vec<Batch>, StoreError>) -> Result<Offset, StoreError> {
         let mut last = Offset::default();
-        self.tail.heard();
+        self.tail.record_contact();
         for batch in batches? {
             let (Some(first), Some(end)) = (batch.smiles.first(), batch.smiles.last()) else { continue };
             let first = first.offset;
@@ -135,7 +133,7 @@ impl Follower {
         Ok(last)
     }
 
-    /// Reads the log again and again, for so long, or until the server is another one.
+    /// Polls the log for `time`, or until the connections move to another server.
     async fn poll(&mut self, time: Duration) -> Result<(), StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let mut pause = SHORTEST_POLL;
@@ -154,11 +152,11 @@ impl Follower {
         Ok(())
     }
 
-    /// Says once that the log cannot be read, and once that it can again.
+    /// Logs once that the log cannot be read, and once that it can again.
     fn say_unreadable(&mut self, why: Option<&StoreError>) {
         match why {
             Some(error) if !self.unreadable => {
-                tracing::warn!(%error, "the log cannot be read; trying again until it can");
+                tracing::warn!(%error, "cannot read the log; trying again");
             }
             None if self.unreadable => tracing::info!("the log can be read again"),
             _ => {}

@@ -1,4 +1,4 @@
-//! The end of the log in memory: every smile that the index does not have yet, and some of those that it has.
+//! The smiles in memory: all that are not indexed, and the newest indexed ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,28 +9,29 @@ use crate::hub::Publication;
 use crate::model::{Offset, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Smiles that stay in memory after they are indexed: clients that resume after a crash find what they missed here.
+/// Smiles kept in memory after they are indexed, for clients that resume after a crash.
 const KEPT: u64 = 65_536;
 
-/// Consecutive smiles, from some offset to the end of the log as this replica knows it.
+/// Consecutive smiles up to the cursor.
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// Everything after this offset is here.
+    /// Everything after this offset is in memory.
     start: Offset,
     /// Everything up to this offset is in the index.
     indexed: Offset,
-    /// The batch that the log ends with, if it has one.
+    /// The last batch of the log, if it has one.
     last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
-    /// The hash of each smile that is not indexed, in order, and where it stands.
+    /// The hashes of the smiles that are not indexed, in order.
     hashes: VecDeque<IdHash>,
+    /// The offsets of `hashes`.
     offsets: HashMap<IdHash, Offset>,
-    /// Those to or from each user.
+    /// The smiles to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
 }
 
 impl Recent {
-    /// A log that is indexed up to `indexed`, and of which nothing is here yet.
+    /// An empty window after `indexed`.
     pub(super) fn new(indexed: Offset) -> Self {
         Self {
             start: indexed,
@@ -43,22 +44,20 @@ impl Recent {
         }
     }
 
-    /// The last offset that is here.
+    /// The last offset in memory.
     pub(super) fn end(&self) -> Offset {
         Offset(self.start.0 + self.smiles.len() as u64)
     }
 
-    /// Everything up to this offset is in the index.
     pub(super) fn indexed(&self) -> Offset {
         self.indexed
     }
 
-    /// The batch that the log ends with, if it has one.
     pub(super) fn last(&self) -> Option<BatchKey> {
         self.last
     }
 
-    /// The log ends with this batch.
+    /// Sets the last batch of the log.
     pub(super) fn ends_with(&mut self, last: BatchKey) {
         self.last = Some(last);
     }
@@ -79,18 +78,18 @@ impl Recent {
         self.smiles.push_back(Arc::clone(publication));
     }
 
-    /// The offset of the smile with this hash, if it is here and not indexed.
+    /// The offset of a smile that is not indexed, by its hash.
     pub(super) fn find(&self, hash: IdHash) -> Option<Offset> {
         self.offsets.get(&hash).copied()
     }
 
-    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless all of them are here.
+    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
     pub(super) fn hashes(&self, until: Offset) -> Option<impl Iterator<Item = IdHash>> {
         let count = usize::try_from(until.0.checked_sub(self.indexed.0)?).ok()?;
         (count <= self.hashes.len()).then(|| self.hashes.iter().take(count).copied())
     }
 
-    /// The smiles after `after` and up to `until`; `None` unless all of them are here.
+    /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
     pub(super) fn range(&self, after: Offset, until: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
         if after == until {
             return Some(self.smiles.range(0..0));
@@ -101,7 +100,7 @@ impl Recent {
         (from <= to && to <= self.smiles.len()).then(|| self.smiles.range(from..to))
     }
 
-    /// The smiles to or from `user` after `after`, in order; `None` when some of them are not here any more.
+    /// The smiles to or from `user` after `after`, in order; `None` if memory does not reach back to `after`.
     pub(super) fn stream(&self, user: &UserName, after: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
         if after < self.start {
             return None;
@@ -113,8 +112,8 @@ impl Recent {
         Some(smiles)
     }
 
-    /// The newest `limit` smiles between two users before `before`, the newest first, and the offset after which all of
-    /// them are here.
+    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory holds all
+    /// smiles.
     pub(super) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),
@@ -128,7 +127,7 @@ impl Recent {
         (between.take(limit).cloned().collect(), self.start)
     }
 
-    /// The index has everything up to `indexed`.
+    /// Drops the hashes up to `indexed`, and the oldest smiles beyond [`KEPT`].
     pub(super) fn index_reaches(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(hash) = self.hashes.pop_front()
@@ -139,13 +138,13 @@ impl Recent {
         self.forget(Offset(self.end().0.saturating_sub(KEPT)).min(self.indexed));
     }
 
-    /// Retention has removed everything up to `trimmed`, indexed or not.
+    /// Drops everything up to `trimmed`, indexed or not.
     pub(super) fn trim(&mut self, trimmed: Offset) {
         self.index_reaches(trimmed);
         self.forget(trimmed);
     }
 
-    /// Forgets the smiles up to `until`.
+    /// Drops the smiles up to `until`.
     fn forget(&mut self, until: Offset) {
         while self.start < until
             && let Some(publication) = self.smiles.pop_front()
@@ -181,7 +180,7 @@ mod tests {
         smiles.map(|publication| publication.smile.offset.0).collect()
     }
 
-    /// Smiles from 11 on: anna to bruno, bruno to carla, and so on by turns.
+    /// Smiles from offset 11 on, in turn from anna to bruno and from bruno to carla.
     fn recent(count: u64) -> Recent {
         let mut recent = Recent::new(Offset(10));
         for offset in 11..11 + count {
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_conversations_are_read_from_memory_as_far_as_it_reaches() {
+    fn memory_serves_streams_and_conversations_back_to_its_start() {
         let recent = recent(6);
         let stream = |user, after| recent.stream(&UserName::new(user), Offset(after)).map(offsets);
         assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_indexed_and_old_is_forgotten() {
+    fn old_indexed_smiles_are_dropped() {
         let mut recent = recent(KEPT + 100);
         recent.index_reaches(Offset(60));
         assert_eq!(recent.start, Offset(60), "what is not indexed stays");
