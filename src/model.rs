@@ -1,7 +1,5 @@
-//! The nouns everyone shares: users, smiles, offsets, the epoch, and time as it is written down.
-//!
-//! Owns what makes each of them valid, so that a value of these types needs no second check.
-//! Must not know SQL, sockets or clocks other than the wall clock a smile is stamped with.
+//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Values of these types are valid by
+//! construction.
 
 mod faces;
 
@@ -15,21 +13,21 @@ use smol_str::{SmolStr, format_smolstr};
 
 pub use faces::{Faces, MAX_FACES, NotASmile};
 
-/// The first integer a JSON number cannot hold exactly everywhere (RFC 8259, section 6): offsets stay below it.
+/// Offsets stay below 2^53, so that every JSON implementation holds them exactly (RFC 8259, section 6).
 pub const OFFSET_LIMIT: u64 = 1 << 53;
 
-/// The longest smile id, in characters.
+/// The maximum length of a smile id in characters.
 pub const MAX_SMILE_ID: usize = 64;
 
 /// The name of a simulated user. Cheap to clone.
 ///
-/// A `UserName` that came from the store's directory is a user that exists; one that came from a frame may not be.
+/// A `UserName` from the store is an existing user; a `UserName` from a frame may not be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserName(SmolStr);
 
 impl UserName {
-    /// Wraps a name as it is; whether such a user exists is the store's to say.
+    /// Wraps a name without checking that the user exists.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.into())
@@ -42,7 +40,7 @@ impl UserName {
     }
 }
 
-/// Lets a map keyed by user names be asked with plain text.
+/// Lets a map keyed by user names be queried by `&str`.
 impl Borrow<str> for UserName {
     fn borrow(&self) -> &str {
         &self.0
@@ -55,22 +53,22 @@ impl fmt::Display for UserName {
     }
 }
 
-/// A simulated person in the store.
+/// A simulated user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Unique; what frames and queries call this user.
+    /// The unique name, used in frames and queries.
     pub name: UserName,
     /// One emoji, for the page.
     pub face: String,
 }
 
-/// What a sender calls one of its smiles: 1 to 64 of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
+/// The sender's id of a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SmileId(SmolStr);
 
 impl SmileId {
-    /// The id, or `None` when `text` is not one.
+    /// Parses an id; `None` if `text` is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -78,7 +76,7 @@ impl SmileId {
         valid.then(|| Self(text.into()))
     }
 
-    /// An id for a smile whose sender gave none: 128 random bits, so that it meets no other.
+    /// Generates an id of 128 random bits, for a smile without one.
     #[must_use]
     pub fn random() -> Self {
         Self(format_smolstr!("s-{:032x}", rand::random::<u128>()))
@@ -91,13 +89,13 @@ impl SmileId {
     }
 }
 
-/// A position in the log: the first smile has offset 1, and 0 is the start of an empty log.
+/// The place of a smile in the log. The first smile has offset 1; 0 is before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// The offset that comes right after this one.
+    /// The next offset.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -110,13 +108,13 @@ impl fmt::Display for Offset {
     }
 }
 
-/// The identity of a log: offsets of one epoch mean nothing in another.
+/// The identity of a log. An offset is valid only within its epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(Arc<str>);
 
 impl Epoch {
-    /// Wraps an epoch as the store or a client wrote it.
+    /// Wraps the epoch of a store or a client.
     #[must_use]
     pub fn new(epoch: &str) -> Self {
         Self(epoch.into())
@@ -129,18 +127,18 @@ impl Epoch {
     }
 }
 
-/// A moment in wall-clock time, in whole milliseconds since 1970-01-01T00:00:00Z.
+/// A wall-clock time in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment `milliseconds` after the Unix epoch.
+    /// The time `milliseconds` after the Unix epoch.
     #[must_use]
     pub const fn from_milliseconds(milliseconds: i64) -> Self {
         Self(milliseconds)
     }
 
-    /// Now, by this machine's clock.
+    /// The current time of this machine's clock.
     #[must_use]
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -153,7 +151,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment `ago` before this one.
+    /// The time `ago` before this one.
     #[must_use]
     pub fn before(self, ago: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
@@ -161,7 +159,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 with milliseconds in UTC, as in `2026-11-23T05:00:00.123Z`.
+    /// Formats as RFC 3339 in UTC with milliseconds, as in `2026-11-23T05:00:00.123Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         write!(f, "{moment:.3}")
@@ -182,14 +180,14 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A smile on its way into the log: it has no offset and no time yet.
+/// A smile that is not in the log yet, so it has no offset and no time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSmile {
-    /// The sender's name for it; `(from, id)` is one smile for ever.
+    /// The sender's id; `(from, id)` identifies one smile forever.
     pub id: SmileId,
-    /// Who sends it.
+    /// The sender.
     pub from: UserName,
-    /// Who it is for; never the sender.
+    /// The receiver, never the sender.
     pub to: UserName,
     /// One to eight faces.
     pub faces: Faces,
@@ -198,18 +196,18 @@ pub struct NewSmile {
 /// A smile in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Smile {
-    /// Where it stands in the log.
+    /// The place in the log.
     pub offset: Offset,
-    /// The sender's name for it.
+    /// The sender's id.
     pub id: SmileId,
-    /// Who sent it.
+    /// The sender.
     pub from: UserName,
-    /// Who it is for.
+    /// The receiver.
     pub to: UserName,
     /// One to eight faces.
     #[serde(rename = "smile")]
     pub faces: Faces,
-    /// When its replica put it into the log.
+    /// When the replica appended the batch of this smile.
     pub at: Timestamp,
 }
 

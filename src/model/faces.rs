@@ -1,7 +1,4 @@
-//! What counts as a smile: one to eight faces of the Unicode group *Smileys & Emotion*, or ASCII emoticons.
-//!
-//! Owns the table of emoticons and the reading of both; which code points make one face is the Unicode library's to say.
-//! Must not know who sends a smile or how it travels.
+//! The content of a smile: one to eight faces of the Unicode group *Smileys & Emotion*, or ASCII emoticons.
 
 use std::fmt;
 
@@ -9,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 use unicode_segmentation::UnicodeSegmentation;
 
-/// The most faces one smile may have.
+/// The maximum number of faces in a smile.
 pub const MAX_FACES: usize = 8;
 
-/// What people type when they have no emoji at hand, and the face it stands for.
+/// ASCII emoticons and their emoji.
 const EMOTICONS: [(&str, &str); 22] = [
     (":)", "🙂"),
     (":-)", "🙂"),
@@ -38,7 +35,7 @@ const EMOTICONS: [(&str, &str); 22] = [
     ("<3", "❤\u{fe0f}"),
 ];
 
-/// Asks for the picture where a character has a plain form too. Many keyboards add it to characters without one.
+/// Variation selector 16 requests emoji presentation. Many keyboards also add it where it is superfluous.
 const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The faces of one smile, fully qualified, without spaces. Cheap to clone.
@@ -46,14 +43,14 @@ const EMOJI_SELECTOR: char = '\u{fe0f}';
 #[serde(transparent)]
 pub struct Faces(SmolStr);
 
-/// Why a text is not a smile. Its words go to the sender.
+/// Why a text is not a smile. The message goes to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotASmile {
-    /// Nothing but white space.
+    /// Only white space.
     Empty,
     /// More than [`MAX_FACES`].
     TooMany,
-    /// Something in it is neither a face nor an emoticon.
+    /// It contains text that is neither a face nor an emoticon.
     NotAFace,
 }
 
@@ -70,13 +67,13 @@ impl fmt::Display for NotASmile {
 }
 
 impl Faces {
-    /// Reads one to eight faces.
+    /// Parses one to eight faces.
     ///
-    /// Faces may be separated by white space, emoticons must be. A missing variation selector is mended and a superfluous
-    /// one dropped, so that what is kept is fully qualified (Unicode Technical Standard 51, section 2.7).
+    /// White space may separate faces and must separate emoticons. The result is fully qualified: missing variation selectors
+    /// are added and superfluous ones dropped (Unicode Technical Standard 51, section 2.7).
     ///
     /// # Errors
-    /// [`NotASmile`] says what is wrong; nothing is guessed.
+    /// [`NotASmile`] if `text` is anything else.
     pub fn parse(text: &str) -> Result<Self, NotASmile> {
         let mut faces = SmolStrBuilder::new();
         let mut count = 0;
@@ -100,7 +97,7 @@ impl Faces {
         Ok(Self(faces.finish()))
     }
 
-    /// Wraps faces that were parsed before they were stored.
+    /// Wraps stored faces, which were parsed before.
     #[must_use]
     pub fn from_stored(faces: &str) -> Self {
         Self(faces.into())
@@ -113,7 +110,7 @@ impl Faces {
     }
 }
 
-/// The fully qualified form of one grapheme, when it is a face.
+/// The fully qualified form of a grapheme; `None` if it is not a face.
 fn face(grapheme: &str) -> Option<&'static str> {
     let emoji = emojis::get(grapheme).or_else(|| emojis::get(&grapheme.replace(EMOJI_SELECTOR, "")))?;
     (emoji.group() == emojis::Group::SmileysAndEmotion).then(|| emoji.as_str())
@@ -161,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_variation_selectors_are_mended() {
+    fn missing_variation_selectors_are_added() {
         assert_eq!(parsed("☺").as_deref(), Ok("☺\u{fe0f}"));
         assert_eq!(parsed("❤").as_deref(), Ok("❤\u{fe0f}"));
         assert_eq!(parsed("❤\u{200d}🔥").as_deref(), Ok("❤\u{fe0f}\u{200d}🔥"));
@@ -223,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_is_a_smile_again(text in "[ \t\u{3000}:;()DxXPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
+        fn parsed_faces_parse_again(text in "[ \t\u{3000}:;()DxXPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
             if let Ok(faces) = Faces::parse(&text) {
                 prop_assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
             }

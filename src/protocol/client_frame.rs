@@ -1,7 +1,4 @@
-//! What a client may say: JSON frames, and the forms a person types by hand.
-//!
-//! Owns their decoding and the words of every `bad_request`. Must not know whether a user exists, or what a smile
-//! costs.
+//! Frames from the client: JSON, and short forms to type by hand.
 
 use std::borrow::Cow;
 
@@ -10,22 +7,22 @@ use smol_str::SmolStr;
 
 use crate::model::{MAX_SMILE_ID, OFFSET_LIMIT, Offset, SmileId, UserName};
 
-/// How many smiles of history are sent when the client does not say.
+/// The default `limit` of a history.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 50;
 
-/// The most smiles of history one frame may ask for.
+/// The largest `limit` of a history.
 pub const MAX_HISTORY_LIMIT: u32 = 200;
 
-/// A frame as the client meant it.
+/// A decoded frame of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Send a smile.
     Smile {
-        /// The sender's name for it; the server makes one when it is missing.
+        /// The sender's id. The server generates one if it is missing.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<SmileId>,
-        /// Who it is for.
+        /// The receiver.
         to: UserName,
         /// The faces, not parsed yet.
         smile: SmolStr,
@@ -37,21 +34,21 @@ pub enum ClientFrame {
         /// Only smiles below this offset.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
-        /// At most this many, 1 to [`MAX_HISTORY_LIMIT`].
+        /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`].
         limit: u32,
     },
     /// For clients that cannot send WebSocket pings.
     Ping,
-    /// What can be typed here?
+    /// Asks for a list of frames to try.
     Help,
 }
 
-/// A frame that is not understood. Its words go back as `bad_request`.
+/// A malformed frame. The message goes back as `bad_request`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
     /// What is wrong and what to send instead.
     pub message: String,
-    /// The `id` the frame carried, where there was one to repeat.
+    /// The `id` of the frame, if it had one to repeat.
     pub id: Option<String>,
 }
 
@@ -61,14 +58,14 @@ impl BadFrame {
     }
 }
 
-/// What kind of frame it is; the rest is read by that.
+/// The type of a frame, parsed first.
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(borrow)]
     r#type: Option<Cow<'a, str>>,
 }
 
-/// A smile as most clients send it: with text that is read where it stands.
+/// The fast path: a smile without escapes, parsed once and without copies.
 #[derive(Deserialize)]
 struct PlainSmile<'a> {
     r#type: &'a str,
@@ -91,30 +88,29 @@ struct HistoryFields {
     limit: Option<u32>,
 }
 
-/// What can still be read of a frame whose fields have the wrong shape.
+/// The id of a frame whose other fields are malformed.
 #[derive(Deserialize)]
 struct OnlyId {
     id: Option<serde_json::Value>,
 }
 
 impl ClientFrame {
-    /// Reads one text frame: a JSON object when it begins with `{`, else what a person typed.
+    /// Decodes a text frame: JSON if it starts with `{`, otherwise a short form.
     ///
     /// # Errors
-    /// [`BadFrame`] for anything the contract does not name.
+    /// [`BadFrame`] for anything that the protocol does not define.
     pub fn decode(text: &str) -> Result<Self, BadFrame> {
         let text = text.trim();
         if text.starts_with('{') { Self::decode_json(text) } else { Self::decode_typed(text) }
     }
 
-    /// The frame as JSON, for clients.
+    /// Encodes the frame as JSON.
     #[must_use]
     pub fn encode(&self) -> String {
         super::to_json(self)
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        // Most frames are smiles without escapes, and are read once and without a copy.
         if let Ok(PlainSmile { r#type: "smile", id, to, smile }) = serde_json::from_str(text) {
             return Self::smile(id, Some(to), Some(smile));
         }
@@ -168,18 +164,18 @@ impl ClientFrame {
     }
 }
 
-/// Reads those fields of a frame that `T` has.
+/// Parses the fields of a frame that `T` has.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadFrame> {
     serde_json::from_str(text)
         .map_err(|error| BadFrame { message: format!("this JSON is not a frame: {error}"), id: id_to_repeat(text) })
 }
 
-/// The id of a frame that cannot be read otherwise.
+/// Extracts the id of a malformed frame.
 fn id_to_repeat(text: &str) -> Option<String> {
     serde_json::from_str::<OnlyId>(text).ok().and_then(|frame| repeatable(frame.id?.as_str()?))
 }
 
-/// An id worth repeating in an error: whatever short text the client chose, valid or not.
+/// An id to repeat in an error: valid or not, but short.
 fn repeatable(id: &str) -> Option<String> {
     (id.chars().count() <= MAX_SMILE_ID).then(|| id.to_owned())
 }
@@ -272,7 +268,7 @@ mod tests {
         }
 
         #[test]
-        fn what_a_client_encodes_the_server_decodes(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
+        fn client_frames_survive_a_round_trip(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
             let frame = ClientFrame::Smile { id: SmileId::parse(&id), to: UserName::new(&to), smile: smile.into() };
             prop_assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame));
         }

@@ -1,6 +1,4 @@
-//! What the server says, in a session and as the body of an HTTP refusal.
-//!
-//! Owns the shape of every answer. Must not know when one is sent.
+//! Frames from the server, and the body of an HTTP error.
 
 use std::time::Duration;
 
@@ -9,38 +7,38 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorCode, PROTOCOL_VERSION, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
-/// A frame as the server means it.
+/// A frame of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame {
     /// The first frame of a session.
     Welcome {
-        /// Version of the contract.
+        /// The protocol version.
         v: u32,
-        /// Whose session this is.
+        /// The user of this session.
         user: UserName,
-        /// Names the session in logs.
+        /// The id of the session, for logs.
         session: String,
-        /// Id of the replica that holds it.
+        /// The id of the replica.
         replica: String,
-        /// Identity of the log.
+        /// The identity of the log.
         epoch: Epoch,
-        /// Where this session starts.
+        /// The offset after which this session starts.
         offset: Offset,
-        /// Whether everything after the offset the client resumed from follows.
+        /// Whether the client resumed: everything after its offset follows.
         recovered: bool,
-        /// How often the server pings, in milliseconds.
+        /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
-        /// What this session may send.
+        /// The smile rate of this session.
         limits: Rates,
     },
     /// The smile is durable.
     Ack {
-        /// The sender's name for it.
+        /// The sender's id.
         id: SmileId,
-        /// Where it stands in the log.
+        /// The place in the log.
         offset: Offset,
-        /// Whether this id had been stored before.
+        /// Whether this id was stored before.
         duplicate: bool,
     },
     /// A smile to, or from, this user.
@@ -51,27 +49,27 @@ pub enum ServerFrame {
         with: UserName,
         /// Oldest first.
         smiles: Vec<Smile>,
-        /// Whether there are older ones.
+        /// Whether older smiles exist.
         more: bool,
     },
-    /// Answers one frame; the session goes on.
+    /// Refuses one frame; the session continues.
     Error {
-        /// What kind of refusal.
+        /// The kind of refusal.
         code: ErrorCode,
         /// For people.
         message: String,
-        /// The id of the smile it answers, where there was one.
+        /// The id of the refused smile, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
-        /// When the same may be sent again.
+        /// When to send the same frame again, in milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
-        /// Whether the same may be sent again at all.
+        /// Whether the same frame may succeed later.
         temporary: bool,
     },
-    /// This replica is leaving; a close with 1012 follows.
+    /// The server is about to close this session with 1012 or 4002.
     Drain {
-        /// When to come back, in milliseconds.
+        /// When to reconnect, in milliseconds.
         reconnect_after_ms: u64,
     },
     /// Answers `ping`.
@@ -80,49 +78,49 @@ pub enum ServerFrame {
     Help {
         /// For people.
         message: String,
-        /// What may be sent, one example each.
+        /// One example of each frame.
         examples: Vec<String>,
     },
 }
 
-/// [`ServerFrame::Smile`] of a smile that is kept elsewhere.
+/// [`ServerFrame::Smile`] with a borrowed smile.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum SmileFrame<'smile> {
     Smile(&'smile Smile),
 }
 
-/// What one session may send; 0 is no limit.
+/// The smile rate of a session; 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Smiles per second, in the long run.
+    /// Sustained smiles per second.
     pub session_per_second: u32,
-    /// Smiles at once, after a rest.
+    /// Burst of smiles.
     pub session_burst: u32,
 }
 
 impl ServerFrame {
-    /// The frame as JSON.
+    /// Encodes the frame as JSON.
     #[must_use]
     pub fn encode(&self) -> String {
         super::to_json(self)
     }
 
-    /// The frame of a smile as JSON, without a copy of the smile.
+    /// Encodes a smile as JSON without cloning it.
     #[must_use]
     pub fn encode_smile(smile: &Smile) -> String {
         super::to_json(&SmileFrame::Smile(smile))
     }
 
-    /// Reads a frame, for clients.
+    /// Decodes a frame, for clients.
     ///
     /// # Errors
-    /// Says in one line where the text departs from the contract.
+    /// A one-line message when the text is not a frame of this protocol.
     pub fn decode(text: &str) -> Result<Self, String> {
         super::from_json(text.as_bytes())
     }
 
-    /// The first frame of a session, in this version of the contract.
+    /// Creates the first frame of a session.
     #[must_use]
     pub fn welcome(
         user: UserName,
@@ -145,7 +143,7 @@ impl ServerFrame {
         }
     }
 
-    /// The answer to a frame that was refused.
+    /// Creates the answer to a refused frame.
     #[must_use]
     pub fn refusal(refusal: &Refusal, id: Option<String>) -> Self {
         Self::Error {
@@ -157,7 +155,7 @@ impl ServerFrame {
         }
     }
 
-    /// The answer to `help`, for `user`.
+    /// Creates the answer to `help`.
     #[must_use]
     pub fn help(user: &UserName) -> Self {
         let peer = if user.as_str() == "bruno" { "anna" } else { "bruno" };
@@ -175,14 +173,14 @@ impl ServerFrame {
     }
 }
 
-/// The body of an HTTP refusal.
+/// The body of an HTTP error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What kind of refusal.
+    /// The kind of refusal.
     pub code: ErrorCode,
     /// For people.
     pub message: String,
-    /// When to try again.
+    /// When to retry, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_look_as_in_the_contract() {
+    fn frames_match_the_protocol() {
         let ack = ServerFrame::Ack { id: SmileId::parse("c1").unwrap(), offset: Offset(118), duplicate: false };
         assert_eq!(ack.encode(), r#"{"type":"ack","id":"c1","offset":118,"duplicate":false}"#);
         assert_eq!(
@@ -230,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_encodes_a_client_decodes() {
+    fn server_frames_survive_a_round_trip() {
         let limits = Rates { session_per_second: 20, session_burst: 40 };
-        let position = (Epoch::new("e"), Offset(117), false);
+        let start = (Epoch::new("e"), Offset(117), false);
         let welcome = ServerFrame::welcome(
             UserName::new("anna"),
             "1".to_owned(),
             "be1.17".to_owned(),
-            position,
+            start,
             Duration::from_secs(25),
             limits,
         );
