@@ -1,8 +1,7 @@
-//! Admission: what one session, one replica and the store can take, and when there will be room again.
+//! Admission control for smiles: limits per session, per replica and by the store's delay. Pure code: callers pass the time.
 //!
-//! Pure code that is given the time: no clock, no task, no socket. Must not know frames or the words of an error.
-//! Addresses of clients are limited before a session exists, in `http`, by tower-governor; its library cannot look
-//! into a bucket without taking from it, and a hint is only true when both buckets are asked before either is charged.
+//! The buckets here are not tower-governor's, which limits requests per client address in `http`: governor cannot inspect a
+//! bucket without taking from it, and [`admit`] must check two buckets before it takes from either.
 
 mod budget;
 mod pressure;
@@ -13,33 +12,33 @@ pub use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate with a burst, by the generic cell rate algorithm (ITU-T I.371, annex A): one moment is all its state.
+/// A token bucket, by the generic cell rate algorithm (ITU-T I.371, annex A).
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    /// Time that one smile is worth; `None` admits everything.
+    /// Time to refill one token; `None` means no limit.
     interval: Option<Duration>,
     /// How far ahead of the rate a burst may run.
     tolerance: Duration,
     /// When the bucket is full again.
     full_at: Instant,
-    /// For when the last one who found it empty was asked back.
-    asked_back_for: Instant,
+    /// The time that the last retry hint named.
+    last_hint: Instant,
 }
 
-/// Those who are refused are asked back within this time, however many they are.
+/// Upper bound of a retry hint.
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
-    /// A full bucket of `burst` smiles that refills at `per_second`. 0 in either place is no limit.
+    /// A full bucket of `burst` tokens that refills at `per_second`. 0 for either means no limit.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let limited = per_second > 0 && burst > 0;
         let interval = limited.then(|| Duration::from_secs(1) / per_second);
         let tolerance = interval.unwrap_or_default() * burst.saturating_sub(1);
-        Self { interval, tolerance, full_at: now, asked_back_for: now }
+        Self { interval, tolerance, full_at: now, last_hint: now }
     }
 
-    /// How long until a smile may be taken; zero when it may be taken now.
+    /// Time until a token is available; zero if one is available now.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
         match self.interval {
@@ -48,23 +47,23 @@ impl Bucket {
         }
     }
 
-    /// Takes one smile; call it when [`Bucket::wait`] is zero.
+    /// Takes a token; call it only when [`Bucket::wait`] is zero.
     pub fn take(&mut self, now: Instant) {
         if let Some(interval) = self.interval {
             self.full_at = self.full_at.max(now) + interval;
         }
     }
 
-    /// When to ask back one who is refused at `now`, and has to wait at least `wait`. Each gets a moment of its own, as
-    /// far apart as smiles are admitted: were they all told the next one, all but one of them would be refused again.
-    pub fn ask_back(&mut self, now: Instant, wait: Duration) -> Duration {
-        let next = self.asked_back_for + self.interval.unwrap_or_default();
-        self.asked_back_for = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
-        self.asked_back_for.duration_since(now)
+    /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the refill
+    /// interval: if all senders got the same hint, all but one would be refused again.
+    pub fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
+        let next = self.last_hint + self.interval.unwrap_or_default();
+        self.last_hint = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
+        self.last_hint.duration_since(now)
     }
 }
 
-/// What this replica admits, shared by all its sessions.
+/// The bucket that all sessions of a replica share.
 #[derive(Debug)]
 pub struct Capacity {
     state: Mutex<CapacityState>,
@@ -77,14 +76,14 @@ struct CapacityState {
 }
 
 impl Capacity {
-    /// `per_second` smiles with a burst of a quarter of that, at least 1; 0 is unlimited.
+    /// Allows `per_second` smiles with a burst of a quarter of that, at least 1; 0 means no limit.
     #[must_use]
     pub fn new(per_second: u32, now: Instant) -> Self {
         let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
         Self { state: Mutex::new(CapacityState { bucket, admitted: 0 }) }
     }
 
-    /// How many smiles were admitted since the start.
+    /// The number of smiles admitted since the start.
     #[must_use]
     pub fn admitted(&self) -> u64 {
         self.lock().admitted
@@ -95,27 +94,27 @@ impl Capacity {
     }
 }
 
-/// Why a smile is not admitted now, and how long until it is, unless others take the place.
+/// Why a smile is not admitted, with the retry hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// This session sends faster than it may.
+    /// This session exceeds its rate.
     BySession(Duration),
-    /// This replica is at its capacity.
+    /// This replica is at capacity.
     ByCapacity(Duration),
 }
 
-/// Takes one smile from the session's bucket and from the replica's, or from neither.
+/// Takes a token from the session's bucket and from the replica's, or from neither.
 ///
 /// # Errors
-/// [`Denied`], with at least the longer of both waits: a client that waits for one bucket only would meet the other.
+/// [`Denied`], with a hint of at least the longer of both waits.
 pub fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
     let mut capacity = capacity.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {
-        return Err(Denied::BySession(session.ask_back(now, by_session.max(by_capacity))));
+        return Err(Denied::BySession(session.retry_hint(now, by_session.max(by_capacity))));
     }
     if !by_capacity.is_zero() {
-        return Err(Denied::ByCapacity(capacity.bucket.ask_back(now, by_capacity)));
+        return Err(Denied::ByCapacity(capacity.bucket.retry_hint(now, by_capacity)));
     }
     session.take(now);
     capacity.bucket.take(now);
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_true_and_not_too_long() {
+    fn a_token_is_available_exactly_after_the_wait() {
         let start = Instant::now();
         let mut bucket = Bucket::new(3, 1, start);
         bucket.take(start);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_fills_the_bucket_and_no_more() {
+    fn an_idle_bucket_fills_up_to_its_burst() {
         let start = Instant::now();
         let mut bucket = Bucket::new(10, 2, start);
         let later = start + Duration::from_hours(1);
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_shed_are_asked_back_one_after_the_other() {
+    fn retry_hints_of_shed_senders_are_spaced() {
         let start = Instant::now();
         let capacity = Capacity::new(4, start);
         let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
@@ -189,14 +188,14 @@ mod tests {
         let apart: Vec<_> = (1..=20).map(|nth| nth * 250).chain([5000, 5000]).collect();
         assert_eq!(hints, apart);
 
-        // Much later nobody is expected any more.
+        // Much later no retry is pending.
         let later = start + Duration::from_mins(1);
         assert_eq!(admit(&mut Bucket::new(0, 0, later), &capacity, later), Ok(()));
         assert_eq!(shed(later), 250);
     }
 
     #[test]
-    fn who_is_denied_by_one_bucket_is_not_charged_by_the_other() {
+    fn a_denied_smile_takes_no_token_from_either_bucket() {
         let now = Instant::now();
         let capacity = Capacity::new(4, now);
         let mut greedy = Bucket::new(1, 1, now);

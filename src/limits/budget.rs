@@ -1,4 +1,4 @@
-//! How many refused frames one session may cause before it is closed with 1008.
+//! The number of refused frames after which a session is closed with 1008.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ const BAD_REQUESTS: u32 = 100;
 /// More `rate_limited` answers than this within [`WINDOW`] end a session.
 const RATE_LIMITED: usize = 1000;
 
-/// The time in which rate-limited answers are counted together.
+/// The sliding window for `rate_limited` answers.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The faults of one session. Takes no memory while there are none.
+/// The faults of a session. Allocates nothing while there are none.
 #[derive(Debug, Default)]
 pub struct FaultBudget {
     bad_requests: u32,
@@ -20,13 +20,13 @@ pub struct FaultBudget {
 }
 
 impl FaultBudget {
-    /// Counts a `bad_request`; `true` when that was one too many.
+    /// Counts a `bad_request`; `true` once the budget is exceeded.
     pub fn bad_request(&mut self) -> bool {
         self.bad_requests += 1;
         self.bad_requests > BAD_REQUESTS
     }
 
-    /// Counts a `rate_limited`; `true` when that was one too many.
+    /// Counts a `rate_limited`; `true` once the budget is exceeded.
     pub fn rate_limited(&mut self, now: Instant) -> bool {
         while self.rate_limited.front().is_some_and(|&at| now.duration_since(at) > WINDOW) {
             self.rate_limited.pop_front();

@@ -68,7 +68,7 @@ impl Session {
         let wait = self.histories.wait(now);
         if !wait.is_zero() {
             let message = "this session exceeds its rate of histories; ask again later";
-            return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.ask_back(now, wait)));
+            return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.retry_hint(now, wait)));
         }
         self.histories.take(now);
         match self.context.index.conversation((&self.user, &with), before, limit as usize).await {
