@@ -1,13 +1,11 @@
-//! HTTP: the page, the API, the probes, and the door to `/ws`.
-//!
-//! Owns routes, status codes and headers. Must not know what happens in a session, or how a smile is kept.
+//! HTTP: the page, the API, the probes, and the upgrade of `/ws`.
 
 mod api;
-mod client;
 mod crash;
 mod join;
 mod origin;
 mod page;
+mod rate_limit;
 mod upgrade;
 
 use std::sync::Arc;
@@ -30,44 +28,43 @@ use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
 use crate::replica::Replica;
 use crate::session;
 
-pub use client::ClientLimit;
 pub use crash::CrashButton;
-pub use origin::Origins;
+pub use origin::OriginPolicy;
+pub use rate_limit::RateLimit;
 
-/// Scripts, styles, pictures and connections from here only; nothing inline; in nobody's frame.
+/// Allows resources and connections of this origin only, nothing inline, and no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The best takes seven times the CPU and saves a tenth of the bytes.
+/// The best level takes seven times the CPU and saves a tenth of the bytes.
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(6);
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Debug)]
-pub struct App {
-    /// For the sessions.
+pub struct AppState {
+    /// The state of the sessions.
     pub context: Arc<session::Context>,
-    /// For readiness, the list and the crash button.
+    /// This replica.
     pub replica: Arc<Replica>,
-    /// How many more sessions there may be.
+    /// One permit per session.
     pub session_permits: Arc<Semaphore>,
-    /// The sessions that run.
+    /// The running sessions.
     pub sessions: TaskTracker,
-    /// Ends every session at once.
-    pub cut: CancellationToken,
-    /// Who may act from a browser.
-    pub origins: Origins,
-    /// Whether and how replicas are made to crash.
+    /// Aborts all sessions.
+    pub abort_sessions: CancellationToken,
+    /// The origins that browsers may connect from.
+    pub origins: OriginPolicy,
+    /// The settings of the crash button.
     pub crash_button: CrashButton,
-    /// What runs this replica, for the page.
+    /// The orchestrator of this replica, for the page.
     pub platform: Platform,
-    /// What the page links to.
+    /// The links on the page.
     pub links: Vec<Link>,
 }
 
-/// Routes of the public listener. Everything but the probes, `/ping` and the files that the page names is limited per
-/// client address. A first visit needs some sixty of these files, so that a few visitors behind one address would be left
-/// without half of the page.
-pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
+/// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and the
+/// versioned assets: a first visit loads about sixty assets, so a few visitors behind one address would exceed the limit.
+pub fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))
         .route("/api/users", get(api::users))
@@ -77,7 +74,7 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
         .fallback(page::asset)
         .method_not_allowed_fallback(method_not_allowed);
     if let Some(limit) = limit {
-        limited = limit.before(limited);
+        limited = limit.layer(limited);
     }
     let free = Router::new()
         .route("/v/{*file}", any(page::asset))
@@ -93,9 +90,13 @@ pub fn public(app: Arc<App>, limit: Option<&ClientLimit>) -> Router {
 }
 
 /// Routes of the operations listener.
-pub fn operations(app: Arc<App>) -> Router {
+pub fn operations(app: Arc<AppState>) -> Router {
     let not_found = || async {
-        Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "here are /metrics, /livez and /readyz")
+        HttpError::permanent(
+            StatusCode::NOT_FOUND,
+            ErrorCode::NotFound,
+            "no such path: try /metrics, /livez or /readyz",
+        )
     };
     Router::new()
         .route("/metrics", get(metrics))
@@ -105,41 +106,40 @@ pub fn operations(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Routes of both listeners while the store is not open yet, which may take as long as its server takes to be there:
-/// alive, not ready, and everything else later.
+/// Routes of both listeners until the store is open: alive, not ready, and 503 for everything else.
 pub fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
-    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refused::store_unavailable())
+    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || HttpError::store_unavailable())
 }
 
-fn probes() -> Router<Arc<App>> {
+fn probes() -> Router<Arc<AppState>> {
     Router::new().merge(liveness()).route("/readyz", get(readyz))
 }
 
-/// Liveness asks nothing: a database that is away must not get every replica restarted.
+/// Liveness checks nothing: an outage of the database must not restart every replica.
 fn liveness<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/livez", get(|| async { "alive\n" }))
 }
 
-async fn readyz(State(app): State<Arc<App>>) -> Response {
+async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     match app.replica.ready() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
     ([(header::CONTENT_TYPE, text_format)], app.context.metrics.render(app.context.hub.sessions())).into_response()
 }
 
-async fn method_not_allowed() -> Refused {
-    let message = "this path does not take that method";
-    Refused::permanent(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, message)
+async fn method_not_allowed() -> HttpError {
+    let message = "this path does not support the method";
+    HttpError::permanent(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, message)
 }
 
-/// Adds what every answer carries, and counts it if it is a refusal.
-async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Adds the security headers, and counts refusals.
+async fn finish(State(app): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);
@@ -156,11 +156,11 @@ async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     response
 }
 
-/// A request that was refused: the status, and the same words a frame would get.
+/// An error response: the status, and the same refusal as in a frame.
 #[derive(Debug)]
-struct Refused(StatusCode, Refusal);
+struct HttpError(StatusCode, Refusal);
 
-impl Refused {
+impl HttpError {
     fn permanent(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self(status, Refusal::permanent(code, message))
     }
@@ -174,20 +174,20 @@ impl Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let Self(status, refusal) = self;
         let mut response = (status, json(&ErrorBody::from(&refusal))).into_response();
         response.extensions_mut().insert(refusal.code);
         if let Some(milliseconds) = refusal.retry_after_ms() {
-            // Whole seconds, never too short (RFC 9110, section 10.2.3).
+            // Whole seconds, rounded up (RFC 9110, section 10.2.3).
             response.headers_mut().insert(header::RETRY_AFTER, milliseconds.div_ceil(1000).max(1).into());
         }
         response
     }
 }
 
-/// A JSON answer that no cache keeps.
+/// A JSON response that must not be cached.
 fn json<T: serde::Serialize>(value: &T) -> impl IntoResponse + use<T> {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, to_json(value))

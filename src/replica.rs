@@ -1,6 +1,4 @@
-//! This replica: its place in the cluster or alone, its readiness, and its death on request.
-//!
-//! Owns the answer to "may this replica be counted on?". Must not know how it is asked, or what a session does.
+//! This replica: its lease, its readiness, hand-over of sessions, and crashes on request.
 
 mod handover;
 mod lease;
@@ -21,28 +19,28 @@ use crate::store::{CrashMode, Membership, NewReplica, ReplicaRecord, ReplicaStat
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// From one renewal of the lease to the next.
+/// Interval between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How often the list of replicas is read in the time of one renewal. Requests to crash are found there.
-const LOOKS: u32 = 4;
+/// Reads of the list of replicas per renewal. The list carries requests to crash.
+const READS_PER_RENEWAL: u32 = 4;
 
-/// Time for the answer to a crash to reach the client before the process is gone.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Delay before a crash, so that the HTTP response still reaches the client.
+const CRASH_DELAY: Duration = Duration::from_millis(50);
 
-/// More tasks than any machine has cores, to stop every worker of the runtime.
-const STOPPERS: usize = 1024;
+/// Tasks that block a worker each: more than the runtime has workers.
+const BLOCKING_TASKS: usize = 1024;
 
 /// Why a replica takes no sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReady {
-    /// It is leaving.
+    /// The replica is draining.
     Draining,
-    /// Somebody asked for it.
+    /// A crash request made it unready.
     Unready,
-    /// It could not renew its lease.
+    /// Its last renewal of the lease is too old.
     LeaseLost,
-    /// It has not published what is in the log.
+    /// Its tail is too far behind the log.
     Behind,
 }
 
@@ -50,8 +48,8 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Draining => "draining: this replica is leaving",
-            Self::Unready => "unready: somebody asked for it; restart this replica",
-            Self::LeaseLost => "lease lost: the store did not take this replica's renewal",
+            Self::Unready => "unready: a crash request asked for it; restart this replica",
+            Self::LeaseLost => "lease lost: the store did not accept this replica's renewal",
             Self::Behind => "behind: this replica has not published all of the log yet",
         })
     }
@@ -61,64 +59,64 @@ impl fmt::Display for NotReady {
 #[derive(Debug)]
 pub struct Replica {
     id: String,
-    place: Place,
-    vitals: Vitals,
+    mode: Mode,
+    local: LocalState,
     /// Whether it hands sessions over to emptier replicas.
     rebalance: bool,
-    /// Smiles per second that it admitted lately.
+    /// The rate of admitted smiles at the last renewal.
     smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
     unready: AtomicBool,
-    /// How it was last asked to fail.
+    /// The last crash request.
     crash: Mutex<Option<CrashMode>>,
 }
 
-/// Where a replica stands.
+/// Whether the replica shares its store.
 #[derive(Debug)]
-enum Place {
-    /// It has the store to itself, so there is no lease to lose.
-    Alone { replica: NewReplica, started_at: Timestamp, since: Instant },
-    /// It shares the store, and counts for as long as it renews its lease.
-    Shared(Lease),
+enum Mode {
+    /// The replica is the store's only process and needs no lease.
+    Standalone { replica: NewReplica, started_at: Timestamp, since: Instant },
+    /// The replica shares the store and holds a lease.
+    Clustered(Lease),
 }
 
-/// What a replica tells of itself, or is judged by.
+/// The parts of this process that determine a replica's readiness and status.
 #[derive(Clone, Debug)]
-pub struct Vitals {
-    /// Whether the tail is current.
+pub struct LocalState {
+    /// Tells whether the replica is behind the log.
     pub tail: Tail,
-    /// How many sessions there are.
+    /// Counts and hands over sessions.
     pub hub: Arc<Hub>,
-    /// How many smiles it admits.
+    /// Counts admitted smiles.
     pub capacity: Arc<Capacity>,
-    /// Where readiness is shown.
+    /// Exports readiness.
     pub metrics: Arc<Metrics>,
 }
 
 impl Replica {
-    /// Takes a place. `rebalance`: this replica hands sessions over to emptier ones.
+    /// Registers the replica. With `rebalance` it hands sessions over to emptier replicas.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when a shared store does not give one.
+    /// [`StoreError::Unavailable`] when a shared store does not take the registration.
     pub async fn join(
         membership: Membership,
         replica: NewReplica,
-        vitals: Vitals,
+        local: LocalState,
         rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
-        let (id, place) = match membership {
+        let (id, mode) = match membership {
             Membership::Alone { number } => {
-                (replica.id(number), Place::Alone { replica, started_at: Timestamp::now(), since: Instant::now() })
+                (replica.id(number), Mode::Standalone { replica, started_at: Timestamp::now(), since: Instant::now() })
             }
             Membership::Shared(cluster) => {
                 let lease = Lease::take(cluster, replica).await?;
-                (lease.id(), Place::Shared(lease))
+                (lease.id(), Mode::Clustered(lease))
             }
         };
         Ok(Arc::new(Self {
             id,
-            place,
-            vitals,
+            mode,
+            local,
             rebalance,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -133,60 +131,60 @@ impl Replica {
         &self.id
     }
 
-    /// Whether this replica may be counted on. Asks no database.
+    /// Checks whether this replica is ready, without a query.
     ///
     /// # Errors
-    /// The first reason why not.
+    /// The first reason why it is not.
     pub fn ready(&self) -> Result<(), NotReady> {
         if self.draining.load(Ordering::Relaxed) {
             Err(NotReady::Draining)
         } else if self.unready.load(Ordering::Relaxed) {
             Err(NotReady::Unready)
-        } else if matches!(&self.place, Place::Shared(lease) if !lease.is_held()) {
+        } else if matches!(&self.mode, Mode::Clustered(lease) if !lease.is_held()) {
             Err(NotReady::LeaseLost)
-        } else if !self.vitals.tail.is_current() {
+        } else if !self.local.tail.is_current() {
             Err(NotReady::Behind)
         } else {
             Ok(())
         }
     }
 
-    /// Measures, renews the lease, fails on request and hands sessions over, until `stop`. Finishes what it has begun.
+    /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current round.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(RENEWAL / LOOKS);
+        let mut ticks = tokio::time::interval(RENEWAL / READS_PER_RENEWAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut renewed_at, mut counted) = (None::<Instant>, 0);
         let mut handover = Handover::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (now, admitted) = (Instant::now(), self.vitals.capacity.admitted());
+            let (now, admitted) = (Instant::now(), self.local.capacity.admitted());
             let passed = renewed_at.map(|at| now.duration_since(at));
-            // By the clock, since reading the list may take its time.
-            let is_due = passed.is_none_or(|passed| passed + RENEWAL / LOOKS / 2 >= RENEWAL);
+            // By the clock instead of by ticks: reading the list may be slow.
+            let is_due = passed.is_none_or(|passed| passed + RENEWAL / READS_PER_RENEWAL / 2 >= RENEWAL);
             if is_due {
                 let seconds = passed.unwrap_or(RENEWAL).as_secs_f64();
                 let per_second = (admitted - counted) as f64 / seconds;
                 *lock(&self.smiles_per_second) = (per_second * 10.0).round() / 10.0;
                 (renewed_at, counted) = (Some(now), admitted);
             }
-            if let Place::Shared(lease) = &self.place {
-                self.keep(lease, is_due, &mut handover).await;
+            if let Mode::Clustered(lease) = &self.mode {
+                self.maintain(lease, is_due, &mut handover).await;
             }
-            self.vitals.metrics.ready.set(self.ready().is_ok().into());
+            self.local.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
-    /// What a replica does four times a second that shares its store; `is_due` says that a second has passed.
-    async fn keep(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
+    /// One round of a clustered replica, four times a second. `is_due` once a second.
+    async fn maintain(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
         if is_due {
             lease.renew(self.status()).await;
-            lease.forget_lost().await;
+            lease.remove_lost().await;
         }
         let Ok(replicas) = lease.read().await else { return };
         if let Some(mode) = replicas.iter().find(|replica| replica.id == self.id).and_then(|own| own.crash) {
             self.fail(mode);
         }
         if is_due && self.rebalance && self.ready().is_ok() {
-            let Vitals { hub, metrics, .. } = &self.vitals;
+            let LocalState { hub, metrics, .. } = &self.local;
             let sessions = handover.hand_over(&replicas, &self.id, hub, Instant::now());
             metrics.sessions_handed_over.inc_by(sessions as u64);
         }
@@ -194,20 +192,22 @@ impl Replica {
 
     fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
-            sessions: u32::try_from(self.vitals.hub.sessions()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *lock(&self.smiles_per_second),
-            draining: self.takes_no_more(),
-            following: self.vitals.tail.following(),
+            draining: self.refuses_sessions(),
+            following: self.local.tail.following(),
         }
     }
 
-    /// Every replica that runs or was lost lately, with what is fresh about this one. Asks no database.
+    /// Lists the replicas that run or were lost lately, without a query. The values of this replica are current.
     #[must_use]
     pub fn list(&self) -> Vec<ReplicaRecord> {
         let status = self.status();
-        let mut replicas = match &self.place {
-            Place::Alone { replica, started_at, since } => vec![alone(&self.id, replica, *started_at, *since)],
-            Place::Shared(lease) => lease.replicas(),
+        let mut replicas = match &self.mode {
+            Mode::Standalone { replica, started_at, since } => {
+                vec![standalone_record(&self.id, replica, *started_at, *since)]
+            }
+            Mode::Clustered(lease) => lease.replicas(),
         };
         let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
         if let Some(own) = own {
@@ -219,35 +219,33 @@ impl Replica {
         replicas
     }
 
-    /// Whether it was told to take no more sessions.
-    fn takes_no_more(&self) -> bool {
+    fn refuses_sessions(&self) -> bool {
         self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed)
     }
 
-    /// Takes no more sessions from here on.
+    /// Stops accepting sessions.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.vitals.metrics.ready.set(0);
+        self.local.metrics.ready.set(0);
     }
 
-    /// Tells the other replicas at once, instead of with the next renewal.
+    /// Renews the lease at once, so that the other replicas see the current status.
     pub async fn announce(&self) {
-        if let Place::Shared(lease) = &self.place {
+        if let Mode::Clustered(lease) = &self.mode {
             lease.renew(self.status()).await;
         }
     }
 
-    /// Gives the place up.
+    /// Removes the registration.
     pub async fn leave(&self) {
-        if let Place::Shared(lease) = &self.place {
+        if let Mode::Clustered(lease) = &self.mode {
             lease.give_up().await;
         }
     }
 
-    /// Whether crashing is switched off at the replica of that id. Asks the database only about a replica that is not on
-    /// the list yet.
-    pub async fn is_spared(&self, named: &str) -> bool {
-        let Place::Shared(lease) = &self.place else { return false };
+    /// Whether crashing is switched off at this replica. Queries the store only for an id that the last list lacks.
+    pub async fn refuses_crash(&self, named: &str) -> bool {
+        let Mode::Clustered(lease) = &self.mode else { return false };
         let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
         let found = match find(lease.replicas()) {
             None => lease.read().await.ok().and_then(find),
@@ -256,21 +254,21 @@ impl Replica {
         found.is_some_and(|replica| !replica.obeys)
     }
 
-    /// Makes a replica fail: the one of that id, or else, of those that are ready, heard of lately and not asked yet, the
-    /// one that has been up longest. Says which; `None` when there is none.
+    /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready, renewed
+    /// its lease lately and has no crash request yet. Returns `None` if no replica qualifies.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
     pub async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
-        let victim = match &self.place {
-            Place::Alone { .. } => {
+        let victim = match &self.mode {
+            Mode::Standalone { .. } => {
                 let is_victim = match named {
                     Some(id) => id == self.id,
                     None => self.ready().is_ok() && lock(&self.crash).is_none(),
                 };
                 is_victim.then(|| self.id.clone())
             }
-            Place::Shared(lease) => lease.request_crash(named, mode).await?,
+            Mode::Clustered(lease) => lease.request_crash(named, mode).await?,
         };
         if victim.as_ref() == Some(&self.id) {
             self.fail(mode);
@@ -278,7 +276,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Fails as it was asked to, unless it has begun to already, after the time it takes to answer.
+    /// Starts to fail in this mode, unless it already does.
     fn fail(&self, mode: CrashMode) {
         if lock(&self.crash).replace(mode) == Some(mode) {
             return;
@@ -286,11 +284,11 @@ impl Replica {
         tracing::error!(replica = self.id, ?mode, "this replica was asked to crash");
         match mode {
             CrashMode::Exit => drop(tokio::spawn(async {
-                tokio::time::sleep(LAST_WORDS).await;
+                tokio::time::sleep(CRASH_DELAY).await;
                 std::process::abort();
             })),
             CrashMode::Hang => drop(tokio::spawn(async {
-                tokio::time::sleep(LAST_WORDS).await;
+                tokio::time::sleep(CRASH_DELAY).await;
                 hang();
             })),
             CrashMode::Unready => self.unready.store(true, Ordering::Relaxed),
@@ -298,8 +296,8 @@ impl Replica {
     }
 }
 
-/// The record of a replica that has the store to itself. It renews nothing, so its heartbeat is always fresh.
-fn alone(id: &str, replica: &NewReplica, started_at: Timestamp, since: Instant) -> ReplicaRecord {
+/// The record of a standalone replica. It renews no lease, so its heartbeat is always fresh.
+fn standalone_record(id: &str, replica: &NewReplica, started_at: Timestamp, since: Instant) -> ReplicaRecord {
     ReplicaRecord {
         id: id.to_owned(),
         name: replica.name.clone(),
@@ -323,12 +321,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Stops every worker of the runtime, so that nothing in this process answers, its timers and signals included.
+/// Blocks every worker of the runtime, so that this process answers nothing, not even signals.
 fn hang() {
     let runtime = tokio::runtime::Handle::current();
-    // From a thread outside, tasks go to the queue that every worker takes from.
+    // Tasks spawned from outside the runtime go to the global queue, which every worker polls.
     std::thread::spawn(move || {
-        for _ in 0..STOPPERS {
+        for _ in 0..BLOCKING_TASKS {
             runtime.spawn(async {
                 loop {
                     std::thread::park();

@@ -2,7 +2,7 @@
 //!
 //! Owns the tasks of a replica. Whoever starts one says when it stops; nothing here listens to signals.
 
-mod files;
+mod file_limit;
 mod listener;
 mod tasks;
 
@@ -16,35 +16,35 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::files::Places;
-use self::tasks::{APPENDER, ENDING_TASKS, LEASE, Tasks};
+use self::file_limit::FileBudget;
+use self::tasks::{APPENDER, LEASE, STOPPABLE_TASKS, Tasks};
 use crate::config::{ServeOptions, Switch, host_name, secret};
-use crate::http::{self, App, ClientLimit, CrashButton, Origins};
+use crate::http::{self, AppState, CrashButton, OriginPolicy, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::Rates;
-use crate::replica::{Replica, Vitals};
+use crate::replica::{LocalState, Replica};
 use crate::session::{Context, DrainSchedule};
 use crate::store::{NewReplica, Store, StoreError};
 use crate::tail::Follower;
 use crate::telemetry::Metrics;
 
 /// From one batch of leaving sessions to the next.
-const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sessions that leave together, unless the drain timeout asks for more.
 const BATCH: usize = 50;
 
 /// What is kept of the drain timeout for requests in progress and for closing the store.
-const LAST_STEPS: Duration = Duration::from_secs(1);
+const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
 /// How long a log that has lost its end may take to begin a new epoch.
-const NEW_EPOCH: Duration = Duration::from_secs(5);
+const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before a store that is away is asked again.
-const AWAY: Duration = Duration::from_millis(500);
+const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// Why a replica could not start, or ended by itself. One line for whoever started it.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where `/metrics` is.
     pub ops_address: SocketAddr,
-    app: Arc<App>,
+    app: Arc<AppState>,
     store: Store,
     drain_sender: watch::Sender<Option<DrainSchedule>>,
     drain_timeout: Duration,
@@ -91,25 +91,25 @@ impl Server {
         let store_url = options.store_url().map_err(ServerError::Options)?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
-        let places = files::places(options.max_sessions)?;
+        let file_budget = file_limit::file_budget(options.max_sessions)?;
         let mut tasks = Tasks::default();
-        let public = tasks.spawn_listener("public listener", public, places.connections);
-        let operations = tasks.spawn_listener("operations listener", operations, places.connections);
+        let public = tasks.spawn_listener("public listener", public, file_budget.connections);
+        let operations = tasks.spawn_listener("operations listener", operations, file_budget.connections);
 
         let store = Store::open(&store_url).await?;
         let (drain_sender, drain_schedule) = watch::channel(None);
-        let (app, appender, indexer) = app(&options, places, &store, drain_schedule, crash_button).await?;
+        let (app, appender, indexer) = app(&options, file_budget, &store, drain_schedule, crash_button).await?;
         let follower = match &store {
             Store::Sqlite(_) => None,
             Store::MySql(shared) => Some(Follower::new(shared.clone(), app.context.tail.clone())),
         };
         tasks.spawn_log(appender, indexer, follower);
         tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
-        let limit = ClientLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
+        let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
         let _ = operations.send(http::operations(Arc::clone(&app)));
         if let Some(limit) = limit {
-            tasks.spawn_limit(limit);
+            tasks.spawn_rate_limit(limit);
         }
         Ok(Self {
             address,
@@ -150,7 +150,7 @@ impl Server {
         }
         self.tasks.stop_listening.cancel();
         self.tasks.connections.close();
-        let last_requests = deadline.checked_sub(LAST_STEPS / 2).unwrap_or(deadline);
+        let last_requests = deadline.checked_sub(CLOSE_RESERVE / 2).unwrap_or(deadline);
         let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
         // Nobody sends any more; what is still in the queue is appended. The lease ends with it.
         self.tasks.stop_appending.cancel();
@@ -166,7 +166,7 @@ impl Server {
     /// The log has lost its end, or is another one. Its offsets mean something else from now on, and clients are to be told.
     async fn begin_epoch(&self) {
         let begin = self.store.begin_epoch(&self.app.context.epoch);
-        match tokio::time::timeout(NEW_EPOCH, begin).await {
+        match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
             Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
             // It has another one already.
             Ok(Ok(false)) => {}
@@ -178,7 +178,7 @@ impl Server {
     /// Lets the log finish, and the lease, whose late renewal would take the place again; ends every other task, signs off
     /// and lets go of the store.
     async fn close(&mut self) -> Result<(), ServerError> {
-        let mut ending = ENDING_TASKS;
+        let mut ending = STOPPABLE_TASKS;
         while ending > 0
             && let Some(ended) = self.tasks.vital.join_next().await
         {
@@ -201,11 +201,11 @@ impl Server {
 /// and moves the index.
 async fn app(
     options: &ServeOptions,
-    places: Places,
+    file_budget: FileBudget,
     store: &Store,
     drain_schedule: watch::Receiver<Option<DrainSchedule>>,
     crash_button: CrashButton,
-) -> Result<(Arc<App>, Appender, Indexer), StoreError> {
+) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
@@ -220,31 +220,31 @@ async fn app(
         capacity: options.capacity,
         obeys: crash_button.enabled,
     };
-    let vitals = Vitals { tail: tail.clone(), hub, capacity, metrics };
+    let local = LocalState { tail: tail.clone(), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
-    let join = || Replica::join(store.membership(), new_replica.clone(), vitals.clone(), rebalance);
+    let join = || Replica::join(store.membership(), new_replica.clone(), local.clone(), rebalance);
     let replica = when_available(store, join).await?;
     let context = Context {
         replica: replica.id().to_owned(),
         epoch: log_state.epoch,
         store: store.clone(),
         log,
-        hub: vitals.hub,
+        hub: local.hub,
         tail,
         index,
-        capacity: vitals.capacity,
-        metrics: vitals.metrics,
+        capacity: local.capacity,
+        metrics: local.metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
         drain_schedule,
     };
-    let app = App {
+    let app = AppState {
         context: Arc::new(context),
         replica,
-        session_permits: Arc::new(Semaphore::new(places.sessions)),
+        session_permits: Arc::new(Semaphore::new(file_budget.sessions)),
         sessions: TaskTracker::new(),
-        cut: CancellationToken::new(),
-        origins: Origins::new(options.allowed_origins.0.clone()),
+        abort_sessions: CancellationToken::new(),
+        origins: OriginPolicy::new(options.allowed_origins.0.clone()),
         crash_button,
         platform: options.platform,
         links: options.links.0.clone(),
@@ -261,7 +261,7 @@ where
         match ask().await {
             Err(StoreError::Unavailable(error)) if store.is_shared() => {
                 tracing::warn!(%error, "waiting for the store");
-                tokio::time::sleep(AWAY).await;
+                tokio::time::sleep(STORE_RETRY).await;
             }
             answer => return answer,
         }
@@ -269,29 +269,29 @@ where
 }
 
 /// Lets the sessions go: takes no more, tells those there are to leave in batches, and cuts what is left in time.
-async fn drain(app: Arc<App>, drain_sender: watch::Sender<Option<DrainSchedule>>, deadline: Instant) {
+async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSchedule>>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
     let _ = drain_sender.send(Some(drain_schedule(sessions, timeout)));
-    let last_sessions = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
+    let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
     // The store may hang; that is no reason to keep the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
     let _ = tokio::time::timeout_at(last_sessions.into(), leaving).await;
     if !app.sessions.is_empty() {
-        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; the rest is cut");
-        app.cut.cancel();
+        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; cutting the rest");
+        app.abort_sessions.cancel();
         app.sessions.wait().await;
     }
 }
 
 /// Batches of [`BATCH`] sessions, or larger ones where half the timeout would not be enough.
 fn drain_schedule(sessions: usize, timeout: Duration) -> DrainSchedule {
-    let most = (timeout.as_millis() / 2 / BETWEEN_BATCHES.as_millis()).max(1);
+    let most = (timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis()).max(1);
     let wanted = sessions.div_ceil(BATCH).max(1) as u128;
-    DrainSchedule { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: BETWEEN_BATCHES }
+    DrainSchedule { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: DRAIN_INTERVAL }
 }
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {

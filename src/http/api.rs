@@ -1,4 +1,4 @@
-//! What the page and other clients may ask: who I am, who there is, which replicas run.
+//! The read-only API: `/ping`, `/api/users` and `/api/replicas`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{App, json};
+use super::{AppState, json};
 use crate::model::{Epoch, Offset};
 use crate::store::ReplicaRecord;
 
@@ -28,7 +28,6 @@ struct ReplicaList<'a> {
     links: Vec<NamedUrl<'a>>,
 }
 
-/// A link, as the page wants it.
 #[derive(Serialize)]
 struct NamedUrl<'a> {
     name: &'a str,
@@ -36,17 +35,17 @@ struct NamedUrl<'a> {
 }
 
 /// `GET /ping`
-pub(super) async fn ping(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn ping(State(app): State<Arc<AppState>>) -> Response {
     json(&Ping { replica: app.replica.id(), version: env!("CARGO_PKG_VERSION") }).into_response()
 }
 
 /// `GET /api/users`
-pub(super) async fn users(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn users(State(app): State<Arc<AppState>>) -> Response {
     json(&app.context.store.users()).into_response()
 }
 
 /// `GET /api/replicas`
-pub(super) async fn replicas(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
     let list = ReplicaList {
         replicas: app.replica.list(),
         this: app.replica.id(),

@@ -1,4 +1,4 @@
-//! `POST /api/crash`: the button that really kills a replica, and who may press it.
+//! `POST /api/crash`: crashes a replica for real.
 
 use std::sync::Arc;
 
@@ -8,19 +8,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::{App, Refused, json};
+use super::{AppState, HttpError, json};
 use crate::protocol::{ErrorCode, from_json};
 use crate::store::CrashMode;
 
-/// The largest body that is read.
 const MAX_BODY_BYTES: usize = 1024;
 
-/// Whether and how replicas are made to crash.
+/// The settings of the crash button.
 #[derive(Clone, Debug)]
 pub struct CrashButton {
-    /// Whether there is such a button.
+    /// Whether this replica obeys crash requests.
     pub enabled: bool,
-    /// What must be known to press it.
+    /// The bearer token that requests need, if any.
     pub token: Option<String>,
 }
 
@@ -36,14 +35,14 @@ struct CrashAnswer {
     mode: CrashMode,
 }
 
-/// As much of a body as is read of one that may be wrong in other ways.
+/// The replica in a body that may otherwise be invalid.
 #[derive(Deserialize)]
 struct Named {
     replica: String,
 }
 
-/// Checks the request in the order of the contract, and lets a replica crash.
-pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refused> {
+/// Checks the request in the order that the protocol defines, and crashes a replica.
+pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
     app.origins.check(&head.headers)?;
     if !app.crash_button.enabled {
@@ -51,51 +50,51 @@ pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Resu
     }
     let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
     if let Ok(Named { replica }) = from_json(&body)
-        && app.replica.is_spared(&replica).await
+        && app.replica.refuses_crash(&replica).await
     {
         return Err(switched_off(&replica));
     }
-    may_press(&app.crash_button, &head.headers)?;
+    authorize(&app.crash_button, &head.headers)?;
     let CrashRequest { replica, mode } = read(&body)?;
     let mode = mode.unwrap_or_default();
     match app.replica.crash(replica.as_deref(), mode).await {
         Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
         Ok(None) => {
-            let message = "no such replica runs, or every one has been asked: GET /api/replicas lists them all";
-            Err(Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
+            let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
+            Err(HttpError::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
         }
         Err(error) => {
-            tracing::warn!(%error, "no replica can be chosen to crash");
-            Err(Refused::store_unavailable())
+            tracing::warn!(%error, "cannot choose a replica to crash");
+            Err(HttpError::store_unavailable())
         }
     }
 }
 
-fn switched_off(replica: &str) -> Refused {
+fn switched_off(replica: &str) -> HttpError {
     let message = format!("crashing is switched off at {replica} (--crash off)");
-    Refused::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message)
+    HttpError::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message)
 }
 
-fn may_press(button: &CrashButton, headers: &HeaderMap) -> Result<(), Refused> {
+fn authorize(button: &CrashButton, headers: &HeaderMap) -> Result<(), HttpError> {
     if let Some(token) = &button.token
-        && !bears(headers, token)
+        && !has_token(headers, token)
     {
-        let message = "this needs the header Authorization: Bearer TOKEN, with the token of this replica";
-        return Err(Refused::permanent(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message));
+        let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
+        return Err(HttpError::permanent(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message));
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         let message = "send the body as application/json";
-        return Err(Refused::permanent(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType, message));
+        return Err(HttpError::permanent(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType, message));
     }
     Ok(())
 }
 
-fn read(body: &Bytes) -> Result<CrashRequest, Refused> {
+fn read(body: &Bytes) -> Result<CrashRequest, HttpError> {
     let wrong = |why: &str| {
         let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}}: {why}"#);
-        Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
+        HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
     };
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(wrong("the body is not a JSON object"));
@@ -103,8 +102,8 @@ fn read(body: &Bytes) -> Result<CrashRequest, Refused> {
     from_json(body).map_err(|error| wrong(&error))
 }
 
-/// Whether the request bears the token. Takes the same time however much of it is right.
-fn bears(headers: &HeaderMap, token: &str) -> bool {
+/// Whether the request has the bearer token. Compares in constant time.
+fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
     let Some((scheme, given)) = bearer else { return false };
     let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));

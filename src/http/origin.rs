@@ -1,60 +1,59 @@
-//! Who may act from a browser: the page itself, and the origins on the allow-list (RFC 6455, section 10.2).
+//! The `Origin` check: allows the page itself and the origins on the allow-list (RFC 6455, section 10.2).
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::Refused;
+use super::HttpError;
 use crate::config::Origin;
 use crate::protocol::ErrorCode;
 
-/// The most origins that are logged: anybody can make up more.
-const LOGGED: usize = 100;
+/// The maximum number of origins to log, since clients can invent any number.
+const MAX_LOGGED: usize = 100;
 
-/// The allow-list, and which origins were refused.
+/// The allow-list, and the refused origins that were logged.
 #[derive(Debug)]
-pub struct Origins {
+pub struct OriginPolicy {
     allowed: Vec<Origin>,
     logged: Mutex<HashSet<String>>,
 }
 
-impl Origins {
-    /// With these origins allowed besides the request's own.
+impl OriginPolicy {
+    /// Allows these origins besides the request's own host.
     #[must_use]
     pub fn new(allowed: Vec<Origin>) -> Self {
         Self { allowed, logged: Mutex::default() }
     }
 
-    /// Refuses a request with a foreign `Origin`, and logs the first of each: mostly that is the page itself, behind a proxy
-    /// that changes `Host`.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    /// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes `Host`.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), HttpError> {
         if is_own_or_allowed(headers, &self.allowed) {
             return Ok(());
         }
         let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.len() < LOGGED && logged.insert(origin.clone()) {
-            let advice = "a browser was refused: its Origin is not the Host that arrived. Let the proxy pass Host on \
-                unchanged, or name the origin in --allowed-origins";
+        if logged.len() < MAX_LOGGED && logged.insert(origin.clone()) {
+            let advice = "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host \
+                unchanged, or add the origin to --allowed-origins";
             tracing::warn!(origin, host, advice);
         }
         let message = format!(
-            "this origin is not allowed here: the page is from {origin}, and the Host that arrived is {host}. A proxy must \
-             pass Host on unchanged; --allowed-origins names other origins"
+            "this origin is not allowed: the page is from {origin}, and the Host header is {host}. A proxy must pass Host \
+             unchanged; --allowed-origins adds origins"
         );
-        Err(Refused::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message))
+        Err(HttpError::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message))
     }
 }
 
-/// A header as it can be shown: as much of it as a name has.
+/// A header as text, cut to 300 characters.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` of a request is absent (no browser), the request's own, or allowed. The scheme of the own one is
-/// not compared, since TLS may end before us. `null` is foreign.
+/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. Ignores the scheme when it compares with
+/// `Host`, since a proxy may terminate TLS. `null` is foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_host_and_the_list_are_allowed() {
+    fn the_own_host_and_the_allow_list_are_accepted() {
         assert!(is_own_or_allowed(&HeaderMap::new(), &[]));
         assert!(allowed("chat.example", "https://chat.example"));
         assert!(allowed("chat.example", "http://chat.example"));

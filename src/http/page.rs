@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
-//! The page names its assets below `v/VERSION/`, where caches keep them; its modules import each other from there too. The
-//! version is that of all assets, so a visitor asks for one file, and for more only after an upgrade.
+//! The page links its assets below `v/VERSION/`, where browsers cache them forever. The version is a hash of all assets, so a
+//! returning visitor loads one file until an upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::Refused;
+use super::HttpError;
 use crate::protocol::ErrorCode;
 
 #[derive(RustEmbed)]
@@ -32,18 +32,18 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hasher.finish())
 });
 
-/// Any path that is nothing else: an asset, or 404.
+/// Serves an asset, or 404.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
     let (version, path) = versioned.unwrap_or(("", if path.is_empty() { "index.html" } else { path }));
     let Some(asset) = Assets::get(path) else {
-        return Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "there is nothing here").into_response();
+        return HttpError::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "no such path").into_response();
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
     }
-    // During an upgrade, a page of one replica asks another for its assets: that one's are not kept.
+    // During an upgrade the page may load assets of another version from this replica; those must not be cached.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     let mime = HeaderValue::from_str(&format!("{}; charset=utf-8", asset.metadata.mimetype()));
     let tag = entity_tag(&asset);
@@ -73,7 +73,7 @@ fn with_version(page: &str) -> String {
     Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
 }
 
-/// A module without its comments, which are a fifth of its compressed bytes: lines that begin with `//`, and `/** … */`.
+/// Strips whole-line comments, `//` and `/** … */`: a fifth of the compressed bytes.
 fn without_comments(module: &str) -> String {
     let mut within = false;
     let code = module.split_inclusive('\n').filter(|line| {
@@ -86,8 +86,8 @@ fn without_comments(module: &str) -> String {
     code.collect()
 }
 
-/// The weak entity tag of an asset (RFC 9110, section 8.8.3): the same for every encoding. Half of the SHA-256 tells any
-/// two assets apart, and the version is in the page itself.
+/// The entity tag of an asset: weak, since all encodings share it (RFC 9110, section 8.8.3). It includes the version, which
+/// is part of the page.
 fn entity_tag(asset: &EmbeddedFile) -> Option<ETag> {
     let hash = asset.metadata.sha256_hash();
     let half = hash.iter().take(16).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_lines_of_comment_are_left_out_and_nothing_else() {
+    fn only_whole_line_comments_are_stripped() {
         let module =
             "// Owns.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
         assert_eq!(without_comments(module), "\nconst a = 1; // kept\n  f(`/**`, \"//\", a * b);\n");

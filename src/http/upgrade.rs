@@ -1,7 +1,7 @@
-//! `/ws`: everything that is checked before a session exists, in the order of the contract.
+//! `/ws`: the checks before a session, in the order that the protocol defines, and the upgrade.
 //!
-//! The handshake is the WebSocket library's and the connection hyper's, without axum's extractor between: a session
-//! needs the typed errors of the one, for exact close codes, and the bytes of the other, for a close that arrives.
+//! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for exact
+//! close codes, and the raw connection for a close frame that reaches the client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,16 +17,16 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::{App, Refused, json, origin};
+use super::{AppState, HttpError, json, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal};
 use crate::replica::NotReady;
 use crate::session::{self, End, Opening, Socket, Start};
 
-/// When to try another replica, or this one again, after it had no place.
+/// The retry hint of a full replica or one that is not ready.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
 
-/// How long to wait before looking again for an offset that lies beyond the end of the log, and for how long in all.
+/// Pause and time limit while an offset is beyond the known head.
 const NOT_YET: Duration = Duration::from_millis(10);
 const NOT_YET_AT_MOST: Duration = Duration::from_millis(100);
 
@@ -38,29 +38,29 @@ struct Query {
 }
 
 /// `GET /ws`
-pub(super) async fn open(State(app): State<Arc<App>>, mut request: Request) -> Response {
+pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Response {
     match check(&app, request.uri(), request.headers()).await {
         Ok((opening, permit)) => match create_response_with_body(&request, Body::empty) {
             Ok(response) => {
                 start(&app, hyper::upgrade::on(&mut request), opening, permit);
                 response
             }
-            Err(error) => no_handshake(&error.to_string(), request.headers()),
+            Err(error) => upgrade_required(&error.to_string(), request.headers()),
         },
         Err(refused) => refused.into_response(),
     }
 }
 
-async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refused> {
+async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), HttpError> {
     let query = read(uri)?;
-    let after = position(&query)?;
+    let after = resume_offset(&query)?;
     app.origins.check(headers)?;
     let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned();
-    let user = user.ok_or_else(|| Refused(StatusCode::NOT_FOUND, Refusal::unknown_user()))?;
+    let user = user.ok_or_else(|| HttpError(StatusCode::NOT_FOUND, Refusal::unknown_user()))?;
     app.replica.ready().map_err(not_ready)?;
     let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
-        let message = "this replica holds as many sessions as it may; try another";
-        Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
+        let message = "this replica is full; try another one";
+        HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
     })?;
     let start = match after {
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
@@ -69,39 +69,39 @@ async fn check(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, Ow
     Ok((Opening { user, start }, permit))
 }
 
-fn read(uri: &Uri) -> Result<Query, Refused> {
-    let bad = |message: String| Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+fn read(uri: &Uri) -> Result<Query, HttpError> {
+    let bad = |message: String| HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
         .map_err(|error| bad(format!("the query cannot be read: {error}")))?;
     match query.user {
         Some(ref user) if !user.is_empty() => Ok(query),
-        _ => Err(bad("say who you are: /ws?user=NAME".to_owned())),
+        _ => Err(bad("user is missing: connect to /ws?user=NAME".to_owned())),
     }
 }
 
-/// The offset to resume from. One that no log can reach is a whole number too; it lies beyond the end.
-fn position(query: &Query) -> Result<Option<Offset>, Refused> {
-    let bad = |message| Refused::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+/// The offset to resume from. Integers above [`OFFSET_LIMIT`] are valid too: they are beyond the head of any log.
+fn resume_offset(query: &Query) -> Result<Option<Offset>, HttpError> {
+    let bad = |message| HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
     let Some(after) = &query.after else { return Ok(None) };
     if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad("after is a whole number: the highest offset you have seen"));
     }
     if query.epoch.is_none() {
-        return Err(bad("after needs epoch: the one of the welcome that the offset came with"));
+        return Err(bad("after needs epoch: the epoch of the session that the offset comes from"));
     }
     Ok(Some(Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT))))
 }
 
 /// Recovers if this log holds everything after `after`: same epoch, not beyond the head, not trimmed.
-async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Start, Refused> {
+async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, HttpError> {
     if epoch != Some(app.context.epoch.as_str()) {
         return Ok(Start::NotRecovered);
     }
     let asked = Instant::now();
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
-            tracing::warn!(%error, "a session cannot resume");
-            Refused::store_unavailable()
+            tracing::warn!(%error, "cannot read the state of the log to resume a session");
+            HttpError::store_unavailable()
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > NOT_YET_AT_MOST {
@@ -113,19 +113,19 @@ async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<St
     }
 }
 
-fn not_ready(reason: NotReady) -> Refused {
+fn not_ready(reason: NotReady) -> HttpError {
     let code = match reason {
         NotReady::Draining | NotReady::Unready => ErrorCode::Draining,
         NotReady::LeaseLost => ErrorCode::StoreUnavailable,
         NotReady::Behind => ErrorCode::Overloaded,
     };
-    Refused::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_AFTER_FULL)
+    HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_AFTER_FULL)
 }
 
-/// Runs the session once the handshake is answered. It is tracked from before, so that a drain waits for it.
-fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphorePermit) {
+/// Runs the session after the handshake. Tracks it from now on, so that a drain waits for it.
+fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphorePermit) {
     let context = Arc::clone(&app.context);
-    let cut = app.cut.clone();
+    let abort_sessions = app.abort_sessions.clone();
     app.sessions.spawn(async move {
         let metrics = Arc::clone(&context.metrics);
         let session = async {
@@ -134,7 +134,7 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
                 tracing::debug!("a client left during the handshake");
                 return End::Broken;
             };
-            // The buffer of HTTP must not live as long as the session.
+            // Copy the bytes, so that hyper's buffer is freed before the session starts.
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
             drop(connection.read_buf);
             let socket = Socket::new(stream, read, context.times.write_timeout).await;
@@ -142,7 +142,7 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
         };
         let ended = tokio::select! {
             ended = session => ended,
-            () = cut.cancelled() => End::Broken,
+            () = abort_sessions.cancelled() => End::Broken,
         };
         match ended {
             End::ByClient(code) => metrics.closed_by_client(code),
@@ -153,19 +153,19 @@ fn start(app: &App, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphore
     });
 }
 
-/// The answer to a plain GET. A browser sends no `Origin` with one: the page compares `host` with its own to find out why its
-/// sockets are refused.
+/// The body of the answer to a plain GET. Browsers send no `Origin` with one, so the page compares `host` with its own to
+/// diagnose refused sockets.
 #[derive(Serialize)]
-struct NoHandshake {
+struct UpgradeRequired {
     #[serde(flatten)]
     error: ErrorBody,
     host: String,
 }
 
-fn no_handshake(error: &str, headers: &HeaderMap) -> Response {
+fn upgrade_required(error: &str, headers: &HeaderMap) -> Response {
     let message = format!("this is a WebSocket address: {error}");
     let error = ErrorBody { code: ErrorCode::UpgradeRequired, message, retry_after_ms: None };
-    let body = json(&NoHandshake { error, host: origin::text(headers, header::HOST) });
+    let body = json(&UpgradeRequired { error, host: origin::text(headers, header::HOST) });
     let mut response = (StatusCode::UPGRADE_REQUIRED, body).into_response();
     response.extensions_mut().insert(ErrorCode::UpgradeRequired);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -1,8 +1,7 @@
-//! Handing sessions over to emptier replicas, until all hold about as many.
+//! Rebalancing: a replica hands sessions over to emptier ones until all are near the mean.
 //!
-//! Owns how many, and when; which sessions those are is the hub's choice. Each replica decides for itself, by the same
-//! rule and from the same list: what the fuller ones have above the mean is what the emptier ones have below it. All but
-//! [`Handover::hand_over`] is pure code that is given the time and the list.
+//! Each replica decides alone, by the same rule and from the same list: the surplus of the fuller replicas is the deficit of
+//! the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the list.
 
 #[cfg(test)]
 mod simulation;
@@ -13,31 +12,31 @@ use std::time::{Duration, Instant};
 use crate::hub::Hub;
 use crate::store::{ReplicaRecord, ReplicaState};
 
-/// How long a replica must have been seen ready before it counts: the proxy must have found it, too.
-const SETTLED: Duration = Duration::from_secs(5);
+/// How long a replica must be ready before it counts: the proxy must find it first.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// The part of its sessions that a replica hands over at once, a second apart. At least one.
-const SHARE: usize = 20;
+/// A replica hands over at most this fraction (1/20) of its sessions per second, but at least one.
+const MAX_FRACTION: usize = 20;
 
-/// A replica within this part of the mean is as full as it should be.
-const EVEN: usize = 10;
+/// A replica within this fraction (1/10) of the mean is balanced.
+const TOLERANCE: usize = 10;
 
-/// How long a session that was handed over may take until it is counted by the replica that it went to.
-const ON_THE_WAY: Duration = Duration::from_secs(3);
+/// How long a session may take until its new replica counts it.
+const TRANSIT_TIME: Duration = Duration::from_secs(3);
 
-/// What one replica remembers of handing over.
+/// The rebalancing state of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// When each replica that is ready was first seen so.
+    /// When each ready replica was first seen ready.
     seen: HashMap<String, Instant>,
-    /// How many sessions were handed over when, as long as they are on their way.
+    /// Recent hand-overs, whose sessions are still in transit.
     handed_over: VecDeque<(Instant, usize)>,
-    /// What was too much when this was last asked.
-    before: usize,
+    /// The excess of the last round.
+    previous_excess: usize,
 }
 
 impl Handover {
-    /// Tells sessions to go, as many as are too many now; returns how many that were. Call it once a second.
+    /// Hands over the surplus; returns the number of sessions. Call it once a second.
     pub(super) fn hand_over(&mut self, replicas: &[ReplicaRecord], this: &str, hub: &Hub, now: Instant) -> usize {
         let surplus = self.surplus(replicas, this, hub.sessions(), now);
         let sessions = hub.hand_over(surplus);
@@ -48,46 +47,46 @@ impl Handover {
         sessions
     }
 
-    /// How many of `own` sessions to hand over now.
+    /// The number of `own` sessions to hand over now.
     fn surplus(&mut self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
-        self.handed_over.retain(|(at, _)| now.duration_since(*at) < ON_THE_WAY);
-        // The list is a heartbeat old, and clients may have come to every replica since. So a surplus counts when it is
-        // seen twice in a row.
+        self.handed_over.retain(|(at, _)| now.duration_since(*at) < TRANSIT_TIME);
+        // The list may be a second old, so a surplus counts only if two consecutive rounds see it.
         let excess = self.excess(replicas, this, own, now);
-        excess.min(std::mem::replace(&mut self.before, excess))
+        excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
 
-    /// What this replica has above the mean, if that is uneven; at most its share.
+    /// The sessions above the mean if the replicas are unbalanced, capped at [`MAX_FRACTION`].
     fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let others: Vec<(usize, &str)> = replicas
             .iter()
             .filter(|replica| replica.id != this && self.is_settled(&replica.id, now))
             .map(|replica| (replica.sessions as usize, replica.id.as_str()))
             .collect();
-        let on_the_way: usize = self.handed_over.iter().map(|(_, sessions)| sessions).sum();
-        let total = own + others.iter().map(|(sessions, _)| sessions).sum::<usize>() + on_the_way;
+        let in_transit: usize = self.handed_over.iter().map(|(_, sessions)| sessions).sum();
+        let total = own + others.iter().map(|(sessions, _)| sessions).sum::<usize>() + in_transit;
         let replicas = others.len() + 1;
         let (below, above) = (total / replicas, total.div_ceil(replicas));
-        // In whole numbers: `sessions * replicas` against the `total` is one replica against the mean.
-        let too_full = own > above && own * replicas * EVEN > total * (EVEN + 1);
-        let is_too_empty = |sessions: usize| sessions < below && sessions * replicas * EVEN < total * (EVEN - 1);
+        // Integer arithmetic: comparing `sessions * replicas` with `total` compares a replica with the mean.
+        let too_full = own > above && own * replicas * TOLERANCE > total * (TOLERANCE + 1);
+        let is_too_empty =
+            |sessions: usize| sessions < below && sessions * replicas * TOLERANCE < total * (TOLERANCE - 1);
         let too_empty = others.iter().any(|(sessions, _)| is_too_empty(*sessions));
         if !(too_full || too_empty) {
             return 0;
         }
-        // Where nobody has a whole session above the mean, the fullest gives one to those that lack more.
-        let is_fullest = on_the_way == 0 && others.iter().all(|other| *other < (own, this));
+        // If no replica is a whole session above the mean, only the fullest one gives.
+        let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
-        own.saturating_sub(target).min(own.div_ceil(SHARE))
+        own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))
     }
 
     fn is_settled(&self, replica: &str, now: Instant) -> bool {
-        self.seen.get(replica).is_some_and(|seen| now.duration_since(*seen) >= SETTLED)
+        self.seen.get(replica).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME)
     }
 
-    /// So many sessions were told to go.
+    /// Records a hand-over.
     fn handed_over(&mut self, sessions: usize, now: Instant) {
         self.handed_over.push_back((now, sessions));
     }
@@ -118,7 +117,7 @@ mod tests {
         }
     }
 
-    /// What a replica that has seen these for long would hand over of its own sessions.
+    /// The surplus of a replica with `own` sessions among settled replicas with these.
     fn surplus(own: usize, others: &[usize]) -> usize {
         let start = Instant::now();
         let mut replicas: Vec<_> =
@@ -126,25 +125,29 @@ mod tests {
         replicas.push(replica("this", 0));
         let mut handover = Handover::default();
         assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a replica that was just seen is left alone");
-        assert_eq!(handover.surplus(&replicas, "this", own, start + SETTLED), 0, "the others may have as many by now");
-        handover.surplus(&replicas, "this", own, start + SETTLED)
+        assert_eq!(
+            handover.surplus(&replicas, "this", own, start + SETTLE_TIME),
+            0,
+            "the others may have as many by now"
+        );
+        handover.surplus(&replicas, "this", own, start + SETTLE_TIME)
     }
 
     #[test]
-    fn what_the_others_have_got_in_the_meantime_is_waited_for() {
+    fn a_surplus_must_be_seen_twice() {
         let start = Instant::now();
         let mut handover = Handover::default();
         for (second, (own, other)) in
             [(0, 0), (0, 0), (100, 0), (100, 100), (300, 100), (300, 300)].into_iter().enumerate()
         {
             let replicas = [replica("this", 0), replica("be1", other)];
-            let now = start + SETTLED * u32::try_from(second).unwrap();
+            let now = start + SETTLE_TIME * u32::try_from(second).unwrap();
             assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "{second}");
         }
     }
 
     #[test]
-    fn the_fuller_hand_over_a_few_at_a_time() {
+    fn a_full_replica_hands_over_a_twentieth_at_a_time() {
         assert_eq!(surplus(60, &[0]), 3);
         assert_eq!(surplus(1000, &[0, 0, 0]), 50);
         assert_eq!(surplus(40, &[30]), 2);
@@ -153,40 +156,40 @@ mod tests {
     }
 
     #[test]
-    fn even_is_within_a_tenth_or_as_near_as_whole_sessions_allow() {
+    fn replicas_within_a_tenth_of_the_mean_are_balanced() {
         for (own, others) in
             [(0, &[60][..]), (30, &[30]), (33, &[27]), (1, &[0]), (3, &[2, 2, 3]), (109, &[100, 95, 96]), (5, &[])]
         {
             assert_eq!(surplus(own, others), 0, "{own} among {others:?}");
         }
-        assert!(surplus(102, &[100, 100, 80]) > 0, "nobody is too full, and one is too empty");
-        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "one gives, which all agree on");
+        assert!(surplus(102, &[100, 100, 80]) > 0, "no replica is too full, and one is too empty");
+        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "only the fullest gives");
         assert_eq!(surplus(7, &[8, 8, 8, 8, 8, 7, 6]), 0);
     }
 
     #[test]
-    fn who_cannot_take_sessions_does_not_count() {
+    fn draining_and_lost_replicas_do_not_count() {
         let start = Instant::now();
         for state in [ReplicaState::Draining, ReplicaState::Lost] {
             let replicas = [replica("this", 0), ReplicaRecord { state, ..replica("be1", 0) }];
             let mut handover = Handover::default();
             handover.surplus(&replicas, "this", 60, start);
-            handover.surplus(&replicas, "this", 60, start + SETTLED);
-            assert_eq!(handover.surplus(&replicas, "this", 60, start + SETTLED), 0);
+            handover.surplus(&replicas, "this", 60, start + SETTLE_TIME);
+            assert_eq!(handover.surplus(&replicas, "this", 60, start + SETTLE_TIME), 0);
         }
     }
 
     #[test]
-    fn those_on_their_way_still_count() {
+    fn sessions_in_transit_still_count() {
         let start = Instant::now();
         let replicas = [replica("this", 0), replica("be1", 10)];
         let mut handover = Handover::default();
         handover.surplus(&replicas, "this", 16, start);
-        handover.surplus(&replicas, "this", 16, start + SETTLED);
-        assert_eq!(handover.surplus(&replicas, "this", 16, start + SETTLED), 1);
-        handover.handed_over(1, start + SETTLED);
-        handover.handed_over(2, start + SETTLED);
-        // 13 here, 10 there, 3 in between: the mean is 13.
-        assert_eq!(handover.surplus(&replicas, "this", 13, start + SETTLED + ON_THE_WAY / 2), 0);
+        handover.surplus(&replicas, "this", 16, start + SETTLE_TIME);
+        assert_eq!(handover.surplus(&replicas, "this", 16, start + SETTLE_TIME), 1);
+        handover.handed_over(1, start + SETTLE_TIME);
+        handover.handed_over(2, start + SETTLE_TIME);
+        // 13 here, 10 there, 3 in transit: the mean is 13.
+        assert_eq!(handover.surplus(&replicas, "this", 13, start + SETTLE_TIME + TRANSIT_TIME / 2), 0);
     }
 }

@@ -1,6 +1,4 @@
-//! The lease of this replica in its cluster, and the list of replicas as it was last read.
-//!
-//! Owns when the lease counts as held. Must not know what the replica does with the list.
+//! The lease of this replica, and the list of replicas as last read.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,37 +7,36 @@ use std::time::{Duration, Instant};
 use super::lock;
 use crate::store::{Cluster, CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
-/// Between two looks for replicas that were lost long ago.
-const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
+/// Interval between two removals of replicas that were lost long ago.
+const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// A place among the replicas of a shared store.
+/// The lease of a replica on a shared store.
 #[derive(Debug)]
 pub(super) struct Lease {
     cluster: Cluster,
     registration: Registration,
-    /// When the last renewal that succeeded was begun: from then on the lease counts, whatever the answer took.
+    /// The start of the last successful renewal: the store's clock may have counted from there.
     renewed_at: Mutex<Instant>,
-    /// Whether the last renewal failed, which is logged once.
+    /// Whether the last renewal failed. Only the first failure is logged.
     not_renewed: AtomicBool,
-    /// When it last removed replicas that were lost long ago.
-    forgot_at: Mutex<Option<Instant>>,
-    /// All replicas, and when they were asked for.
-    seen: Mutex<(Vec<ReplicaRecord>, Instant)>,
+    cleaned_up_at: Mutex<Option<Instant>>,
+    /// The last list, and when it was requested.
+    last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
 impl Lease {
-    /// Registers, and reads the list.
+    /// Registers the replica and reads the list.
     pub(super) async fn take(cluster: Cluster, replica: NewReplica) -> Result<Self, StoreError> {
         let begun = Instant::now();
         let registration = cluster.register(replica).await?;
-        let seen = (cluster.replicas().await?, begun);
+        let last_read = (cluster.replicas().await?, begun);
         Ok(Self {
             cluster,
             registration,
             renewed_at: Mutex::new(begun),
             not_renewed: AtomicBool::new(false),
-            forgot_at: Mutex::default(),
-            seen: Mutex::new(seen),
+            cleaned_up_at: Mutex::default(),
+            last_read: Mutex::new(last_read),
         })
     }
 
@@ -47,7 +44,7 @@ impl Lease {
         self.registration.id()
     }
 
-    /// Whether the last renewal is recent enough.
+    /// Whether the last renewal is younger than [`LEASE`].
     pub(super) fn is_held(&self) -> bool {
         lock(&self.renewed_at).elapsed() <= LEASE
     }
@@ -68,28 +65,28 @@ impl Lease {
         }
     }
 
-    /// Removes replicas that were lost long ago, once a minute. Every replica does.
-    pub(super) async fn forget_lost(&self) {
-        if lock(&self.forgot_at).is_some_and(|at| at.elapsed() < BETWEEN_ROUNDS) {
+    /// Removes replicas that were lost long ago, once a minute.
+    pub(super) async fn remove_lost(&self) {
+        if lock(&self.cleaned_up_at).is_some_and(|at| at.elapsed() < CLEANUP_INTERVAL) {
             return;
         }
-        *lock(&self.forgot_at) = Some(Instant::now());
+        *lock(&self.cleaned_up_at) = Some(Instant::now());
         if let Err(error) = self.cluster.forget_lost().await {
             tracing::debug!(%error, "replicas that were lost long ago could not be removed");
         }
     }
 
-    /// Reads all replicas, and keeps them for [`Lease::replicas`].
+    /// Reads all replicas, and caches them for [`Lease::replicas`].
     pub(super) async fn read(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let begun = Instant::now();
         let replicas = self.cluster.replicas().await?;
-        *lock(&self.seen) = (replicas.clone(), begun);
+        *lock(&self.last_read) = (replicas.clone(), begun);
         Ok(replicas)
     }
 
-    /// All replicas as they were last read. Their ages go on, so without a new reading all of them are lost in the end.
+    /// The cached replicas, aged since the last read. Without new reads they all count as lost in the end.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
-        let (replicas, at) = &*lock(&self.seen);
+        let (replicas, at) = &*lock(&self.last_read);
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()
     }
 
@@ -103,7 +100,7 @@ impl Lease {
 
     pub(super) async fn give_up(&self) {
         if let Err(error) = self.cluster.unregister(&self.registration).await {
-            tracing::warn!(%error, "this replica could not sign off; it will be shown as lost");
+            tracing::warn!(%error, "could not remove this replica's registration; it will be listed as lost");
         }
     }
 }

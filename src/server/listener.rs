@@ -88,15 +88,15 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let _ = tokio::time::timeout(QUICK_START, router.changed()).await;
-    let places = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
         // A place first: past the bound, clients wait in the system's queue instead of ours.
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = stop.cancelled() => return,
         };
@@ -106,7 +106,7 @@ pub(super) async fn serve(
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
                     connection(stream, peer, router, stop).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listener;
-use crate::http::{self, App, ClientLimit};
+use crate::http::{self, AppState, RateLimit};
 use crate::index::Indexer;
 use crate::log::Appender;
 use crate::retention;
@@ -25,7 +25,7 @@ use crate::tail::Follower;
 /// The tasks that end by themselves when they are told that nobody sends any more.
 pub(super) const APPENDER: &str = "appender";
 pub(super) const LEASE: &str = "lease";
-pub(super) const ENDING_TASKS: usize = 2;
+pub(super) const STOPPABLE_TASKS: usize = 2;
 
 /// Everything that runs for as long as the replica does.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ impl Tasks {
     }
 
     /// The lease, and the removal of smiles that are older than `kept`.
-    pub(super) fn spawn_upkeep(&mut self, app: &App, kept: Duration) {
+    pub(super) fn spawn_upkeep(&mut self, app: &AppState, kept: Duration) {
         let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
         self.vital.spawn(async move {
             replica.run(stop).await;
@@ -113,10 +113,10 @@ impl Tasks {
         });
     }
 
-    pub(super) fn spawn_limit(&mut self, limit: ClientLimit) {
+    pub(super) fn spawn_rate_limit(&mut self, limit: RateLimit) {
         self.vital.spawn(async {
-            limit.keep_books().await;
-            ("client limit", Ok(()))
+            limit.maintain().await;
+            ("rate limit", Ok(()))
         });
     }
 }

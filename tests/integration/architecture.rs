@@ -40,7 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["protocol"]),
     ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "simulate"]),
     ("dashmap", &["hub"]),
-    ("tower_governor", &["http/client.rs"]),
+    ("tower_governor", &["http/rate_limit.rs"]),
     ("prometheus", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     ("axum", &["http", "server"]),
@@ -50,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("headers", &["http/page.rs"]),
     ("qrcode", &["http/join.rs"]),
     ("emojis", &["model"]),
-    ("rlimit", &["server/files.rs"]),
+    ("rlimit", &["server/file_limit.rs"]),
     ("socket2", &["server/listener.rs"]),
 ];
 

@@ -1,4 +1,4 @@
-//! Replicas that hand sessions over behind a simulated proxy, second by second, from a seed: they even out, and stop.
+//! A seeded simulation of replicas behind a proxy: hand-overs must balance them and then stop.
 
 use std::time::{Duration, Instant};
 
@@ -8,28 +8,28 @@ use rand::{RngExt, SeedableRng};
 use super::tests::replica;
 use super::*;
 
-/// From one moment of the simulation to the next.
+/// Time step of the simulation.
 const STEP_MS: u64 = 100;
 
-/// How long the proxy takes to find a replica that has started.
+/// How long the proxy takes to find a new replica.
 const FOUND_AFTER_MS: u64 = 2000;
 
-/// How long a session that was told to go takes to come back: what the server asks for, and connecting.
+/// How long a session takes to reconnect, including the server's hint.
 const RETURNS_AFTER_MS: std::ops::Range<u64> = 20..1500;
 
-/// How long it may take at most until the sessions are spread.
+/// The time limit for balancing.
 const MOST_SECONDS: u64 = 300;
 
-/// How long sessions on their way, and lists that are old by then, may move a few more.
+/// How long sessions in transit and old lists may still cause moves.
 const SETTLING_SECONDS: u64 = 30;
 
-/// How long nothing may move after that.
+/// How long no session may move after that.
 const QUIET_SECONDS: u64 = 60;
 
-/// Runs of each kind.
+/// Runs of each scenario.
 const SEEDS: u64 = 8;
 
-/// How the proxy chooses.
+/// The proxy's balancing policy.
 #[derive(Clone, Copy, Debug)]
 enum Proxy {
     LeastConnections,
@@ -40,12 +40,12 @@ enum Proxy {
 struct Member {
     id: String,
     started_ms: u64,
-    /// When in each second it renews and reads.
+    /// When in each second it renews and reads the list.
     phase_ms: u64,
     sessions: usize,
-    /// What its row says.
-    told: usize,
-    /// What it read a second ago.
+    /// The sessions in its row.
+    reported: usize,
+    /// The list that it read a second ago.
     list: Vec<ReplicaRecord>,
     handover: Handover,
 }
@@ -58,7 +58,7 @@ struct Simulation {
     start: Instant,
     now_ms: u64,
     members: Vec<Member>,
-    /// When sessions on their way arrive.
+    /// When the sessions in transit arrive.
     arrivals: Vec<u64>,
     started: usize,
     moves: usize,
@@ -79,7 +79,7 @@ impl Simulation {
                 started_ms: self.now_ms,
                 phase_ms: self.random.random_range(0..1000 / STEP_MS) * STEP_MS,
                 sessions: 0,
-                told: 0,
+                reported: 0,
                 list: Vec::new(),
                 handover: Handover::default(),
             });
@@ -114,7 +114,7 @@ impl Simulation {
         }
     }
 
-    /// Which replica the proxy leads a session to.
+    /// The replica that the proxy selects for a session.
     fn choose(&mut self) -> usize {
         let found = |member: &Member| self.now_ms - member.started_ms >= FOUND_AFTER_MS;
         let mut found: Vec<usize> = (0..self.members.len()).filter(|place| found(&self.members[*place])).collect();
@@ -129,14 +129,14 @@ impl Simulation {
     }
 
     fn renew_and_hand_over(&mut self, place: usize) {
-        self.members[place].told = self.members[place].sessions;
-        let list: Vec<_> = self.members.iter().map(|member| replica(&member.id, member.told)).collect();
+        self.members[place].reported = self.members[place].sessions;
+        let list: Vec<_> = self.members.iter().map(|member| replica(&member.id, member.reported)).collect();
         let now = self.start + Duration::from_millis(self.now_ms);
         let member = &mut self.members[place];
         let before = std::mem::replace(&mut member.list, list.clone());
         let list = if self.old_lists { before } else { list };
         let sessions = member.handover.surplus(&list, &member.id, member.sessions, now);
-        assert!(sessions <= member.sessions.div_ceil(SHARE));
+        assert!(sessions <= member.sessions.div_ceil(MAX_FRACTION));
         member.handover.handed_over(sessions, now);
         member.sessions -= sessions;
         self.moves += sessions;
@@ -149,18 +149,18 @@ impl Simulation {
         }
     }
 
-    /// Whether every replica is within a tenth of the mean, or as near as whole sessions allow.
+    /// Whether every replica is within a tenth of the mean, or within one session.
     fn is_even(&self) -> bool {
         let total: usize = self.members.iter().map(|member| member.sessions).sum::<usize>();
         let count = self.members.len();
         self.arrivals.is_empty()
             && self.members.iter().all(|member| {
                 let off = (member.sessions * count).abs_diff(total);
-                off * EVEN <= total || off < count
+                off * TOLERANCE <= total || off < count
             })
     }
 
-    /// Runs until it is even; after how many seconds that is.
+    /// Runs until the replicas are balanced; returns the seconds.
     fn even_after(&mut self, most: u64) -> Option<u64> {
         (0..most).find(|_| {
             self.run(1);
@@ -169,8 +169,8 @@ impl Simulation {
     }
 }
 
-/// One replica holds all the sessions when the rest start. They must be spread in time, with few moves beyond those
-/// that the spread takes, and then stay.
+/// Starts replicas next to one that holds all sessions. The sessions must spread in time, with few superfluous moves, and
+/// then stay.
 fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
     let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
     let mut simulation = Simulation::new(seed, proxy, old_lists);
@@ -183,14 +183,14 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     let moves = simulation.moves;
     simulation.run(SETTLING_SECONDS);
     let settled = simulation.moves;
-    assert!(settled - moves <= sessions.div_ceil(SHARE), "{} more: {context}", settled - moves);
+    assert!(settled - moves <= sessions.div_ceil(MAX_FRACTION), "{} more: {context}", settled - moves);
     simulation.run(QUIET_SECONDS);
-    assert_eq!(simulation.moves, settled, "it goes on for ever: {context}");
+    assert_eq!(simulation.moves, settled, "it never stops: {context}");
     assert!(simulation.is_even(), "{context}");
     (seconds, settled)
 }
 
-/// The worst of many such starts: seconds until the sessions are spread, and moves of each session.
+/// The worst of many starts: seconds until the replicas are balanced, and moves per session.
 fn worst(proxy: Proxy) -> (u64, f64) {
     let mut worst = (0, 0.0_f64);
     for size in [(2, 2), (2, 24), (3, 40), (4, 60), (8, 60), (4, 1000)] {
@@ -203,19 +203,19 @@ fn worst(proxy: Proxy) -> (u64, f64) {
 }
 
 #[test]
-fn sessions_are_spread_behind_a_proxy_that_leads_to_the_emptiest() {
+fn sessions_spread_behind_a_least_connections_proxy() {
     let (seconds, moves) = worst(Proxy::LeastConnections);
     assert!(seconds <= 40 && moves < 1.0, "{seconds} s, {moves} moves of each session");
 }
 
 #[test]
-fn sessions_are_spread_behind_a_proxy_that_leads_to_any() {
+fn sessions_spread_behind_a_random_proxy() {
     let (seconds, moves) = worst(Proxy::Random);
     assert!(seconds <= 200 && moves < 4.0, "{seconds} s, {moves} moves of each session");
 }
 
 #[test]
-fn replicas_that_come_back_get_their_share_again() {
+fn restarted_replicas_get_their_share_again() {
     for seed in 0..SEEDS {
         let mut simulation = Simulation::new(seed, Proxy::LeastConnections, true);
         simulation.start(4);

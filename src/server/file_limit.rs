@@ -15,7 +15,7 @@ const MOST_CONNECTIONS: u64 = 2048;
 
 /// How many of each there may be at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct FileBudget {
     /// Sessions.
     pub(super) sessions: usize,
     /// Connections of each of the two listeners that speak HTTP.
@@ -26,36 +26,36 @@ pub(super) struct Places {
 ///
 /// # Errors
 /// When there is no room for a single one.
-pub(super) fn places(max_sessions: u32) -> Result<Places, ServerError> {
+pub(super) fn file_budget(max_sessions: u32) -> Result<FileBudget, ServerError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
         tracing::warn!(%error, "the limit of open files stays as it is");
         Resource::NOFILE.get_soft()
     });
     let limit =
         limit.map_err(|error| ServerError::Options(format!("the limit of open files is not known: {error}")))?;
-    let places = divide(limit, max_sessions);
-    if places.sessions == 0 {
+    let file_budget = divide(limit, max_sessions);
+    if file_budget.sessions == 0 {
         return Err(ServerError::Options(format!(
             "a process may open {limit} files here, which leaves none for sessions: raise the limit, with ulimit -n say"
         )));
     }
-    if places.sessions < max_sessions as usize {
+    if file_budget.sessions < max_sessions as usize {
         tracing::warn!(
             limit,
             max_sessions,
-            sessions = places.sessions,
+            sessions = file_budget.sessions,
             "the limit of open files leaves room for fewer sessions than --max-sessions; more are answered 503. To raise it, \
              set ulimit -n, or nofile in the container's or service's settings"
         );
     }
-    Ok(places)
+    Ok(file_budget)
 }
 
-fn divide(limit: u64, max_sessions: u32) -> Places {
+fn divide(limit: u64, max_sessions: u32) -> FileBudget {
     let connections = (limit / 8).min(MOST_CONNECTIONS);
     let sessions = limit.saturating_sub(OWN + 2 * connections).min(max_sessions.into());
     let number = |files| usize::try_from(files).unwrap_or(usize::MAX);
-    Places { sessions: number(sessions), connections: number(connections) }
+    FileBudget { sessions: number(sessions), connections: number(connections) }
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
             (20_000, 15_000, 2048),
             (u64::MAX, 15_000, 2048),
         ] {
-            assert_eq!(divide(limit, 15_000), Places { sessions, connections }, "{limit}");
+            assert_eq!(divide(limit, 15_000), FileBudget { sessions, connections }, "{limit}");
         }
     }
 }

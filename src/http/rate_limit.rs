@@ -1,7 +1,7 @@
-//! The limit per client address: who the client is behind which proxies, and how many requests it may make.
+//! The rate limit per client address, and the client's address behind trusted proxies.
 //!
-//! It is the only home of `tower_governor`. The traps it steps around: the library's own extractor believes anybody's
-//! `X-Forwarded-For`, its `Retry-After` is 0 for waits below a second, and it forgets no address by itself.
+//! This module works around three properties of `tower_governor`: its key extractors trust any `X-Forwarded-For`, its
+//! `Retry-After` is 0 for waits below a second, and it never evicts an address by itself.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -18,34 +18,34 @@ use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
-use super::Refused;
+use super::HttpError;
 use crate::config::Network;
 use crate::protocol::ErrorCode;
 
-/// The middleware of the library that adds nothing to answers that pass.
+/// The governor middleware that adds no headers to allowed responses.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
-/// From one clearing of addresses that have been quiet, and one report of those that were refused, to the next.
-const CLEARING: Duration = Duration::from_mins(1);
+/// Interval between two evictions of idle addresses and reports of refused ones.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The most refused addresses that are reported.
-const REPORTED: usize = 1_000;
+/// The maximum number of addresses to report.
+const MAX_REPORTED: usize = 1_000;
 
-/// Requests per second and client address.
+/// A limit of requests per client address.
 #[derive(Clone, Debug)]
-pub struct ClientLimit {
-    config: Arc<GovernorConfig<ClientAddress, Plain>>,
-    address: ClientAddress,
+pub struct RateLimit {
+    config: Arc<GovernorConfig<ClientKey, Plain>>,
+    address: ClientKey,
     refusals: Arc<Mutex<Refusals>>,
 }
 
-impl ClientLimit {
-    /// `per_second` requests with a burst of `burst`, for each client address; 0 in either place is no limit.
+impl RateLimit {
+    /// Allows `per_second` requests with a burst of `burst` per client address; `None` if either is 0, for no limit.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
-        // The library's own `per_second(n)` means one request every n seconds.
+        // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
-        let address = ClientAddress { trusted_proxies: trusted_proxies.into() };
+        let address = ClientKey { trusted_proxies: trusted_proxies.into() };
         let config = GovernorConfigBuilder::default()
             .period(period)
             .burst_size(burst)
@@ -54,16 +54,16 @@ impl ClientLimit {
         Some(Self { config: Arc::new(config), address, refusals: Arc::default() })
     }
 
-    /// The routes behind this limit.
-    pub(super) fn before<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
+    /// Applies this limit to routes.
+    pub(super) fn layer<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         let governor = GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error));
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
     }
 
-    /// Forgets the addresses that have been quiet and reports those that were refused, for ever.
-    pub async fn keep_books(self) {
+    /// Evicts idle addresses and reports refused ones, forever.
+    pub async fn maintain(self) {
         loop {
-            tokio::time::sleep(CLEARING).await;
+            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
             self.config.limiter().retain_recent();
             self.config.limiter().shrink_to_fit();
             let refused = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -74,28 +74,28 @@ impl ClientLimit {
     }
 }
 
-/// The refusals of each address since the last report.
+/// The number of refusals per address since the last report.
 #[derive(Debug, Default)]
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
-    /// Counts one; `true` when it is the first of its address, which is reported at once and counts in no later report.
+    /// Counts a refusal; `true` for the first one of an address, which is reported at once and not counted again.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;
             return false;
         }
-        self.0.len() < REPORTED && self.0.insert(address, 0).is_none()
+        self.0.len() < MAX_REPORTED && self.0.insert(address, 0).is_none()
     }
 
-    /// What is to be reported. An address without a refusal since the last time is forgotten.
+    /// Takes the counts to report. Drops addresses without a refusal since the last report.
     fn take(&mut self) -> Vec<(IpAddr, u64)> {
         self.0.retain(|_, count| *count > 0);
         self.0.iter_mut().map(|(&address, count)| (address, std::mem::take(count))).collect()
     }
 }
 
-async fn count_refusals(State(limit): State<ClientLimit>, request: Request<Body>, next: Next) -> Response {
+async fn count_refusals(State(limit): State<RateLimit>, request: Request<Body>, next: Next) -> Response {
     let address = limit.address.extract(&request);
     let response = next.run(request).await;
     if response.status() == StatusCode::TOO_MANY_REQUESTS
@@ -108,36 +108,36 @@ async fn count_refusals(State(limit): State<ClientLimit>, request: Request<Body>
 }
 
 fn report(address: IpAddr, refused: u64) {
-    tracing::warn!(%address, refused, "requests of a client address were refused: see --client-rate, --client-burst");
+    tracing::warn!(%address, refused, "a client address exceeded its rate: see --client-rate and --client-burst");
 }
 
 fn refused(error: &GovernorError) -> Response {
     let wait = match error {
-        // Whole seconds, rounded down: one more is never too short.
+        // `wait_time` is rounded down to whole seconds.
         GovernorError::TooManyRequests { wait_time, .. } => Duration::from_secs(wait_time + 1),
         GovernorError::UnableToExtractKey | GovernorError::Other { .. } => Duration::from_secs(1),
     };
     let message = "too many requests from this client address; try again later";
-    Refused::temporary(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message, wait).into_response()
+    HttpError::temporary(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message, wait).into_response()
 }
 
-/// Finds the client's address.
+/// Extracts the client's address as the key of its bucket.
 #[derive(Clone, Debug)]
-pub(super) struct ClientAddress {
+pub(super) struct ClientKey {
     trusted_proxies: Arc<[Network]>,
 }
 
-impl KeyExtractor for ClientAddress {
+impl KeyExtractor for ClientKey {
     type Key = IpAddr;
 
     fn extract<T>(&self, request: &Request<T>) -> Result<IpAddr, GovernorError> {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().ok_or(GovernorError::UnableToExtractKey)?;
-        Ok(whole_client(client_address(peer.0.ip(), request.headers(), &self.trusted_proxies)))
+        Ok(client_network(client_address(peer.0.ip(), request.headers(), &self.trusted_proxies)))
     }
 }
 
-/// The nearest address that is not one of our proxies. `X-Forwarded-For` is read from the right, where the proxy next to
-/// us wrote; what stands left of the first address we do not trust was written by anybody.
+/// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy appends;
+/// entries left of the first untrusted address may be forged.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
     let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let lines = headers.get_all("x-forwarded-for").iter().rev();
@@ -152,13 +152,13 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]
     address
 }
 
-/// The address of one hop. Some proxies write the port with it.
+/// Parses a hop, with or without a port.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// One subscriber usually has a whole IPv6 /64 (RFC 6177), so that is what counts as one client.
-fn whole_client(address: IpAddr) -> IpAddr {
+/// Maps an IPv6 address to its /64 network, which usually belongs to one subscriber (RFC 6177).
+fn client_network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_believed() {
+    fn forwarded_addresses_of_untrusted_peers_are_ignored() {
         assert_eq!(address("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
         assert_eq!(address("10.0.0.1", &["203.0.113.9, 192.0.2.1"]), "192.0.2.1");
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_stops_the_walk() {
+    fn a_malformed_hop_stops_the_walk() {
         assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &["192.0.2.1, bogus"]), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_client() {
-        assert_eq!(whole_client("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
+        assert_eq!(client_network("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1:2::");
     }
 
     #[test]
@@ -216,18 +216,18 @@ mod tests {
         assert!(!refusals.is_first(one) && !refusals.is_first(one));
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 2)]);
-        assert!(!refusals.is_first(one), "it is known until it has been quiet");
+        assert!(!refusals.is_first(one), "it is kept until an interval without refusals");
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 1)]);
         assert!(refusals.take().is_empty() && refusals.0.is_empty());
         let reported = (0..2_000).filter(|&number| refusals.is_first(Ipv4Addr::from_bits(number).into())).count();
-        assert_eq!(reported, REPORTED);
+        assert_eq!(reported, MAX_REPORTED);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        assert!(ClientLimit::new(0, 10, Vec::new()).is_none());
-        assert!(ClientLimit::new(10, 0, Vec::new()).is_none());
-        assert!(ClientLimit::new(10, 10, Vec::new()).is_some());
+        assert!(RateLimit::new(0, 10, Vec::new()).is_none());
+        assert!(RateLimit::new(10, 0, Vec::new()).is_none());
+        assert!(RateLimit::new(10, 10, Vec::new()).is_some());
     }
 }
