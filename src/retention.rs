@@ -1,4 +1,4 @@
-//! Removing what is old, a little at a time, so that the log never waits for long.
+//! Removes old smiles in small steps, so that appends never wait long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use crate::store::{Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// Batches removed in one transaction: a few milliseconds of the writer's time.
+/// Batches removed in one transaction, which takes a few milliseconds.
 const STEP: u32 = 200;
 
-/// Between two steps, so that appends come first.
+/// Pause between two steps, for the appends.
 const BETWEEN_STEPS: Duration = Duration::from_millis(50);
 
-/// Between two looks for what has become old.
+/// Interval between two rounds.
 const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
 
-/// Removes smiles older than `kept`, for ever.
+/// Removes smiles that are older than `kept`, forever.
 pub async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
     loop {
         if let Err(error) = round(&store, &tail, kept, &metrics).await {
-            tracing::warn!(%error, "old smiles could not be removed; tried again in a minute");
+            tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
         }
         tokio::time::sleep(BETWEEN_ROUNDS).await;
     }

@@ -1,6 +1,5 @@
-//! Starting and stopping: in which order, and within which time.
-//!
-//! Owns the tasks of a replica. Whoever starts one says when it stops; nothing here listens to signals.
+//! Start-up and shutdown of a replica: their order and their time limits. The caller decides when to stop; signals are
+//! handled in `main`.
 
 mod file_limit;
 mod listener;
@@ -31,44 +30,44 @@ use crate::store::{NewReplica, Store, StoreError};
 use crate::tail::Follower;
 use crate::telemetry::Metrics;
 
-/// From one batch of leaving sessions to the next.
+/// Interval between two batches of leaving sessions.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sessions that leave together, unless the drain timeout asks for more.
+/// Sessions in a batch, unless the drain timeout requires more.
 const BATCH: usize = 50;
 
-/// What is kept of the drain timeout for requests in progress and for closing the store.
+/// The part of the drain timeout reserved for requests in progress and for closing the store.
 const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
-/// How long a log that has lost its end may take to begin a new epoch.
+/// Time limit to begin a new epoch.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before a store that is away is asked again.
+/// Pause before an unavailable store is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
-/// Why a replica could not start, or ended by itself. One line for whoever started it.
+/// Why a replica could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// An address is taken, or not ours.
+    /// The address is in use, or not on this machine.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// The options name no store, or a file that cannot be read.
+    /// The options are invalid, or name a file that cannot be read.
     #[error("{0}")]
     Options(String),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A task the replica cannot do without came to an end.
+    /// A vital task ended.
     #[error("the {0} ended: {1}")]
     TaskEnded(&'static str, String),
 }
 
-/// A replica that serves.
+/// A running replica.
 #[derive(Debug)]
 pub struct Server {
-    /// Where the page, the API and `/ws` are.
+    /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
     store: Store,
@@ -78,13 +77,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, takes a place among the replicas and serves. While the store is waited for, only the
-    /// probes are answered.
+    /// Binds, opens the store, registers the replica and serves. Until the store is open, only the probes are served.
     ///
     /// # Errors
-    /// [`ServerError`] says in one line what is in the way.
+    /// [`ServerError`] if any of these steps fails for good.
     pub async fn start(options: ServeOptions) -> Result<Self, ServerError> {
-        // Addresses first: a port that is taken is the likeliest mistake, and costs nothing to find out.
+        // Bind first: a port in use is the likeliest mistake, and this finds it at once.
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
         let crash_button = crash_button(&options)?;
@@ -128,11 +126,11 @@ impl Server {
         self.app.replica.id()
     }
 
-    /// Serves until `stop`, then drains and leaves, all within the drain timeout.
+    /// Serves until `stop`, then drains and closes the store within the drain timeout.
     ///
     /// # Errors
-    /// [`ServerError::TaskEnded`] when a task the replica cannot do without ends before its time. Then nothing is
-    /// drained: the process must end, and the clients resume elsewhere.
+    /// [`ServerError::TaskEnded`] when a vital task ends early. The replica does not drain then: the process must end, and
+    /// clients resume on another replica.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
@@ -152,31 +150,31 @@ impl Server {
         self.tasks.connections.close();
         let last_requests = deadline.checked_sub(CLOSE_RESERVE / 2).unwrap_or(deadline);
         let _ = tokio::time::timeout_at(last_requests.into(), self.tasks.connections.wait()).await;
-        // Nobody sends any more; what is still in the queue is appended. The lease ends with it.
+        // No session is left: append the rest of the queue, and give up the lease.
         self.tasks.stop_appending.cancel();
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
         } else {
-            tracing::warn!("the drain timeout has passed; the store is left as it is");
+            tracing::warn!("the drain timeout has passed; ending without closing the store");
         }
         tracing::info!("this replica has left");
         Ok(())
     }
 
-    /// The log has lost its end, or is another one. Its offsets mean something else from now on, and clients are to be told.
+    /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old offsets.
     async fn begin_epoch(&self) {
         let begin = self.store.begin_epoch(&self.app.context.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
             Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
-            // It has another one already.
+            // The epoch has changed already.
             Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the log could not begin a new epoch"),
-            Err(_) => tracing::warn!("the log could not begin a new epoch in time"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot begin a new epoch"),
+            Err(_) => tracing::warn!("cannot begin a new epoch: the store did not answer in time"),
         }
     }
 
-    /// Lets the log finish, and the lease, whose late renewal would take the place again; ends every other task, signs off
-    /// and lets go of the store.
+    /// Waits for the appender and for the lease, whose late renewal would register the replica again. Then aborts all other
+    /// tasks, removes the registration and closes the store.
     async fn close(&mut self) -> Result<(), ServerError> {
         let mut ending = STOPPABLE_TASKS;
         while ending > 0
@@ -184,7 +182,7 @@ impl Server {
         {
             match ended {
                 Ok((APPENDER | LEASE, Ok(()))) => ending -= 1,
-                // The listeners were told to stop.
+                // A listener, which was stopped before.
                 Ok((_, Ok(()))) => {}
                 failed => return Err(ended_early(failed)),
             }
@@ -197,8 +195,7 @@ impl Server {
     }
 }
 
-/// What the requests and sessions of a replica share, once it has its place among the replicas; and what appends to its log
-/// and moves the index.
+/// Opens the log, registers the replica and builds the shared state. Also returns the appender and the indexer to run.
 async fn app(
     options: &ServeOptions,
     file_budget: FileBudget,
@@ -252,7 +249,7 @@ async fn app(
     Ok((Arc::new(app), appender, indexer))
 }
 
-/// Asks again as long as a store that others share is away.
+/// Retries while a shared store is unavailable.
 async fn when_available<T, Answer>(store: &Store, ask: impl Fn() -> Answer) -> Result<T, StoreError>
 where
     Answer: Future<Output = Result<T, StoreError>>,
@@ -268,7 +265,7 @@ where
     }
 }
 
-/// Lets the sessions go: takes no more, tells those there are to leave in batches, and cuts what is left in time.
+/// Drains the sessions: accepts no more, closes them in batches, and aborts the rest before the deadline.
 async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSchedule>>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
@@ -277,7 +274,7 @@ async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSched
     app.sessions.close();
     let _ = drain_sender.send(Some(drain_schedule(sessions, timeout)));
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
-    // The store may hang; that is no reason to keep the sessions.
+    // At the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
     let _ = tokio::time::timeout_at(last_sessions.into(), leaving).await;
     if !app.sessions.is_empty() {
@@ -287,7 +284,7 @@ async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSched
     }
 }
 
-/// Batches of [`BATCH`] sessions, or larger ones where half the timeout would not be enough.
+/// Batches of [`BATCH`] sessions, or larger ones so that all leave within half the timeout.
 fn drain_schedule(sessions: usize, timeout: Duration) -> DrainSchedule {
     let most = (timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis()).max(1);
     let wanted = sessions.div_ceil(BATCH).max(1) as u128;
@@ -296,7 +293,7 @@ fn drain_schedule(sessions: usize, timeout: Duration) -> DrainSchedule {
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
     match ended {
-        Ok((name, Ok(()))) => ServerError::TaskEnded(name, "nothing asked it to".to_owned()),
+        Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
         Ok((name, Err(error))) => ServerError::TaskEnded(name, error.to_string()),
         Err(error) => ServerError::TaskEnded("task", error.to_string()),
     }
@@ -320,7 +317,7 @@ mod tests {
     use crate::config::CommandLine;
 
     #[test]
-    fn departures_fit_into_half_the_timeout() {
+    fn batches_of_a_drain_fit_into_half_the_timeout() {
         let batches = |sessions, seconds| drain_schedule(sessions, Duration::from_secs(seconds)).batches;
         assert_eq!(batches(0, 20), 1);
         assert_eq!(batches(50, 20), 1);
@@ -330,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_replica_that_misses_a_vital_task_ends() {
+    async fn a_replica_ends_with_a_vital_task() {
         let folder = tempfile::tempdir().unwrap();
         let store = format!("--store=sqlite:{}", folder.path().join("chat.db").display());
         let ports = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];

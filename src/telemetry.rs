@@ -1,9 +1,6 @@
-//! What operators see: logs through `tracing`, numbers through `prometheus`.
+//! Logs (`tracing`) and metrics (`prometheus`).
 //!
-//! Owns the set-up of both and the name of every metric; it is the only home of `prometheus` and
-//! `tracing_subscriber`. Must not know what the numbers mean to anybody: others count, this keeps.
-//!
-//! There is no global registry: each server has its own [`Metrics`], so that several can live in one process.
+//! Each server has its own registry, so that tests can run several in one process.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -14,20 +11,20 @@ use tracing_subscriber::EnvFilter;
 
 use crate::protocol::{CloseReason, ErrorCode};
 
-/// From a tenth of a millisecond, a commit on a fast disk, to ten seconds, a write that is given up.
+/// Histogram buckets from 0.1 ms, a commit on a fast disk, to 10 s, the write timeout.
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// How well-behaved clients close: normal, going away, without a code (RFC 6455, section 7.4.1).
+/// The usual close codes of clients: normal, going away, no code (RFC 6455, section 7.4.1).
 const CLIENT_CLOSES: [u16; 3] = [1000, 1001, 1005];
 
-/// The label of all other codes that clients close with.
+/// The label of all other close codes of clients.
 const OTHER_CLOSES: &str = "other";
 
-/// The label of connections that broke without a close.
+/// The label of broken connections.
 const NO_CLOSE: &str = "0";
 
-/// Starts logging to standard error: for people on a terminal, JSON otherwise. `RUST_LOG` filters; default `info`.
+/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -38,52 +35,52 @@ pub fn start_logging() {
     }
 }
 
-/// Every number this server keeps.
+/// The metrics of a server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     sessions: IntGauge,
-    /// Sessions opened, by whether they resumed: `fresh`, `recovered`, `not_recovered`.
+    /// Sessions opened, by start: `fresh`, `recovered`, `not_recovered`.
     pub sessions_opened: IntCounterVec,
-    /// Sessions closed, by close code; `0` where the connection broke without one, `other` for a client's odd ones.
+    /// Sessions closed, by close code: `0` for broken connections, `other` for unusual codes of clients.
     pub closes: IntCounterVec,
-    /// Sessions that were told to go to an emptier replica.
+    /// Sessions handed over to an emptier replica.
     pub sessions_handed_over: IntCounter,
     /// Refused frames and requests, by code.
     pub errors: IntCounterVec,
     /// Smiles stored through this replica.
     pub smiles_stored: IntCounter,
-    /// Smiles that were sent again and stored before.
+    /// Smiles whose id was stored before.
     pub smiles_duplicate: IntCounter,
-    /// Smiles of the log that the tail published here.
+    /// Smiles that the tail published.
     pub smiles_published: IntCounter,
-    /// Smiles that a session read from the log because it resumed or had lagged.
+    /// Smiles that sessions read from the log after a resume or a lag.
     pub smiles_caught_up: IntCounter,
-    /// Times a session's outbox was full.
+    /// How often an outbox overflowed.
     pub lagged: IntCounter,
     /// Seconds from a frame to its ack, both at this server.
     pub ack_seconds: Histogram,
     /// Seconds from a frame to its delivery to another session of this server.
     pub delivery_seconds: Histogram,
-    /// Seconds one append took, commit included.
+    /// Seconds per append, including the commit.
     pub append_seconds: Histogram,
     /// Smiles in one append.
     pub append_smiles: Histogram,
     /// Smiles removed by retention.
     pub smiles_trimmed: IntCounter,
-    /// Smiles of the log that the index does not have yet.
+    /// Published smiles that are not indexed.
     pub index_behind: IntGauge,
     /// Whether this replica is ready: 1 or 0.
     pub ready: IntGauge,
-    /// Whether the binary log tells this replica of what others append: 1, or 0 where it reads the log itself.
+    /// Whether the replica follows the binary log: 1, or 0 if it polls.
     pub following_binlog: IntGauge,
 }
 
 impl Metrics {
-    /// All numbers at zero.
+    /// Creates all metrics at zero.
     ///
     /// # Panics
-    /// Never: every name is registered once, and is valid.
+    /// Never: all names are valid and unique.
     #[must_use]
     pub fn new() -> Self {
         let maker = Maker { registry: Registry::new() };
@@ -92,23 +89,27 @@ impl Metrics {
             sessions_opened: maker.counters("sessions_opened_total", "Sessions opened, by how they started", "start"),
             closes: maker.counters("closes_total", "Sessions closed, by close code; 0 is a broken connection", "code"),
             sessions_handed_over: maker
-                .counter("sessions_handed_over_total", "Sessions told to go to an emptier replica"),
+                .counter("sessions_handed_over_total", "Sessions handed over to an emptier replica"),
             errors: maker.counters("errors_total", "Refused frames and requests, by code", "code"),
             smiles_stored: maker.counter("smiles_stored_total", "Smiles stored through this replica"),
-            smiles_duplicate: maker.counter("smiles_duplicate_total", "Smiles sent again that were stored before"),
-            smiles_published: maker.counter("smiles_published_total", "Smiles of the log published on this replica"),
-            smiles_caught_up: maker.counter("smiles_caught_up_total", "Smiles sessions read from the log"),
-            lagged: maker.counter("lagged_total", "Times an outbox was full"),
-            ack_seconds: maker.histogram("ack_seconds", "From a frame to its ack", &SECONDS),
-            delivery_seconds: maker.histogram("delivery_seconds", "From a frame to another session", &SECONDS),
-            append_seconds: maker.histogram("append_seconds", "One append, commit included", &SECONDS),
+            smiles_duplicate: maker.counter("smiles_duplicate_total", "Smiles whose id was stored before"),
+            smiles_published: maker.counter("smiles_published_total", "Smiles published on this replica"),
+            smiles_caught_up: maker.counter("smiles_caught_up_total", "Smiles that sessions read from the log"),
+            lagged: maker.counter("lagged_total", "How often an outbox overflowed"),
+            ack_seconds: maker.histogram("ack_seconds", "Seconds from a frame to its ack", &SECONDS),
+            delivery_seconds: maker.histogram(
+                "delivery_seconds",
+                "Seconds from a frame to its delivery to another session",
+                &SECONDS,
+            ),
+            append_seconds: maker.histogram("append_seconds", "Seconds per append, including the commit", &SECONDS),
             append_smiles: maker.histogram(
                 "append_smiles",
                 "Smiles in one append",
                 &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0],
             ),
             smiles_trimmed: maker.counter("smiles_trimmed_total", "Smiles removed by retention"),
-            index_behind: maker.gauge("index_behind", "Smiles of the log that the index does not have yet"),
+            index_behind: maker.gauge("index_behind", "Published smiles that are not indexed"),
             ready: maker.gauge("ready", "Whether this replica is ready"),
             following_binlog: maker.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
             registry: maker.registry,
@@ -126,7 +127,7 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("the process is collected once");
+            .expect("the process collector is registered once");
         metrics
     }
 
@@ -140,8 +141,7 @@ impl Metrics {
         self.closes.with_label_values(&[&reason.code().to_string()]).inc();
     }
 
-    /// Counts a close by the client. Clients may say any code; those that no well-behaved one says count together, so
-    /// that nobody can make series of their own.
+    /// Counts a close by the client. Unusual codes share one label, so that clients cannot create time series.
     pub fn closed_by_client(&self, code: u16) {
         if CLIENT_CLOSES.contains(&code) {
             self.closes.with_label_values(&[&code.to_string()]).inc();
@@ -150,18 +150,18 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection that broke.
+    /// Counts a broken connection.
     pub fn connection_broke(&self) {
         self.closes.with_label_values(&[NO_CLOSE]).inc();
     }
 
-    /// Everything in the Prometheus text format, version 0.0.4, with the number of sessions that somebody else keeps.
+    /// Renders all metrics in the Prometheus text format, version 0.0.4, with the current number of `sessions`.
     #[must_use]
     pub fn render(&self, sessions: usize) -> Vec<u8> {
         self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "cannot encode the metrics");
         }
         text
     }
@@ -173,12 +173,12 @@ impl Default for Metrics {
     }
 }
 
-/// Adds a time to a histogram.
+/// Records a duration in seconds.
 pub fn observe(histogram: &Histogram, time: Duration) {
     histogram.observe(time.as_secs_f64());
 }
 
-/// Makes metrics under our prefix and registers them.
+/// Creates and registers metrics with the prefix `smilingchat_`.
 struct Maker {
     registry: Registry,
 }
@@ -186,7 +186,7 @@ struct Maker {
 impl Maker {
     fn register<C: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("a valid name");
-        self.registry.register(Box::new(metric.clone())).expect("a name of its own");
+        self.registry.register(Box::new(metric.clone())).expect("a unique name");
         metric
     }
 

@@ -1,42 +1,39 @@
-//! The files that the system lets this process open: raises their limit, and divides them.
+//! The limit of open files: raises it, and divides the files between sessions and everything else.
 //!
-//! Sessions are not all that needs a file: probes, requests and the store must get theirs when the sessions are many, or
-//! whoever watches over the replicas takes the full ones for dead.
+//! Probes, requests and the store need files as well. Without a reserve an orchestrator would take a full replica for dead.
 
 use rlimit::Resource;
 
 use super::ServerError;
 
-/// For the store, the listeners, the log and the runtime. 25 were counted under load on SQLite; the rest is reserve.
+/// Files for the store, the listeners, the log and the runtime. SQLite under load needs 25; the rest is a reserve.
 const OWN: u64 = 64;
 
-/// Connections of one listener that speak HTTP at the same time, sessions aside: they have left HTTP by then.
+/// Concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
 const MOST_CONNECTIONS: u64 = 2048;
 
-/// How many of each there may be at the same time.
+/// The maximum numbers of concurrent sessions and connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileBudget {
-    /// Sessions.
     pub(super) sessions: usize,
-    /// Connections of each of the two listeners that speak HTTP.
+    /// HTTP connections of each of the two listeners.
     pub(super) connections: usize,
 }
 
-/// Raises the limit as far as it goes, and says when that leaves room for fewer sessions than are wanted.
+/// Raises the limit as far as possible. Logs a warning if it allows fewer than `max_sessions` sessions.
 ///
 /// # Errors
-/// When there is no room for a single one.
+/// If the limit allows no session at all.
 pub(super) fn file_budget(max_sessions: u32) -> Result<FileBudget, ServerError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files");
         Resource::NOFILE.get_soft()
     });
-    let limit =
-        limit.map_err(|error| ServerError::Options(format!("the limit of open files is not known: {error}")))?;
+    let limit = limit.map_err(|error| ServerError::Options(format!("cannot read the limit of open files: {error}")))?;
     let file_budget = divide(limit, max_sessions);
     if file_budget.sessions == 0 {
         return Err(ServerError::Options(format!(
-            "a process may open {limit} files here, which leaves none for sessions: raise the limit, with ulimit -n say"
+            "the limit of {limit} open files leaves none for sessions: raise it, for example with ulimit -n"
         )));
     }
     if file_budget.sessions < max_sessions as usize {
@@ -44,8 +41,8 @@ pub(super) fn file_budget(max_sessions: u32) -> Result<FileBudget, ServerError> 
             limit,
             max_sessions,
             sessions = file_budget.sessions,
-            "the limit of open files leaves room for fewer sessions than --max-sessions; more are answered 503. To raise it, \
-             set ulimit -n, or nofile in the container's or service's settings"
+            "the limit of open files allows fewer sessions than --max-sessions; further ones get 503. To raise it, set \
+             ulimit -n, or nofile in the settings of the container or service"
         );
     }
     Ok(file_budget)
@@ -63,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_given_out_once() {
+    fn files_are_divided_within_the_limit() {
         for (limit, sessions, connections) in [
             (0, 0, 0),
             (64, 0, 8),

@@ -1,7 +1,6 @@
-//! Accepting connections and speaking HTTP/1.1 on them.
+//! Accepts connections and serves HTTP/1.1 on them.
 //!
-//! hyper is used directly, since `axum::serve` bounds neither the number of connections nor the time a client may take
-//! for its request's head.
+//! Uses hyper directly, since `axum::serve` limits neither the number of connections nor the time for a request head.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,39 +21,38 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// How long a client may take for the head of a request, and may stay idle between two.
+/// Time limit for a request head, and for idle time between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The largest head of a request, and what is read ahead of it.
+/// The maximum size of a request head, and of the read buffer.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long a connection may speak HTTP. Then it is asked to end after the request in progress: a client that sends a
-/// body for ever, or never reads an answer, must not keep its place.
+/// How long a connection may serve HTTP before it shuts down gracefully. Otherwise a client that never finishes a body or
+/// never reads a response would keep its permit.
 const LIFETIME: Duration = Duration::from_mins(1);
 
-/// How long that request may still take.
+/// Time limit for the last request during a graceful shutdown.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
-/// What the system keeps of frames that a client has not taken. Its own choice grows to megabytes, and then a client that
-/// reads slowly looks like one that does not read: nothing more fits for longer than a write may take.
+/// The socket's send buffer. The system would grow it to megabytes; a slow reader then takes longer than the write timeout
+/// to free space, and would count as stuck.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// How long a start may take before clients are told of it.
+/// How long clients of a starting replica wait in the accept queue before they get a 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
-/// Connections that wait to be accepted. A client that finds the queue full is seconds late, since its system sends the SYN
-/// again after one second and then after two more: all sessions of a lost replica come at once. Linux takes at most
-/// `net.core.somaxconn` (listen(2)), 4,096 by default.
+/// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue full
+/// retries its SYN only after one second and then after two more. Linux caps the length at `net.core.somaxconn` (listen(2)),
+/// 4,096 by default.
 const BACKLOG: u32 = 16 * 1024;
 
-/// How long to wait after the system would not give out another connection.
+/// Pause after a failed `accept`.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Listens, with a bound on what the system keeps for each client that does not read. `[::]` is every address, of IPv4 too,
-/// and of that alone where IPv6 is switched off.
+/// Listens on an address. `[::]` means every IPv6 and IPv4 address, or every IPv4 address where IPv6 is disabled.
 ///
 /// # Errors
-/// The system's, when the address is taken or not ours.
+/// The system's error if the address is in use or not on this machine.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
@@ -66,20 +64,19 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
         }
     };
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // Some systems say no by default.
+        // The default differs between systems.
         SockRef::from(&socket).set_only_v6(false)?;
     }
-    // As every server does, so that a restart need not wait for old connections to be forgotten.
+    // A restart must not fail because of connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    // Connections inherit it.
+    // Accepted connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves up to `most` connections at a time until `stop`; then requests in progress are finished, tracked by `connections`.
-/// Each request is answered by what `router` holds when it comes. Clients of the first moments wait for what it is about to
-/// hold, in the system's queue.
+/// Serves up to `most` concurrent connections until `stop`. `connections` tracks those that still finish a request. Each
+/// request uses the current `router`. Connections are accepted once the router changes, or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,
@@ -91,7 +88,7 @@ pub(super) async fn serve(
     let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
-        // A place first: past the bound, clients wait in the system's queue instead of ours.
+        // The permit first: at the limit, clients wait in the accept queue.
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
             (permit, listener.accept().await)
@@ -110,9 +107,9 @@ pub(super) async fn serve(
                 });
             }
             Err(error) => {
-                // Once, until one is accepted again: what keeps this one out may last.
+                // Log only the first of consecutive failures.
                 if !failing {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                 }
                 failing = true;
                 tokio::time::sleep(AFTER_FAILURE).await;
@@ -122,7 +119,7 @@ pub(super) async fn serve(
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver<Router>, stop: CancellationToken) {
-    // Frames are small and wait for nobody: Nagle's algorithm would only delay them.
+    // Nagle's algorithm would delay small frames.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client left before it was served");
         return;
@@ -140,7 +137,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        // At an upgrade this ends too: a session lives on without it.
+        // Ends at an upgrade too: the session takes over the connection.
         ended = connection.as_mut() => ended,
         () = asked_to_end(&stop) => {
             connection.as_mut().graceful_shutdown();
@@ -161,7 +158,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_unspecified_address_is_every_address_of_this_machine() {
+    async fn the_unspecified_address_accepts_ipv4_and_ipv6() {
         let listener = bind("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();

@@ -1,6 +1,4 @@
-//! The tasks of a replica, and how each is told to stop.
-//!
-//! Owns them: none outlives this. Must not know in which order they stop.
+//! The tasks of a replica and their stop signals. No task outlives [`Tasks`].
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,15 +20,15 @@ use crate::retention;
 use crate::store::StoreError;
 use crate::tail::Follower;
 
-/// The tasks that end by themselves when they are told that nobody sends any more.
+/// The tasks that end by themselves after `stop_appending`.
 pub(super) const APPENDER: &str = "appender";
 pub(super) const LEASE: &str = "lease";
 pub(super) const STOPPABLE_TASKS: usize = 2;
 
-/// Everything that runs for as long as the replica does.
+/// The tasks of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    /// Tasks the replica cannot do without, each with its name and how it ended.
+    /// Tasks that must not end early. Each returns its name and its result.
     pub(super) vital: JoinSet<(&'static str, Result<(), StoreError>)>,
     pub(super) stop_appending: CancellationToken,
     pub(super) stop_listening: CancellationToken,
@@ -38,19 +36,19 @@ pub(super) struct Tasks {
     indexer: Option<JoinHandle<()>>,
 }
 
-/// The thread of the indexer uses the runtime, so it ends before that.
+/// Joins the thread of the indexer, which must end before its runtime.
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.stop_appending.cancel();
         if let Some(indexer) = self.indexer.take() {
-            // Whether it panicked is the runtime's to find out.
+            // The panic hook has already reported a panic.
             let _ = indexer.join();
         }
     }
 }
 
 impl Tasks {
-    /// Serves on `listener`: [`http::starting`] until other routes are sent.
+    /// Serves [`http::starting`] on `listener`, and the router that is sent later.
     pub(super) fn spawn_listener(
         &mut self,
         name: &'static str,
@@ -74,7 +72,7 @@ impl Tasks {
         other_routes
     }
 
-    /// What appends to the log, what moves its index, and on a shared log what follows it.
+    /// Spawns the appender, the indexer and, on a shared store, the follower.
     pub(super) fn spawn_log(&mut self, appender: Appender, indexer: Indexer, follower: Option<Follower>) {
         let stop = self.stop_appending.clone();
         self.vital.spawn(async { (APPENDER, Box::pin(appender.run(stop)).await) });
@@ -84,8 +82,8 @@ impl Tasks {
         }
     }
 
-    /// The indexer gets a thread of its own: its many short steps would each wait for a turn among the sessions, and a busy
-    /// replica would fall behind.
+    /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each wait for
+    /// the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();
@@ -93,12 +91,12 @@ impl Tasks {
             let _ = ended.send(runtime.block_on(stop.run_until_cancelled(indexer.run())));
         }));
         self.vital.spawn(async {
-            // It says nothing when the thread panics, which ends the process as well.
+            // The channel closes if the thread panics; the task then ends, and with it the replica.
             ("indexer", has_ended.await.ok().flatten().unwrap_or(Ok(())))
         });
     }
 
-    /// The lease, and the removal of smiles that are older than `kept`.
+    /// Spawns the lease, and the retention of smiles that are older than `kept`.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, kept: Duration) {
         let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
         self.vital.spawn(async move {
