@@ -1,29 +1,28 @@
-//! The store: the log, its index and the users, durable. The contract both databases keep.
+//! The durable store: the log, its index and the users, on SQLite or MySQL. All SQL is here.
 //!
-//! It is the only home of SQL. There is no trait and no mock: the databases are two and known, and tests use real ones.
+//! There is no trait and no mock: two databases are an enum, and tests use real ones.
 //!
-//! What a store promises, and its callers build on:
+//! Both databases guarantee:
 //!
-//! - **Durable.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
-//! - **Compare and append.** A batch is one row, and its key is its first offset. A caller appends right after the last
-//!   batch it knows, and names it. So of all batches that follow one offset, exactly one is taken: offsets have no gaps, a
-//!   reader that has seen offset n never sees one below n appear later, and nothing is appended to another log than the
-//!   one that the caller has read.
-//! - **Settled by trying again.** An append without an answer is tried again with the same offset. The row that stands
-//!   there in the end tells by its token whose batch it is, whatever happened in between.
-//! - **Derived.** The index says nothing that the log does not say. It is written a segment at a time, and may be written
-//!   twice.
+//! - **Durability.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
+//! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of all
+//!   batches that follow one offset, exactly one is taken. Offsets have no gaps, a reader that has seen offset n never sees a
+//!   lower one appear later, and no batch reaches a log that its writer has not read.
+//! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token of the
+//!   row at this offset tells whose batch was taken.
+//! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment twice is
+//!   idempotent.
 
 mod batch;
 mod carry_over;
 mod cluster;
-mod directory;
 mod id_hash;
 mod index;
 mod mysql;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
+mod user_directory;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,19 +40,19 @@ pub use id_hash::IdHash;
 pub use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
 pub use mysql::{Binlog, Cluster, MySql};
 
-/// What went wrong in the store.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It does not answer, or refuses; nothing was changed.
+    /// The store does not answer or refuses; nothing was changed.
     #[error("the store is not available: {0}")]
     Unavailable(#[source] Error),
-    /// This replica cannot follow the binary log of its server; what is in the way does not pass by itself.
+    /// This replica cannot follow the binary log of its server until an operator intervenes.
     #[error("{0}")]
     CannotFollow(String),
-    /// The log no longer reaches back to where the reader wants to start.
+    /// Retention has removed the offset at which the reader wants to start.
     #[error("the log no longer reaches back that far")]
     Trimmed,
-    /// The store has other data than it had, so this replica cannot go on. The log begins a new epoch, which tells clients.
+    /// The data of the store was replaced, so this replica must end. A new epoch tells clients.
     #[error("the log in the store is another one than at the start, or has lost its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
@@ -61,7 +60,7 @@ pub enum StoreError {
     CannotOpen(String),
 }
 
-/// What a library said, to be passed on in words.
+/// An error of a library.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl From<sqlx::Error> for StoreError {
@@ -70,74 +69,74 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What became of a batch that was to be appended.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Append {
-    /// It is in the log.
+    /// The batch is in the log.
     Done,
-    /// Another batch stands at its offset, so this one is not in the log and never will be with that offset.
+    /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
-    /// The log does not hold the batch that this one follows. MySQL may tell a replica of a commit a moment before a query
-    /// shows it; else it is another log, or one that has lost its end.
+    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or the
+    /// log was replaced or has lost its end.
     Unlinked,
 }
 
-/// Why an append has no outcome.
+/// Why an append failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The batch is not in the log.
     #[error("the store did not take a batch: {0}")]
     NotBegun(#[source] Error),
-    /// The store has another file than it had.
+    /// The file of the store was deleted or replaced.
     #[error("the file of the store was deleted or replaced")]
     Replaced,
-    /// The batch may be in the log, or may get there yet: append the same batch again to find out.
+    /// The batch may be in the log or may still get there. Append the same batch again to find out.
     #[error("the store did not say whether it took a batch: {0}")]
     InDoubt(#[source] Error),
 }
 
-/// Where the log stands.
+/// The state of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogState {
-    /// Its identity.
+    /// The identity of the log.
     pub epoch: Epoch,
     /// The last offset, 0 when the log is empty.
     pub head: Offset,
-    /// The last offset that retention has removed, 0 when none.
+    /// The last offset that retention has removed, 0 if none.
     pub trimmed: Offset,
 }
 
-/// A part of the log.
+/// Consecutive batches of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
-    /// Where the log stood when this was read.
+    /// The state of the log, from the same snapshot.
     pub state: LogState,
     /// In order, without gaps.
     pub batches: Vec<Batch>,
 }
 
-/// One of the databases, open. Cheap to clone.
+/// An open store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// A file of this process alone.
+    /// A file, for one process.
     Sqlite(sqlite::Sqlite),
-    /// A database that any number of replicas share.
+    /// A database, for any number of replicas.
     MySql(mysql::MySql),
 }
 
-/// How many processes may use one store.
+/// Whether replicas can share a store.
 #[derive(Clone, Debug)]
 pub enum Membership {
-    /// This one alone.
+    /// One process at a time.
     Alone {
-        /// How often the store was opened, so no process gets the same number.
+        /// The number of times that the store was opened, which makes the replica's id unique.
         number: i64,
     },
-    /// Any number of replicas, each with a lease.
+    /// Any number of replicas with leases.
     Shared(Cluster),
 }
 
-/// Calls the same method of whichever database it is.
+/// Calls the same method of either database.
 macro_rules! either {
     ($store:expr, $database:ident => $call:expr) => {
         match $store {
@@ -148,13 +147,12 @@ macro_rules! either {
 }
 
 impl Store {
-    /// Opens the store, makes or upgrades its tables and loads its users.
+    /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// A file that cannot be opened is an error at once. A server that is not there yet is waited for, however long
-    /// that takes, and the log says so; one that refuses is an error.
+    /// Waits for a MySQL server that cannot be reached yet, without a time limit, and logs that it waits.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`] says in one line what is in the way.
+    /// [`StoreError::CannotOpen`] if the file cannot be opened or the server refuses.
     pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
@@ -162,25 +160,25 @@ impl Store {
         }
     }
 
-    /// The simulated users, in the order of their making. They never change, so this asks no database.
+    /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
     #[must_use]
     pub fn users(&self) -> &[User] {
         either!(self, database => database.directory().users())
     }
 
-    /// The user of that name, if there is one. Asks no database.
+    /// The user with this name, without a query.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&UserName> {
         either!(self, database => database.directory().find(name))
     }
 
-    /// The hash of a sender and an id, by the key of this log.
+    /// The hash of a sender and an id, with the key of this log.
     #[must_use]
     pub fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
         either!(self, database => IdHash::new(database.hash_key(), sender, id))
     }
 
-    /// How many processes may use this store.
+    /// How replicas share this store.
     #[must_use]
     pub fn membership(&self) -> Membership {
         match self {
@@ -189,22 +187,22 @@ impl Store {
         }
     }
 
-    /// Whether other replicas append to the same log, so that it must be followed.
+    /// Whether other replicas may append to the same log.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::MySql(_))
     }
 
-    /// Encodes smiles as the batch that follows `previous`, which ends at `after`; `None` before the first batch of a log.
-    /// Their users must have come from [`Store::user`].
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has no
+    /// batch. All users must come from [`Store::user`].
     #[must_use]
     pub fn new_batch(&self, previous: Option<BatchKey>, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
         either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
     }
 
-    /// Puts a batch into the log if the log ends with the batch that it follows. Returns when it is durable.
+    /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
     ///
-    /// Not cancel safe: when this is dropped, the batch is in doubt.
+    /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///
     /// # Errors
     /// [`AppendError`] says whether the batch may be in the log.
@@ -212,7 +210,7 @@ impl Store {
         either!(self, database => database.append(batch).await)
     }
 
-    /// Where the log stands now.
+    /// Reads the state of the log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -220,7 +218,7 @@ impl Store {
         either!(self, database => database.log_state().await)
     }
 
-    /// The next batches after `after`, which is the last offset of a batch, and at most so many of them.
+    /// Reads at most `batches` batches after `after`, which must be the last offset of a batch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -228,7 +226,7 @@ impl Store {
         either!(self, database => database.read_log(after, batches).await)
     }
 
-    /// The batch that holds `offset`, or the last one before it, if the log has one.
+    /// Reads the batch that holds `offset`, or the last one before it, if any.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -236,7 +234,8 @@ impl Store {
         Ok(self.batches_at(&[offset]).await?.pop())
     }
 
-    /// The batches that hold these offsets, or for each the last one before it, in order and each once. At most 500 offsets.
+    /// Reads the batches that hold these offsets, or the last one before each, in order and without repeats. At most 500
+    /// offsets.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -247,7 +246,7 @@ impl Store {
         either!(self, database => database.batches_at(offsets).await)
     }
 
-    /// Gives the log a new identity in place of `epoch`; `false` when it has another one already.
+    /// Replaces `epoch` by a new one; `false` if the log has another epoch already.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -255,7 +254,8 @@ impl Store {
         either!(self, database => database.begin_epoch(epoch).await)
     }
 
-    /// Removes up to `batches` of the oldest batches that are older than `kept` by the database's clock. Returns the last offset and the number of the smiles that it removed.
+    /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first. Returns the
+    /// last offset and the number of the removed smiles.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -263,16 +263,16 @@ impl Store {
         either!(self, database => database.trim(kept, batches).await)
     }
 
-    /// How many segments are indexed.
+    /// Reads the number of indexed segments.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] when a file was deleted or replaced, else [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
     pub async fn indexed(&self) -> Result<u64, StoreError> {
         either!(self, database => database.indexed().await)
     }
 
-    /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds. A file has
-    /// one process, which always is.
+    /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an SQLite
+    /// file always has it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -283,7 +283,7 @@ impl Store {
         }
     }
 
-    /// Adds a segment to the index, whole or not at all.
+    /// Writes a segment of the index. The segment counts as indexed only once all of it is written.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -291,7 +291,7 @@ impl Store {
         either!(self, database => database.write_index(step).await)
     }
 
-    /// How many segments are indexed, and in the same view those of the blocks that there are.
+    /// Reads the number of indexed segments and the existing ones of these blocks, from one snapshot.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -299,7 +299,7 @@ impl Store {
         either!(self, database => database.read_blocks(keys).await)
     }
 
-    /// Where the index finds one user's smiles in one segment.
+    /// Reads the offsets of a user's smiles in one segment.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -307,8 +307,7 @@ impl Store {
         either!(self, database => database.read_segment(user, segment).await)
     }
 
-    /// The offsets of the smiles between two users in the last `limit` segments up to `through` that have any, the newest
-    /// segment first.
+    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -321,7 +320,7 @@ impl Store {
         either!(self, database => database.read_conversation(users, through, limit).await)
     }
 
-    /// Removes the conversations of the segments below `segments`, and these blocks of ids.
+    /// Removes the conversations of the segments below `segments` and these blocks of ids.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -329,23 +328,23 @@ impl Store {
         either!(self, database => database.forget_index(segments, blocks).await)
     }
 
-    /// Lets go of the database, its files in order.
+    /// Closes the database cleanly.
     pub async fn close(&self) {
         either!(self, database => database.close().await);
     }
 }
 
-/// The key of the hashes as a database keeps it.
+/// Converts the stored hash key.
 fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
-    bytes.try_into().map_err(|_| sqlx::Error::Decode("the key of the hashes has not 16 bytes".into()))
+    bytes.try_into().map_err(|_| sqlx::Error::Decode("the hash key does not have 16 bytes".into()))
 }
 
-/// An integer of a database as an offset; none is negative.
+/// Converts a database integer, which is never negative.
 fn offset(integer: i64) -> Offset {
     Offset(integer.unsigned_abs())
 }
 
-/// An offset as the integer that a database keeps; offsets stay below 2^53.
+/// Converts to a database integer: offsets stay below 2^53.
 fn integer(offset: Offset) -> i64 {
     i64::try_from(offset.0).unwrap_or(i64::MAX)
 }

@@ -1,24 +1,22 @@
-//! How smiles are written into the log: one batch a row, in `postcard`'s encoding of [`Run`]. A smile takes about 25 bytes
-//! and a tenth of a microsecond.
+//! The encoding of a batch as a row of the log: `postcard` of [`Run`]. A smile takes about 25 bytes and 0.1 µs.
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::directory::Directory;
+use super::user_directory::UserDirectory;
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
-/// Smiles of one batch at most. The more a commit carries, the less of it each smile pays.
+/// The maximum number of smiles in a batch.
 pub const LARGEST_BATCH: usize = 1000;
 
-/// Bytes that are sent to MySQL at once, about: as many as fit into one record of TLS (16 KiB, RFC 8446, section 5.1). More
-/// are sent in several writes, by a library that leaves Nagle's algorithm on: the last one waits for the acknowledgement of
-/// those before it, which the receiver delays by 40 ms.
+/// The maximum size of a payload. It fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in
+/// several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
 pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
 
-/// Bytes of one smile in a batch besides its id and faces, at most: its offset, its time and its users.
+/// The maximum bytes of a smile besides its id and faces: offset, time and users.
 const RECORD_BYTES: usize = 12;
 
-/// How many of these smiles one batch takes.
+/// The number of leading smiles that fit into one batch.
 #[must_use]
 pub fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
     let mut left = LARGEST_PAYLOAD;
@@ -29,48 +27,48 @@ pub fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usiz
     smiles.take(LARGEST_BATCH).take_while(|smile| fits(smile)).count()
 }
 
-/// The encoding that this version writes and reads.
+/// The format version that this program writes and reads.
 const FORMAT: u8 = 1;
 
-/// One row of the log: consecutive smiles that one commit made durable.
+/// One row of the log: consecutive smiles of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Drawn at random by the replica that made it: tells its own batch from another replica's at the same offset.
+    /// A random number that distinguishes batches of different replicas at the same offset.
     pub token: i64,
     /// In the order of the log, without gaps, at least one.
     pub smiles: Vec<Smile>,
 }
 
-/// Names a batch of the log: no two logs have the same.
+/// Identifies a batch across all logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchKey {
-    /// The offset of its first smile.
+    /// The offset of the first smile.
     pub first: Offset,
     /// See [`Batch::token`].
     pub token: i64,
 }
 
 impl Batch {
-    /// What names this batch.
+    /// The key of this batch; `None` if it is empty.
     #[must_use]
     pub fn key(&self) -> Option<BatchKey> {
         self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
     }
 }
 
-/// A batch on its way into the log, encoded once however often it is tried.
+/// An encoded batch to append.
 #[derive(Clone, Debug)]
 pub struct NewBatch {
-    /// The batch that it follows, unless it is the first of the log. The log takes it after no other.
+    /// The batch before it; `None` if it is the first.
     pub(super) previous: Option<BatchKey>,
-    /// What names it.
+    /// The key of this batch.
     pub key: BatchKey,
-    /// How many smiles it has.
+    /// The number of smiles.
     pub(super) count: usize,
     pub(super) payload: Vec<u8>,
 }
 
-/// Smiles in the order of the log, as a row holds them. Offsets and times are kept as what they add to the first one's.
+/// The payload of a row. Offsets and times are relative to the first smile's.
 #[derive(Serialize, Deserialize)]
 struct Run<'row> {
     format: u8,
@@ -91,13 +89,13 @@ struct Record<'row> {
 }
 
 impl NewBatch {
-    /// Encodes `smiles`, whose users are in the directory, to stand in the log from `first` on, after `previous`.
+    /// Encodes `smiles` to follow `previous` from the offset `first` on. All users must be in the directory.
     pub(super) fn new(
         previous: Option<BatchKey>,
         first: Offset,
         smiles: &[NewSmile],
         at: Timestamp,
-        directory: &Directory,
+        directory: &UserDirectory,
     ) -> Self {
         let records = smiles.iter().zip(0..).map(|(smile, after_first)| Record {
             after_first,
@@ -113,8 +111,8 @@ impl NewBatch {
     }
 }
 
-/// Encodes smiles of the log; their offsets and times grow.
-pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, directory: &Directory) -> Vec<u8> {
+/// Encodes smiles of the log in ascending order.
+pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, directory: &UserDirectory) -> Vec<u8> {
     let mut run = Run { format: FORMAT, first: 0, at: 0, smiles: Vec::new() };
     for smile in smiles {
         let at = smile.at.as_milliseconds();
@@ -133,12 +131,13 @@ pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, dire
     to_bytes(&run)
 }
 
-/// Reads a row.
+/// Decodes a row.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] when it is not one that this program wrote.
-pub(super) fn decode(row: &[u8], directory: &Directory) -> Result<Vec<Smile>, StoreError> {
-    let damaged = || StoreError::Unavailable("a row does not hold smiles: it was changed by hand, or is newer".into());
+/// [`StoreError::Unavailable`] if this version cannot decode it.
+pub(super) fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreError> {
+    let damaged =
+        || StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into());
     let run: Run<'_> = postcard::from_bytes(row).map_err(|_| damaged())?;
     if run.format != FORMAT {
         return Err(damaged());
@@ -156,7 +155,7 @@ pub(super) fn decode(row: &[u8], directory: &Directory) -> Result<Vec<Smile>, St
     run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
 }
 
-/// The statement that reads the batches which hold these offsets, or for each the last one before it.
+/// The query for the batches that hold these offsets, or the last one before each.
 pub(super) fn select_at(offsets: &[Offset]) -> String {
     let first = |offset: &Offset| {
         format!(
@@ -168,7 +167,7 @@ pub(super) fn select_at(offsets: &[Offset]) -> String {
 }
 
 fn to_bytes(run: &Run<'_>) -> Vec<u8> {
-    postcard::to_allocvec(run).expect("numbers and text have an encoding")
+    postcard::to_allocvec(run).expect("integers and strings serialize")
 }
 
 #[cfg(test)]
@@ -186,12 +185,12 @@ mod tests {
         }
     }
 
-    fn directory() -> Directory {
-        Directory::new(vec![(1, "anna".to_owned(), "🙂".to_owned()), (2, "bruno".to_owned(), "😎".to_owned())])
+    fn directory() -> UserDirectory {
+        UserDirectory::new(vec![(1, "anna".to_owned(), "🙂".to_owned()), (2, "bruno".to_owned(), "😎".to_owned())])
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn batches_survive_a_round_trip() {
         let smiles = [smile(7, 1_795_410_000_120), smile(9, 1_795_410_000_119), smile(4_000, 1_795_420_000_000)];
         let row = encode(smiles.iter(), &directory());
         assert_eq!(decode(&row, &directory()).unwrap(), smiles);
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_an_error() {
+    fn a_malformed_row_is_an_error() {
         let mut row = encode([smile(7, 0)].iter(), &directory());
         for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1]] {
             assert!(decode(bytes, &directory()).is_err());

@@ -1,17 +1,17 @@
-//! The smiles of a version that kept one row for each, as batches.
+//! Converts the smiles of an earlier schema, with one row per smile, into batches.
 
 use sqlx::FromRow;
 
 use super::StoreError;
 use super::batch::{BatchKey, LARGEST_BATCH, NewBatch, encode};
-use super::directory::Directory;
 use super::offset;
+use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
-/// Rows that are carried over in one transaction.
+/// Rows carried over in one transaction.
 pub(super) const SMILES_AT_ONCE: u32 = 20_000;
 
-/// A row of an earlier version.
+/// A row of the earlier schema.
 #[derive(Debug, FromRow)]
 pub(super) struct StoredRow {
     pub(super) position: i64,
@@ -22,13 +22,13 @@ pub(super) struct StoredRow {
     pub(super) at: i64,
 }
 
-/// Batches of consecutive rows, each with the time of its last smile.
+/// Groups consecutive rows into batches, each with the time of its last smile.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] when a row is no smile.
+/// [`StoreError::Unavailable`] if a row is not a valid smile.
 pub(super) fn into_batches(
     rows: &[StoredRow],
-    directory: &Directory,
+    directory: &UserDirectory,
 ) -> Result<Vec<(NewBatch, Timestamp)>, StoreError> {
     let smile = |row: &StoredRow| {
         let user = |id: i64| directory.name(u32::try_from(id).ok()?).cloned();
@@ -42,7 +42,7 @@ pub(super) fn into_batches(
         })
     };
     let damaged = |row: &StoredRow| {
-        StoreError::Unavailable(format!("row {} is not a smile: it was changed by hand", row.position).into())
+        StoreError::Unavailable(format!("row {} is not a smile: it was edited by hand", row.position).into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let batches = smiles.chunks(LARGEST_BATCH).map(|smiles| {

@@ -1,7 +1,5 @@
-//! What is kept of a replica, and how its lease is judged.
-//!
-//! Owns these nouns; the rows and the clock are MySQL's. A process that has its store to itself is described by the same
-//! nouns, without a row.
+//! The types of the cluster: replicas, their state and their leases. MySQL stores the rows and provides the clock; a standalone
+//! replica uses the same types without a row.
 
 use std::time::{Duration, Instant};
 
@@ -9,42 +7,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
 
-/// How long a replica that does not renew its lease still counts as alive. Renewals come every second, so this allows
-/// for four that are late or fail.
+/// How long a lease lasts without renewal. Renewals come every second, so four of them may fail.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// A replica that has renewed within this time most likely still lives: two renewals, and what delays them.
+/// A replica that renewed within this time is most likely alive: two intervals plus some delay.
 pub const HEARD_OF_LATELY: Duration = Duration::from_millis(2500);
 
-/// How long a replica that is gone is still shown.
+/// How long a lost replica stays in the list.
 pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_mins(10);
 
-/// Whether a replica is to be counted on.
+/// The state of a replica in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
-    /// It holds its lease and takes sessions.
+    /// The replica holds its lease and accepts sessions.
     Ready,
-    /// It holds its lease and takes no more sessions.
+    /// The replica holds its lease and accepts no more sessions.
     Draining,
-    /// It did not renew its lease in time.
+    /// The lease of the replica expired.
     Lost,
 }
 
-/// How a replica hears of what the others append.
+/// How a replica follows the batches of other replicas.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Following {
-    /// It reads the log every few milliseconds.
+    /// It polls the log every few milliseconds.
     Polling,
-    /// The database tells it of every commit.
+    /// It follows the binary log.
     Binlog,
 }
 
-/// How a replica is made to fail.
+/// How a replica crashes on request.
 #[derive(
     Clone,
     Copy,
@@ -61,56 +58,56 @@ pub enum Following {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum CrashMode {
-    /// The process dies at once, without clean-up.
+    /// The process aborts without clean-up.
     #[default]
     Exit,
-    /// It lives and answers nothing more.
+    /// The process stays alive and answers nothing.
     Hang,
-    /// It says that it is not ready, and takes no new session, until it is restarted.
+    /// The replica is not ready and accepts no new session until it is restarted.
     Unready,
 }
 
-/// One replica, as `GET /api/replicas` shows it.
+/// One replica in `GET /api/replicas`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicaRecord {
-    /// Never used twice: the name, a dot and a number.
+    /// The name, a dot and a number; never reused.
     pub id: String,
-    /// What it was called when it was started.
+    /// The configured name.
     pub name: String,
-    /// The host name of its system; in a container, the container's.
+    /// The host name; in a container, the container's.
     pub host: String,
-    /// The machine it runs on, where it was told.
+    /// The node it runs on, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Whether it is to be counted on.
+    /// The current state.
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
     pub started_at: Timestamp,
-    /// Milliseconds since then, by the same clock.
+    /// Milliseconds since it registered, by the store's clock.
     pub uptime_ms: u64,
-    /// Milliseconds since it last renewed its lease, by the same clock.
+    /// Milliseconds since it last renewed its lease, by the store's clock.
     pub heartbeat_age_ms: u64,
-    /// Sessions it holds; 0 when it is lost.
+    /// Open sessions; 0 if it is lost.
     pub sessions: u32,
-    /// Smiles per second it admitted lately; 0 when it is lost.
+    /// Smiles per second that it admits now; 0 if it is lost.
     pub smiles_per_second: f64,
-    /// Smiles per second it admits at most; 0 is unlimited.
+    /// The maximum of smiles per second; 0 means no limit.
     pub capacity: u32,
-    /// Version of its program.
+    /// The version of the program.
     pub version: String,
-    /// How it hears of what the others append; `None` where there are no others.
+    /// How it follows other replicas; `None` on a store for one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub following: Option<Following>,
-    /// Whether it fails on request.
+    /// Whether it obeys crash requests.
     #[serde(skip)]
     pub obeys: bool,
-    /// How it has been asked to fail.
+    /// The pending crash request.
     #[serde(skip)]
     pub crash: Option<CrashMode>,
 }
 
 impl ReplicaRecord {
-    /// The same replica some time later, if it has not renewed its lease since.
+    /// Ages the record by `time` without a renewal.
     #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -125,41 +122,40 @@ impl ReplicaRecord {
     }
 }
 
-/// What a replica is when it registers.
+/// A replica that registers.
 #[derive(Clone, Debug)]
 pub struct NewReplica {
-    /// What it is called.
+    /// The configured name.
     pub name: String,
-    /// The host name of its system; in a container, the container's.
+    /// The host name; in a container, the container's.
     pub host: String,
-    /// The machine it runs on, where it was told.
+    /// The node it runs on, if configured.
     pub node: Option<String>,
-    /// Smiles per second it admits at most; 0 is unlimited.
+    /// The maximum of smiles per second; 0 means no limit.
     pub capacity: u32,
-    /// Whether it fails on request.
+    /// Whether it obeys crash requests.
     pub obeys: bool,
 }
 
 impl NewReplica {
-    /// The id of this replica under that number.
+    /// The id of this replica with this number.
     #[must_use]
     pub fn id(&self, number: i64) -> String {
         replica_id(&self.name, number)
     }
 }
 
-/// The name, a dot and the number.
 pub(super) fn replica_id(name: &str, number: i64) -> String {
     format!("{name}.{number}")
 }
 
-/// A replica's place in the store, for as long as it renews it.
+/// A registered replica.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// What makes the id unique.
+    /// Makes the id unique.
     pub(super) number: i64,
     pub(super) replica: NewReplica,
-    /// When it was asked for.
+    /// When the registration was requested.
     pub(super) at: Instant,
 }
 
@@ -171,16 +167,16 @@ impl Registration {
     }
 }
 
-/// What a replica tells with each renewal.
+/// The status that a replica writes with each renewal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplicaStatus {
-    /// Sessions it holds.
+    /// Open sessions.
     pub sessions: u32,
-    /// Smiles per second it admitted lately.
+    /// Smiles per second that it admits now.
     pub smiles_per_second: f64,
-    /// Whether it takes no more sessions.
+    /// Whether it accepts no more sessions.
     pub draining: bool,
-    /// How it hears of what the others append; `None` where there are no others.
+    /// How it follows other replicas; `None` on a store for one process.
     pub following: Option<Following>,
 }
 
@@ -191,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_that_does_not_renew_is_lost_and_holds_nothing() {
+    fn a_replica_without_renewals_is_lost_and_holds_no_sessions() {
         let replica = ReplicaRecord {
             id: "be1.1".to_owned(),
             name: "be1".to_owned(),
@@ -217,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn crash_modes_have_one_name_everywhere() {
+    fn crash_modes_have_the_same_name_in_json_and_sql() {
         for mode in CrashMode::VARIANTS {
             assert_eq!(<&str>::from(mode).parse(), Ok(*mode));
             assert_eq!(crate::protocol::to_json(mode), format!("\"{}\"", <&str>::from(mode)));
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_of_following_have_one_name_everywhere() {
+    fn following_modes_have_the_same_name_in_json_and_sql() {
         for following in Following::VARIANTS {
             assert_eq!(<&str>::from(following).parse(), Ok(*following));
             assert_eq!(crate::protocol::to_json(following), format!("\"{}\"", <&str>::from(following)));

@@ -1,4 +1,4 @@
-//! One number for a sender and an id.
+//! The keyed hash of a sender and an id.
 
 use std::hash::Hasher;
 
@@ -6,9 +6,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::model::{SmileId, UserName};
 
-/// The keyed hash of a sender and an id. It is as good as the pair itself: that two pairs of a log have the same is less
-/// likely than that its disk errs unnoticed, and no client can look for such a pair without the key (Aumasson
-/// and Bernstein, 2012).
+/// The 128-bit SipHash of a sender and an id (Aumasson and Bernstein, 2012), which stands for the pair itself. An accidental
+/// collision is less likely than an undetected disk error, and clients cannot search for one without the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdHash(u128);
 
@@ -16,13 +15,13 @@ impl IdHash {
     pub(crate) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
         let mut hasher = SipHasher13::new_with_key(key);
         hasher.write(sender.as_str().as_bytes());
-        // No UTF-8 text has this byte, so that no two pairs run into one.
+        // A separator that UTF-8 text never contains.
         hasher.write_u8(0xff);
         hasher.write(id.as_str().as_bytes());
         Self(hasher.finish128().as_u128())
     }
 
-    /// The part of it that the index keeps: enough to find a smile by, and to be compared with it then.
+    /// The half that the index stores. It finds candidates, whose sender and id must then be compared.
     #[must_use]
     pub fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)

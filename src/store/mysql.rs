@@ -25,7 +25,7 @@ use self::connections::Connections;
 use self::server::Server;
 use self::turn::Company;
 use super::StoreError;
-use super::directory::Directory;
+use super::user_directory::UserDirectory;
 use crate::config::{MySqlUrl, TlsMode};
 
 /// Connections that answer questions. With the other five, sixteen replicas stay below MySQL's default of 151.
@@ -40,7 +40,7 @@ pub struct MySql {
 #[derive(Debug)]
 struct Inner {
     server: Arc<Server>,
-    directory: Directory,
+    directory: UserDirectory,
     hash_key: [u8; 16],
     /// For the appender alone, so that one transaction is in flight per replica.
     appending: Connections,
@@ -71,7 +71,7 @@ impl MySql {
         let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
             inner: Arc::new(Inner {
-                directory: Directory::new(users),
+                directory: UserDirectory::new(users),
                 hash_key,
                 appending: connections("appending", 1),
                 company: Mutex::default(),
@@ -84,7 +84,7 @@ impl MySql {
         })
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(super) fn directory(&self) -> &UserDirectory {
         &self.inner.directory
     }
 

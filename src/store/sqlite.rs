@@ -1,6 +1,4 @@
-//! The store of one process: an SQLite file in WAL mode, embedded.
-//!
-//! One connection writes, a few read.
+//! The store on SQLite: a file in WAL mode for one process, with one writing connection and a few reading ones.
 
 mod index;
 mod log;
@@ -18,20 +16,20 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
 use self::migrate::Opened;
-use super::directory::Directory;
+use super::user_directory::UserDirectory;
 use super::{Error, StoreError};
 
-/// Connections that read: histories, resumes and lists may overlap, and none of them waits for the writer.
+/// Reading connections. In WAL mode readers do not wait for the writer.
 const READERS: u32 = 4;
 
 /// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
 const SQLITE_FULL: &str = "13";
 
-/// How long a reader may wait for one of these connections before it is told that the store is not available.
+/// Time limit for a reader to get a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pages of 4 KiB in the write-ahead log before a commit moves them into the file: 32 MiB. The index moves them earlier,
-/// beside the commits, as long as it has something to write.
+/// Pages of 4 KiB in the write-ahead log before a commit must checkpoint: 32 MiB. The indexer checkpoints earlier, in parallel
+/// to the commits.
 const WAL_PAGES: u32 = 8192;
 
 /// An open SQLite store. Cheap to clone.
@@ -42,34 +40,33 @@ pub struct Sqlite {
 
 #[derive(Debug)]
 struct Inner {
-    directory: Directory,
+    directory: UserDirectory,
     hash_key: [u8; 16],
-    /// How often the file was opened, this time included.
+    /// How often the file was opened, including this time.
     starts: i64,
     readers: SqlitePool,
-    /// SQLite has one writer at a time, first come first served: no statement ever meets `SQLITE_BUSY`. A commit returns when
-    /// it is on the disk (`synchronous=FULL` also syncs the write-ahead log), except where the index is written.
-    writer: Mutex<Kept>,
-    /// Moves pages from the write-ahead log into the file, which does not disturb the writers.
-    checkpointer: Mutex<Kept>,
-    /// Held for as long as the store is open; the system lets go of it however the process ends.
-    file: Locked,
+    /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns once it
+    /// is on the disk. Only index writes relax that.
+    writer: Mutex<KeptConnection>,
+    /// Checkpoints the write-ahead log without blocking the writer.
+    checkpointer: Mutex<KeptConnection>,
+    /// Locked while the store is open. The system unlocks it however the process ends.
+    file: LockedFile,
 }
 
-/// A connection that is kept for as long as it works: after an error a fresh one is the one sure way out of a broken
-/// transaction.
+/// A connection that is reopened after an error, the only sure way out of a broken transaction.
 #[derive(Debug)]
-struct Kept {
+struct KeptConnection {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
 }
 
-impl Kept {
+impl KeptConnection {
     fn new(options: SqliteConnectOptions) -> Self {
         Self { options, connection: None }
     }
 
-    /// Takes the connection, to be given back with [`Kept::keep`] when all went well, and closed otherwise.
+    /// Takes the connection. Return it with [`KeptConnection::keep`] after success; dropping it after an error closes it.
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -85,13 +82,13 @@ impl Kept {
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
-            tracing::warn!(%error, "the store did not close cleanly; the next start repairs it");
+            tracing::warn!(%error, "the store did not close cleanly; the next start recovers it");
         }
     }
 }
 
 impl Sqlite {
-    /// Opens the file, and makes it, its folder and its tables where they are missing.
+    /// Opens the file; creates it, its folder and its tables if they are missing.
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         let cannot = |error: &dyn std::fmt::Display| {
             StoreError::CannotOpen(format!("cannot open the store {}: {error}", path.display()))
@@ -99,11 +96,11 @@ impl Sqlite {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         }
-        let file = Locked::new(path).map_err(|error| cannot(&error))?;
-        let mut writer = Kept::new(options(path));
-        let mut connection = writer.take().await.map_err(|error| cannot(&explained(error)))?;
+        let file = LockedFile::new(path).map_err(|error| cannot(&error))?;
+        let mut writer = KeptConnection::new(options(path));
+        let mut connection = writer.take().await.map_err(|error| cannot(&explain(error)))?;
         let Opened { users, hash_key, starts } =
-            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&explained(error)))?;
+            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&explain(error)))?;
         writer.keep(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -112,12 +109,12 @@ impl Sqlite {
             .connect_lazy_with(SqliteConnectOptions::new().filename(path).read_only(true));
         let store = Self {
             inner: Arc::new(Inner {
-                directory: Directory::new(users),
+                directory: UserDirectory::new(users),
                 hash_key,
                 starts,
                 readers,
                 writer: Mutex::new(writer),
-                checkpointer: Mutex::new(Kept::new(options(path))),
+                checkpointer: Mutex::new(KeptConnection::new(options(path))),
                 file,
             }),
         };
@@ -125,7 +122,7 @@ impl Sqlite {
         Ok(store)
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(super) fn directory(&self) -> &UserDirectory {
         &self.inner.directory
     }
 
@@ -144,8 +141,8 @@ impl Sqlite {
     }
 }
 
-/// The error in words that say what to do, where the library's do not.
-fn explained(error: sqlx::Error) -> Error {
+/// Rewords errors whose message does not say what to do.
+fn explain(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Migrate(migration) if matches!(**migration, MigrateError::VersionMissing(_)) => {
             "a newer version of smilingchat has upgraded it: start that version, or give another --store".into()
@@ -164,21 +161,20 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES.to_string())
-        // What undoes one statement of several rows: else each makes a file and removes it.
+        // Keep statement journals in memory: otherwise each multi-row statement creates and deletes a file.
         .pragma("temp_store", "MEMORY")
         .thread_name(|_| "store-writer".to_owned())
 }
 
-/// The database file, locked against every other process: two would hand out the same offsets to sessions that do not hear
-/// each other. The lock is on the file itself, so it holds whatever path leads there. SQLite's own locks are of another kind
-/// (flock(2) and fcntl(2)), and neither sees the other.
+/// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock belongs to
+/// the file, so it holds for every path to it. It is a flock(2) lock, which does not interfere with SQLite's fcntl(2) locks.
 #[derive(Debug)]
-struct Locked {
+struct LockedFile {
     file: File,
     path: PathBuf,
 }
 
-impl Locked {
+impl LockedFile {
     fn new(path: &Path) -> Result<Self, String> {
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
         let file = open.map_err(|error| error.to_string())?;
@@ -191,7 +187,7 @@ impl Locked {
         }
     }
 
-    /// Whether the path still leads to the file that was opened: what is written after it was deleted or replaced is lost.
+    /// Whether the path still leads to the opened file. Writes to a deleted or replaced file would be lost.
     fn is_in_place(&self) -> bool {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
@@ -204,7 +200,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_commit_of_the_log_waits_for_the_disk_after_one_of_the_index_did_not() {
+    async fn log_commits_are_synchronous_after_an_index_write() {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("chat.db")).await.unwrap();
         store.forget_index(1, &[]).await.unwrap();
@@ -214,11 +210,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_called_that() {
+    async fn a_full_disk_has_a_clear_message() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         let fill =
             "PRAGMA max_page_count = 2; CREATE TABLE full (text TEXT); INSERT INTO full VALUES (randomblob(9999))";
         let error = sqlx::raw_sql(fill).execute(&mut connection).await.unwrap_err();
-        assert_eq!(explained(error).to_string(), "the disk is full: make room on it");
+        assert_eq!(explain(error).to_string(), "the disk is full: make room on it");
     }
 }

@@ -1,4 +1,4 @@
-//! The contract of the store, as stories that every database must keep.
+//! The guarantees of the store, tested on every database.
 
 pub(crate) mod carry_over;
 mod cluster;
@@ -12,7 +12,7 @@ use self::database::Database;
 use super::*;
 use crate::model::{Faces, Smile, SmileId};
 
-/// Makes of each story one test on every database.
+/// Generates one test per database for each function.
 macro_rules! on_every_database {
     ($($story:ident,)+) => {
         mod on_sqlite {
@@ -35,14 +35,14 @@ macro_rules! on_every_database {
 pub(crate) use on_every_database;
 
 on_every_database! {
-    a_batch_is_taken_after_the_one_it_names_and_no_other,
-    a_batch_that_is_appended_again_is_there_once,
-    of_batches_for_one_offset_one_is_taken,
-    what_was_appended_is_there_after_opening_again,
+    a_batch_is_appended_only_after_the_one_it_names,
+    appending_a_batch_again_stores_it_once,
+    one_of_several_batches_for_an_offset_is_taken,
+    the_log_survives_reopening,
     a_batch_is_found_by_any_offset_in_it,
-    retention_removes_the_oldest_batches_and_no_offset_comes_again,
-    a_reader_never_sees_an_offset_appear_below_one_it_has_seen,
-    a_segment_is_read_as_it_was_written,
+    retention_removes_the_oldest_batches_and_reuses_no_offset,
+    no_offset_appears_below_one_that_was_read,
+    a_segment_survives_a_round_trip,
     there_are_sixty_users_with_names_and_faces,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     }
 }
 
-/// Smiles from anna to bruno with these ids, as the batch that follows the last one of the log.
+/// A batch at the end of the log, with these ids from anna to bruno.
 async fn batch(store: &Store, ids: &[&str]) -> NewBatch {
     let smiles: Vec<_> = ids.iter().map(|id| smile(store, "anna", "bruno", id)).collect();
     batch_of(store, &smiles).await
@@ -67,7 +67,7 @@ async fn batch_of(store: &Store, smiles: &[NewSmile]) -> NewBatch {
     store.new_batch(last.and_then(|last| last.key()), head, smiles, Timestamp::now())
 }
 
-/// Puts smiles at the end of a log to which nobody else appends.
+/// Appends smiles to a log without other writers.
 pub(crate) async fn append_all(store: &Store, smiles: &[NewSmile]) {
     for some in smiles.chunks(LARGEST_BATCH) {
         assert_eq!(store.append(&batch_of(store, some).await).await.unwrap(), Append::Done);
@@ -78,7 +78,7 @@ async fn append(store: &Store, ids: &[&str]) {
     assert_eq!(store.append(&batch(store, ids).await).await.unwrap(), Append::Done);
 }
 
-/// Every smile of the log, which must have no gaps.
+/// Reads the whole log and checks that it has no gaps.
 pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
     let mut after = store.log_state().await.unwrap().trimmed;
     let mut smiles = Vec::new();
@@ -109,7 +109,7 @@ fn ids(smiles: &[Smile]) -> Vec<&str> {
     smiles.iter().map(|smile| smile.id.as_str()).collect()
 }
 
-async fn a_batch_is_taken_after_the_one_it_names_and_no_other(database: &Database) {
+async fn a_batch_is_appended_only_after_the_one_it_names(database: &Database) {
     let store = database.open().await;
     let too_early = batch(&store, &["too-early"]).await;
     append(&store, &["a", "b"]).await;
@@ -134,7 +134,7 @@ async fn a_batch_is_taken_after_the_one_it_names_and_no_other(database: &Databas
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
-async fn a_batch_that_is_appended_again_is_there_once(database: &Database) {
+async fn appending_a_batch_again_stores_it_once(database: &Database) {
     let store = database.open().await;
     let first = batch(&store, &["a", "b"]).await;
     for _ in 0..2 {
@@ -149,7 +149,7 @@ async fn a_batch_that_is_appended_again_is_there_once(database: &Database) {
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
-async fn of_batches_for_one_offset_one_is_taken(database: &Database) {
+async fn one_of_several_batches_for_an_offset_is_taken(database: &Database) {
     let store = database.open().await;
     for round in 0..10 {
         let mut racers = Vec::new();
@@ -166,7 +166,7 @@ async fn of_batches_for_one_offset_one_is_taken(database: &Database) {
     assert_eq!(store.log_state().await.unwrap().head, Offset(10));
 }
 
-async fn what_was_appended_is_there_after_opening_again(database: &Database) {
+async fn the_log_survives_reopening(database: &Database) {
     let before = database.open().await;
     append(&before, &["a"]).await;
     let (state, log) = (before.log_state().await.unwrap(), before.read_log(Offset(0), 10).await.unwrap());
@@ -195,7 +195,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 
-async fn retention_removes_the_oldest_batches_and_no_offset_comes_again(database: &Database) {
+async fn retention_removes_the_oldest_batches_and_reuses_no_offset(database: &Database) {
     let store = database.open().await;
     append(&store, &["a", "b"]).await;
     append(&store, &["c"]).await;
@@ -214,7 +214,7 @@ async fn retention_removes_the_oldest_batches_and_no_offset_comes_again(database
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(6), 1)));
     let state = store.log_state().await.unwrap();
     assert_eq!((state.trimmed, state.head, whole_log(&store).await), (Offset(6), Offset(6), Vec::new()));
-    // Whoever has read the last batch appends after it, and whoever opens the store knows of none.
+    // A replica that has read the last batch names it; one that has just opened the store names none.
     let smiles = |id| [smile(&store, "anna", "bruno", id)];
     let known = store.new_batch(last, Offset(6), &smiles("known"), Timestamp::now());
     let unknown = store.new_batch(None, Offset(6), &smiles("unknown"), Timestamp::now());
@@ -223,7 +223,7 @@ async fn retention_removes_the_oldest_batches_and_no_offset_comes_again(database
     assert_eq!(store.log_state().await.unwrap().head, Offset(7));
 }
 
-async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &Database) {
+async fn no_offset_appears_below_one_that_was_read(database: &Database) {
     let store = database.open().await;
     let writers: Vec<_> = (0..4)
         .map(|writer| {
@@ -250,7 +250,7 @@ async fn a_reader_never_sees_an_offset_appear_below_one_it_has_seen(database: &D
     assert_eq!(store.log_state().await.unwrap().head, Offset(400));
 }
 
-async fn a_segment_is_read_as_it_was_written(database: &Database) {
+async fn a_segment_survives_a_round_trip(database: &Database) {
     let store = database.open().await;
     let (anna, bruno, carla) =
         (store.user("anna").unwrap(), store.user("bruno").unwrap(), store.user("carla").unwrap());
@@ -296,7 +296,7 @@ async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
 }
 
 #[tokio::test]
-async fn a_file_belongs_to_one_process() {
+async fn a_file_is_locked_by_one_process() {
     let database = Database::sqlite();
     let _store = database.open().await;
     let error = Store::open(&database.url()).await.unwrap_err().to_string();
@@ -304,7 +304,7 @@ async fn a_file_belongs_to_one_process() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_left_alone() {
+async fn a_file_of_a_newer_version_is_refused() {
     let database = Database::sqlite();
     database.open().await.close().await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)

@@ -1,7 +1,7 @@
 //! Smiles of an earlier version's tables: duplicates, streams and histories.
 
 use super::*;
-use crate::store::tests::carry_over::of_the_version_before;
+use crate::store::tests::carry_over::fill_previous_version;
 
 on_every_database! {
     carried_over_smiles_are_readable_and_deduplicated,
@@ -10,7 +10,7 @@ on_every_database! {
 async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) {
     let mut random = random();
     // More smiles than a start keeps in memory, trimmed within a segment.
-    let log = of_the_version_before(database, SEGMENT + 500, 72_000).await;
+    let log = fill_previous_version(database, SEGMENT + 500, 72_000).await;
     let replica = Replica::start(database.open().await).await;
     replica.is_indexed().await;
     for _ in 0..30 {

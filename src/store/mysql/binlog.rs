@@ -20,7 +20,7 @@ use super::connections::ANSWER;
 use crate::config::{MySqlUrl, TlsMode};
 use crate::store::StoreError;
 use crate::store::batch::{Batch, decode};
-use crate::store::directory::Directory;
+use crate::store::user_directory::UserDirectory;
 
 /// MySQL says that it is there after this long without an event.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub struct Binlog {
     stream: BinlogStream,
     database: String,
     table: String,
-    directory: Directory,
+    directory: UserDirectory,
     /// Batches of the transaction whose commit is still to come.
     transaction: Vec<Batch>,
     /// When the last event came.

@@ -15,7 +15,7 @@ use sqlx::{Connection, MySqlConnection, QueryBuilder};
 use super::connections::{ANSWER, NOT_PRIMARY, number, within};
 use super::server::Server;
 use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
-use crate::store::directory::Directory;
+use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key, integer};
 
 /// From one try to reach a server that is not there to the next.
@@ -106,7 +106,7 @@ async fn upgraded(server: &Server) -> Result<Opened, sqlx::Error> {
     let users: Vec<(u64, String, String)> = within(ANSWER, users.fetch_all(&mut connection)).await?;
     let users: Vec<User> =
         users.into_iter().map(|(id, name, face)| (u32::try_from(id).unwrap_or(u32::MAX), name, face)).collect();
-    carry_over(&mut connection, &Directory::new(users.clone())).await?;
+    carry_over(&mut connection, &UserDirectory::new(users.clone())).await?;
     let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
     let key = hash_key(within(ANSWER, key).await?)?;
     // The lock ends with the connection.
@@ -149,7 +149,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
 
 /// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction, under the lock.
 /// A replica that finds the move unfinished goes on with it: where the log ends says how far it has come.
-async fn carry_over(connection: &mut MySqlConnection, directory: &Directory) -> Result<(), sqlx::Error> {
+async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<(), sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(());
     }

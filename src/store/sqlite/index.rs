@@ -1,4 +1,4 @@
-//! The index in SQLite: where the smiles of a conversation are, and blocks of ids, written a segment at a time.
+//! The index in SQLite.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::model::{Offset, UserName};
 use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
-/// One user's places in a segment: one look-up for each user this one may have a conversation with.
+/// A user's places in a segment: one look-up per possible peer.
 const SEGMENT: &str = "
     SELECT places FROM users AS peer
     CROSS JOIN index_conversations AS pages
@@ -22,13 +22,13 @@ const CONVERSATION: &str = "
     SELECT segment, places FROM index_conversations WHERE conversation = ?1 AND segment <= ?2
     ORDER BY segment DESC LIMIT ?3";
 
-/// Rows of the index in one transaction: 32 KiB of ids, and of conversations mostly less.
+/// Rows in one transaction: 32 KiB of ids; conversations usually take less.
 const BLOCKS_AT_ONCE: usize = 16;
 const CONVERSATIONS_AT_ONCE: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// After so many segments the write-ahead log is moved into the file: it has grown by about 10 MiB.
+/// Segments between two checkpoints, in which the write-ahead log grows by about 10 MiB.
 const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
@@ -41,7 +41,7 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        // In short transactions, so that no commit of the log waits for long. What a crash leaves of them is written again.
+        // Short transactions keep the commits of the log fast. After a crash between them, the segment is written again.
         for conversations in step.conversations.chunks(CONVERSATIONS_AT_ONCE) {
             let mut insert =
                 QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
@@ -68,7 +68,7 @@ impl Sqlite {
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Commits without a wait for the disk (`synchronous=NORMAL`): what a power cut takes of the index is derived again.
+    /// Commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the index is derived again.
     async fn write(&self, statements: Vec<Query<'_, Database, SqliteArguments>>) -> Result<(), StoreError> {
         let mut writer = self.inner.writer.lock().await;
         let mut connection = writer.take().await?;
@@ -82,8 +82,8 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Moves the write-ahead log into the file before a commit has to. Most of it is moved beside the commits; only for
-    /// the little that they have added meanwhile do they wait, so that the next one begins the log from its start.
+    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one blocks
+    /// them and moves the small rest, so that the next commit restarts the log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.inner.checkpointer.lock().await;
         let mut connection = checkpointer.take().await?;
@@ -148,7 +148,7 @@ impl Sqlite {
     }
 }
 
-/// A count as the integer SQLite keeps.
+/// Converts a count to an SQLite integer.
 fn number(count: u64) -> i64 {
     integer(Offset(count))
 }

@@ -1,16 +1,16 @@
-//! The log in SQLite: append a batch, read batches, remove the oldest.
+//! The log in SQLite.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Kept, Sqlite, explained};
+use super::{KeptConnection, Sqlite, explain};
 use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
-/// Inserts a batch if the log ends with the one that it follows, or if retention has removed all of it up to there. It is an error when another one, or this one, stands at its
-/// offset already.
+/// Inserts a batch if the log ends with its previous batch, or if retention has removed everything before it. Violates the
+/// primary key if a batch has this offset already.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4
@@ -43,9 +43,9 @@ impl Sqlite {
         let error = match insert(&mut log, batch).await {
             Ok(true) => return Ok(Append::Done),
             Ok(false) => return Ok(Append::Unlinked),
-            Err(error) => explained(error),
+            Err(error) => explain(error),
         };
-        // The connection that failed is closed, so what the file holds now is what became of the batch.
+        // The failed connection is closed, so the file now shows the outcome.
         match token_at(&mut log, batch.key.first).await {
             Ok(Some(token)) if token == batch.key.token => Ok(Append::Done),
             Ok(Some(_)) => Ok(Append::Occupied),
@@ -92,7 +92,7 @@ impl Sqlite {
         batches: u32,
     ) -> Result<Option<(Offset, u64)>, StoreError> {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        // Read apart from the writers: only this function removes, so what is old stays old and stays there.
+        // Safe on a reading connection: only this function removes batches.
         let mut oldest: Vec<(i64, i64, bool)> =
             sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&self.inner.readers).await?;
         let old = oldest.iter().take_while(|(.., old)| *old).count();
@@ -109,8 +109,8 @@ impl Sqlite {
     }
 }
 
-/// Whether the log ends with the batch that this one follows, so that it was inserted.
-async fn insert(log: &mut Kept, batch: &NewBatch) -> sqlx::Result<bool> {
+/// Inserts a batch; `false` if the log does not end with its previous batch.
+async fn insert(log: &mut KeptConnection, batch: &NewBatch) -> sqlx::Result<bool> {
     let mut connection = log.take().await?;
     let inserted = sqlx::query(INSERT)
         .bind(integer(batch.key.first))
@@ -125,7 +125,7 @@ async fn insert(log: &mut Kept, batch: &NewBatch) -> sqlx::Result<bool> {
     Ok(inserted.rows_affected() > 0)
 }
 
-async fn token_at(log: &mut Kept, first: Offset) -> sqlx::Result<Option<i64>> {
+async fn token_at(log: &mut KeptConnection, first: Offset) -> sqlx::Result<Option<i64>> {
     let mut connection = log.take().await?;
     let token = sqlx::query_scalar("SELECT token FROM log_batches WHERE first = ?1").bind(integer(first));
     let token = token.fetch_optional(&mut connection).await?;

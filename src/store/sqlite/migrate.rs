@@ -1,4 +1,4 @@
-//! Making and upgrading the tables of an SQLite file, and carrying the smiles of an earlier version over into batches.
+//! Migrations of an SQLite file, including the conversion of an earlier version's smiles into batches.
 
 use sqlx::{Connection, SqliteConnection};
 
@@ -16,17 +16,17 @@ const READ: &str = "
 
 const INSERT: &str = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// What never changes while a file is open.
+/// The values that are constant while a file is open.
 pub(super) struct Opened {
     /// Row id, name and face of each user.
     pub(super) users: Vec<(u32, String, String)>,
-    /// The key of the hashes in the index.
+    /// The key of [`IdHash`](crate::store::IdHash).
     pub(super) hash_key: [u8; 16],
-    /// How often the file was opened, this time included.
+    /// How often the file was opened, including this time.
     pub(super) starts: i64,
 }
 
-/// Upgrades the tables, and counts this start.
+/// Runs the migrations, and counts this start.
 pub(super) async fn up_to_date(connection: &mut SqliteConnection) -> sqlx::Result<Opened> {
     sqlx::migrate!("sql/sqlite").run_direct(None, connection, false).await?;
     let users = sqlx::query_as("SELECT id, name, face FROM users ORDER BY id").fetch_all(&mut *connection).await?;
@@ -35,8 +35,8 @@ pub(super) async fn up_to_date(connection: &mut SqliteConnection) -> sqlx::Resul
 }
 
 impl Sqlite {
-    /// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction. A start that
-    /// finds the move unfinished goes on with it: where the log ends says how far it has come.
+    /// Converts the rows of an earlier version into batches, some thousands per transaction. After an interruption the next
+    /// start continues at the head of the log.
     pub(super) async fn carry_over(&self) -> Result<(), StoreError> {
         let mut log = self.inner.writer.lock().await;
         let mut connection = log.take().await?;
@@ -51,7 +51,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Whether there were any left.
+    /// Converts some rows; `false` if none were left.
     async fn carry_some_over(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
         let after = integer(self.log_state().await?.head);
         let rows: Vec<StoredRow> =

@@ -1,4 +1,4 @@
-//! A database of the version before, which kept one row for each smile, is taken over whole.
+//! The upgrade of a database with one row per smile, as the previous version kept it.
 
 use std::fmt::Write as _;
 
@@ -9,29 +9,28 @@ use sqlx::sqlite::SqliteConnectOptions;
 use super::cluster::cluster_of;
 use super::*;
 use crate::store::carry_over::{StoredRow, into_batches};
-use crate::store::directory::Directory;
+use crate::store::user_directory::UserDirectory;
 
 on_every_database! {
-    every_smile_is_carried_over_as_it_was,
-    a_log_from_which_everything_was_removed_goes_on_with_its_offsets,
-    a_move_that_was_cut_off_goes_on_where_it_ended,
-    what_is_carried_over_is_as_old_as_it_was,
+    every_smile_is_carried_over_unchanged,
+    a_fully_trimmed_log_continues_its_offsets,
+    an_interrupted_carry_over_continues,
+    carried_over_smiles_keep_their_age,
 }
 
-/// The last migrations of the version before.
+/// The last migrations of the previous version.
 const BEFORE: (i64, i64) = (4, 10);
 
 const EPOCH: &str = "00112233445566778899aabbccddeeff";
 
-/// Row ids and names of those who smile.
+/// Row ids and names of the senders.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
-/// The time of the smile at offset 0; the next one comes 7 ms later.
+/// The time of offset 0. Each smile comes 7 ms after the one before.
 const START: i64 = 1_795_410_000_000;
 
-/// A database as the version before has left it: smiles up to `head`, of which retention has removed those up to `trimmed`.
-/// Returns the smiles that are left.
-pub(crate) async fn of_the_version_before(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
+/// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining smiles.
+pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
     migrate(database, BEFORE).await;
     let mut smiles = Vec::new();
     let offsets: Vec<u64> = (trimmed + 1..=head).collect();
@@ -95,9 +94,9 @@ async fn is_carried_over(database: &Database, smiles: &[Smile]) -> Store {
     store
 }
 
-async fn every_smile_is_carried_over_as_it_was(database: &Database) {
-    // Over several transactions.
-    let smiles = of_the_version_before(database, 3000, 48_210).await;
+async fn every_smile_is_carried_over_unchanged(database: &Database) {
+    // Enough for several transactions.
+    let smiles = fill_previous_version(database, 3000, 48_210).await;
     let store = is_carried_over(database, &smiles).await;
     append(&store, &["next"]).await;
     assert_eq!(store.log_state().await.unwrap().head, Offset(48_211));
@@ -107,8 +106,8 @@ async fn every_smile_is_carried_over_as_it_was(database: &Database) {
     assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "it is carried over once");
 }
 
-async fn a_log_from_which_everything_was_removed_goes_on_with_its_offsets(database: &Database) {
-    of_the_version_before(database, 20, 20).await;
+async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
+    fill_previous_version(database, 20, 20).await;
     let store = database.open().await;
     let state = LogState { epoch: Epoch::new(EPOCH), head: Offset(20), trimmed: Offset(20) };
     assert_eq!(store.log_state().await.unwrap(), state);
@@ -116,8 +115,8 @@ async fn a_log_from_which_everything_was_removed_goes_on_with_its_offsets(databa
     assert_eq!(whole_log(&store).await[0].offset, Offset(21));
 }
 
-async fn a_move_that_was_cut_off_goes_on_where_it_ended(database: &Database) {
-    let smiles = of_the_version_before(database, 70, 25_000).await;
+async fn an_interrupted_carry_over_continues(database: &Database) {
+    let smiles = fill_previous_version(database, 70, 25_000).await;
     migrate(database, (i64::MAX, i64::MAX)).await;
     // The first part of it was committed.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
@@ -130,7 +129,7 @@ async fn a_move_that_was_cut_off_goes_on_where_it_ended(database: &Database) {
         at: smile.at.as_milliseconds(),
     };
     let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
-    let directory = Directory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
+    let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
     for (batch, at) in into_batches(&rows, &directory).unwrap() {
         let payload: String = batch.payload.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
@@ -150,8 +149,8 @@ async fn a_move_that_was_cut_off_goes_on_where_it_ended(database: &Database) {
     is_carried_over(database, &smiles).await;
 }
 
-async fn what_is_carried_over_is_as_old_as_it_was(database: &Database) {
-    let smiles = of_the_version_before(database, 0, 3500).await;
+async fn carried_over_smiles_keep_their_age(database: &Database) {
+    let smiles = fill_previous_version(database, 0, 3500).await;
     let store = is_carried_over(database, &smiles).await;
     let age = Timestamp::now().as_milliseconds() - smiles[2500].at.as_milliseconds();
     let kept = Duration::from_millis(age.unsigned_abs());
@@ -160,9 +159,9 @@ async fn what_is_carried_over_is_as_old_as_it_was(database: &Database) {
 }
 
 #[tokio::test]
-async fn the_ids_of_a_files_processes_go_on_from_its_replicas() {
+async fn replica_numbers_of_a_file_continue_after_an_upgrade() {
     let database = Database::sqlite();
-    of_the_version_before(&database, 0, 1).await;
+    fill_previous_version(&database, 0, 1).await;
     let replicas = "INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at)
         VALUES (16, 'be1', 'here', '0', 1, 1, 1), (17, 'be1', 'here', '0', 1, 1, 1);
         DELETE FROM replicas WHERE number = 17";
@@ -174,10 +173,10 @@ async fn the_ids_of_a_files_processes_go_on_from_its_replicas() {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_migration_is_repaired() {
+async fn a_crash_during_any_migration_is_repaired() {
     for version in BEFORE.1 + 1..=20 {
         let Some(database) = Database::mysql().await else { return };
-        let smiles = of_the_version_before(&database, 5, 1200).await;
+        let smiles = fill_previous_version(&database, 5, 1200).await;
         migrate(&database, (0, version)).await;
         database.run(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}")).await;
         let store = is_carried_over(&database, &smiles).await;
@@ -187,9 +186,9 @@ async fn a_crash_at_any_migration_is_repaired() {
 }
 
 #[tokio::test]
-async fn several_replicas_that_start_at_once_carry_over_once() {
+async fn concurrent_starts_carry_over_once() {
     let Some(database) = Database::mysql().await else { return };
-    let smiles = of_the_version_before(&database, 0, 21_000).await;
+    let smiles = fill_previous_version(&database, 0, 21_000).await;
     let stores = futures_util::future::join_all((0..4).map(|_| database.open())).await;
     for store in &stores {
         assert!(whole_log(store).await == smiles);
@@ -197,9 +196,9 @@ async fn several_replicas_that_start_at_once_carry_over_once() {
 }
 
 #[tokio::test]
-async fn a_replica_of_the_version_before_can_append_nothing_more_and_sees_another_log() {
+async fn a_replica_fill_previous_version_can_append_nothing_more_and_sees_another_log() {
     let Some(database) = Database::mysql().await else { return };
-    let smiles = of_the_version_before(&database, 0, 30).await;
+    let smiles = fill_previous_version(&database, 0, 30).await;
     is_carried_over(&database, &smiles).await;
     let mut older = database.connect().await;
     let call = "CALL append_smiles('[[1, \"late\", 2, 4294967298, \"😀\"]]', 7)";

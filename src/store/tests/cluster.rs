@@ -1,6 +1,6 @@
-//! The replicas that share a MySQL store, as stories of their leases and of requests to crash.
+//! The replicas that share a MySQL store, their leases, and crash requests.
 
-use super::carry_over::of_the_version_before;
+use super::carry_over::fill_previous_version;
 use super::database::Database;
 use super::*;
 
@@ -20,7 +20,7 @@ async fn run(database: &Database, statements: &'static str) {
     sqlx::raw_sql(statements).execute(&mut database.connect().await).await.unwrap();
 }
 
-/// A cluster on a database of its own, and replicas of these names that have just registered.
+/// A cluster on a database of its own, and freshly registered replicas with these names.
 async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Cluster, [Registration; COUNT]) {
     let cluster = cluster_of(&database.open().await);
     let mut registrations = Vec::new();
@@ -40,7 +40,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     let (cluster, [first]) = cluster(&database, ["be1"]).await;
     cluster.unregister(&first).await.unwrap();
     let second = cluster.register(new_replica("be1", None)).await.unwrap();
-    assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "never used twice");
+    assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "numbers are never reused");
 
     let third = cluster.register(new_replica("be1", None)).await.unwrap();
     let status =
@@ -53,9 +53,9 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
 }
 
 #[tokio::test]
-async fn numbers_go_on_where_those_of_older_versions_ended() {
+async fn numbers_continue_after_an_upgrade() {
     let Some(database) = Database::mysql().await else { return };
-    of_the_version_before(&database, 0, 1).await;
+    fill_previous_version(&database, 0, 1).await;
     run(
         &database,
         "INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at)
@@ -68,7 +68,7 @@ async fn numbers_go_on_where_those_of_older_versions_ended() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_forgotten_takes_its_place_again_as_it_was() {
+async fn a_removed_replica_that_renews_is_restored_unchanged() {
     let Some(database) = Database::mysql().await else { return };
     let cluster = cluster_of(&database.open().await);
     let told = cluster.register(new_replica("be1", Some("worker1"))).await.unwrap();
@@ -85,13 +85,13 @@ async fn a_replica_that_was_forgotten_takes_its_place_again_as_it_was() {
     let after = cluster.replicas().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
         assert_eq!((&before.id, &before.node, before.obeys), (&after.id, &after.node, after.obeys));
-        assert!(after.uptime_ms >= 300, "it has not been started again: {after:?}");
+        assert!(after.uptime_ms >= 300, "it was not restarted: {after:?}");
     }
     assert_eq!(after.len(), 2);
 }
 
 #[tokio::test]
-async fn a_lease_ends_by_the_clock_of_the_database() {
+async fn a_lease_expires_by_the_database_clock() {
     let Some(database) = Database::mysql().await else { return };
     let (here, [alive, silent, gone]) = cluster(&database, ["alive", "silent", "gone"]).await;
     let there = cluster_of(&database.open().await);
@@ -107,15 +107,15 @@ async fn a_lease_ends_by_the_clock_of_the_database() {
     there.forget_lost().await.unwrap();
     assert_eq!(states(&there).await, [(alive.id(), ReplicaState::Ready), (silent.id(), ReplicaState::Lost)]);
     let silent = there.replicas().await.unwrap().pop().unwrap();
-    assert_eq!(silent.sessions, 0, "the sessions of a lost one are elsewhere");
+    assert_eq!(silent.sessions, 0, "a lost replica holds no sessions");
     assert!((5001..60_000).contains(&silent.heartbeat_age_ms), "{silent:?}");
     assert!((3_600_000..3_660_000).contains(&silent.uptime_ms), "{silent:?}");
     here.renew(&gone, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(there.replicas().await.unwrap().len(), 3, "it takes its place again");
+    assert_eq!(there.replicas().await.unwrap().len(), 3, "a renewal restores it");
 }
 
 #[tokio::test]
-async fn the_one_that_has_been_up_longest_is_asked_and_nobody_twice() {
+async fn crash_requests_go_to_the_longest_running_replica_first_and_never_twice() {
     let Some(database) = Database::mysql().await else { return };
     let (cluster, [leaving, silent, one, two]) = cluster(&database, ["leaving", "silent", "one", "two"]).await;
     cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
@@ -130,13 +130,21 @@ async fn the_one_that_has_been_up_longest_is_asked_and_nobody_twice() {
     let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
     assert_eq!(crashes, [None, None, Some(CrashMode::Hang), Some(CrashMode::Hang), None]);
     cluster.renew(&one, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(cluster.request_crash(None, CrashMode::Exit).await.unwrap(), None, "a renewal takes nothing back");
+    assert_eq!(
+        cluster.request_crash(None, CrashMode::Exit).await.unwrap(),
+        None,
+        "a renewal does not revoke a request"
+    );
     cluster.renew(&silent, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(cluster.request_crash(None, CrashMode::Exit).await.unwrap(), Some(silent.id()), "it lives after all");
+    assert_eq!(
+        cluster.request_crash(None, CrashMode::Exit).await.unwrap(),
+        Some(silent.id()),
+        "it has renewed its lease"
+    );
 }
 
 #[tokio::test]
-async fn a_replica_is_asked_by_name_unless_it_is_lost_or_spared() {
+async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
     let Some(database) = Database::mysql().await else { return };
     let (cluster, [lost, one]) = cluster(&database, ["lost", "one"]).await;
     let spared = cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
@@ -154,7 +162,7 @@ async fn a_replica_is_asked_by_name_unless_it_is_lost_or_spared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_at_the_same_time_ask_as_many_replicas() {
+async fn concurrent_crash_requests_hit_different_replicas() {
     let Some(database) = Database::mysql().await else { return };
     for _ in 0..5 {
         let (cluster, registrations) = cluster(&database, ["a", "b", "c", "d", "e", "f", "g", "h"]).await;

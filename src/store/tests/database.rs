@@ -1,7 +1,7 @@
-//! Databases for tests: each its own, made new and removed afterwards.
+//! A new database for each test, removed afterwards.
 //!
-//! Owns where they come from. SQLite is a file in a temporary folder. MySQL is a real server, named by the environment
-//! variable `TEST_MYSQL_URL`, whose user may create databases; `scripts/mysql start` prints such a URL.
+//! SQLite is a file in a temporary folder. MySQL is a real server at the URL in `TEST_MYSQL_URL`, whose user may create
+//! databases; `scripts/mysql start` prints such a URL.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use crate::config::{MySqlUrl, StoreUrl};
 use crate::store::Store;
 
-/// The server for tests.
+/// The environment variable with the URL of the MySQL server.
 const SERVER: &str = "TEST_MYSQL_URL";
 
-/// What `TEST_MYSQL_URL` says where MySQL is deliberately left out.
+/// The value of `TEST_MYSQL_URL` that skips MySQL on purpose.
 const LEFT_OUT: &str = "none";
 
 /// One database for one test.
 #[derive(Debug)]
 pub(crate) enum Database {
-    /// In this folder.
+    /// A file in this folder.
     Sqlite(tempfile::TempDir),
-    /// On a server; dropped with this.
+    /// A database on a server. Dropping this value drops it.
     MySql(MySqlUrl),
 }
 
@@ -33,7 +33,7 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// A new MySQL database, or `None` where MySQL is deliberately left out.
+    /// A new MySQL database, or `None` if MySQL is skipped on purpose.
     pub(crate) async fn mysql() -> Option<Self> {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
@@ -41,7 +41,7 @@ impl Database {
         if server == LEFT_OUT { None } else { Some(Self::mysql_at(&server).await) }
     }
 
-    /// A new database on the MySQL server of that URL.
+    /// A new database on the MySQL server at this URL.
     pub(crate) async fn mysql_at(server: &str) -> Self {
         let Ok(StoreUrl::MySql(server)) = server.parse() else {
             panic!("{SERVER} must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -63,7 +63,7 @@ impl Database {
         Store::open(&self.url()).await.unwrap()
     }
 
-    /// Carries statements out past the store, to do by hand what a store never does.
+    /// Executes statements without the store.
     pub(crate) async fn run(&self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         match self.url() {
@@ -76,7 +76,7 @@ impl Database {
         .unwrap();
     }
 
-    /// A connection past the store.
+    /// A connection without the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("this is for MySQL") };
         options(url).connect().await.unwrap()
@@ -87,7 +87,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let Self::MySql(url) = self else { return };
         let (options, drop_it) = (options(url), format!("DROP DATABASE IF EXISTS {}", url.database));
-        // A runtime cannot wait within a runtime, but a thread can.
+        // `block_on` panics within a runtime, so use a thread.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -95,7 +95,7 @@ impl Drop for Database {
                 sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut connection).await
             })
         });
-        // The server may be gone by now, which is no concern of the test.
+        // Best effort: the server may be gone.
         let _ = dropping.join();
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated users in memory: names to row ids and back. The users never change, so neither does this.
+//! The simulated users in memory: names to row ids and back. The users never change.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::model::{User, UserName};
 
 /// Every user of the store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Directory {
+pub(super) struct UserDirectory {
     inner: Arc<Inner>,
 }
 
@@ -16,11 +16,11 @@ pub(super) struct Directory {
 struct Inner {
     users: Vec<User>,
     ids: HashMap<UserName, u32>,
-    /// By row id; the ids of the users are small.
+    /// Indexed by row id; the ids are small.
     names: Vec<Option<UserName>>,
 }
 
-impl Directory {
+impl UserDirectory {
     /// Builds the directory from rows of id, name and face.
     pub(super) fn new(rows: Vec<(u32, String, String)>) -> Self {
         let mut inner = Inner { users: Vec::new(), ids: HashMap::default(), names: Vec::new() };
@@ -35,27 +35,27 @@ impl Directory {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The users in the order of their rows.
+    /// The users in the order of their row ids.
     pub(super) fn users(&self) -> &[User] {
         &self.inner.users
     }
 
-    /// The user of that name.
+    /// The user with this name.
     pub(super) fn find(&self, name: &str) -> Option<&UserName> {
         self.inner.ids.get_key_value(name).map(|(name, _)| name)
     }
 
-    /// The row id of a user that exists; the largest number, which no row has, for one that does not.
+    /// The row id of a user; `u32::MAX`, which no row has, if the user does not exist.
     pub(super) fn id(&self, name: &UserName) -> u32 {
         self.inner.ids.get(name).copied().unwrap_or(u32::MAX)
     }
 
-    /// The user of a row id that a smile names.
+    /// The user with this row id.
     pub(super) fn name(&self, id: u32) -> Option<&UserName> {
         self.inner.names.get(id as usize)?.as_ref()
     }
 
-    /// The pair of two users as one integer, in either order.
+    /// The key of a conversation, the same for either order of its users.
     pub(super) fn conversation(&self, one: &UserName, other: &UserName) -> i64 {
         let (one, other) = (self.id(one), self.id(other));
         i64::from(one.min(other)) << 32 | i64::from(one.max(other))
