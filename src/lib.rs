@@ -1,42 +1,42 @@
-//! TheSmilingChat: one ordered, durable log of smiles, and the sessions that live on it.
+//! TheSmilingChat: one ordered, durable log of smiles, and the WebSocket sessions that it feeds.
 //!
 //! Each replica appends smiles to one log in the store, publishes the log in order, and sends it to the sessions of the two
-//! users of each smile. The log is the only way to receive, for the sender's ack too.
+//! users of each smile. Clients receive everything through the log, the sender's ack included.
 //!
 //! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and decisions
 //! with their reasons.
 //!
 //! # Map
 //!
-//! In the direction of imports: a module uses only those above it.
+//! In the order of imports: a module uses only modules above it.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
-//! | [`model`] | the nouns, and what makes each valid; [`model::Faces`] is what counts as a smile |
-//! | [`protocol`] | the wire: frames, error codes, close codes; the only home of `serde_json` |
-//! | [`config`] | every option; `--help` is the reference |
+//! | [`model`] | users, smiles, offsets, epochs; [`model::Faces`] validates the content of a smile |
+//! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` |
+//! | [`config`] | all options; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
-//! | [`limits`] | admission: session, capacity, the store's delay; pure code that is given the time |
-//! | [`store`] | the contract of the databases, and all SQL: log, index, and the cluster, which is MySQL's alone |
-//! | [`hub`] | sessions by user, their outboxes; the only home of `dashmap` |
-//! | [`tail`] | the end of the log: publishes it, keeps it in memory, follows what other replicas append |
-//! | [`index`] | streams, histories and old ids, from memory and from the store; moves the index forward |
-//! | [`log`] | the entrance to the log: group commit, and each id judged once |
-//! | [`retention`] | removes what is old |
-//! | [`replica`] | place, lease, readiness, hand-over, death on request |
+//! | [`limits`] | admission: session rate, replica capacity, store delay; pure code that takes the time as an argument |
+//! | [`store`] | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
+//! | [`hub`] | the sessions by user and their outboxes; all use of `dashmap` |
+//! | [`tail`] | the end of the log in memory: publishes it, and follows other replicas |
+//! | [`index`] | reads streams, histories and old ids; writes the index |
+//! | [`log`] | appends smiles: group commit and deduplication |
+//! | [`retention`] | removes old smiles |
+//! | [`replica`] | lease, readiness, rebalancing, crashes on request |
 //! | [`session`] | one WebSocket: welcome, catch up, live, close |
-//! | [`http`] | routes, refusals, the embedded page |
-//! | [`server`] | start order, stop order, drain |
+//! | [`http`] | routes, errors, rate limit, the embedded page |
+//! | [`server`] | start-up, drain, shutdown |
 //!
-//! The other end, which uses only the first three of these, and `http_client`:
+//! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
-//! | [`simulate`] | conversations against replicas, and the ledger that proves the promises |
-//! | [`check`] | the probe for images without a shell |
-//! | [`http_client`] | one GET |
+//! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
+//! | [`check`] | the health check for images without a shell |
+//! | [`http_client`] | a GET request |
 //!
-//! Begin with [`session`]: everything else exists for it.
+//! Start reading at [`session`].
 
 pub mod check;
 pub mod config;
