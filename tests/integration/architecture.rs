@@ -1,11 +1,10 @@
-//! The architecture as it is written: who may use whom, where each dependency lives, and how long a file may be.
-//!
-//! Reads the sources as text, so that a new edge is a decision and not an accident.
+//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, and the
+//! length of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every module, in the order of import: each may use those before it and none after.
+/// All modules in the order of imports: each may use only modules before it.
 const ORDER: [&str; 15] = [
     "model",
     "protocol",
@@ -24,13 +23,13 @@ const ORDER: [&str; 15] = [
     "server",
 ];
 
-/// Clients of the contract, which may know the contract and nothing else of the server.
+/// The client side, which may use only [`CONTRACT`] of the server.
 const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
 
-/// What those may use, besides each other.
+/// The modules that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
-/// The one home, or the few, of each dependency: a module, or a file of one.
+/// The modules or files that may use each dependency.
 const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("mysql_async", &["store/mysql/binlog.rs"]),
@@ -54,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("socket2", &["server/listener.rs"]),
 ];
 
-/// The most lines of one file.
+/// The maximum number of lines in a file.
 const LONGEST: usize = 450;
 
 /// One source file: its path below `src`, and its text.
@@ -77,7 +76,7 @@ impl Source {
     }
 }
 
-/// Every file in `src`, tests in files of their own aside.
+/// All files in `src` except test files.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
@@ -97,7 +96,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The modules of this crate that a file names, with `use` or in a path.
+/// The modules of this crate that a file imports or names in a path.
 fn used(source: &Source) -> Vec<String> {
     let mut used = Vec::new();
     for line in source.code() {
@@ -133,7 +132,7 @@ fn imports_point_one_way() {
         let known = ["main", "lib"].contains(&source.module())
             || ORDER.contains(&source.module())
             || CLIENTS.contains(&source.module());
-        assert!(known, "{} has no place in the order of modules yet", source.path);
+        assert!(known, "{} is missing in ORDER", source.path);
         for other in used(&source) {
             assert!(may_use(source.module(), &other), "{} must not use {other}", source.path);
             edges += 1;
@@ -150,21 +149,21 @@ fn the_order_is_strict() {
 }
 
 #[test]
-fn every_dependency_has_its_home() {
+fn dependencies_are_used_only_in_their_modules() {
     let sources = sources();
     for &(dependency, homes) in HOMES {
         let at_home = |source: &Source| homes.contains(&source.module()) || homes.contains(&source.path.as_str());
         let path = format!("{dependency}::");
         let uses = |source: &&Source| source.code().any(|line| names(line, &path));
         let at: Vec<&Source> = sources.iter().filter(uses).collect();
-        assert!(!at.is_empty(), "nobody uses {dependency}");
+        assert!(!at.is_empty(), "no file uses {dependency}");
         for source in at {
-            assert!(at_home(source), "{} uses {dependency}, whose home is {homes:?}", source.path);
+            assert!(at_home(source), "{} uses {dependency}, which only {homes:?} may use", source.path);
         }
     }
 }
 
-/// Whether a line names a path that begins with `path`, and not one that merely ends with it.
+/// Whether a line has a path that starts with `path`.
 fn names(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -173,9 +172,9 @@ fn names(line: &str, path: &str) -> bool {
 }
 
 #[test]
-fn every_file_says_what_it_owns_and_is_not_too_long() {
+fn every_file_has_a_header_and_a_bounded_length() {
     for source in sources() {
-        assert!(source.text.starts_with("//! "), "{} does not begin by saying what it owns", source.path);
+        assert!(source.text.starts_with("//! "), "{} has no header comment", source.path);
         let lines = source.text.lines().count();
         assert!(lines <= LONGEST, "{} has {lines} lines, of at most {LONGEST}", source.path);
     }

@@ -1,4 +1,4 @@
-//! The audience: phones that join by the page's address, and a program that uses the page's client, through crashes.
+//! The audience: phones that join at the page's address, and a Node.js program with the page's client, through crashes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get_json, http};
 
-/// As a person starts it: with the limit per client address, which other tests go without.
+/// The default rate limit per client address, which other tests disable.
 const WITH_LIMITS: (&str, &str) = ("client-rate", "20");
 
 async fn crash(server: &mut TestProcess) {
@@ -24,12 +24,12 @@ async fn crash(server: &mut TestProcess) {
     assert!(!server.exit().await.success());
 }
 
-/// The program again, where it ran before.
+/// Restarts the program on the same address.
 async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
     TestProcess::start(store, &[WITH_LIMITS, ("listen", &before.address.to_string())]).await
 }
 
-/// The user of the phone in this tab, once it has one.
+/// Waits for the user of the phone in this tab.
 async fn joined(phone: &Browser) -> String {
     eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
     phone.text("you").await.split(' ').next_back().expect("a name").to_owned()
@@ -45,7 +45,7 @@ async fn tap(phone: &Browser, faces: u64) {
     phone.run(tap, &json!([faces])).await;
 }
 
-/// How many lines of the phone are in this state, and have these words.
+/// The number of lines on the phone with this state and text.
 async fn lines(phone: &Browser, state: &str, words: &str) -> u64 {
     let count = "return [...document.querySelectorAll(`#came [data-state=${arguments[0]}]`)]
         .filter(({ textContent }) => textContent.includes(arguments[1])).length";
@@ -71,7 +71,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     assert!(browser.text("join-local").await.contains("Phones do not find"), "127.0.0.1 is this machine alone");
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
-    // Another host is another phone: it has a storage of its own.
+    // Another host name acts as another phone, with separate storage.
     let one = browser.open_tab(&address).await;
     let ada = joined(&browser).await;
     let two = browser.open_tab(&address.replace("127.0.0.1", "localhost")).await;
@@ -115,8 +115,8 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     drop(server);
 }
 
-/// A proxy that makes `Host` the address of the backend, as some do unless they are told not to. One request for each
-/// connection, a WebSocket aside.
+/// A proxy that sets `Host` to the backend's address, as some do by default. It passes one request per connection, or a
+/// WebSocket.
 async fn rewriting_proxy(backend: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -143,7 +143,7 @@ async fn pass(mut client: TcpStream, own: SocketAddr, backend: SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_phone_says_that_a_proxy_rewrites_the_host() {
+async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
     let proxy = rewriting_proxy(server.address).await;
@@ -161,7 +161,7 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/client.mjs");
     let mut node = Command::new("node")
-        // Node.js 22 has it without.
+        // Not needed from Node.js 22 on.
         .arg("--experimental-websocket")
         .arg(example)
         .args([&format!("http://{}", server.address), "anna", "bruno"])

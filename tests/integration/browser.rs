@@ -1,4 +1,4 @@
-//! The page as a person meets it: in a real browser, against the real program, crash and return included.
+//! The page in a real browser, against the real program and through its crashes.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::support::{eventually, get_json, metric};
 
 pub(crate) const STORE: &str = "chat.db";
 
-/// As a person starts it: with the limit per client address, which other tests go without.
+/// The default rate limit per client address, which other tests disable.
 pub(crate) const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
 
-/// What the browser reports, and no more than that, while nobody listens at the address of the page.
+/// The only complaint of the browser while the server is down.
 const NOBODY_THERE: [&str; 4] =
     ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"];
 
@@ -39,19 +39,19 @@ pub(crate) async fn live_sessions(browser: &Browser) -> u64 {
     browser.count("#conversation-list [data-state=live]").await
 }
 
-/// The badge passes this number.
+/// Waits until the badge passes this number.
 pub(crate) async fn passes(browser: &Browser, badge: &str, number: u64) {
     eventually(&format!("#{badge} passes {number}"), async || browser.number(badge).await > number).await;
 }
 
-/// Whether the next few hundred successes come without an overload error.
+/// Whether the next few hundred smiles succeed without an overload error.
 async fn within_capacity(browser: &Browser) -> bool {
     let (successes, overloads) = (browser.number("successes").await, browser.number("overload-errors").await);
     passes(browser, "successes", successes + 300).await;
     browser.number("overload-errors").await == overloads
 }
 
-/// The numbers of the proof: sent, acked, delivered, in flight, lost, duplicated, reordered, unverified.
+/// The counters of the proof: sent, acked, delivered, in flight, lost, duplicated, reordered, unverified.
 async fn proof(browser: &Browser) -> [u64; 8] {
     let read = "return [...document.querySelectorAll('#ledger dd')].map((cell) => cell.textContent)";
     let cells: Vec<String> = serde_json::from_value(browser.run(read, &json!([])).await).expect("a list of texts");
@@ -59,7 +59,7 @@ async fn proof(browser: &Browser) -> [u64; 8] {
     numbers.collect::<Vec<u64>>().try_into().expect("eight numbers")
 }
 
-/// Nothing is lost, duplicated, out of order or unproven, and the page says so.
+/// Checks that the page shows no lost, duplicated, reordered or unverified smile.
 pub(crate) async fn proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
     assert!(sent > 0 && acked > 0 && delivered > 0, "sent {sent}, acked {acked}, delivered {delivered}");
@@ -72,18 +72,18 @@ pub(crate) async fn mood(browser: &Browser) -> Value {
     browser.run("return document.getElementById('status').dataset.mood", &json!([])).await
 }
 
-/// The highest offset of the log, from the server and not from the page.
+/// The head of the log, from the server.
 async fn head_of_log(server: &TestProcess) -> u64 {
     get_json(server.address, "/api/replicas").await["head"].as_u64().expect("an offset")
 }
 
-/// The program again, where it ran before.
+/// Restarts the program on the same address.
 async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
     let address = before.address.to_string();
     TestProcess::start(store, &[WITH_LIMITS[0], ("listen", &address)]).await
 }
 
-/// Makes the picture of the README when the variable says where: scripts/screenshot does.
+/// Saves the screenshot of the README if the variable names a file, as scripts/screenshot does.
 async fn picture(browser: &Browser) {
     if let Ok(file) = std::env::var("SMILINGCHAT_SCREENSHOT") {
         browser.view(1440, 900).await;
@@ -131,7 +131,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
 }
 
-/// How far down each of these reaches, in pixels of the page.
+/// The lowest bottom edge of these elements, in pixels of the page.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
     let read = "return Math.max(...[...document.querySelectorAll(arguments[0])].map(
         (node) => node.getBoundingClientRect().bottom + scrollY))";
@@ -139,7 +139,7 @@ async fn reaches(browser: &Browser, selector: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn one_screen_shows_it_all() {
+async fn the_page_fits_on_one_screen() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for language in ["en", "it"] {
@@ -151,7 +151,7 @@ async fn one_screen_shows_it_all() {
         {
             assert!(reaches(&browser, shown).await <= 900.0, "{shown} in {language}");
         }
-        // At 1440 pixels there are seven to a row.
+        // At 1440 pixels a row has seven.
         assert!(reaches(&browser, "#conversation-list > :nth-child(-n+14)").await <= 900.0, "two rows in {language}");
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
@@ -164,7 +164,7 @@ async fn one_screen_shows_it_all() {
 }
 
 #[tokio::test]
-async fn a_conversation_opens_with_its_past() {
+async fn a_conversation_opens_with_its_history() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -187,7 +187,7 @@ async fn a_conversation_opens_with_its_past() {
     assert_eq!(browser.count("#thread-smiles li").await, 0);
 }
 
-/// What the server counted under this name, 0 where it counted nothing.
+/// A counter of the server, 0 if it does not exist yet.
 async fn counted(server: &TestProcess, name: &str) -> u64 {
     let count = metric(server.ops_address, name).await.unwrap_or_default();
     format!("{count}").parse().expect("a whole number")
@@ -201,7 +201,7 @@ async fn the_badges_count_what_the_server_counts() {
     start_conversations(&browser, 30).await;
     passes(&browser, "overload-errors", 300).await;
     browser.click("stop").await;
-    // What was on its way to the page when its sessions were closed is counted by the server alone: three for each user.
+    // Only the server counts smiles that were in transit when the sessions closed: up to three per user.
     let cut_off = 0..=3 * 60;
     let shed = counted(&server, r#"smilingchat_errors_total{code="overloaded"}"#).await;
     let limited = counted(&server, r#"smilingchat_errors_total{code="rate_limited"}"#).await;
@@ -215,13 +215,13 @@ async fn the_badges_count_what_the_server_counts() {
     assert!(successes <= stored && cut_off.contains(&(stored - successes)), "{successes} shown, {stored} stored");
 }
 
-/// What the timeline says of the time its cursor is at.
+/// The text of the timeline at its cursor.
 async fn reading(browser: &Browser) -> String {
     browser.text("timeline-reading").await
 }
 
 #[tokio::test]
-async fn the_timeline_and_the_table_tell_of_a_crash() {
+async fn the_timeline_and_the_table_show_a_crash() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = folder.path().join(STORE);
     let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
@@ -264,7 +264,7 @@ async fn the_timeline_and_the_table_tell_of_a_crash() {
 }
 
 #[tokio::test]
-async fn chaos_crashes_what_there_is_and_ends_when_nothing_is_left() {
+async fn chaos_crashes_every_replica_and_then_ends() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -280,7 +280,7 @@ async fn chaos_crashes_what_there_is_and_ends_when_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_link_sets_everything_and_keys_do_what_buttons_do() {
+async fn a_link_sets_all_controls_and_keys_match_buttons() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -308,7 +308,7 @@ async fn a_link_sets_everything_and_keys_do_what_buttons_do() {
     assert_eq!(browser.count("#conversation-list > *").await, 0);
 }
 
-/// Keeps what the page gives the browser as a download.
+/// Intercepts downloads of the page.
 const KEEP_DOWNLOADS: &str = "window.downloads = [];
     const createObjectURL = URL.createObjectURL;
     URL.createObjectURL = (blob) => {
@@ -325,7 +325,7 @@ async fn download(browser: &Browser, button: &str) -> (String, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_run_is_recorded_as_json_and_as_a_picture() {
+async fn a_run_is_exported_as_json_and_as_an_image() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -347,7 +347,7 @@ async fn a_run_is_recorded_as_json_and_as_a_picture() {
 }
 
 #[tokio::test]
-async fn a_screen_reader_hears_what_changes_and_not_what_ticks() {
+async fn a_screen_reader_announces_events_and_no_counters() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -366,7 +366,7 @@ async fn a_screen_reader_hears_what_changes_and_not_what_ticks() {
     assert!((1..=3).contains(&heard.len()), "{heard:?}");
 }
 
-/// Chooses how a replica fails, as a person does.
+/// Selects a crash mode on the page.
 async fn choose_mode(browser: &Browser, mode: &str) {
     let choose = "const select = document.getElementById('crash-mode');
         select.value = arguments[0];
@@ -375,7 +375,7 @@ async fn choose_mode(browser: &Browser, mode: &str) {
 }
 
 #[tokio::test]
-async fn the_page_says_where_it_runs_and_what_brings_a_crashed_backend_back() {
+async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = folder.path().join(STORE);
     let links = ("links", "Grafana=http://localhost:3000/d/chat");
@@ -416,15 +416,14 @@ async fn ten_conversations_are_within_the_capacity() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 10).await;
-    // A disk that stalls under other work sheds for a moment; too much load sheds all the time.
+    // A stalling disk sheds for a moment, permanent overload sheds all the time.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
     assert!(calm, "{}", browser.text("overload-causes").await);
     proof_holds(&browser).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// How many bytes of answers came over the network since the page was asked for, and in how many of them; the list of
-/// replicas, which is asked for again and again, aside.
+/// The bytes and the number of responses since the page was requested, without the polled list of replicas.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the users are there", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
@@ -434,7 +433,7 @@ async fn transferred(browser: &Browser) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn the_page_weighs_little_and_next_time_next_to_nothing() {
+async fn the_page_is_small_and_cached() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;

@@ -1,4 +1,4 @@
-//! The crash button: who may press it, in which order that is checked, and what each kind of death looks like.
+//! `POST /api/crash`: the order of its checks, and each crash mode.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, get_json, http, refusal, upgrade};
 
-/// How long a replica that hangs is given to answer after all.
+/// How long a hanging replica must stay silent.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The token of the replicas that want one.
+/// The crash token.
 const TOKEN: &str = "a token that nobody guesses";
 
 /// `POST /api/crash` with this body and these headers.
@@ -27,7 +27,7 @@ async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> req
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// The status and the code of a refusal.
+/// The status and the error code of a refused request.
 async fn refused(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
     let (status, _, answer) = refusal(press(address, body, headers).await).await;
     assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
@@ -35,7 +35,7 @@ async fn refused(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> (
 }
 
 #[tokio::test]
-async fn refusals_come_in_the_order_of_the_contract() {
+async fn checks_run_in_the_order_of_the_protocol() {
     let store = TestStore::new();
     let token_file = store.path().with_extension("token");
     std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
@@ -55,7 +55,7 @@ async fn refusals_come_in_the_order_of_the_contract() {
     }
     assert_eq!(refused(on.address, "nonsense", &[knows]).await.0, 415);
     let plain = ("content-type", "text/plain");
-    assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form of another site could send that");
+    assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form on another site could send this");
     for wrong in
         ["", "nonsense", "[]", "null", "1", "{", "{\"mode\":\"explode\"}", "{\"mode\":1}", "{\"replica\":1}", "{}{}"]
     {
@@ -65,7 +65,7 @@ async fn refusals_come_in_the_order_of_the_contract() {
     assert_eq!(refused(on.address, &huge, &[knows, JSON]).await.0, 400, "a body has a bound");
     let nobody = r#"{"replica":"nobody.1"}"#;
     assert_eq!(refused(on.address, nobody, &[knows, JSON]).await.0, 404);
-    assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "nobody was hurt");
+    assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "no replica crashed");
 
     let own = format!("http://{}", on.address);
     let accepted = press(on.address, r#"{"mode":"unready"}"#, &[knows, JSON, ("origin", &own)]).await;
@@ -80,7 +80,7 @@ async fn other_methods_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
+async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
@@ -88,7 +88,7 @@ async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
     let answer = press(process.address, "{}", &[JSON]).await;
     assert_eq!(answer.status().as_u16(), 202);
     let body: Value = answer.json().await.unwrap();
-    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "exit is what happens unless told otherwise");
+    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "exit is the default mode");
     assert_ne!(process.exit().await.code(), Some(0));
 
     let dead = process.replica.clone();
@@ -96,7 +96,7 @@ async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
     assert_eq!(ids, [&json!(process.replica)], "a replica on SQLite is alone");
-    assert_ne!(dead, process.replica, "an id is never used twice");
+    assert_ne!(dead, process.replica, "ids are never reused");
     let body = json!({"replica": dead}).to_string();
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
@@ -104,7 +104,7 @@ async fn exit_is_a_death_without_clean_up_and_what_was_acked_survives_it() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_named_crashes_with_or_without_a_charset() {
+async fn a_named_replica_crashes_with_or_without_a_charset() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     let body = json!({"replica": process.replica, "mode": "exit"}).to_string();
@@ -114,7 +114,7 @@ async fn a_replica_that_is_named_crashes_with_or_without_a_charset() {
 }
 
 #[tokio::test]
-async fn a_replica_that_hangs_lives_and_answers_nothing_until_it_is_killed() {
+async fn a_hanging_replica_answers_nothing_until_it_is_killed() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     let answer = press(process.address, r#"{"mode":"hang"}"#, &[JSON]).await;
@@ -135,7 +135,7 @@ async fn a_replica_that_hangs_lives_and_answers_nothing_until_it_is_killed() {
 }
 
 #[tokio::test]
-async fn an_unready_replica_takes_no_session_and_keeps_those_it_has() {
+async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;

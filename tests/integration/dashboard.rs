@@ -1,4 +1,4 @@
-//! The dashboard asks for what a replica tells: every name and every label value in a query is on a real `/metrics`.
+//! The Grafana dashboard: every metric name and label value in its queries exists on a real `/metrics`.
 
 use serde_json::Value;
 
@@ -10,13 +10,13 @@ const DASHBOARD: &str = include_str!("../../docker/grafana/dashboards/smilingcha
 const DATA_SOURCE: &str = include_str!("../../docker/grafana/provisioning/datasources/prometheus.yaml");
 const SCRAPING: &str = include_str!("../../docker/prometheus.yml");
 
-/// How the metrics of a replica begin: its own, and those that every process has.
+/// The prefixes of a replica's metrics.
 const PREFIXES: [&str; 2] = ["smilingchat_", "process_"];
 
-/// The one metric that Prometheus adds of itself, and that a query may be about.
+/// A metric that Prometheus adds itself.
 const OF_PROMETHEUS: &str = "up";
 
-/// What is found under `key`, at any depth.
+/// All values under `key`, at any depth.
 fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {
@@ -28,14 +28,14 @@ fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// The texts under `key`, at any depth.
+/// All strings under `key`, at any depth.
 fn texts(dashboard: &Value, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(dashboard, key, &mut found);
     found.into_iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
 }
 
-/// The names in a query, those in quotes aside.
+/// The identifiers in a query, outside of quotes.
 fn names(query: &str) -> Vec<&str> {
     let outside_quotes = query.split('"').step_by(2);
     outside_quotes
@@ -44,7 +44,7 @@ fn names(query: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The label values in a query that are those of a replica: `code="overloaded"`, not `job="smilingchat"`.
+/// The values of a replica's labels in a query: `code="overloaded"`, not `job="smilingchat"`.
 fn labels(query: &str) -> Vec<String> {
     let inside_braces = query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(labels, _)| labels);
     inside_braces
@@ -61,9 +61,9 @@ fn samples(metrics: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_metric_of_the_dashboard_is_told_by_a_replica() {
+async fn every_metric_of_the_dashboard_exists() {
     let replica = TestReplica::start(&[]).await;
-    // Sessions are counted by how they start once there is one.
+    // The series of `sessions_opened_total` exist only after the first session.
     let _anna = TestClient::connect(replica.address, "anna").await;
     let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
     let samples = samples(&metrics);
@@ -77,7 +77,7 @@ async fn every_metric_of_the_dashboard_is_told_by_a_replica() {
             .collect();
         assert!(!asked.is_empty(), "asks for no metric: {query}");
         for name in asked.into_iter().filter(|name| *name != OF_PROMETHEUS) {
-            // Only Linux tells a process about itself in the way that is read here.
+            // Process metrics exist only on Linux.
             if name.starts_with("process_") && !cfg!(target_os = "linux") {
                 continue;
             }
@@ -90,7 +90,7 @@ async fn every_metric_of_the_dashboard_is_told_by_a_replica() {
 }
 
 #[test]
-fn the_dashboard_names_its_source_and_its_job_as_they_are_configured() {
+fn the_dashboard_uses_the_configured_data_source_and_job() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let mut sources = Vec::new();
     collect(&dashboard, "datasource", &mut sources);

@@ -1,4 +1,4 @@
-//! The documents say what is so: links lead somewhere, and options, metrics and modules are all there and no more.
+//! The documents are right: links resolve, and the lists of options, metrics and modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,14 +15,14 @@ const README: &str = include_str!("../../README.md");
 const OPERATING: &str = include_str!("../../docs/OPERATING.md");
 const MAP: &str = include_str!("../../src/lib.rs");
 
-/// Where documents are, from the root.
+/// The folders with documents.
 const FOLDERS: [&str; 5] = ["", "docs", "docker", "k8s", "swarm"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files of a folder with this extension.
+/// The files in a folder with this extension.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.is_file() && path.extension().is_some_and(|found| found == extension)).collect()
@@ -44,7 +44,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors of a document, as GitHub makes them of its headings.
+/// The anchors that GitHub generates from the headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {
@@ -55,7 +55,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// The targets of the links of a document that stay in the repository.
+/// The link targets within the repository.
 fn links(text: &str) -> Vec<String> {
     let prose = prose(text).collect::<Vec<_>>().join("\n");
     let targets =
@@ -64,7 +64,7 @@ fn links(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_resolves() {
     let mut found = 0;
     for document in documents() {
         let text = fs::read_to_string(&document).expect("a text");
@@ -83,7 +83,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_readme_leads_to_every_document() {
+fn the_readme_links_every_document() {
     let linked: BTreeSet<PathBuf> = links(README).iter().map(|link| root().join(link)).collect();
     for document in documents() {
         assert!(
@@ -95,7 +95,7 @@ fn the_readme_leads_to_every_document() {
 }
 
 #[test]
-fn operating_names_every_option_and_no_other() {
+fn operating_documents_exactly_the_options() {
     let commands = CommandLine::command();
     let serve = commands.find_subcommand("serve").expect("serve");
     let options: BTreeSet<String> = serve
@@ -114,9 +114,9 @@ fn operating_names_every_option_and_no_other() {
 }
 
 #[tokio::test]
-async fn operating_names_every_metric_and_no_other() {
+async fn operating_documents_exactly_the_metrics() {
     let replica = TestReplica::start(&[]).await;
-    // A label without a value yet is no sample.
+    // Labelled series exist only once they have a value.
     let _anna = TestClient::connect(replica.address, "anna").await;
     let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -126,10 +126,10 @@ async fn operating_names_every_metric_and_no_other() {
         words.filter(|word| word.starts_with("smilingchat_") || word.starts_with("process_")).collect();
     let unnamed: Vec<_> = told.difference(&named).collect();
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
-    // Only Linux tells a process about itself in the way that is read here.
+    // Process metrics exist only on Linux.
     let unknown: Vec<_> =
         named.difference(&told).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
-    assert!(unknown.is_empty(), "no replica tells: {unknown:?}");
+    assert!(unknown.is_empty(), "no such metric: {unknown:?}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn every_module_is_on_the_map() {
 }
 
 #[test]
-fn anchors_are_those_of_github() {
+fn anchors_follow_github() {
     let text = "# Bird's eye view\n```sh\n# no heading\n```\n## Three servers: `InnoDB`\n";
     let expected = ["birds-eye-view", "three-servers-innodb"].map(str::to_owned);
     assert_eq!(anchors(text), BTreeSet::from(expected));

@@ -1,6 +1,5 @@
-//! Durable: after `ack` a smile is in the store, whatever dies next (promise 1). The real program is killed under load,
-//! again and again: one replica on one file, and two replicas on one MySQL. There are enough smiles that the index is
-//! written meanwhile, so kills hit that, too.
+//! Durability (promise 1): an acked smile survives every kill. The real program is killed repeatedly under load, as one replica
+//! on a file and as two replicas on MySQL. The load is high enough that kills also hit index writes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -19,13 +18,13 @@ use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get_json, metric, seed};
 
-/// Who writes to whom.
+/// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
-/// Smiles that each client keeps in flight.
+/// Smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
-/// What one sender knows: the ids it sent in order, the offset of each that was acked, and those that were refused.
+/// The state of a sender: the ids in the order sent, the offsets of the acked ones, and the refused ones.
 #[derive(Default)]
 struct Sender {
     sent: Vec<String>,
@@ -34,7 +33,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends until the connection breaks: one by one what was not answered before, then new smiles, several in flight.
+    /// Sends until the connection breaks: first the unanswered smiles one by one, then new ones, several in flight.
     async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
         let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
         let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();
@@ -72,7 +71,7 @@ impl Sender {
     }
 }
 
-/// The senders at work, each on one of these replicas, until its replica dies.
+/// Runs the senders, each on one of these replicas, until the replica dies.
 async fn start(addresses: &[SocketAddr], senders: Vec<Sender>, acks: &Arc<AtomicUsize>) -> JoinSet<(usize, Sender)> {
     let mut running = JoinSet::new();
     for (place, sender) in senders.into_iter().enumerate() {
@@ -98,7 +97,7 @@ async fn so_many_more(acks: &AtomicUsize, count: usize) {
 const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acked_is_there_after_every_kill() {
+async fn acked_smiles_survive_every_kill() {
     let mut random = StdRng::seed_from_u64(seed());
     let store = TestStore::new();
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
@@ -120,7 +119,7 @@ async fn what_was_acked_is_there_after_every_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acked_is_there_when_replicas_are_killed_while_they_write_the_index() {
+async fn acked_smiles_survive_kills_during_index_writes() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut random = StdRng::seed_from_u64(seed());
     let url = database.url();
@@ -146,8 +145,8 @@ async fn what_was_acked_is_there_when_replicas_are_killed_while_they_write_the_i
     check(replicas[0].address, &epoch, &senders, &mut random).await;
 }
 
-/// Reads the whole log through resumes, and every conversation through histories, and compares both with the acks. Some of
-/// what was acked is sent again and is a duplicate.
+/// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends some
+/// acked smiles again, which must be duplicates.
 async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();
     for user in ["anna", "bruno", "carla", "dario"] {
@@ -158,7 +157,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
         for frame in replayed {
             let at = offset(&frame);
             if let Some(other) = log.insert(at, frame.clone()) {
-                assert_eq!(other, frame, "both users of a smile are told the same");
+                assert_eq!(other, frame, "both users get the same frame");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The address of MySQL leads to another server from one moment to the next, as in a managed failover: nothing is lost,
-//! nothing is doubled, and smiles are acked again at once.
+//! Failover: the address of MySQL switches to another server, as in a managed service. No smile is lost or duplicated, and acks
+//! resume at once.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,26 +17,26 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
 use crate::support::{eventually, seed, within};
 
-/// Within this, a smile is acked after the address leads to a server that takes writes.
+/// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Within this, the binary log is followed again.
+/// Time limit to follow the binary log again.
 const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long smiles are sent, in seconds: longer than the changes take.
+/// Duration of the load in seconds, longer than the switches take.
 const SECONDS: u32 = 20;
 
 /// There is one pair of servers.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
-/// Sends the smile until there is an ack; returns its offset.
+/// Sends the smile until it is acked; returns its offset.
 async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
     client.send_smile(id, to).await;
     loop {
         let answer = client.next().await;
         match answer["type"].as_str() {
             Some("ack") => return offset(&answer),
-            // Another session's.
+            // A smile of another session.
             Some("smile") => {}
             _ if answer["temporary"] == true => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -47,7 +47,7 @@ async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
     }
 }
 
-/// What the server itself says of the log: its offsets have no gaps, and each of these smiles is where it was acked.
+/// Checks the log on the server: it has no gaps, and each of these smiles has its acked offset.
 async fn witness(server: &str, database: &str, acks: &[(String, u64)]) {
     let mut url: url::Url = server.parse().unwrap();
     url.set_path(database);
@@ -98,7 +98,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
             pair.hands_over(from).await;
             if !kept {
                 fleet.members.iter().for_each(|member| member.network.becomes(Network::NoServer));
-                // As long as it takes to hear of it.
+                // Wait until the replicas notice.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             for member in &fleet.members {
@@ -130,14 +130,14 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_server_sets_in_sessions_is_overridden_or_refused() {
+async fn session_settings_of_the_server_are_overridden_or_refused() {
     if TestDatabase::new().await.is_none() {
         return;
     }
     let _alone = PAIR.lock().await;
     let pair = Pair::start().await;
     let database = TestDatabase::at(pair.url(0)).await;
-    // Of an account that may do everything, `init_connect` is not asked.
+    // MySQL skips `init_connect` for privileged accounts.
     let store = database.url_of_a_modest_user().await;
     pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
     for id in ["first", "second"] {
@@ -184,7 +184,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     for member in &fleet.members {
         member.network.becomes(Network::Open);
     }
-    // More than are missing, while nobody knows yet.
+    // More smiles than are missing, before the replicas notice.
     for number in 0..60 {
         let _ = anna.try_send(&smile(&format!("new-{number:02}"), "bruno").to_string()).await;
     }

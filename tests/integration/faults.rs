@@ -1,7 +1,7 @@
-//! Faults under load, against real processes and a real MySQL: whatever dies, freezes or is cut off, nothing is lost,
-//! nothing comes twice and nothing is out of order.
+//! Faults under load, against real processes and a real MySQL: kills, freezes and network failures lose, duplicate and reorder
+//! no smile.
 //!
-//! When and what is drawn from a seed. Moments are counted in smiles, not in seconds.
+//! A seed determines the faults and their times, which are counted in smiles instead of seconds.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::support::mysql::{TestDatabase, script};
 use crate::support::proxy::Network;
 use crate::support::seed;
 
-/// How many faults there are in one test.
+/// The number of faults in a test.
 const ROUNDS: usize = 3;
 
-/// How long smiles are sent, in seconds: longer than the faults take.
+/// Duration of the load in seconds, longer than the faults take.
 const SECONDS: u32 = 12;
 
-/// Where the MySQL is that only this file uses, and kills.
+/// The folder of a MySQL server that only this file uses, and kills.
 const MYSQL_TO_KILL: &str = "target/mysql-of-faults";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,4 @@
-//! How a replica hears of what the others append: by the binary log where it may, by reading the log where it may not, and
-//! it says which.
+//! Following other replicas: over the binary log if the account has the grant, by polling otherwise.
 
 use std::path::Path;
 
@@ -15,7 +14,7 @@ async fn replica(name: &str, store: &str) -> TestProcess {
     TestProcess::start(Path::new(""), &[("store", store), ("replica", name)]).await
 }
 
-/// What this replica tells of itself.
+/// The `following` field of this replica.
 async fn following(replica: &TestProcess) -> Value {
     let list = get_json(replica.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("a list");
@@ -31,7 +30,7 @@ async fn follows_by(replica: &TestProcess, way: &str) {
     .await;
 }
 
-/// Anna on one replica smiles at Bruno on the other, and hears from him.
+/// Anna on one replica and Bruno on the other exchange smiles.
 async fn chat(one: &TestProcess, two: &TestProcess) {
     let mut anna = TestClient::connect(one.address, "anna").await;
     let mut bruno = TestClient::connect(two.address, "bruno").await;
@@ -48,7 +47,7 @@ fn unique() -> String {
 }
 
 #[tokio::test]
-async fn the_binary_log_is_followed_where_that_is_allowed() {
+async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
     let Some(database) = TestDatabase::new().await else { return };
     let (one, two) = (replica("one", &database.url()).await, replica("two", &database.url()).await);
     follows_by(&one, "binlog").await;
@@ -59,19 +58,19 @@ async fn the_binary_log_is_followed_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn an_account_that_may_not_replicate_reads_the_log() {
+async fn an_account_without_the_replication_grant_polls() {
     let Some(database) = TestDatabase::new().await else { return };
     let modest = database.url_of_a_modest_user().await;
     let (one, two) = (replica("one", &modest).await, replica("two", &modest).await);
     eventually("it is logged", async || one.log().contains("reading the log instead of following the binary log"))
         .await;
     follows_by(&one, "polling").await;
-    assert!(one.log().contains("REPLICATION"), "which right is missing: {}", one.log());
+    assert!(one.log().contains("REPLICATION"), "the missing grant:  {}", one.log());
     chat(&one, &two).await;
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_replaced_by_reading_until_it_is_back() {
+async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     let one = replica("one", &database.url_by(network.address)).await;
@@ -83,7 +82,7 @@ async fn a_stream_that_breaks_is_replaced_by_reading_until_it_is_back() {
             metric(one.ops_address, "smilingchat_following_binlog").await == Some(0.0)
         })
         .await;
-        assert_eq!(following(&two).await, "binlog", "the other one's stream stands");
+        assert_eq!(following(&two).await, "binlog", "the other replica's stream is unaffected");
         network.becomes(Network::Open);
         follows_by(&one, "binlog").await;
         chat(&one, &two).await;
@@ -91,7 +90,7 @@ async fn a_stream_that_breaks_is_replaced_by_reading_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn what_the_stream_leaves_out_is_found_in_the_log() {
+async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let Some(database) = TestDatabase::new().await else { return };
     let one = replica("one", &database.url()).await;
     follows_by(&one, "binlog").await;
@@ -99,7 +98,7 @@ async fn what_the_stream_leaves_out_is_found_in_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
-    // The same batch again, with an id of the same length, and right after it.
+    // The same batch again, right after it, with an id of the same length.
     let hidden = "SET SESSION sql_log_bin = 0;
         INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         SELECT 2, 1, 7, appended_at, CONCAT(
@@ -113,11 +112,11 @@ async fn what_the_stream_leaves_out_is_found_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_replica_that_cannot_read_what_others_append_is_not_ready() {
+async fn a_replica_that_cannot_decode_the_log_is_not_ready() {
     let Some(database) = TestDatabase::new().await else { return };
     let one = replica("one", &database.url()).await;
     follows_by(&one, "binlog").await;
-    // As a newer version may write it.
+    // As if a newer version had written it.
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
     database.run(unknown).await;
     let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("text");

@@ -1,4 +1,4 @@
-//! Frames in a session: what may be said, what is answered, and what is refused without an end.
+//! The frames of a session, their answers, and refusals that leave the session open.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::client::{TestClient, id, offset, smile};
 use crate::support::replica::TestReplica;
 
 #[tokio::test]
-async fn a_smile_is_acked_to_its_sender_and_given_to_its_receiver() {
+async fn a_smile_is_acked_and_delivered() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -39,7 +39,7 @@ async fn a_smile_without_an_id_gets_one() {
 }
 
 #[tokio::test]
-async fn ids_may_use_their_whole_alphabet_and_length() {
+async fn ids_may_use_the_full_alphabet_and_length() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let longest = "x".repeat(64);
@@ -63,7 +63,7 @@ async fn white_space_and_unknown_fields_are_ignored() {
 }
 
 #[tokio::test]
-async fn people_may_type() {
+async fn short_forms_are_accepted() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -169,7 +169,7 @@ async fn anything_else_is_not_a_smile() {
     assert_eq!(anna.smile("n1", "bruno").await, 1, "none of them was stored");
 }
 
-/// Frames that are refused, each with the code and, where the frame has one, the id to repeat.
+/// Refused frames, each with its error code and, if present, the id to repeat.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
     let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];
@@ -220,7 +220,7 @@ fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
 }
 
 #[tokio::test]
-async fn every_refused_frame_gets_its_answer_and_the_session_goes_on() {
+async fn every_refused_frame_is_answered_and_the_session_stays_open() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for (text, code, id) in refused_frames() {
@@ -274,7 +274,7 @@ async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_stored_once_as_it_came_first() {
+async fn a_repeated_smile_is_stored_once_with_its_first_content() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let first = anna.smile("c1", "bruno").await;

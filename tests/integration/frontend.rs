@@ -1,4 +1,4 @@
-//! The frontend's nginx before real replicas: one that hangs, ones that are full, and one that dies.
+//! The frontend's nginx in front of real replicas that hang, are full, or die.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -17,17 +17,17 @@ use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
 use crate::support::{get, http, refusal, upgrade};
 
-/// What a hung replica may cost whoever comes.
+/// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
 
-/// So many addresses with one port, as replicas in containers have.
+/// Loopback addresses with the same port, as replicas in containers have.
 fn addresses(count: u8) -> Vec<SocketAddr> {
     let port = free_address().port();
     (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_replica_costs_seconds() {
+async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
     let start = addresses.iter().enumerate().map(async |(number, address)| {
@@ -45,7 +45,7 @@ async fn a_hung_replica_costs_seconds() {
     assert_eq!(clients.iter().filter(|client| on_hung(client)).count(), 3, "sessions go to the emptiest");
 
     hung.signal("STOP").await;
-    // Its clients notice, so it soon has the fewest; and they come back, as do others, and the page asks.
+    // Its clients leave, so it has the fewest connections and nginx prefers it for the next requests.
     clients.retain(|client| !on_hung(client));
     let sessions = (0..3).map(async |_| {
         let asked = Instant::now();
@@ -60,7 +60,7 @@ async fn a_hung_replica_costs_seconds() {
     let (sessions, questions) = tokio::join!(join_all(sessions), join_all(questions));
     let slowest = sessions.into_iter().chain(questions).max().unwrap();
     assert!(slowest < SECONDS, "{slowest:?}");
-    // From now on it is passed over, but for a try now and then.
+    // From now on nginx skips it, except for occasional retries.
     for _ in 0..20 {
         let asked = Instant::now();
         a_short_session(frontend.address).await;
@@ -70,7 +70,7 @@ async fn a_hung_replica_costs_seconds() {
 }
 
 #[tokio::test]
-async fn where_the_only_replica_hangs_the_page_is_told_in_seconds() {
+async fn if_the_only_replica_hangs_the_page_gets_an_error_within_seconds() {
     let (addresses, store) = (addresses(1), TestStore::new());
     let listen = addresses[0].to_string();
     let hung = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
@@ -82,13 +82,13 @@ async fn where_the_only_replica_hangs_the_page_is_told_in_seconds() {
     assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
 }
 
-/// A session that begins and ends.
+/// Opens and closes a session.
 async fn a_short_session(address: SocketAddr) {
     TestClient::connect(address, "bruno").await.close().await;
 }
 
 #[tokio::test]
-async fn replicas_that_are_full_are_not_taken_for_dead() {
+async fn full_replicas_do_not_count_as_dead() {
     let (addresses, stores) = (addresses(2), [TestStore::new(), TestStore::new()]);
     let mut replicas = Vec::new();
     for (address, store) in addresses.iter().zip(&stores) {
@@ -136,7 +136,7 @@ async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
 }
 
 #[tokio::test]
-async fn the_page_is_there_by_ipv6_too_where_the_machine_has_it() {
+async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
     let (addresses, store) = (addresses(1), TestStore::new());
     let listen = addresses[0].to_string();
     let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;

@@ -1,4 +1,4 @@
-//! HTTP beside the sessions: the page, the API, the probes and the metrics.
+//! HTTP: the page, the API, the probes and the metrics.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -47,13 +47,13 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
     }
 }
 
-/// Every address in quotes in the page that begins like this.
+/// All quoted addresses in the page with this prefix.
 fn addresses<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
 #[tokio::test]
-async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
+async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
     let replica = TestReplica::start(&[]).await;
     let answer = get(replica.address, "/").await;
     assert_eq!(header(&answer, "cache-control"), "no-cache");
@@ -69,7 +69,7 @@ async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
             "{path}"
         );
     }
-    // An older page, or one that names no version, gets what there is.
+    // Other versions and unversioned paths get the current assets.
     for path in ["/v/0123456789abcdef/js/app.js", "/js/app.js"] {
         let answer = get(replica.address, path).await;
         assert_eq!(
@@ -81,7 +81,7 @@ async fn what_the_page_names_is_kept_and_the_page_is_asked_for_each_time() {
 }
 
 #[tokio::test]
-async fn the_page_of_the_proxy_is_that_of_a_replica() {
+async fn the_proxy_serves_the_same_page_as_a_replica() {
     let replica = TestReplica::start(&[]).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ async fn the_page_of_the_proxy_is_that_of_a_replica() {
 }
 
 #[tokio::test]
-async fn answers_are_compressed_as_the_client_can_read() {
+async fn responses_use_an_encoding_that_the_client_accepts() {
     let replica = TestReplica::start(&[]).await;
     let asked = async |path: &str, accepted: &str| {
         let asked = http().get(format!("http://{}{path}", replica.address)).header("accept-encoding", accepted);
@@ -125,7 +125,7 @@ async fn answers_are_compressed_as_the_client_can_read() {
 }
 
 #[tokio::test]
-async fn nothing_outside_the_page_is_served() {
+async fn no_other_file_is_served() {
     let replica = TestReplica::start(&[]).await;
     for path in
         ["/nothing", "/js/", "/js/nothing.js", "/package.json", "/..%2fCargo.toml", "/%2e%2e/Cargo.toml", "/metrics"]
@@ -163,7 +163,7 @@ async fn ping_names_the_replica_and_its_version() {
 }
 
 #[tokio::test]
-async fn there_are_enough_users_and_each_can_open_a_session() {
+async fn every_user_can_open_a_session() {
     let replica = TestReplica::start(&[]).await;
     let users = get_json(replica.address, "/api/users").await;
     let users = users.as_array().unwrap();
@@ -179,7 +179,7 @@ async fn there_are_enough_users_and_each_can_open_a_session() {
 }
 
 #[tokio::test]
-async fn the_code_to_join_leads_to_the_host_that_was_asked() {
+async fn the_join_code_accepts_only_the_host_of_the_request() {
     let replica = TestReplica::start(&[]).await;
     let code = async |host: &str, url: &str| {
         let asked = http().get(format!("http://{}/api/join.svg?url={url}", replica.address));
@@ -211,7 +211,7 @@ async fn the_code_to_join_leads_to_the_host_that_was_asked() {
 }
 
 #[tokio::test]
-async fn the_list_of_replicas_has_everything_in_it() {
+async fn the_list_of_replicas_is_complete() {
     let replica = TestReplica::start(&[("replica", "be1"), ("capacity", "77")]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let head = anna.smile("c1", "bruno").await;
@@ -238,7 +238,7 @@ async fn the_list_of_replicas_has_everything_in_it() {
 }
 
 #[tokio::test]
-async fn the_list_of_replicas_tells_where_they_run() {
+async fn the_list_of_replicas_has_platform_and_links() {
     let links = "Visualizer=http://localhost:8090,Grafana=https://grafana.example/d/1?a=b";
     let options = [("platform", "swarm"), ("node", "worker1"), ("links", links)];
     let replica = TestReplica::start(&options).await;
@@ -269,7 +269,7 @@ async fn metrics(address: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn metrics_start_at_zero_for_every_code_and_are_for_operators_only() {
+async fn metrics_start_at_zero_and_are_on_the_operations_listener_only() {
     let replica = TestReplica::start(&[]).await;
     let text = metrics(replica.ops_address).await;
     for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {
@@ -287,7 +287,7 @@ async fn metrics_start_at_zero_for_every_code_and_are_for_operators_only() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happens() {
+async fn metrics_count_sessions_and_smiles() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;

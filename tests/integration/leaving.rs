@@ -1,4 +1,4 @@
-//! Leaving: what SIGTERM brings, in which order and within which time, and that nothing acked is lost by it.
+//! Shutdown: the order and time limits of a drain, which loses no acked smile.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
 
 #[tokio::test]
-async fn sigterm_drains_and_the_status_is_0() {
+async fn sigterm_drains_and_exits_with_0() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[("drain-timeout", "10")]).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
@@ -45,10 +45,10 @@ async fn sigint_drains_too() {
 }
 
 #[tokio::test]
-async fn a_leaving_replica_is_not_ready_takes_no_sessions_and_serves_the_rest() {
+async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[("drain-timeout", "4")]).await;
-    // This one never ends its side, so the replica waits for it until the deadline.
+    // This client never closes its side, so the replica waits until the deadline.
     let mut stubborn = RawClient::connect(process.address, "anna").await;
     let asked = Instant::now();
     process.signal("TERM").await;
@@ -73,7 +73,7 @@ async fn a_leaving_replica_is_not_ready_takes_no_sessions_and_serves_the_rest() 
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_does_not_hold_the_replica_up() {
+async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     let store = TestStore::new();
     let options = [("drain-timeout", "3"), ("capacity", "0"), ("session-rate", "0")];
     let mut process = TestProcess::start(&store.path(), &options).await;
@@ -89,7 +89,7 @@ async fn a_client_that_reads_nothing_does_not_hold_the_replica_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_leave_in_batches_each_asked_back_at_its_own_moment() {
+async fn sessions_leave_in_batches_with_different_reconnect_hints() {
     let mut replica = TestReplica::start(&[]).await;
     let mut clients = Vec::new();
     for _ in 0..160 {
@@ -116,9 +116,9 @@ async fn sessions_leave_in_batches_each_asked_back_at_its_own_moment() {
     replica.stop().await;
 }
 
-/// Sends until the replica has closed; what was acked must be in the log, what was answered with an error must not.
+/// Sends until the replica has closed. The log must hold the acked smiles and none of the refused ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acked_is_lost_when_a_replica_leaves_under_load() {
+async fn a_drain_under_load_loses_no_acked_smile() {
     let options = [("capacity", "0"), ("session-rate", "0")];
     let mut replica = TestReplica::start(&options).await;
     let store = replica.store.clone();
@@ -172,7 +172,7 @@ async fn a_client_that_closes_is_answered_and_counted() {
 }
 
 #[tokio::test]
-async fn what_was_sent_before_a_close_is_stored() {
+async fn smiles_sent_before_a_close_are_stored() {
     let replica = TestReplica::start(&[]).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     let text = br#"{"type":"smile","id":"last","to":"bruno","smile":":)"}"#;

@@ -1,4 +1,4 @@
-//! Limits: per client address, per session and per replica. Each refuses with a hint that is true.
+//! Limits per client address, per session and per replica, each with a correct retry hint.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, http, metric, refusal, upgrade};
 
-/// The default limits per client address, which the other tests switch off.
+/// The default rate limit per client address, which other tests disable.
 const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", "5")];
 
 /// The status of `GET /api/users` with this `X-Forwarded-For`.
@@ -22,7 +22,7 @@ async fn status_for(address: SocketAddr, forwarded_for: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_client_address_past_its_burst_gets_429_with_a_true_hint() {
+async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     let replica = TestReplica::start(&CLIENT_LIMIT).await;
     for _ in 0..5 {
         assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200);
@@ -51,7 +51,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_true_hint() {
 }
 
 #[tokio::test]
-async fn a_refused_address_is_logged_and_not_with_every_refusal() {
+async fn a_refused_address_is_logged_once() {
     let folder = tempfile::tempdir().unwrap();
     let proxies = ("trusted-proxies", "127.0.0.0/8");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[CLIENT_LIMIT[0], CLIENT_LIMIT[1], proxies]).await;
@@ -71,7 +71,7 @@ async fn a_refused_address_is_logged_and_not_with_every_refusal() {
 }
 
 #[tokio::test]
-async fn forwarded_addresses_of_strangers_are_not_believed() {
+async fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     let replica = TestReplica::start(&[("client-rate", "1"), ("client-burst", "3")]).await;
     let mut statuses = Vec::new();
     for number in 0..8 {
@@ -107,7 +107,7 @@ async fn zero_is_no_limit_per_client_address() {
     }
 }
 
-/// Sends smiles one after the other until one is refused with `code`; waits as it says and sends the same id again.
+/// Sends smiles until one is refused with `code`, waits for its hint and sends the same id again.
 async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) {
     for number in 0..1000 {
         let this = format!("c{round}.{number}");
@@ -124,11 +124,11 @@ async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) 
         client.smile(&this, "bruno").await;
         return;
     }
-    panic!("nothing was refused");
+    panic!("no smile was refused");
 }
 
 #[tokio::test]
-async fn a_session_past_its_burst_is_rate_limited_for_as_long_as_it_is_told() {
+async fn a_session_past_its_burst_is_admitted_after_the_hint() {
     let options = [("session-rate", "4"), ("session-burst", "3"), ("capacity", "0")];
     let replica = TestReplica::start(&options).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
@@ -142,7 +142,7 @@ async fn a_session_past_its_burst_is_rate_limited_for_as_long_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_refused_smile_costs_nothing() {
+async fn a_refused_smile_takes_no_token() {
     let options = [("session-rate", "1"), ("session-burst", "2"), ("capacity", "0")];
     let replica = TestReplica::start(&options).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
@@ -155,7 +155,7 @@ async fn a_refused_smile_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_replica_past_its_capacity_is_overloaded_for_as_long_as_it_says() {
+async fn a_smile_past_the_capacity_is_admitted_after_the_hint() {
     let replica = TestReplica::start(&[("capacity", "4"), ("session-rate", "0")]).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for round in 0..3 {
@@ -188,14 +188,14 @@ async fn capacity_zero_is_unlimited() {
     }
 }
 
-/// What one client saw while it offered more than there is room for.
+/// The answers to a client that offers more than the capacity.
 #[derive(Default)]
 struct Offered {
     acked: u32,
     refusals: Vec<Duration>,
 }
 
-/// Offers a smile every two milliseconds for as long as `until` is ahead.
+/// Offers a smile every two milliseconds until `until`.
 async fn offer(mut client: TestClient, until: Instant) -> Offered {
     let mut offered = Offered::default();
     let mut beat = tokio::time::interval(Duration::from_millis(2));
@@ -217,7 +217,7 @@ async fn offer(mut client: TestClient, until: Instant) -> Offered {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_times_the_capacity_is_admitted_up_to_the_capacity_and_refused_at_once() {
+async fn ten_times_the_capacity_is_admitted_up_to_the_capacity() {
     let replica = TestReplica::start(&[("capacity", "40"), ("session-rate", "0")]).await;
     let seconds = 3;
     let (began, mut clients) = (Instant::now(), JoinSet::new());
@@ -239,7 +239,7 @@ async fn ten_times_the_capacity_is_admitted_up_to_the_capacity_and_refused_at_on
 }
 
 #[tokio::test]
-async fn past_max_sessions_upgrades_get_503_until_a_place_is_free() {
+async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
     let replica = TestReplica::start(&[("max-sessions", "2")]).await;
     let first = TestClient::connect(replica.address, "anna").await;
     let _second = TestClient::connect(replica.address, "bruno").await;
@@ -253,7 +253,7 @@ async fn past_max_sessions_upgrades_get_503_until_a_place_is_free() {
 }
 
 #[tokio::test]
-async fn a_low_limit_of_open_files_costs_sessions_and_nothing_else() {
+async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
     let store = TestStore::new();
     let process = TestProcess::start_with_few_files(&store.path(), 256, &[("capacity", "0")]).await;
     let log = process.log();
@@ -267,7 +267,7 @@ async fn a_low_limit_of_open_files_costs_sessions_and_nothing_else() {
     for _ in 0..room {
         clients.push(TestClient::connect(process.address, "anna").await);
     }
-    // Others connect, and ask for nothing.
+    // Idle connections without a request.
     let mut idle = Vec::new();
     for address in [process.address, process.ops_address] {
         for _ in 0..20 {

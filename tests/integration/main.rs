@@ -1,5 +1,5 @@
-//! Everything that is tested over real sockets, in one binary.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Tests over real sockets, in one binary.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod architecture;
 mod audience;

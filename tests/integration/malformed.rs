@@ -1,4 +1,4 @@
-//! What breaks RFC 6455 or the bounds of the contract ends that session with the right code, and no other.
+//! Violations of RFC 6455 or of the protocol's bounds close only that session, with the right code.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::client::TestClient;
 use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, RawClient, TEXT, frame, unmasked};
 use crate::support::replica::TestReplica;
 
-/// A `ping` frame, filled up with white space to this many bytes.
+/// A `ping` frame, padded with white space to this many bytes.
 fn ping_of(bytes: usize) -> Vec<u8> {
     let mut text = br#"{"type":"ping"}"#.to_vec();
     text.resize(bytes, b' ');
@@ -16,7 +16,7 @@ fn ping_of(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_violation_closes_with_its_code_and_the_server_goes_on() {
+async fn each_violation_closes_with_its_code() {
     let replica = TestReplica::start(&[]).await;
     let mut witness = TestClient::connect(replica.address, "anna").await;
     let fragments_past_the_bound = [frame(TEXT, &ping_of(4096)), frame(FINAL | CONTINUATION, b" ")].concat();
@@ -56,7 +56,7 @@ async fn each_violation_closes_with_its_code_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn the_largest_frame_and_fragments_are_understood() {
+async fn the_largest_frame_and_fragments_are_accepted() {
     let replica = TestReplica::start(&[]).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     client.write(&frame(FINAL | TEXT, &ping_of(4096))).await;
@@ -85,7 +85,7 @@ async fn a_frame_may_arrive_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn what_comes_after_an_error_is_answered_too() {
+async fn frames_after_an_error_are_answered() {
     let replica = TestReplica::start(&[]).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     let burst = [frame(FINAL | TEXT, b"nonsense"), frame(FINAL | TEXT, b"help"), frame(FINAL | TEXT, &ping_of(15))];

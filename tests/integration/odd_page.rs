@@ -1,4 +1,4 @@
-//! The page where things are odd: it says what is wrong, and nothing that is not.
+//! The page under unusual conditions: it shows the right diagnosis.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};
 
-/// A head start of an hour for the clock of every page that is loaded from here on.
+/// Sets the clock of pages loaded from now on an hour ahead.
 const FAST_CLOCK: &str = "const now = Date.now.bind(Date); Date.now = () => now() + 3_600_000;";
 
 async fn says(browser: &Browser, what: &str) -> bool {
@@ -19,7 +19,7 @@ async fn says(browser: &Browser, what: &str) -> bool {
 }
 
 #[tokio::test]
-async fn it_works_where_the_browser_keeps_no_data() {
+async fn the_page_works_without_browser_storage() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = Browser::open_without_site_data("en").await;
@@ -32,7 +32,7 @@ async fn it_works_where_the_browser_keeps_no_data() {
 }
 
 #[tokio::test]
-async fn an_address_that_asks_too_often_is_told_so_while_smiles_flow() {
+async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     let folder = tempfile::tempdir().expect("a directory");
     let limits = [("client-rate", "3"), ("client-burst", "100")];
     let server = TestProcess::start(&folder.path().join(STORE), &limits).await;
@@ -50,7 +50,7 @@ async fn an_address_that_asks_too_often_is_told_so_while_smiles_flow() {
     proof_holds(&browser).await;
 }
 
-/// The way to a server that a careless proxy makes: the server hears of another host than the browser asked for.
+/// A misconfigured proxy that rewrites `Host`.
 async fn careless_proxy(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");

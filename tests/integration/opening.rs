@@ -1,4 +1,4 @@
-//! Opening a session: what `welcome` says, and every refusal before the upgrade.
+//! Opening a session: the `welcome` frame, and every refusal before the upgrade.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ use crate::support::replica::TestReplica;
 use crate::support::{eventually, get_json, http, refusal, upgrade, within};
 
 #[tokio::test]
-async fn the_first_frame_is_a_welcome_with_everything_in_it() {
+async fn the_first_frame_is_a_complete_welcome() {
     let replica = TestReplica::start(&[("replica", "be1"), ("session-rate", "7"), ("session-burst", "9")]).await;
     let list = get_json(replica.address, "/api/replicas").await;
     let client = TestClient::connect(replica.address, "anna").await;
@@ -31,14 +31,14 @@ async fn the_first_frame_is_a_welcome_with_everything_in_it() {
 }
 
 #[tokio::test]
-async fn the_default_limits_are_those_of_the_contract() {
+async fn the_default_limits_match_the_protocol() {
     let replica = TestReplica::start(&[]).await;
     let client = TestClient::connect(replica.address, "anna").await;
     assert_eq!(client.welcome["limits"], json!({"session_per_second": 20, "session_burst": 40}));
 }
 
 #[tokio::test]
-async fn a_fresh_session_starts_at_the_head_and_hears_nothing_older() {
+async fn a_fresh_session_starts_at_the_head() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     anna.smile("c1", "bruno").await;
@@ -50,7 +50,7 @@ async fn a_fresh_session_starts_at_the_head_and_hears_nothing_older() {
 }
 
 #[tokio::test]
-async fn a_query_of_the_wrong_shape_is_bad_request() {
+async fn a_malformed_query_is_a_bad_request() {
     let replica = TestReplica::start(&[]).await;
     for query in [
         "",
@@ -77,7 +77,7 @@ async fn a_query_of_the_wrong_shape_is_bad_request() {
 }
 
 #[tokio::test]
-async fn fields_the_server_does_not_know_are_ignored() {
+async fn unknown_query_fields_are_ignored() {
     let replica = TestReplica::start(&[]).await;
     for query in ["?user=anna&later=1", "?epoch=e&user=anna"] {
         TestClient::open(replica.address, query).await.unwrap();
@@ -96,7 +96,7 @@ async fn an_unknown_user_is_not_found() {
 }
 
 #[tokio::test]
-async fn foreign_origins_are_forbidden_and_own_and_allowed_ones_are_not() {
+async fn only_own_and_allowed_origins_are_accepted() {
     let replica = TestReplica::start(&[("allowed-origins", "https://friend.example,http://other.example:81")]).await;
     let own = format!("http://{}", replica.address);
     let tls_ended_before_us = format!("https://{}", replica.address);
@@ -126,7 +126,7 @@ async fn foreign_origins_are_forbidden_and_own_and_allowed_ones_are_not() {
 }
 
 #[tokio::test]
-async fn a_refused_origin_is_logged_once_with_what_to_set() {
+async fn a_refused_origin_is_logged_once_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let server = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
     for origin in ["https://chat.example", "https://chat.example", "null", "https://chat.example"] {
@@ -143,7 +143,7 @@ async fn a_refused_origin_is_logged_once_with_what_to_set() {
 }
 
 #[tokio::test]
-async fn the_default_port_is_left_out_of_an_own_origin() {
+async fn an_own_origin_omits_the_default_port() {
     let replica = TestReplica::start(&[]).await;
     let open = async |host: &str, origin: &str| {
         let request = upgrade(replica.address, "?user=anna").header("host", host).header("origin", origin);
@@ -158,7 +158,7 @@ async fn the_default_port_is_left_out_of_an_own_origin() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_handshake_is_refused() {
+async fn a_request_without_a_handshake_is_refused() {
     let replica = TestReplica::start(&[]).await;
     let asked = http().get(format!("http://{}/ws?user=anna", replica.address)).header("host", "backend:8080");
     let (status, _, body) = refusal(asked.send().await.unwrap()).await;
@@ -174,7 +174,7 @@ async fn a_request_that_is_no_handshake_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_harms_nobody() {
+async fn malformed_http_does_not_affect_other_connections() {
     let replica = TestReplica::start(&[]).await;
     for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"\r\n\r\n\r\n", b"GET", b"GET /ws HTTP/9.9\r\n\r\n"] {
         let mut stream = TcpStream::connect(replica.address).await.unwrap();

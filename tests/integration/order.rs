@@ -1,4 +1,4 @@
-//! Once, in order and complete: what every session of a user hears, and what a repeat changes (promises 2, 3 and 4).
+//! Exactly once, in order and complete (promises 2, 3 and 4): the smiles that sessions receive, and repeated ids.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::json;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
-/// No brake, for tests that are not about the limits.
+/// No limits, for tests of other subjects.
 const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 #[tokio::test]
-async fn every_session_of_both_users_hears_a_smile_and_nobody_else() {
+async fn every_session_of_both_users_receives_a_smile_and_no_other() {
     let replica = TestReplica::start(&[]).await;
     let mut sender = TestClient::connect(replica.address, "anna").await;
     let mut others = Vec::new();
@@ -26,16 +26,16 @@ async fn every_session_of_both_users_hears_a_smile_and_nobody_else() {
         assert_eq!((offset(&frame), id(&frame)), (first, "c1".to_owned()));
         assert_eq!((&frame["from"], &frame["to"]), (&json!("anna"), &json!("bruno")));
         if place < 2 {
-            assert_eq!(offset(&other.expect("smile").await), second, "the sender's other sessions hear it too");
+            assert_eq!(offset(&other.expect("smile").await), second, "the sender's other sessions receive it too");
         }
         other.expect_alive().await;
     }
-    assert_eq!(offset(&stranger.expect("smile").await), second, "the first one was none of its business");
+    assert_eq!(offset(&stranger.expect("smile").await), second, "the first smile is not for this user");
     stranger.expect_alive().await;
     sender.expect_alive().await;
 }
 
-/// Sends `count` smiles, a few at a time; returns the ids and offsets of those that were admitted, as they were acked.
+/// Sends `count` smiles, a few at a time; returns the ids and offsets of the admitted ones in the order of the acks.
 async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(String, u64)> {
     let ids: Vec<String> = (0..count).map(|number| format!("{name}{number}")).collect();
     let mut acked = Vec::new();
@@ -60,7 +60,7 @@ async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(Str
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_send_together_are_stored_in_their_orders_and_heard_in_one() {
+async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut listeners = Vec::new();
     for _ in 0..2 {
@@ -86,7 +86,7 @@ async fn sessions_that_send_together_are_stored_in_their_orders_and_heard_in_one
     }
 }
 
-/// What one session was told: each id's acked offset, and the offsets it heard of.
+/// The answers to a session: the acked offset of each id, and the offsets of its smiles.
 type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
 /// Reads until the session has answered `count` frames.
@@ -109,7 +109,7 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_id_sent_by_many_sessions_at_once_is_one_smile() {
+async fn one_id_from_many_sessions_at_once_is_one_smile() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut clients = Vec::new();
     for _ in 0..6 {
@@ -153,7 +153,7 @@ async fn each_of_two_frames_with_one_id_is_answered() {
 }
 
 #[tokio::test]
-async fn a_repeat_is_one_smile_across_sessions_and_restarts() {
+async fn a_repeated_id_is_one_smile_across_sessions_and_restarts() {
     let replica = TestReplica::start(&[]).await;
     let store = replica.store.clone();
     let mut first = TestClient::connect(replica.address, "anna").await;
@@ -164,7 +164,7 @@ async fn a_repeat_is_one_smile_across_sessions_and_restarts() {
     second.send_smile("c1", "bruno").await;
     assert_eq!(second.expect("ack").await, duplicate);
     assert_eq!(second.smile("c2", "bruno").await, at + 1);
-    assert_eq!(bruno.expect("smile").await["id"], "c2", "a repeat is not heard again");
+    assert_eq!(bruno.expect("smile").await["id"], "c2", "a duplicate is not delivered again");
     let epoch = first.epoch();
     replica.stop().await;
 

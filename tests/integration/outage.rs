@@ -1,4 +1,4 @@
-//! MySQL is away, or not there yet: replicas stay, say so at once, and take up again by themselves.
+//! Outages of MySQL: replicas stay up, refuse smiles at once and recover by themselves.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::{eventually, get, get_json, metric, refusal, within};
 
-/// Within this a smile must be answered, whatever MySQL does.
+/// Time limit for the answer to a smile during an outage.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn status(address: SocketAddr, path: &str) -> u16 {
     get(address, path).await.status().as_u16()
 }
 
-/// MySQL goes away in the middle of a chat, in this way, and comes back.
+/// Interrupts MySQL during a chat and brings it back.
 async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
@@ -29,15 +29,15 @@ async fn mysql_goes_away(fault: Network) {
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     anna.persist("before", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "before");
-    // The binary log may tell of it before the append itself knows, and then this one would be in doubt.
+    // The binary log may deliver this smile before the append returns; a fault would then put this batch in doubt.
     let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
     eventually("MySQL has answered", stored).await;
 
     network.becomes(fault);
-    // This one is on its way to MySQL when that is noticed: nobody can know what becomes of it, so nobody is told yet.
+    // This smile is in flight when the fault begins, so its outcome is unknown and it gets no answer yet.
     anna.send_smile("in-doubt", "bruno").await;
     for _ in 0..10 {
-        // The replica has taken it, and goes on.
+        // The replica has read it.
         anna.expect_alive().await;
     }
     for number in 0..20 {
@@ -62,9 +62,9 @@ async fn mysql_goes_away(fault: Network) {
     bruno.expect_alive().await;
 
     network.becomes(Network::Open);
-    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "now it is known");
+    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the doubt is settled");
     assert_eq!(id(&bruno.expect("smile").await), "in-doubt");
-    // The binary log may tell of it before the append itself knows.
+    // The binary log may deliver it before the append returns.
     eventually("smiles are taken again", async || {
         bruno.send_smile("refused-0", "anna").await;
         bruno.next().await["type"] == "ack"
@@ -76,17 +76,17 @@ async fn mysql_goes_away(fault: Network) {
 }
 
 #[tokio::test]
-async fn a_chat_goes_on_when_mysql_is_cut_off_and_back() {
+async fn a_chat_continues_after_the_network_to_mysql_was_cut() {
     mysql_goes_away(Network::Cut).await;
 }
 
 #[tokio::test]
-async fn a_chat_goes_on_when_mysql_is_silent_and_back() {
+async fn a_chat_continues_after_mysql_was_silent() {
     mysql_goes_away(Network::Silent).await;
 }
 
 #[tokio::test]
-async fn after_a_rest_every_smile_is_refused_at_once() {
+async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
     let Some(database) = TestDatabase::new().await else { return };
     for fault in [Network::Cut, Network::Silent] {
         let network = Proxy::to(database.server()).await;
@@ -105,9 +105,9 @@ async fn after_a_rest_every_smile_is_refused_at_once() {
     }
 }
 
-/// The ways in which somebody puts other data in the place of those that a replica has published.
+/// Replaces the data that a replica has published, in several ways.
 #[tokio::test]
-async fn a_replica_ends_when_its_log_is_another_one() {
+async fn a_replica_ends_when_its_log_was_replaced() {
     let statements = [
         "UPDATE log_state SET epoch = 'f00d'",
         "DELETE FROM log_batches WHERE first > 1",
@@ -121,7 +121,7 @@ async fn a_replica_ends_when_its_log_is_another_one() {
             anna.persist(&format!("c{number}"), "bruno").await;
         }
         database.run(statements).await;
-        // The last one shows when something is appended.
+        // The last case shows only at the next append.
         let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         assert!(!replica.exit().await.success(), "{statements}");
         assert!(replica.log().contains("another one than at the start"), "{}", replica.log());
@@ -133,7 +133,7 @@ async fn a_replica_ends_when_its_log_is_another_one() {
 }
 
 #[tokio::test]
-async fn a_replica_waits_for_its_mysql_and_says_so() {
+async fn a_replica_waits_for_mysql_and_reports_it() {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     network.becomes(Network::Cut);

@@ -1,4 +1,4 @@
-//! The command line of the real program: options, environment, exit status, and one clear line about a failure.
+//! The command line: options, environment variables, exit codes, and one-line error messages.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,7 +7,7 @@ use crate::support::process::{TestProcess, run, run_program, run_program_with, s
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, within};
 
-/// Every option of `serve`, as the contract names it.
+/// All options of `serve` in the protocol.
 const OPTIONS: [&str; 21] = [
     "--listen",
     "--ops-listen",
@@ -33,7 +33,7 @@ const OPTIONS: [&str; 21] = [
 ];
 
 #[tokio::test]
-async fn help_names_every_option_and_its_environment_variable() {
+async fn help_lists_every_option_and_its_environment_variable() {
     let output = run_program(&["serve", "--help"]).await;
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
@@ -74,7 +74,7 @@ async fn a_wrong_option_exits_with_2() {
     assert_eq!(output.status.code(), Some(2), "a variable is an option");
 }
 
-/// Fails to start and says why in one line, which contains `word`.
+/// Checks that the program exits with 1 and a one-line error that contains `word`.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -106,7 +106,7 @@ async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_or_bound_exits_with_1_and_one_line() {
+async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
     let store = TestStore::new();
     let store_option = format!("--store=sqlite:{}", store.path().display());
     let empty = store.path().with_extension("token");
@@ -136,7 +136,7 @@ async fn a_second_process_on_the_same_file_is_refused() {
 }
 
 #[tokio::test]
-async fn options_come_from_the_environment_too_and_the_command_line_wins() {
+async fn the_command_line_overrides_the_environment() {
     let store = TestStore::new();
     let variables = [("SMILINGCHAT_CAPACITY", "55"), ("SMILINGCHAT_REPLICA", "unheard")];
     let process = TestProcess::start_with_environment(&store.path(), &[("replica", "heard")], &variables).await;
@@ -145,7 +145,7 @@ async fn options_come_from_the_environment_too_and_the_command_line_wins() {
 }
 
 #[tokio::test]
-async fn an_empty_variable_is_as_good_as_none() {
+async fn an_empty_variable_counts_as_unset() {
     let store = TestStore::new();
     let variables = [("SMILINGCHAT_PLATFORM", ""), ("SMILINGCHAT_NODE", ""), ("SMILINGCHAT_LINKS", "")];
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
@@ -155,7 +155,7 @@ async fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[tokio::test]
-async fn a_wrong_variable_is_named() {
+async fn an_invalid_variable_is_named_in_the_error() {
     for (command, variable, value) in [
         ("serve", "SMILINGCHAT_CAPACITY", ""),
         ("serve", "SMILINGCHAT_STORE", ""),
@@ -194,7 +194,7 @@ async fn one_environment_serves_every_command() {
 }
 
 #[tokio::test]
-async fn a_wrong_link_is_refused_in_words_that_help() {
+async fn an_invalid_link_has_a_clear_message() {
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr);
@@ -202,7 +202,7 @@ async fn a_wrong_link_is_refused_in_words_that_help() {
 }
 
 #[tokio::test]
-async fn a_store_in_a_folder_that_is_missing_is_made() {
+async fn a_missing_folder_of_the_store_is_created() {
     let store = TestStore::new();
     let path = store.path().with_file_name("one").join("two").join("chat.db");
     let process = TestProcess::start(&path, &[]).await;
@@ -211,7 +211,7 @@ async fn a_store_in_a_folder_that_is_missing_is_made() {
 }
 
 #[tokio::test]
-async fn without_a_store_the_smiles_are_kept_in_the_data_directory() {
+async fn the_default_store_is_in_the_data_directory() {
     let store = TestStore::new();
     let data = store.path().with_file_name("data");
     let process = TestProcess::start_without_store(&data).await;
@@ -223,7 +223,7 @@ async fn without_a_store_the_smiles_are_kept_in_the_data_directory() {
 }
 
 #[tokio::test]
-async fn a_wrong_store_is_refused_without_showing_its_password() {
+async fn an_invalid_store_url_is_refused_without_its_password() {
     let output = run_program(&["--store", "mysql://chat:hush@here"]).await;
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr);
@@ -231,7 +231,7 @@ async fn a_wrong_store_is_refused_without_showing_its_password() {
 }
 
 #[tokio::test]
-async fn a_simulation_whose_server_is_gone_in_the_end_exits_with_3() {
+async fn a_simulation_that_loses_its_server_exits_with_3() {
     let store = TestStore::new();
     let mut server = TestProcess::start(&store.path(), &[]).await;
     let url = format!("--url=ws://{}/ws", server.address);
@@ -239,7 +239,7 @@ async fn a_simulation_whose_server_is_gone_in_the_end_exits_with_3() {
     eventually("all are there", async || get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10))
         .await;
     server.kill().await;
-    // The first interrupt ends the sending, each further one the stage that follows.
+    // The first interrupt stops sending, each further one skips a stage.
     let id = simulation.id().expect("it runs").to_string();
     eventually("it ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
@@ -254,7 +254,7 @@ async fn a_simulation_whose_server_is_gone_in_the_end_exits_with_3() {
 }
 
 #[tokio::test]
-async fn too_few_files_for_a_single_session_are_refused_with_one_line() {
+async fn too_low_a_limit_of_open_files_is_refused_with_one_line() {
     let store = TestStore::new();
     let program = env!("CARGO_BIN_EXE_smilingchat");
     let options = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];

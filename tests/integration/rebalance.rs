@@ -1,4 +1,4 @@
-//! A replica that joins is given its share of the sessions where that is wanted, a few at a time, and nothing is lost by it.
+//! Rebalancing: a new replica gets its share of the sessions, a few at a time and without loss.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::{eventually, get_json, metric, seed};
 
-/// How long the conversations last, in seconds: longer than it takes until the sessions are spread.
+/// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The same after a crash, which takes longer.
+/// The duration after a crash, which takes longer.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// Sessions of the simulator's conversations.
 const SESSIONS: u64 = 24;
 
-/// How many sessions each replica holds.
+/// The number of sessions per replica.
 async fn spread(fleet: &mut Fleet) -> Vec<u64> {
     let witness = fleet.members[0].process().address;
     let list = get_json(witness, "/api/replicas").await;
@@ -29,7 +29,7 @@ async fn spread(fleet: &mut Fleet) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_joins_is_given_its_share() {
+async fn a_new_replica_gets_its_share() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut fleet = Fleet::start(2, database).await;
     fleet.members[1].stop().await;
@@ -54,9 +54,9 @@ async fn a_replica_that_joins_is_given_its_share() {
     fleet.tell_the_same_log().await;
 }
 
-/// All sessions lose their replicas at the same time, and the first that is back gets all of them.
+/// All replicas crash at once, and the first one that is back gets all sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_resumed_after_a_crash_are_spread_at_once() {
+async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut fleet = Fleet::start(2, database).await;
     let simulation = fleet.simulate(SECONDS_AFTER_A_CRASH, seed());
@@ -82,7 +82,7 @@ async fn sessions_that_resumed_after_a_crash_are_spread_at_once() {
 }
 
 #[tokio::test]
-async fn where_it_is_not_wanted_no_session_is_moved() {
+async fn without_rebalancing_no_session_moves() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();
     let start = async || TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
@@ -91,7 +91,7 @@ async fn where_it_is_not_wanted_no_session_is_moved() {
     for user in ["anna", "bruno", "carla", "dario"] {
         clients.push(TestClient::connect(full.address, user).await);
     }
-    // Longer than another replica must have been seen.
+    // Longer than a replica must be ready to count.
     tokio::time::sleep(Duration::from_secs(10)).await;
     for client in &mut clients {
         client.expect_alive().await;
@@ -99,9 +99,9 @@ async fn where_it_is_not_wanted_no_session_is_moved() {
     assert_eq!(metric(full.ops_address, "smilingchat_sessions_handed_over_total").await, Some(0.0));
 }
 
-/// Each of these has a proxy in front that leads sessions to any replica.
+/// All these deployments have a proxy that distributes sessions over the replicas.
 #[test]
-fn it_is_wanted_wherever_a_proxy_is_in_front() {
+fn rebalancing_is_on_in_every_deployment_with_a_proxy() {
     for (file, setting) in [
         ("docker/compose.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),
         ("swarm/stack.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),

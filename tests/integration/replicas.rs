@@ -1,6 +1,4 @@
-//! Several replicas on one MySQL are one chat, also while one of them dies.
-//!
-//! Owns what only more than one replica can show. What any one replica promises is tested where its subject is.
+//! Several replicas on one MySQL act as one chat, also while replicas crash.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{eventually, get, get_json, http, refusal};
 
-/// No replica has a file.
+/// The `--store` path of replicas on MySQL, which have no file.
 const NO_FILE: &str = "";
 
 /// A replica of this name on that database.
@@ -26,7 +24,7 @@ async fn two_replicas(database: &TestDatabase) -> [TestProcess; 2] {
     [replica(database, "one", "127.0.0.1:0").await, replica(database, "two", "127.0.0.1:0").await]
 }
 
-/// The states of all replicas, by id, as this one knows them.
+/// The states of all replicas by id, as this one lists them.
 async fn states(replica: &TestProcess) -> Vec<(Value, Value)> {
     let list = get_json(replica.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("a list");
@@ -34,7 +32,7 @@ async fn states(replica: &TestProcess) -> Vec<(Value, Value)> {
 }
 
 #[tokio::test]
-async fn users_on_two_replicas_chat_as_if_on_one() {
+async fn users_on_different_replicas_chat() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
     let mut anna = TestClient::connect(one.address, "anna").await;
@@ -49,10 +47,10 @@ async fn users_on_two_replicas_chat_as_if_on_one() {
         assert_eq!(at, number, "one log, without gaps");
         let smile = receiver.expect("smile").await;
         assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
-        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session has all of it");
+        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session receives it too");
     }
 
-    // A repeat on another replica is the smile that was stored first.
+    // A repeated id on another replica is a duplicate.
     elsewhere.send_smile("c1", "bruno").await;
     assert_eq!(elsewhere.expect("ack").await, json!({"type": "ack", "id": "c1", "offset": 1, "duplicate": true}));
     assert_eq!(anna.persist("last", "bruno").await, 21);
@@ -60,7 +58,7 @@ async fn users_on_two_replicas_chat_as_if_on_one() {
 }
 
 #[tokio::test]
-async fn each_replica_is_shown_on_its_own_node_whoever_is_asked() {
+async fn every_replica_lists_the_nodes_of_all_replicas() {
     let Some(database) = TestDatabase::new().await else { return };
     let url = database.url();
     let start = async |name: &str, options: &[(&str, &str)]| {
@@ -99,12 +97,12 @@ async fn a_client_of_a_killed_replica_resumes_on_another() {
 }
 
 #[tokio::test]
-async fn any_replica_can_be_asked_to_make_another_crash() {
+async fn a_replica_can_crash_another_one() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let press = |body: Value| http().post(format!("http://{}/api/crash", two.address)).json(&body).send();
 
-    // Without a name it is the one that has been up longest.
+    // Without a name, the longest-running replica crashes.
     let answer = press(json!({})).await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
@@ -116,7 +114,7 @@ async fn any_replica_can_be_asked_to_make_another_crash() {
 }
 
 #[tokio::test]
-async fn each_crash_takes_another_replica_until_none_is_left() {
+async fn each_crash_hits_another_replica_until_none_is_left() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let mut three = replica(&database, "three", "127.0.0.1:0").await;
@@ -127,7 +125,7 @@ async fn each_crash_takes_another_replica_until_none_is_left() {
     };
     let (status, answer) = press(json!({"mode": "hang"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(one.replica)));
-    // The first one does not look dead yet, and the second one is asked for itself.
+    // The first replica is not listed as lost yet, and the second one is the replica that gets the request.
     let (status, answer) = press(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
     assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "at once");
@@ -140,14 +138,14 @@ async fn each_crash_takes_another_replica_until_none_is_left() {
 }
 
 #[tokio::test]
-async fn where_crashing_is_switched_off_others_cannot_ask_for_it_either() {
+async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();
     let token = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(token.path(), "a token").expect("a token");
     let knows = [("store", store.as_str()), ("crash-token-file", token.path().to_str().expect("a path"))];
     let mut two = TestProcess::start(Path::new(NO_FILE), &knows).await;
-    // It starts last, so the other one may not have heard of it yet.
+    // It starts last, so the other replica may not list it yet.
     let off = [("store", store.as_str()), ("replica", "one"), ("crash", "off")];
     let mut one = TestProcess::start(Path::new(NO_FILE), &off).await;
     let press = async |body: &str, token: &str| {
@@ -169,7 +167,7 @@ async fn where_crashing_is_switched_off_others_cannot_ask_for_it_either() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_lost_long_ago_is_forgotten() {
+async fn a_replica_lost_long_ago_is_removed_from_the_list() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, _two] = two_replicas(&database).await;
     one.kill().await;
@@ -179,7 +177,7 @@ async fn a_replica_that_was_lost_long_ago_is_forgotten() {
 }
 
 #[tokio::test]
-async fn the_list_tells_ages_and_what_is_lost_holds_nothing() {
+async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let _anna = TestClient::connect(one.address, "anna").await;
@@ -198,7 +196,7 @@ async fn the_list_tells_ages_and_what_is_lost_holds_nothing() {
 }
 
 #[tokio::test]
-async fn any_replica_can_be_made_unready_or_hang() {
+async fn another_replica_can_be_made_unready_or_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
     let press = async |mode: &str| {
@@ -223,7 +221,7 @@ async fn any_replica_can_be_made_unready_or_hang() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_when_a_replica_is_killed_under_load() {
+async fn a_kill_under_load_loses_no_smile() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
@@ -248,7 +246,7 @@ async fn nothing_is_lost_when_a_replica_is_killed_under_load() {
 }
 
 #[tokio::test]
-async fn the_simulator_has_replicas_crash_and_tells_what_each_crash_cost() {
+async fn the_simulator_crashes_replicas_and_reports_each_recovery() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
@@ -256,7 +254,7 @@ async fn the_simulator_has_replicas_crash_and_tells_what_each_crash_cost() {
     let output = run_program(&["simulate"].into_iter().chain(arguments).collect::<Vec<_>>()).await;
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
     assert!(output.status.success(), "{report}");
-    // The server picks the one that has been up longest.
+    // The server picks the longest-running replica.
     assert!(!one.exit().await.success());
     let [crash] = report["crashes"].as_array().expect("a list").as_slice() else { panic!("{report}") };
     assert_eq!(crash["replica"], one.replica, "{report}");
@@ -266,7 +264,7 @@ async fn the_simulator_has_replicas_crash_and_tells_what_each_crash_cost() {
 }
 
 #[tokio::test]
-async fn the_simulator_says_why_no_replica_was_made_to_crash() {
+async fn the_simulator_reports_why_no_replica_crashed() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[("crash", "off")]).await;
     let url = format!("--url=ws://{}/ws", server.address);

@@ -1,4 +1,4 @@
-//! Resumable: what follows on `after` and `epoch`, and when it is said that something may be missing (promise 5).
+//! Resuming with `after` and `epoch` (promise 5): the replay, and the cases that are not recovered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
-/// No brake, for tests that are not about the limits.
+/// No limits, for tests of other subjects.
 const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
-/// A log of `count` smiles from anna, every third to carla and the others to bruno; returns the epoch.
+/// Fills the log with `count` smiles from anna, every third to carla, the rest to bruno; returns the epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for number in 1..=count {
@@ -19,7 +19,7 @@ async fn fill(replica: &TestReplica, count: usize) -> String {
 }
 
 #[tokio::test]
-async fn everything_after_the_offset_is_replayed_and_then_it_is_live() {
+async fn everything_after_the_offset_is_replayed_before_live_smiles() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 9).await;
     let mut bruno = TestClient::resume(replica.address, "bruno", 2, &epoch).await;
@@ -54,7 +54,7 @@ async fn a_resume_from_the_head_replays_nothing_and_is_recovered() {
 }
 
 #[tokio::test]
-async fn another_epoch_and_an_offset_beyond_the_end_are_not_recovered() {
+async fn another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 5).await;
     let beyond = ["6", "9007199254740991", "9007199254740992", "18446744073709551616", "99999999999999999999999999"];
@@ -83,7 +83,7 @@ async fn a_long_absence_is_replayed_over_many_reads() {
 }
 
 #[tokio::test]
-async fn a_resume_goes_on_across_a_restart() {
+async fn a_resume_works_across_a_restart() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
     let epoch = fill(&replica, 4).await;
@@ -97,7 +97,7 @@ async fn a_resume_goes_on_across_a_restart() {
     bruno.expect_alive().await;
 }
 
-/// Sends until it is told to stop; returns the last offset.
+/// Sends until `stop`; returns the last offset.
 async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u64 {
     let mut last = 0;
     for number in 0.. {
@@ -109,9 +109,9 @@ async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u
     last
 }
 
-/// All smiles are to bruno, so whatever he misses is a gap in the offsets.
+/// All smiles are to bruno, so a missed smile is a gap in the offsets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resume_while_smiles_flow_has_no_hole() {
+async fn a_resume_under_load_has_no_gap() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut senders = tokio::task::JoinSet::new();
@@ -123,7 +123,7 @@ async fn a_resume_while_smiles_flow_has_no_hole() {
     }
     let mut seen = 0;
     for round in 0..40 {
-        // Now close behind the head, now further back.
+        // Alternately close to the head and further back.
         let after = seen - if round % 4 == 3 { seen / 2 } else { 0 };
         let mut bruno = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert!(bruno.recovered());

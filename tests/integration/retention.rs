@@ -1,5 +1,4 @@
-//! Retention: what is old goes, a little at a time, offsets are never used again, and nobody is told that nothing is
-//! missing when something is.
+//! Retention: old smiles are removed in steps, offsets are never reused, and a resume below the trimmed offset is not recovered.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +8,10 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get_json, metric};
 
-/// Ninety days, the age of what is old in these tests, in milliseconds.
+/// The age of old smiles: 90 days in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
-/// A store with `count` smiles from anna to bruno, one in a batch, of which the first `old` are long gone by; returns it and
-/// its epoch.
+/// A store with `count` smiles from anna to bruno in batches of one, of which the first `old` are old; returns it and its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
     let store = replica.store.clone();
@@ -32,7 +30,7 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
 }
 
 #[tokio::test]
-async fn what_is_old_is_removed_in_steps_while_smiles_go_on() {
+async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     let (store, epoch) = aged(4200, 4100).await;
     let replica = TestReplica::on(&store, &[("capacity", "0"), ("session-rate", "0")]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
@@ -63,7 +61,7 @@ async fn what_is_old_is_removed_in_steps_while_smiles_go_on() {
 }
 
 #[tokio::test]
-async fn an_offset_is_not_used_again_when_everything_is_gone() {
+async fn offsets_are_not_reused_after_everything_was_removed() {
     let (store, epoch) = aged(20, 20).await;
     let replica = TestReplica::on(&store, &[]).await;
     let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(20.0);
@@ -81,7 +79,7 @@ async fn an_offset_is_not_used_again_when_everything_is_gone() {
 }
 
 #[tokio::test]
-async fn a_longer_retention_keeps_what_is_not_that_old() {
+async fn a_longer_retention_keeps_younger_smiles() {
     let (store, epoch) = aged(10, 10).await;
     let older = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= 4");
     store.open().await.execute(sqlx::AssertSqlSafe(older)).await.unwrap();

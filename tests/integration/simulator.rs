@@ -1,4 +1,4 @@
-//! The simulator against a server made to misbehave: each fault is noticed and named, and a good server is clean.
+//! The simulator against a misbehaving server: it reports each fault, and none for a correct server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
 
 const USERS: usize = 6;
 
-/// Long enough that only a failing test waits for it.
+/// A timeout that only a failing test reaches.
 const FOR_EVER: Duration = Duration::from_mins(1);
 
 fn options(url: Url) -> SimulateOptions {
@@ -53,7 +53,7 @@ async fn with_fault(fault: Fault) -> Report {
     against(Behaviour { fault, ..Behaviour::default() }, FOR_EVER).await
 }
 
-/// A run against a good server, however bad the weather: everything is accounted for.
+/// Checks a run against a correct server under any disturbance.
 fn assert_complete(report: &Report) {
     assert!(report.clean && report.proven, "{report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
@@ -61,7 +61,7 @@ fn assert_complete(report: &Report) {
     assert!(report.sent > 0, "{report}");
 }
 
-/// Exactly one fault of the expected kind, and nothing else.
+/// Checks that the report has exactly the expected faults.
 fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
     assert!(!report.clean, "{report}");
     assert_eq!((report.lost, report.duplicated, report.reordered), (lost, duplicated, reordered), "{report}");
@@ -70,25 +70,25 @@ fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
 }
 
 #[tokio::test]
-async fn a_good_server_is_clean() {
+async fn a_correct_server_has_no_faults() {
     let report = with_fault(Fault::None).await;
     assert_complete(&report);
     assert_eq!(report.sent + report.skipped, 150, "{report}");
     assert_eq!((report.ack_ms.count, report.delivery_ms.count), (report.sent, report.sent));
     assert_eq!((report.reconnects, report.retried), (0, 0), "{report}");
-    // One session for each seat, and one more for each user to read the log again.
+    // One session per conversation of a user, and one more per user to read the log again.
     assert_eq!(report.sessions_per_replica["misbehaving.1"], 6 + USERS as u64, "{report}");
 }
 
 #[tokio::test]
-async fn overload_is_ridden_out() {
+async fn overload_is_tolerated() {
     let report = against(Behaviour { overload_every: 3, ..Behaviour::default() }, FOR_EVER).await;
     assert_complete(&report);
     assert!(report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"], "{report}");
 }
 
 #[tokio::test]
-async fn broken_connections_and_refused_upgrades_are_ridden_out() {
+async fn broken_connections_and_refused_upgrades_are_tolerated() {
     let behaviour = Behaviour { break_every: 10, refuse_upgrade_every: 3, overload_every: 7, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert_complete(&report);
@@ -97,7 +97,7 @@ async fn broken_connections_and_refused_upgrades_are_ridden_out() {
 }
 
 #[tokio::test]
-async fn drains_are_ridden_out() {
+async fn drains_are_tolerated() {
     let report = against(Behaviour { drain_every: 15, ..Behaviour::default() }, FOR_EVER).await;
     assert_complete(&report);
     assert!(report.reconnects > 0, "{report}");
@@ -120,7 +120,7 @@ async fn users_in_several_conversations_are_accounted_for() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_not_there_is_passed_over() {
+async fn an_unreachable_replica_is_skipped() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let server = MisbehavingServer::start(USERS, Behaviour { break_every: 10, ..Behaviour::default() }).await;
     let nobody = Url::parse(&format!("ws://{nobody}/ws")).unwrap();
@@ -170,14 +170,14 @@ async fn a_smile_stored_twice_is_noticed() {
 }
 
 #[tokio::test]
-async fn repeats_that_are_stored_are_noticed() {
+async fn stored_duplicates_are_noticed() {
     let behaviour = Behaviour { fault: Fault::StoreRepeats, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert!(!report.clean && report.duplicated > 0 && report.reordered == 0, "{report}");
 }
 
 #[tokio::test]
-async fn an_ack_of_another_offset_is_noticed() {
+async fn an_ack_with_a_wrong_offset_is_noticed() {
     let report =
         against(Behaviour { fault: Fault::AckElsewhere, ..Behaviour::default() }, Duration::from_secs(2)).await;
     assert!(!report.clean && report.duplicated > 0, "{report}");
@@ -189,19 +189,19 @@ async fn swapped_smiles_are_noticed() {
 }
 
 #[tokio::test]
-async fn a_log_in_another_order_than_sent_is_noticed() {
+async fn a_log_in_the_wrong_order_is_noticed() {
     assert_only(&with_fault(Fault::StoreSwapped).await, 0, 0, 1);
 }
 
 #[tokio::test]
 async fn an_altered_smile_is_noticed() {
     let report = with_fault(Fault::Alter).await;
-    // Its receiver sees it, and both users when they read the log again.
+    // The receiver notices it, and both users when they read the log again.
     assert_eq!((report.clean, report.altered, report.lost), (false, 3, 0), "{report}");
 }
 
 #[tokio::test]
-async fn a_good_smile_refused_for_good_is_noticed() {
+async fn a_valid_smile_refused_permanently_is_noticed() {
     let report = with_fault(Fault::RefuseForGood).await;
     assert_eq!((report.clean, report.failed, report.acked), (false, 1, report.sent - 1), "{report}");
 }
@@ -213,28 +213,28 @@ async fn a_smile_without_an_answer_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_hole_after_a_resume_is_noticed() {
+async fn a_gap_after_a_resume_is_noticed() {
     let behaviour = Behaviour { fault: Fault::HoleOnResume, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
     assert!(!report.clean && report.lost > 0, "{report}");
 }
 
 #[tokio::test]
-async fn what_a_gap_costs_is_counted() {
+async fn unverified_smiles_after_a_gap_are_counted() {
     let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert!(!report.clean && report.gaps > 0, "{report}");
 }
 
 #[tokio::test]
-async fn another_log_is_noticed() {
+async fn a_new_epoch_is_noticed() {
     let behaviour = Behaviour { fault: Fault::OtherEpoch, break_every: 60, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
     assert!(!report.clean && report.breaches > 0, "{report}");
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_the_sending_and_the_rest_goes_on() {
+async fn an_interrupt_stops_sending_and_the_run_completes() {
     let server = MisbehavingServer::start(USERS, Behaviour::default()).await;
     let interrupt = Arc::new(Notify::new());
     let options = SimulateOptions { duration: 3600.0, ..options(server.url()) };
@@ -249,7 +249,7 @@ async fn an_interrupt_ends_the_sending_and_the_rest_goes_on() {
     assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
 }
 
-/// A run against a server that is gone for good after some smiles.
+/// A run against a server that stops for good after some smiles.
 async fn until_death(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
@@ -263,7 +263,7 @@ async fn until_death(fault: Fault) -> Report {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_before_the_end_is_not_accused() {
+async fn a_server_that_stops_early_broke_no_promise() {
     let report = until_death(Fault::None).await;
     assert!(!report.clean && !report.proven && report.faults.is_empty(), "{report}");
     assert_eq!(report.exit_status(), 3, "{report}");
@@ -272,7 +272,7 @@ async fn a_server_that_dies_before_the_end_is_not_accused() {
 }
 
 #[tokio::test]
-async fn a_promise_broken_before_a_death_is_noticed() {
+async fn a_broken_promise_is_noticed_although_the_server_stops() {
     let report = until_death(Fault::DoubleDelivery).await;
     assert_only(&report, 0, 1, 0);
     assert_eq!(report.exit_status(), 1, "{report}");

@@ -1,4 +1,4 @@
-//! Clients that do not answer, and clients that do not read: caught up from the log, or let go with a code.
+//! Clients that do not answer or do not read: they catch up from the log, or are closed with a code.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{PATIENCE, eventually, metric, within};
 
-/// A replica without brake and with these times.
+/// A replica without limits and with these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
     let mut options = TestReplica::options(&store, &[("capacity", "0"), ("session-rate", "0")]);
@@ -19,7 +19,7 @@ async fn replica_with(times: SessionTimes) -> TestReplica {
     TestReplica::with(&store, options).await
 }
 
-/// Pings soon, and patience for little.
+/// Short heartbeat timeouts.
 fn quick_pings() -> SessionTimes {
     SessionTimes {
         ping_interval: Duration::from_millis(400),
@@ -43,7 +43,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_4001() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_stays_and_is_pinged_on() {
+async fn a_client_that_answers_pings_stays_open() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     for _ in 0..6 {
@@ -56,7 +56,7 @@ async fn a_client_that_answers_stays_and_is_pinged_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_talks_but_does_not_pong_is_closed_all_the_same() {
+async fn a_client_that_sends_but_does_not_pong_is_closed() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     let code = within("a close", async {
@@ -72,7 +72,7 @@ async fn a_client_that_talks_but_does_not_pong_is_closed_all_the_same() {
     assert_eq!(code.await, 4001);
 }
 
-/// Sends smiles to bruno until `enough`; returns the last offset.
+/// Sends smiles to bruno until `enough` is true; returns the last offset.
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {
@@ -84,8 +84,8 @@ async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut(
     last
 }
 
-/// A replica with these times, anna, and bruno who has asked for more than he reads.
-async fn with_a_deaf_one(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
+/// A replica with these timeouts, anna, and bruno with a full connection that he does not read.
+async fn with_a_blocked_reader(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
     let replica = replica_with(times).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     anna.fill_a_history("bruno").await;
@@ -96,9 +96,9 @@ async fn with_a_deaf_one(times: SessionTimes) -> (TestReplica, TestClient, TestC
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_reads_late_lags_and_then_gets_everything_in_order() {
+async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
     let times = SessionTimes { write_timeout: PATIENCE, ..SessionTimes::default() };
-    let (replica, mut anna, mut slow) = with_a_deaf_one(times).await;
+    let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await == Some(1.0);
     let last = flood(&mut anna, "it lags", lagged).await;
     let (mut seen, mut histories) = (200, 0);
@@ -112,12 +112,12 @@ async fn a_client_that_reads_late_lags_and_then_gets_everything_in_order() {
         }
     }
     assert_eq!(anna.persist("after", "bruno").await, last + 1);
-    assert_eq!(id(&slow.expect("smile").await), "after", "it is live again");
+    assert_eq!(id(&slow.expect("smile").await), "after", "the session is live again");
     slow.expect_alive().await;
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
 }
 
-/// Sends smiles with these ids and waits until the server has taken or refused them.
+/// Sends smiles with these ids and waits until the server has admitted or refused them.
 async fn hand_in(client: &mut TestClient, ids: impl Iterator<Item = String>, to: &str) {
     for id in ids {
         client.send_smile(&id, to).await;
@@ -126,9 +126,9 @@ async fn hand_in(client: &mut TestClient, ids: impl Iterator<Item = String>, to:
     while client.next().await["type"] != "pong" {}
 }
 
-/// More smiles than an outbox holds, and after them those of bruno himself, go into the log at once.
+/// Submits more smiles than an outbox holds, followed by smiles of bruno himself.
 #[tokio::test]
-async fn a_session_that_lags_gets_the_acks_of_its_own_smiles_from_the_log() {
+async fn a_lagged_session_gets_its_acks_from_the_log() {
     let replica = replica_with(SessionTimes::default()).await;
     let mut senders = Vec::new();
     for user in ["anna", "carla", "dario"] {
@@ -138,7 +138,7 @@ async fn a_session_that_lags_gets_the_acks_of_its_own_smiles_from_the_log() {
     let mut held = replica.store.open().await;
     let mut round = 0;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await.unwrap();
-    // A machine that is slow enough has some of them refused.
+    // A slow machine may refuse some of them.
     eventually("it lags", async || {
         round += 1;
         held.execute("BEGIN IMMEDIATE").await.unwrap();
@@ -149,7 +149,7 @@ async fn a_session_that_lags_gets_the_acks_of_its_own_smiles_from_the_log() {
         let own = (0..20).map(|number| format!("own{round}-{number}"));
         hand_in(&mut bruno, own, "elena").await;
         held.execute("ROLLBACK").await.unwrap();
-        // Whatever was admitted before this one is in the log before it.
+        // Smiles admitted earlier precede this one in the log.
         let last = format!("last{round}");
         bruno.send_smile(&last, "elena").await;
         let (mut seen, mut acked) = (0, 0);
@@ -176,9 +176,9 @@ async fn a_session_that_lags_gets_the_acks_of_its_own_smiles_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_never_reads_is_let_go_and_resumes_without_loss() {
+async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
     let times = SessionTimes { write_timeout: Duration::from_millis(500), ..SessionTimes::default() };
-    let (replica, mut anna, mut slow) = with_a_deaf_one(times).await;
+    let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let closed = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4000\"}").await == Some(1.0);
     let last = flood(&mut anna, "it is let go", closed).await;
     let mut seen = 200;

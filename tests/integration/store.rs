@@ -1,4 +1,4 @@
-//! A store in trouble, for real: a disk that takes no more, and a database that somebody else keeps busy.
+//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_no_more_refuses_smiles_and_is_used_again_when_it_does() {
+async fn a_full_disk_refuses_smiles_until_there_is_room() {
     let store = TestStore::new();
     let process = TestProcess::start_with_limited_files(&store.path(), &[("session-rate", "0")]).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
@@ -45,7 +45,7 @@ async fn a_disk_that_takes_no_more_refuses_smiles_and_is_used_again_when_it_does
 }
 
 #[tokio::test]
-async fn what_a_failing_disk_did_to_the_file_is_no_harm_after_a_kill() {
+async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     let store = TestStore::new();
     let options = [("session-rate", "0"), ("capacity", "0")];
     let mut process = TestProcess::start_with_limited_files(&store.path(), &options).await;
@@ -74,7 +74,7 @@ async fn what_a_failing_disk_did_to_the_file_is_no_harm_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted() {
+async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
     let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -112,9 +112,9 @@ async fn a_store_that_is_slow_sheds_at_once_and_then_takes_what_it_had_admitted(
     assert_eq!(metric(replica.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await, Some(0.0));
 }
 
-/// The ways to a file besides its own name.
+/// Other paths to the same file.
 #[tokio::test]
-async fn a_second_process_on_one_file_ends_with_a_clear_line_by_whatever_path_it_comes() {
+async fn a_second_process_on_a_file_is_refused_through_any_path() {
     let store = TestStore::new();
     let process = TestProcess::start(&store.path(), &[]).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
@@ -133,7 +133,7 @@ async fn a_second_process_on_one_file_ends_with_a_clear_line_by_whatever_path_it
 }
 
 #[tokio::test]
-async fn a_file_that_is_deleted_or_replaced_ends_the_process_and_nothing_is_acked() {
+async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
     for replace in [false, true] {
         let store = TestStore::new();
         let mut process = TestProcess::start(&store.path(), &[]).await;

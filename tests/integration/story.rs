@@ -1,5 +1,5 @@
-//! One long random story: connects, disconnects, sends, repeats, lost answers, resumes and restarts, with a ledger that
-//! knows exactly what each session must be told. It is told by one replica on SQLite, and by several on one MySQL.
+//! A long random test: connects, disconnects, sends, duplicates, lost answers, resumes and restarts. A ledger predicts exactly
+//! the frames of each session. Runs on one replica with SQLite and on several with MySQL.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -10,22 +10,22 @@ use crate::support::mysql::TestDatabase;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::seed;
 
-/// Who takes part.
+/// The users of the test.
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// How long the story is.
+/// The number of steps.
 const STEPS: usize = 400;
 
-/// Sessions at the same time at most.
+/// The maximum number of concurrent sessions.
 const SESSIONS: usize = 12;
 
-/// Replicas where they share a database.
+/// The number of replicas on MySQL.
 const REPLICAS: usize = 3;
 
-/// No brake: the story is about what is promised, not about the limits.
+/// No limits.
 const OPTIONS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
-/// A smile of the ledger; its offset is its place, counted from 1.
+/// A smile of the ledger. Its offset is its index plus 1.
 #[derive(Clone, Debug)]
 struct Told {
     id: String,
@@ -33,18 +33,18 @@ struct Told {
     to: &'static str,
 }
 
-/// A session that has received its user's stream up to `position`.
+/// A session that has received its user's stream up to `offset`.
 struct Session {
     client: TestClient,
     user: &'static str,
-    position: usize,
+    offset: usize,
 }
 
-/// What the replicas share.
+/// The store of the replicas.
 enum Shared {
-    /// A file: there is only one replica.
+    /// A file, for one replica.
     File(TestStore),
-    /// A database.
+    /// A database, for several replicas.
     Database(TestDatabase),
 }
 
@@ -88,7 +88,7 @@ impl Story {
         self.replicas.swap_remove(place).stop().await;
     }
 
-    /// Where a session that does not resume starts: at the end of the log, as far as its replica knows it already.
+    /// The start of a fresh session: the head that its replica knows.
     fn start_of(&self, client: &TestClient) -> usize {
         let start = usize::try_from(client.offset()).expect("a place of the log");
         let may = match self.shared {
@@ -114,7 +114,7 @@ impl Story {
         }
     }
 
-    /// Where any of the replicas is.
+    /// The address of a random replica.
     fn address(&mut self) -> std::net::SocketAddr {
         self.replicas[self.random.random_range(0..self.replicas.len())].address
     }
@@ -132,7 +132,7 @@ impl Story {
         }
     }
 
-    /// Takes one of the sessions out, all that it was owed received.
+    /// Removes a session after it has received everything that the ledger predicts.
     async fn take_a_session(&mut self) -> Option<Session> {
         if self.sessions.is_empty() {
             return None;
@@ -142,15 +142,15 @@ impl Story {
         Some(session)
     }
 
-    /// Receives exactly what the ledger owes a session.
+    /// Receives exactly the frames that the ledger predicts for a session.
     async fn receive(&self, session: &mut Session) {
-        for (place, told) in self.log.iter().enumerate().skip(session.position) {
+        for (place, told) in self.log.iter().enumerate().skip(session.offset) {
             if told.from == session.user || told.to == session.user {
                 let frame = session.client.expect("smile").await;
                 check(&frame, place + 1, told);
             }
         }
-        session.position = self.log.len();
+        session.offset = self.log.len();
     }
 
     async fn add(&mut self, session: Session) {
@@ -163,20 +163,20 @@ impl Story {
     async fn connect(&mut self) {
         let user = self.a_user();
         let client = TestClient::connect(self.address(), user).await;
-        let position = self.start_of(&client);
-        self.add(Session { client, user, position }).await;
+        let offset = self.start_of(&client);
+        self.add(Session { client, user, offset }).await;
     }
 
     async fn resume(&mut self) {
-        let (user, position) = (self.a_user(), self.random.random_range(0..=self.log.len()));
-        let session = self.resumed(user, position).await;
+        let (user, offset) = (self.a_user(), self.random.random_range(0..=self.log.len()));
+        let session = self.resumed(user, offset).await;
         self.add(session).await;
     }
 
-    async fn resumed(&mut self, user: &'static str, position: usize) -> Session {
-        let client = TestClient::resume(self.address(), user, position as u64, &self.epoch).await;
-        assert_eq!((client.offset(), client.recovered()), (position as u64, true));
-        Session { client, user, position }
+    async fn resumed(&mut self, user: &'static str, offset: usize) -> Session {
+        let client = TestClient::resume(self.address(), user, offset as u64, &self.epoch).await;
+        assert_eq!((client.offset(), client.recovered()), (offset as u64, true));
+        Session { client, user, offset }
     }
 
     async fn resume_in_vain(&mut self) {
@@ -188,8 +188,8 @@ impl Story {
         } else {
             TestClient::resume(address, user, 0, "another").await
         };
-        let position = self.start_of(&client);
-        self.add(Session { client, user, position }).await;
+        let offset = self.start_of(&client);
+        self.add(Session { client, user, offset }).await;
     }
 
     async fn disconnect(&mut self) {
@@ -206,7 +206,7 @@ impl Story {
         Told { id: format!("s{}", self.ids), from, to: self.another_user(from) }
     }
 
-    /// Sends new smiles, all at once; their acks come in their order.
+    /// Sends new smiles at once; the acks come in the same order.
     async fn send(&mut self, count: usize) {
         let Some(mut session) = self.take_a_session().await else { return };
         let smiles: Vec<Told> = (0..count).map(|_| self.new_smile(session.user)).collect();
@@ -219,7 +219,7 @@ impl Story {
             if answer["type"] == "ack" {
                 acks.push(answer);
             } else {
-                // A disk that stalls for a moment; what was refused is not in the ledger and must never be heard of.
+                // The disk stalled for a moment. A refused smile is not in the ledger and must never appear.
                 assert_eq!(answer["code"], "overloaded", "{answer}");
                 refused.push(id(&answer));
             }
@@ -230,11 +230,11 @@ impl Story {
             self.log.push(told.clone());
             assert_eq!(ack, json!({"type": "ack", "id": told.id, "offset": self.log.len(), "duplicate": false}));
         }
-        session.position = self.log.len();
+        session.offset = self.log.len();
         self.add(session).await;
     }
 
-    /// Sends an old id again, with another receiver.
+    /// Sends an old id again with another receiver.
     async fn repeat(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let own: Vec<usize> = (0..self.log.len()).filter(|place| self.log[*place].from == session.user).collect();
@@ -248,7 +248,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Sends a smile, loses the connection before the answer, resumes and sends it again: it is one smile, heard once.
+    /// Sends a smile, drops the connection before the answer, resumes and sends it again: it must be one smile.
     async fn lose_an_answer(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let told = self.new_smile(session.user);
@@ -266,7 +266,7 @@ impl Story {
             heard += u32::from(frame["type"] == "smile" || frame["duplicate"] == false);
         }
         assert_eq!(heard, 1, "{told:?} was heard more than once");
-        session.position = self.log.len();
+        session.offset = self.log.len();
         self.add(session).await;
     }
 
@@ -284,7 +284,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Some sessions have received all, the others lose what was on its way; the log is the same.
+    /// Restarts a replica: some sessions have received everything, the rest lose frames in transit.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;
@@ -307,7 +307,7 @@ impl Story {
     }
 }
 
-/// Whether a smile is the one the ledger has at this offset.
+/// Whether a frame matches the ledger at its offset.
 fn check(smile: &Value, at: usize, told: &Told) {
     assert_eq!((offset(smile), id(smile)), (at as u64, told.id.clone()), "{smile}");
     assert_eq!((&smile["from"], &smile["to"]), (&json!(told.from), &json!(told.to)), "{smile}");
@@ -322,12 +322,12 @@ async fn tell(shared: Shared) {
 }
 
 #[tokio::test]
-async fn a_random_story_is_told_as_the_ledger_has_it_on_sqlite() {
+async fn random_steps_match_the_ledger_on_sqlite() {
     tell(Shared::File(TestStore::new())).await;
 }
 
 #[tokio::test]
-async fn a_random_story_is_told_as_the_ledger_has_it_on_mysql() {
+async fn random_steps_match_the_ledger_on_mysql() {
     let Some(database) = TestDatabase::new().await else { return };
     tell(Shared::Database(database)).await;
 }

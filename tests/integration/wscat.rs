@@ -1,6 +1,6 @@
-//! The session by hand of docs/PROTOCOL.md, typed into two real `wscat` against the real program.
+//! The interactive session of docs/PROTOCOL.md, typed into two real `wscat` processes against the real program.
 //!
-//! The document is the script: its `console` blocks name the user, `$` opens a session, `>` is typed, `<` must come.
+//! The document is the script: `console` blocks name the user, `$` opens a session, `>` is typed, `<` is expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,19 +17,19 @@ use crate::support::within;
 const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const README: &str = include_str!("../../README.md");
 
-/// Where scripts/test installs it.
+/// The path at which scripts/test installs it.
 const WSCAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/wscat/node_modules/.bin/wscat");
 
-/// What `wscat` says to people only; through pipes it keeps that to itself.
+/// A line that `wscat` prints on terminals only.
 const CONNECTED: &str = "Connected (press CTRL+C to quit)";
 
-/// What the prompt leaves before a frame, since `wscat` prints it into pipes as well.
+/// The prompt, which `wscat` prints into pipes as well.
 const PROMPT: &str = "> ";
 
-/// One line of a session: the user of the terminal, and what it reads.
+/// One line of a session, with the user of its terminal.
 type Step = (&'static str, &'static str);
 
-/// The lines of every block whose fence says `console` and a name.
+/// The lines of all `console` blocks with a user.
 fn steps(document: &'static str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut terminal = None;
@@ -43,17 +43,17 @@ fn steps(document: &'static str) -> Vec<Step> {
     steps
 }
 
-/// One `wscat`, in pipes instead of a terminal.
+/// A `wscat` process with pipes instead of a terminal.
 struct Terminal {
     wscat: Child,
     keyboard: ChildStdin,
     screen: Lines<BufReader<ChildStdout>>,
-    /// The first frame, which a document may leave out.
+    /// The first frame, which the document may omit.
     welcome: Option<Value>,
 }
 
 impl Terminal {
-    /// Opens a session, and waits until it is there: what is sent to its user from then on is shown.
+    /// Opens a session and waits for its `welcome`.
     async fn open(url: &str) -> Self {
         let mut wscat = Command::new(WSCAT)
             .args(["--connect", url])
@@ -74,14 +74,14 @@ impl Terminal {
         self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads");
     }
 
-    /// The next frame that is shown; none when `wscat` has ended.
+    /// The next frame; `None` once `wscat` has ended.
     async fn frame(&mut self) -> Option<Value> {
         let line = within("a frame", self.screen.next_line()).await.expect("text")?;
         let shown = line.trim_start_matches(PROMPT);
         (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
     }
 
-    /// Ends the input, as Ctrl+D does, after which nothing more may have been shown.
+    /// Ends the input, as Ctrl+D does, and checks that no frame is left.
     async fn close(mut self) {
         drop(self.keyboard);
         let rest = within("the rest", async {
@@ -97,15 +97,14 @@ impl Terminal {
     }
 }
 
-/// The address of the document's command, at the server of this test.
+/// The URL of the document's command, on the server of this test.
 fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
     let program = format!("npx --yes wscat@{version} --connect \"ws://127.0.0.1:8080");
     let path = command.strip_prefix(&program).and_then(|rest| rest.strip_suffix('"'));
     format!("ws://{address}{}", path.unwrap_or_else(|| panic!("not this wscat, or not this server: {command}")))
 }
 
-/// The frame without what is another at every run: names of replicas and sessions, the log's identity, times, and ids
-/// made by the server.
+/// The frame without values that differ in each run: replicas, sessions, epochs, times and generated ids.
 fn lasting(mut frame: Value) -> Value {
     let Some(fields) = frame.as_object_mut() else { return frame };
     for (name, value) in fields.iter_mut() {
@@ -121,7 +120,7 @@ fn lasting(mut frame: Value) -> Value {
     frame
 }
 
-/// Types what a document shows, compares what it says comes, and returns the kinds of frames that it shows.
+/// Types the input of a document, compares the output, and returns the types of its frames.
 async fn follow(document: &'static str) -> BTreeSet<String> {
     assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
     let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat starts").stdout;
@@ -156,14 +155,14 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_session_of_the_protocol() {
+async fn the_session_in_the_protocol_document() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "every kind of frame is shown");
 }
 
 #[tokio::test]
-async fn the_session_of_the_readme() {
+async fn the_session_in_the_readme() {
     let seen = follow(README).await;
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), ["ack", "smile"]);
 }

@@ -196,7 +196,7 @@ async fn concurrent_starts_carry_over_once() {
 }
 
 #[tokio::test]
-async fn a_replica_fill_previous_version_can_append_nothing_more_and_sees_another_log() {
+async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
     let Some(database) = Database::mysql().await else { return };
     let smiles = fill_previous_version(&database, 0, 30).await;
     is_carried_over(&database, &smiles).await;

@@ -1,6 +1,4 @@
-//! A client of its own: raw JSON over a WebSocket, sharing nothing with the server but the contract.
-//!
-//! Owns one connection. Must not know the server's types, so that a mistake in them shows.
+//! A test client: raw JSON over a WebSocket. It shares no types with the server, so that it finds mistakes in them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,18 +11,18 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::within;
 
-/// The receive buffer of a client that is to fall behind quickly.
+/// The receive buffer of a client that must fall behind quickly.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
-/// Histories that a client asks for and does not read: about ten megabytes, more than the buffers of the system hold.
+/// Histories that a client requests and does not read: about ten megabytes, more than the system's buffers hold.
 pub(crate) const UNREAD_HISTORIES: u32 = 150;
 
-/// What a connection brings next.
+/// An event on a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A text frame.
     Frame(Value),
-    /// A close frame with its code, and 1005 where it has none.
+    /// A close frame with its code, 1005 if it has none.
     Closed(u16),
     /// The end of the connection without a close frame.
     Broken,
@@ -33,29 +31,29 @@ pub(crate) enum Event {
 /// One session.
 pub(crate) struct TestClient {
     socket: WebSocketStream<TcpStream>,
-    /// Its first frame.
+    /// The first frame.
     pub(crate) welcome: Value,
 }
 
 impl TestClient {
-    /// A fresh session of `user`.
+    /// Opens a fresh session of `user`.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         Self::open(address, &format!("?user={user}")).await.expect("the session opens")
     }
 
-    /// A session that goes on from `after`.
+    /// Opens a session that resumes after `after`.
     pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
         let query = format!("?user={user}&after={after}&epoch={epoch}");
         Self::open(address, &query).await.expect("the session opens")
     }
 
-    /// A session, unless the server is not there or refuses.
+    /// Opens a session; `None` if the server is down or refuses.
     pub(crate) async fn open(address: SocketAddr, query: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         Self::over(stream, address, query).await
     }
 
-    /// A fresh session of `user` whose connection holds little that was not read.
+    /// Opens a fresh session of `user` with a small receive buffer.
     pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
@@ -75,7 +73,7 @@ impl TestClient {
         Ok(client)
     }
 
-    /// Where this session started.
+    /// The offset in `welcome`.
     pub(crate) fn offset(&self) -> u64 {
         offset(&self.welcome)
     }
@@ -85,18 +83,18 @@ impl TestClient {
         self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
     }
 
-    /// Whether nothing is missing.
+    /// Whether the session recovered.
     pub(crate) fn recovered(&self) -> bool {
         self.welcome["recovered"].as_bool().expect("welcome says whether it recovered")
     }
 
-    /// Sends a text frame as it is. Fails when the connection is gone.
+    /// Sends a text frame. Fails if the connection is broken.
     pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), String> {
         let sent = within("a frame is taken", self.socket.send(Message::text(text))).await;
         sent.map_err(|error| error.to_string())
     }
 
-    /// Sends a text frame as it is.
+    /// Sends a text frame.
     pub(crate) async fn send_text(&mut self, text: &str) {
         self.try_send(text).await.expect("the connection stands");
     }
@@ -106,7 +104,7 @@ impl TestClient {
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends a smile and does not wait for the answer.
+    /// Sends a smile without waiting for the answer.
     pub(crate) async fn send_smile(&mut self, id: &str, to: &str) {
         self.send(smile(id, to)).await;
     }
@@ -119,7 +117,7 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile, and again while the store is behind, until it is acked; returns its offset.
+    /// Sends a smile until it is acked, since a slow store may refuse it; returns its offset.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -131,8 +129,7 @@ impl TestClient {
         }
     }
 
-    /// Sends smiles all at once, and those that were refused because the store is behind again, until all are acked;
-    /// returns the highest offset.
+    /// Sends smiles at once, and refused ones again until all are acked; returns the highest offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -154,7 +151,7 @@ impl TestClient {
         last
     }
 
-    /// Whatever comes next, pings aside.
+    /// The next event except pings.
     pub(crate) async fn event(&mut self) -> Event {
         let next = async {
             loop {
@@ -172,7 +169,7 @@ impl TestClient {
         }
     }
 
-    /// The next frame, which must come.
+    /// The next frame.
     pub(crate) async fn next(&mut self) -> Value {
         match self.event().await {
             Event::Frame(frame) => frame,
@@ -198,14 +195,13 @@ impl TestClient {
         frame
     }
 
-    /// Checks that the session answers, and that nothing was waiting before the answer.
+    /// Checks that the session answers a ping and that no other frame precedes the answer.
     pub(crate) async fn expect_alive(&mut self) {
         self.send(json!({"type": "ping"})).await;
         self.expect("pong").await;
     }
 
-    /// The smiles that a resumed session is sent, up to the answer to a ping: the server reads nothing before they are
-    /// through.
+    /// The smiles replayed to a resumed session: all before the answer to a ping, since the server reads only after the replay.
     pub(crate) async fn replayed(&mut self) -> Vec<Value> {
         self.send(json!({"type": "ping"})).await;
         let mut smiles = Vec::new();
@@ -219,7 +215,7 @@ impl TestClient {
         }
     }
 
-    /// The code with which the server closes; the frames before it are passed over.
+    /// The close code of the server; skips the frames before it.
     pub(crate) async fn expect_close(&mut self) -> u16 {
         loop {
             match self.event().await {
@@ -230,7 +226,7 @@ impl TestClient {
         }
     }
 
-    /// Fills the conversation with `to` with as many bytes as one history can have: 200 smiles, the largest there are.
+    /// Fills the conversation with `to` with 200 smiles of maximum size, the largest possible history.
     pub(crate) async fn fill_a_history(&mut self, to: &str) {
         let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
         for number in 0..200 {
@@ -240,7 +236,7 @@ impl TestClient {
         }
     }
 
-    /// Asks for so many full histories that not all of them fit anywhere until this client reads; it does not.
+    /// Requests more full histories than all buffers hold, and reads none.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
@@ -279,21 +275,21 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }
 
-/// Waits as long as a refusal says; fails when it is for anything but a store that is behind.
+/// Waits for the hint of a refusal by a slow store; fails for any other refusal.
 async fn wait_as_told(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "{answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
-/// The offset that a frame carries.
+/// The offset of a frame.
 pub(crate) fn offset(frame: &Value) -> u64 {
     let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
     assert!(offset < 1 << 53, "offsets are below 2^53");
     offset
 }
 
-/// The id that a frame carries.
+/// The id of a frame.
 pub(crate) fn id(frame: &Value) -> String {
     frame["id"].as_str().unwrap_or_else(|| panic!("{frame} has no id")).to_owned()
 }

@@ -1,7 +1,4 @@
-//! Several replicas as processes on one MySQL, each with a network of its own to it.
-//!
-//! Owns their ports, which they keep when they are started again, and the judgement over all of them: whatever happened,
-//! the simulator's ledger is exact, and every replica tells the same log.
+//! Several replicas as processes on one MySQL, each behind a proxy of its own and with ports that survive restarts.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -16,16 +13,16 @@ use super::process::{TestProcess, run_program};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// No brakes, since faults are the subject; and sessions that move, as behind a proxy.
+/// No limits, and rebalancing as behind a proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.
 pub(crate) struct Member {
     name: String,
-    /// Where its clients are.
+    /// The address for clients.
     pub(crate) listen: SocketAddr,
     store: String,
-    /// Its way to MySQL.
+    /// The proxy to MySQL.
     pub(crate) network: Proxy,
     /// `None` while it is dead.
     process: Option<TestProcess>,
@@ -38,7 +35,7 @@ impl Member {
         Self { name: format!("be{number}"), listen: free_address(), store, network, process: None }
     }
 
-    /// Starts it, and waits until it is ready.
+    /// Starts the replica and waits until it is ready.
     pub(crate) async fn start(&mut self) {
         let listen = self.listen.to_string();
         let own = [("store", self.store.as_str()), ("replica", &self.name), ("listen", &listen)];
@@ -46,25 +43,25 @@ impl Member {
         self.process = Some(TestProcess::start(Path::new(""), &options).await);
     }
 
-    /// The process, which must be there.
+    /// The running process.
     pub(crate) fn process(&mut self) -> &mut TestProcess {
         self.process.as_mut().expect("it runs")
     }
 
-    /// Ends it in order.
+    /// Stops the replica with a drain.
     pub(crate) async fn stop(&mut self) {
         let mut process = self.process.take().expect("it runs");
         process.signal("TERM").await;
         assert!(process.exit().await.success());
     }
 
-    /// Kills it as a power cut would.
+    /// Kills the replica as a power cut would.
     pub(crate) async fn kill(&mut self) {
         self.process.take().expect("it runs").kill().await;
     }
 }
 
-/// The replicas.
+/// A fleet of replicas.
 pub(crate) struct Fleet {
     /// All of them, dead or alive.
     pub(crate) members: Vec<Member>,
@@ -72,14 +69,14 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts so many replicas at once, on a database in which there is nothing yet.
+    /// Starts `count` replicas at once on an empty database.
     pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
         let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
         join_all(members.iter_mut().map(Member::start)).await;
         Self { members, _database: database }
     }
 
-    /// Conversations over all replicas for so many seconds. The ledger at their end must be exact.
+    /// Runs conversations over all replicas for some seconds. The ledger must be exact at the end.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         let urls: Vec<String> = self.members.iter().map(|member| format!("ws://{}/ws", member.listen)).collect();
         let arguments = [
@@ -105,8 +102,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until so many more smiles are in the log, as the replica knows it that knows most: one that is cut off from the
-    /// store answers with what it knew.
+    /// Waits for more smiles in the log, by the highest head of all replicas: one that is cut off reports an old head.
     pub(crate) async fn smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
@@ -119,7 +115,7 @@ impl Fleet {
         eventually("smiles flow", async || head().await >= before.max(1) + count).await;
     }
 
-    /// Waits until the replica at `place` is in this state, as another one knows it.
+    /// Waits until another replica lists the replica at `place` in this state.
     pub(crate) async fn is_shown(&self, place: usize, state: &str) {
         let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
         let others =
@@ -133,7 +129,7 @@ impl Fleet {
         .await;
     }
 
-    /// Waits until every replica is ready again, and compares what they tell: each user's whole stream.
+    /// Waits until every replica is ready, and compares each user's whole stream across replicas.
     pub(crate) async fn tell_the_same_log(&mut self) {
         let mut told: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -154,14 +150,14 @@ impl Fleet {
     }
 }
 
-/// Where the log ends, if the replica answers: a frozen one does not.
+/// The head that a replica reports; `None` if it is frozen.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
     let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
     let answer = question.send().await.ok()?;
     answer.json::<Value>().await.unwrap_or(json!(null))["head"].as_u64()
 }
 
-/// An address that nobody listens on now.
+/// A free address.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address")

@@ -1,6 +1,5 @@
-//! The real nginx with the configuration of the frontend's image, in front of replicas that one name stands for.
-//!
-//! Owns the name server, the folder that stands for the image's, and the process. Only paths and ports are changed.
+//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. Only paths and ports
+//! differ from the image.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,9 +16,9 @@ use super::{eventually, http};
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The proxy; it ends with the test.
+/// The proxy. Dropping it stops nginx.
 pub(crate) struct Frontend {
-    /// Where the page, the API and `/ws` are.
+    /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
     _folder: TempDir,
     _nginx: Child,
@@ -27,7 +26,7 @@ pub(crate) struct Frontend {
 }
 
 impl Frontend {
-    /// Starts it in front of replicas that listen on these addresses, all on the same port.
+    /// Starts nginx in front of replicas on these addresses, which share one port.
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");
@@ -80,14 +79,14 @@ fn write_configuration(folder: &Path, address: SocketAddr, resolver: SocketAddr,
     std::fs::write(folder.join("conf.d/default.conf"), site).expect("a file");
 }
 
-/// What the image's own script finds out.
+/// The values that the image's script determines.
 fn listen_ipv6() -> String {
     let script = format!(". {ROOT}/docker/nginx/listen.envsh; printf %s \"$LISTEN_IPV6\"");
     let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Answers every question for a name with all addresses (RFC 1035), and with none where IPv6 is asked for.
+/// Answers every A query with all addresses (RFC 1035), and AAAA queries with none.
 async fn tell_names(socket: UdpSocket, addresses: Vec<Ipv4Addr>) {
     const A: [u8; 4] = [0, 1, 0, 1];
     let mut question = [0; 512];
@@ -100,7 +99,7 @@ async fn tell_names(socket: UdpSocket, addresses: Vec<Ipv4Addr>) {
         answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(asked);
         for address in addresses {
-            // The name of the question, an address, for a second.
+            // An A record for the name in the question, with a TTL of one second.
             answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
             answer.extend(address.octets());
         }

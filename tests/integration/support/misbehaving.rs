@@ -1,7 +1,5 @@
-//! A server in memory that speaks the contract, and departs from it when told to.
-//!
-//! Owns a log, its sessions and one fault. It shares no code with the real server but the frames, so that the simulator
-//! is not judged by what it judges.
+//! A server in memory that speaks the protocol and violates it on request. It shares only the frame types with the real server,
+//! so that the simulator is tested independently.
 
 #![expect(clippy::result_large_err, reason = "the WebSocket library names the type of a refusal")]
 
@@ -22,16 +20,16 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use url::Url;
 
-/// The smile at which a fault happens, counted from 1.
+/// The number of the smile at which a fault happens, from 1.
 const AT: u64 = 20;
 
-/// What is wrong with the server; each happens once unless it says otherwise.
+/// A fault of the server. It happens once unless stated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
-    /// The receiver never gets a smile that is acked.
+    /// An acked smile is never delivered.
     LoseDelivery,
     /// From some smile on, all are acked and none is delivered.
     StopDelivering,
@@ -43,46 +41,46 @@ pub(crate) enum Fault {
     DoubleAck,
     /// A smile is in the log twice.
     StoreTwice,
-    /// Whatever is sent again is stored again, every time.
+    /// Every repeated smile is stored again.
     StoreRepeats,
-    /// The ack names another offset than the log.
+    /// The offset of an ack differs from the log.
     AckElsewhere,
     /// The receiver gets two smiles in the wrong order.
     SwapDeliveries,
     /// Two smiles of one session are in the log in the wrong order, and delivered and acked in the order of the log.
     StoreSwapped,
-    /// A smile says something else than was sent.
+    /// The faces of a smile are altered.
     Alter,
-    /// A good smile is refused for good.
+    /// A valid smile is refused permanently.
     RefuseForGood,
-    /// A smile is stored and delivered, and never answered.
+    /// A smile is stored and delivered but never answered.
     NoAnswer,
-    /// Every resume says recovered and skips a smile that was missed.
+    /// Every resume claims to be recovered and skips a missed smile.
     HoleOnResume,
-    /// Every resume says that it was not recovered, and starts at the head.
+    /// No resume is recovered; each starts at the head.
     NeverRecover,
-    /// Every session that is resumed belongs to another log.
+    /// Every resumed session has another epoch.
     OtherEpoch,
 }
 
-/// How the server behaves.
+/// The behaviour of the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
-    /// What it does wrong.
+    /// The fault.
     pub(crate) fault: Fault,
-    /// Every so many smiles, one is refused as overloaded; 0 is never.
+    /// Refuses one of this many smiles as overloaded; 0 means never.
     pub(crate) overload_every: u64,
-    /// Every so many smiles, the sender's connection breaks before the ack.
+    /// Breaks the sender's connection before the ack of one of this many smiles.
     pub(crate) break_every: u64,
-    /// Every so many smiles, the sender's connection hangs: it stays open and says nothing more.
+    /// Hangs the sender's connection, open and silent, at one of this many smiles.
     pub(crate) hang_every: u64,
-    /// Every so many smiles, the sender's session is drained.
+    /// Drains the sender's session at one of this many smiles.
     pub(crate) drain_every: u64,
-    /// Every so many upgrades, one is refused.
+    /// Refuses one of this many upgrades.
     pub(crate) refuse_upgrade_every: u64,
 }
 
-/// The server; dropping it stops everything.
+/// A running server. Dropping it stops everything.
 pub(crate) struct MisbehavingServer {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
@@ -90,7 +88,7 @@ pub(crate) struct MisbehavingServer {
 }
 
 impl MisbehavingServer {
-    /// Starts it on a free port.
+    /// Starts the server on a free port.
     pub(crate) async fn start(users: usize, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,12 +104,12 @@ impl MisbehavingServer {
         Self { address, world, task: task.abort_handle() }
     }
 
-    /// Where its sessions are.
+    /// The URL of its sessions.
     pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
 
-    /// Waits until so many smiles are stored.
+    /// Waits until this many smiles are stored.
     pub(crate) async fn stored(&self, count: u64) {
         let mut stored = lock(&self.world).stored_so_far.subscribe();
         stored.wait_for(|&stored| stored >= count).await.unwrap();
@@ -124,7 +122,7 @@ impl Drop for MisbehavingServer {
     }
 }
 
-/// What a session is told to do.
+/// A command to a session.
 enum Order {
     Say(ServerFrame),
     Close(u16),
@@ -136,7 +134,7 @@ struct Session {
     number: u64,
     user: UserName,
     orders: mpsc::UnboundedSender<Order>,
-    /// A frame that waits until another has overtaken it.
+    /// A frame that waits until a later one has been sent.
     held: Option<ServerFrame>,
 }
 
@@ -147,7 +145,7 @@ struct World {
     forgotten: Option<Offset>,
     ids: HashMap<(UserName, SmileId), Offset>,
     sessions: Vec<Session>,
-    /// A smile that is stored after the next one of its session.
+    /// A smile to be stored after the next one of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
     frames: u64,
@@ -179,7 +177,7 @@ impl World {
         self.log.last().map_or(Offset(0), |smile| smile.offset)
     }
 
-    /// Begins a session: its welcome and what it missed come first.
+    /// Starts a session with its welcome and the missed smiles.
     fn join(&mut self, user: &UserName, after: Option<Offset>) -> (u64, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let fault = self.behaviour.fault;
@@ -212,7 +210,7 @@ impl World {
         }
     }
 
-    /// Whether a fault happens now: once, from the smile at which it is due.
+    /// Whether the fault happens now: once, from its smile on.
     fn due(&mut self, fault: Fault) -> bool {
         let due = self.behaviour.fault == fault && self.stored >= AT && !self.happened;
         self.happened |= due;
@@ -341,7 +339,7 @@ fn hear(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     }
 }
 
-/// Notes who asks for a session and from where on, or refuses.
+/// Records the user and the offset of an upgrade, or refuses it.
 fn upgrade(
     request: &Request,
     response: Response,

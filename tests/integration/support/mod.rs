@@ -1,7 +1,4 @@
-//! What the integration tests share: real servers, a real browser, clients that share no
-//! code with the server, and waiting for a condition.
-//!
-//! Owns how a test starts things and how long it is patient. Must not know what any one test is about.
+//! Support for the integration tests: real servers, a real browser, test clients, and waiting for conditions.
 
 pub(crate) mod client;
 pub(crate) mod fleet;
@@ -22,19 +19,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a test waits for what must come: far longer than it ever takes, so that only a fault uses it up.
+/// How long a test waits for an event that must happen. Only a failing test reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// From one look at a condition to the next.
+/// Interval between two checks of a condition.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// The outcome of `future`, which must come.
+/// Awaits `future` within [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(PATIENCE, future).await;
     outcome.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"))
 }
 
-/// Looks until the condition holds, which it must.
+/// Waits until the condition holds, within [`PATIENCE`].
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -43,7 +40,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
-/// The seed of a randomised test: from the environment, to replay one, or a new one. Printed, so that a failure shows it.
+/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows it.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
         Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),
@@ -53,8 +50,7 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// The command line of a replica for tests: any free port, this store, no limit per client address, and `options` over
-/// all of that.
+/// The command line of a test replica: free ports, this store, no rate limit per client address, and these `options`.
 fn command_line(store: &Path, options: &[(&str, &str)]) -> Vec<String> {
     let store = format!("sqlite:{}", store.display());
     let mut all = BTreeMap::from([
@@ -68,22 +64,22 @@ fn command_line(store: &Path, options: &[(&str, &str)]) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-/// An HTTP client that goes straight to the server.
+/// An HTTP client without a proxy.
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
 
-/// The answer to `GET path`.
+/// Sends `GET path`.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
     http().get(format!("http://{address}{path}")).send().await.expect("an answer")
 }
 
-/// The JSON that `GET path` answers.
+/// The JSON response of `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
 }
 
-/// A request for an upgrade, to which a test may add headers.
+/// An upgrade request, to which tests may add headers.
 pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuilder {
     http()
         .get(format!("http://{address}/ws{query}"))
@@ -93,7 +89,7 @@ pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuild
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
 }
 
-/// The status of an answer, its `Retry-After` in seconds, and its JSON body.
+/// The status, the `Retry-After` in seconds, and the JSON body of a response.
 pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Value) {
     let retry_after = answer.headers().get("retry-after").map(|value| {
         let text = value.to_str().expect("Retry-After is text");
@@ -103,7 +99,7 @@ pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Val
     (status, retry_after, answer.json().await.expect("a JSON body"))
 }
 
-/// The value of one sample on `/metrics`, named with its labels as Prometheus writes them; `None` when it is not there.
+/// The value of a sample on `/metrics`, named with its labels in Prometheus' format; `None` if it does not exist.
 pub(crate) async fn metric(ops_address: SocketAddr, name: &str) -> Option<f64> {
     let text = get(ops_address, "/metrics").await.text().await.expect("text");
     let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

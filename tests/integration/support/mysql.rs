@@ -1,6 +1,4 @@
-//! A database of its own on a real MySQL, for tests of several replicas.
-//!
-//! Owns its name and its end. The server is named by `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
+//! A new database per test on a real MySQL server at `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -8,20 +6,20 @@ use std::process::Command;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
 
-/// The server for tests.
+/// The environment variable with the URL of the server.
 const SERVER: &str = "TEST_MYSQL_URL";
 
-/// What it says where MySQL is deliberately left out.
+/// The value that skips MySQL on purpose.
 const LEFT_OUT: &str = "none";
 
-/// A new database, dropped with this.
+/// A new database. Dropping this value drops it.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,
 }
 
 impl TestDatabase {
-    /// A new database, or `None` where MySQL is deliberately left out.
+    /// A new database, or `None` if MySQL is skipped on purpose.
     pub(crate) async fn new() -> Option<Self> {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
@@ -29,7 +27,7 @@ impl TestDatabase {
         if server == LEFT_OUT { None } else { Some(Self::at(&server).await) }
     }
 
-    /// A new database on the server of that URL, whose user may create one.
+    /// A new database on the server at this URL, whose user may create one.
     pub(crate) async fn at(server: &str) -> Self {
         let server: Url = server.parse().expect("a URL");
         let name = format!("chat_test_{:016x}", rand::random::<u64>());
@@ -37,7 +35,7 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// What `--store` takes, for a user who may do everything with this database and nothing else.
+    /// The `--store` URL of a user with all privileges on this database only.
     pub(crate) async fn url_of_a_modest_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'modest'; GRANT ALL ON {0}.* TO {0}", self.name);
         run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL may create users");
@@ -47,22 +45,22 @@ impl TestDatabase {
         url.into()
     }
 
-    /// Its name on the server.
+    /// The name on the server.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Carries statements out, past every replica.
+    /// Executes statements without a replica.
     pub(crate) async fn run(&self, statements: &str) {
         run(&self.url(), statements.to_owned()).await.expect("the statements are carried out");
     }
 
-    /// Host and port of its server.
+    /// Host and port of the server.
     pub(crate) fn server(&self) -> (String, u16) {
         (self.server.host_str().expect("a host").to_owned(), self.server.port().unwrap_or(3306))
     }
 
-    /// What `--store` takes, for a way to the server that begins at this address.
+    /// The `--store` URL through a proxy at this address.
     pub(crate) fn url_by(&self, address: SocketAddr) -> String {
         let mut url: Url = self.url().parse().expect("a URL");
         url.set_ip_host(address.ip()).expect("a host may be set");
@@ -70,7 +68,7 @@ impl TestDatabase {
         url.into()
     }
 
-    /// What `--store` takes.
+    /// The `--store` URL.
     pub(crate) fn url(&self) -> String {
         let mut url = self.server.clone();
         url.set_path(&self.name);
@@ -82,17 +80,17 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.to_string(), &self.name);
         let drop_it = format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}");
-        // A runtime cannot wait within a runtime, but a thread can.
+        // `block_on` panics within a runtime, so use a thread.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map(|runtime| runtime.block_on(run(&server, drop_it)))
         });
-        // The server may be gone by now, which is no concern of the test.
+        // Best effort: the server may be gone.
         let _ = dropping.join();
     }
 }
 
-/// `scripts/mysql` with a server of its own, in this folder; what it prints.
+/// Runs `scripts/mysql` for a server in this folder; returns its output.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
@@ -103,7 +101,7 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
     tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
 }
 
-/// Carries statements out on the server of that URL.
+/// Executes statements on the server at this URL.
 pub(crate) async fn run(server: &str, statement: String) -> Result<(), sqlx::Error> {
     let mut connection = MySqlConnection::connect(server).await?;
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;

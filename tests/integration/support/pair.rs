@@ -1,7 +1,5 @@
-//! Two MySQL servers, of which one takes the writes and the other replicates it, until they change their parts.
-//!
-//! Owns the servers and their replication. Must not know what is kept in them. They find each other at the loopback
-//! address, so both run on this machine and not in containers.
+//! Two MySQL servers, a primary and its replica, which can switch roles. They connect over the loopback address, so both run on
+//! this machine and not in containers.
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
@@ -9,14 +7,14 @@ use url::Url;
 use super::mysql::{run, script};
 use super::within;
 
-/// Where the servers are that only this file uses.
+/// The folders of the servers, which only this file uses.
 const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failover-2"];
 
-/// Transactions get identities that both servers know. One step at a time.
+/// Enables GTIDs. The mode changes one step at a time.
 const IDENTITIES: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON";
 
-/// Whatever an earlier test has left.
+/// Removes the state of an earlier test.
 const FORGET: &str = "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;
     RESET BINARY LOGS AND GTIDS";
 
@@ -26,7 +24,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Both, of which the first takes the writes.
+    /// Starts both servers; the first is the primary.
     pub(crate) async fn start() -> Self {
         let [one, two] = FOLDERS.map(|folder| script("start", folder));
         let pair = Self { urls: [one.await, two.await].map(|url| url.parse().expect("a URL")) };
@@ -40,7 +38,7 @@ impl Pair {
         pair
     }
 
-    /// What a client connects to.
+    /// The URL for clients.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }
@@ -50,7 +48,7 @@ impl Pair {
         (self.urls[server].host_str().expect("a host").to_owned(), self.urls[server].port().expect("a port"))
     }
 
-    /// This server takes no writes any more, and replicates the other one.
+    /// Makes this server read-only and a replica of the other one.
     async fn replicates(&self, server: usize) {
         let source = &self.urls[1 - server];
         let (host, port) = self.address(1 - server);
@@ -66,7 +64,7 @@ impl Pair {
         .await;
     }
 
-    /// The other server takes the writes in place of this one, and nothing is lost.
+    /// Makes the other server the primary, without loss.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
@@ -75,7 +73,7 @@ impl Pair {
         self.replicates(server).await;
     }
 
-    /// This server takes the writes, with what it has.
+    /// Makes this server the primary as it is.
     pub(crate) async fn takes_over(&self, server: usize) {
         self.run(
             server,
@@ -84,12 +82,12 @@ impl Pair {
         .await;
     }
 
-    /// Carries statements out.
+    /// Executes statements.
     pub(crate) async fn run(&self, server: usize, statements: &str) {
         run(self.url(server), statements.to_owned()).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
-    /// The one value that a question is answered with, as text.
+    /// The single value of a query, as text.
     pub(crate) async fn ask(&self, server: usize, question: &str) -> String {
         let answer = async {
             let mut connection = MySqlConnection::connect(self.url(server)).await?;

@@ -1,6 +1,4 @@
-//! The real program as a process of its own: started, signalled, killed, and asked how it ended.
-//!
-//! Owns the child; it never outlives the test. What it logs is kept to be shown when something fails.
+//! The real program as a child process, which never outlives the test. Its log is kept for failures.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,30 +15,30 @@ use super::{command_line, within};
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
 
-/// Runs the program after it in a process that a file past its size limit does not kill: writes fail instead.
+/// Runs a program with SIGXFSZ ignored, so that writes past the file size limit fail instead of killing it.
 const IGNORE_FILE_SIZE_SIGNAL: &str = r#"trap "" XFSZ; exec "$0" "$@""#;
 
-/// A replica that runs as a process.
+/// A replica as a process.
 pub(crate) struct TestProcess {
-    /// Where the page, the API and `/ws` are.
+    /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub(crate) ops_address: SocketAddr,
-    /// Its id.
+    /// The id of the replica.
     pub(crate) replica: String,
     child: Child,
     log: Arc<Mutex<String>>,
 }
 
 impl TestProcess {
-    /// Starts the program on this store and waits until it says that it is ready.
+    /// Starts the program on this store and waits until it logs that it is ready.
     pub(crate) async fn start(store: &Path, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(command_line(store, options));
         Self::spawn(command).await
     }
 
-    /// Starts the program with these environment variables as well.
+    /// Starts the program with additional environment variables.
     pub(crate) async fn start_with_environment(
         store: &Path,
         options: &[(&str, &str)],
@@ -51,7 +49,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program with nothing but free ports, so that it keeps its smiles where the platform wants them.
+    /// Starts the program with only its ports set, so that it uses the default store.
     pub(crate) async fn start_without_store(data_directory: &Path) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"]).env("XDG_DATA_HOME", data_directory);
@@ -65,7 +63,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program where no process may open more than `limit` files.
+    /// Starts the program with a limit of open files.
     pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(store, options));
@@ -99,7 +97,7 @@ impl TestProcess {
         }
     }
 
-    /// What it has logged.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -108,33 +106,33 @@ impl TestProcess {
         self.child.id().expect("it was not waited for").to_string()
     }
 
-    /// Sends a signal, named as `kill` names it.
+    /// Sends a signal by its `kill` name.
     pub(crate) async fn signal(&self, name: &str) {
         run("kill", &[&format!("-{name}"), &self.id()]).await;
     }
 
-    /// No file of the process may grow past this size; `unlimited` lifts that.
+    /// Limits the file size of the process; `unlimited` lifts the limit.
     pub(crate) async fn limit_file_size(&self, limit: &str) {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
 
-    /// Kills it as a power cut would, and waits until it is gone.
+    /// Kills the process as a power cut would, and waits for its end.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("the process is killed");
     }
 
-    /// How it ends by itself.
+    /// Waits for the process to end by itself.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         within("the process ends", self.child.wait()).await.expect("a status")
     }
 
-    /// Whether it still runs.
+    /// Whether the process is running.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a status").is_none()
     }
 }
 
-/// Keeps the log, and tells when it says that the replica is ready.
+/// Collects the log, and signals when the replica is ready.
 async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Sender<Value>) {
     let mut ready = Some(ready);
     let mut lines = BufReader::new(stderr).lines();
@@ -151,19 +149,19 @@ async fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>, ready: oneshot::Se
     }
 }
 
-/// Starts the program with these arguments; it ends with the test.
+/// Starts the program with these arguments. Dropping the child kills it.
 pub(crate) fn start_program(arguments: &[&str]) -> Child {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command.spawn().expect("the program starts")
 }
 
-/// Runs the program to its end with these arguments.
+/// Runs the program to completion with these arguments.
 pub(crate) async fn run_program(arguments: &[&str]) -> Output {
     run_program_with(arguments, &[]).await
 }
 
-/// Runs the program to its end with these arguments and these environment variables.
+/// Runs the program to completion with these arguments and environment variables.
 pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);

@@ -1,6 +1,4 @@
-//! A network between a replica and its MySQL, which fails as networks do.
-//!
-//! Owns a port that leads to the server, and what passes through it. The store's own tests use it, too.
+//! A TCP proxy between a replica and MySQL that simulates network failures. The unit tests of the store use it too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,41 +8,41 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What passes.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// Everything.
+    /// Passes everything.
     Open,
-    /// Everything, so much later.
+    /// Delays everything by this time.
     Slow(Duration),
-    /// What the replica says; what MySQL answers arrives when the network is another one.
+    /// Passes requests and holds back the answers of MySQL until the state changes.
     NoAnswers,
-    /// Nothing, and neither end hears of it. TCP does not forget: what was said arrives when the network is another one, also
-    /// when who said it has gone.
+    /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the state changes, even if their sender
+    /// has gone.
     Silent,
-    /// New connections pass everything; those that there are pass nothing any more, and neither end hears of it.
+    /// New connections pass everything, existing ones nothing, and neither end notices.
     HalfOpen,
-    /// Nothing: connections are cut, and new ones end at once.
+    /// Cuts all connections and ends new ones at once.
     Cut,
-    /// Nothing: connections are cut, and new ones are answered by a router that has no server to lead to.
+    /// Cuts all connections; new ones get the error of a router without a server.
     NoServer,
 }
 
-/// What such a router says: error 2003.
+/// The packet of such a router: error 2003.
 const NO_SERVER: &[u8] = b"\x1c\0\0\0\xff\xd3\x07#HY000Can't connect to it";
 
-/// The way to a server.
+/// A proxy to a server.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     network: watch::Sender<Network>,
-    /// Where it ends, for new connections.
+    /// The destination of new connections.
     server: watch::Sender<(String, u16)>,
-    /// Where it begins.
+    /// The listening address.
     pub(crate) address: SocketAddr,
 }
 
 impl Proxy {
-    /// A way to that host and port.
+    /// Starts a proxy to this host and port.
     pub(crate) async fn to(server: (String, u16)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -59,19 +57,19 @@ impl Proxy {
         Self { network, server, address }
     }
 
-    /// New connections go to that host and port; those that there are stay.
+    /// Redirects new connections to this host and port; existing ones stay.
     pub(crate) fn leads_to(&self, server: (String, u16)) {
         self.server.send_replace(server);
     }
 
-    /// The network changes, for the connections that there are, too.
+    /// Changes the state of the network, for existing connections too.
     pub(crate) fn becomes(&self, network: Network) {
         self.network.send_replace(network);
     }
 }
 
 async fn connect(client: TcpStream, server: (String, u16), mut network: watch::Receiver<Network>) {
-    // Of what comes before it, a connection knows nothing.
+    // A connection reacts only to later changes.
     let now = *network.borrow_and_update();
     if now == Network::NoServer {
         let _ = { client }.write_all(NO_SERVER).await;
@@ -93,7 +91,7 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
     }
 }
 
-/// Passes bytes on, delays them, holds them back or loses them, as the network is.
+/// Forwards, delays or holds back bytes, depending on the state of the network.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
     let mut held_back = Vec::new();

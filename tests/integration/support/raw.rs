@@ -1,6 +1,4 @@
-//! A client that writes bytes, for everything a WebSocket library would not send.
-//!
-//! Owns one TCP connection after its handshake. Knows RFC 6455, section 5, and nothing else.
+//! A client that writes raw bytes (RFC 6455, section 5), for frames that a WebSocket library does not send.
 
 use std::net::SocketAddr;
 
@@ -10,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::within;
 
-/// The bit that says that a frame is the last of its message.
+/// The FIN bit.
 pub(crate) const FINAL: u8 = 0x80;
 
 /// The opcodes of RFC 6455.
@@ -21,16 +19,16 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
 
-/// What clients mask with; any four bytes do.
+/// An arbitrary masking key.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// One connection.
+/// A connection after the handshake.
 pub(crate) struct RawClient {
     stream: TcpStream,
 }
 
 impl RawClient {
-    /// A session of `user` whose welcome was read.
+    /// Opens a session of `user` and reads its welcome.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server is there");
         let mut client = Self { stream };
@@ -45,7 +43,7 @@ impl RawClient {
         }
         let head = String::from_utf8(head).expect("a head is text");
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        // The key and its answer are the example of RFC 6455, section 1.3.
+        // The example key of RFC 6455, section 1.3.
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
         let (opcode, welcome) = client.frame().await.expect("a first frame");
         assert_eq!(opcode, TEXT);
@@ -53,17 +51,17 @@ impl RawClient {
         client
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         within("bytes are taken", self.stream.write_all(bytes)).await.expect("the connection stands");
     }
 
-    /// Writes bytes for as long as the server takes them.
+    /// Writes bytes until the server stops reading.
     pub(crate) async fn write_what_is_taken(&mut self, bytes: &[u8]) {
         let _ = within("bytes are taken or refused", self.stream.write_all(bytes)).await;
     }
 
-    /// The next frame, or `None` at the end of the connection.
+    /// The next frame; `None` at the end of the connection.
     pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await?;
@@ -89,7 +87,7 @@ impl RawClient {
         serde_json::from_slice(&payload).expect("every answer is JSON")
     }
 
-    /// The code of the close that the server sends; other frames before it are passed over.
+    /// The close code of the server; skips the frames before it.
     pub(crate) async fn expect_close(&mut self) -> u16 {
         loop {
             let (opcode, payload) = self.frame().await.expect("a close frame before the end of the connection");
@@ -103,7 +101,7 @@ impl RawClient {
     }
 }
 
-/// A frame as a client sends it: masked.
+/// A masked frame, as clients send it.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let masked = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
     let mut frame = head(first, 0x80, payload.len());
@@ -112,7 +110,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame as no client may send it.
+/// An unmasked frame, which clients must not send.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(first, 0, payload.len());
     frame.extend(payload);

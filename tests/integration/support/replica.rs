@@ -1,6 +1,4 @@
-//! A replica in the test's own process, on ports of its own and a store that goes with it.
-//!
-//! Owns the folder of the store, unless the test keeps it to start another replica on the same log.
+//! A replica in the test's process, on free ports. The store is removed with its last holder.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::{command_line, within};
 
-/// A folder with a store in it, gone when the last holder lets go.
+/// A temporary folder with a store. Clones share it.
 #[derive(Clone)]
 pub(crate) struct TestStore {
     folder: Arc<TempDir>,
@@ -32,43 +30,43 @@ impl TestStore {
         self.folder.path().join("smilingchat.db")
     }
 
-    /// A connection to the database, for tests that change what no client can.
+    /// Connects to the database, for changes that no client can make.
     pub(crate) async fn open(&self) -> sqlx::SqliteConnection {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path());
         <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.expect("the store opens")
     }
 }
 
-/// A replica that runs inside the test.
+/// A replica in the test's process.
 pub(crate) struct TestReplica {
-    /// Where the page, the API and `/ws` are.
+    /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     pub(crate) ops_address: SocketAddr,
-    /// What it keeps its log in.
+    /// The store.
     pub(crate) store: TestStore,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), ServerError>>,
 }
 
 impl TestReplica {
-    /// A replica with a new store and these options.
+    /// Starts a replica with a new store and these options.
     pub(crate) async fn start(options: &[(&str, &str)]) -> Self {
         Self::on(&TestStore::new(), options).await
     }
 
-    /// A replica on a store that may hold a log already.
+    /// Starts a replica on an existing store.
     pub(crate) async fn on(store: &TestStore, options: &[(&str, &str)]) -> Self {
         Self::with(store, Self::options(store, options)).await
     }
 
-    /// What a command line with these options says.
+    /// Parses a command line with these options.
     pub(crate) fn options(store: &TestStore, options: &[(&str, &str)]) -> ServeOptions {
         let arguments = std::iter::once("smilingchat".to_owned()).chain(command_line(&store.path(), options));
         CommandLine::try_parse_from(arguments).expect("options of the contract").serve
     }
 
-    /// A replica with options that were changed beyond what the command line offers.
+    /// Starts a replica with options beyond the command line.
     pub(crate) async fn with(store: &TestStore, options: ServeOptions) -> Self {
         let server = Server::start(options).await.expect("the replica starts");
         let (stop, stopped) = oneshot::channel();
@@ -88,7 +86,7 @@ impl TestReplica {
         drop(self.stop.take());
     }
 
-    /// Drains the replica and waits until it has left.
+    /// Drains the replica and waits for its end.
     pub(crate) async fn stop(mut self) {
         self.start_stopping();
         let ended = within("the replica leaves", self.running).await;

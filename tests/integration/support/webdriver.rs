@@ -1,6 +1,4 @@
-//! A real browser: Chromium without a window, driven by its chromedriver over the `WebDriver` protocol of the W3C.
-//!
-//! Owns both processes; neither outlives the test. Must not know the page.
+//! A real browser: headless Chromium, driven by chromedriver over the W3C `WebDriver` protocol. Neither process outlives the test.
 
 use std::process::Stdio;
 
@@ -13,13 +11,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{PATIENCE, within};
 
-/// Browsers are greedy: with one at a time, each has the machine that its test reckons with.
+/// Allows one browser at a time, since each takes most of the machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// What chromedriver says when it listens; the port follows.
+/// The line of chromedriver before its port.
 const STARTED: &str = "was started successfully on port ";
 
-/// No window, no sandbox (containers have none to give), and nothing that asks anybody but our server for anything.
+/// Headless, without a sandbox (containers have none), and without requests to other servers.
 const ARGUMENTS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
@@ -37,7 +35,7 @@ const ARGUMENTS: [&str; 11] = [
 /// A browser with one page.
 pub(crate) struct Browser {
     driver: Child,
-    /// The browser's own process, which would live on without its driver.
+    /// The browser's process, which would outlive its driver.
     process: u64,
     client: reqwest::Client,
     session: String,
@@ -46,12 +44,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Opens a browser whose user prefers this language, as soon as there is no other.
+    /// Opens a browser with this preferred language, once no other is open.
     pub(crate) async fn open(language: &str) -> Self {
         Self::open_with(language, &json!({})).await
     }
 
-    /// The same, of a user who lets no site keep any data.
+    /// Opens a browser that blocks all site data.
     pub(crate) async fn open_without_site_data(language: &str) -> Self {
         Self::open_with(language, &json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
@@ -82,13 +80,13 @@ impl Browser {
         self.post("url", &json!({ "url": url })).await;
     }
 
-    /// The handle of the tab that everything else is about.
+    /// The handle of the current tab.
     pub(crate) async fn tab(&self) -> String {
         let handle = call(self.client.get(format!("{}/window", self.session))).await;
         handle.as_str().expect("a handle").to_owned()
     }
 
-    /// Opens a tab and turns to it.
+    /// Opens a tab and switches to it.
     pub(crate) async fn open_tab(&self, url: &str) -> String {
         let opened = self.post("window/new", &json!({ "type": "tab" })).await;
         let handle = opened["handle"].as_str().expect("a handle").to_owned();
@@ -97,25 +95,25 @@ impl Browser {
         handle
     }
 
-    /// Turns to another tab.
+    /// Switches to another tab.
     pub(crate) async fn turn_to(&self, tab: &str) {
         self.post("window", &json!({ "handle": tab })).await;
     }
 
-    /// Shows the page as on a screen of this size, whatever the window is.
+    /// Emulates a screen of this size.
     pub(crate) async fn view(&self, width: u32, height: u32) {
         let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.command("Emulation.setDeviceMetricsOverride", &screen).await;
     }
 
-    /// The text that a user sees in the element with this id.
+    /// The visible text of the element with this id.
     pub(crate) async fn text(&self, id: &str) -> String {
         let element = self.element(id).await;
         let text = call(self.client.get(format!("{}/element/{element}/text", self.session))).await;
         text.as_str().expect("text").to_owned()
     }
 
-    /// The number that a user sees in the element with this id.
+    /// The visible number in the element with this id.
     pub(crate) async fn number(&self, id: &str) -> u64 {
         let text = self.text(id).await;
         text.parse().unwrap_or_else(|_| panic!("#{id} shows no number: {text:?}"))
@@ -127,30 +125,29 @@ impl Browser {
         self.post(&format!("element/{element}/click"), &json!({})).await;
     }
 
-    /// How many elements a selector finds.
+    /// The number of elements that match a selector.
     pub(crate) async fn count(&self, selector: &str) -> u64 {
         let count = self.run("return document.querySelectorAll(arguments[0]).length", &json!([selector])).await;
         count.as_u64().expect("a number")
     }
 
-    /// Runs a script in the page and gives back what it returns.
+    /// Runs a script in the page and returns its result.
     pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
         self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
-    /// Runs a command of the browser's own protocol for developers.
+    /// Runs a command of the Chrome DevTools Protocol.
     pub(crate) async fn command(&self, command: &str, parameters: &Value) {
         self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
     }
 
-    /// The page as a PNG, as far as the window shows it.
+    /// A screenshot of the viewport as a PNG.
     pub(crate) async fn screenshot(&self) -> Vec<u8> {
         let image = call(self.client.get(format!("{}/screenshot", self.session))).await;
         base64::engine::general_purpose::STANDARD.decode(image.as_str().expect("text")).expect("base64")
     }
 
-    /// What the browser complained about since the last time it was asked: errors of scripts, of the content security
-    /// policy, of the network.
+    /// The severe log entries since the last call: errors of scripts, of the content security policy and of the network.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.post("se/log", &json!({ "type": "browser" })).await;
         let entries = log.as_array().expect("a list").iter();
@@ -171,13 +168,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver first: it would clean up after the browser while we do.
+        // The driver first, since it would clean up the browser at the same time.
         let _ = self.driver.start_kill();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
     }
 }
 
-/// The language decides what the page reads in `navigator.languages`; the log keeps what the console would show.
+/// The language sets `navigator.languages`; the log captures the console.
 fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value {
     let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
     arguments.push(format!("--lang={language}"));
@@ -190,7 +187,7 @@ fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value
     }}})
 }
 
-/// Reads what chromedriver says until it names its port, and then reads on, so that it is never stopped by a full pipe.
+/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it.
 async fn port_of(driver: &mut Child) -> u16 {
     let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
     let mut said = String::new();
@@ -204,7 +201,7 @@ async fn port_of(driver: &mut Child) -> u16 {
     panic!("chromedriver ended: {said}");
 }
 
-/// The value of an answer, which must be a success.
+/// The value of a successful response.
 async fn call(request: reqwest::RequestBuilder) -> Value {
     let response = request.send().await.expect("an answer of chromedriver");
     let succeeded = response.status().is_success();
