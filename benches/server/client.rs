@@ -1,4 +1,4 @@
-//! What every measurement needs of a client: a session, the users' names, and how latencies are told.
+//! Shared client code: sessions, user names, HTTP requests and percentiles.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// One session.
+/// A session.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session of this user, with more of a query where it resumes.
+/// Opens a session of this user, with an optional resume query.
 pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
     let url = format!("ws://{address}/ws?user={user}{resume}");
@@ -21,7 +21,7 @@ pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Op
     opened.ok().map(|(socket, _)| socket)
 }
 
-/// The text of the next frame that has one.
+/// The next text frame.
 pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await?.ok()? {
@@ -32,13 +32,13 @@ pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     }
 }
 
-/// The value of a field whose value has no quotes and no commas in it.
+/// The value of a JSON field without quotes and commas in it.
 pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame str> {
     let (_, rest) = frame.split_once(&format!("\"{name}\":"))?;
     Some(rest.split([',', '}']).next()?.trim_matches('"'))
 }
 
-/// As many users as there were when the figures of docs/RESULTS.md were measured.
+/// The number of users behind the figures in docs/RESULTS.md.
 const USERS: usize = 64;
 
 /// The names of the users.
@@ -48,7 +48,7 @@ pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
     names.take(USERS).map(str::to_owned).collect()
 }
 
-/// The whole answer to a request, head included.
+/// The raw response to a request, including the head.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the server is there");
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("a request");
@@ -57,12 +57,12 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// The frame that sends a smile.
+/// A smile frame.
 pub(crate) fn smile(id: &str, to: &str) -> Message {
     Message::text(format!(r#"{{"type":"smile","id":"{id}","to":"{to}","smile":"😀"}}"#))
 }
 
-/// That part of these durations, in milliseconds, that `percent` of them do not exceed.
+/// A percentile of these durations, in milliseconds.
 pub(crate) fn percentile(durations: &mut [Duration], percent: f64) -> f64 {
     durations.sort_unstable();
     let at = (durations.len() as f64 * percent / 100.0) as usize;

@@ -1,11 +1,11 @@
-//! Processor time: of the servers, and of the MySQL that they use.
+//! CPU time of the servers and of MySQL.
 
 use std::time::Instant;
 
 use crate::mysql::MySql;
 use crate::process::Server;
 
-/// Processor time since a moment.
+/// CPU time since a point in time.
 pub(crate) struct Processes {
     since: Instant,
     servers: Vec<(u32, f64)>,
@@ -13,12 +13,12 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// From now on, of these servers, and of our own MySQL where that runs.
+    /// Starts to measure these servers, and MySQL if it runs on this machine.
     pub(crate) fn of(servers: &[Server]) -> Self {
         Self::numbered(servers.iter().map(Server::number))
     }
 
-    /// The same of processes by their numbers.
+    /// Starts to measure processes by their ids.
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
         let now = |number| (number, seconds(number));
         Self {
@@ -28,24 +28,24 @@ impl Processes {
         }
     }
 
-    /// Seconds of processor time that the servers used.
+    /// CPU seconds of the servers.
     pub(crate) fn seconds(&self) -> f64 {
         self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
     }
 
-    /// Seconds of processor time that our own MySQL used.
+    /// CPU seconds of MySQL.
     pub(crate) fn mysql_seconds(&self) -> Option<f64> {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// Both as shares of one processor: the servers', and MySQL's.
+    /// Both as shares of one CPU: the servers', and MySQL's.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))
     }
 }
 
-/// Seconds of processor time that a process and its children have used, in the kernel or out of it.
+/// User and system CPU seconds of a process and its children.
 fn seconds(number: u32) -> f64 {
     own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
 }
@@ -58,7 +58,7 @@ fn own_seconds(number: u32) -> f64 {
     hundredths as f64 / 100.0
 }
 
-/// The processes that a process started.
+/// The child processes of a process.
 pub(crate) fn children(number: u32) -> Vec<u32> {
     let listed = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()

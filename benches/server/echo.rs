@@ -1,13 +1,13 @@
-//! The bare echo: an axum WebSocket that sends back what it gets. Nothing cheaper can answer a frame on this stack.
+//! The bare echo: an axum WebSocket that returns each frame, the lower bound for this stack.
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::get;
 
-/// Tells this program to be the echo.
+/// The argument that starts the echo server.
 pub(crate) const ROLE: &str = "--be-the-echo";
 
-/// Prints its address and serves until it is killed.
+/// Prints the address and serves until it is killed.
 pub(crate) async fn serve() {
     let upgraded = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {

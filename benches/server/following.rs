@@ -1,4 +1,4 @@
-//! What following the log costs while nobody smiles: by the binary log, and by polling.
+//! The idle cost of following the log, over the binary log and by polling.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scale::Scale;
 
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Many idle replicas, with an account that may follow the binary log and with one that may not.
+/// Measures idle replicas with and without the grant for the binary log.
 pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {

@@ -1,7 +1,7 @@
-//! This program again, as a process that works for a measurement: the load, or the database's own inserts.
+//! Helper processes of a measurement, which run this program: the load, or plain inserts.
 //!
-//! A helper reads its plan from a line of its input, says when it is prepared, works when it is told to, and prints its
-//! outcome. It stays until it is dropped, so that its processor time can be read.
+//! A helper reads its plan from a line of its input, reports that it is prepared, works on a signal, and prints its result. It
+//! stays alive until it is dropped, so that its CPU time can be read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::pinning::{self, Core};
 
-/// What a helper prints when it is prepared.
+/// The line of a prepared helper.
 const PREPARED: &str = "prepared";
 
-/// A helper process that is killed when dropped.
+/// A helper process. Dropping it kills it.
 pub(crate) struct Helper {
     process: Child,
     input: ChildStdin,
@@ -22,7 +22,7 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts this program with the argument that names the role, and waits until it is prepared.
+    /// Starts this program in a role and waits until it is prepared.
     pub(crate) fn start(role: &str, core: Core, plan: &impl Serialize) -> Self {
         let mut command = pinning::command(std::env::current_exe().expect("this program"), core);
         command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -35,13 +35,13 @@ impl Helper {
         helper
     }
 
-    /// Has it work, and returns what it found.
+    /// Signals the helper to work; returns its result.
     pub(crate) fn work<Outcome: DeserializeOwned>(&mut self) -> Outcome {
         self.tell("");
         serde_json::from_str(&self.next_line()).expect("an outcome is JSON")
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
@@ -64,18 +64,18 @@ impl Drop for Helper {
     }
 }
 
-/// The helper's side: its plan.
+/// In the helper: reads the plan.
 pub(crate) fn plan<Plan: DeserializeOwned>() -> Plan {
     serde_json::from_str(&told()).expect("a plan is JSON")
 }
 
-/// The helper's side: it is prepared; returns when it shall work.
+/// In the helper: reports that it is prepared, and waits for the signal to work.
 pub(crate) fn prepared() {
     println!("{PREPARED}");
     told();
 }
 
-/// The helper's side: what it found; returns when nobody needs it any more.
+/// In the helper: prints the result, and waits until the parent has finished.
 pub(crate) fn done(outcome: &impl Serialize) {
     println!("{}", serde_json::to_string(outcome).expect("an outcome is JSON"));
     told();

@@ -1,6 +1,6 @@
-//! The database's own insert of the same batches: what no log in that database can be faster than.
+//! Plain inserts of the same batches into the database: the lower bound for a log in it.
 //!
-//! One row for each commit, with the bytes of as many smiles as an append of ours had on average, as durable as ours.
+//! One row per commit, with the average payload of an append and the same durability.
 
 use std::time::{Duration, Instant};
 
@@ -14,21 +14,21 @@ use crate::load::{Figures, median};
 use crate::pinning::Core;
 use crate::process::folder;
 
-/// Tells this program to insert.
+/// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// Numbers that a connection has for its rows, so that no two connections use the same.
+/// The range of row numbers per connection, so that connections do not collide.
 const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
-/// What is to be inserted.
+/// The plan of the inserts.
 #[derive(Deserialize, Serialize)]
 struct Plan {
-    /// `mysql:` with the rest of a URL, or the path of an SQLite file.
+    /// A `mysql:` URL, or the path of an SQLite file.
     store: String,
     connections: usize,
-    /// Smiles in a row.
+    /// Smiles per row.
     batch: i64,
-    /// Bytes in a row.
+    /// Bytes per row.
     bytes: usize,
     duration: Duration,
 }
@@ -39,16 +39,16 @@ struct Outcome {
     seconds: f64,
 }
 
-/// What the database does by itself.
+/// The result of plain inserts.
 #[derive(Clone, Copy)]
 pub(crate) struct Inserts {
-    /// Rows, and so commits, per second.
+    /// Rows per second, which equals commits per second.
     pub(crate) rows_per_second: f64,
-    /// The smiles that would be in them.
+    /// Smiles per second, if the rows held smiles.
     pub(crate) smiles_per_second: f64,
-    /// Processor time of the inserting process for each of those.
+    /// CPU time of the inserting process per smile.
     pub(crate) processor_micros: f64,
-    /// Processor time of MySQL for each of those, where it is known.
+    /// CPU time of MySQL per smile, if known.
     pub(crate) mysql_micros: Option<f64>,
 }
 
@@ -65,14 +65,14 @@ impl Inserts {
     }
 }
 
-/// Inserts into a new SQLite file what a run of our server appended, on the processor of what is measured.
+/// Repeats the appends of a run as inserts into a new SQLite file, on the CPU of the measured process.
 pub(crate) fn on_sqlite(appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let file = folder.path().join("inserts.db");
     run(&file.display().to_string(), 1, appended, duration, Core::Measured)
 }
 
-/// Inserts into this MySQL database what a run of our replicas appended, over so many connections at once.
+/// Repeats the appends of a run as inserts into this MySQL database over this many connections.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, connections, appended, duration, Core::Any)
 }
@@ -92,7 +92,7 @@ fn run(store: &str, connections: usize, appended: &Figures, duration: Duration, 
     }
 }
 
-/// The helper's side.
+/// The helper process.
 pub(crate) async fn work() {
     let plan: Plan = helper::plan();
     let mut connections = Vec::new();
@@ -122,14 +122,14 @@ pub(crate) async fn work() {
     helper::done(&Outcome { rows, seconds: began.elapsed().as_secs_f64() });
 }
 
-/// One connection to either database.
+/// A connection to either database.
 enum Database {
     Sqlite(SqliteConnection),
     MySql(MySqlConnection),
 }
 
 impl Database {
-    /// Connects; the first connection makes the table.
+    /// Connects; the first connection creates the table.
     async fn open(store: &str, makes_table: bool) -> Self {
         if store.starts_with("mysql:") {
             let mut connection = MySqlConnection::connect(store).await.expect("MySQL is there");

@@ -1,4 +1,4 @@
-//! Many replicas on one MySQL: how soon a smile sent on one is received on another.
+//! Delivery latency between replicas on MySQL.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::process::{REPLICAS, Server};
 use crate::report::{Report, millis, share, thousands};
 use crate::scale::Scale;
 
-/// Smiles per second over all replicas, while latency is measured.
+/// Offered smiles per second over all replicas.
 const OFFERED: u32 = 2_000;
 
 const ROUND: Duration = Duration::from_secs(8);
 
-/// Not measured: connections are made, pages are read, the plan is found.
+/// Warm-up, which is not measured.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const HEADER: [&str; 9] = [
@@ -33,8 +33,8 @@ const HEADER: [&str; 9] = [
     "cores of all replicas",
 ];
 
-/// From one user's send to the other user's receipt on another replica, commit included, at a given rate. Rows are those of
-/// the round with the median p50.
+/// The latency from a send to the receipt on another replica, including the commit, at a given rate. Reports the round with the
+/// median p50.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
@@ -60,7 +60,7 @@ pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     report.table("latency", &HEADER, rows);
 }
 
-/// Every pair of users is on two neighbouring replicas, one sends and the other receives.
+/// One round: each pair of users is on two replicas, one sends and the other receives.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>) {
     let users = users(replicas[0].address).await;
     let start = Instant::now() + Duration::from_millis(200);
@@ -86,8 +86,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>) {
     (received, acked)
 }
 
-/// Lets one sender after the other send, at the rate that is offered, and tells it when that was due: a sender that is late
-/// does not make the server look quick. On a thread of its own, because the runtime's timers count in milliseconds.
+/// Triggers one sender after the other at the offered rate, with the time at which the smile was due, so that a late sender does
+/// not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a resolution of milliseconds.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
 fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     let interval = Duration::from_secs(1) / OFFERED;
@@ -102,7 +102,7 @@ fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     }
 }
 
-/// Sends when it is due, whatever comes back, and returns how long each ack took.
+/// Sends when triggered, without waiting for answers; returns the latency of each ack.
 async fn send(socket: Socket, to: String, start: Instant, mut dues: UnboundedReceiver<Instant>) -> Vec<Duration> {
     let (mut sink, stream) = socket.split();
     let acks = tokio::spawn(hear(stream, start, "ack"));
@@ -114,7 +114,7 @@ async fn send(socket: Socket, to: String, start: Instant, mut dues: UnboundedRec
     acks.await.expect("the acks")
 }
 
-/// How long each frame of this type took from when its smile was due, those of the warm-up aside.
+/// The latency of each frame of this type from the due time of its smile, without the warm-up.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> Vec<Duration> {
     let mut latencies = Vec::new();
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

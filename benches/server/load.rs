@@ -1,5 +1,5 @@
-//! The load: sessions in a closed loop, each of which keeps a number of smiles unanswered and sends the next when an answer
-//! comes. It runs as a process of its own, so that its processor is not that of what it measures.
+//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process on its own
+//! CPU.
 
 mod dialect;
 mod frames;
@@ -24,16 +24,16 @@ use crate::pinning::Core;
 use crate::process::Server;
 use tally::Outcome;
 
-/// Sessions, where a measurement does not vary them.
+/// The default number of sessions.
 pub(crate) const SESSIONS: usize = 100;
 
-/// How many smiles each session keeps unanswered: one, and as many as a busy client might.
+/// Unanswered smiles per session: one, and as many as a busy client may have.
 pub(crate) const DEPTHS: [usize; 2] = [1, 16];
 
-/// What the load shall do.
+/// The plan of the load.
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Plan {
-    /// What it speaks.
+    /// The protocol.
     pub(crate) dialect: Dialect,
     /// The servers, over which the sessions are spread.
     pub(crate) addresses: Vec<SocketAddr>,
@@ -41,11 +41,11 @@ pub(crate) struct Plan {
     pub(crate) users: Vec<String>,
     /// Sessions that are open.
     pub(crate) sessions: usize,
-    /// Those of them that send. The rest listens.
+    /// Sessions that send; the rest listens.
     pub(crate) senders: usize,
-    /// Smiles that each sender keeps unanswered.
+    /// Unanswered smiles per sender.
     pub(crate) unanswered: usize,
-    /// For how long.
+    /// The duration.
     pub(crate) duration: Duration,
 }
 
@@ -73,12 +73,12 @@ impl Plan {
         Self { dialect, addresses, users, sessions: SESSIONS, senders: SESSIONS, unanswered, duration }
     }
 
-    /// The same with that many sessions, of which the usual number sends at most.
+    /// Changes the number of sessions; at most the default number sends.
     pub(crate) fn with_sessions(self, sessions: usize) -> Self {
         Self { sessions, senders: sessions.min(SESSIONS), ..self }
     }
 
-    /// Has the load do it, and returns the figures.
+    /// Runs the load; returns the figures.
     pub(crate) async fn run(&self, servers: &[Server], core: Core) -> Figures {
         let mut helper = Helper::start(ROLE, core, self);
         let before = metrics::appends(servers).await;
@@ -86,7 +86,7 @@ impl Plan {
         let outcome: Outcome = helper.work();
         let load_busy = load.cores().0;
         let index_behind = metrics::index_behind(servers).await;
-        // What a server puts off is part of what a smile costs.
+        // Deferred indexing is part of the cost of a smile.
         metrics::index_settled(servers).await;
         let (seconds, mysql_seconds) = (processes.seconds(), processes.mysql_seconds());
         let after = metrics::appends(servers).await;
@@ -108,42 +108,42 @@ impl Plan {
     }
 }
 
-/// What one run of the load found, or the median of several.
+/// The figures of one run of the load, or the medians of several.
 #[derive(Clone, Copy)]
 pub(crate) struct Figures {
     /// Answers per second: acks, or echoes.
     pub(crate) per_second: f64,
-    /// Smiles per second that came to sessions besides those acks.
+    /// Smiles per second delivered to sessions, besides the acks.
     pub(crate) delivered_per_second: f64,
-    /// Processor time of the servers per answer, until their index has caught up.
+    /// CPU time of the servers per answer, until their index has caught up.
     pub(crate) processor_micros: f64,
-    /// The share of its processor that the load itself used. Near one, the load is what is measured.
+    /// The CPU share of the load. Near one, the load is the bottleneck.
     pub(crate) load_busy: f64,
-    /// How far the index was behind the log at the end, where the servers tell; of several runs, the farthest.
+    /// The index lag at the end, if the servers report it; the maximum of several runs.
     pub(crate) index_behind: Option<f64>,
-    /// Processor time of MySQL per answer, where it is known.
+    /// CPU time of MySQL per answer, if known.
     pub(crate) mysql_micros: Option<f64>,
-    /// From a smile to its ack.
+    /// Latency from a smile to its ack.
     pub(crate) p50_millis: f64,
-    /// From a smile to its ack.
+    /// Latency from a smile to its ack.
     pub(crate) p99_millis: f64,
-    /// Smiles in one append; not a number for what is not ours.
+    /// Smiles per append; NaN for other servers.
     pub(crate) batch: f64,
-    /// Bytes of a smile as it is sent.
+    /// Bytes of a sent smile.
     pub(crate) bytes: f64,
-    /// Smiles that a server was too busy to take.
+    /// Smiles refused by a busy server.
     pub(crate) refused: f64,
     /// Smiles that were never answered.
     pub(crate) unanswered: f64,
 }
 
 impl Figures {
-    /// Processor time per answer: of the servers, and of MySQL where it is known.
+    /// CPU time per answer: of the servers plus, if known, of MySQL.
     pub(crate) fn all_micros(&self) -> f64 {
         self.processor_micros + self.mysql_micros.unwrap_or_default()
     }
 
-    /// The share of a processor that the servers used.
+    /// The CPU share of the servers.
     pub(crate) fn busy(&self) -> f64 {
         self.processor_micros * self.per_second / 1e6
     }
@@ -168,7 +168,7 @@ impl Figures {
     }
 }
 
-/// The middle one of these values.
+/// The median.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

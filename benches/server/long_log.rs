@@ -1,4 +1,4 @@
-//! From an empty log to a long one: the same comparison on a log of millions of smiles, and the start of a server on it.
+//! A log of millions of smiles: the throughput on it, and the start-up time of a server.
 
 use std::slice::from_ref;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use crate::report::{Report, thousands};
 use crate::scale::Scale;
 use crate::throughput::{HEADER, compare};
 
-/// Smiles that each session keeps unanswered while the log is filled.
+/// Unanswered smiles per session while the log is filled.
 const UNANSWERED: usize = 64;
 
-/// Fills the log through the server's own protocol, then compares, then starts the server again.
+/// Fills the log through the protocol, measures, and restarts the server.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let folder = folder();
     let file = folder.path().join("long.db");
@@ -38,7 +38,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends until the log is long enough, and says how long that took.
+/// Sends until the log is long enough; returns the duration.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;
@@ -57,7 +57,7 @@ async fn fill(server: &Server, scale: &Scale) -> String {
     )
 }
 
-/// How many smiles are in the log.
+/// The number of smiles in the log.
 async fn head(server: &Server) -> u64 {
     let answer = get(server.address, "/api/replicas").await;
     field(&answer, "head").and_then(|head| head.parse().ok()).expect("the head of the log")

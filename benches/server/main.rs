@@ -1,6 +1,6 @@
-//! The benchmark: ours, the bare echo, the database's own inserts and what one would pick instead, side by side in one run.
+//! The benchmark: TheSmilingChat, the bare echo, plain inserts and alternatives, side by side in one run.
 //!
-//! Figures of one machine and one moment mean little, so what matters is given as a ratio taken in the same run.
+//! Absolute figures depend on the machine, so the results are ratios within one run.
 //!
 //! ```text
 //! cargo bench                    # everything, briefly: about three minutes, written below target/
@@ -9,9 +9,9 @@
 //! ```
 //!
 //! On SQLite: ready, memory, throughput, sustained, sessions, log, peers. On MySQL: replicas, replicas-sustained, latency,
-//! following, recovery, replicas-peers. The latter use the MySQL that `TEST_MYSQL_URL` names, or else one that
-//! `scripts/mysql` starts; its processor time is known only of that. `BENCH_SERVER` names another server program than the
-//! one that Cargo built, an older one say. Node with npm, and Python with venv, are needed for the peers only.
+//! following, recovery, replicas-peers. The latter use the server at `TEST_MYSQL_URL`, or one that `scripts/mysql` starts; only
+//! the latter's CPU time is known. `BENCH_SERVER` names another server program, such as an older build. The peers need Node with
+//! npm, and Python with venv.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures are rounded for people")]
 
@@ -58,7 +58,7 @@ fn main() {
     });
 }
 
-/// Measures what the arguments name, or everything.
+/// Runs the measurements in the arguments, or all.
 async fn measure(arguments: &[String]) {
     let full = arguments.iter().any(|argument| argument == "full");
     let scale = if full { Scale::FULL } else { Scale::QUICK };

@@ -1,15 +1,15 @@
-//! Resident memory of one more idle session.
+//! Resident memory per idle session.
 
 use crate::client::{connect, next_text, users};
 use crate::pinning::Core;
 use crate::process::Server;
 use crate::report::Report;
 
-/// Idle sessions between which memory is compared.
+/// Numbers of idle sessions at which memory is measured.
 const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
-/// Opens sessions that do nothing.
+/// Opens idle sessions.
 pub(crate) async fn measure(report: &mut Report) {
     let server = Server::on_sqlite(Core::Measured);
     let users = users(server.address).await;

@@ -1,11 +1,11 @@
-//! What our servers tell at `/metrics`.
+//! Reads `/metrics` of the servers.
 
 use std::time::Duration;
 
 use crate::client::get;
 use crate::process::Server;
 
-/// What the gauge of the index is called: smiles that are in the log and not in the index yet.
+/// The gauge of the index lag in smiles.
 const INDEX_BEHIND: &str = "smilingchat_index_behind";
 
 /// Appends, and smiles in them, since the servers started.
@@ -18,7 +18,7 @@ pub(crate) async fn appends(servers: &[Server]) -> (f64, f64) {
     (appends, smiles)
 }
 
-/// How far the index is behind the log on the replica that sees most of it; nothing where the servers do not tell.
+/// The largest index lag of all replicas; `None` if the servers do not report it.
 pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     let mut most = None;
     for server in servers {
@@ -27,7 +27,7 @@ pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     most
 }
 
-/// Waits until the index has caught up with the log, or makes no more progress.
+/// Waits until the index has caught up or makes no more progress.
 pub(crate) async fn index_settled(servers: &[Server]) {
     const INTERVAL: Duration = Duration::from_millis(100);
     const WITHOUT_PROGRESS: u32 = 10;
@@ -42,12 +42,12 @@ pub(crate) async fn index_settled(servers: &[Server]) {
     }
 }
 
-/// How many sessions are open on a replica.
+/// The number of open sessions of a replica.
 pub(crate) async fn sessions(server: &Server) -> usize {
     value(server, "smilingchat_sessions").await.expect("its gauge") as usize
 }
 
-/// One value; a peer has no metrics.
+/// The value of a metric; `None` for peers, which have no metrics.
 async fn value(server: &Server, name: &str) -> Option<f64> {
     let answer = get(server.operations?, "/metrics").await;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

@@ -1,4 +1,4 @@
-//! The MySQL that replicas are measured on.
+//! The MySQL server of the benchmark.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
 
-/// Where `scripts/mysql` keeps the server of the benchmark.
+/// The folder of the server that `scripts/mysql` starts.
 const FOLDER: &str = "target/mysql-bench";
 
-/// The number of the server's process, if that runs on this machine.
+/// The process id of the server, if it runs on this machine.
 static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
@@ -18,7 +18,7 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// The server that `TEST_MYSQL_URL` names, or one of our own.
+    /// Uses the server at `TEST_MYSQL_URL`, or starts one.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let mut mysql = Self { url: server.parse().expect("a URL") };
@@ -31,7 +31,7 @@ impl MySql {
         mysql
     }
 
-    /// The same with an account that may not follow the binary log, where we may make one.
+    /// Uses an account without the grant for the binary log, if it can be created.
     pub(crate) async fn without_binlog() -> Option<Self> {
         let mut mysql = Self::new().await;
         let (name, password) = (mysql.url.path()[1..].to_owned(), "polling");
@@ -47,7 +47,7 @@ impl MySql {
         Some(mysql)
     }
 
-    /// Removes the database, once nobody uses it.
+    /// Drops the database.
     pub(crate) async fn remove(self) {
         self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("it is ours");
     }
@@ -57,7 +57,7 @@ impl MySql {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map(drop)
     }
 
-    /// What `--store` takes.
+    /// The `--store` URL.
     pub(crate) fn store(&self) -> &str {
         self.url.as_str()
     }
@@ -67,13 +67,12 @@ impl MySql {
         self.answer("SELECT VERSION()").await
     }
 
-    /// The number of the server's process, if that runs on this machine and was used already.
+    /// The process id of the server, if it is known.
     pub(crate) fn process() -> Option<u32> {
         *PROCESS.get()?
     }
 
-    /// Looks for that process where the server says that its number is. Of a server on another machine, or in a container,
-    /// there is no such file.
+    /// Reads the process id from the server's pid file, which does not exist here if the server is remote or in a container.
     async fn find_process(&self) -> Option<u32> {
         let file = self.answer("SELECT @@pid_file").await;
         let number = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;

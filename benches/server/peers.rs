@@ -1,5 +1,5 @@
-//! What one would pick instead, on the same work: Socket.IO 4 with a row for every message, and the original's architecture,
-//! Flask with one request and one row for every smile. Their sources are in benches/peers.
+//! Alternatives on the same work: Socket.IO 4 with a row per message, and the original architecture, Flask with a request and a
+//! row per smile. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// Not measured: Node compiles what runs often.
+/// Warm-up, in which Node compiles hot code. It is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =
     ["what", "unanswered", "smiles/s", "delivered/s", "CPU of the server", "CPU of MySQL", "ack p50, p99"];
 
-/// Where a peer keeps its messages.
+/// The store of a peer.
 enum Database {
     Sqlite(tempfile::TempDir),
     MySql(MySql),
@@ -46,7 +46,7 @@ impl Database {
     }
 }
 
-/// Measures the peers on this store, those that can be installed here.
+/// Measures all peers that can be installed here on this store.
 pub(crate) async fn measure(store: Store, scale: &Scale, report: &mut Report) {
     let users = users(Server::on_sqlite(Core::Any).address).await;
     let (mut rows, mut left_out) = (Vec::new(), Vec::new());
@@ -82,7 +82,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Runs the rounds, and ends the server.
+/// Runs the rounds and stops the server.
 async fn row(
     name: &'static str,
     plan: &Plan,
@@ -140,7 +140,7 @@ fn flask(folder: &Path, database: &Database) -> Server {
     Server::announcing_on_stderr(command)
 }
 
-/// The folder where the Socket.IO server is installed, or why it is not.
+/// Installs the Socket.IO server; returns its folder or why it cannot be installed.
 fn installed_socketio() -> Result<PathBuf, String> {
     install("socketio", "node", &["package-lock.json", "package.json", "server.js"], |folder| {
         let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
@@ -148,7 +148,7 @@ fn installed_socketio() -> Result<PathBuf, String> {
     })
 }
 
-/// The folder where the Flask application is installed, or why it is not.
+/// Installs the Flask application; returns its folder or why it cannot be installed.
 fn installed_flask() -> Result<PathBuf, String> {
     install("flask", "python3", &["requirements.txt", "app.py"], |folder| {
         run(Command::new("python3").args(["-m", "venv", "--clear", "venv"]).current_dir(folder))?;
@@ -158,8 +158,8 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources below the build's folder, and installs what they need unless that was done before, for this version
-/// of the program and for these pins, which are in the first of the files.
+/// Copies the sources below the build folder and installs their dependencies, unless that was done for this program version and
+/// these pins, which are in the first file.
 fn install(
     name: &str,
     program: &str,
@@ -183,7 +183,7 @@ fn install(
     Ok(folder)
 }
 
-/// What a program prints, or a word about its failure.
+/// The output of a program, or a note about its failure.
 fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

@@ -1,21 +1,21 @@
-//! Which processor a process runs on: what is measured has one for itself, and what measures it has another.
+//! CPU pinning: the measured process and the load each get a CPU of their own.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-/// Where a process runs.
+/// The CPU of a process.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Core {
-    /// On the processor of what is measured.
+    /// The CPU of the measured process.
     Measured,
-    /// On the processor of what measures.
+    /// The CPU of the load.
     Measuring,
-    /// Wherever there is room. With a MySQL of its own in the picture, two processors are shared by all.
+    /// Any CPU. With MySQL involved, all processes share two CPUs.
     Any,
 }
 
-/// Whether `taskset` is there and this process may use both processors.
+/// Whether `taskset` exists and this process may use both CPUs.
 static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     ["0", "1"].iter().all(|processor| {
         let mut trial = Command::new("taskset");
@@ -24,7 +24,7 @@ static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     })
 });
 
-/// One line about it for people.
+/// One line for the report.
 pub(crate) fn explained() -> &'static str {
     if *POSSIBLE {
         "On SQLite, what is measured runs on processor 0 and the load on processor 1."
@@ -33,7 +33,7 @@ pub(crate) fn explained() -> &'static str {
     }
 }
 
-/// A command that runs this program there.
+/// A command that runs a program on this CPU.
 pub(crate) fn command(program: impl AsRef<OsStr>, core: Core) -> Command {
     let processor = match core {
         Core::Measured if *POSSIBLE => "0",

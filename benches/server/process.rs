@@ -1,4 +1,4 @@
-//! Servers as processes of their own: started, and killed when dropped.
+//! Servers as child processes that are killed when dropped.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -8,28 +8,28 @@ use std::process::{Child, Command, Stdio};
 use crate::pinning::{self, Core};
 use crate::{cpu, echo};
 
-/// Names another program to be measured than the one that Cargo built.
+/// The environment variable with another server program to measure.
 const OTHER_PROGRAM: &str = "BENCH_SERVER";
 
-/// No limits: what is measured is the server, not its brakes.
+/// Options without limits.
 const WITHOUT_LIMITS: [&str; 6] = ["--capacity", "0", "--session-rate", "0", "--client-rate", "0"];
 
-/// How many replicas are many.
+/// The number of replicas in the measurements with several.
 pub(crate) const REPLICAS: usize = 4;
 
-/// A server process that is killed when dropped.
+/// A server process. Dropping it kills it.
 pub(crate) struct Server {
     process: Child,
-    /// Where it serves.
+    /// The address.
     pub(crate) address: SocketAddr,
-    /// Where its metrics are, if it is ours.
+    /// The address of the metrics, if it has any.
     pub(crate) operations: Option<SocketAddr>,
-    /// Kept as long as the server.
+    /// The folder of the store.
     folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    /// Our server on an SQLite store of its own.
+    /// Starts the server on a new SQLite store.
     pub(crate) fn on_sqlite(core: Core) -> Self {
         let folder = folder();
         let mut server = Self::on(&format!("sqlite:{}", folder.path().join("bench.db").display()), &[], core);
@@ -37,7 +37,7 @@ impl Server {
         server
     }
 
-    /// Our server without limits, on that store, with more options.
+    /// Starts the server without limits on this store, with more options.
     pub(crate) fn on(store: &str, options: &[&str], core: Core) -> Self {
         let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
@@ -45,26 +45,26 @@ impl Server {
         Self::announcing_on_stderr(command)
     }
 
-    /// Several replicas on that store, wherever there is room.
+    /// Starts several replicas on this store, not pinned.
     pub(crate) fn several_on(store: &str, count: usize) -> Vec<Self> {
         (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")], Core::Any)).collect()
     }
 
-    /// The bare echo.
+    /// Starts the bare echo.
     pub(crate) fn echo(core: Core) -> Self {
         let mut command = pinning::command(std::env::current_exe().expect("this program"), core);
         command.arg(echo::ROLE);
         Self::announcing_on_stdout(command)
     }
 
-    /// A server whose output tells its address.
+    /// Starts a server that prints its address.
     pub(crate) fn announcing_on_stdout(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let output = process.stdout.take().expect("its output");
         Self::announced(process, output)
     }
 
-    /// A server whose log tells its address.
+    /// Starts a server that logs its address.
     pub(crate) fn announcing_on_stderr(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let output = process.stderr.take().expect("its log");
@@ -76,12 +76,12 @@ impl Server {
         Self { process, address: addresses[0], operations: addresses.get(1).copied(), folder: None }
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn number(&self) -> u32 {
         self.process.id()
     }
 
-    /// Kills it as a power cut would, with the processes that it started.
+    /// Kills the process and its children as a power cut would.
     pub(crate) fn kill(&mut self) {
         for child in cpu::children(self.process.id()) {
             let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();
@@ -104,22 +104,22 @@ impl Drop for Server {
     }
 }
 
-/// The program that is measured.
+/// The measured program.
 pub(crate) fn program() -> OsString {
     std::env::var_os(OTHER_PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_smilingchat").into())
 }
 
-/// Which program that is, for people.
+/// The name of the measured program, for the report.
 pub(crate) fn described() -> &'static str {
     if std::env::var_os(OTHER_PROGRAM).is_some() { "another build of the server" } else { "the server of that commit" }
 }
 
-/// A folder on the disk of the build: the system's one for temporary files may be in memory, where a sync costs nothing.
+/// A folder on the build's disk: the system's temporary folder may be in memory, where a sync is free.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
-/// The addresses in the first line that has any; the rest of the output is read and dropped, so that it never blocks.
+/// The addresses in the first line with any. Discards the rest of the output, so that the pipe never blocks.
 fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
     let addresses = |line: String| {
         let after = line.split("http://").skip(1);

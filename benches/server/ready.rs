@@ -1,4 +1,4 @@
-//! From the start of the process to `200` from `/readyz`, on a new store.
+//! Start-up time: from the start of the process to `200` from `/readyz`, on a new store.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! From `kill -9` of a replica to the resumption of its sessions on another, with the simulator's exact ledger.
+//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another, with the simulator's ledger.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::process::{Server, program};
 use crate::report::Report;
 use crate::scale::Scale;
 
-/// Smiles per second over all conversations. Users are few and sessions many, so every smile goes to very many of them.
+/// Smiles per second over all conversations. Users are few, so every smile goes to very many sessions.
 const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
 
-/// Kills one of two replicas in the middle of a run.
+/// Kills one of two replicas during a run.
 pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for _ in 0..scale.rounds {

@@ -1,4 +1,4 @@
-//! One and several replicas on one MySQL: the bare echo, MySQL's own insert of the same batches, and ours, in turn.
+//! One and several replicas on MySQL, compared in turn with the bare echo and plain inserts of the same batches.
 
 use std::slice::from_ref;
 
@@ -22,7 +22,7 @@ const HEADER: [&str; 9] = [
     "as many at once as replicas",
 ];
 
-/// Measures with one smile and with several unanswered for each session.
+/// Measures with one and with several unanswered smiles per session.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     echo(scale, report).await;
     let mut rows = Vec::new();
@@ -54,7 +54,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("replicas", &HEADER, rows);
 }
 
-/// The bare echo where everything shares the processors, as it does here.
+/// The bare echo, not pinned, as the replicas here.
 async fn echo(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     let echo = Server::echo(Core::Any);

@@ -1,4 +1,4 @@
-//! What was measured, as tables for the console and, of a run of everything, as docs/RESULTS.md and its plots.
+//! The report: tables on the console and, for a full run, docs/RESULTS.md with its plots.
 
 mod machine;
 mod plot;
@@ -11,28 +11,28 @@ use crate::process;
 use crate::scale::Scale;
 pub(crate) use plot::Bar;
 
-/// The text around the figures. `{{name}}` stands for a fact or a table.
+/// The template. `{{name}}` is a fact or a table.
 const TEMPLATE: &str = include_str!("report/results.md");
 
-/// Where a run of everything at full scale writes.
+/// The output of a full run.
 const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-/// Where a quick one writes.
+/// The output of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// Between these lines stands what a person writes; it is kept.
+/// The marks around the handwritten part, which is kept.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Store {
-    /// SQLite: what is measured has a processor for itself.
+    /// SQLite: the measured process has a CPU of its own.
     Sqlite,
-    /// MySQL: everything shares the processors.
+    /// MySQL: all processes share the CPUs.
     MySql,
 }
 
-/// Figures by their names in the template.
+/// The figures by their names in the template.
 #[derive(Default)]
 pub(crate) struct Report {
     figures: BTreeMap<String, String>,
@@ -40,13 +40,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A figure by itself.
+    /// Adds a figure.
     pub(crate) fn fact(&mut self, name: &str, value: String) {
         println!("{name}: {value}");
         self.figures.insert(name.to_owned(), value);
     }
 
-    /// A table.
+    /// Adds a table.
     pub(crate) fn table(&mut self, name: &str, header: &[&str], rows: Vec<Vec<String>>) {
         let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         let mut table = line(header.to_vec()) + &line(vec!["---"; header.len()]);
@@ -57,12 +57,12 @@ impl Report {
         self.figures.insert(name.to_owned(), table.trim_end().to_owned());
     }
 
-    /// A bar of the plot of this store.
+    /// Adds a bar to the plot of this store.
     pub(crate) fn bar(&mut self, store: Store, bar: Bar) {
         self.bars.entry(store).or_default().push(bar);
     }
 
-    /// Writes the document and its plots: those of the project, or drafts.
+    /// Writes the document and its plots, final or as drafts.
     pub(crate) async fn write(mut self, full: bool, scale: &Scale) {
         self.figures.extend(machine::facts().await);
         self.figures
@@ -85,7 +85,7 @@ impl Report {
         println!("written: {}", folder.join("RESULTS.md").display());
     }
 
-    /// The template with all figures, and with what was written by hand in the document so far.
+    /// Fills the template with all figures and the handwritten part of the current document.
     fn document(&self, so_far: &str) -> String {
         let mut document = String::new();
         let mut rest = TEMPLATE;
@@ -103,7 +103,7 @@ impl Report {
     }
 }
 
-/// The part of a document that a person writes.
+/// The handwritten part of a document.
 fn by_hand(document: &str) -> Option<&str> {
     Some(document.split_once(BY_HAND[0])?.1.split_once(BY_HAND[1])?.0)
 }
@@ -131,12 +131,12 @@ pub(crate) fn millis(value: f64) -> String {
     format!("{value:.2} ms")
 }
 
-/// One figure by another.
+/// The ratio of two figures.
 pub(crate) fn ratio(value: f64) -> String {
     format!("{value:.2}")
 }
 
-/// A share of one processor.
+/// A share of one CPU.
 pub(crate) fn share(value: f64) -> String {
     format!("{value:.3}")
 }

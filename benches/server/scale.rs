@@ -1,27 +1,27 @@
-//! How much is measured: enough for a look, or all that docs/RESULTS.md states.
+//! The scale of a run: quick, or full for docs/RESULTS.md.
 
 use std::time::Duration;
 
-/// How long and how large the measurements are.
+/// Durations and sizes of the measurements.
 pub(crate) struct Scale {
-    /// One run of the load.
+    /// Duration of a run of the load.
     pub(crate) round: Duration,
-    /// Runs of which the median counts.
+    /// Rounds, of which the median counts.
     pub(crate) rounds: usize,
-    /// One run that shows what lasts.
+    /// Duration of a sustained run.
     pub(crate) sustained: Duration,
-    /// Sessions that are open at the same time.
+    /// Numbers of open sessions.
     pub(crate) sessions: &'static [usize],
     /// Smiles in the long log.
     pub(crate) long_log: u64,
-    /// Conversations in a recovery, half of whose sessions lose their replica.
+    /// Conversations in the recovery; half of their sessions lose their replica.
     pub(crate) conversations: usize,
-    /// How long following is watched.
+    /// Duration of the measurement of following.
     pub(crate) idle: Duration,
 }
 
 impl Scale {
-    /// For a look at every figure.
+    /// The quick scale.
     pub(crate) const QUICK: Self = Self {
         round: Duration::from_secs(2),
         rounds: 1,
@@ -32,7 +32,7 @@ impl Scale {
         idle: Duration::from_secs(5),
     };
 
-    /// For docs/RESULTS.md.
+    /// The full scale, for docs/RESULTS.md.
     pub(crate) const FULL: Self = Self {
         round: Duration::from_secs(5),
         rounds: 3,

@@ -1,4 +1,4 @@
-//! From few sessions to many on one replica. Users are few, so with many sessions every smile goes to many of them.
+//! Scaling the sessions of one replica. Users are few, so with many sessions every smile goes to many of them.
 
 use std::slice::from_ref;
 
@@ -11,7 +11,7 @@ use crate::scale::Scale;
 const HEADER: [&str; 7] =
     ["sessions", "smiles/s", "frames/s", "CPU of the server per frame", "ack p50", "ack p99", "sessions per smile"];
 
-/// A new server for each number of sessions. All of them listen, and the usual number of them sends.
+/// Starts a new server for each number of sessions. All sessions listen, the usual number sends.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for &sessions in scale.sessions {

@@ -1,4 +1,4 @@
-//! What lasts: the load without a pause, and how far the index is behind the log at its end.
+//! Sustained throughput: a long load, and the index lag at its end.
 
 use std::slice::from_ref;
 
@@ -9,7 +9,7 @@ use crate::process::{REPLICAS, Server};
 use crate::report::{Report, micros, millis, thousands};
 use crate::scale::Scale;
 
-/// Smiles that the index may be behind at the end of a run that counts as sustained.
+/// The largest index lag in smiles at the end of a sustained run.
 const BEHIND_AT_MOST: f64 = 50_000.0;
 
 const HEADER: [&str; 8] = [

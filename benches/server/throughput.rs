@@ -1,4 +1,4 @@
-//! One replica on SQLite: the bare echo, SQLite's own insert of the same batches, and ours, in turn.
+//! One replica on SQLite, compared in turn with the bare echo and plain inserts of the same batches.
 
 use std::slice::from_ref;
 
@@ -9,17 +9,17 @@ use crate::process::Server;
 use crate::report::{Bar, Report, Store, micros, millis, ratio, thousands};
 use crate::scale::Scale;
 
-/// What is measured against each other in every round.
+/// The results of a round.
 pub(crate) struct Compared {
     /// The bare echo.
     pub(crate) echo: Figures,
-    /// Our server.
+    /// TheSmilingChat.
     pub(crate) ours: Figures,
-    /// The database alone.
+    /// Plain inserts.
     pub(crate) inserts: Inserts,
 }
 
-/// Measures with one smile and with several unanswered for each session.
+/// Measures with one and with several unanswered smiles per session.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for unanswered in DEPTHS {
@@ -37,11 +37,11 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("throughput", &HEADER, rows);
 }
 
-/// The columns of such a table.
+/// The columns of the table.
 pub(crate) const HEADER: [&str; 7] =
     ["unanswered", "what", "per second", "CPU of the server", "busy: server, load", "answer p50, p99", "beside ours"];
 
-/// All three in every round, and their medians.
+/// Runs all three in every round; returns the medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {
     let echo = Server::echo(Core::Measured);
     let echoing = Plan::echoes(&echo, unanswered, scale.round);
@@ -57,7 +57,7 @@ pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -
 }
 
 impl Compared {
-    /// A row for each.
+    /// One row per candidate.
     pub(crate) fn rows(&self, unanswered: &str) -> [Vec<String>; 3] {
         let Self { echo, ours, inserts } = self;
         let row = |what: String, cells: [String; 5]| [unanswered.to_owned(), what].into_iter().chain(cells).collect();

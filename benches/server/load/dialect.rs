@@ -1,4 +1,4 @@
-//! What the load says to each kind of server, and what the answers mean.
+//! The protocols of the measured servers.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,33 +10,33 @@ use crate::client::field;
 /// The protocol of a server.
 #[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
 pub(crate) enum Dialect {
-    /// Ours.
+    /// TheSmilingChat.
     Smiles,
-    /// Ours, sent back unread.
+    /// An echo of TheSmilingChat's frames.
     Echo,
-    /// Socket.IO 4 over a WebSocket: `42` and a number ask for an ack, `43` is one, `42` is an event.
+    /// Socket.IO 4 over a WebSocket: `42` with a number requests an ack, `43` is an ack, `42` is an event.
     SocketIo,
-    /// A request for every smile, and another one every second to look for the partner's.
+    /// An HTTP request per smile, and a poll every second.
     Polling,
 }
 
-/// What a text frame means to the load.
+/// The meaning of a text frame.
 #[derive(Clone, Copy)]
 pub(super) enum Meaning {
     /// The oldest unanswered smile is durable, or echoed.
     Ack,
-    /// A smile came.
+    /// A smile arrived.
     Delivery,
-    /// The oldest unanswered smile was not taken. Another one may be sent after this time.
+    /// The oldest unanswered smile was refused. The next one may be sent after this time.
     Refusal(Duration),
-    /// This frame is to be answered with that one.
+    /// The frame must be answered with this text.
     Probe(&'static [u8]),
-    /// Nothing that counts.
+    /// Ignored.
     Other,
 }
 
 impl Dialect {
-    /// The path of a session of this user.
+    /// The WebSocket path for this user.
     pub(super) fn path(self, user: &str) -> String {
         match self {
             Self::SocketIo => format!("/socket.io/?EIO=4&transport=websocket&user={user}"),
@@ -44,7 +44,7 @@ impl Dialect {
         }
     }
 
-    /// Writes the text that sends a smile.
+    /// Encodes a smile.
     pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
         let (run, number) = id;
         let written = match self {
@@ -56,7 +56,7 @@ impl Dialect {
         written.expect("a string takes it");
     }
 
-    /// What a text frame means.
+    /// Parses a text frame.
     pub(super) fn meaning(self, text: &[u8]) -> Meaning {
         match self {
             Self::Echo => Meaning::Ack,
@@ -71,7 +71,7 @@ impl Dialect {
     }
 }
 
-/// The hint of an error that is temporary.
+/// The retry hint of a temporary error.
 fn retry_after(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
     assert!(text.contains(r#""temporary":true"#), "{text}");

@@ -1,28 +1,28 @@
-//! WebSocket frames made and read by hand, since a library's copies would make the load the bottleneck.
+//! A minimal WebSocket codec: the copies of a library would make the load the bottleneck.
 
 use std::ops::Range;
 
-/// A whole text frame, as its first byte says.
+/// The first byte of an unfragmented text frame.
 pub(super) const TEXT: u8 = 0x81;
-/// A whole ping.
+/// The first byte of a ping.
 pub(super) const PING: u8 = 0x89;
-/// A whole pong.
+/// The first byte of a pong.
 pub(super) const PONG: u8 = 0x8a;
-/// A whole close frame.
+/// The first byte of a close frame.
 pub(super) const CLOSE: u8 = 0x88;
 
 /// A frame in a buffer.
 pub(super) struct Frame {
-    /// Its first byte: one of the above.
+    /// The first byte, one of the constants above.
     pub(super) first: u8,
-    /// Where its payload is.
+    /// The range of the payload.
     pub(super) payload: Range<usize>,
 }
 
-/// Appends a client's frame. Its mask is zero, which leaves the payload as it is; the server applies it all the same.
+/// Appends a client frame. The masking key is zero, so the payload is unchanged, but the server still unmasks it.
 pub(super) fn write(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     const MASKED: u8 = 0x80;
-    /// In place of a length: two bytes with it follow.
+    /// Announces a 16-bit length.
     const MEDIUM: u8 = 0x7e;
     buffer.push(first);
     if payload.len() < MEDIUM.into() {
@@ -35,7 +35,7 @@ pub(super) fn write(buffer: &mut Vec<u8>, first: u8, payload: &[u8]) {
     buffer.extend_from_slice(payload);
 }
 
-/// The server's frame that starts at that place, if it is all there.
+/// Parses the server frame at this position, if it is complete.
 pub(super) fn read(buffer: &[u8], start: usize) -> Option<Frame> {
     let header = buffer.get(start..start + 2)?;
     let (length, begin) = match header[1] {

@@ -1,4 +1,4 @@
-//! A user of the original architecture: one HTTP request for every smile, and one every second for the partner's.
+//! A user of the original architecture: one HTTP request per smile, and a poll every second.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 
 use super::tally::Tally;
 
-/// How often a user looks for smiles.
+/// The polling interval of a user.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection that is kept between requests.
+/// A keep-alive connection.
 pub(super) struct Connection {
     stream: TcpStream,
     address: SocketAddr,
@@ -23,14 +23,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens one.
+    /// Opens a connection.
     pub(super) async fn open(address: SocketAddr, user: &str, tally: Rc<RefCell<Tally>>) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, address, user: user.to_owned(), tally })
     }
 
-    /// Sends one smile after the other to this user until the time is up.
+    /// Sends smiles one by one to this user until the deadline.
     pub(super) async fn send(mut self, to: String, until: Instant) -> std::io::Result<()> {
         let (run, user) = (rand::random::<u32>(), self.user.clone());
         for number in 0_u64.. {
@@ -52,7 +52,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks for smiles until it is dropped.
+    /// Polls for smiles until it is dropped.
     pub(super) async fn poll(mut self) -> std::io::Result<()> {
         let mut last = 0;
         loop {
@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// The body of the answer to a request.
+    /// Sends a request and returns the body of the response.
     async fn ask(&mut self, request: &str) -> std::io::Result<String> {
         self.stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! One session of the load over a WebSocket.
+//! A WebSocket session of the load.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,22 +12,22 @@ use super::dialect::{Dialect, Meaning};
 use super::frames;
 use super::tally::Tally;
 
-/// Room for what one read returns.
+/// Size of the read buffer.
 const READ: usize = 8 * 1024;
 
-/// A session that is open.
+/// An open session.
 pub(super) struct Session {
     stream: TcpStream,
     dialect: Dialect,
-    /// Whom it sends to.
+    /// The receiver.
     to: String,
-    /// The first part of its ids.
+    /// The prefix of its ids.
     run: u32,
     /// The number of its next smile.
     next: u64,
-    /// When each smile was sent that has no answer, oldest first.
+    /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,
-    /// No smile is sent before.
+    /// The earliest time of the next smile.
     not_before: Option<Instant>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session of this user, and waits until the server has said so.
+    /// Opens a session of this user and waits for its first frame.
     pub(super) async fn open(
         address: std::net::SocketAddr,
         dialect: Dialect,
@@ -92,7 +92,7 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for a frame, and drops it.
+    /// Waits for a frame and discards it.
     async fn first_frame(&mut self) -> std::io::Result<()> {
         let frame = loop {
             match frames::read(&self.incoming, 0) {
@@ -104,7 +104,7 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps that many smiles unanswered until the time is up, then waits for the rest of the answers.
+    /// Keeps this many smiles unanswered until the deadline, then waits for the last answers.
     pub(super) async fn send(mut self, unanswered: usize, until: Instant) -> std::io::Result<()> {
         loop {
             let now = Instant::now();
@@ -135,7 +135,7 @@ impl Session {
         }
     }
 
-    /// As many smiles as are missing, so that they leave in one write.
+    /// Encodes the missing smiles, for one write.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();
@@ -163,7 +163,7 @@ impl Session {
         }
     }
 
-    /// Takes in every whole frame that has come.
+    /// Handles all complete frames in the buffer.
     fn hear(&mut self) {
         let now = Instant::now();
         let mut start = 0;

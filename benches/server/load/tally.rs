@@ -1,32 +1,32 @@
-//! What the sessions of a load count together.
+//! The shared counters of the load.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// What a load reports.
+/// The report of the load.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Outcome {
     /// Smiles sent.
     pub(crate) sent: u64,
-    /// Bytes of their frames, without what the WebSocket adds.
+    /// Bytes of their payloads.
     pub(crate) bytes: u64,
     /// Smiles acked.
     pub(crate) answers: u64,
-    /// Smiles that came to sessions besides those acks.
+    /// Smiles delivered to sessions, besides the acks.
     pub(crate) delivered: u64,
-    /// Smiles that a server was too busy to take.
+    /// Smiles refused by a busy server.
     pub(crate) refused: u64,
-    /// From the first smile to the last ack.
+    /// Time from the first smile to the last ack.
     pub(crate) seconds: f64,
-    /// From a smile to its ack.
+    /// Latency from a smile to its ack.
     pub(crate) p50_millis: f64,
-    /// From a smile to its ack.
+    /// Latency from a smile to its ack.
     pub(crate) p99_millis: f64,
 }
 
-/// The counters that become the outcome.
+/// The running counters.
 pub(super) struct Tally {
     sent: u64,
     bytes: u64,
@@ -37,34 +37,34 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Nothing counted yet.
+    /// Creates counters at zero.
     pub(super) fn new() -> Self {
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order");
         Self { sent: 0, bytes: 0, delivered: 0, refused: 0, latencies }
     }
 
-    /// A smile of so many bytes is sent.
+    /// Counts a sent smile of this many bytes.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent += 1;
         self.bytes += bytes as u64;
     }
 
-    /// A smile is acked.
+    /// Counts an ack.
     pub(super) fn answered(&mut self, after: Duration) {
         self.latencies.saturating_record(after.as_micros().try_into().unwrap_or(u64::MAX));
     }
 
-    /// So many smiles came to a session.
+    /// Counts delivered smiles.
     pub(super) fn delivered(&mut self, smiles: u64) {
         self.delivered += smiles;
     }
 
-    /// A smile is refused.
+    /// Counts a refusal.
     pub(super) fn refused(&mut self) {
         self.refused += 1;
     }
 
-    /// What was counted in that time.
+    /// The report for a run of this duration.
     pub(super) fn outcome(&self, elapsed: Duration) -> Outcome {
         let millis = |percent| self.latencies.value_at_quantile(percent) as f64 / 1_000.0;
         Outcome {

@@ -1,4 +1,4 @@
-//! The process of the load: it opens the sessions, has them send, and reports.
+//! The load process: opens the sessions, sends smiles and reports.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use super::session::Session;
 use super::tally::Tally;
 use crate::helper;
 
-/// Tells this program to be the load.
+/// The argument that starts the load process.
 pub(crate) const ROLE: &str = "--be-the-load";
 
-/// How long answers are waited for when the time is up.
+/// Time limit for the last answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Does what the plan says. All sessions are tasks of one thread, which is what one processor has room for.
+/// Executes the plan. All sessions are tasks on one thread, since the load has one CPU.
 pub(crate) fn work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
@@ -34,7 +34,7 @@ pub(crate) fn work() {
     });
 }
 
-/// Runs sessions over WebSockets, and returns how long it took.
+/// Runs sessions over WebSockets; returns the duration.
 async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {
@@ -57,7 +57,7 @@ async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Runs users that poll, and returns how long it took.
+/// Runs polling users; returns the duration.
 async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {
@@ -78,7 +78,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Waits for the senders, and not for ever.
+/// Waits for the senders, with a time limit.
 async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
     let all = async {
         for sender in senders {
@@ -89,7 +89,7 @@ async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant)
 }
 
 impl Plan {
-    /// The server, the user and the partner of a session. The sessions of a pair are neighbours.
+    /// The server, the user and the partner of a session. Partners have consecutive sessions.
     fn session(&self, number: usize) -> (std::net::SocketAddr, &str, &str) {
         let user = |number: usize| self.users[number % self.users.len()].as_str();
         (self.addresses[number % self.addresses.len()], user(number), user(number ^ 1))

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine of the measurement.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,10 +12,10 @@ use crate::mysql::MySql;
 use crate::pinning;
 use crate::process::folder;
 
-/// Synchronous writes whose median is told.
+/// Synchronous writes for the median.
 const WRITES: u64 = 200;
 
-/// The facts of the template that are about the machine and the day.
+/// The facts about machine and date in the template.
 pub(super) async fn facts() -> Vec<(String, String)> {
     let mysql = MySql::new().await;
     let version = mysql.version().await;
@@ -38,14 +38,14 @@ pub(super) async fn facts() -> Vec<(String, String)> {
     facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
-/// The first line that a program prints, or that it is missing.
+/// The first line of a program's output, or a note that the program is missing.
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     text.lines().next().map_or_else(|| format!("no {program}"), str::to_owned)
 }
 
-/// What stands after a name and a separator in a file of the system.
+/// A value in a system file, after its name and a separator.
 fn line_of(file: &str, name: &str) -> String {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -61,7 +61,7 @@ fn memory() -> String {
     format!("{:.0} GiB", kibibytes / 1_048_576.0)
 }
 
-/// How long the disk takes to make 4 KiB durable.
+/// The time to make 4 KiB durable.
 fn disk() -> String {
     let folder = folder();
     let mut file = File::create(folder.path().join("disk")).expect("a file");

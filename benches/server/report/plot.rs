@@ -1,4 +1,4 @@
-//! The plots: bars on two logarithmic scales, the rate and the processor time.
+//! The plots: bars on two logarithmic scales, for the rate and for the CPU time.
 
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
@@ -12,12 +12,12 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// What it is of, smiles that each session keeps unanswered, the rate, and the processor time per smile.
+    /// Name, unanswered smiles per session, rate, and CPU time per smile.
     pub(crate) fn new(name: &'static str, unanswered: usize, per_second: f64, processor_micros: f64) -> Self {
         Self { name, unanswered, per_second, processor_micros }
     }
 
-    /// Colours that differ in lightness, too.
+    /// Colours of different lightness.
     fn colour(&self) -> &'static str {
         if self.unanswered == 1 { "#7fb3d5" } else { "#1f618d" }
     }
@@ -25,20 +25,20 @@ impl Bar {
 
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 16.0;
-/// Room for the names.
+/// Width of the names.
 const NAMES: f64 = 190.0;
-/// Room for one of the two scales, and of that for the number after the longest bar.
+/// Width of a scale, and of the number after the longest bar.
 const PANEL: f64 = 340.0;
 const NUMBER: f64 = 70.0;
 const BAR: f64 = 16.0;
 /// Space between bars of different names.
 const GAP: f64 = 14.0;
-/// Where the first bar is.
+/// Top of the first bar.
 const TOP: f64 = 96.0;
 
 const INK: &str = "#1c2833";
 const LINE: &str = "#d5d8dc";
-/// The plot brings its own background, so that it can be read wherever it is shown.
+/// An opaque background, so that the plot is readable on any page.
 const PAPER: &str = "#ffffff";
 
 /// One of the two scales.
@@ -49,7 +49,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// From the power of ten below the lowest value to the one above the highest.
+    /// A scale from the power of ten below the lowest value to the one above the highest.
     fn of(values: impl Iterator<Item = f64> + Clone, left: f64) -> Self {
         let lowest = values.clone().fold(f64::INFINITY, f64::min).log10().floor();
         let highest = values.fold(0.0, f64::max).log10().ceil();
@@ -66,7 +66,7 @@ impl Scale {
     }
 }
 
-/// Draws the bars, those of one name beneath each other; `times_of` says whose processor time it is.
+/// Draws the bars, grouped by name. `times_of` names the process of the CPU time.
 pub(super) fn draw(title: &str, times_of: &str, bars: &[Bar]) -> Document {
     let mut names: Vec<&str> = Vec::new();
     for bar in bars {
@@ -105,7 +105,7 @@ fn text(content: impl Into<String>, x: f64, y: f64) -> Text {
     Text::new(content).set("x", x).set("y", y).set("fill", INK)
 }
 
-/// What the colours mean.
+/// The legend.
 fn legend(mut document: Document, bars: &[Bar]) -> Document {
     let mut x = MARGIN + NAMES + PANEL - NUMBER;
     for unanswered in crate::load::DEPTHS {
@@ -118,7 +118,7 @@ fn legend(mut document: Document, bars: &[Bar]) -> Document {
     document
 }
 
-/// A scale's name, and its powers of ten.
+/// The axis of a scale.
 fn axis(mut document: Document, scale: &Scale, name: &str, height: f64) -> Document {
     document = document.add(text(name, scale.left, 58.0));
     for tick in scale.ticks() {
@@ -130,7 +130,7 @@ fn axis(mut document: Document, scale: &Scale, name: &str, height: f64) -> Docum
     document
 }
 
-/// A bar, and its value behind it.
+/// A bar with its value.
 fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Document {
     let length = scale.length(value);
     let shape = Rectangle::new().set("x", scale.left).set("y", y).set("width", length).set("height", BAR - 2.0);
@@ -138,7 +138,7 @@ fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Docu
     document.add(shape.set("fill", bar.colour())).add(value)
 }
 
-/// Two significant digits are enough where bars are compared.
+/// Formats a value with two significant digits.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { super::thousands(value) }
 }
