@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # create-secret.sh NAME KEY[=VALUE]...
 #
-# Makes the Secret NAME in the pod's own namespace, once. A KEY without a VALUE gets a random one of 256 bits. When the
-# Secret is there already, it stays as it is, which is success. Nothing secret is ever printed or put on a command line.
-#
-# Owns how a pod asks the API server for this; bash and openssl are all that it needs. It must not know what the Secret
-# is for.
+# Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random one of 256 bits. An existing Secret is
+# kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash and openssl.
 
 set -euo pipefail
 
@@ -18,7 +15,7 @@ fail() {
     exit 1
 }
 
-# The document that the API server is sent.
+# The body of the request.
 secret() {
     local name=$1 item key value separator=
     shift
@@ -38,7 +35,7 @@ secret() {
     printf '}}'
 }
 
-# One request over a connection of its own. Prints the whole answer.
+# Sends a request over a new connection. Prints the raw response.
 request() {
     local address=$host check=(-verify_hostname "$host")
     if [[ $host == *:* ]]; then
@@ -58,7 +55,7 @@ request() {
 }
 
 [[ $# -ge 2 ]] || fail "usage: create-secret.sh NAME KEY[=VALUE]..."
-# What needs no escaping in JSON, and is a name that Kubernetes takes.
+# A valid Kubernetes name, which needs no escaping in JSON.
 [[ $1 =~ ^[a-z0-9-]+$ ]] || fail "\"$1\" cannot be the name of a Secret here: use a-z, 0-9 and -"
 for item in "${@:2}"; do
     [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||
@@ -70,7 +67,7 @@ namespace=$(<"$account/namespace")
 document=$(secret "$@")
 readonly namespace document
 
-# The network and the permission of a new pod can be late by a moment.
+# The network and the permissions of a new pod may take a moment.
 for ((attempt = 1; attempt <= attempts; attempt++)); do
     answer=$(request) || true
     status=
@@ -88,6 +85,6 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status:-nothing that is HTTP}" >&2
     sleep "$seconds_between"
 done
-# The last answer, which repeats nothing of what was sent.
+# The last response, which repeats nothing of the request.
 printf '%s\n' "$answer" | tail -n 20 >&2
 fail "the Secret $1 could not be made: see the answer above; is a network policy or a missing Role in the way?"

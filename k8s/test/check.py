@@ -15,12 +15,12 @@ import yaml
 
 NAMESPACE = "smilingchat"
 CLUSTER_WIDE = {"Namespace", "StorageClass"}
-# Kinds of custom resources, whose schemas no package brings.
+# Custom resources, for which no package has schemas.
 WITHOUT_SCHEMA = {"InnoDBCluster"}
-# Pods that the MySQL Operator makes, by a label of theirs: no manifest here describes them.
+# Labels of pods that the MySQL Operator creates, which no manifest here describes.
 OPERATOR_LABEL = "mysql.oracle.com/cluster"
 OPERATOR_CAN_SELECT = {"component": {"mysqld", "mysqlrouter"}, OPERATOR_LABEL: {"database"}}
-# The kinds of volumes that the pod security standard `restricted` allows.
+# Volume types that the pod security standard `restricted` allows.
 ALLOWED_VOLUMES = {
     "configMap",
     "csi",
@@ -31,14 +31,14 @@ ALLOWED_VOLUMES = {
     "projected",
     "secret",
 }
-# What is rendered for clusters in which every node has a zone.
+# Overlays for clusters in which every node has a zone.
 WITH_ZONES = {"eks"}
-# What a node is marked with when it is gone.
+# The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
-# Pods that may have a token for the API server.
+# Pods that may mount a token for the API server.
 WITH_TOKEN = {("Job", "create-secret")}
 
-# The package reads its files anew for every document; here that would be thousands of times.
+# Cached: the package would read its files again for every document, thousands of times.
 kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_validate.utils.schema_contents)
 
 
@@ -70,14 +70,14 @@ class Checks:
         self.faults = []
         self.workloads = [document for document in documents if self.template(document)]
         self.config_maps = {each["metadata"]["name"]: each for each in self.of_kind("ConfigMap")}
-        # Secrets that the job makes, and their keys; see create-secret.sh.
+        # Secrets that the job creates, with their keys; see create-secret.sh.
         self.secrets = {}
         for job in self.of_kind("Job"):
             if job["metadata"]["name"] == "create-secret":
                 name, *items = self.containers(job)[0]["args"]
                 self.secrets[name] = {item.partition("=")[0] for item in items}
 
-    # --- what is where ---
+    # --- lookup ---
 
     def of_kind(self, kind):
         return [document for document in self.documents if document["kind"] == kind]
@@ -116,7 +116,7 @@ class Checks:
                 except kubernetes_validate.SchemaNotFoundError:
                     self.fault(document, f"Kubernetes {version} has no {document['apiVersion']} {document['kind']}")
 
-    # --- what no schema says ---
+    # --- rules beyond the schemas ---
 
     def namespaces(self):
         seen = set()

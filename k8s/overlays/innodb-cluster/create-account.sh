@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
-# Makes the chat's database and its account in a MySQL that has only a root, and gives the account what docker/'s grants
-# give it. Waits for that MySQL. What is there already stays.
-#
-# Owns the names of the database and the account, which are those in the chat's settings. It must not know how many
-# servers there are.
+# Creates the chat's database and account on a new MySQL, with the grants of docker/mysql-grants.sql. Waits for MySQL.
+# Keeps a database or account that exists already. The names are those in the settings of the chat.
 
 set -euo pipefail
 
@@ -13,7 +10,7 @@ readonly secrets=${SECRETS:-/run/secrets/database}
 readonly grants=${GRANTS:-/grants/grants.sql}
 readonly minutes=20
 
-# The password goes through the environment and never on a command line.
+# Passes the password through the environment, never on a command line.
 MYSQL_PWD=$(<"$secrets/rootPassword")
 export MYSQL_PWD
 password=$(<"$secrets/password")
@@ -27,7 +24,7 @@ ask() {
     mysql --host="$host" --port="$port" --protocol=tcp --user=root --connect-timeout=5 --batch --skip-column-names "$@"
 }
 
-# One that answers may still be a server that takes no writes yet.
+# A server that answers may still be read-only.
 until why=$(ask --execute='SELECT @@GLOBAL.super_read_only' 2>&1) && [[ $why == 0 ]]; do
     if ((SECONDS > minutes * 60)); then
         echo "create-account: $host:$port takes no writes after $minutes minutes: $why" >&2
@@ -37,7 +34,7 @@ until why=$(ask --execute='SELECT @@GLOBAL.super_read_only' 2>&1) && [[ $why == 
     sleep 5
 done
 
-# Through a pipe: a here-document may need a temporary file, and nothing can be written here.
+# Through a pipe: a here-document may need a temporary file, and the file system is read-only.
 printf '%s;\n' \
     'CREATE DATABASE IF NOT EXISTS smilingchat' \
     "CREATE USER IF NOT EXISTS 'smilingchat'@'%' IDENTIFIED BY '$password'" \
