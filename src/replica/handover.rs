@@ -124,11 +124,11 @@ mod tests {
             others.iter().enumerate().map(|(number, sessions)| replica(&format!("be{number}"), *sessions)).collect();
         replicas.push(replica("this", 0));
         let mut handover = Handover::default();
-        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a replica that was just seen is left alone");
+        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a new replica does not count yet");
         assert_eq!(
             handover.surplus(&replicas, "this", own, start + SETTLE_TIME),
             0,
-            "the others may have as many by now"
+            "a surplus counts only when it is seen twice"
         );
         handover.surplus(&replicas, "this", own, start + SETTLE_TIME)
     }

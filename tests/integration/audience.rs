@@ -68,7 +68,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("the code is shown", async || browser.run(shown, &json!([])).await == true).await;
     let address = browser.text("join-address").await;
     assert_eq!(address, format!("http://{}/join.html", server.address));
-    assert!(browser.text("join-local").await.contains("Phones do not find"), "127.0.0.1 is this machine alone");
+    assert!(browser.text("join-local").await.contains("Phones do not find"), "127.0.0.1 is only this machine");
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
     // Another host name acts as another phone, with separate storage.
@@ -81,7 +81,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     choose(&browser, &ada).await;
     tap(&browser, 2).await;
     browser.turn_to(&one).await;
-    eventually("they came", async || lines(&browser, "heard", &format!("{bart} smiles")).await == 2).await;
+    eventually("they arrive", async || lines(&browser, "heard", &format!("{bart} smiles")).await == 2).await;
     choose(&browser, "anna").await;
     tap(&browser, 3).await;
     eventually("each is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
@@ -90,13 +90,13 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("the phone says so", async || state(&browser).await == "bad").await;
     choose(&browser, &bart).await;
     tap(&browser, 4).await;
-    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "nothing is called stored");
+    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "no smile counts as stored");
     let server = start_again(&store, &server).await;
     eventually("the phone is back", async || state(&browser).await == "good").await;
     eventually("all is stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
     assert_eq!(lines(&browser, "sent", "").await, 0);
     browser.turn_to(&two).await;
-    eventually("all of it came", async || lines(&browser, "heard", &format!("{ada} smiles")).await == 4).await;
+    eventually("all smiles arrive", async || lines(&browser, "heard", &format!("{ada} smiles")).await == 4).await;
 
     browser.load(&address.replace("127.0.0.1", "localhost")).await;
     assert_eq!(joined(&browser).await, bart, "a phone keeps its user");
@@ -108,7 +108,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.click("say-send").await;
     eventually("it is stored", async || browser.text("say-result").await.contains("stored at offset")).await;
     browser.turn_to(&two).await;
-    eventually("the presenter's smile came", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
+    eventually("the presenter's smile arrives", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
     browser.turn_to(&presenter).await;
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
@@ -191,7 +191,7 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     let mut bruno = TestClient::connect(server.address, "bruno").await;
     let head = bruno.smile("answer", "anna").await;
     let answer = format!("{head}: bruno smiles 😀");
-    eventually("it hears the answer", async || said.lock().expect("no panic").contains(&answer)).await;
+    eventually("it receives the answer", async || said.lock().expect("no panic").contains(&answer)).await;
     node.kill().await.expect("node ends");
     let offsets = stored();
     assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");

@@ -230,7 +230,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     start_conversations(&browser, 2).await;
     passes(&browser, "successes", 30).await;
     let held = format!("{}: 4", server.replica);
-    eventually("it tells who holds the sessions", async || reading(&browser).await.contains(&held)).await;
+    eventually("it shows the replica of the sessions", async || reading(&browser).await.contains(&held)).await;
 
     let first = server.replica.clone();
     browser.click("crash").await;

@@ -14,7 +14,7 @@ use crate::support::{eventually, get, get_json, http, refusal, upgrade};
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The crash token.
-const TOKEN: &str = "a token that nobody guesses";
+const TOKEN: &str = "an unguessable token";
 
 /// `POST /api/crash` with this body and these headers.
 async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {

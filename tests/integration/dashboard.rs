@@ -81,10 +81,10 @@ async fn every_metric_of_the_dashboard_exists() {
             if name.starts_with("process_") && !cfg!(target_os = "linux") {
                 continue;
             }
-            assert!(samples.contains(&name), "no replica tells {name}, asked for in: {query}");
+            assert!(samples.contains(&name), "no replica exports {name}, used in: {query}");
         }
         for label in labels(query) {
-            assert!(metrics.contains(&label), "no replica tells {label}, asked for in: {query}");
+            assert!(metrics.contains(&label), "no replica exports {label}, used in: {query}");
         }
     }
 }

@@ -120,15 +120,15 @@ async fn operating_documents_exactly_the_metrics() {
     let _anna = TestClient::connect(replica.address, "anna").await;
     let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let told: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let exported: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
     let words = OPERATING.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     let named: BTreeSet<&str> =
         words.filter(|word| word.starts_with("smilingchat_") || word.starts_with("process_")).collect();
-    let unnamed: Vec<_> = told.difference(&named).collect();
+    let unnamed: Vec<_> = exported.difference(&named).collect();
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
     // Process metrics exist only on Linux.
     let unknown: Vec<_> =
-        named.difference(&told).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
+        named.difference(&exported).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
     assert!(unknown.is_empty(), "no such metric: {unknown:?}");
 }
 

@@ -61,7 +61,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    eventually("the others see it", async || {
+    eventually("the other replica lists it", async || {
         get_json(process.address, "/api/replicas").await["replicas"][0]["state"] == "draining"
     })
     .await;

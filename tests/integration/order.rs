@@ -91,8 +91,8 @@ type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
 /// Reads until the session has answered `count` frames.
 async fn answers(client: &mut TestClient, count: usize) -> Answers {
-    let (mut acked, mut heard) = (BTreeMap::new(), Vec::new());
-    while acked.len() < count || heard.len() < count {
+    let (mut acked, mut received) = (BTreeMap::new(), Vec::new());
+    while acked.len() < count || received.len() < count {
         let frame = client.next().await;
         if frame["type"] == "ack" {
             assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one frame, one answer");
@@ -102,10 +102,10 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
             continue;
         }
         if frame["type"] == "smile" || frame["duplicate"] == false {
-            heard.push(offset(&frame));
+            received.push(offset(&frame));
         }
     }
-    (acked, heard)
+    (acked, received)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,9 +128,9 @@ async fn one_id_from_many_sessions_at_once_is_one_smile() {
     }
     let mut all = sessions.join_all().await;
     let acked = all[0].0.clone();
-    for (other, heard) in &mut all {
-        assert_eq!(*other, acked, "every session is told the same offset");
-        assert!(heard.iter().copied().eq(1..=30), "and hears of every smile once, in order: {heard:?}");
+    for (other, received) in &mut all {
+        assert_eq!(*other, acked, "every session gets the same offset");
+        assert!(received.iter().copied().eq(1..=30), "and receives every smile once, in order: {received:?}");
     }
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     assert_eq!(bruno.history("anna").await.len(), 30);

@@ -58,7 +58,7 @@ async fn mysql_goes_away(fault: Network) {
     eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
     assert_eq!(status(replica.ops_address, "/livez").await, 200);
     let state = async || get_json(replica.address, "/api/replicas").await["replicas"][0]["state"].clone();
-    eventually("nobody can count on it", async || state().await == "lost").await;
+    eventually("its lease expires", async || state().await == "lost").await;
     bruno.expect_alive().await;
 
     network.becomes(Network::Open);

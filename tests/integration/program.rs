@@ -166,15 +166,15 @@ async fn an_invalid_variable_is_named_in_the_error() {
         ("check", "SMILINGCHAT_CHECK_URL", "localhost"),
     ] {
         let output = run_program_with(&[command], &[(variable, value)]).await;
-        let told = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let option =
             variable.rsplit_once("SIMULATE_").or(variable.rsplit_once("CHECK_")).map_or(variable, |(_, it)| it);
         let option = option.trim_start_matches("SMILINGCHAT_").to_lowercase().replace('_', "-");
-        assert!(told.contains(&format!("{variable} (--{option} <")), "{variable}: {told}");
+        assert!(stderr.contains(&format!("{variable} (--{option} <")), "{variable}: {stderr}");
     }
     let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--capacity") && !told.contains("SMILINGCHAT_CAPACITY"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"), "{stderr}");
 }
 
 #[tokio::test]
@@ -197,8 +197,8 @@ async fn one_environment_serves_every_command() {
 async fn an_invalid_link_has_a_clear_message() {
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--links") && told.contains("the URL of Grafana must begin with http://"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--links") && stderr.contains("the URL of Grafana must begin with http://"), "{stderr}");
 }
 
 #[tokio::test]
@@ -226,8 +226,8 @@ async fn the_default_store_is_in_the_data_directory() {
 async fn an_invalid_store_url_is_refused_without_its_password() {
     let output = run_program(&["--store", "mysql://chat:hush@here"]).await;
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--store") && !told.contains("hush"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--store") && !stderr.contains("hush"), "{stderr}");
 }
 
 #[tokio::test]

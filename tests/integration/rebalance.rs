@@ -50,7 +50,7 @@ async fn a_new_replica_gets_its_share() {
     assert_eq!(moved, closed);
     let half = (SESSIONS / 2) as f64;
     assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
-    assert_eq!(ledger["reconnects"].as_f64(), moved, "nobody was moved twice, or for another reason: {ledger}");
+    assert_eq!(ledger["reconnects"].as_f64(), moved, "each session moved once and only to rebalance: {ledger}");
     fleet.tell_the_same_log().await;
 }
 

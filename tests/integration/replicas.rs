@@ -182,9 +182,9 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     let [mut one, two] = two_replicas(&database).await;
     let _anna = TestClient::connect(one.address, "anna").await;
     let of_one = async || get_json(two.address, "/api/replicas").await["replicas"][0].clone();
-    eventually("its session is told", async || of_one().await["sessions"] == 1).await;
+    eventually("its session is listed", async || of_one().await["sessions"] == 1).await;
     database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
-    eventually("its age is told", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
+    eventually("its age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
     for _ in 0..20 {
         assert!(of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500), "{}", of_one().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -211,7 +211,7 @@ async fn another_replica_can_be_made_unready_or_hang() {
     anna.persist("c1", "bruno").await;
     assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "it takes no new session");
     let draining = (json!(one.replica), json!("draining"));
-    eventually("the others see it", async || states(&two).await.contains(&draining)).await;
+    eventually("the other replica lists it", async || states(&two).await.contains(&draining)).await;
 
     press("hang").await;
     let lost = (json!(one.replica), json!("lost"));

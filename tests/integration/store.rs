@@ -31,7 +31,7 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
     }
     assert_eq!(ids(&mut anna, "bruno").await, stored, "what can be read is read, and nothing refused is in it");
 
-    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "nobody else could do better");
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "a restart would not help");
     assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
 
     process.limit_file_size("unlimited").await;

@@ -27,7 +27,7 @@ const OPTIONS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// A smile of the ledger. Its offset is its index plus 1.
 #[derive(Clone, Debug)]
-struct Told {
+struct SentSmile {
     id: String,
     from: &'static str,
     to: &'static str,
@@ -53,7 +53,7 @@ struct Story {
     shared: Shared,
     replicas: Vec<TestReplica>,
     epoch: String,
-    log: Vec<Told>,
+    log: Vec<SentSmile>,
     sessions: Vec<Session>,
     ids: u32,
 }
@@ -144,10 +144,10 @@ impl Story {
 
     /// Receives exactly the frames that the ledger predicts for a session.
     async fn receive(&self, session: &mut Session) {
-        for (place, told) in self.log.iter().enumerate().skip(session.offset) {
-            if told.from == session.user || told.to == session.user {
+        for (place, sent) in self.log.iter().enumerate().skip(session.offset) {
+            if sent.from == session.user || sent.to == session.user {
                 let frame = session.client.expect("smile").await;
-                check(&frame, place + 1, told);
+                check(&frame, place + 1, sent);
             }
         }
         session.offset = self.log.len();
@@ -201,17 +201,17 @@ impl Story {
         }
     }
 
-    fn new_smile(&mut self, from: &'static str) -> Told {
+    fn new_smile(&mut self, from: &'static str) -> SentSmile {
         self.ids += 1;
-        Told { id: format!("s{}", self.ids), from, to: self.another_user(from) }
+        SentSmile { id: format!("s{}", self.ids), from, to: self.another_user(from) }
     }
 
     /// Sends new smiles at once; the acks come in the same order.
     async fn send(&mut self, count: usize) {
         let Some(mut session) = self.take_a_session().await else { return };
-        let smiles: Vec<Told> = (0..count).map(|_| self.new_smile(session.user)).collect();
-        for told in &smiles {
-            session.client.send_smile(&told.id, told.to).await;
+        let smiles: Vec<SentSmile> = (0..count).map(|_| self.new_smile(session.user)).collect();
+        for sent in &smiles {
+            session.client.send_smile(&sent.id, sent.to).await;
         }
         let (mut acks, mut refused) = (Vec::new(), Vec::new());
         for _ in &smiles {
@@ -224,11 +224,11 @@ impl Story {
                 refused.push(id(&answer));
             }
         }
-        let admitted: Vec<Told> = smiles.into_iter().filter(|told| !refused.contains(&told.id)).collect();
+        let admitted: Vec<SentSmile> = smiles.into_iter().filter(|sent| !refused.contains(&sent.id)).collect();
         assert_eq!(acks.len(), admitted.len());
-        for (ack, told) in acks.into_iter().zip(admitted) {
-            self.log.push(told.clone());
-            assert_eq!(ack, json!({"type": "ack", "id": told.id, "offset": self.log.len(), "duplicate": false}));
+        for (ack, sent) in acks.into_iter().zip(admitted) {
+            self.log.push(sent.clone());
+            assert_eq!(ack, json!({"type": "ack", "id": sent.id, "offset": self.log.len(), "duplicate": false}));
         }
         session.offset = self.log.len();
         self.add(session).await;
@@ -251,21 +251,21 @@ impl Story {
     /// Sends a smile, drops the connection before the answer, resumes and sends it again: it must be one smile.
     async fn lose_an_answer(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
-        let told = self.new_smile(session.user);
-        session.client.send_smile(&told.id, told.to).await;
+        let sent = self.new_smile(session.user);
+        session.client.send_smile(&sent.id, sent.to).await;
         let user = session.user;
         drop(session);
         let mut session = self.resumed(user, self.log.len()).await;
-        session.client.send_smile(&told.id, told.to).await;
-        self.log.push(told.clone());
-        let (mut heard, mut acked) = (0, false);
-        while heard == 0 || !acked {
+        session.client.send_smile(&sent.id, sent.to).await;
+        self.log.push(sent.clone());
+        let (mut received, mut acked) = (0, false);
+        while received == 0 || !acked {
             let frame = session.client.next().await;
-            assert_eq!((offset(&frame), &id(&frame)), (self.log.len() as u64, &told.id), "{frame}");
+            assert_eq!((offset(&frame), &id(&frame)), (self.log.len() as u64, &sent.id), "{frame}");
             acked |= frame["type"] == "ack";
-            heard += u32::from(frame["type"] == "smile" || frame["duplicate"] == false);
+            received += u32::from(frame["type"] == "smile" || frame["duplicate"] == false);
         }
-        assert_eq!(heard, 1, "{told:?} was heard more than once");
+        assert_eq!(received, 1, "{sent:?} was received more than once");
         session.offset = self.log.len();
         self.add(session).await;
     }
@@ -274,12 +274,12 @@ impl Story {
     async fn look_back(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let (user, peer) = (session.user, self.another_user(session.user));
-        let between = |told: &Told| (told.from, told.to) == (user, peer) || (told.from, told.to) == (peer, user);
+        let between = |sent: &SentSmile| (sent.from, sent.to) == (user, peer) || (sent.from, sent.to) == (peer, user);
         let history = session.client.history(peer).await;
-        let expected: Vec<_> = self.log.iter().enumerate().filter(|(_, told)| between(told)).collect();
+        let expected: Vec<_> = self.log.iter().enumerate().filter(|(_, sent)| between(sent)).collect();
         assert_eq!(history.len(), expected.len());
-        for (smile, (place, told)) in history.iter().zip(expected) {
-            check(smile, place + 1, told);
+        for (smile, (place, sent)) in history.iter().zip(expected) {
+            check(smile, place + 1, sent);
         }
         self.add(session).await;
     }
@@ -308,9 +308,9 @@ impl Story {
 }
 
 /// Whether a frame matches the ledger at its offset.
-fn check(smile: &Value, at: usize, told: &Told) {
-    assert_eq!((offset(smile), id(smile)), (at as u64, told.id.clone()), "{smile}");
-    assert_eq!((&smile["from"], &smile["to"]), (&json!(told.from), &json!(told.to)), "{smile}");
+fn check(smile: &Value, at: usize, sent: &SentSmile) {
+    assert_eq!((offset(smile), id(smile)), (at as u64, sent.id.clone()), "{smile}");
+    assert_eq!((&smile["from"], &smile["to"]), (&json!(sent.from), &json!(sent.to)), "{smile}");
 }
 
 async fn tell(shared: Shared) {

@@ -73,7 +73,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let ids: Vec<_> = log.iter().map(|smile| (smile.id.as_str(), smile.offset.0)).collect();
     assert_eq!(ids, [("before", 1), ("theirs", 2), ("both", 3), ("mine", 4)]);
     all.sort();
-    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "both are told of the same one");
+    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "both senders get the same offset");
 }
 
 #[tokio::test]
@@ -86,14 +86,14 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");
     let sending = replica.send(&smiles);
-    let told = async {
+    let publish = async {
         let other = database.open().await;
         until_the_head_is(&other, Offset(2)).await;
         let batch = other.batch_at(Offset(2)).await.unwrap().unwrap();
         tail.publish_stored(batch).unwrap();
         proxy.becomes(Network::Open);
     };
-    assert_eq!(tokio::join!(sending, told).0, [Answer::Stored(Offset(2))]);
+    assert_eq!(tokio::join!(sending, publish).0, [Answer::Stored(Offset(2))]);
     replica.takes_smiles().await;
     assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(3))]);
     assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (3, 3));
@@ -196,13 +196,13 @@ async fn a_killed_mysql_loses_no_ack_and_stores_no_refusal() {
     }
     flows().await;
     stop.cancel();
-    let mut told = BTreeMap::new();
+    let mut acked = BTreeMap::new();
     for writer in writers {
-        told.extend(writer.await.unwrap());
+        acked.extend(writer.await.unwrap());
     }
     let log = whole_log(&store).await;
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
-    assert_eq!(log, told, "exactly what was answered, and where; nothing that was refused");
+    assert_eq!(log, acked, "exactly the acked smiles at their offsets, and no refused one");
     drop(database);
     server("stop").await;
 }

@@ -14,16 +14,16 @@ fn key(from: &str, id: &str) -> Key {
 /// Sends smiles through one replica: some unique to it, some that all replicas send.
 async fn work(replica: Replica, place: usize, rounds: usize) -> (Replica, Vec<(Key, Answer)>) {
     let sender = ["anna", "bruno", "carla", "dario"][place];
-    let mut told = Vec::new();
+    let mut acked = Vec::new();
     for round in 0..rounds {
         let own = (0..20).map(|number| (sender, format!("{round}-{number}")));
         let shared = (0..5).map(|number| ("elena", format!("shared-{round}-{number}")));
         let smiles: Vec<_> = own.chain(shared).map(|(from, id)| smile(&replica.store, from, "zoe", &id)).collect();
         for (smile, answer) in smiles.iter().zip(replica.send(&smiles).await) {
-            told.push((key(smile.from.as_str(), smile.id.as_str()), answer));
+            acked.push((key(smile.from.as_str(), smile.id.as_str()), answer));
         }
     }
-    (replica, told)
+    (replica, acked)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,18 +36,18 @@ async fn four_replicas_write_one_log() {
     }
     let working: Vec<_> =
         replicas.into_iter().enumerate().map(|(place, replica)| tokio::spawn(work(replica, place, rounds))).collect();
-    let (mut replicas, mut told) = (Vec::new(), Vec::new());
+    let (mut replicas, mut acked) = (Vec::new(), Vec::new());
     for work in working {
         let (replica, answers) = work.await.unwrap();
         replicas.push(replica);
-        told.extend(answers);
+        acked.extend(answers);
     }
     let log = whole_log(&replicas[0].store).await;
     assert_eq!(log.len(), rounds * (4 * 20 + 5));
     let offsets: BTreeMap<Key, Offset> =
         log.iter().map(|smile| (key(smile.from.as_str(), smile.id.as_str()), smile.offset)).collect();
     assert_eq!(offsets.len(), log.len(), "each smile is there once");
-    for (smile, answer) in &told {
+    for (smile, answer) in &acked {
         assert_eq!(offsets[smile], answer.offset());
     }
     for replica in &replicas {
@@ -56,9 +56,9 @@ async fn four_replicas_write_one_log() {
             assert_eq!(replica.stream(user, Offset(0), 200).await.unwrap(), of_user(&log, user));
         }
     }
-    let stored = told.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
+    let stored = acked.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
     let stored: HashSet<&Key> = stored.map(|(smile, _)| smile).collect();
-    assert_eq!(stored.len(), log.len(), "each is new to whoever stored it");
+    assert_eq!(stored.len(), log.len(), "each is new to the replica that stored it");
 }
 
 #[tokio::test]

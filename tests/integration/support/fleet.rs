@@ -120,7 +120,7 @@ impl Fleet {
         let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
         let others =
             self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
-        let witness = others.map(|(_, member)| member.listen).next().expect("another one runs");
+        let witness = others.map(|(_, member)| member.listen).next().expect("another replica runs");
         eventually(&format!("{id} is shown as {state}"), async || {
             let list = get_json(witness, "/api/replicas").await;
             let replicas = list["replicas"].as_array().cloned().unwrap_or_default();
@@ -131,7 +131,7 @@ impl Fleet {
 
     /// Waits until every replica is ready, and compares each user's whole stream across replicas.
     pub(crate) async fn tell_the_same_log(&mut self) {
-        let mut told: Option<Vec<Vec<Value>>> = None;
+        let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
             let ops_address = member.process().ops_address;
             eventually("the replica is ready", async || super::get(ops_address, "/readyz").await.status() == 200).await;
@@ -145,7 +145,7 @@ impl Fleet {
             }
             let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
             assert!(log.len() > 100, "{} smiles", log.len());
-            assert_eq!(*told.get_or_insert_with(|| streams.clone()), streams, "{} tells another log", member.name);
+            assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has another log", member.name);
         }
     }
 }

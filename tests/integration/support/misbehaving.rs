@@ -321,7 +321,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
                 Some(Order::Break) | None => break,
             },
             message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => hear(&text, number, &user, &world),
+                Some(Ok(Message::Text(text))) => handle(&text, number, &user, &world),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 _ => break,
             },
@@ -330,7 +330,7 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
     lock(&world).sessions.retain(|session| session.number != number);
 }
 
-fn hear(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
+fn handle(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     let mut world = lock(world);
     match ClientFrame::decode(text) {
         Ok(ClientFrame::Smile { id: Some(id), to, smile }) => world.smile(number, user, id, to, &smile),
