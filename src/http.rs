@@ -62,8 +62,9 @@ pub struct AppState {
     pub links: Vec<Link>,
 }
 
-/// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and the
-/// versioned assets: a first visit loads about sixty assets, so a few visitors behind one address would exceed the limit.
+/// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and
+/// the versioned assets: a first visit loads about sixty assets, so a few visitors behind one address would exceed the
+/// limit.
 pub fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))

@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::model::{Offset, Smile, SmileId, UserName};
@@ -90,13 +91,13 @@ pub struct Taken {
 impl Outbox {
     /// Adds the outcome of a smile. It always fits, since a session has a bounded number of smiles in flight.
     pub fn answer(&self, id: SmileId, outcome: Outcome) {
-        self.queue().pushes.push_back(Push::Outcome(id, outcome));
+        self.queue.lock().pushes.push_back(Push::Outcome(id, outcome));
         self.filled.notify_one();
     }
 
     /// Adds a publication; `true` if it made the session lag.
     fn publish(&self, publication: &Arc<Publication>) -> bool {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if queue.lagged {
             return false;
         }
@@ -114,7 +115,7 @@ impl Outbox {
 
     /// Asks the session to leave; `false` if it was asked before.
     fn hand_over(&self) -> bool {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if std::mem::replace(&mut queue.handed_over, true) {
             return false;
         }
@@ -125,16 +126,12 @@ impl Outbox {
     }
 
     fn take(&self) -> Option<Taken> {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if queue.pushes.is_empty() {
             return None;
         }
         queue.publications = 0;
         Some(Taken { pushes: std::mem::take(&mut queue.pushes), lagged: std::mem::take(&mut queue.lagged) })
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,8 +9,9 @@ mod ids;
 mod indexer;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
 use self::filters::Filters;
@@ -56,8 +57,8 @@ fn end_of(segments: u64) -> Offset {
 }
 
 impl Index {
-    /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be beyond
-    /// the tail's cursor.
+    /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
+    /// beyond the tail's cursor.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed some of them, else [`StoreError::Unavailable`].
@@ -144,7 +145,7 @@ impl Index {
         // Ids enter the filters before memory drops them, so none is missed in between.
         let indexed = self.tail.indexed();
         let candidates: Vec<(usize, u64)> = {
-            let filters = self.filters();
+            let filters = self.filters.lock();
             let hashes = hashes.iter().map(|hash| hash.short()).enumerate();
             hashes.filter(|(_, hash)| filters.may_hold(*hash, Offset::default(), indexed)).collect()
         };
@@ -166,7 +167,7 @@ impl Index {
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             let keys: Vec<_> = {
-                let filters = self.filters();
+                let filters = self.filters.lock();
                 let runs = ids::runs(expected);
                 let wanted = candidates.iter().flat_map(|(_, hash)| {
                     let filters = &filters;
@@ -191,9 +192,5 @@ impl Index {
             found.sort_unstable();
             return Ok(found);
         }
-    }
-
-    fn filters(&self) -> MutexGuard<'_, Filters> {
-        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

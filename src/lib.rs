@@ -1,10 +1,10 @@
 //! TheSmilingChat: one ordered, durable log of smiles, and the WebSocket sessions that it feeds.
 //!
-//! Each replica appends smiles to one log in the store, publishes the log in order, and sends it to the sessions of the two
-//! users of each smile. Clients receive everything through the log, the sender's ack included.
+//! Each replica appends smiles to one log in the store, publishes the log in order, and sends it to the sessions of the
+//! two users of each smile. Clients receive everything through the log, the sender's ack included.
 //!
-//! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and decisions
-//! with their reasons.
+//! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and
+//! decisions with their reasons.
 //!
 //! # Map
 //!
@@ -16,7 +16,7 @@
 //! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` |
 //! | [`config`] | all options; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
-//! | [`limits`] | admission: session rate, replica capacity, store delay; pure code that takes the time as an argument |
+//! | [`limits`] | admission: session rate, replica capacity, store delay; pure code, callers pass the time |
 //! | [`store`] | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
 //! | [`hub`] | the sessions by user and their outboxes; all use of `dashmap` |
 //! | [`tail`] | the end of the log in memory: publishes it, and follows other replicas |

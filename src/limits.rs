@@ -1,7 +1,8 @@
-//! Admission control for smiles: limits per session, per replica and by the store's delay. Pure code: callers pass the time.
+//! Admission control for smiles: limits per session, per replica and by the store's delay. Pure code: callers pass the
+//! time.
 //!
-//! The buckets here are not tower-governor's, which limits requests per client address in `http`: governor cannot inspect a
-//! bucket without taking from it, and [`admit`] must check two buckets before it takes from either.
+//! The buckets here are not tower-governor's, which limits requests per client address in `http`: governor cannot
+//! inspect a bucket without taking from it, and [`admit`] must check two buckets before it takes from either.
 
 mod budget;
 mod pressure;
@@ -9,8 +10,9 @@ mod pressure;
 pub use budget::FaultBudget;
 pub use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// A token bucket, by the generic cell rate algorithm (ITU-T I.371, annex A).
 #[derive(Clone, Debug)]
@@ -54,8 +56,8 @@ impl Bucket {
         }
     }
 
-    /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the refill
-    /// interval: if all senders got the same hint, all but one would be refused again.
+    /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the
+    /// refill interval: if all senders got the same hint, all but one would be refused again.
     pub fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
         let next = self.last_hint + self.interval.unwrap_or_default();
         self.last_hint = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
@@ -86,11 +88,7 @@ impl Capacity {
     /// The number of smiles admitted since the start.
     #[must_use]
     pub fn admitted(&self) -> u64 {
-        self.lock().admitted
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CapacityState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().admitted
     }
 }
 
@@ -108,7 +106,7 @@ pub enum Denied {
 /// # Errors
 /// [`Denied`], with a hint of at least the longer of both waits.
 pub fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
-    let mut capacity = capacity.lock();
+    let mut capacity = capacity.state.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {
         return Err(Denied::BySession(session.retry_hint(now, by_session.max(by_capacity))));

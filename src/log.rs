@@ -1,16 +1,17 @@
 //! The queue of admitted smiles in front of the log, and load shedding by the store's delay.
 //!
-//! The [`Appender`] empties the queue. While one commit runs, the next batch gathers, so one commit carries every queued
-//! smile.
+//! The [`Appender`] empties the queue. While one commit runs, the next batch gathers, so one commit carries every
+//! queued smile.
 
 mod appender;
 mod outage;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::hub::Outbox;
@@ -55,7 +56,8 @@ struct Waiting {
     pressure: Pressure,
 }
 
-/// A permit to submit one smile. It holds the queue's lock, so that a slot is certain while the rate limits are checked.
+/// A permit to submit one smile. It holds the queue's lock, so that a slot is certain while the rate limits are
+/// checked.
 #[derive(Debug)]
 pub struct Permit<'log> {
     waiting: MutexGuard<'log, Waiting>,
@@ -78,7 +80,7 @@ impl Log {
     /// # Errors
     /// [`Overload`] when the store is unavailable or too slow, or the queue is full.
     pub fn reserve(&self, now: Instant) -> Result<Permit<'_>, Overload> {
-        let waiting = self.queue.waiting();
+        let waiting = self.queue.waiting.lock();
         waiting.pressure.check(now)?;
         if waiting.entries.len() >= QUEUE {
             return Err(Overload::Slow(RETRY_AFTER_FULL));
@@ -88,8 +90,8 @@ impl Log {
 }
 
 impl Permit<'_> {
-    /// Queues an admitted smile. Its publication is the answer; otherwise `sender` gets the outcome. Smiles of one session
-    /// keep their order.
+    /// Queues an admitted smile. Its publication is the answer; otherwise `sender` gets the outcome. Smiles of one
+    /// session keep their order.
     pub fn submit(mut self, smile: NewSmile, admitted_at: Instant, sender: &Arc<Outbox>) {
         let first = self.waiting.entries.is_empty();
         self.waiting.pressure.admitted();
@@ -98,11 +100,5 @@ impl Permit<'_> {
         if first {
             self.filled.notify_one();
         }
-    }
-}
-
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

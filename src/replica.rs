@@ -4,10 +4,11 @@ mod handover;
 mod lease;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
@@ -149,7 +150,8 @@ impl Replica {
         }
     }
 
-    /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current round.
+    /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current
+    /// round.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEWAL / READS_PER_RENEWAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -163,7 +165,7 @@ impl Replica {
             if is_due {
                 let seconds = passed.unwrap_or(RENEWAL).as_secs_f64();
                 let per_second = (admitted - counted) as f64 / seconds;
-                *lock(&self.smiles_per_second) = (per_second * 10.0).round() / 10.0;
+                *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
                 (renewed_at, counted) = (Some(now), admitted);
             }
             if let Mode::Clustered(lease) = &self.mode {
@@ -193,7 +195,7 @@ impl Replica {
     fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
             sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
-            smiles_per_second: *lock(&self.smiles_per_second),
+            smiles_per_second: *self.smiles_per_second.lock(),
             draining: self.refuses_sessions(),
             following: self.local.tail.following(),
         }
@@ -254,8 +256,8 @@ impl Replica {
         found.is_some_and(|replica| !replica.obeys)
     }
 
-    /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready, renewed
-    /// its lease lately and has no crash request yet. Returns `None` if no replica qualifies.
+    /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready,
+    /// renewed its lease lately and has no crash request yet. Returns `None` if no replica qualifies.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
@@ -264,7 +266,7 @@ impl Replica {
             Mode::Standalone { .. } => {
                 let is_victim = match named {
                     Some(id) => id == self.id,
-                    None => self.ready().is_ok() && lock(&self.crash).is_none(),
+                    None => self.ready().is_ok() && self.crash.lock().is_none(),
                 };
                 is_victim.then(|| self.id.clone())
             }
@@ -278,7 +280,7 @@ impl Replica {
 
     /// Starts to fail in this mode, unless it already does.
     fn fail(&self, mode: CrashMode) {
-        if lock(&self.crash).replace(mode) == Some(mode) {
+        if self.crash.lock().replace(mode) == Some(mode) {
             return;
         }
         tracing::error!(replica = self.id, ?mode, "this replica was asked to crash");
@@ -315,10 +317,6 @@ fn standalone_record(id: &str, replica: &NewReplica, started_at: Timestamp, sinc
         obeys: replica.obeys,
         crash: None,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Blocks every worker of the runtime, so that this process answers nothing, not even signals.

@@ -129,8 +129,8 @@ impl Server {
     /// Serves until `stop`, then drains and closes the store within the drain timeout.
     ///
     /// # Errors
-    /// [`ServerError::TaskEnded`] when a vital task ends early. The replica does not drain then: the process must end, and
-    /// clients resume on another replica.
+    /// [`ServerError::TaskEnded`] when a vital task ends early. The replica does not drain then: the process must end,
+    /// and clients resume on another replica.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
@@ -161,7 +161,8 @@ impl Server {
         Ok(())
     }
 
-    /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old offsets.
+    /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old
+    /// offsets.
     async fn begin_epoch(&self) {
         let begin = self.store.begin_epoch(&self.app.context.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
@@ -173,8 +174,8 @@ impl Server {
         }
     }
 
-    /// Waits for the appender and for the lease, whose late renewal would register the replica again. Then aborts all other
-    /// tasks, removes the registration and closes the store.
+    /// Waits for the appender and for the lease, whose late renewal would register the replica again. Then aborts all
+    /// other tasks, removes the registration and closes the store.
     async fn close(&mut self) -> Result<(), ServerError> {
         let mut ending = STOPPABLE_TASKS;
         while ending > 0

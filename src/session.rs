@@ -4,8 +4,8 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives everything through the log, the sender's ack included: it turns the publication of its own smile into
-//! the ack. After it has sent offset n, the client has the user's whole stream up to n.
+//! A session receives everything through the log, the sender's ack included: it turns the publication of its own smile
+//! into the ack. After it has sent offset n, the client has the user's whole stream up to n.
 
 mod heartbeat;
 mod in_flight;
@@ -172,8 +172,8 @@ impl Session {
         }
     }
 
-    /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor; smiles that
-    /// the tail has not published yet arrive live.
+    /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor;
+    /// smiles that the tail has not published yet arrive live.
     async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
         // Read after subscribing: every later offset reaches the outbox.
         let cursor = self.context.tail.cursor();

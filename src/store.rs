@@ -5,13 +5,13 @@
 //! Both databases guarantee:
 //!
 //! - **Durability.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
-//! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of all
-//!   batches that follow one offset, exactly one is taken. Offsets have no gaps, a reader that has seen offset n never sees a
-//!   lower one appear later, and no batch reaches a log that its writer has not read.
-//! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token of the
-//!   row at this offset tells whose batch was taken.
-//! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment twice is
-//!   idempotent.
+//! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
+//!   all batches that follow one offset, exactly one is taken. Offsets have no gaps, a reader that has seen offset n
+//!   never sees a lower one appear later, and no batch reaches a log that its writer has not read.
+//! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token
+//!   of the row at this offset tells whose batch was taken.
+//! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment again
+//!   changes nothing.
 
 mod batch;
 mod carry_over;
@@ -76,8 +76,8 @@ pub enum Append {
     Done,
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
-    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or the
-    /// log was replaced or has lost its end.
+    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or
+    /// the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -193,8 +193,8 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has no
-    /// batch. All users must come from [`Store::user`].
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
+    /// no batch. All users must come from [`Store::user`].
     #[must_use]
     pub fn new_batch(&self, previous: Option<BatchKey>, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
         either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
@@ -234,8 +234,8 @@ impl Store {
         Ok(self.batches_at(&[offset]).await?.pop())
     }
 
-    /// Reads the batches that hold these offsets, or the last one before each, in order and without repeats. At most 500
-    /// offsets.
+    /// Reads the batches that hold these offsets, or the last one before each, in order and without repeats. At most
+    /// 500 offsets.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -254,8 +254,8 @@ impl Store {
         either!(self, database => database.begin_epoch(epoch).await)
     }
 
-    /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first. Returns the
-    /// last offset and the number of the removed smiles.
+    /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first.
+    /// Returns the last offset and the number of the removed smiles.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -271,8 +271,8 @@ impl Store {
         either!(self, database => database.indexed().await)
     }
 
-    /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an SQLite
-    /// file always has it.
+    /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an
+    /// SQLite file always has it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -307,7 +307,8 @@ impl Store {
         either!(self, database => database.read_segment(user, segment).await)
     }
 
-    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment first.
+    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment
+    /// first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

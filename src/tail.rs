@@ -1,16 +1,17 @@
 //! The end of the log in memory. It publishes every offset once and in order.
 //!
-//! Batches come from the appender and, on a shared store, from the follower. The first one to bring the batch that follows
-//! the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the cursor is
-//! rejected with [`Gap`], and the caller reads the missing ones from the log.
+//! Batches come from the appender and, on a shared store, from the follower. The first one to bring the batch that
+//! follows the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the
+//! cursor is rejected with [`Gap`], and the caller reads the missing ones from the log.
 
 mod follower;
 mod recent;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,8 +32,8 @@ const MAX_LAG: u64 = 10_000;
 /// How long a ready replica may go without a successful read of the log or the binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a query
-/// shows it.
+/// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a
+/// query shows it.
 const SHORT_AT_MOST: Duration = Duration::from_secs(5);
 
 /// A batch does not follow the cursor: batches before it are missing.
@@ -129,7 +130,7 @@ impl Tail {
     pub fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let (first, last) = (first.0.smile.offset, last.0.smile.offset);
-        let mut recent = self.recent();
+        let mut recent = self.shared.recent.lock();
         if last <= recent.end() {
             return Ok(());
         }
@@ -170,11 +171,12 @@ impl Tail {
         hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash)).collect()
     }
 
-    /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is published.
+    /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is
+    /// published.
     pub fn starts_with(&self, batch: Batch) {
         let Some(key) = batch.key() else { return };
         let start = self.cursor();
-        self.recent().ends_with(key);
+        self.shared.recent.lock().ends_with(key);
         let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start).collect();
         // The rest follows the start, so there is no gap.
         let _ = self.publish(key, &self.publications(rest));
@@ -183,8 +185,8 @@ impl Tail {
     /// Reads and publishes the log from the cursor to its head; returns the head.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the log is
-    /// another one or has lost its end, else [`StoreError::Unavailable`].
+    /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
+    /// log is another one or has lost its end, else [`StoreError::Unavailable`].
     pub async fn read(&self) -> Result<Offset, StoreError> {
         let read = self.read_on().await;
         match &self.shared.store {
@@ -225,7 +227,7 @@ impl Tail {
             return Err(StoreError::Trimmed);
         }
         self.trim(log.trimmed);
-        let mut short_since = self.shared.short_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut short_since = self.shared.short_since.lock();
         if log.head >= published {
             *short_since = None;
             return Ok(());
@@ -234,8 +236,8 @@ impl Tail {
         if since.elapsed() > SHORT_AT_MOST { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// The last offset published or being published. The log holds everything up to it. A session that subscribed before this
-    /// call gets every later offset through its outbox.
+    /// The last offset published or being published. The log holds everything up to it. A session that subscribed
+    /// before this call gets every later offset through its outbox.
     #[must_use]
     pub fn cursor(&self) -> Offset {
         Offset(self.shared.cursor.load(Ordering::SeqCst))
@@ -256,7 +258,7 @@ impl Tail {
     /// Looks up these hashes among the smiles that are not indexed yet.
     #[must_use]
     pub fn look_up(&self, hashes: &[IdHash]) -> TailView {
-        let recent = self.recent();
+        let recent = self.shared.recent.lock();
         let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
         TailView { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
@@ -264,19 +266,19 @@ impl Tail {
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
     #[must_use]
     pub fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
-        self.recent().range(after, until).map(|smiles| smiles.cloned().collect())
+        self.shared.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
     }
 
     /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
     #[must_use]
     pub fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
-        self.recent().hashes(until).map(Iterator::collect)
+        self.shared.recent.lock().hashes(until).map(Iterator::collect)
     }
 
     /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
     #[must_use]
     pub fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
-        let recent = self.recent();
+        let recent = self.shared.recent.lock();
         let stream = recent.stream(user, after)?.take_while(|publication| publication.smile.offset <= until);
         let smiles: Vec<_> = stream.take(limit).cloned().collect();
         let full = smiles.last().filter(|_| smiles.len() == limit);
@@ -284,17 +286,17 @@ impl Tail {
         Some(StreamPage { smiles, through })
     }
 
-    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory holds all
-    /// smiles.
+    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
+    /// holds all smiles.
     #[must_use]
     pub fn conversation(&self, users: (&UserName, &UserName), before: Offset, limit: usize) -> (Vec<Smile>, Offset) {
-        let (smiles, after) = self.recent().conversation(users, before, limit);
+        let (smiles, after) = self.shared.recent.lock().conversation(users, before, limit);
         (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
     }
 
     /// Records that everything up to `indexed` is in the index.
     pub fn index_reaches(&self, indexed: Offset) {
-        let mut recent = self.recent();
+        let mut recent = self.shared.recent.lock();
         recent.index_reaches(indexed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
         drop(recent);
@@ -303,7 +305,7 @@ impl Tail {
 
     /// Drops everything up to `trimmed`, which retention has removed.
     pub fn trim(&self, trimmed: Offset) {
-        let mut recent = self.recent();
+        let mut recent = self.shared.recent.lock();
         recent.trim(trimmed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
         self.shared.trimmed.fetch_max(trimmed.0, Ordering::SeqCst);
@@ -370,9 +372,5 @@ impl Tail {
     fn record_contact(&self) {
         let milliseconds = u64::try_from(self.shared.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.last_contact.store(milliseconds, Ordering::Relaxed);
-    }
-
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

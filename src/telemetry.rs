@@ -24,7 +24,8 @@ const OTHER_CLOSES: &str = "other";
 /// The label of broken connections.
 const NO_CLOSE: &str = "0";
 
-/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is `info`.
+/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is
+/// `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

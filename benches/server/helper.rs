@@ -1,7 +1,7 @@
 //! Helper processes of a measurement, which run this program: the load, or plain inserts.
 //!
-//! A helper reads its plan from a line of its input, reports that it is prepared, works on a signal, and prints its result. It
-//! stays alive until it is dropped, so that its CPU time can be read.
+//! A helper reads its plan from a line of its input, reports that it is prepared, works on a signal, and prints its
+//! result. It stays alive until it is dropped, so that its CPU time can be read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};

@@ -33,8 +33,8 @@ const HEADER: [&str; 9] = [
     "cores of all replicas",
 ];
 
-/// The latency from a send to the receipt on another replica, including the commit, at a given rate. Reports the round with the
-/// median p50.
+/// The latency from a send to the receipt on another replica, including the commit, at a given rate. Reports the round
+/// with the median p50.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
@@ -86,8 +86,9 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>) {
     (received, acked)
 }
 
-/// Triggers one sender after the other at the offered rate, with the time at which the smile was due, so that a late sender does
-/// not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a resolution of milliseconds.
+/// Triggers one sender after the other at the offered rate, with the time at which the smile was due, so that a late
+/// sender does not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a
+/// resolution of milliseconds.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
 fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     let interval = Duration::from_secs(1) / OFFERED;

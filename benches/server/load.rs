@@ -1,5 +1,5 @@
-//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process on its own
-//! CPU.
+//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process on
+//! its own CPU.
 
 mod dialect;
 mod frames;

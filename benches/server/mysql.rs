@@ -72,7 +72,8 @@ impl MySql {
         *PROCESS.get()?
     }
 
-    /// Reads the process id from the server's pid file, which does not exist here if the server is remote or in a container.
+    /// Reads the process id from the server's pid file, which does not exist here if the server is remote or in a
+    /// container.
     async fn find_process(&self) -> Option<u32> {
         let file = self.answer("SELECT @@pid_file").await;
         let number = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;

@@ -1,5 +1,5 @@
-//! Alternatives on the same work: Socket.IO 4 with a row per message, and the original architecture, Flask with a request and a
-//! row per smile. Their sources are in benches/peers.
+//! Alternatives on the same work: Socket.IO 4 with a row per message, and the original architecture, Flask with a
+//! request and a row per smile. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -158,8 +158,8 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources below the build folder and installs their dependencies, unless that was done for this program version and
-/// these pins, which are in the first file.
+/// Copies the sources below the build folder and installs their dependencies, unless that was done for this program
+/// version and these pins, which are in the first file.
 fn install(
     name: &str,
     program: &str,

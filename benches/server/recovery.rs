@@ -1,4 +1,5 @@
-//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another, with the simulator's ledger.
+//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another, with the simulator's
+//! ledger.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # create-secret.sh NAME KEY[=VALUE]...
 #
-# Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random one of 256 bits. An existing Secret is
-# kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash and openssl.
+# Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random one of 256 bits. An existing
+# Secret is kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash and
+# openssl.
 
 set -euo pipefail
 

@@ -20,8 +20,8 @@ pub(super) struct Address {
     url: String,
 }
 
-/// The page sends the address, since only the browser knows its scheme and its path behind a proxy. The address must be on
-/// the `Host` of the request, so that the code cannot lead to a foreign site.
+/// The page sends the address, since only the browser knows its scheme and its path behind a proxy. The address must be
+/// on the `Host` of the request, so that the code cannot lead to a foreign site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,

@@ -1,9 +1,9 @@
 //! The `Origin` check: allows the page itself and the origins on the allow-list (RFC 6455, section 10.2).
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use parking_lot::Mutex;
 
 use super::HttpError;
 use crate::config::Origin;
@@ -26,13 +26,14 @@ impl OriginPolicy {
         Self { allowed, logged: Mutex::default() }
     }
 
-    /// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes `Host`.
+    /// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes
+    /// `Host`.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), HttpError> {
         if is_own_or_allowed(headers, &self.allowed) {
             return Ok(());
         }
         let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         if logged.len() < MAX_LOGGED && logged.insert(origin.clone()) {
             let advice = "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host \
                 unchanged, or add the origin to --allowed-origins";
@@ -52,8 +53,8 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. Ignores the scheme when it compares with
-/// `Host`, since a proxy may terminate TLS. `null` is foreign.
+/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. Ignores the scheme when it compares
+/// with `Host`, since a proxy may terminate TLS. `null` is foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };

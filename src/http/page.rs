@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
-//! The page links its assets below `v/VERSION/`, where browsers cache them forever. The version is a hash of all assets, so a
-//! returning visitor loads one file until an upgrade.
+//! The page links its assets below `v/VERSION/`, where browsers cache them forever. The version is a hash of all
+//! assets, so a returning visitor loads one file until an upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -86,8 +86,8 @@ fn without_comments(module: &str) -> String {
     code.collect()
 }
 
-/// The entity tag of an asset: weak, since all encodings share it (RFC 9110, section 8.8.3). It includes the version, which
-/// is part of the page.
+/// The entity tag of an asset: weak, since all encodings share it (RFC 9110, section 8.8.3). It includes the version,
+/// which is part of the page.
 fn entity_tag(asset: &EmbeddedFile) -> Option<ETag> {
     let hash = asset.metadata.sha256_hash();
     let half = hash.iter().take(16).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));

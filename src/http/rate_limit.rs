@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +14,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
@@ -66,7 +67,7 @@ impl RateLimit {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
             self.config.limiter().retain_recent();
             self.config.limiter().shrink_to_fit();
-            let refused = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let refused = self.refusals.lock().take();
             for (address, count) in refused {
                 report(address, count);
             }
@@ -100,7 +101,7 @@ async fn count_refusals(State(limit): State<RateLimit>, request: Request<Body>, 
     let response = next.run(request).await;
     if response.status() == StatusCode::TOO_MANY_REQUESTS
         && let Ok(address) = address
-        && limit.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_first(address)
+        && limit.refusals.lock().is_first(address)
     {
         report(address, 1);
     }
@@ -136,8 +137,8 @@ impl KeyExtractor for ClientKey {
     }
 }
 
-/// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy appends;
-/// entries left of the first untrusted address may be forged.
+/// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy
+/// appends; entries left of the first untrusted address may be forged.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
     let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let lines = headers.get_all("x-forwarded-for").iter().rev();

@@ -1,7 +1,7 @@
 //! `/ws`: the checks before a session, in the order that the protocol defines, and the upgrade.
 //!
-//! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for exact
-//! close codes, and the raw connection for a close frame that reaches the client.
+//! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for
+//! exact close codes, and the raw connection for a close frame that reaches the client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,8 +153,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
     });
 }
 
-/// The body of the answer to a plain GET. Browsers send no `Origin` with one, so the page compares `host` with its own to
-/// diagnose refused sockets.
+/// The body of the answer to a plain GET. Browsers send no `Origin` with one, so the page compares `host` with its own
+/// to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

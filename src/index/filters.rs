@@ -1,5 +1,5 @@
-//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives, so almost every new id is known to be
-//! new without a query.
+//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives, so almost every new id is known
+//! to be new without a query.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,14 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store every replica runs this task and one at a time writes; the remaining ones read how far the index
-//! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it again
-//! is idempotent.
+//! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
+//! again changes nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry};
@@ -18,8 +19,8 @@ use crate::store::{IndexStep, LogState, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after an upgrade that carried smiles
-/// over, the replica indexes first.
+/// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after an upgrade that carried
+/// smiles over, the replica indexes first.
 const BEHIND_AT_START: u64 = 2 * SEGMENT;
 
 /// Ids moved from memory into the filters between two yields.
@@ -177,7 +178,7 @@ impl Indexer {
             let until = Offset(from.0 + AT_ONCE).min(end);
             let Some(hashes) = tail.hashes(until) else { return };
             {
-                let mut filters = self.index.filters();
+                let mut filters = self.index.filters.lock();
                 for (hash, offset) in hashes.iter().zip(from.next().0..) {
                     filters.add(hash.short(), Offset(offset));
                 }
@@ -212,7 +213,7 @@ impl Indexer {
     async fn load_runs(&self) -> Result<bool, StoreError> {
         let runs = ids::runs(self.index.store.indexed().await?);
         for run in runs {
-            if self.index.filters().has_no_room_for(end_of(run.first_segment()).next()) {
+            if self.index.filters.lock().has_no_room_for(end_of(run.first_segment()).next()) {
                 break;
             }
             let keys: Vec<_> = run.blocks().collect();
@@ -221,12 +222,12 @@ impl Indexer {
                 if !ids::runs(indexed).contains(&run) {
                     return Ok(false);
                 }
-                let mut filters = self.index.filters();
+                let mut filters = self.index.filters.lock();
                 for Entry { hash, offset } in blocks.values().flat_map(|block| ids::entries(block)) {
                     filters.add(hash, offset);
                 }
             }
-            self.index.filters().cover(end_of(run.first_segment()));
+            self.index.filters.lock().cover(end_of(run.first_segment()));
         }
         Ok(true)
     }

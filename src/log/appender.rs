@@ -29,8 +29,8 @@ const LINGER: Duration = Duration::from_millis(1);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause between two attempts while the previous batch is missing, and how long it may be missing before the log counts as
-/// replaced.
+/// Pause between two attempts while the previous batch is missing, and how long it may be missing before the log counts
+/// as replaced.
 const NOT_YET: Duration = Duration::from_millis(5);
 const UNLINKED: Duration = Duration::from_secs(5);
 
@@ -99,7 +99,7 @@ impl Appender {
 
     /// Starts the clock of the next batch if the queue has smiles.
     fn begin(&self) -> Option<Instant> {
-        let mut waiting = self.queue.waiting();
+        let mut waiting = self.queue.waiting.lock();
         if waiting.entries.is_empty() {
             return None;
         }
@@ -108,13 +108,13 @@ impl Appender {
         Some(now)
     }
 
-    /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost less per
-    /// smile, and more frames share one write.
+    /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost
+    /// less per smile, and more frames share one write.
     async fn gather(&self, deadline: Instant) {
         let mut gathered = 0;
         loop {
             tokio::task::yield_now().await;
-            let waiting = self.queue.waiting().entries.len();
+            let waiting = self.queue.waiting.lock().entries.len();
             if waiting <= gathered || waiting >= LARGEST_BATCH || Instant::now() >= deadline {
                 return;
             }
@@ -123,7 +123,7 @@ impl Appender {
     }
 
     fn take(&self) -> Vec<Submission> {
-        let mut waiting = self.queue.waiting();
+        let mut waiting = self.queue.waiting.lock();
         let count = fitting(waiting.entries.iter().map(|sent| &sent.smile));
         waiting.pressure.dequeued(count);
         waiting.entries.drain(..count).collect()
@@ -151,12 +151,12 @@ impl Appender {
                 None => self.metrics.smiles_stored.inc(),
             }
         }
-        self.queue.waiting().pressure.batch_ended(Instant::now());
+        self.queue.waiting.lock().pressure.batch_ended(Instant::now());
         Ok(())
     }
 
-    /// Appends a batch. While the store does not answer, refuses the queued smiles at once; only the smiles in the batch
-    /// must wait, since their outcome is unknown.
+    /// Appends a batch. While the store does not answer, refuses the queued smiles at once; only the smiles in the
+    /// batch must wait, since their outcome is unknown.
     async fn store_answers(&mut self, batch: Vec<Submission>, began: Instant) -> Result<Appended, StoreError> {
         let (smiles, admitted): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.smile, sent.admitted_at)).unzip();
         let mut append = pin!(self.writer.append(smiles, &admitted));
@@ -166,7 +166,7 @@ impl Appender {
         self.outage.begins(&"it does not answer");
         loop {
             let waiting = {
-                let mut waiting = self.queue.waiting();
+                let mut waiting = self.queue.waiting.lock();
                 let entries = std::mem::take(&mut waiting.entries);
                 waiting.pressure.dequeued(entries.len());
                 entries
@@ -317,8 +317,8 @@ impl Writer {
     }
 }
 
-/// Adds to `known` the smiles that repeat an earlier one of the same batch. Their offset is the earlier smile's, as it is or
-/// as it will be once the new smiles are appended after `cursor`.
+/// Adds to `known` the smiles that repeat an earlier one of the same batch. Their offset is the earlier smile's, as it
+/// is or as it will be once the new smiles are appended after `cursor`.
 fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset>) -> HashMap<usize, Offset> {
     let mut duplicates = known.clone();
     let mut firsts = foldhash::HashMap::<_, Offset>::default();

@@ -69,8 +69,8 @@ impl fmt::Display for NotASmile {
 impl Faces {
     /// Parses one to eight faces.
     ///
-    /// White space may separate faces and must separate emoticons. The result is fully qualified: missing variation selectors
-    /// are added and superfluous ones dropped (Unicode Technical Standard 51, section 2.7).
+    /// White space may separate faces and must separate emoticons. The result is fully qualified: missing variation
+    /// selectors are added and superfluous ones dropped (Unicode Technical Standard 51, section 2.7).
     ///
     /// # Errors
     /// [`NotASmile`] if `text` is anything else.

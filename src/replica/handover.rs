@@ -1,7 +1,8 @@
 //! Rebalancing: a replica hands sessions over to emptier ones until all are near the mean.
 //!
-//! Each replica decides alone, by the same rule and from the same list: the surplus of the fuller replicas is the deficit of
-//! the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the list.
+//! Each replica decides alone, by the same rule and from the same list: the surplus of the fuller replicas is the
+//! deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the
+//! list.
 
 #[cfg(test)]
 mod simulation;

@@ -1,10 +1,10 @@
 //! The lease of this replica, and the list of replicas as last read.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::lock;
+use parking_lot::Mutex;
+
 use crate::store::{Cluster, CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
 /// Interval between two removals of replicas that were lost long ago.
@@ -46,7 +46,7 @@ impl Lease {
 
     /// Whether the last renewal is younger than [`LEASE`].
     pub(super) fn is_held(&self) -> bool {
-        lock(&self.renewed_at).elapsed() <= LEASE
+        self.renewed_at.lock().elapsed() <= LEASE
     }
 
     pub(super) async fn renew(&self, status: ReplicaStatus) {
@@ -55,7 +55,7 @@ impl Lease {
         let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
             Ok(()) => {
-                *lock(&self.renewed_at) = begun;
+                *self.renewed_at.lock() = begun;
                 if failed_before {
                     tracing::info!("the lease is renewed again");
                 }
@@ -67,10 +67,10 @@ impl Lease {
 
     /// Removes replicas that were lost long ago, once a minute.
     pub(super) async fn remove_lost(&self) {
-        if lock(&self.cleaned_up_at).is_some_and(|at| at.elapsed() < CLEANUP_INTERVAL) {
+        if self.cleaned_up_at.lock().is_some_and(|at| at.elapsed() < CLEANUP_INTERVAL) {
             return;
         }
-        *lock(&self.cleaned_up_at) = Some(Instant::now());
+        *self.cleaned_up_at.lock() = Some(Instant::now());
         if let Err(error) = self.cluster.forget_lost().await {
             tracing::debug!(%error, "replicas that were lost long ago could not be removed");
         }
@@ -80,13 +80,13 @@ impl Lease {
     pub(super) async fn read(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let begun = Instant::now();
         let replicas = self.cluster.replicas().await?;
-        *lock(&self.last_read) = (replicas.clone(), begun);
+        *self.last_read.lock() = (replicas.clone(), begun);
         Ok(replicas)
     }
 
     /// The cached replicas, aged since the last read. Without new reads they all count as lost in the end.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
-        let (replicas, at) = &*lock(&self.last_read);
+        let (replicas, at) = &*self.last_read.lock();
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()
     }
 

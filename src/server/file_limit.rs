@@ -1,6 +1,7 @@
 //! The limit of open files: raises it, and divides the files between sessions and everything else.
 //!
-//! Probes, requests and the store need files as well. Without a reserve an orchestrator would take a full replica for dead.
+//! Probes, requests and the store need files as well. Without a reserve an orchestrator would take a full replica for
+//! dead.
 
 use rlimit::Resource;
 

@@ -27,23 +27,23 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of a request head, and of the read buffer.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long a connection may serve HTTP before it shuts down gracefully. Otherwise a client that never finishes a body or
-/// never reads a response would keep its permit.
+/// How long a connection may serve HTTP before it shuts down gracefully. Otherwise a client that never finishes a body
+/// or never reads a response would keep its permit.
 const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Time limit for the last request during a graceful shutdown.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
-/// The socket's send buffer. The system would grow it to megabytes; a slow reader then takes longer than the write timeout
-/// to free space, and would count as stuck.
+/// The socket's send buffer. The system would grow it to megabytes; a slow reader then takes longer than the write
+/// timeout to free space, and would count as stuck.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// How long clients of a starting replica wait in the accept queue before they get a 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
-/// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue full
-/// retries its SYN only after one second and then after two more. Linux caps the length at `net.core.somaxconn` (listen(2)),
-/// 4,096 by default.
+/// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
+/// full retries its SYN only after one second and then after two more. Linux caps the length at `net.core.somaxconn`
+/// (listen(2)), 4,096 by default.
 const BACKLOG: u32 = 16 * 1024;
 
 /// Pause after a failed `accept`.
@@ -75,8 +75,8 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves up to `most` concurrent connections until `stop`. `connections` tracks those that still finish a request. Each
-/// request uses the current `router`. Connections are accepted once the router changes, or after [`QUICK_START`].
+/// Serves up to `most` concurrent connections until `stop`. `connections` tracks those that still finish a request.
+/// Each request uses the current `router`. Connections are accepted once the router changes, or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,

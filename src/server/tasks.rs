@@ -82,8 +82,8 @@ impl Tasks {
         }
     }
 
-    /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each wait for
-    /// the scheduler, and the index would fall behind.
+    /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each
+    /// wait for the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();

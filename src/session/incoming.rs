@@ -60,8 +60,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads older smiles of a conversation. Histories have a bucket of their own at the same rate as smiles, since each may
-    /// read from the store.
+    /// Reads older smiles of a conversation. Histories have a bucket of their own at the same rate as smiles, since
+    /// each may read from the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();

@@ -102,7 +102,8 @@ impl Session {
         while self.offset < until {
             let page = self.context.index.stream(&self.user, self.offset, until, PAGE).await;
             let page = page.map_err(|error| match error {
-                // Retention removed smiles that this session has not sent. The client learns of the gap when it resumes.
+                // Retention removed smiles that this session has not sent. The client learns of the gap when it
+                // resumes.
                 StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
                     tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");

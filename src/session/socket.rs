@@ -1,5 +1,5 @@
-//! The WebSocket of a session: bounded buffers, write timeouts, close codes for protocol violations, and a close handshake
-//! that reaches the client.
+//! The WebSocket of a session: bounded buffers, write timeouts, close codes for protocol violations, and a close
+//! handshake that reaches the client.
 
 use std::time::Duration;
 
@@ -114,9 +114,9 @@ impl Socket {
         }
     }
 
-    /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client still
-    /// sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC 9293,
-    /// section 3.10.4).
+    /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client
+    /// still sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC
+    /// 9293, section 3.10.4).
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
         let close = async {

@@ -9,8 +9,8 @@ use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 /// The maximum number of smiles in a batch.
 pub const LARGEST_BATCH: usize = 1000;
 
-/// The maximum size of a payload. It fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in
-/// several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
+/// The maximum size of a payload. It fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more
+/// in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
 pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
 
 /// The maximum bytes of a smile besides its id and faces: offset, time and users.

@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database, 8.4 or 9.
 //!
-//! A replica has a few connections, each with its own work: one appends, one follows, one writes the index, one keeps the
-//! lease, some answer questions.
+//! A replica has a few connections, each with its own work: one appends, one follows, one writes the index, one keeps
+//! the lease, some answer questions.
 
 mod binlog;
 mod cluster;
@@ -96,8 +96,8 @@ impl MySql {
         &self.inner.hash_key
     }
 
-    /// Closes all connections after their use, and makes new ones. What they say next is said by the server that the address
-    /// leads to now.
+    /// Closes all connections after their use, and makes new ones. What they say next is said by the server that the
+    /// address leads to now.
     pub fn connect_again(&self) {
         self.inner.server.leave(self.inner.server.generation());
     }

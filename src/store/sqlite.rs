@@ -28,8 +28,8 @@ const SQLITE_FULL: &str = "13";
 /// Time limit for a reader to get a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pages of 4 KiB in the write-ahead log before a commit must checkpoint: 32 MiB. The indexer checkpoints earlier, in parallel
-/// to the commits.
+/// Pages of 4 KiB in the write-ahead log before a commit must checkpoint: 32 MiB. The indexer checkpoints earlier, in
+/// parallel to the commits.
 const WAL_PAGES: u32 = 8192;
 
 /// An open SQLite store. Cheap to clone.
@@ -45,8 +45,8 @@ struct Inner {
     /// How often the file was opened, including this time.
     starts: i64,
     readers: SqlitePool,
-    /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns once it
-    /// is on the disk. Only index writes relax that.
+    /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
+    /// once it is on the disk. Only index writes relax that.
     writer: Mutex<KeptConnection>,
     /// Checkpoints the write-ahead log without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
@@ -66,7 +66,8 @@ impl KeptConnection {
         Self { options, connection: None }
     }
 
-    /// Takes the connection. Return it with [`KeptConnection::keep`] after success; dropping it after an error closes it.
+    /// Takes the connection. Return it with [`KeptConnection::keep`] after success; dropping it after an error closes
+    /// it.
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -166,8 +167,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .thread_name(|_| "store-writer".to_owned())
 }
 
-/// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock belongs to
-/// the file, so it holds for every path to it. It is a flock(2) lock, which does not interfere with SQLite's fcntl(2) locks.
+/// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock
+/// belongs to the file, so it holds for every path to it. It is a flock(2) lock, which does not interfere with SQLite's
+/// fcntl(2) locks.
 #[derive(Debug)]
 struct LockedFile {
     file: File,

@@ -1,7 +1,7 @@
 //! Follows a shared log: over the database's binary log or, where that is not possible, by polling.
 //!
-//! The tail orders what either one brings. A stream of the binary log may start late, end early or be refused without loss:
-//! the follower reads missing batches from the log.
+//! The tail orders what either one brings. A stream of the binary log may start late, end early or be refused without
+//! loss: the follower reads missing batches from the log.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. They detect a stream that omits batches.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause before
-/// it resets the back-off.
+/// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause
+/// before it resets the back-off.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 

@@ -112,8 +112,8 @@ impl Recent {
         Some(smiles)
     }
 
-    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory holds all
-    /// smiles.
+    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
+    /// holds all smiles.
     pub(super) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),

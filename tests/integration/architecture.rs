@@ -1,5 +1,5 @@
-//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, and the
-//! length of files.
+//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, and
+//! the length of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

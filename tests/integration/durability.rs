@@ -1,5 +1,5 @@
-//! Durability (promise 1): an acked smile survives every kill. The real program is killed repeatedly under load, as one replica
-//! on a file and as two replicas on MySQL. The load is high enough that kills also hit index writes.
+//! Durability (promise 1): an acked smile survives every kill. The real program is killed repeatedly under load, as one
+//! replica on a file and as two replicas on MySQL. The load is high enough that kills also hit index writes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -145,8 +145,8 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     check(replicas[0].address, &epoch, &senders, &mut random).await;
 }
 
-/// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends some
-/// acked smiles again, which must be duplicates.
+/// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends
+/// some acked smiles again, which must be duplicates.
 async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();
     for user in ["anna", "bruno", "carla", "dario"] {

@@ -1,5 +1,5 @@
-//! Failover: the address of MySQL switches to another server, as in a managed service. No smile is lost or duplicated, and acks
-//! resume at once.
+//! Failover: the address of MySQL switches to another server, as in a managed service. No smile is lost or duplicated,
+//! and acks resume at once.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -263,5 +263,5 @@ async fn too_low_a_limit_of_open_files_is_refused_with_one_line() {
     let output = within("the program ends", command.output()).await.expect("the program starts");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
-    assert!(stderr.contains("64 files") && stderr.contains("ulimit -n"), "{stderr}");
+    assert!(stderr.contains("64 open files") && stderr.contains("ulimit -n"), "{stderr}");
 }

@@ -1,4 +1,5 @@
-//! Retention: old smiles are removed in steps, offsets are never reused, and a resume below the trimmed offset is not recovered.
+//! Retention: old smiles are removed in steps, offsets are never reused, and a resume below the trimmed offset is not
+//! recovered.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use crate::support::{eventually, get_json, metric};
 /// The age of old smiles: 90 days in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
-/// A store with `count` smiles from anna to bruno in batches of one, of which the first `old` are old; returns it and its epoch.
+/// A store with `count` smiles from anna to bruno in batches of one, of which the first `old` are old; returns it and
+/// its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
     let store = replica.store.clone();

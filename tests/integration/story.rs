@@ -1,5 +1,5 @@
-//! A long random test: connects, disconnects, sends, duplicates, lost answers, resumes and restarts. A ledger predicts exactly
-//! the frames of each session. Runs on one replica with SQLite and on several with MySQL.
+//! A long random test: connects, disconnects, sends, duplicates, lost answers, resumes and restarts. A ledger predicts
+//! exactly the frames of each session. Runs on one replica with SQLite and on several with MySQL.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

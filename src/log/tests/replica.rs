@@ -1,5 +1,5 @@
-//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping it aborts the tasks, as
-//! a killed process would.
+//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping it aborts the tasks,
+//! as a killed process would.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -193,8 +193,8 @@ impl Session {
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes the contents of the outbox, and catches up if it overflowed. A publication or an outcome answers the oldest
-    /// smile with its id.
+    /// Takes the contents of the outbox, and catches up if it overflowed. A publication or an outcome answers the
+    /// oldest smile with its id.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();

@@ -169,8 +169,8 @@ impl Simulation {
     }
 }
 
-/// Starts replicas next to one that holds all sessions. The sessions must spread in time, with few superfluous moves, and
-/// then stay.
+/// Starts replicas next to one that holds all sessions. The sessions must spread in time, with few superfluous moves,
+/// and then stay.
 fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
     let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
     let mut simulation = Simulation::new(seed, proxy, old_lists);

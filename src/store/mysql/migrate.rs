@@ -62,8 +62,8 @@ const DROP_OLD: &str = "DROP TABLE IF EXISTS smiles_before_batches, replicas_bef
 /// that has no server to lead to.
 const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
 
-/// Errors of a server that does not know the account, or its rights. They may be made after the server, so this is waited
-/// for a little. A password that is wrong must end in an error.
+/// Errors of a server that does not know the account, or its rights. They may be made after the server, so this is
+/// waited for a little. A password that is wrong must end in an error.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
@@ -147,8 +147,8 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction, under the lock.
-/// A replica that finds the move unfinished goes on with it: where the log ends says how far it has come.
+/// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction, under the
+/// lock. A replica that finds the move unfinished goes on with it: where the log ends says how far it has come.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<(), sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(());
@@ -179,8 +179,8 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
 /// Whether waiting may help, after that much of it.
 fn passes(error: &sqlx::Error, waited: Duration) -> bool {
     match error {
-        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins. What
-        // is invalid is its certificate.
+        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins.
+        // What is invalid is its certificate.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
         error => number(error).is_some_and(|number| {
             PASSING.contains(&number)

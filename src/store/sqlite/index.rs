@@ -41,7 +41,8 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        // Short transactions keep the commits of the log fast. After a crash between them, the segment is written again.
+        // Short transactions keep the commits of the log fast. After a crash between them, the segment is written
+        // again.
         for conversations in step.conversations.chunks(CONVERSATIONS_AT_ONCE) {
             let mut insert =
                 QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
@@ -68,7 +69,8 @@ impl Sqlite {
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the index is derived again.
+    /// Commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the index is derived
+    /// again.
     async fn write(&self, statements: Vec<Query<'_, Database, SqliteArguments>>) -> Result<(), StoreError> {
         let mut writer = self.inner.writer.lock().await;
         let mut connection = writer.take().await?;
@@ -82,8 +84,8 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one blocks
-    /// them and moves the small rest, so that the next commit restarts the log.
+    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one
+    /// blocks them and moves the small rest, so that the next commit restarts the log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.inner.checkpointer.lock().await;
         let mut connection = checkpointer.take().await?;

@@ -9,8 +9,8 @@ use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
-/// Inserts a batch if the log ends with its previous batch, or if retention has removed everything before it. Violates the
-/// primary key if a batch has this offset already.
+/// Inserts a batch if the log ends with its previous batch, or if retention has removed everything before it. Violates
+/// the primary key if a batch has this offset already.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4

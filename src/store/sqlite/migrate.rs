@@ -35,8 +35,8 @@ pub(super) async fn up_to_date(connection: &mut SqliteConnection) -> sqlx::Resul
 }
 
 impl Sqlite {
-    /// Converts the rows of an earlier version into batches, some thousands per transaction. After an interruption the next
-    /// start continues at the head of the log.
+    /// Converts the rows of an earlier version into batches, some thousands per transaction. After an interruption the
+    /// next start continues at the head of the log.
     pub(super) async fn carry_over(&self) -> Result<(), StoreError> {
         let mut log = self.inner.writer.lock().await;
         let mut connection = log.take().await?;

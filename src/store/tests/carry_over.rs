@@ -29,7 +29,8 @@ const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, 
 /// The time of offset 0. Each smile comes 7 ms after the one before.
 const START: i64 = 1_795_410_000_000;
 
-/// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining smiles.
+/// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining
+/// smiles.
 pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
     migrate(database, BEFORE).await;
     let mut smiles = Vec::new();

@@ -201,7 +201,8 @@ impl TestClient {
         self.expect("pong").await;
     }
 
-    /// The smiles replayed to a resumed session: all before the answer to a ping, since the server reads only after the replay.
+    /// The smiles replayed to a resumed session: all before the answer to a ping, since the server reads only after the
+    /// replay.
     pub(crate) async fn replayed(&mut self) -> Vec<Value> {
         self.send(json!({"type": "ping"})).await;
         let mut smiles = Vec::new();

@@ -1,5 +1,5 @@
-//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. Only paths and ports
-//! differ from the image.
+//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. Only paths
+//! and ports differ from the image.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A server in memory that speaks the protocol and violates it on request. It shares only the frame types with the real server,
-//! so that the simulator is tested independently.
+//! A server in memory that speaks the protocol and violates it on request. It shares only the frame types with the real
+//! server, so that the simulator is tested independently.
 
 #![expect(clippy::result_large_err, reason = "the WebSocket library names the type of a refusal")]
 

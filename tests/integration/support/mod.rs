@@ -40,7 +40,8 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
-/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows it.
+/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows
+/// it.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
         Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),

@@ -1,5 +1,5 @@
-//! Two MySQL servers, a primary and its replica, which can switch roles. They connect over the loopback address, so both run on
-//! this machine and not in containers.
+//! Two MySQL servers, a primary and its replica, which can switch roles. They connect over the loopback address, so
+//! both run on this machine and not in containers.
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;

@@ -17,8 +17,8 @@ pub(crate) enum Network {
     Slow(Duration),
     /// Passes requests and holds back the answers of MySQL until the state changes.
     NoAnswers,
-    /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the state changes, even if their sender
-    /// has gone.
+    /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the state changes, even if
+    /// their sender has gone.
     Silent,
     /// New connections pass everything, existing ones nothing, and neither end notices.
     HalfOpen,

@@ -1,4 +1,5 @@
-//! A real browser: headless Chromium, driven by chromedriver over the W3C `WebDriver` protocol. Neither process outlives the test.
+//! A real browser: headless Chromium, driven by chromedriver over the W3C `WebDriver` protocol. Neither process
+//! outlives the test.
 
 use std::process::Stdio;
 
@@ -136,7 +137,7 @@ impl Browser {
         self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
-    /// Runs a command of the Chrome DevTools Protocol.
+    /// Runs a command of the Chrome `DevTools` protocol.
     pub(crate) async fn command(&self, command: &str, parameters: &Value) {
         self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
     }
@@ -147,7 +148,8 @@ impl Browser {
         base64::engine::general_purpose::STANDARD.decode(image.as_str().expect("text")).expect("base64")
     }
 
-    /// The severe log entries since the last call: errors of scripts, of the content security policy and of the network.
+    /// The severe log entries since the last call: errors of scripts, of the content security policy and of the
+    /// network.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.post("se/log", &json!({ "type": "browser" })).await;
         let entries = log.as_array().expect("a list").iter();
