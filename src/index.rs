@@ -24,13 +24,13 @@ use crate::tail::{StreamPage, Tail};
 pub use self::indexer::{Indexer, forget, open};
 
 /// Segments of a conversation in one read.
-const SEGMENTS: u32 = 4;
+const SEGMENTS_PER_READ: u32 = 4;
 
 /// Offsets whose batches are read in one query.
-const BATCHES: usize = 200;
+const OFFSETS_PER_READ: usize = 200;
 
 /// Blocks of ids in one query.
-const BLOCKS: usize = 500;
+const BLOCKS_PER_READ: usize = 500;
 
 /// A reader of the index. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Index {
 
 /// The indexed duplicates of a batch.
 #[derive(Debug)]
-pub struct Found {
+pub struct Duplicates {
     /// The last indexed offset at the time of the look-up.
     pub indexed: Offset,
     /// The offset of the smile with the same sender and id, by index in the batch.
@@ -85,7 +85,7 @@ impl Index {
             Some(page) if offsets.len() > limit => (page, page.last().copied().unwrap_or(until)),
             _ => (&offsets[..], until),
         };
-        let smiles = self.smiles(offsets).await?;
+        let smiles = self.read_smiles(offsets).await?;
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
@@ -94,9 +94,9 @@ impl Index {
     }
 
     /// Reads the smiles at these ascending offsets; trimmed ones are left out.
-    async fn smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
+    async fn read_smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
-        for offsets in offsets.chunks(BATCHES) {
+        for offsets in offsets.chunks(OFFSETS_PER_READ) {
             let batches = self.store.batches_at(offsets).await?;
             let found = batches.into_iter().flat_map(|batch| batch.smiles);
             smiles.extend(found.filter(|smile| offsets.binary_search(&smile.offset).is_ok()));
@@ -122,13 +122,13 @@ impl Index {
         while let Some(segment) = through
             && smiles.len() < wanted
         {
-            let segments = self.store.read_conversation(users, segment, SEGMENTS).await?;
+            let segments = self.store.read_conversation(users, segment, SEGMENTS_PER_READ).await?;
             let oldest = segments.last().and_then(|offsets| offsets.first());
             through = oldest.and_then(|oldest| ((oldest.0 - 1) / SEGMENT).checked_sub(1));
             let older = segments.iter().flat_map(|offsets| offsets.iter().rev()).filter(|offset| **offset <= newest);
             let mut offsets: Vec<_> = older.copied().take(wanted - smiles.len()).collect();
             offsets.reverse();
-            smiles.extend(self.smiles(&offsets).await?.into_iter().rev());
+            smiles.extend(self.read_smiles(&offsets).await?.into_iter().rev());
         }
         let more = smiles.len() > limit;
         smiles.truncate(limit);
@@ -140,7 +140,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn find(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Found, StoreError> {
+    pub async fn find_duplicates(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Duplicates, StoreError> {
         self.loaded.wait().await;
         // Ids enter the filters before memory drops them, so none is missed in between.
         let indexed = self.tail.indexed();
@@ -151,18 +151,18 @@ impl Index {
         };
         let mut offsets = HashMap::new();
         if candidates.is_empty() || indexed.0 == 0 {
-            return Ok(Found { indexed, offsets });
+            return Ok(Duplicates { indexed, offsets });
         }
         // Hashes may collide, and retention may have removed the smile.
-        for stored in self.smiles(&self.stored(&candidates).await?).await? {
+        for stored in self.read_smiles(&self.read_offsets(&candidates).await?).await? {
             let same = |place: &&(usize, u64)| smiles[place.0].id == stored.id && smiles[place.0].from == stored.from;
             offsets.extend(candidates.iter().filter(same).map(|(place, _)| (*place, stored.offset)));
         }
-        Ok(Found { indexed, offsets })
+        Ok(Duplicates { indexed, offsets })
     }
 
     /// Reads the indexed offsets of these hashes, in order.
-    async fn stored(&self, candidates: &[(usize, u64)]) -> Result<Vec<Offset>, StoreError> {
+    async fn read_offsets(&self, candidates: &[(usize, u64)]) -> Result<Vec<Offset>, StoreError> {
         // Memory drops a segment bit by bit after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
@@ -178,7 +178,7 @@ impl Index {
                 wanted.collect()
             };
             let mut found = Vec::new();
-            for keys in keys.chunks(BLOCKS) {
+            for keys in keys.chunks(BLOCKS_PER_READ) {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 if indexed != expected {
                     // The set of runs changed before this read.

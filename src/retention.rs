@@ -9,13 +9,13 @@ use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// Batches removed in one transaction, which takes a few milliseconds.
-const STEP: u32 = 200;
+const BATCHES_PER_STEP: u32 = 200;
 
 /// Pause between two steps, for the appends.
-const BETWEEN_STEPS: Duration = Duration::from_millis(50);
+const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Interval between two rounds.
-const BETWEEN_ROUNDS: Duration = Duration::from_mins(1);
+const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, forever.
 pub async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
@@ -23,16 +23,16 @@ pub async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>
         if let Err(error) = round(&store, &tail, kept, &metrics).await {
             tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
         }
-        tokio::time::sleep(BETWEEN_ROUNDS).await;
+        tokio::time::sleep(ROUND_INTERVAL).await;
     }
 }
 
 async fn round(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
-    while let Some((trimmed, smiles)) = store.trim(kept, STEP).await? {
+    while let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? {
         tail.trim(trimmed);
         index::forget(store, trimmed).await?;
         metrics.smiles_trimmed.inc_by(smiles);
-        tokio::time::sleep(BETWEEN_STEPS).await;
+        tokio::time::sleep(STEP_PAUSE).await;
     }
     Ok(())
 }

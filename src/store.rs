@@ -33,7 +33,7 @@ use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
 pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
 pub use cluster::{
-    CrashMode, Following, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord,
+    CrashMode, Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord,
     ReplicaState, ReplicaStatus,
 };
 pub use id_hash::IdHash;

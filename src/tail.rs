@@ -34,7 +34,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a
 /// query shows it.
-const SHORT_AT_MOST: Duration = Duration::from_secs(5);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A batch does not follow the cursor: batches before it are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Tail {
         self.shared.head.fetch_max(last.0, Ordering::SeqCst);
         self.shared.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
-        recent.ends_with(key);
+        recent.set_last(key);
         for (publication, hash) in batch {
             recent.push(publication, *hash);
             lagged += self.shared.hub.publish(publication);
@@ -149,7 +149,7 @@ impl Tail {
         drop(recent);
         self.shared.metrics.lagged.inc_by(lagged);
         self.shared.metrics.smiles_published.inc_by(batch.len() as u64);
-        self.has_moved();
+        self.notify_moved();
         Ok(())
     }
 
@@ -173,10 +173,10 @@ impl Tail {
 
     /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is
     /// published.
-    pub fn starts_with(&self, batch: Batch) {
+    pub fn start_within(&self, batch: Batch) {
         let Some(key) = batch.key() else { return };
         let start = self.cursor();
-        self.shared.recent.lock().ends_with(key);
+        self.shared.recent.lock().set_last(key);
         let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start).collect();
         // The rest follows the start, so there is no gap.
         let _ = self.publish(key, &self.publications(rest));
@@ -233,7 +233,7 @@ impl Tail {
             return Ok(());
         }
         let since = *short_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > SHORT_AT_MOST { Err(StoreError::Replaced) } else { Ok(()) }
+        if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
     /// The last offset published or being published. The log holds everything up to it. A session that subscribed
@@ -295,12 +295,12 @@ impl Tail {
     }
 
     /// Records that everything up to `indexed` is in the index.
-    pub fn index_reaches(&self, indexed: Offset) {
+    pub fn set_indexed(&self, indexed: Offset) {
         let mut recent = self.shared.recent.lock();
-        recent.index_reaches(indexed);
+        recent.set_indexed(indexed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
         drop(recent);
-        self.has_moved();
+        self.notify_moved();
     }
 
     /// Drops everything up to `trimmed`, which retention has removed.
@@ -317,20 +317,20 @@ impl Tail {
         Offset(self.shared.trimmed.load(Ordering::SeqCst))
     }
 
-    fn has_moved(&self) {
-        let behind = i64::try_from(self.behind()).unwrap_or(i64::MAX);
-        self.shared.metrics.index_behind.set(behind);
+    fn notify_moved(&self) {
+        let lag = i64::try_from(self.index_lag()).unwrap_or(i64::MAX);
+        self.shared.metrics.index_behind.set(lag);
         self.shared.moved.notify_waiters();
     }
 
     /// The number of smiles that are published and not indexed.
     #[must_use]
-    pub fn behind(&self) -> u64 {
+    pub fn index_lag(&self) -> u64 {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
     /// Waits until `condition` holds. Checks it after each publication and each step of the index.
-    pub async fn when(&self, condition: impl Fn(&Self) -> bool) {
+    pub async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.shared.moved.notified();
             if condition(self) {

@@ -84,36 +84,40 @@ impl Metrics {
     /// Never: all names are valid and unique.
     #[must_use]
     pub fn new() -> Self {
-        let maker = Maker { registry: Registry::new() };
+        let builder = MetricBuilder { registry: Registry::new() };
         let metrics = Self {
-            sessions: maker.gauge("sessions", "Sessions open now"),
-            sessions_opened: maker.counters("sessions_opened_total", "Sessions opened, by how they started", "start"),
-            closes: maker.counters("closes_total", "Sessions closed, by close code; 0 is a broken connection", "code"),
-            sessions_handed_over: maker
+            sessions: builder.gauge("sessions", "Sessions open now"),
+            sessions_opened: builder.counters("sessions_opened_total", "Sessions opened, by how they started", "start"),
+            closes: builder.counters(
+                "closes_total",
+                "Sessions closed, by close code; 0 is a broken connection",
+                "code",
+            ),
+            sessions_handed_over: builder
                 .counter("sessions_handed_over_total", "Sessions handed over to an emptier replica"),
-            errors: maker.counters("errors_total", "Refused frames and requests, by code", "code"),
-            smiles_stored: maker.counter("smiles_stored_total", "Smiles stored through this replica"),
-            smiles_duplicate: maker.counter("smiles_duplicate_total", "Smiles whose id was stored before"),
-            smiles_published: maker.counter("smiles_published_total", "Smiles published on this replica"),
-            smiles_caught_up: maker.counter("smiles_caught_up_total", "Smiles that sessions read from the log"),
-            lagged: maker.counter("lagged_total", "How often an outbox overflowed"),
-            ack_seconds: maker.histogram("ack_seconds", "Seconds from a frame to its ack", &SECONDS),
-            delivery_seconds: maker.histogram(
+            errors: builder.counters("errors_total", "Refused frames and requests, by code", "code"),
+            smiles_stored: builder.counter("smiles_stored_total", "Smiles stored through this replica"),
+            smiles_duplicate: builder.counter("smiles_duplicate_total", "Smiles whose id was stored before"),
+            smiles_published: builder.counter("smiles_published_total", "Smiles published on this replica"),
+            smiles_caught_up: builder.counter("smiles_caught_up_total", "Smiles that sessions read from the log"),
+            lagged: builder.counter("lagged_total", "How often an outbox overflowed"),
+            ack_seconds: builder.histogram("ack_seconds", "Seconds from a frame to its ack", &SECONDS),
+            delivery_seconds: builder.histogram(
                 "delivery_seconds",
                 "Seconds from a frame to its delivery to another session",
                 &SECONDS,
             ),
-            append_seconds: maker.histogram("append_seconds", "Seconds per append, including the commit", &SECONDS),
-            append_smiles: maker.histogram(
+            append_seconds: builder.histogram("append_seconds", "Seconds per append, including the commit", &SECONDS),
+            append_smiles: builder.histogram(
                 "append_smiles",
                 "Smiles in one append",
                 &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0],
             ),
-            smiles_trimmed: maker.counter("smiles_trimmed_total", "Smiles removed by retention"),
-            index_behind: maker.gauge("index_behind", "Published smiles that are not indexed"),
-            ready: maker.gauge("ready", "Whether this replica is ready"),
-            following_binlog: maker.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
-            registry: maker.registry,
+            smiles_trimmed: builder.counter("smiles_trimmed_total", "Smiles removed by retention"),
+            index_behind: builder.gauge("index_behind", "Published smiles that are not indexed"),
+            ready: builder.gauge("ready", "Whether this replica is ready"),
+            following_binlog: builder.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
+            registry: builder.registry,
         };
         for code in ErrorCode::OF_FRAMES {
             metrics.errors.with_label_values(&[<&str>::from(code)]);
@@ -180,11 +184,11 @@ pub fn observe(histogram: &Histogram, time: Duration) {
 }
 
 /// Creates and registers metrics with the prefix `smilingchat_`.
-struct Maker {
+struct MetricBuilder {
     registry: Registry,
 }
 
-impl Maker {
+impl MetricBuilder {
     fn register<C: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("a valid name");
         self.registry.register(Box::new(metric.clone())).expect("a unique name");

@@ -24,11 +24,11 @@ use crate::replica::NotReady;
 use crate::session::{self, End, Opening, Socket, Start};
 
 /// The retry hint of a full replica or one that is not ready.
-const RETRY_AFTER_FULL: Duration = Duration::from_secs(1);
+const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// Pause and time limit while an offset is beyond the known head.
-const NOT_YET: Duration = Duration::from_millis(10);
-const NOT_YET_AT_MOST: Duration = Duration::from_millis(100);
+const HEAD_RETRY: Duration = Duration::from_millis(10);
+const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default, Deserialize)]
 struct Query {
@@ -60,7 +60,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Openin
     app.replica.ready().map_err(not_ready)?;
     let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
         let message = "this replica is full; try another one";
-        HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_AFTER_FULL)
+        HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_HINT)
     })?;
     let start = match after {
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
@@ -104,12 +104,12 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
             HttpError::store_unavailable()
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
-        if within || asked.elapsed() > NOT_YET_AT_MOST {
+        if within || asked.elapsed() > HEAD_TIMEOUT {
             let complete = within && log.trimmed <= after;
             return Ok(if complete { Start::Recovered(after) } else { Start::NotRecovered });
         }
         // Another replica may have sent this offset before a query shows its commit.
-        tokio::time::sleep(NOT_YET).await;
+        tokio::time::sleep(HEAD_RETRY).await;
     }
 }
 
@@ -119,7 +119,7 @@ fn not_ready(reason: NotReady) -> HttpError {
         NotReady::LeaseLost => ErrorCode::StoreUnavailable,
         NotReady::Behind => ErrorCode::Overloaded,
     };
-    HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_AFTER_FULL)
+    HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_HINT)
 }
 
 /// Runs the session after the handshake. Tracks it from now on, so that a drain waits for it.

@@ -15,7 +15,7 @@ const BITS: usize = 20 << 22;
 const HASHES: u32 = 8;
 
 /// Number of filters kept, of 10 MiB each. Ids older than the filters always need a query.
-const KEPT: usize = 4;
+const MAX_FILTERS: usize = 4;
 
 /// The filters of the newest ids.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Filters {
             let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
             self.generations.entry(generation).or_insert_with(filter).insert_hash(hash);
         }
-        while self.generations.len() > KEPT
+        while self.generations.len() > MAX_FILTERS
             && let Some((oldest, _)) = self.generations.pop_first()
         {
             self.dropped = Offset((oldest + 1) * GENERATION - 1);
@@ -54,7 +54,7 @@ impl Filters {
     }
 
     fn is_full_for(&self, generation: u64) -> bool {
-        self.generations.len() == KEPT
+        self.generations.len() == MAX_FILTERS
             && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
     }
 
@@ -99,7 +99,7 @@ mod tests {
         filters.cover(Offset(2_000));
         assert!(!filters.may_hold(1, Offset(2_000), Offset(9_000)));
         // More than are kept: the oldest are dropped.
-        for generation in 0..KEPT as u64 + 3 {
+        for generation in 0..MAX_FILTERS as u64 + 3 {
             filters.add(hash(generation), Offset(generation * GENERATION + 6_000));
         }
         assert!(filters.may_hold(1, Offset(2_000), Offset(9_000)));

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry};
-use super::{BLOCKS, Filters, Index, end_of};
+use super::{BLOCKS_PER_READ, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{IndexStep, LogState, SEGMENT, Store, StoreError};
@@ -21,16 +21,16 @@ use crate::telemetry::Metrics;
 
 /// The largest index lag in smiles with which a replica starts to serve. Beyond it, as after an upgrade that carried
 /// smiles over, the replica indexes first.
-const BEHIND_AT_START: u64 = 2 * SEGMENT;
+const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 
 /// Ids moved from memory into the filters between two yields.
-const AT_ONCE: u64 = 1024;
+const IDS_PER_YIELD: u64 = 1024;
 
 /// Time between two reads of how far the index reaches.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause before a failed write is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The task that writes the index. One runs per replica.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
     // A segment that retention trimmed before it was indexed cannot come from memory.
-    while log.head.0.saturating_sub(after.0) > BEHIND_AT_START || log.trimmed >= end_of(indexed + 1) {
+    while log.head.0.saturating_sub(after.0) > MAX_LAG_AT_START || log.trimmed >= end_of(indexed + 1) {
         write_from_log(store, indexed).await?;
         indexed = store.indexed().await?;
         after = log.trimmed.max(end_of(indexed));
@@ -57,7 +57,7 @@ pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result
     let tail = Tail::new(store.clone(), log.epoch.clone(), after, hub, metrics);
     // A batch may span the end of the last indexed segment.
     if let Some(batch) = store.batch_at(after.next()).await? {
-        tail.starts_with(batch);
+        tail.start_within(batch);
     }
     tail.read().await?;
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
@@ -109,7 +109,7 @@ impl Indexer {
         let mut failing = false;
         loop {
             let due = end_of(self.indexed() + 1);
-            let _ = tokio::time::timeout(LOOK, self.index.tail.when(|tail| tail.cursor() >= due)).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.index.tail.wait_for(|tail| tail.cursor() >= due)).await;
             match self.step().await {
                 Ok(()) if failing => {
                     tracing::info!("the index advances again");
@@ -122,7 +122,7 @@ impl Indexer {
                         tracing::warn!(%error, "the index cannot be written; trying again until it can");
                         failing = true;
                     }
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
@@ -136,28 +136,28 @@ impl Indexer {
     /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
     async fn step(&self) -> Result<(), StoreError> {
         let Index { store, tail, .. } = &self.index;
-        let segment = self.learn().await?;
+        let segment = self.read_progress().await?;
         if tail.cursor() < end_of(segment + 1) {
             return Ok(());
         }
         if !store.claim_index(self.claimant).await? {
             // Another replica writes it.
-            tokio::time::sleep(RETRY / 10).await;
+            tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
         let Some(smiles) = self.segment(segment) else { return Ok(()) };
         let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
         let step = plan(store, segment, &smiles).await?;
         store.write_index(&step).await?;
-        self.learn().await?;
+        self.read_progress().await?;
         Ok(())
     }
 
     /// Reads the number of indexed segments, and drops their ids from memory.
-    async fn learn(&self) -> Result<u64, StoreError> {
+    async fn read_progress(&self) -> Result<u64, StoreError> {
         let stored = self.index.store.indexed().await?;
         while self.indexed() < stored && self.index.tail.cursor() >= end_of(self.indexed() + 1) {
-            self.segment_is_indexed(self.indexed()).await;
+            self.drop_ids(self.indexed()).await;
         }
         Ok(stored)
     }
@@ -170,12 +170,12 @@ impl Indexer {
     }
 
     /// Moves the ids of a segment from memory into the filters, a few at a time: the tail's lock blocks sessions.
-    async fn segment_is_indexed(&self, segment: u64) {
+    async fn drop_ids(&self, segment: u64) {
         let tail = &self.index.tail;
         let end = end_of(segment + 1);
         while tail.indexed() < end {
             let from = tail.indexed();
-            let until = Offset(from.0 + AT_ONCE).min(end);
+            let until = Offset(from.0 + IDS_PER_YIELD).min(end);
             let Some(hashes) = tail.hashes(until) else { return };
             {
                 let mut filters = self.index.filters.lock();
@@ -183,25 +183,25 @@ impl Indexer {
                     filters.add(hash.short(), Offset(offset));
                 }
             }
-            tail.index_reaches(until);
+            tail.set_indexed(until);
             tokio::task::yield_now().await;
         }
     }
 
     /// Loads the ids that were indexed before the start into the filters, newest first.
     async fn load_filters(&self) {
-        let mut said = false;
+        let mut logged = false;
         loop {
             match self.load_runs().await {
                 Ok(true) => break,
                 // A run was merged meanwhile: start over.
                 Ok(false) => {}
                 Err(error) => {
-                    if !said {
+                    if !logged {
                         tracing::warn!(%error, "the ids of the index cannot be read; smiles wait until they can");
-                        said = true;
+                        logged = true;
                     }
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
@@ -217,7 +217,7 @@ impl Indexer {
                 break;
             }
             let keys: Vec<_> = run.blocks().collect();
-            for keys in keys.chunks(BLOCKS) {
+            for keys in keys.chunks(BLOCKS_PER_READ) {
                 let (indexed, blocks) = self.index.store.read_blocks(keys).await?;
                 if !ids::runs(indexed).contains(&run) {
                     return Ok(false);

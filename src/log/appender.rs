@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::outage::Outage;
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
-use crate::index::{Found, Index};
+use crate::index::{Duplicates, Index};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
@@ -20,7 +20,7 @@ use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe};
 
 /// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
-const BEHIND: u64 = 40_000;
+const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a growing batch may gather.
 const LINGER: Duration = Duration::from_millis(1);
@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Pause between two attempts while the previous batch is missing, and how long it may be missing before the log counts
 /// as replaced.
-const NOT_YET: Duration = Duration::from_millis(5);
-const UNLINKED: Duration = Duration::from_secs(5);
+const UNLINKED_RETRY: Duration = Duration::from_millis(5);
+const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Appender {
             let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
             while let Some(began) = self.begin() {
                 // Both waits count as store delay, so they shed load as a slow commit does.
-                self.writer.tail.when(|tail| tail.behind() < BEHIND).await;
+                self.writer.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG).await;
                 self.writer.take_turn().await;
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
@@ -239,7 +239,7 @@ impl Writer {
 
     /// Looks up ids in memory and in the index, as one consistent view.
     async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Lookup, StoreError> {
-        let mut found: Option<Found> = None;
+        let mut found: Option<Duplicates> = None;
         loop {
             let view = self.tail.look_up(hashes);
             match found {
@@ -249,7 +249,7 @@ impl Writer {
                     return Ok(Lookup { previous: view.last, cursor: view.cursor, known });
                 }
                 // The index has advanced since the last look-up.
-                _ => found = Some(self.index.find(smiles, hashes).await?),
+                _ => found = Some(self.index.find_duplicates(smiles, hashes).await?),
             }
         }
     }
@@ -257,7 +257,7 @@ impl Writer {
     /// Retries one batch until its outcome is certain. The inner error says why the batch is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
         let (mut tries, mut pause, began) = (0_u32, Duration::ZERO, Instant::now());
-        let (mut read_on, mut asked_again) = (false, false);
+        let (mut follower_has_read, mut reconnected) = (false, false);
         loop {
             let attempt = async {
                 if !pause.is_zero() {
@@ -269,23 +269,23 @@ impl Writer {
                 biased;
                 attempt = attempt => attempt,
                 // The follower has read a batch at this offset: the store answers again, so a pending attempt is lost.
-                () = self.tail.when(|tail| tail.cursor() >= batch.key.first), if tries > 0 && !read_on => {
-                    (read_on, pause) = (true, Duration::ZERO);
+                () = self.tail.wait_for(|tail| tail.cursor() >= batch.key.first), if tries > 0 && !follower_has_read => {
+                    (follower_has_read, pause) = (true, Duration::ZERO);
                     continue;
                 }
             };
             let error = match attempt {
-                Ok(Append::Unlinked) if began.elapsed() > UNLINKED => match &self.store {
+                Ok(Append::Unlinked) if began.elapsed() > UNLINKED_TIMEOUT => match &self.store {
                     // The server may no longer be the primary: ask once more over new connections.
-                    Store::MySql(store) if !asked_again => {
-                        asked_again = true;
+                    Store::MySql(store) if !reconnected => {
+                        reconnected = true;
                         store.connect_again();
                         continue;
                     }
                     _ => return Err(StoreError::Replaced),
                 },
                 Ok(Append::Unlinked) => {
-                    pause = NOT_YET;
+                    pause = UNLINKED_RETRY;
                     continue;
                 }
                 Ok(append) => return Ok(Ok(append)),

@@ -56,8 +56,8 @@ impl Tasks {
         connections: usize,
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        // The cooperative budget would let all that the last 128 connections do go first, while the system's queue of
-        // connections overflows.
+        // Under tokio's cooperative budget, `accept` would yield after 128 connections until their tasks have run. The
+        // accept queue would overflow meanwhile.
         let serve = tokio::task::unconstrained(listener::serve(
             listener,
             connections,

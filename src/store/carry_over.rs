@@ -9,7 +9,7 @@ use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
 /// Rows carried over in one transaction.
-pub(super) const SMILES_AT_ONCE: u32 = 20_000;
+pub(super) const ROWS_PER_TRANSACTION: u32 = 20_000;
 
 /// A row of the earlier schema.
 #[derive(Debug, FromRow)]

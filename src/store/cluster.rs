@@ -11,10 +11,10 @@ use crate::model::Timestamp;
 pub const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed within this time is most likely alive: two intervals plus some delay.
-pub const HEARD_OF_LATELY: Duration = Duration::from_millis(2500);
+pub const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// How long a lost replica stays in the list.
-pub const LOST_REPLICAS_ARE_KEPT: Duration = Duration::from_mins(10);
+pub const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -19,7 +19,7 @@ const LONGEST_POLL: Duration = Duration::from_millis(10);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Time between two reads of the log while the binary log is followed. They detect a stream that omits batches.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause
 /// before it resets the back-off.
@@ -27,11 +27,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Pause before the next try if the server's binary log cannot be followed.
-const NOT_HERE: Duration = Duration::from_mins(1);
+const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later.
-const NOT_YET: Duration = Duration::from_millis(5);
-const NOT_YET_AT_MOST: Duration = Duration::from_secs(1);
+const GAP_RETRY: Duration = Duration::from_millis(5);
+const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The task that follows a shared log for a tail.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Follower {
     store: MySql,
     tail: Tail,
     /// The reason for polling that was logged last, so that it is logged once.
-    said: Option<String>,
+    logged: Option<String>,
     /// Whether a failure to read the log was logged.
     unreadable: bool,
 }
@@ -48,7 +48,7 @@ impl Follower {
     /// Creates the follower of `store` for `tail`.
     #[must_use]
     pub fn new(store: MySql, tail: Tail) -> Self {
-        Self { store, tail, said: None, unreadable: false }
+        Self { store, tail, logged: None, unreadable: false }
     }
 
     /// Follows the log until the store fails for good.
@@ -65,11 +65,11 @@ impl Follower {
             };
             pause = match ended {
                 error @ (StoreError::Trimmed | StoreError::Replaced) => return Err(error),
-                StoreError::CannotFollow(_) => NOT_HERE,
+                StoreError::CannotFollow(_) => UNSUPPORTED_PAUSE,
                 _ if opened.elapsed() > pause => SHORTEST_PAUSE,
                 _ => (pause * 2).min(LONGEST_PAUSE),
             };
-            self.say_polling(&ended);
+            self.log_polling(&ended);
             self.poll(pause).await?;
         }
     }
@@ -83,9 +83,9 @@ impl Follower {
         };
         let mut overdue = streamed;
         self.tail.follow_by(Following::Binlog);
-        self.said = None;
+        self.logged = None;
         tracing::info!("following the binary log");
-        let mut check = tokio::time::interval(CHECK);
+        let mut check = tokio::time::interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         check.reset();
         loop {
@@ -117,14 +117,14 @@ impl Follower {
             let (Some(first), Some(end)) = (batch.smiles.first(), batch.smiles.last()) else { continue };
             let first = first.offset;
             last = end.offset;
-            let deadline = Instant::now() + NOT_YET_AT_MOST;
+            let deadline = Instant::now() + GAP_TIMEOUT;
             while self.tail.cursor().next() < first {
                 if Instant::now() > deadline {
                     return Err(StoreError::Unavailable("batches before a streamed one cannot be read".into()));
                 }
                 self.tail.read().await?;
                 if self.tail.cursor().next() < first {
-                    tokio::time::sleep(NOT_YET).await;
+                    tokio::time::sleep(GAP_RETRY).await;
                 }
             }
             let published = self.tail.publish_stored(batch);
@@ -140,7 +140,7 @@ impl Follower {
         while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
             let read = self.tail.read().await;
-            self.say_unreadable(read.as_ref().err());
+            self.log_unreadable(read.as_ref().err());
             pause = match read {
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
@@ -153,7 +153,7 @@ impl Follower {
     }
 
     /// Logs once that the log cannot be read, and once that it can again.
-    fn say_unreadable(&mut self, why: Option<&StoreError>) {
+    fn log_unreadable(&mut self, why: Option<&StoreError>) {
         match why {
             Some(error) if !self.unreadable => {
                 tracing::warn!(%error, "cannot read the log; trying again");
@@ -164,16 +164,16 @@ impl Follower {
         self.unreadable = why.is_some();
     }
 
-    fn say_polling(&mut self, why: &StoreError) {
+    fn log_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);
         let why = why.to_string();
-        if self.said.as_ref() != Some(&why) {
+        if self.logged.as_ref() != Some(&why) {
             tracing::warn!(
                 why,
                 every_ms = LONGEST_POLL.as_millis(),
                 "reading the log instead of following the binary log"
             );
-            self.said = Some(why);
+            self.logged = Some(why);
         }
     }
 }

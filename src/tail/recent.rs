@@ -10,7 +10,7 @@ use crate::model::{Offset, UserName};
 use crate::store::{BatchKey, IdHash};
 
 /// Smiles kept in memory after they are indexed, for clients that resume after a crash.
-const KEPT: u64 = 65_536;
+const KEPT_INDEXED: u64 = 65_536;
 
 /// Consecutive smiles up to the cursor.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Recent {
     }
 
     /// Sets the last batch of the log.
-    pub(super) fn ends_with(&mut self, last: BatchKey) {
+    pub(super) fn set_last(&mut self, last: BatchKey) {
         self.last = Some(last);
     }
 
@@ -127,20 +127,20 @@ impl Recent {
         (between.take(limit).cloned().collect(), self.start)
     }
 
-    /// Drops the hashes up to `indexed`, and the oldest smiles beyond [`KEPT`].
-    pub(super) fn index_reaches(&mut self, indexed: Offset) {
+    /// Drops the hashes up to `indexed`, and the oldest smiles beyond [`KEPT_INDEXED`].
+    pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(hash) = self.hashes.pop_front()
         {
             self.offsets.remove(&hash);
             self.indexed = self.indexed.next();
         }
-        self.forget(Offset(self.end().0.saturating_sub(KEPT)).min(self.indexed));
+        self.forget(Offset(self.end().0.saturating_sub(KEPT_INDEXED)).min(self.indexed));
     }
 
     /// Drops everything up to `trimmed`, indexed or not.
     pub(super) fn trim(&mut self, trimmed: Offset) {
-        self.index_reaches(trimmed);
+        self.set_indexed(trimmed);
         self.forget(trimmed);
     }
 
@@ -214,25 +214,25 @@ mod tests {
         let mut recent = recent(6);
         assert_eq!((recent.find(hash(13)), recent.find(hash(17))), (Some(Offset(13)), None));
         assert_eq!(recent.hashes(Offset(12)).map(Iterator::collect), Some(vec![hash(11), hash(12)]));
-        recent.index_reaches(Offset(13));
+        recent.set_indexed(Offset(13));
         assert_eq!((recent.find(hash(13)), recent.indexed()), (None, Offset(13)));
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
         assert_eq!(recent.hashes(Offset(14)).map(Iterator::collect), Some(vec![hash(14)]));
         assert!(recent.hashes(Offset(12)).is_none() && recent.hashes(Offset(17)).is_none());
         assert!(recent.stream(&UserName::new("anna"), Offset(10)).is_some(), "kept for those that resume");
-        recent.index_reaches(Offset(99));
+        recent.set_indexed(Offset(99));
         assert_eq!(recent.indexed(), Offset(16), "no further than what is here");
     }
 
     #[test]
     fn old_indexed_smiles_are_dropped() {
-        let mut recent = recent(KEPT + 100);
-        recent.index_reaches(Offset(60));
+        let mut recent = recent(KEPT_INDEXED + 100);
+        recent.set_indexed(Offset(60));
         assert_eq!(recent.start, Offset(60), "what is not indexed stays");
-        recent.index_reaches(Offset(1000));
+        recent.set_indexed(Offset(1000));
         assert_eq!(recent.start, Offset(110));
         let held = offsets(recent.stream(&UserName::new("anna"), Offset(110)).unwrap());
         assert_eq!(held.first(), Some(&111));
-        assert_eq!(recent.end(), Offset(KEPT + 110));
+        assert_eq!(recent.end(), Offset(KEPT_INDEXED + 110));
     }
 }

@@ -140,8 +140,8 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
     let sample: Vec<_> = smiles.iter().step_by(500).cloned().collect();
     let hashes: Vec<_> = sample.iter().map(|smile| replica.store.id_hash(&smile.from, &smile.id)).collect();
     let mut moments = std::collections::BTreeSet::new();
-    while replica.tail.behind() > 0 {
-        let found = replica.index.find(&sample, &hashes).await.unwrap();
+    while replica.tail.index_lag() > 0 {
+        let found = replica.index.find_duplicates(&sample, &hashes).await.unwrap();
         let view = replica.tail.look_up(&hashes);
         if found.indexed == view.indexed {
             moments.insert(view.indexed);

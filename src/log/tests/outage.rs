@@ -61,7 +61,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let sending = replica.send(&smiles);
     let taken = async {
         // The other replica takes the offset and stores one of the ids.
-        other.tail.when(|tail| tail.cursor() == Offset(1)).await;
+        other.tail.wait_for(|tail| tail.cursor() == Offset(1)).await;
         let theirs = [smile(&other.store, "carla", "zoe", "theirs"), smile(&other.store, "anna", "bruno", "both")];
         let answers = other.send(&theirs).await;
         proxy.becomes(Network::Open);
@@ -129,7 +129,7 @@ async fn a_stale_read_does_not_end_the_replica() {
     shared.reads_the_past().await;
     stores(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
-    // Longer than `SHORT_AT_MOST`.
+    // Longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
     assert!(ended.is_err(), "{ended:?}");
     assert_eq!(replica.tail.read().await.unwrap(), Offset(2));

@@ -12,7 +12,7 @@ use super::MySql;
 use crate::model::Timestamp;
 use crate::store::cluster::replica_id;
 use crate::store::{
-    CrashMode, HEARD_OF_LATELY, LEASE, LOST_REPLICAS_ARE_KEPT, NewReplica, Registration, ReplicaRecord, ReplicaState,
+    CrashMode, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus, StoreError,
 };
 
@@ -146,7 +146,7 @@ impl Cluster {
     }
 
     /// Asks a replica to fail: the one of that id, or else the one that has been up longest of those that are ready,
-    /// have renewed within [`HEARD_OF_LATELY`] and have not been asked yet. Says which. It finds the request in its own
+    /// have renewed within [`RECENT_RENEWAL`] and have not been asked yet. Says which. It finds the request in its own
     /// record.
     ///
     /// `None`: there is none, or it is lost, or it does not obey.
@@ -156,7 +156,7 @@ impl Cluster {
     pub async fn request_crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let request = match named {
             Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
-            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(HEARD_OF_LATELY)),
+            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(RECENT_RENEWAL)),
         };
         let ask = async |mut connection: MySqlConnection| {
             let asked = request.execute(&mut connection).await?;
@@ -171,12 +171,12 @@ impl Cluster {
         Ok(id.map(|(name, number)| replica_id(&name, number)))
     }
 
-    /// Removes replicas that have been lost for longer than [`LOST_REPLICAS_ARE_KEPT`].
+    /// Removes replicas that have been lost for longer than [`LOST_REPLICA_RETENTION`].
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn forget_lost(&self) -> Result<(), StoreError> {
-        self.repeatable(|| sqlx::query(FORGET).bind(milliseconds(LOST_REPLICAS_ARE_KEPT))).await?;
+        self.repeatable(|| sqlx::query(FORGET).bind(milliseconds(LOST_REPLICA_RETENTION))).await?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use sqlx::{Connection, MySqlConnection, QueryBuilder};
 
 use super::connections::{ANSWER, NOT_PRIMARY, number, within};
 use super::server::Server;
-use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
+use crate::store::carry_over::{ROWS_PER_TRANSACTION, StoredRow, into_batches};
 use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key, integer};
 
@@ -155,7 +155,7 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
     }
     loop {
         let after: i64 = sqlx::query_scalar(HEAD).fetch_one(&mut *connection).await?;
-        let rows = sqlx::query_as(READ_OLD).bind(after).bind(SMILES_AT_ONCE).fetch_all(&mut *connection);
+        let rows = sqlx::query_as(READ_OLD).bind(after).bind(ROWS_PER_TRANSACTION).fetch_all(&mut *connection);
         let rows: Vec<StoredRow> = within(MIGRATING, rows).await?;
         if rows.is_empty() {
             break;

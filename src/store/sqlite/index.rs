@@ -23,8 +23,8 @@ const CONVERSATION: &str = "
     ORDER BY segment DESC LIMIT ?3";
 
 /// Rows in one transaction: 32 KiB of ids; conversations usually take less.
-const BLOCKS_AT_ONCE: usize = 16;
-const CONVERSATIONS_AT_ONCE: usize = 256;
+const BLOCKS_PER_TRANSACTION: usize = 16;
+const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
@@ -43,7 +43,7 @@ impl Sqlite {
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         // Short transactions keep the commits of the log fast. After a crash between them, the segment is written
         // again.
-        for conversations in step.conversations.chunks(CONVERSATIONS_AT_ONCE) {
+        for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
             let mut insert =
                 QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
             insert.push_values(conversations, |mut row, (users, offsets)| {
@@ -53,7 +53,7 @@ impl Sqlite {
             });
             self.write(vec![insert.build().persistent(false)]).await?;
         }
-        for blocks in step.blocks.chunks(BLOCKS_AT_ONCE) {
+        for blocks in step.blocks.chunks(BLOCKS_PER_TRANSACTION) {
             let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
                 row.push_bind(number(key.0)).push_bind(entries);

@@ -3,7 +3,7 @@
 use sqlx::{Connection, SqliteConnection};
 
 use super::Sqlite;
-use crate::store::carry_over::{SMILES_AT_ONCE, StoredRow, into_batches};
+use crate::store::carry_over::{ROWS_PER_TRANSACTION, StoredRow, into_batches};
 use crate::store::{StoreError, hash_key, integer};
 
 const START: &str = "UPDATE log_state SET starts = starts + 1 RETURNING hash_key, starts";
@@ -55,7 +55,7 @@ impl Sqlite {
     async fn carry_some_over(&self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
         let after = integer(self.log_state().await?.head);
         let rows: Vec<StoredRow> =
-            sqlx::query_as(READ).bind(after).bind(SMILES_AT_ONCE).fetch_all(&mut *connection).await?;
+            sqlx::query_as(READ).bind(after).bind(ROWS_PER_TRANSACTION).fetch_all(&mut *connection).await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         for (batch, at) in into_batches(&rows, self.directory())? {
             sqlx::query(INSERT)
