@@ -1,9 +1,9 @@
-"""Checks rendered manifests: strictly against the schemas of Kubernetes, and for what no schema says.
+"""Checks rendered manifests strictly against the schemas of Kubernetes, and against rules beyond the schemas.
 
 check.py NAME VERSION[,VERSION]... FILE: NAME is for messages; FILE is the output of kustomize.
-check.py --well-formed FILE...: only that each file is YAML in which every document has a kind and no key comes twice.
+check.py --well-formed FILE...: only checks that each file is YAML, every document has a kind, and no key is duplicated.
 
-Owns what must hold of every manifest here. It must not know how they are rendered; scripts/manifests calls it.
+scripts/manifests renders the manifests and calls this.
 """
 
 import functools

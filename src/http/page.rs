@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn only_whole_line_comments_are_stripped() {
         let module =
-            "// Owns.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
+            "// Header.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
         assert_eq!(without_comments(module), "\nconst a = 1; // kept\n  f(`/**`, \"//\", a * b);\n");
     }
 }

@@ -1,5 +1,5 @@
-// Owns what a screen reader is told: what is new, once, and not more often than one can listen. Visible texts tick on
-// without being read out.
+// The announcements for screen readers: each event once, at a pace that a listener can follow. Counters on the page are
+// not announced.
 
 export const GAP_MS = 2_000;
 
@@ -10,13 +10,13 @@ export class Announcer {
   #waiting = [];
   #isResting = false;
 
-  /** `say(text)` puts the words where screen readers notice them. */
+  /** `say(text)` writes into the live region. */
   constructor({ timers, say }) {
     this.#timers = timers;
     this.#say = say;
   }
 
-  /** Of each subject only a new `key` is told; what a subject wanted to tell before, and is not told yet, is dropped. */
+  /** Announces a subject only when its `key` changes; a newer text replaces an unspoken one of the same subject. */
   tell(subject, key, text) {
     if (this.#said.get(subject) === key) return;
     this.#said.set(subject, key);

@@ -1,5 +1,4 @@
-// Owns the wiring: builds the parts, hands them the browser's clock, chance and network, and connects what happens to
-// what is shown. Every decision belongs to one of the parts.
+// The wiring: builds the parts with the browser's clock, chance and network, and connects events to views.
 
 import { Announcer } from "./announcer.js";
 import { Backend } from "./backend.js";
@@ -67,7 +66,7 @@ const environment = {
   openSocket: (url) => new WebSocket(url),
 };
 
-// What a run came to beside its smiles. All of it begins again with the next run.
+// The state of a run besides its smiles. Each run starts it again.
 const run = { timeline: NO_TIMELINE, crashes: new Crashes(), startedAt: 0 };
 
 const backend = new Backend({ pageUrl, timers, fetch: (url, options) => fetch(url, options) });
@@ -178,11 +177,11 @@ function sessionChanged(user) {
   const at = timers.now();
   if (state === SessionState.WAITING || state === SessionState.FAILED) {
     const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
-    // Only the end of a session on a replica counts, not each attempt after it.
+    // Counts the end of a session, not the attempts after it.
     if (isOrderly) mark({ kind: Mark.HANDED_OVER, replica });
     run.crashes.sessionLost({ at, user: user.name, replica, isOrderly });
   }
-  // Where nobody answers at all, nothing is refused.
+  // Without any answer there is no refusal.
   const isThere = replicaWatch.unreachableSince === null;
   if (state === SessionState.WAITING && isThere) diagnosis.failed({ attempt, url: environment.urlFor(user.name, null) });
   if (state === SessionState.LIVE) run.crashes.sessionLive({ at, user: user.name });
@@ -280,7 +279,7 @@ function paintStatus(now) {
   announcer.tell("status", key, text);
 }
 
-// What ticks on is shown; what is new is told as well.
+// Counters are shown; events are also announced.
 function announce() {
   const { last } = run.crashes;
   const steps = last === null ? [] : crashesView.stepsOf(last).filter(([time]) => time.startsWith("+"));
@@ -340,7 +339,7 @@ function everything() {
   return { settings: controls.settings, startedAt, timeline, crashes: crashes.all, ledger: ledger.totals, overloads: counters.overloadCauses };
 }
 
-/** The users are asked for until they are known, since nothing can start without them. */
+/** Requests the users until an answer arrives. A run cannot start without them. */
 async function learnUsers() {
   try {
     const people = await backend.users();
@@ -368,7 +367,7 @@ function sample() {
   });
 }
 
-// Ages, countdowns and rates change without any event. The timeline rests when nothing goes on, to be looked at.
+// Ages, countdowns and rates change without events. The timeline stops when no run is active.
 function keepTime() {
   if (isSomethingGoingOn()) sample();
   renderLoop.request();

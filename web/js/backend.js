@@ -1,33 +1,32 @@
-// Owns the requests beside the sockets: users, replicas, crash. Turns answers into values and failures
-// into one kind of error. Knows nothing of who asks or how it is shown.
+// The HTTP requests: users, replicas, crash. Failures become a `BackendError`.
 
 export const REQUEST_LIMIT_MS = 3_000;
 
 const TOO_OFTEN = 429;
 const FORBIDDEN = 403;
 
-/** What a plain GET gets where a socket would have been welcome. */
+/** The code of a plain GET on a working WebSocket address. */
 const UPGRADE_REQUIRED = 426;
 
-/** What our proxy answers that finds no backend, and other proxies: the backend's refusals carry other codes. */
+/** The statuses of proxies without a backend. The backend's own refusals carry error codes. */
 const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
 
-/** A request that failed: `code` is for the dictionary, `status` is 0 when there was no answer at all. */
+/** A failed request: `code` is a key of the dictionary, `status` is 0 without an answer. */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
     super(message);
     this.status = status;
     this.code = code;
-    /** Milliseconds for which the answer asks not to be asked again. */
+    /** The `Retry-After` of the answer in milliseconds. */
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the backend is there, and has had enough of this address. */
+  /** Whether the backend rate-limits this address. */
   get isTooOften() {
     return this.status === TOO_OFTEN;
   }
 
-  /** Whether no backend said this: there was no answer, or it is a proxy's own. */
+  /** Whether no backend answered: there was no answer, or it is the proxy's. */
   get isSilence() {
     return this.status === 0 || GATEWAY_CODES.has(this.code);
   }
@@ -58,7 +57,7 @@ export class Backend {
     return answer;
   }
 
-  /** Crashes a replica, the server's choice unless one is named. {replica, mode} */
+  /** Crashes the named replica, or one that the server chooses. Returns {replica, mode}. */
   async crash({ replica = null, mode = null, token = null }) {
     const wish = {};
     if (replica !== null) wish.replica = replica;
@@ -69,9 +68,9 @@ export class Backend {
   }
 
   /**
-   * Why a socket to this address is refused, as a BackendError, or null where nothing is found. Browsers hide that
-   * from sockets. They send no Origin with a GET, so a second request asks about the origin: a crash without a body,
-   * which the contract refuses whatever else is right.
+   * Why a socket to this address is refused, as a BackendError, or null if no cause is found. Browsers hide this from
+   * sockets. They send no Origin with a GET, so a second request tests the origin: a crash without a body, which the
+   * server always refuses.
    */
   async refusal(socketUrl) {
     const found = await this.#request(socketUrl.replace(/^ws/, "http")).catch((error) => error);

@@ -1,7 +1,7 @@
-// Owns chance that repeats itself: the same seed and name, the same numbers (mulberry32 over an FNV-1a hash). For what
-// users say; how long anybody waits must differ between pages and is not its business.
+// Reproducible random numbers from a seed and a name (mulberry32 over an FNV-1a hash), for the faces that users send.
+// Not for waits, which must differ between pages.
 
-/** A function to numbers from 0 to below 1. */
+/** Returns a generator of numbers from 0 to below 1. */
 export function chanceOf(seed, name) {
   let state = 0x811c9dc5 ^ seed;
   for (const letter of name) state = Math.imul(state ^ letter.codePointAt(0), 0x01000193);

@@ -1,4 +1,4 @@
-// Owns the chaos on the page: whether it is on, how many crashes it did, and why it ended.
+// Chaos on the page: whether it is on, its number of crashes, and why it ended.
 
 import { byId, setText } from "./dom.js";
 

@@ -1,9 +1,9 @@
-// Owns the chaos: one crash after the other, at a steady pace, until it is switched off, there is nothing left to crash or
-// something was lost. Asks for each by the same way as a person.
+// Chaos: crashes replicas at a steady pace until it is switched off, no replica is left, or a smile was lost. Uses the
+// same requests as a user.
 
 import { Outcome } from "./crash-control.js";
 
-/** Attempts in a row that find nobody, after which a platform that heals is given up, too. */
+/** Consecutive attempts without a replica, after which chaos ends even if the platform restarts replicas. */
 export const PATIENCE = 3;
 
 export const Ended = Object.freeze({ BY_HAND: "by_hand", NOBODY: "nobody", REFUSED: "refused", LOST: "lost" });
@@ -22,12 +22,12 @@ export class Chaos {
   done = 0;
   /** The time of the next crash, while it is on. */
   nextAt = null;
-  /** Why it ended; null before it ever did. */
+  /** Why it ended; null if it never has. */
   ended = null;
 
   /**
-   * `crash()` tells the outcome, `isBroken()` whether a promise to a smile was broken, `heals()` whether the platform
-   * starts again what crashed. `onChange()` asks to be shown.
+   * `crash()` returns the outcome, `isBroken()` whether a promise was broken, `heals()` whether the platform restarts
+   * replicas. `onChange()` requests a repaint.
    */
   constructor({ timers, crash, isBroken, heals, onChange }) {
     this.#timers = timers;
@@ -37,7 +37,7 @@ export class Chaos {
     this.#onChange = onChange;
   }
 
-  /** Crashes one replica every `interval` milliseconds, the first one after as long. */
+  /** Crashes a replica every `interval` milliseconds, starting after the first interval. */
   start(interval) {
     this.#cancel();
     this.#run += 1;

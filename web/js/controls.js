@@ -1,5 +1,4 @@
-// Owns the controls: what they are set to, the page's address that says the same, the shortcuts and their help. What they
-// set off is told, not done.
+// The controls: their values, the matching address of the page, the shortcuts and their help.
 
 import { byId, element, setText } from "./dom.js";
 import { HELP_KEY, SHORTCUTS, wishOf } from "./keyboard.js";
@@ -22,10 +21,10 @@ export class Controls {
   #shortcuts = byId("shortcuts-on");
   #linkSaid = byId("link-said");
 
-  /** Whether the address asked for a start. */
+  /** Whether the address requests a start. */
   starts = false;
 
-  /** `actions` has a function for each shortcut but the link, `changed()` for other settings, and `said(text)`. */
+  /** `actions` has a function for each shortcut except the link, `changed()` for other settings, and `said(text)`. */
   constructor({ translate, storage, actions }) {
     this.#translate = translate;
     this.#storage = storage;
@@ -96,7 +95,7 @@ export class Controls {
     setText(byId("start"), this.#translate("controls.start", { n: conversations }));
   }
 
-  // The address always says what is set, so that it can be taken from there, too.
+  // The address always matches the controls, so that it can be copied as a link.
   #changed() {
     this.#show();
     history.replaceState(null, "", this.#address(this.starts));

@@ -1,5 +1,5 @@
-// Owns one conversation: two users who answer each other, whose turn it is, and the last smiles as they
-// are seen to happen. Knows no time: it is told when its beat is due.
+// A conversation: two users who answer each other, whose turn it is, and the last smiles. The caller drives
+// the beats.
 
 import { Beat, SimulatedUser } from "./simulated-user.js";
 
@@ -13,7 +13,7 @@ export class Conversation {
   #onChange;
   #watcher = () => {};
 
-  /** `chanceFor(name)` decides what a user says. `counters` gathers what all conversations came to; `onChange(conversation)` asks to be shown. */
+  /** `chanceFor(name)` is the chance of a user. `counters` counts for all conversations; `onChange(conversation)` requests a repaint. */
   constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
     this.index = index;
     this.lines = [];
@@ -26,12 +26,12 @@ export class Conversation {
     ];
   }
 
-  /** From here on `watcher(happening)` hears what a thread is made of, until another one or null is given. */
+  /** Calls `watcher(happening)` with the events of a thread from now on; null removes it. */
   watch(watcher) {
     this.#watcher = watcher ?? (() => {});
   }
 
-  /** Asks whoever of the two is connected for older smiles. */
+  /** Requests older smiles through either connected user. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
     this.#watcher({ kind: asked ? "asked" : "failed" });
@@ -46,8 +46,8 @@ export class Conversation {
   }
 
   /**
-   * The next turn. Nobody speaks before both have been welcomed, so that every smile can be proven; from
-   * then on turns alternate by the clock, whether the last smile came through or was shed.
+   * Takes the next turn. No user speaks before both are welcomed, so that every smile can be proven. Then
+   * turns alternate with the clock, whether the last smile was delivered or shed.
    */
   beat() {
     if (!this.users.every((user) => user.welcomedOnce)) return;
@@ -79,7 +79,7 @@ export class Conversation {
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
     }
-    // Someone else, a person at a terminal say, speaks as one of the two: that is shown as well.
+    // A smile from another client of one of the two users, such as a terminal.
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
   }

@@ -1,12 +1,12 @@
-// Owns the list of conversations on the page: one card each, with a fixed handful of nodes that are
-// written over, so that it stays as light after an hour as at the start. Changes nothing it shows.
+// The list of conversations: a card each, with a fixed number of reused nodes, so that the page stays light for
+// hours.
 
 import { LineState } from "./conversation.js";
 import { byId, element, setClass, setText } from "./dom.js";
 import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
 
-/** How a smile's state looks. */
+/** The sign of each state of a smile. */
 export const MARKS = {
   [LineState.SENT]: "○",
   [LineState.SHED]: "↻",
@@ -25,7 +25,7 @@ export class ConversationsView {
   #cards = new Map();
   #changed = new Set();
 
-  /** `onOpen(conversation)`: the person wants to see all of it. */
+  /** `onOpen(conversation)` is called when a user opens a card. */
   constructor({ translate, format, hueOf, onOpen }) {
     this.#translate = translate;
     this.#format = format;
@@ -33,12 +33,12 @@ export class ConversationsView {
     this.#onOpen = onOpen;
   }
 
-  /** This conversation is to be painted at the next opportunity. */
+  /** Marks a conversation for the next paint. */
   mark(conversation) {
     this.#changed.add(conversation);
   }
 
-  /** Brings the cards in line with the conversations there are. */
+  /** Adds and removes cards to match the conversations. */
   list(conversations) {
     const present = new Set(conversations);
     for (const [conversation, card] of this.#cards) {
@@ -75,7 +75,7 @@ class Card {
     this.#conversation = conversation;
     this.#seats = conversation.users.map((user) => new Seat({ user, translate, format, hueOf, isBrief: true }));
     const people = element("span", "people", ...this.#seats.map((seat) => seat.node));
-    // Over the whole card, and not around it: what is read out would be all of it, several times a second.
+    // Covers the card instead of containing it: a screen reader would read all of its content, several times a second.
     const button = element("button", "cover");
     button.type = "button";
     const [first, second] = conversation.users.map((user) => user.name);

@@ -1,5 +1,4 @@
-// Owns the badges and the proof on the page: shows what the ledger and the counters say. Decides nothing
-// but the wording of the verdict.
+// The badges and the proof on the page: the numbers of the ledger and the counters, and the verdict.
 
 import { byId, element, setData, setText } from "./dom.js";
 import { Rate } from "./rate.js";
@@ -17,7 +16,7 @@ const ROWS = [
 
 const COUNTING_MS = 2_000;
 
-/** What the totals prove: [dictionary key, values, mood]. */
+/** The verdict on the totals: [dictionary key, values, mood]. */
 export function verdict(totals) {
   const { sent, lost, duplicated, reordered, unverified, inFlight, cutOffAcked } = totals;
   if (lost + duplicated + reordered > 0) return ["ledger.verdict.bad", { lost, duplicated, reordered }, "bad"];
@@ -54,7 +53,7 @@ export class CountersView {
     }
   }
 
-  /** A new run: what was measured over time begins again. */
+  /** Resets the rates for a new run. */
   reset() {
     this.#rate.reset();
     this.#lastOverloads = 0;

@@ -1,5 +1,4 @@
-// Owns the plain counts of a run that are no part of the proof: overload errors by cause, resends, skipped
-// beats, sessions by state. Knows nothing of the wire or the page.
+// The counters of a run outside the proof: overload errors by cause, resends, skipped beats, sessions by state.
 
 export class Counters {
   #overloads = new Map();
@@ -11,7 +10,7 @@ export class Counters {
   unreadable = 0;
   unvouched = 0;
 
-  /** `onSession(user)` hears every change of a session's state. */
+  /** `onSession(user)` is called when a session changes its state. */
   constructor({ onSession = () => {} } = {}) {
     this.#onSession = onSession;
   }
@@ -32,7 +31,7 @@ export class Counters {
     return [...this.#overloads.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** [code, count], the most frequent first. */
+  /** [code, count], most frequent first. */
   get overloadCauses() {
     return [...this.#overloads].sort(([, left], [, right]) => right - left);
   }

@@ -1,9 +1,8 @@
-// Owns asking for a crash: the request, the token where one is asked for, and the errors in plain words. Tells what came
-// of it; the story of a crash is not its business.
+// Requests crashes: the request, the token if required, and its errors as text.
 
 import { byId, setText } from "./dom.js";
 
-/** What came of a request. */
+/** The outcomes of a request. */
 export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
 
 const TOKEN_KEY = "smilingchat.crash-token";
@@ -25,7 +24,7 @@ export class CrashControl {
   #token = byId("crash-token");
   #error = byId("crash-error");
 
-  /** `crashes()` keeps their stories; `storage` keeps the token for this tab. `onChange()` asks to be painted. */
+  /** `crashes()` records the crashes; `storage` keeps the token for this tab. `onChange()` requests a repaint. */
   constructor({ translate, backend, timers, storage, crashes, onChange }) {
     this.#translate = translate;
     this.#backend = backend;
@@ -40,12 +39,12 @@ export class CrashControl {
     });
   }
 
-  /** How a replica would be made to fail now. */
+  /** The selected crash mode. */
   get chosenMode() {
     return this.#mode.value;
   }
 
-  /** Crashes the named replica, or with null the one the server picks. */
+  /** Crashes the named replica, or with null one that the server chooses. */
   async crash({ replica, by }) {
     const mode = this.#mode.value;
     const crashes = this.#crashes();
@@ -53,7 +52,7 @@ export class CrashControl {
     this.#showError(null);
     this.#onChange();
     const outcome = await this.#ask(incident, { replica, mode, by });
-    // Without an answer the crash may well have happened, so its story goes on being told.
+    // Without an answer the crash may have happened, so it is still tracked.
     if (outcome === Outcome.NOBODY || outcome === Outcome.REFUSED) crashes.withdrawn(incident);
     this.#onChange();
     return outcome;

@@ -1,4 +1,4 @@
-// Owns the crashes on the page: the story of the last one, and all of them in a table with best, median and worst.
+// The crashes on the page: the course of the last one, and all in a table with best, median and worst.
 
 import { spread } from "./crashes.js";
 import { byId, element } from "./dom.js";
@@ -34,14 +34,14 @@ export class CrashesView {
     this.#foot.replaceChildren(...this.#figures(crashes.all));
   }
 
-  /** The table in words, its head first and then the newest crash. */
+  /** The table as text: the head, then the newest crash first. */
   tableOf(incidents) {
     if (incidents.length === 0) return [];
     const head = [...document.querySelectorAll("#crashes thead th")].map((node) => node.textContent);
     return [head, ...this.#rows(incidents)];
   }
 
-  /** The story so far, in words: [time, text]. */
+  /** The course so far as text: [time, text]. */
   stepsOf(incident) {
     const steps = incident.steps.map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
     const { sessionsLost: n, sessionsResumed: done } = incident;
@@ -49,7 +49,7 @@ export class CrashesView {
     return steps;
   }
 
-  // Rebuilt only when it reads differently.
+  // Rebuilt only when the text changes.
   #paintSteps(steps) {
     const shown = JSON.stringify(steps);
     if (shown === this.#shownSteps) return;

@@ -1,14 +1,13 @@
-// Owns every crash of a run, whoever asked for it: the person, the chaos of this page, or somebody else. Knows no clock:
-// every event comes with its time.
+// All crashes of a run, requested by the user, by chaos or by another client. The caller passes the time of each event.
 
 import { Incident } from "./incident.js";
 import { Mark, changesBetween } from "./timeline.js";
 
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
-/** How long the loss of a session is remembered, for a crash of which the page learns only later. */
+/** How long the loss of a session is kept, for a crash that the page notices later. */
 const REMEMBERED_MS = 60_000;
-/** After this long without a replacement, a crash is no longer waited for. */
+/** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
 
 export class Crashes {
@@ -25,24 +24,24 @@ export class Crashes {
     return this.#incidents.at(-1) ?? null;
   }
 
-  /** Whether a crash may still show its consequences. */
+  /** Whether the consequences of a crash are still being tracked. */
   isOpen(now) {
     return this.#incidents.some((incident) => !incident.isOver && now - incident.askedAt < OPEN_MS);
   }
 
-  /** A crash was asked for; its story begins. */
+  /** Records a requested crash. */
   asked({ at, by, mode }) {
     const incident = new Incident({ at, by, mode, replicas: this.#replicas });
     this.#incidents.push(incident);
     return incident;
   }
 
-  /** It was refused: there is no story. */
+  /** Drops a refused crash. */
   withdrawn(incident) {
     this.#incidents = this.#incidents.filter((each) => each !== incident);
   }
 
-  /** A session broke; an orderly end is one that its replica announced. */
+  /** Records a broken session; an announced end is orderly. */
   sessionLost({ at, user, replica, isOrderly }) {
     if (isOrderly) {
       this.#orderly.add(replica);
@@ -70,7 +69,7 @@ export class Crashes {
     for (const incident of this.#incidents) incident.replicasSeen({ at, replicas });
   }
 
-  // The crash of a replica is one that was asked for here, or one whose request had no answer, or somebody else's.
+  // The crash was requested here, possibly without an answer, or by another client.
   #lost({ at, replica }) {
     if (this.#incidents.some((incident) => incident.victim === replica)) return;
     const unanswered = this.#incidents.find((incident) => incident.victim === null);
@@ -85,7 +84,7 @@ export class Crashes {
   }
 }
 
-/** Best, median and worst of times, of which those that are not known yet are null; null where none is known. */
+/** Best, median and worst of the known times; unknown ones are null. Null if none is known. */
 export function spread(times) {
   const known = times.filter((time) => time !== null).sort((left, right) => left - right);
   if (known.length === 0) return null;

@@ -1,9 +1,9 @@
-// Owns why sessions get no further: asks once several attempts failed, since browsers tell a socket nothing. Knows
-// nothing of how it is shown.
+// Diagnoses why sessions cannot connect: browsers hide the cause from sockets, so it is requested after several
+// failures.
 
-/** Attempts in a row after which a session's failure is looked into. */
+/** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
-/** From one question to the next, at least. */
+/** The minimum interval between two diagnoses. */
 export const DIAGNOSIS_GAP_MS = 5_000;
 
 export class Diagnosis {
@@ -13,17 +13,17 @@ export class Diagnosis {
   #isAsking = false;
   #notBefore = 0;
 
-  /** The BackendError that stands for the cause, or null. */
+  /** The cause as a BackendError, or null. */
   cause = null;
 
-  /** `onFound(cause)` comes with every cause that was found. */
+  /** `onFound(cause)` is called for each cause. */
   constructor({ backend, timers, onFound }) {
     this.#backend = backend;
     this.#timers = timers;
     this.#onFound = onFound;
   }
 
-  /** A session waits after this many attempts in a row; `url` is where it was refused. */
+  /** Records a waiting session after `attempts` failures; `url` is the address that refused it. */
   async failed({ attempt, url }) {
     if (attempt < SUSPICIOUS_ATTEMPTS || this.#isAsking || this.#timers.now() < this.#notBefore) return;
     this.#isAsking = true;
@@ -34,7 +34,7 @@ export class Diagnosis {
     if (this.cause !== null) this.#onFound(this.cause);
   }
 
-  /** A session was welcomed: nothing is wrong any more. */
+  /** Clears the cause after a welcome. */
   welcomed() {
     this.cause = null;
   }

@@ -1,5 +1,5 @@
-// Owns the few ways the page touches the document. Text goes in as text only, and what already reads so is
-// left alone, since most repaints change little.
+// Access to the document. Sets text only as text, never as HTML, and skips unchanged values, since most repaints
+// change little.
 
 /** A new element with its class and children; a string child is text. */
 export function element(tag, className = "", ...children) {
@@ -30,12 +30,12 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
-/** How many there are, for the style sheet. */
+/** Sets a count for the style sheet. */
 export function setCount(node, count) {
   if (node.style.getPropertyValue("--count") !== String(count)) node.style.setProperty("--count", String(count));
 }
 
-/** A share from 0 to 1 for the style sheet, through the object model, which the content policy allows. */
+/** Sets a share from 0 to 1 for the style sheet, through the object model, which the content security policy allows. */
 export function setShare(node, share) {
   const wanted = String(Math.round(Math.min(1, Math.max(0, share)) * 1_000) / 1_000);
   if (node.style.getPropertyValue("--share") !== wanted) node.style.setProperty("--share", wanted);

@@ -1,8 +1,8 @@
-// Owns what the simulated users say: which face answers which. Knows nothing of who says it.
+// The faces of the simulated users: which face answers which.
 
 const OPENERS = ["🙂", "😀", "😃", "😊", "😉", "🤗", "😎", "🥳"];
 
-// Every face leads to some others, so that a conversation wanders instead of repeating itself.
+// Every face has several answers, so that a conversation does not repeat itself.
 const ANSWERS = new Map([
   ["🙂", ["😊", "😀", "😉"]],
   ["😀", ["😃", "😄", "😁"]],
@@ -44,7 +44,7 @@ function pick(choices, random) {
   return choices[Math.floor(random() * choices.length)];
 }
 
-/** A face in answer to the last one heard, or to open with when nothing was heard. */
+/** A face in answer to the last one received, or an opening face. */
 export function answerTo(heard, random) {
   return pick(ANSWERS.get(heard) ?? OPENERS, random);
 }

@@ -1,4 +1,4 @@
-// Owns how numbers and times read in the page's language. Knows nothing of what they measure.
+// Formats numbers and times in the page's language.
 
 const SECOND_MS = 1_000;
 const MINUTE_S = 60;

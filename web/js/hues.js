@@ -1,12 +1,12 @@
-// Owns which replica has which colour: the next free one, in the order in which replicas are first seen. A colour is
-// taken again only when all are; names are beside it everywhere.
+// The colours of the replicas: the next free one in the order of appearance. Colours repeat only when all are in use;
+// the page always shows the name as well.
 
 export const HUES = 8;
 
 export class Hues {
   #hues = new Map();
 
-  /** The number of the replica's colour; none for no replica. */
+  /** The number of the replica's colour; none without a replica. */
   of(replica) {
     if (replica === null) return "";
     if (!this.#hues.has(replica)) this.#hues.set(replica, this.#hues.size % HUES);

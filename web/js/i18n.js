@@ -1,6 +1,6 @@
-// Owns which language a browser gets, and how words take their values. The words of each are in a file of their own.
+// The choice of the language, and the substitution of values into words.
 
-/** Loads the words of a language; a visitor needs one of them. */
+/** Loads the words of a language. */
 const LANGUAGES = {
   en: async () => (await import("./words-en.js")).ENGLISH,
   it: async () => (await import("./words-it.js")).ITALIAN,
@@ -21,7 +21,7 @@ export function loadDictionary(language) {
   return LANGUAGES[language]();
 }
 
-/** A function from a key and its values to text; a count of one takes the key's `.one` form if there is one. */
+/** Returns a function from a key and values to text. A count of one selects the key's `.one` form, if any. */
 export function translator(dictionary) {
   return (key, values = {}) => {
     const one = `${key}.one`;

@@ -1,5 +1,5 @@
-// Owns the measured story of one crash: when it was asked for, when sessions were lost, when the last one
-// was resumed, when a replica took the place. Knows no clock: every event comes with its time.
+// The course of a crash: when it was requested, when sessions were lost, when the last one resumed, when a
+// replica replaced the lost one. The caller passes the time of each event.
 
 export const Step = Object.freeze({
   ASKED: "asked",
@@ -23,7 +23,7 @@ export class Incident {
   victim = null;
   mode = null;
 
-  /** `by` is who asked, and `replicas` the last list seen before. */
+  /** `by` is the requester, and `replicas` the last list before the crash. */
   constructor({ at, by, mode, replicas }) {
     this.by = by;
     this.#askedAt = at;
@@ -37,7 +37,7 @@ export class Incident {
     this.mode = mode;
   }
 
-  /** A session on `replica` broke. Only the first loss of each user counts. */
+  /** Records a broken session on `replica`. Only the first loss of each user counts. */
   sessionLost({ at, user, replica }) {
     if (!this.#losses.has(user)) this.#losses.set(user, { replica, lostAt: at, resumedAt: null });
   }
@@ -47,7 +47,7 @@ export class Incident {
     if (loss !== undefined) loss.resumedAt ??= at;
   }
 
-  /** A session that was stopped on purpose is no longer waited for. */
+  /** Drops a session that was stopped on purpose. */
   sessionStopped(user) {
     if (this.#losses.get(user)?.resumedAt === null) this.#losses.delete(user);
   }
@@ -67,23 +67,23 @@ export class Incident {
     return this.#askedAt;
   }
 
-  /** Milliseconds after the request at which the replica was seen as gone; null before that. */
+  /** Milliseconds from the request until the replica was seen as gone, or null. */
   get seenAfter() {
     return this.#after(this.#replicaLostAt);
   }
 
-  /** The same for the last of the lost sessions to be live again; null while one is not. */
+  /** Milliseconds from the request until all lost sessions were live again, or null. */
   get resumedAfter() {
     const times = this.#victims.map((loss) => loss.resumedAt);
     return times.length === 0 || times.includes(null) ? null : this.#after(Math.max(...times));
   }
 
-  /** The same for another replica to be ready in its place. */
+  /** Milliseconds from the request until a replacement was ready, or null. */
   get replacedAfter() {
     return this.#after(this.#replicaBack?.at ?? null);
   }
 
-  /** Whether a replica has taken the place. */
+  /** Whether a replica has replaced the lost one. */
   get isOver() {
     return this.#replicaBack !== null;
   }
@@ -96,7 +96,7 @@ export class Incident {
     return this.#victims.filter((loss) => loss.resumedAt !== null).length;
   }
 
-  /** What happened so far, in order of time: {kind, after, ...}, `after` in ms since it was asked for. */
+  /** The events so far in order: {kind, after, ...}, with `after` in ms since the request. */
   get steps() {
     const steps = [{ kind: Step.ASKED, at: this.#askedAt, mode: this.mode }];
     if (this.#confirmedAt !== null) {
@@ -126,7 +126,7 @@ export class Incident {
     return time === null ? null : Math.max(0, time - this.#askedAt);
   }
 
-  // Until the server says who it was, every session lost since counts as the victim's.
+  // Until the server names the replica, every session lost since counts.
   get #victims() {
     const losses = [...this.#losses.values()];
     return this.victim === null ? losses : losses.filter((loss) => loss.replica === this.victim);

@@ -1,9 +1,9 @@
-// Owns what leads the audience to join.html: its address, and the same as a QR code. Knows nothing of who joins.
+// The address of join.html, as a link and as a QR code.
 
 import { byId, setText } from "./dom.js";
 
 const RETRY_MS = 5_000;
-// No phone finds this machine by these.
+// Host names that lead a phone to itself.
 const LOCAL = /^(localhost|127\.|\[::1\]$)/;
 
 export class JoinView {

@@ -1,12 +1,11 @@
-// Owns the keyboard shortcuts: which key does what, and when a key is meant for something else. Knows nothing of what is
-// done.
+// The keyboard shortcuts, and the cases in which a key is not one.
 
 export const SHORTCUTS = Object.freeze({ s: "start", x: "stop", c: "crash", k: "chaos", r: "reset", l: "link", j: "json", p: "picture" });
 export const HELP_KEY = "?";
 
 const TYPING = "input:not([type=range], [type=checkbox]), select, textarea, dialog";
 
-/** What a key asks for: one of the shortcuts, "help", or null. `isOff` leaves the help only. */
+/** The action of a key: a shortcut, "help", or null. `isOff` disables all but the help. */
 export function wishOf(event, { isOff }) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return null;
   if (event.target?.closest?.(TYPING)) return null;

@@ -1,9 +1,9 @@
-// Owns the proof: that every acked smile reached the other user exactly once and in order. It trusts no
-// one's word: it is shown every frame and reckons by itself. Knows no socket, no timer and no page.
+// The proof that every acked smile reached its receiver exactly once and in order. It checks every frame
+// independently of the server's claims.
 //
-// "Lost" is never a guess by time. A session that has seen offset n has seen its user's whole stream up
-// to n, so an acked smile below n that the receiver never saw is lost. Where a session said that it did
-// not recover, the same finding is "unverified".
+// "Lost" does not depend on time. A session that has seen offset n has seen its user's whole stream up to n,
+// so an acked smile below n that the receiver never saw is lost. If a session did not recover, the same smile
+// is "unverified".
 
 import { Fit, Stream } from "./client/stream.js";
 
@@ -38,7 +38,7 @@ export class Ledger {
     return { ...this.#totals, inFlight: this.#smiles.size - this.#judged };
   }
 
-  /** A smile was offered for the first time. */
+  /** Records a new smile. */
   sent({ sender, id, to }) {
     this.#totals.sent += 1;
     const key = keyOf(sender, id);
@@ -47,19 +47,19 @@ export class Ledger {
     });
   }
 
-  /** The server refused a smile for good; it was not stored. */
+  /** Records a permanent refusal; the smile was not stored. */
   refused(sender, id) {
     if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
   }
 
-  /** A session of the user began. False when it could not vouch for what came before. */
+  /** Records a new session of the user. False if it did not recover. */
   welcomed(user, frame) {
     const vouched = this.#streamOf(user).open(frame);
     this.#judge(user);
     return vouched;
   }
 
-  /** An ack reached the sender. True the first time, which is when the smile counts as acked. */
+  /** Records an ack. True the first time, when the smile counts as acked. */
   acked(sender, frame) {
     const stream = this.#streamOf(sender);
     const key = keyOf(sender, frame.id);
@@ -84,7 +84,7 @@ export class Ledger {
     return true;
   }
 
-  /** A smile reached a session of the user. True when it is one of ours, delivered for the first time. */
+  /** Records a smile on a session of the user. True if this page sent it and it is delivered for the first time. */
   received(user, frame) {
     const key = keyOf(frame.from, frame.id);
     const fit = this.#streamOf(user).take(frame.offset, key);
@@ -96,19 +96,19 @@ export class Ledger {
     return delivers;
   }
 
-  /** The highest offset that is acked and still owed to the user: seen it, a session has caught up. */
+  /** The highest acked offset that the user has not received. A session has caught up once it has seen it. */
   highestOwed(user) {
     const { epoch } = this.#streamOf(user);
     const offsets = [...this.#owedTo(user)].filter((smile) => smile.epoch === epoch).map((smile) => smile.offset);
     return offsets.length === 0 ? null : Math.max(...offsets);
   }
 
-  /** How far the user's stream was seen. */
+  /** The offset up to which the user's stream was seen. */
   position(user) {
     return this.#streamOf(user).position;
   }
 
-  /** A conversation was stopped: what it had under way can no longer be followed. */
+  /** Drops the smiles in flight of a stopped conversation. */
   forget(users) {
     for (const smile of [...this.#smiles.values()]) {
       if (!users.includes(smile.sender)) continue;

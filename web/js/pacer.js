@@ -1,15 +1,13 @@
-// Owns when a conversation's beat is due. Beats are reckoned from the conversation's start, never from
-// the previous wake-up, so the pace does not drift and does not slow down when the server sheds.
-// Knows no timer: it is told the time.
+// The schedule of beats. Beats are counted from the conversation's start instead of the previous wake-up, so
+// the pace neither drifts nor slows down when the server sheds. The caller passes the time.
 
-/** Five smiles a second, unless another pace is chosen. */
+/** The default pace: five smiles a second. */
 export const BEAT_MS = 200;
 
-// Successive multiples of the golden ratio fill the beat evenly however many conversations run, so
-// that they do not burst together.
+// Multiples of the golden ratio spread any number of conversations evenly over the beat.
 const GOLDEN_RATIO = 0.618033988749895;
 
-/** How far into the beat the conversation of this index speaks, from 0 to below `beat`. */
+/** The offset of this conversation within the beat, from 0 to below `beat`. */
 export function phase(index, beat = BEAT_MS) {
   return ((index * GOLDEN_RATIO) % 1) * beat;
 }
@@ -24,7 +22,7 @@ export class Pacer {
     this.#beat = beat;
   }
 
-  /** Beats that were never given because the machine or the browser slept through them. */
+  /** Beats missed while the machine or the browser slept. */
   get missed() {
     return this.#missed;
   }
@@ -38,7 +36,7 @@ export class Pacer {
     this.#due.delete(index);
   }
 
-  /** The indexes that are due, each at most once: beats slept through are skipped, not made up for. */
+  /** The indices that are due, each at most once: missed beats are skipped. */
   take(now) {
     const indexes = [];
     for (const [index, due] of this.#due) {

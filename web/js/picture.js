@@ -1,4 +1,4 @@
-// Owns a run as one picture: the numbers, the proof, the timeline and the last crashes, in the colours of the page.
+// A run as an image: the numbers, the proof, the timeline and the last crashes, in the colours of the page.
 
 import { drawTimeline, layoutOf } from "./timeline-drawing.js";
 
@@ -11,7 +11,7 @@ const MOST_ROWS = 7;
 
 /**
  * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text, `crashes` the
- * table's rows with its head first, and `look` as the timeline has it.
+ * table's rows with its head first, and `look` that of the timeline.
  */
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
@@ -43,7 +43,7 @@ export function drawPicture(canvas, { title, notes, badges, facts, timeline, cra
   });
 }
 
-// The timeline clears what it draws on, so it has a canvas of its own.
+// The timeline clears its canvas, so it gets a separate one.
 function drawInset(context, timeline, look) {
   const inset = document.createElement("canvas");
   [inset.width, inset.height] = [TIMELINE.width, TIMELINE.height];

@@ -1,5 +1,4 @@
-// Owns where the backend runs as the page shows it: the platform, the links, and what brings a replica back that
-// failed. Decides none of it.
+// The platform on the page: its name, the links, and how to restart a failed replica.
 
 import { byId, element, setData, setText } from "./dom.js";
 
@@ -29,7 +28,7 @@ export class PlatformView {
     setText(this.#revivalCommand, revival.command ?? "");
   }
 
-  // Rebuilt only when they are others, so that nobody loses the link that has the focus.
+  // Rebuilt only when the links change, so that a focused link keeps the focus.
   #paintLinks(links) {
     const shown = JSON.stringify(links);
     if (shown === this.#shownLinks) return;
@@ -39,7 +38,7 @@ export class PlatformView {
   }
 }
 
-/** Opens beside the page, which must go on counting, and gives the other one no handle on it. */
+/** Opens in a new tab, since this page must keep running, and without access to `window.opener`. */
 function anchor({ name, url }) {
   const node = element("a", "", name);
   node.href = url;

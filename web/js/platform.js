@@ -1,8 +1,7 @@
-// Owns what the page knows of where the backend runs, and what follows from it: whether a replica that failed
-// comes back by itself, and what a person does where it does not. Remembers it, since the page is there before
-// any backend answers and after all of them are gone. Knows nothing of how it is shown.
+// The platform of the backend: whether it restarts failed replicas, and the command that does so otherwise. Kept in
+// the tab's storage, since the page may load while no backend answers.
 
-/** Nobody has answered for this long: a restart that comes by itself would have shown by now. */
+/** An automatic restart would have completed within this time. */
 export const GONE_AFTER_MS = 3_000;
 
 const STORAGE_KEY = "smilingchat.platform";
@@ -11,11 +10,11 @@ const EXIT = "exit";
 const UNREADY = "unready";
 const START_PROCESS = "cargo run --release";
 const RESTART_COMPOSE = "docker compose restart backend";
-// `up` also ends what runs beyond the one replica of the file, so several are started as they are.
+// `up` would also stop replicas beyond the one in the file, so `start` is used for several.
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
-/** What a person types after a failure of each mode, as far as there is something to be typed. */
+/** The command after a failure, by platform and crash mode. */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },
   compose: {
@@ -34,18 +33,18 @@ export class Platform {
   #storage;
   #hasHadSeveral = false;
 
-  /** "process", "compose", "swarm" or "kubernetes"; null while no backend has told. */
+  /** "process", "compose", "swarm" or "kubernetes"; null while unknown. */
   name = null;
   /** [{name, url}] */
   links = [];
 
-  /** `storage` keeps for this tab what was learnt. */
+  /** `storage` keeps the platform for this tab. */
   constructor({ storage }) {
     this.#storage = storage;
     this.#recall();
   }
 
-  /** An answer about the replicas. One without a platform, from an older replica, changes nothing. */
+  /** Reads the platform from an answer about the replicas. Older replicas send none. */
   seen({ platform, links, replicas }) {
     if (!Object.hasOwn(PLATFORMS, platform ?? "")) return;
     if (platform !== this.name) this.#hasHadSeveral = false;
@@ -56,13 +55,13 @@ export class Platform {
     this.#storage.setItem(STORAGE_KEY, JSON.stringify(kept));
   }
 
-  /** Whether what crashed is started again by itself. */
+  /** Whether the platform restarts crashed replicas. */
   get heals() {
     return this.name !== null && PLATFORMS[this.name].healing;
   }
 
   /**
-   * What brings a replica back that fails in this mode: {key, command, mood}, or null where that is not known.
+   * How to restart a replica that failed in this mode: {key, command, mood}, or null if unknown.
    * `silentFor` is the milliseconds for which no backend has answered, or null.
    */
   revival({ mode, silentFor }) {
@@ -72,7 +71,7 @@ export class Platform {
       return { key: `revival.${this.name}.${mode}`, command: this.#commandFor(commands, mode), mood: "calm" };
     }
     if (healing) return { key: `gone.${this.name}`, command: null, mood: "doubt" };
-    // An unready backend answers, so one that is silent failed in another way since.
+    // An unready backend still answers, so a silent one failed in another mode since.
     const failure = mode === UNREADY ? EXIT : mode;
     return { key: `gone.${this.name}.${failure}`, command: this.#commandFor(commands, failure), mood: "bad" };
   }
@@ -98,7 +97,7 @@ function parsed(text) {
   }
 }
 
-/** Links come from whoever answers, and a link may also be a script: the server checks, and so do we. */
+/** Accepts http and https links only, since a link could be a script. The server checks them as well. */
 function leadsToTheWeb(link) {
   return typeof link?.name === "string" && /^https?:\/\//.test(link.url);
 }

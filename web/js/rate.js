@@ -1,4 +1,4 @@
-// Owns how fast a count grows: the slope over the last few seconds. Knows no clock.
+// The growth rate of a count: its slope over the last few seconds. The caller passes the time.
 
 export const WINDOW_MS = 4_000;
 

@@ -1,5 +1,5 @@
-// Owns a run as one object, for a file: settings, ledger, overload errors, timeline, crashes. Times are milliseconds since
-// the start of the run. Pure.
+// A run as one object for export: settings, ledger, overload errors, timeline, crashes. Times are milliseconds since
+// the start of the run.
 
 import { spread } from "./crashes.js";
 

@@ -1,5 +1,4 @@
-// Owns the files of a run: one as JSON, one as a picture, each given to the browser as a download. What makes them is loaded
-// when somebody asks for one.
+// Downloads of a run, as JSON and as an image. Their code is loaded on demand.
 
 import { byId, element } from "./dom.js";
 
@@ -68,6 +67,6 @@ function download(blob, name) {
   link.href = URL.createObjectURL(blob);
   link.download = name;
   link.click();
-  // The download has its own hold on the bytes once it began.
+  // The started download keeps its own reference to the bytes.
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -1,5 +1,5 @@
-// Owns when the page is painted: at the browser's next frame, a few times a second, and by a timer where
-// the browser gives no frames, as in a hidden tab. Knows nothing of what is painted.
+// The paint schedule: at the browser's next frame, a few times a second, or by a timer in a hidden tab, which
+// gets no frames.
 
 export const FRAME_GAP_MS = 80;
 export const NO_FRAME_MS = 500;
@@ -19,7 +19,7 @@ export class RenderLoop {
     this.#paint = paint;
   }
 
-  /** Something changed: paint soon, once for all changes until then. */
+  /** Requests a paint; several requests share one. */
   request() {
     if (this.#pending) return;
     this.#pending = true;
@@ -35,7 +35,7 @@ export class RenderLoop {
     });
   }
 
-  /** Paint now. */
+  /** Paints now. */
   flush() {
     this.#cancelTimer();
     this.#pending = false;

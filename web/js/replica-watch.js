@@ -1,16 +1,15 @@
-// Owns asking for the replicas again and again, how often, and since when nobody answers. Knows nothing of how they
-// are shown.
+// Polls the list of replicas, and tracks since when no backend answers.
 
 import { REQUEST_LIMIT_MS } from "./backend.js";
 
-/** From one answer to the next question while something is going on. */
+/** The polling interval during a run. */
 export const WATCH_MS = 1_000;
-/** The same while nothing is, and while nobody looks. */
+/** The polling interval without a run, and in a hidden page. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
-/** After a question that timed out: a hung replica has it, and the next one may reach another. */
+/** The pause after a time-out: the next request may reach another replica than the hanging one. */
 export const TIMED_OUT_WATCH_MS = 100;
-/** After a refusal for asking too often, doubled with each further one. */
+/** The pause after a rate-limit refusal; doubles with each further one. */
 export const TOO_OFTEN_WATCH_MS = 2_000;
 export const TOO_OFTEN_CAP_MS = 30_000;
 
@@ -30,16 +29,16 @@ export class ReplicaWatch {
   replicas = [];
   self = null;
   answeredAt = null;
-  /** The time the first of the failures in a row began, or null while the backend answers. */
+  /** The start of the first of consecutive failures, or null while the backend answers. */
   unreachableSince = null;
-  /** The same for failures in which no backend spoke at all. */
+  /** The start of the first of consecutive failures without an answer of a backend, or null. */
   silentSince = null;
-  /** Until when this address was asked to be quiet; null when it was not. */
+  /** The end of a rate-limit pause, or null. */
   quietUntil = null;
 
   /**
-   * `onAnswer(answer)` comes with every answer, `onChange(error)` follows every answer, with null, and every failure,
-   * and `onReturn()` the first answer after failures.
+   * Calls `onAnswer(answer)` for every answer, `onChange(error)` after every answer, with null, and every failure, and
+   * `onReturn()` for the first answer after failures.
    */
   constructor({ backend, timers, random, isHidden, isIdle, onAnswer, onChange, onReturn }) {
     this.#backend = backend;
@@ -56,12 +55,12 @@ export class ReplicaWatch {
     return this.answeredAt !== null;
   }
 
-  /** Asks now, unless the backend wants quiet, and from then on by itself. One at a time: answers cannot overtake. */
+  /** Polls now, unless rate-limited, and continues by itself. One request at a time, so answers stay in order. */
   async ask() {
     if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();
   }
 
-  // What the watch itself has due is asked whatever the clock says: a timer may fire a little early.
+  // A due poll runs regardless of the clock: a timer may fire a little early.
   async #ask() {
     if (this.#isAsking) return;
     const askedAt = this.#timers.now();
@@ -101,7 +100,7 @@ export class ReplicaWatch {
     return null;
   }
 
-  // Who refuses because of too many questions is there: nothing is said about the service.
+  // A backend that rate-limits is up, so this is not a failure of the service.
   #failed(error, askedAt) {
     this.#refusals = error.isTooOften ? this.#refusals + 1 : 0;
     this.unreachableSince = error.isTooOften ? null : (this.unreachableSince ?? askedAt);

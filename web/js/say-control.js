@@ -1,4 +1,4 @@
-// Owns the line in which whoever presents smiles as any user: `@bruno 😀`. Knows nothing of the simulation.
+// The input line in which the presenter smiles as any user: `@bruno 😀`.
 
 import { Client } from "./client/client.js";
 import { byId, setText } from "./dom.js";
@@ -40,7 +40,7 @@ export class SayControl {
     }
   }
 
-  // One session, of the user that spoke last.
+  // One session, for the last user.
   #clientOf(user) {
     if (this.#client?.user === user) return this.#client;
     this.#client?.stop();

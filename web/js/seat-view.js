@@ -1,9 +1,9 @@
-// Owns one user of a conversation on the page: face, name, state of the session, and the replica that holds it.
+// A user of a conversation on the page: face, name, state and replica of the session.
 
 import { element, setData, setText, setTitle } from "./dom.js";
 import { SessionState } from "./client/session.js";
 
-/** `hueOf(replica)` is the colour that the replica has on this page. */
+/** `hueOf(replica)` is the colour of the replica on this page. */
 export class Seat {
   #user;
   #translate;
@@ -13,7 +13,7 @@ export class Seat {
   #state = element("span", "state");
   #replica = element("span", "replica");
 
-  /** A brief one says where the user is, or else why not. */
+  /** The brief form shows the replica, or why there is none. */
   constructor({ user, translate, format, hueOf, isBrief }) {
     this.#user = user;
     this.#translate = translate;

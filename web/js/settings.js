@@ -1,4 +1,4 @@
-// Owns the settings of a run and how they read in the page's address. Pure: text to settings and back.
+// The settings of a run, and their form in the page's address.
 
 export const MOST_CONVERSATIONS = 30;
 export const MOST_RATE = 20;
@@ -9,7 +9,7 @@ export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, 
 
 const SEED_LIMIT = 2 ** 32;
 
-/** What the address asks for, and whether it starts by itself. What makes no sense is left at its default. */
+/** Parses the settings in the address, and whether to start at once. Invalid values keep their defaults. */
 export function settingsOf(search) {
   const query = new URLSearchParams(search);
   const whole = (name, least, most) => {
@@ -29,7 +29,7 @@ export function settingsOf(search) {
   };
 }
 
-/** The query of an address with these settings, which starts by itself when asked to. */
+/** The query of an address with these settings, optionally with a start. */
 export function searchOf(settings, { starts = false } = {}) {
   const query = new URLSearchParams();
   for (const [name, usual] of Object.entries(DEFAULTS)) {

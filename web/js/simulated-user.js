@@ -1,5 +1,5 @@
-// Owns one simulated user: a session, the smiles not settled yet, the last face heard, and whom to answer besides the
-// other of its conversation. Ties the wire to the ledger. Knows nothing of the page.
+// A simulated user: a session, its unsettled smiles, the last face received, and the guests to answer. Reports all
+// frames to the ledger.
 
 import { answerTo } from "./faces.js";
 import { Beat, Outbox } from "./client/outbox.js";
@@ -10,10 +10,10 @@ export { Beat };
 
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
-/** So many people wait for an answer; more get none. */
+/** The maximum of guests that wait for an answer. */
 export const GUESTS = 8;
 
-/** How the id of an answer to a person begins: it gets no answer, so that two simulated users do not go on for ever. */
+/** The id prefix of an answer to a guest. It gets no answer itself, so that two simulated users do not loop forever. */
 export const ANSWER = "re-";
 
 export class SimulatedUser {
@@ -29,7 +29,7 @@ export class SimulatedUser {
   #catchUpTo = null;
 
   /**
-   * `events` hears `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
+   * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
    * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`, `broken()` and
    * `changed(user)`.
    */
@@ -63,12 +63,12 @@ export class SimulatedUser {
     this.#outbox.clear();
   }
 
-  /** Says something, unless the session is away or too much is unsettled. */
+  /** Sends a smile, unless the session is down or too many smiles are unsettled. */
   speak() {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Asks for older smiles of the conversation. False when there is nobody to ask. */
+  /** Requests older smiles of the conversation. False without a session. */
   askHistory({ before, limit }) {
     return this.session.send(historyFrame({ with: this.#peer, before, limit }));
   }
@@ -77,7 +77,7 @@ export class SimulatedUser {
     return this.session.state === SessionState.LIVE;
   }
 
-  /** On a replica now, be it live, resuming or silent. */
+  /** Whether the user has a session on a replica: live, resuming or silent. */
   get isConnected() {
     return CONNECTED.has(this.session.state);
   }
@@ -110,7 +110,7 @@ export class SimulatedUser {
     else if (frame.type === "error") this.#failed(frame);
   }
 
-  /** At every other turn a person comes first. The ledger is not told: nobody here hears what the person gets. */
+  /** At every other turn a guest comes first. Not in the ledger: this page does not receive the guest's smiles. */
   #answer() {
     const guest = this.#answeredLast ? undefined : this.#guests.shift();
     this.#answeredLast = guest !== undefined;

@@ -1,5 +1,4 @@
-// Owns the run: how many conversations there are, their beats, their shared ledger and counters. Knows
-// nothing of the page; whoever shows it is told what changed.
+// A run: the conversations, their beats, and the shared ledger and counters. Callbacks report changes.
 
 import { chanceOf } from "./chance.js";
 import { Conversation } from "./conversation.js";
@@ -29,8 +28,8 @@ export class Simulation {
   counters = new Counters();
 
   /**
-   * `onChange(conversation)`: something in it is to be shown. `onList()`: conversations came or went.
-   * `onSession(user)`: a session changed its state.
+   * `onChange(conversation)` reports a changed conversation, `onList()` added or removed ones, `onSession(user)`
+   * a changed state of a session.
    */
   constructor({ environment, onChange, onList, onSession }) {
     this.#environment = environment;
@@ -39,7 +38,7 @@ export class Simulation {
     this.#onSession = onSession;
   }
 
-  /** The users of the store, in their order; the first two converse, the next two, and so on. */
+  /** Sets the users; each consecutive pair has a conversation. */
   set people(people) {
     this.#people = people;
   }
@@ -65,8 +64,8 @@ export class Simulation {
   }
 
   /**
-   * Starts with fresh numbers, or, when it runs, starts more or stops the surplus. Each conversation then has `rate`
-   * smiles a second; the seed counts for what is started.
+   * Starts a run, or changes the number of conversations of the current one. Each conversation has `rate` smiles a
+   * second; the seed applies to new conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -79,17 +78,17 @@ export class Simulation {
     this.#scheduleBeat();
   }
 
-  /** Stops everything; the numbers stay. */
+  /** Stops the run; the numbers stay. */
   stop() {
     this.run(0, { rate: this.#rate, seed: this.#seed });
   }
 
-  /** The backend answers again: sessions that wait need not wait longer. */
+  /** The backend answers again: waiting sessions reconnect at once. */
   hurry() {
     for (const user of this.users) user.session.hurry();
   }
 
-  /** The backend asks this address for patience: sessions that wait do so for as long. */
+  /** The backend rate-limits this address: waiting sessions pause for this long. */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);
   }

@@ -1,12 +1,11 @@
-// Owns the one sentence about the connection: what the page knows, in the order of what a person must hear first.
-// A pure function of facts; the words and their place are not its business.
+// The sentence about the connection: the most important fact wins. A pure function.
 
-/** A failure shorter than this is not worth a word. */
+/** Shorter failures are not shown. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**
- * {key, values, mood} of the sentence. `values.ms` is a span of time that the words call `{age}`. Of the facts,
- * `unreachableFor` and `quietFor` are milliseconds or null, `refusal` the code that sockets are refused with or null.
+ * Returns {key, values, mood} of the sentence. `values.ms` is the span that the words call `{age}`. Of the facts,
+ * `unreachableFor` and `quietFor` are milliseconds or null, `refusal` the error code of refused sockets or null.
  */
 export function statusOf(facts) {
   const { sessions, live } = facts;
@@ -23,7 +22,7 @@ export function statusOf(facts) {
   return { key: "status.idle", values: { replica: facts.self ?? "?" }, mood: "good" };
 }
 
-// While sessions are connected the service lives, whatever becomes of the questions about it.
+// Connected sessions prove that the service works, even if requests for its state fail.
 function unreachable(facts, counts) {
   if (facts.connected > 0) return { key: "status.list_unanswered", values: counts, mood: "doubt" };
   if (!facts.isOnline) return { key: "status.offline", values: {}, mood: "bad" };

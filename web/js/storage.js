@@ -1,16 +1,15 @@
-// Owns what the page remembers for its tab. Where the browser keeps nothing, because site data is blocked or full,
-// it remembers for as long as the page is open. Knows nothing of what it keeps.
+// Storage for the tab. If site data is blocked or full, the values last as long as the page is open.
 
 export class TabStorage {
   #browsers = null;
   #values = new Map();
 
-  /** `open()` gives the browser's storage; that alone throws where site data is blocked. */
+  /** `open()` returns the browser's storage; it throws if site data is blocked. */
   constructor(open) {
     try {
       this.#browsers = open();
     } catch {
-      // Nothing is kept then.
+      // Not kept in this case.
     }
   }
 

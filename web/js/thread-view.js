@@ -1,4 +1,4 @@
-// Owns the dialog of one conversation: both users, its smiles with offsets and times, and the way further back.
+// The dialog of a conversation: both users, its smiles with offsets and times, and older smiles on demand.
 
 import { byId, element, setText } from "./dom.js";
 import { Seat } from "./seat-view.js";
@@ -20,7 +20,7 @@ export class ThreadView {
   #seats = [];
   #rows = new Map();
 
-  /** `onChange()` asks to be painted. */
+  /** `onChange()` requests a repaint. */
   constructor({ translate, format, hueOf, onChange }) {
     this.#translate = translate;
     this.#format = format;
@@ -58,7 +58,7 @@ export class ThreadView {
     this.#shown = smiles;
   }
 
-  // Who reads further up stays there; who is at the end follows it.
+  // Keeps the scroll position, or follows the end if it was visible.
   #paintSmiles(smiles) {
     const list = this.#list;
     const below = list.scrollHeight - list.scrollTop;

@@ -1,9 +1,9 @@
-// Owns the smiles of the conversation that is open: what the log tells of the past and what arrives meanwhile, once
-// each and in the order of their offsets. Pure: a thread and what happened give the next thread.
+// The smiles of the open conversation, from the history and live, once each and in the order of their offsets. Pure
+// functions from a thread and an event to the next thread.
 
-/** Smiles asked for at a time. */
+/** Smiles per request. */
 export const PAGE = 30;
-/** Smiles kept; past it the oldest go, and can be asked for again. */
+/** The maximum number of smiles; the oldest are dropped and can be requested again. */
 export const KEPT = 400;
 
 export const NO_THREAD = Object.freeze({ smiles: Object.freeze([]), more: true, asking: false });
@@ -20,7 +20,7 @@ export function threadAfter(thread, { kind, smiles = [], more }) {
   return { ...thread, smiles: kept, more: thread.more || kept.length < all.length };
 }
 
-/** What to ask the log for next: `before` is left out at first. */
+/** The next request for history; the first one has no `before`. */
 export function nextPage({ smiles }) {
   return smiles.length === 0 ? { limit: PAGE } : { before: smiles[0].offset, limit: PAGE };
 }

@@ -1,11 +1,11 @@
-// Owns what happened over the last minutes: a sample a second of what went through and which replica held how many
-// sessions, and marks for what somebody did or something became. Pure: a timeline and what happened give the next one.
+// The timeline of the last minutes: a sample per second of the rates and the sessions per replica, and marks for
+// events. Pure functions from a timeline and an event to the next timeline.
 
-/** How long a timeline is. */
+/** The length of a timeline. */
 export const KEPT_MS = 180_000;
-/** Lanes of replicas that are gone are left out past this many. */
+/** The maximum number of lanes; replicas that are gone are dropped first. */
 export const MOST_LANES = 6;
-/** The shortest time that is shown. */
+/** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
 
 export const Mark = Object.freeze({
@@ -22,7 +22,7 @@ export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Ob
 
 /**
  * The timeline after a second: `successes` and `overloads` are totals since the start, `replicas` is
- * [{id, state, sessions}]. The first sample after a start has nothing to be compared with.
+ * [{id, state, sessions}]. The first sample after a start has no rate.
  */
 export function sampled(timeline, { at, successes, overloads, replicas }) {
   const { last } = timeline;
@@ -42,7 +42,7 @@ export function sampled(timeline, { at, successes, overloads, replicas }) {
   };
 }
 
-/** The timeline with a mark. Marks of one kind on one replica within a second are one, with their counts added. */
+/** Adds a mark. Marks of one kind on one replica within a second are merged, and their counts added. */
 export function marked(timeline, { at, kind, replica = null, count = 1 }) {
   const isSame = (mark) => mark.kind === kind && mark.replica === replica && at - mark.at < 1_000;
   const same = timeline.marks.find(isSame);
@@ -51,7 +51,7 @@ export function marked(timeline, { at, kind, replica = null, count = 1 }) {
   return { ...timeline, marks: [...others, mark] };
 }
 
-/** What became of replicas between two lists of them: [{kind, replica}]. */
+/** The changes between two lists of replicas: [{kind, replica}]. */
 export function changesBetween(before, after) {
   if (before.length === 0) return [];
   const stateBefore = new Map(before.map(({ id, state }) => [id, state]));
@@ -63,22 +63,22 @@ export function changesBetween(before, after) {
     if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
-  // One that was ready and is no longer listed has gone without a word.
+  // A ready replica that is no longer listed was lost.
   for (const [replica, was] of stateBefore) {
     if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: Mark.LOST, replica });
   }
   return changes;
 }
 
-/** The time that is shown, [from, to]: a minute, and then more with the run, up to `most`. */
+/** The visible span, [from, to]: at least a minute, growing with the run up to `most`. */
 export function spanOf({ samples }, most = KEPT_MS) {
   const to = samples.at(-1)?.at ?? 0;
   return [to - Math.min(most, Math.max(SHORTEST_MS, to - (samples[0]?.at ?? to))), to];
 }
 
 /**
- * The replicas of the samples within the span, those first that were there first. Past a handful, those that went
- * longest ago are left out.
+ * The replicas within the span, in the order of their appearance. Past the maximum, those that disappeared first are
+ * dropped.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();
@@ -94,7 +94,7 @@ export function lanesOf({ samples }, [from, to]) {
   return lanes.filter((replica) => !surplus.has(replica));
 }
 
-/** The sample nearest to a time and the marks of its second; null where there is none. */
+/** The sample nearest to a time with the marks of its second, or null. */
 export function readingAt({ samples, marks }, at) {
   if (samples.length === 0) return null;
   const index = samples.reduce((best, sample, here) => (Math.abs(sample.at - at) < Math.abs(samples[best].at - at) ? here : best), 0);

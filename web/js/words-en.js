@@ -1,4 +1,4 @@
-// Owns the page's English words.
+// The English words of the page.
 
 export const ENGLISH = {
   "page.title": "TheSmilingChat",

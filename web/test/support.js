@@ -1,5 +1,5 @@
-// Owns what tests put in place of the browser: a clock they turn by hand, chance that repeats itself, a
-// socket without a network, and a small backend that keeps the contract.
+// Replacements for the browser in tests: a manual clock, seeded random numbers, a socket without a network, and a small
+// backend that follows the protocol.
 
 /** Time that moves only when a test says so. */
 export class FakeTimers {

@@ -1,5 +1,4 @@
-// Owns how long to wait before trying again: exponential, with full jitter, so that clients who lost
-// their replica together do not return together. Knows neither timers nor sockets.
+// Exponential back-off with full jitter, so that clients that lost the same replica do not reconnect at once.
 
 export const RECONNECT_FIRST_MS = 100;
 export const RECONNECT_CAP_MS = 5_000;
@@ -36,7 +35,7 @@ export class Backoff {
     return wait;
   }
 
-  /** The wait after the server closed for a breach of its policy: long, and still spread. */
+  /** The wait after a close for a policy violation: long, with jitter. */
   nextAfterPolicy() {
     this.#attempt += 1;
     return POLICY_WAIT_MS * (1 + this.#random());
@@ -48,8 +47,8 @@ export class Backoff {
 }
 
 /**
- * The wait before a smile is offered again: at least what the server asked for, then a jitter that
- * grows with the attempts, so that a crowd that was shed does not knock again as one.
+ * The wait before a smile is sent again: at least the server's hint, plus a jitter that grows with the attempts, so
+ * that shed clients do not retry at once.
  */
 export function retryWait({ retryAfter, attempt, random }) {
   return retryAfter + random() * ceiling(attempt, RETRY_FIRST_MS, RETRY_CAP_MS);

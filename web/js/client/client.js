@@ -1,5 +1,4 @@
-// Owns a user for a program or a person: a session that comes back by itself, every smile settled, histories answered. Knows
-// nothing of who uses it.
+// A client for one user: a session that reconnects by itself, smiles that are retried until settled, and histories.
 
 import { DialQueue } from "./dial-queue.js";
 import { Beat, Outbox } from "./outbox.js";
@@ -7,12 +6,12 @@ import { historyFrame, pingFrame, smileFrame, socketUrl } from "./protocol.js";
 import { Session, SessionState } from "./session.js";
 import { PageTimers } from "./timers.js";
 
-/** So many smiles are under way at once; more wait for their turn. */
+/** The maximum of smiles in flight; more are queued. */
 export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
 
-/** An error frame that is final: sending the same again would be refused again. */
+/** A permanent error frame: a retry would be refused again. */
 export class Refusal extends Error {
   constructor({ code, message }) {
     super(message ?? code);
@@ -33,9 +32,9 @@ export class Client {
   #histories = [];
 
   /**
-   * `page` is the address of the page, `user` the name. `onSmile(frame)` hears every smile to the user, and from the user
-   * when another session sent it. `onState(session)` hears of changes: `session.state`, `replica`, `closeReason`,
-   * `retryAt`, `reconnects`. `onGap()`: smiles may have been missed, and `history` has them.
+   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and those that
+   * other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`, `closeReason`,
+   * `retryAt` and `reconnects`. `onGap()` reports that smiles may have been missed; `history` has them.
    */
   constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
     const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
@@ -56,15 +55,15 @@ export class Client {
     this.session.start();
   }
 
-  /** Closes the session. What is not settled is not sent again, and its promises stay open. */
+  /** Closes the session. Unsettled smiles are not sent again, and their promises stay pending. */
   stop() {
     this.session.stop();
     this.#outbox.clear();
   }
 
   /**
-   * Sends a smile, through any number of crashes. Gives `{id, offset, duplicate}` once it is stored, and fails with a
-   * `Refusal` when it never will be. `id` is unique per user for ever; one is made unless it is given.
+   * Sends a smile, retried through any number of crashes. Resolves to `{id, offset, duplicate}` once it is stored, and
+   * rejects with a `Refusal` if it never will be. `id` must be unique per user forever; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
@@ -74,7 +73,7 @@ export class Client {
     });
   }
 
-  /** The smiles with another user, oldest first: `{smiles, more}`. Asked again when the session breaks. */
+  /** The smiles with another user, oldest first: `{smiles, more}`. Retried when the session breaks. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
       const request = { with: other, before, limit, resolve, reject };
@@ -95,7 +94,7 @@ export class Client {
 
   welcomed(frame) {
     this.#outbox.opened();
-    // What was missed comes first; the answer to this tells that the session keeps up.
+    // Missed smiles come first, so the answer shows that the session has caught up.
     if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
     else if (this.session.reconnects > 0) this.#onGap();
     for (const request of this.#histories) this.session.send(historyFrame(request));
@@ -115,7 +114,7 @@ export class Client {
     return `${this.#word}-${this.#lastId.toString(ID_RADIX)}`;
   }
 
-  /** Sends what was cut off and then what waits, as far as there is room. */
+  /** Sends interrupted smiles, then queued ones, up to the maximum in flight. */
   #pump() {
     while (this.#outbox.beat(() => this.#waiting.shift() ?? null) !== Beat.SKIPPED);
   }
@@ -139,7 +138,7 @@ export class Client {
       else this.#settle(frame.id, (promise) => promise.reject(new Refusal(frame)));
       return;
     }
-    // An error without an id answers the oldest history that is asked for.
+    // An error without an id answers the oldest pending history.
     const [request] = this.#histories;
     if (request === undefined) return;
     if (frame.temporary) this.#timers.after(wait, () => this.session.send(historyFrame(request)));

@@ -1,5 +1,5 @@
-// Owns how many sessions connect at the same time. Browsers slow down a page that opens dozens of
-// WebSockets at once, by seconds; a few at a time come up much sooner. Knows nothing of what is opened.
+// Limits the number of sessions that connect at the same time. Browsers delay a page that opens dozens of
+// WebSockets at once by seconds; a few at a time connect much sooner.
 
 export const DIAL_LIMIT = 6;
 
@@ -13,8 +13,8 @@ export class DialQueue {
   }
 
   /**
-   * Calls `begin` now or when a place is free. The function it returns gives the place back, or
-   * withdraws from the queue; calling it again does nothing.
+   * Calls `begin` now or when a slot is free. Returns a function that releases the slot or leaves the queue;
+   * calling it again does nothing.
    */
   enter(begin) {
     const ticket = { begin, state: "waiting" };

@@ -1,7 +1,7 @@
-// Owns what a client may import: a `Client`, and the parts that it is made of for those who need them apart. It runs in a
-// browser and in Node.js 22 or later as it is; docs/client.mjs is an example.
+// The client library: `Client`, and its parts for separate use. Runs unchanged in browsers and in Node.js 22 or later;
+// docs/client.mjs is an example.
 //
-// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives whatever happens to the replicas:
+// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
 //   Session      one WebSocket after the other: welcome, resume from the last offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
 //   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for

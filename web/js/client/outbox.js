@@ -1,12 +1,12 @@
-// Owns the smiles of one user that are not settled yet: which wait for an answer, which wait for their
-// retry, and which must be sent again because their session broke. Knows no socket and no page.
+// The unsettled smiles of a user: those that wait for an answer, those that wait for a retry, and those to send
+// again because their session broke.
 
 import { retryWait } from "./backoff.js";
 
-/** A user with this many unsettled smiles says nothing new: the load stays offered, and bounded. */
+/** The maximum of unsettled smiles, at which a user sends no new ones. */
 export const UNSETTLED_LIMIT = 3;
 
-/** What a beat came to. */
+/** The outcome of a beat. */
 export const Beat = Object.freeze({ NEW: "new", AGAIN: "again", SKIPPED: "skipped" });
 
 const Phase = Object.freeze({ SENT: "sent", RETRY: "retry", PARKED: "parked" });
@@ -19,7 +19,7 @@ export class Outbox {
   #open = false;
   #entries = new Map();
 
-  /** `send(smile)` puts a smile on the session's socket. */
+  /** `send(smile)` sends a smile over the session. */
   constructor({ timers, random, send, limit = UNSETTLED_LIMIT }) {
     this.#timers = timers;
     this.#random = random;
@@ -31,20 +31,20 @@ export class Outbox {
     return this.#entries.size;
   }
 
-  /** The session can carry smiles; those cut off before go out again, one at each beat. */
+  /** The session is live; interrupted smiles are sent again, one per beat. */
   opened() {
     this.#open = true;
   }
 
-  /** The session broke: what it carried may or may not have been stored. */
+  /** The session broke: its smiles may or may not be stored. */
   broken() {
     this.#open = false;
     for (const entry of this.#entries.values()) this.#park(entry);
   }
 
   /**
-   * One beat is one offer: first a smile that was cut off, else a new one from `compose`, which may have none (null).
-   * Sending the cut-off ones at the beats keeps a crash from turning into a burst.
+   * A beat sends one smile: an interrupted one, or a new one from `compose`, which may return null. Sending interrupted
+   * smiles at the beats avoids a burst after a crash.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -62,7 +62,7 @@ export class Outbox {
     return Beat.NEW;
   }
 
-  /** An ack, or an error that is final: the smile needs nothing more. True the first time. */
+  /** Settles a smile after an ack or a permanent error. True the first time. */
   settle(id) {
     const entry = this.#entries.get(id);
     if (entry === undefined) return false;
@@ -70,7 +70,7 @@ export class Outbox {
     return this.#entries.delete(id);
   }
 
-  /** A temporary error: the same smile goes again, no sooner than the server asked for. */
+  /** Schedules a retry after a temporary error, no sooner than the server's hint. */
   retry(id, retryAfter) {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.phase !== Phase.SENT) return;

@@ -1,5 +1,5 @@
-// Owns the wire: the frames a session may send, the checks on those it gets, and what each close and
-// error code asks of a client. Knows no socket, no timer and no page.
+// The wire protocol: outgoing frames, validation of incoming ones, and the client's reaction to each close and
+// error code.
 
 export const PROTOCOL_VERSION = 1;
 export const NORMAL_CLOSURE = 1000;
@@ -28,21 +28,21 @@ const CLOSE_NAMES = new Map([
   [4002, "rebalance"],
 ]);
 
-// These say that what we sent was broken: the same again would be broken again.
+// These mean that a frame of ours was invalid, so a retry would fail again.
 const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009]);
 const POLICY_CLOSE = 1008;
 
-/** A replica that leaves or has too many announces the end: its sessions are handed over. */
+/** The close codes that a replica announces, when it drains or hands sessions over. */
 export const ORDERLY_CLOSES = new Set([1012, 4002]);
 
 const OVERLOAD_CAUSES = new Set(["overloaded", "rate_limited", "store_unavailable"]);
 
-/** The name of a close code, for the dictionary; an unlisted code is a lost connection. */
+/** The dictionary key of a close code; an unlisted code counts as a lost connection. */
 export function closeName(code) {
   return CLOSE_NAMES.get(code) ?? "connection_lost";
 }
 
-/** Whether, and how patiently, to come back after a close code. */
+/** Whether and how to reconnect after a close code. */
 export function closeAction(code) {
   if (FINAL_CLOSES.has(code)) return CloseAction.GIVE_UP;
   if (code === POLICY_CLOSE) return CloseAction.RETRY_LATE;
@@ -54,7 +54,7 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
-/** Where a session connects to: beside the page, encrypted when the page is. */
+/** The address of a session: next to the page, with TLS if the page has it. */
 export function socketUrl(pageUrl, user, resume = null) {
   const url = new URL("ws", pageUrl);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -96,8 +96,8 @@ const FRAME_CHECKS = {
 };
 
 /**
- * Reads one frame. A frame of an unknown type passes, since newer servers may add some; a known type
- * without what it must carry is null, and so is what is not a JSON object.
+ * Parses a frame. Unknown types pass, since newer servers may add some. Returns null for a known type without its
+ * required fields, and for anything but a JSON object.
  */
 export function parseFrame(text) {
   let frame;
@@ -113,7 +113,7 @@ export function parseFrame(text) {
 
 /**
  * Where to resume from: the highest offset of a welcome, a smile, or an ack that is no duplicate's.
- * A duplicate's offset is no position in the stream, and a welcome that did not recover starts anew.
+ * The offset of a duplicate is not the end of the stream, and a welcome that did not recover starts over.
  */
 export class ResumePoint {
   #epoch = null;

@@ -1,15 +1,15 @@
-// Owns the question why no socket opens: browsers hide the answer to a handshake, so the same address is asked without one.
-// Knows no socket and no page.
+// Finds out why a socket does not open: browsers hide the response to a handshake, so this sends a plain GET to the
+// same address.
 
 import { socketUrl } from "./protocol.js";
 
-/** Nothing refuses a session: the handshake itself does not get through. */
+/** The server would accept a session, but the handshake does not reach it. */
 const NO_HANDSHAKE = 426;
 
 /**
- * Why sessions of the user are refused: `{code, message, host}`. The code is the server's, or `host_rewritten` when a proxy
- * changed the host that the page has (then `host` is what arrived), `no_upgrade` when it drops the upgrade, `http_STATUS`
- * for an answer without a code, `unreachable` for none.
+ * Why sessions of the user are refused: `{code, message, host}`. The code is the server's, or `host_rewritten` if a proxy
+ * changed the `Host` header (then `host` is its value), `no_upgrade` if the proxy drops the upgrade, `http_STATUS` for an
+ * answer without a code, `unreachable` without an answer.
  */
 export async function whyRefused({ page, user, fetch = globalThis.fetch }) {
   const url = new URL(socketUrl(page, user));

@@ -1,22 +1,21 @@
-// Owns one user's WebSocket session through all its lives: connect, welcome, resume, notice that the
-// server fell silent, wait, connect again. Knows what the wire says about sessions; what smiles mean is
-// its listener's business.
+// A user's session across connections: connect, welcome, resume, detect a silent server, wait, reconnect. The
+// listener handles the smiles.
 
 import { Backoff } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** An attempt without a welcome by then is given up. */
+/** Time limit for the welcome. */
 export const CONNECT_LIMIT_MS = 4_000;
-/** After this much silence the server is asked whether it is there. */
+/** Silence after which the session sends a ping. */
 export const SILENCE_ASK_MS = 1_500;
-/** An unanswered question shows the session as silent after the first, and ends it after the second. */
+/** Limits for an unanswered ping: after the first the session is shown as silent, after the second it ends. */
 export const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
-/** A session that lived this long starts its back-off from the beginning. */
+/** A session that lasted this long resets its back-off. */
 export const STABLE_MS = 5_000;
-/** How far those that are called back are spread, so as not to arrive as one. */
+/** The spread of reconnects when the backend is back. */
 export const HURRY_SPREAD_MS = 500;
-/** How far those that were put off are spread: sixty sessions are then below twenty a second. */
+/** The spread of reconnects after a rate-limit refusal: sixty sessions stay below twenty a second. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
@@ -51,7 +50,7 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** Shown on the page: what is going on, where, and since when. */
+  /** The state for the page: state, replica, and since when. */
   state = SessionState.STOPPED;
   replica = null;
   closeReason = null;
@@ -59,8 +58,8 @@ export class Session {
   reconnects = 0;
 
   /**
-   * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener hears
-   * `stateChanged()`, `welcomed(frame)`, `heard(frame)`, `unreadable()` and `broken()`.
+   * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener has `stateChanged()`,
+   * `welcomed(frame)`, `heard(frame)`, `unreadable()` and `broken()`.
    */
   constructor({ urlFor, openSocket, timers, random, dialQueue, listener }) {
     this.#urlFor = urlFor;
@@ -80,18 +79,18 @@ export class Session {
     this.#dial();
   }
 
-  /** Closes for good, as a client that has nothing more to say. */
+  /** Closes the session for good. */
   stop() {
     this.#release(NORMAL_CLOSURE);
     this.#enter(SessionState.STOPPED);
   }
 
-  /** The session has seen all it was owed: it no longer resumes, it is live. */
+  /** The session has caught up: it is live. */
   caughtUp() {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** The backend is known to be back: do not sit out the rest of the back-off. Hints are still honoured. */
+  /** The backend is back: skips the rest of the back-off, but honours hints of the server. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
@@ -99,13 +98,13 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** The backend asks for patience: no attempt for so long, and then not all at the same moment. */
+  /** The backend rate-limits this address: pauses for this long, plus a random spread. */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
     this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
   }
 
-  /** Puts a frame on the socket. False when it is broken, and the frame lost. */
+  /** Sends a frame. False if the socket is broken and the frame lost. */
   send(text) {
     const isOpen = this.#socket?.readyState === SOCKET_OPEN;
     if (isOpen) this.#socket.send(text);
@@ -155,8 +154,8 @@ export class Session {
     this.#listener.welcomed(frame);
   }
 
-  // The pings of the server are answered by the browser and invisible here, so silence is judged by
-  // frames, and a silent server is asked before it is given up.
+  // The browser answers the server's pings invisibly, so silence is detected by frames, and the session pings
+  // before it gives up.
   #watch() {
     this.#cancelWatch = this.#timers.after(WATCH_MS, () => {
       const now = this.#timers.now();
@@ -178,7 +177,7 @@ export class Session {
     this.send(pingFrame());
   }
 
-  // A hung server never completes the closing handshake: the socket is let go of at once.
+  // A hanging server never completes the closing handshake, so the socket is dropped at once.
   #giveUp(name) {
     this.#release(NORMAL_CLOSURE);
     this.#retry({ code: null, name, text: "" });

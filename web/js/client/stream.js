@@ -1,9 +1,8 @@
-// Owns what one user's sessions have proven about that user's stream: how far it was seen, in which
-// epoch, and where a gap may be. Knows nothing of who sent what; the ledger does.
+// The part of a user's stream that its sessions have seen: up to which offset, in which epoch, and with which gap.
 
 const REMEMBERED_SMILES = 1_024;
 
-/** How a stream frame fits what came before. */
+/** How a frame relates to the frames before. */
 export const Fit = Object.freeze({ NEXT: "next", DUPLICATED: "duplicated", REORDERED: "reordered" });
 
 export class Stream {
@@ -21,7 +20,7 @@ export class Stream {
     return this.#position;
   }
 
-  /** A session began. True when it vouches for everything since the last one. */
+  /** Records a new session. True if it recovered everything since the last one. */
   open({ epoch, offset, recovered }) {
     const first = this.#epoch === null;
     const sameLog = epoch === this.#epoch;
@@ -40,7 +39,7 @@ export class Stream {
     return first;
   }
 
-  /** A smile, or an ack that stands in for one, at this offset; `key` names the smile for good. */
+  /** Records a smile, or its ack, at this offset; `key` identifies the smile. */
   take(offset, key) {
     if (this.#remembered.has(key)) return Fit.DUPLICATED;
     this.#remember(key);
@@ -49,12 +48,12 @@ export class Stream {
     return Fit.NEXT;
   }
 
-  /** Whether a session of this user has gone past the offset, so that nothing below can still come. */
+  /** Whether a session of this user has passed the offset, so that no lower one can still arrive. */
   hasPassed(epoch, offset) {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#position);
   }
 
-  /** Whether the offset lies where this user's sessions did not look. */
+  /** Whether the offset is in the gap of this user's sessions. */
   isUnproven(epoch, offset) {
     if (epoch !== this.#epoch) return true;
     return this.#gaps.some((gap) => offset > gap.after && offset <= gap.upTo);

@@ -1,5 +1,4 @@
-// Owns timers outside the page's thread: told {id, ms} it says the id back after that time; told
-// {id, ms: null} it forgets it. Knows nothing of what the timers are for.
+// Timers outside the page's thread: posts the id back `ms` after a message {id, ms}; {id, ms: null} cancels.
 
 const running = new Map();
 

@@ -1,8 +1,7 @@
-// Owns the page's clock and its one-shot timers. They tick in a worker, because browsers slow the timers
-// of a hidden page down to one a second, and the pace must hold while nobody looks. Where a worker cannot
-// be had, the page's own timers serve.
+// The page's clock and one-shot timers. They run in a worker, because browsers limit the timers of a hidden page
+// to one a second. Without workers, the page's own timers are used.
 
-/** What everything that needs time is given: `now()` in milliseconds and `after(ms, run)`. */
+/** The clock for all parts: `now()` in milliseconds and `after(ms, run)`. */
 export class PageTimers {
   #worker = null;
   #pending = new Map();
@@ -22,7 +21,7 @@ export class PageTimers {
     return performance.now();
   }
 
-  /** Runs `run` once after `ms`; the function it returns cancels that. */
+  /** Runs `run` once after `ms`; returns a function that cancels it. */
   after(ms, run) {
     this.#lastId += 1;
     const id = this.#lastId;

@@ -1,4 +1,4 @@
-// Owns join.html: a user for a phone, faces to tap, what came back, and how the connection is.
+// join.html: a user for a phone, faces to tap, received smiles, and the state of the connection.
 
 import { Client } from "../client/client.js";
 import { DialQueue } from "../client/dial-queue.js";
@@ -14,7 +14,7 @@ const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
 const TOO_MANY = 429;
-/** A backend that is about to come back is not asked for the cause. */
+/** The delay before a diagnosis: a restarting backend needs none. */
 const CAUSE_AFTER = 3;
 const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
@@ -30,7 +30,7 @@ let seat = null;
 let faceOf = new Map();
 const items = new Map();
 
-/** The users, and what day it is on the server: phones may have another. */
+/** The users, and the server's date, since a phone's may differ. */
 async function ask() {
   const answer = await fetch(new URL("api/users", page), { cache: "no-store" });
   if (!answer.ok) throw new Error(answer.status === TOO_MANY ? "rate_limited" : "nowhere");
@@ -61,7 +61,7 @@ async function join() {
   paint();
 }
 
-/** A client for a user that may turn out to be somebody else's; what it hears counts once it is ours. */
+/** A client for a user that may already be taken; its smiles count only once the user is ours. */
 function open(user) {
   lines = new Lines(user);
   const heard = lines;
@@ -81,7 +81,7 @@ function open(user) {
   return client;
 }
 
-// Site data may be blocked: then the next visit is another user.
+// If site data is blocked, the next visit gets another user.
 function recall() {
   try {
     return JSON.parse(localStorage.getItem(REMEMBERED));
@@ -100,7 +100,7 @@ function remember(taken) {
 
 function showSession(session, user) {
   const { state, replica, reconnects } = session;
-  // A user that turned out to be somebody else's was left: that says nothing of the connection.
+  // The client of a taken user was closed, which is not a connection problem.
   if (seat === null && state === SessionState.STOPPED) return;
   if (navigator.onLine === false) showState("offline", "bad");
   else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(session, user);
@@ -108,7 +108,7 @@ function showSession(session, user) {
   if (reconnects > 0) setText(byId("reconnects"), words("reconnects", { n: reconnects }));
 }
 
-// One sentence for all attempts after a loss, so that it is read out once.
+// One sentence for all attempts after a loss, so that it is announced once.
 function showAttempt({ state, replica, attempt }, user) {
   if (replica !== null) showState("waiting", "bad", { replica });
   else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(user);
@@ -161,7 +161,7 @@ function paint() {
   senders.hidden = senders.children.length === 0;
 }
 
-/** What is on the page already stays, so that only what is new is read out. */
+/** Keeps existing elements, so that only new ones are announced. */
 function showLine(line) {
   if (!items.has(line)) {
     const item = element("li", "line", element("span", "smile", line.smile), " ", element("span"));

@@ -1,4 +1,4 @@
-// Owns what a phone has said and heard, newest first, and who smiled at it. Knows no page.
+// The smiles sent and received by a phone, newest first, and their senders.
 
 export const LINES_KEPT = 30;
 
@@ -11,17 +11,17 @@ export class Lines {
     this.#user = user;
   }
 
-  /** `{from, to, smile, state, offset}`; the state is "sent", "stored" or "refused", and "heard" for those of others. */
+  /** `{from, to, smile, state, offset}`; the state is "sent", "stored", "refused", or "heard" for received smiles. */
   get all() {
     return this.#lines;
   }
 
-  /** Who smiled at this user, the last one first. */
+  /** The senders to this user, most recent first. */
   get senders() {
     return this.#senders;
   }
 
-  /** This phone says something: the line, to be settled later. */
+  /** Adds a sent smile; returns the line, to be settled later. */
   say(to, smile) {
     return this.#add({ from: this.#user, to, smile, state: "sent", offset: null });
   }
@@ -29,7 +29,7 @@ export class Lines {
   stored(line, offset) {
     line.state = "stored";
     line.offset = offset;
-    // A session that resumed may have shown the smile before its ack came.
+    // A resumed session may have delivered the smile before its ack.
     this.#lines = this.#lines.filter((other) => other === line || other.offset !== offset);
   }
 

@@ -1,24 +1,24 @@
-// Owns which user a phone is: one that nobody else is today. Knows no page.
+// Assigns a phone a user that no other phone has today.
 //
-// The server gives users to nobody, but it stores one smile for each id of a user, whoever sends it first. So who joins
-// smiles as the user with an id that all phones use that day, says three faces of its own, and looks which faces are stored.
+// The server does not assign users, but it stores only the first smile with an id. So a phone sends a smile as the
+// user, with the id that all phones use that day and three random faces, and checks whose faces were stored.
 
-/** The first users are simulated; the rest are for people. */
+/** The first users are simulated, the rest are for people. */
 export const SIMULATED = 60;
 
 const WORD_LENGTH = 3;
 
-// Each is stored as it is sent, without a variation selector.
+// Faces without a variation selector, which are stored as sent.
 const WORDS = [..."😀😃😄😁😆😅🤣😂🙂🙃😉😊😇🥰😍🤩😘😋😛😜🤪😝🤗🤭🤫🤔😏😌🤠🥳😎🤓🧐😺😸😹😻😼🙈🙉🙊"];
 
-/** The id that takes a user for a day. */
+/** The id that claims a user for a day. */
 export function seatId(day) {
   return `seat-${day.toISOString().slice(0, 10)}`;
 }
 
 /**
- * Takes a user. `remembered` is what an earlier call gave: that user is kept, and taken again on another day. `open(user)`
- * gives a started client. Gives `{user, host, word, id, client}`, or null when no user is free.
+ * Claims a user. `remembered` is the result of an earlier call: its user is kept, and claimed again on another day.
+ * `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user is free.
  */
 export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);

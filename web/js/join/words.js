@@ -1,4 +1,4 @@
-// Owns the words of join.html in every language that it speaks.
+// The words of join.html in all languages.
 
 const ENGLISH = {
   title: "Join TheSmilingChat",
@@ -66,13 +66,13 @@ const ITALIAN = {
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
 
-/** The first of the browser's languages that there are words for. */
+/** The first of the browser's languages with words. */
 export function languageOf(wanted) {
   const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
 }
 
-/** The words for `key`, with its values in place. */
+/** The words for `key`, with substituted values. */
 export function say(language, key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
 }
