@@ -120,7 +120,7 @@ impl ClientFrame {
                 let SmileFields { id, to, smile } = read(text)?;
                 Self::smile(id.as_deref(), to.as_deref(), smile.as_deref())
             }
-            Some("history") => Self::history(&read(text)?).map_err(BadFrame::new),
+            Some("history") => Self::history(&read(text)?),
             Some("ping") => Ok(Self::Ping),
             Some("help") => Ok(Self::Help),
             Some(_) | None => Err(BadFrame {
@@ -138,14 +138,15 @@ impl ClientFrame {
         Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(to), smile: smile.into() })
     }
 
-    fn history(fields: &HistoryFields) -> Result<Self, String> {
-        let with = fields.with.as_deref().ok_or("history needs \"with\", the name of a user")?;
+    fn history(fields: &HistoryFields) -> Result<Self, BadFrame> {
+        let with = fields.with.as_deref();
+        let with = with.ok_or_else(|| BadFrame::new("history needs \"with\", the name of a user"))?;
         let limit = fields.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
         if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
-            return Err(format!("limit is 1 to {MAX_HISTORY_LIMIT}"));
+            return Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")));
         }
         if fields.before.is_some_and(|before| before >= OFFSET_LIMIT) {
-            return Err("before is an offset, below 2^53".to_owned());
+            return Err(BadFrame::new("before is an offset, below 2^53"));
         }
         Ok(Self::History { with: UserName::new(with), before: fields.before.map(Offset), limit })
     }

@@ -177,15 +177,14 @@ struct LockedFile {
 }
 
 impl LockedFile {
-    fn new(path: &Path) -> Result<Self, String> {
-        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-        let file = open.map_err(|error| error.to_string())?;
+    fn new(path: &Path) -> Result<Self, Error> {
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, path: path.to_owned() }),
             Err(TryLockError::WouldBlock) => {
-                Err("another smilingchat uses it; stop that one, or give this one another --store".to_owned())
+                Err("another smilingchat uses it; stop that one, or give this one another --store".into())
             }
-            Err(TryLockError::Error(error)) => Err(error.to_string()),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 
