@@ -1,6 +1,7 @@
 //! Everything that is tested over real sockets, in one binary.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accessibility;
 mod architecture;
 mod audience;
 mod browser;
