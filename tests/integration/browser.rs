@@ -153,12 +153,39 @@ async fn the_page_fits_on_one_screen() {
         }
         // At 1440 pixels a row has seven.
         assert!(reaches(&browser, "#conversation-list > :nth-child(-n+14)").await <= 900.0, "two rows in {language}");
+        browser.view(1024, 768).await;
+        for shown in ["#ledger-verdict", "#timeline", "#replicas", "#conversation-list > :nth-child(-n+10)"] {
+            let reached = async || reaches(&browser, shown).await <= 768.0;
+            eventually(&format!("a projector shows {shown} in {language}"), reached).await;
+        }
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
             assert_eq!(browser.run(overflow, &json!([])).await, 0, "{width} pixels in {language}");
             let list = reaches(&browser, "#conversation-list").await;
             assert!(width < 390 || list < 3_500.0, "{list} pixels long at {width} in {language}");
+        }
+    }
+}
+
+/// What is wider than the place it has.
+const CUT_OFF: &str =
+    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
+    return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
+        .map((node) => node.outerHTML.slice(0, 100))";
+
+#[tokio::test]
+async fn text_of_twice_the_size_has_room() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    for language in ["en", "it"] {
+        let browser = Browser::open_with_large_text(language).await;
+        browser.load(&format!("http://{}/", server.address)).await;
+        start_conversations(&browser, 30).await;
+        passes(&browser, "successes", 100).await;
+        for (width, height) in [(1440, 900), (390, 844)] {
+            browser.view(width, height).await;
+            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "{width} pixels in {language}");
         }
     }
 }

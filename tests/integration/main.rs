@@ -1,6 +1,7 @@
 //! Tests over real sockets, in one binary.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod accessibility;
 mod architecture;
 mod audience;
 mod browser;

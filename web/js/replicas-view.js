@@ -73,7 +73,8 @@ class ReplicaCard {
   #meter = element("div", "meter", element("div", "fill"));
   #node = element("p", "small");
   #load = element("p", "load");
-  #age = element("p", "small");
+  #age = element("span");
+  #version = element("span", "version");
   #crash;
 
   constructor({ translate, format, onCrash }) {
@@ -85,7 +86,7 @@ class ReplicaCard {
     this.#meter.setAttribute("role", "meter");
     this.#meter.setAttribute("aria-valuemin", "0");
     const head = element("div", "head", this.#name, this.#state);
-    const facts = [this.#meter, this.#load, this.#age, this.#node];
+    const facts = [this.#meter, this.#load, element("p", "small facts", this.#age, this.#version), this.#node];
     this.node = element("li", "replica-card", head, this.#crash, ...facts);
   }
 
@@ -100,6 +101,7 @@ class ReplicaCard {
     this.#paintLoad(replica, state, here);
     this.#crash.setAttribute("aria-label", this.#translate("crash.this.label", { replica: replica.id }));
     setText(this.#age, this.#ageText(replica, age));
+    setText(this.#version, this.#versionText(replica));
     this.#crash.hidden = state === "lost";
   }
 
@@ -128,6 +130,11 @@ class ReplicaCard {
     if (Number.isFinite(replica.heartbeat_age_ms)) {
       parts.push(this.#translate("replica.heartbeat", { age: this.#format.span(replica.heartbeat_age_ms) }));
     }
+    return parts.join(" · ");
+  }
+
+  #versionText(replica) {
+    const parts = [];
     if (replica.version) parts.push(this.#translate("replica.version", { version: replica.version }));
     if (WAYS_OF_FOLLOWING.has(replica.following) && replica.state !== "lost") {
       parts.push(this.#translate(`replica.following.${replica.following}`));

@@ -6,8 +6,12 @@ import { Mark, lanesOf, spanOf } from "./timeline.js";
 export const LANE_HEIGHT = 17;
 export const AXIS_HEIGHT = 18;
 const MARK_SIZE = 12;
+const RATE_WIDTH = 34;
 const LABEL_WIDTH = 84;
+const WIDEST_LABEL = 0.28;
+const TIME_WIDTH = 56;
 const LABEL_LETTERS = 8;
+const TIME_STEPS = [10, 30, 60];
 const GRID_STEPS = [5, 10, 20, 25, 50, 100, 200, 250, 500, 1_000, 2_000];
 
 export const GLYPHS = Object.freeze({
@@ -22,21 +26,21 @@ export const GLYPHS = Object.freeze({
 
 const COLOURS = { [Mark.ASKED]: "bad", [Mark.LOST]: "bad", [Mark.BACK]: "good", [Mark.DRAINED]: "doubt", [Mark.HANDED_OVER]: "ink" };
 
-/** Where things are: the plot's edges and the time under a pixel. */
-export function layoutOf(timeline, { width, height, length }) {
+/** Where things are: the plot's edges and the time under a pixel. `scale` is how much larger than usual text is. */
+export function layoutOf(timeline, { width, height, length, scale = 1 }) {
   const lanes = lanesOf(timeline, spanOf(timeline, length));
   const [from, to] = spanOf(timeline, length);
-  const left = 34;
-  const right = width - LABEL_WIDTH;
-  const bottom = height - AXIS_HEIGHT - lanes.length * LANE_HEIGHT;
+  const left = RATE_WIDTH * scale;
+  const right = width - Math.min(LABEL_WIDTH * scale, width * WIDEST_LABEL);
+  const bottom = height - (AXIS_HEIGHT + lanes.length * LANE_HEIGHT) * scale;
   const xOf = (at) => left + ((at - from) / (to - from)) * (right - left);
   const atOf = (x) => from + ((x - left) / (right - left)) * (to - from);
-  return { lanes, from, to, left, right, top: 8, bottom, width, height, xOf, atOf };
+  return { lanes, from, to, left, right, top: 8 * scale, bottom, width, height, scale, xOf, atOf };
 }
 
 /** `look` has the colours by name, `hueOf(replica)` and the `font`; `cursor` is a time or null. */
 export function drawTimeline(context, timeline, layout, look, cursor = null) {
-  const { width, height } = layout;
+  const { width, height, scale } = layout;
   context.clearRect(0, 0, width, height);
   context.font = look.font;
   context.textBaseline = "middle";
@@ -50,23 +54,25 @@ export function drawTimeline(context, timeline, layout, look, cursor = null) {
   for (const [y, stroke] of rates) drawCurve(context, layout, samples, y, stroke);
   layout.lanes.forEach((replica, index) => drawLane(context, layout, samples, replica, index, look));
   for (const mark of timeline.marks) if (mark.at >= layout.from) drawMark(context, layout, mark, look);
-  if (cursor !== null) drawLine(context, layout.xOf(cursor), layout.top, height - AXIS_HEIGHT, look.ink);
+  if (cursor !== null) drawLine(context, layout.xOf(cursor), layout.top, height - AXIS_HEIGHT * scale, look.ink);
 }
 
-function drawGrid(context, { left, right, from, to, bottom, height, xOf }, look, top, yOf) {
+function drawGrid(context, { left, right, from, to, bottom, height, scale, xOf }, look, top, yOf) {
   const step = GRID_STEPS.find((candidate) => top / candidate <= 3) ?? top;
   context.textAlign = "right";
   for (let rate = 0; rate <= top; rate += step) {
     context.fillStyle = look.line;
     context.fillRect(left, Math.round(yOf(rate)), right - left, 1);
     context.fillStyle = look.quiet;
-    context.fillText(String(rate), left - 6, yOf(rate));
+    context.fillText(String(rate), left - 6 * scale, yOf(rate));
   }
   context.textAlign = "center";
   const seconds = Math.round((to - from) / 1_000);
-  for (let ago = 0; ago <= seconds; ago += seconds > 60 ? 30 : 10) {
+  const fitting = Math.max(1, (right - left) / (TIME_WIDTH * scale));
+  const pace = TIME_STEPS.find((candidate) => seconds / candidate <= fitting) ?? seconds;
+  for (let ago = 0; ago <= seconds; ago += pace) {
     const x = xOf(to - ago * 1_000);
-    context.fillText(ago === 0 ? look.now : `−${ago} s`, x, height - AXIS_HEIGHT / 2);
+    context.fillText(ago === 0 ? look.now : `−${ago} s`, x, height - (AXIS_HEIGHT * scale) / 2);
   }
   context.fillStyle = look.line;
   context.fillRect(left, bottom, right - left, 1);
@@ -96,8 +102,8 @@ function trace(context, xOf, samples, yOf) {
   for (const sample of samples) context.lineTo(xOf(sample.at), yOf(sample));
 }
 
-function laneY({ bottom }, index) {
-  return bottom + index * LANE_HEIGHT + LANE_HEIGHT / 2 + 2;
+function laneY({ bottom, scale }, index) {
+  return bottom + (index + 0.5) * LANE_HEIGHT * scale + 2;
 }
 
 // The bar is as thick as the replica's share of the sessions; a replica without any is a thin line.
@@ -111,7 +117,7 @@ function drawLane(context, layout, samples, replica, index, look) {
     const here = sample.replicas.get(replica);
     const all = [...sample.replicas.values()].reduce((sum, { sessions }) => sum + sessions, 0);
     if (here !== undefined && here.state !== "lost") {
-      const thickness = all === 0 ? 1 : 1 + Math.round((here.sessions / all) * (LANE_HEIGHT - 5));
+      const thickness = all === 0 ? 1 : 1 + Math.round((here.sessions / all) * (LANE_HEIGHT * layout.scale - 5));
       context.fillStyle = here.state === "draining" ? look.doubt : colour;
       context.fillRect(previous, y - thickness / 2, x - previous + 0.5, thickness);
     }
@@ -123,18 +129,19 @@ function drawLane(context, layout, samples, replica, index, look) {
   const held = last === null || last.state === "lost" ? "" : ` ${last.sessions}`;
   // Ids end in what tells them apart.
   const name = replica.length > LABEL_LETTERS ? `…${replica.slice(1 - LABEL_LETTERS)}` : replica;
-  context.fillText(`${name}${held}`, layout.right + 6, y, LABEL_WIDTH - 8);
+  context.fillText(`${name}${held}`, layout.right + 6, y, layout.width - layout.right - 8);
 }
 
 function drawMark(context, layout, mark, look) {
   const x = layout.xOf(mark.at);
   const lane = layout.lanes.indexOf(mark.replica);
-  const y = lane === -1 ? layout.top + MARK_SIZE / 2 : laneY(layout, lane);
+  const radius = (MARK_SIZE * layout.scale) / 2;
+  const y = lane === -1 ? layout.top + radius : laneY(layout, lane);
   const colour = look[COLOURS[mark.kind] ?? "ink"];
   if (lane === -1 || mark.kind === Mark.ASKED) drawLine(context, x, layout.top, y, colour);
   context.fillStyle = look.surface;
   context.beginPath();
-  context.arc(x, y, MARK_SIZE / 2 + 1, 0, 2 * Math.PI);
+  context.arc(x, y, radius + 1, 0, 2 * Math.PI);
   context.fill();
   context.fillStyle = colour;
   context.textAlign = "center";

@@ -4,7 +4,8 @@ import { byId, element, setText } from "./dom.js";
 import { GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
 import { readingAt, spanOf } from "./timeline.js";
 
-const PLOT_HEIGHT = 118;
+/** The size of text that the drawing is made for. */
+const TEXT_SIZE = 16;
 const NARROW = 520;
 const NARROW_MS = 90_000;
 const WIDE_MS = 180_000;
@@ -39,6 +40,7 @@ export class TimelineView {
     this.#details.addEventListener("toggle", () => this.#paintRows());
     // What was drawn for another size or other colours is drawn again.
     new ResizeObserver(() => this.#redraw()).observe(this.#canvas.parentElement);
+    addEventListener("resize", () => this.#redraw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
   }
 
@@ -57,10 +59,12 @@ export class TimelineView {
     const names = { goodSoft: "good-soft", badSoft: "bad-soft" };
     const plain = ["ground", "surface", "sunken", "line", "ink", "quiet", "good", "bad", "doubt"];
     const colours = [...plain.map((name) => [name, colour(name)]), ...Object.entries(names).map(([key, name]) => [key, colour(name)])];
-    const size = 0.7 * Number.parseFloat(style.fontSize);
+    const textSize = Number.parseFloat(style.fontSize);
     return {
       ...Object.fromEntries(colours),
-      font: `600 ${size}px ${getComputedStyle(document.body).fontFamily}`,
+      scale: textSize / TEXT_SIZE,
+      plotHeight: Number.parseFloat(style.getPropertyValue("--plot-height")),
+      font: `600 ${0.7 * textSize}px ${getComputedStyle(document.body).fontFamily}`,
       family: getComputedStyle(document.body).fontFamily,
       now: this.#translate("timeline.now"),
       hueOf: (replica) => colour(`replica-${this.#hueOf(replica)}`),
@@ -77,18 +81,19 @@ export class TimelineView {
     const width = this.#canvas.parentElement.clientWidth;
     if (width === 0) return;
     const length = width < NARROW ? NARROW_MS : WIDE_MS;
+    const { scale, plotHeight } = this.#look;
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
-    const height = PLOT_HEIGHT + 8 + Math.max(1, lanes.length) * LANE_HEIGHT;
-    const scale = devicePixelRatio;
+    const height = (plotHeight + 8 + Math.max(1, lanes.length) * LANE_HEIGHT) * scale;
+    const density = devicePixelRatio;
     // Setting a canvas's size empties it, so it is set only when it changes.
-    const wanted = [Math.round(width * scale), Math.round(height * scale)];
+    const wanted = [Math.round(width * density), Math.round(height * density)];
     if (this.#canvas.width !== wanted[0] || this.#canvas.height !== wanted[1]) {
       [this.#canvas.width, this.#canvas.height] = wanted;
     }
     this.#canvas.style.setProperty("height", `${height}px`);
     const context = this.#canvas.getContext("2d");
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    this.layout = layoutOf(this.#timeline, { width, height, length });
+    context.setTransform(density, 0, 0, density, 0, 0);
+    this.layout = layoutOf(this.#timeline, { width, height, length, scale });
     drawTimeline(context, this.#timeline, this.layout, this.#look, this.#cursor);
     this.#drawn = this.#timeline;
   }

@@ -1,0 +1,94 @@
+//! Accessibility, as axe-core judges it: the page and join.html in each state, width, language and colour scheme.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::browser::{WITH_LIMITS, live_sessions, mood, open_page, passes, start_conversations};
+use crate::support::eventually;
+use crate::support::mysql::TestDatabase;
+use crate::support::process::TestProcess;
+use crate::support::webdriver::Browser;
+
+/// Where scripts/test installs it.
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/node_modules/axe-core/axe.min.js");
+
+const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
+
+/// Every rule of WCAG 2.2 A and AA, and what is good practice beside it. What is found: the rule, its help, and where.
+const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];
+    const { passes, violations } = await axe.run({ runOnly: tags, resultTypes: ['violations'], preload: false });
+    if (passes.length === 0) throw new Error('no rule was applied');
+    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target).join(', ')}`)";
+
+async fn bring_axe(browser: &Browser) {
+    let axe = std::fs::read_to_string(AXE).expect("axe-core: scripts/test installs it");
+    browser.run(&axe, &json!([])).await;
+}
+
+/// The page as it is now has no violation, on every screen and in both colour schemes.
+async fn is_accessible(browser: &Browser, state: &str) {
+    for (width, height) in SCREENS {
+        browser.view(width, height).await;
+        for scheme in ["light", "dark"] {
+            let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+            browser.command("Emulation.setEmulatedMedia", &features).await;
+            let found = browser.run(AUDIT, &json!([])).await;
+            assert_eq!(found, json!([]), "{state}, {width} pixels wide, {scheme}");
+        }
+    }
+}
+
+async fn start(database: &TestDatabase, listen: &str) -> TestProcess {
+    let options = [WITH_LIMITS[0], ("store", &database.url()), ("listen", listen)];
+    TestProcess::start(Path::new(""), &options).await
+}
+
+async fn every_state_is_accessible(language: &str) {
+    let Some(database) = TestDatabase::new().await else { return };
+    let mut server = start(&database, "127.0.0.1:0").await;
+    let address = server.address.to_string();
+    let browser = open_page(language, &server).await;
+    bring_axe(&browser).await;
+    eventually("the page is ready", async || mood(&browser).await == "good").await;
+    is_accessible(&browser, "idle").await;
+    browser.click("help-open").await;
+    is_accessible(&browser, "help").await;
+    browser.click("help-close").await;
+
+    start_conversations(&browser, 2).await;
+    passes(&browser, "successes", 20).await;
+    is_accessible(&browser, "running").await;
+    browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
+    eventually("its smiles are there", async || browser.count("#thread-smiles li").await > 10).await;
+    is_accessible(&browser, "conversation").await;
+    browser.click("thread-close").await;
+
+    browser.click("crash").await;
+    assert!(!server.exit().await.success());
+    eventually("no session is live", async || live_sessions(&browser).await == 0).await;
+    is_accessible(&browser, "crashed").await;
+    let _server = start(&database, &address).await;
+    let lost = "#replicas [data-state=lost]";
+    eventually("the replica is shown as lost", async || browser.count(lost).await == 1).await;
+    eventually("the sessions are live again", async || live_sessions(&browser).await == 4).await;
+    is_accessible(&browser, "lost").await;
+
+    browser.open_tab(&format!("http://{address}/join.html")).await;
+    bring_axe(&browser).await;
+    eventually("the phone has a user", async || browser.text("you").await.contains(' ')).await;
+    let smile = "document.getElementById('to').value = 'anna'; document.querySelector('.face').click()";
+    browser.run(smile, &json!([])).await;
+    eventually("it is answered", async || browser.count("#came li").await >= 2).await;
+    is_accessible(&browser, "join.html").await;
+}
+
+#[tokio::test]
+async fn no_state_violates_a_rule_in_english() {
+    every_state_is_accessible("en").await;
+}
+
+#[tokio::test]
+async fn no_state_violates_a_rule_in_italian() {
+    every_state_is_accessible("it").await;
+}
