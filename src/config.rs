@@ -42,6 +42,12 @@ pub enum Command {
     /// Ask a replica once whether it is ready; exits 0 or 1
     #[command(next_line_help = true)]
     Check(CheckOptions),
+    /// List the replicas
+    #[command(next_line_help = true)]
+    Replicas(ReplicasOptions),
+    /// Have a replica crash
+    #[command(next_line_help = true)]
+    Crash(CrashOptions),
 }
 
 /// In the grammar of URLs, which is no documentation comment's.
@@ -340,6 +346,10 @@ pub struct SimulateOptions {
           value_parser = positive_or_never)]
     pub crash_every: f64,
 
+    /// File with the token that POST /api/crash asks for
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE", value_name = "PATH")]
+    pub crash_token_file: Option<PathBuf>,
+
     /// End with the ledger as one JSON object on standard output
     #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
@@ -377,6 +387,48 @@ pub struct CheckOptions {
     pub url: Url,
 }
 
+/// The options of `smilingchat replicas`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplicasOptions {
+    /// A replica, or the proxy before the replicas
+    #[arg(long, env = "SMILINGCHAT_REPLICAS_URL", value_name = "http://HOST:PORT",
+          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+    pub url: Url,
+
+    /// Print the answer of GET /api/replicas as it is
+    #[arg(long, env = "SMILINGCHAT_REPLICAS_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// The options of `smilingchat crash`.
+#[derive(Args, Clone, Debug)]
+pub struct CrashOptions {
+    /// Id of the replica; without one, the ready replica that has been up longest
+    pub replica: Option<String>,
+
+    /// A replica, or the proxy before the replicas
+    #[arg(long, env = "SMILINGCHAT_CRASH_URL", value_name = "http://HOST:PORT",
+          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+    pub url: Url,
+
+    /// How it fails: its process ends, it answers nothing more, or it takes no new session
+    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
+          value_parser = ["exit", "hang", "unready"], hide_possible_values = true)]
+    pub mode: String,
+
+    /// File with the token that POST /api/crash asks for; the variable is the one of `serve --crash-token-file`
+    #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" => Ok(url),
+        other => Err(format!("{other}: is not supported; give http://HOST:PORT")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -389,9 +441,18 @@ mod tests {
         let serve = commands.find_subcommand("serve").unwrap();
         let simulate = commands.find_subcommand("simulate").unwrap();
         let check = commands.find_subcommand("check").unwrap();
+        let replicas = commands.find_subcommand("replicas").unwrap();
+        let crash = commands.find_subcommand("crash").unwrap();
         let mut options = 0;
-        for (command, of) in [(&commands, ""), (serve, ""), (simulate, "SIMULATE_"), (check, "CHECK_")] {
-            for argument in command.get_arguments() {
+        for (command, of) in [
+            (&commands, ""),
+            (serve, ""),
+            (simulate, "SIMULATE_"),
+            (check, "CHECK_"),
+            (replicas, "REPLICAS_"),
+            (crash, "CRASH_"),
+        ] {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
                 let long = argument.get_long().unwrap();
                 let expected = format!("SMILINGCHAT_{of}{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");

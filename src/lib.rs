@@ -32,13 +32,16 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`client`] | a session that is kept through crashes and drains, for programs; the HTTP requests beside it |
 //! | [`simulate`] | conversations against replicas, and the ledger that proves the promises |
 //! | [`check`] | the probe for images without a shell |
-//! | [`http_client`] | one GET |
+//! | [`operate`] | the list of replicas and the crash button, for terminals |
+//! | [`http_client`] | one request over HTTP |
 //!
 //! Begin with [`session`]: everything else exists for it.
 
 pub mod check;
+pub mod client;
 pub mod config;
 pub mod http;
 pub mod http_client;
@@ -47,6 +50,7 @@ pub mod index;
 pub mod limits;
 pub mod log;
 pub mod model;
+pub mod operate;
 pub mod protocol;
 pub mod replica;
 pub mod retention;

@@ -25,7 +25,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// Clients of the contract, which may know the contract and nothing else of the server.
-const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
+const CLIENTS: [&str; 5] = ["client", "simulate", "check", "operate", "http_client"];
 
 /// What those may use, besides each other.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
@@ -38,7 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("siphasher", &["store/id_hash.rs"]),
     ("fastbloom", &["index/filters.rs"]),
     ("serde_json", &["protocol"]),
-    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "simulate"]),
+    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "client"]),
     ("dashmap", &["hub"]),
     ("tower_governor", &["http/client.rs"]),
     ("prometheus", &["telemetry"]),
