@@ -19,7 +19,7 @@
 //! loop {
 //!     match anna.next().await {
 //!         Event::Acked { id, offset, .. } if id == hello => println!("durable, at offset {offset}"),
-//!         Event::Received(smile) => println!("{} from {}", smile.smile, smile.from),
+//!         Event::Received(smile) => println!("{} from {}", smile.faces.as_str(), smile.from),
 //!         Event::Welcomed { recovered: false, resumed_from: Some(_), .. } => println!("smiles may be missing"),
 //!         Event::NotConnected { message, .. } => println!("no session yet: {message}"),
 //!         Event::Ended => break,
