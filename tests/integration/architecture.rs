@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("emojis", &["model"]),
     ("rlimit", &["server/files.rs"]),
     ("socket2", &["server/listener.rs"]),
+    ("subtle", &["http/crash.rs"]),
 ];
 
 /// The most lines of one file.
