@@ -148,6 +148,13 @@ async fn operating_names_every_metric_and_no_other() {
 }
 
 #[test]
+fn the_images_have_the_version_of_the_program() {
+    let bake = include_str!("../../docker/bake.hcl");
+    let version = format!("variable \"VERSION\" {{\n  default = \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(bake.contains(&version), "docker/bake.hcl has another version than Cargo.toml");
+}
+
+#[test]
 fn every_module_is_on_the_map() {
     for path in files(&root().join("src"), "rs") {
         let name = path.file_stem().expect("a name").display().to_string();
