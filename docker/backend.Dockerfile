@@ -41,3 +41,10 @@ EXPOSE 8080 9090
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]
+# docker/bake.hcl sets both.
+ARG VERSION="" REVISION=""
+LABEL org.opencontainers.image.title="TheSmilingChat: backend" \
+    org.opencontainers.image.description="A realtime WebSocket chat server that loses nothing when a replica dies" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION"

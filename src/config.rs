@@ -2,6 +2,7 @@
 //!
 //! Owns the reading and checking of options. Must not open, bind or start anything.
 
+mod commands;
 mod store_url;
 mod surroundings;
 
@@ -15,6 +16,7 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use url::Url;
 
+pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 pub use surroundings::{Link, Node, Platform};
 
@@ -42,6 +44,12 @@ pub enum Command {
     /// Ask a replica once whether it is ready; exits 0 or 1
     #[command(next_line_help = true)]
     Check(CheckOptions),
+    /// List the replicas
+    #[command(next_line_help = true)]
+    Replicas(ReplicasOptions),
+    /// Have a replica crash
+    #[command(next_line_help = true)]
+    Crash(CrashOptions),
 }
 
 /// In the grammar of URLs, which is no documentation comment's.
@@ -310,73 +318,6 @@ impl FromStr for Origin {
     }
 }
 
-/// The options of `smilingchat simulate`.
-#[derive(Args, Clone, Debug)]
-pub struct SimulateOptions {
-    /// The /ws of one or more replicas, separated by commas
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
-          default_value = "ws://127.0.0.1:8080/ws", value_parser = websocket_url)]
-    pub url: Vec<Url>,
-
-    /// Conversations, of two users each
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_CONVERSATIONS", value_name = "N", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub conversations: u32,
-
-    /// Smiles per second in each conversation
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
-    pub rate: f64,
-
-    /// Seconds for which smiles are sent
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
-    pub duration: f64,
-
-    /// Replays a run: same seed, same faces at the same beats; without one, a random seed is printed
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
-    pub seed: Option<u64>,
-
-    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 is never
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
-          value_parser = positive_or_never)]
-    pub crash_every: f64,
-
-    /// End with the ledger as one JSON object on standard output
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
-    pub json: bool,
-}
-
-fn websocket_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "ws" => Ok(url),
-        other => Err(format!("{other}: is not supported; give ws://HOST:PORT/ws")),
-    }
-}
-
-fn positive_or_never(text: &str) -> Result<f64, String> {
-    if text == "0" { Ok(0.0) } else { positive(text).map_err(|message| format!("{message}, or 0 for never")) }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= 1_000_000.0 => Ok(number),
-        _ => Err("give a number above 0 and up to 1000000".to_owned()),
-    }
-}
-
-/// The options of `smilingchat check`.
-#[derive(Args, Clone, Debug)]
-pub struct CheckOptions {
-    /// What to ask
-    #[arg(
-        long,
-        env = "SMILINGCHAT_CHECK_URL",
-        value_name = "http://HOST:PORT/readyz",
-        default_value = "http://127.0.0.1:9090/readyz"
-    )]
-    pub url: Url,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -389,9 +330,18 @@ mod tests {
         let serve = commands.find_subcommand("serve").unwrap();
         let simulate = commands.find_subcommand("simulate").unwrap();
         let check = commands.find_subcommand("check").unwrap();
+        let replicas = commands.find_subcommand("replicas").unwrap();
+        let crash = commands.find_subcommand("crash").unwrap();
         let mut options = 0;
-        for (command, of) in [(&commands, ""), (serve, ""), (simulate, "SIMULATE_"), (check, "CHECK_")] {
-            for argument in command.get_arguments() {
+        for (command, of) in [
+            (&commands, ""),
+            (serve, ""),
+            (simulate, "SIMULATE_"),
+            (check, "CHECK_"),
+            (replicas, "REPLICAS_"),
+            (crash, "CRASH_"),
+        ] {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
                 let long = argument.get_long().unwrap();
                 let expected = format!("SMILINGCHAT_{of}{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");

@@ -1,4 +1,4 @@
-//! One HTTP request at a time, for the probe and the simulator.
+//! One HTTP request at a time, for the probe, the simulator and the commands of operators.
 //!
 //! Owns the making of a request over plain HTTP/1.1. Must not know what the answer means.
 
@@ -18,24 +18,30 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 /// # Errors
 /// Says in one line what failed and against which URL: no connection, no answer within `patience`, a body too large.
 pub async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), String> {
-    ask(Method::GET, url, None, patience).await
+    ask(Method::GET, url, None, None, patience).await
 }
 
-/// Sends JSON once: status and body.
+/// Sends JSON once, with a bearer token where there is one: status and body.
 ///
 /// # Errors
 /// As [`get`].
-pub async fn post(url: &Url, json: String, patience: Duration) -> Result<(StatusCode, Bytes), String> {
-    ask(Method::POST, url, Some(json), patience).await
+pub async fn post(
+    url: &Url,
+    json: String,
+    token: Option<&str>,
+    patience: Duration,
+) -> Result<(StatusCode, Bytes), String> {
+    ask(Method::POST, url, Some(json), token, patience).await
 }
 
 async fn ask(
     method: Method,
     url: &Url,
     json: Option<String>,
+    token: Option<&str>,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), String> {
-    match timeout(patience, exchange(method.clone(), url, json)).await {
+    match timeout(patience, exchange(method.clone(), url, json, token)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("{method} {url}: {error}")),
         Err(_) => Err(format!("{method} {url}: no answer within {} s", patience.as_secs_f64())),
@@ -46,6 +52,7 @@ async fn exchange(
     method: Method,
     url: &Url,
     json: Option<String>,
+    token: Option<&str>,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     if url.scheme() != "http" {
         return Err("only http:// is supported".into());
@@ -61,6 +68,9 @@ async fn exchange(
         .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort]);
     if json.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Full::<Bytes>::from(json.unwrap_or_default()))?;
     let answer = async move {

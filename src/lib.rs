@@ -32,13 +32,16 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | [`client`] | a session that is kept through crashes and drains, for programs; the HTTP requests beside it |
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
-//! | [`http_client`] | a GET request |
+//! | [`operate`] | the list of replicas and the crash button, for terminals |
+//! | [`http_client`] | one HTTP request |
 //!
 //! Start reading at [`session`].
 
 pub mod check;
+pub mod client;
 pub mod config;
 pub mod http;
 pub mod http_client;
@@ -47,6 +50,7 @@ pub mod index;
 pub mod limits;
 pub mod log;
 pub mod model;
+pub mod operate;
 pub mod protocol;
 pub mod replica;
 pub mod retention;

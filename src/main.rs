@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
-use smilingchat::{check, simulate, telemetry};
+use smilingchat::{check, operate, simulate, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -24,6 +24,8 @@ async fn main() -> ExitCode {
             Some(Command::Serve(options)) => serve(*options).await,
             Some(Command::Simulate(options)) => simulate(&options).await,
             Some(Command::Check(options)) => check::check(&options).await.map(|()| ExitCode::SUCCESS),
+            Some(Command::Replicas(options)) => operate::replicas(&options).await.map(|()| ExitCode::SUCCESS),
+            Some(Command::Crash(options)) => operate::crash(&options).await.map(|()| ExitCode::SUCCESS),
         }
     });
     match outcome.await {

@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: many users who smile at each other, and a ledger of every smile.
 //!
-//! Owns the course of a run: gather, send, settle, read the log again, report. Must not know frames or sockets (user,
-//! reader, connection), nor judge (ledger). It runs against any server that keeps the contract, over the wire only.
+//! Owns the course of a run: gather, send, settle, read the log again, report. Must not know frames or sockets (see
+//! [`client`]), nor judge (ledger). It runs against any server that keeps the contract, over the wire only.
 //!
 //! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
 //! this task enters into the ledger in batches; when the ledger falls behind, the users wait for it.
@@ -11,12 +11,9 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 
-mod backoff;
-mod connection;
 mod crasher;
 mod directory;
 mod latency;
-mod pending;
 mod reader;
 mod user;
 
@@ -31,12 +28,13 @@ use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use self::ledger::{Entry, Event, Ledger, StreamNumber};
+use self::ledger::{Entry, Event, Ledger, StreamNumber, Welcomed};
 use self::plan::{Plan, RunId};
 use self::progress::Progress;
 use self::report::{Circumstances, Report};
 use self::user::User;
-use crate::config::SimulateOptions;
+use crate::client;
+use crate::config::{SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
@@ -52,12 +50,8 @@ const READERS: usize = 32;
 /// How long the simulator waits for what may never come.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a connection and its upgrade.
-    pub connect: Duration,
-    /// Silence on a connection after which it is asked for a sign of life.
-    pub ping_after: Duration,
-    /// Silence after which a connection is given up.
-    pub silence: Duration,
+    /// For a server that says nothing.
+    pub client: client::Patience,
     /// For anything to move, before the run ends its stage.
     pub quiet: Duration,
     /// For everyone to have a session and, later, for everything to settle, at most.
@@ -66,13 +60,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(4),
-            ping_after: Duration::from_millis(1500),
-            silence: Duration::from_millis(3500),
-            quiet: Duration::from_secs(30),
-            settle: Duration::from_mins(2),
-        }
+        Self { client: client::Patience::default(), quiet: Duration::from_secs(30), settle: Duration::from_mins(2) }
     }
 }
 
@@ -88,6 +76,9 @@ pub enum SimulationError {
     /// A person had enough before it began.
     #[error("interrupted before the run began")]
     Interrupted,
+    /// The token of the crash button cannot be read.
+    #[error("{0}")]
+    NoToken(String),
     /// The directory answered, and yet no session began.
     #[error("no replica takes a session: {0}")]
     NoSession(String),
@@ -127,6 +118,8 @@ pub async fn conduct(
     progress: Progress,
     interrupt: Arc<Notify>,
 ) -> Result<Report, SimulationError> {
+    let token = options.crash_token_file.as_deref().map(|file| secret(file, "token")).transpose();
+    let token = token.map_err(SimulationError::NoToken)?;
     let users = tokio::select! {
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),
@@ -143,7 +136,7 @@ pub async fn conduct(
     let (course, follow) = watch::channel(Course::default());
     let mut seats = JoinSet::new();
     for seat in 0..shared.plan.seats() {
-        seats.spawn(User::new(seat, Arc::clone(&shared), follow.clone(), seed).run());
+        seats.spawn(User::new(seat, Arc::clone(&shared), follow.clone()).run());
     }
     let mut conductor = Conductor {
         shared,
@@ -155,11 +148,12 @@ pub async fn conduct(
         ticks: interval(Duration::from_millis(100)),
         interrupt,
         crash_every: (options.crash_every > 0.0).then(|| Duration::from_secs_f64(options.crash_every)),
+        token,
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
     // Users say good-bye on their own; what does not leave in time is dropped with the set.
-    let _ = timeout(patience.silence, async { while seats.join_next().await.is_some() {} }).await;
+    let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }
 
@@ -177,6 +171,38 @@ impl Shared {
     /// The time of the run, from its start.
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The replicas, rotated so that the clients spread over them.
+    fn urls_from(&self, place: usize) -> Vec<Url> {
+        let mut urls = self.urls.clone();
+        urls.rotate_left(place % self.urls.len());
+        urls
+    }
+
+    /// Enters what happened to a client into the ledger.
+    async fn tell(&self, stream: StreamNumber, event: client::Event) {
+        let event = match event {
+            client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
+                Event::Welcomed(Welcomed { replica, epoch, offset, recovered, resumed_from })
+            }
+            client::Event::Answering => Event::Answering,
+            client::Event::Sending(id) => match self.run.beat_of(&id) {
+                Some(beat) => Event::Written(beat),
+                None => return,
+            },
+            client::Event::Acked { id, offset, duplicate } => Event::Acked { id, offset, duplicate },
+            client::Event::Received(smile) => Event::Received(smile),
+            client::Event::Refused { id, code } => Event::Refused { id, code },
+            client::Event::NotConnected { cause, .. } => Event::NotConnected { cause },
+            client::Event::Breach(breach) => Event::BreachOfContract(breach),
+            client::Event::Lost { since, .. } => {
+                let at = since.duration_since(self.started);
+                return self.note_at(stream, at, Event::ConnectionLost).await;
+            }
+            client::Event::Ended => return,
+        };
+        self.note(stream, event).await;
     }
 
     async fn note(&self, stream: StreamNumber, event: Event) {
@@ -224,6 +250,7 @@ struct Conductor {
     ticks: Interval,
     interrupt: Arc<Notify>,
     crash_every: Option<Duration>,
+    token: Option<String>,
 }
 
 impl Conductor {
@@ -240,7 +267,8 @@ impl Conductor {
         if gathered != Ended::Interrupted {
             // Dropped when the sending ends, and with it the crashes.
             let _crashes = self.crash_every.map(|every| {
-                AbortOnDropHandle::new(tokio::spawn(crasher::crash_every(every, Arc::clone(&self.shared))))
+                let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
+                AbortOnDropHandle::new(tokio::spawn(crashes))
             });
             self.stage("sending", Duration::MAX, self.shared.plan.duration(), |_| false).await;
         }
@@ -248,7 +276,7 @@ impl Conductor {
         self.course.send_modify(|course| course.end = Some(end));
         if self.stage("settling", quiet, settle, Ledger::settled).await != Ended::Done {
             self.course.send_modify(|course| course.give_up = true);
-            self.stage("giving up", quiet, self.shared.patience.silence, Ledger::answered).await;
+            self.stage("giving up", quiet, self.shared.patience.client.silence, Ledger::answered).await;
         }
         let reread_users = self.read_again().await;
         self.course.send_modify(|course| course.over = true);

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use super::{AppState, HttpError, json};
 use crate::protocol::{ErrorCode, from_json};
@@ -106,6 +107,5 @@ fn read(body: &Bytes) -> Result<CrashRequest, HttpError> {
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
     let Some((scheme, given)) = bearer else { return false };
-    let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
-    scheme.eq_ignore_ascii_case(b"bearer ") && given.len() == token.len() && differences == 0
+    scheme.eq_ignore_ascii_case(b"bearer ") && given.ct_eq(token.as_bytes()).into()
 }

@@ -5,31 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::interval;
-use url::Url;
 
 use super::Shared;
 use super::ledger::Event;
-use crate::http_client;
-use crate::protocol;
-
-const PATIENCE: Duration = Duration::from_secs(5);
-
-#[derive(Deserialize)]
-struct Crashed {
-    replica: String,
-}
+use crate::client::api::{self, CrashRequest};
 
 /// Has a replica crash every so often, for ever.
-pub(super) async fn crash_every(every: Duration, shared: Arc<Shared>) {
+pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
     // The first tick comes at once.
     ticks.tick().await;
     loop {
         ticks.tick().await;
         let at = shared.now();
-        let event = match crash_one(&shared.urls).await {
+        let event = match crash_one(&shared, token.as_deref()).await {
             Ok(replica) => Event::Crashed { replica },
             Err(cause) => Event::NotCrashed { cause },
         };
@@ -38,17 +28,12 @@ pub(super) async fn crash_every(every: Duration, shared: Arc<Shared>) {
 }
 
 /// Asks one after the other until one answers: who goes down, or why nobody does.
-async fn crash_one(urls: &[Url]) -> Result<String, String> {
+async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, String> {
     let mut last = "no URL to ask".to_owned();
-    for url in urls {
-        let url = super::directory::on_the_same_host(url, "/api/crash").ok_or_else(|| format!("{url} has no host"))?;
-        match http_client::post(&url, "{}".to_owned(), PATIENCE).await {
-            Ok((status, body)) if status.is_success() => {
-                let crashed: Crashed = protocol::from_json(&body)?;
-                return Ok(crashed.replica);
-            }
-            Ok((status, _)) => last = format!("POST {url}: {status}"),
-            Err(error) => last = error,
+    for url in &shared.urls {
+        match api::crash(url, &CrashRequest::default(), token).await {
+            Ok(crashed) => return Ok(crashed.replica),
+            Err(error) => last = error.to_string(),
         }
     }
     Err(last)

@@ -181,7 +181,16 @@ mod tests {
     use crate::model::Faces;
 
     fn options(conversations: u32, rate: f64, duration: f64) -> SimulateOptions {
-        SimulateOptions { url: Vec::new(), conversations, rate, duration, seed: None, crash_every: 0.0, json: false }
+        SimulateOptions {
+            url: Vec::new(),
+            conversations,
+            rate,
+            duration,
+            seed: None,
+            crash_every: 0.0,
+            crash_token_file: None,
+            json: false,
+        }
     }
 
     fn users(count: usize) -> Vec<UserName> {

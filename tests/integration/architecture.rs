@@ -24,7 +24,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// The client side, which may use only [`CONTRACT`] of the server.
-const CLIENTS: [&str; 3] = ["simulate", "check", "http_client"];
+const CLIENTS: [&str; 5] = ["client", "simulate", "check", "operate", "http_client"];
 
 /// The modules that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("siphasher", &["store/id_hash.rs"]),
     ("fastbloom", &["index/filters.rs"]),
     ("serde_json", &["protocol"]),
-    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "simulate"]),
+    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "client"]),
     ("dashmap", &["hub"]),
     ("tower_governor", &["http/rate_limit.rs"]),
     ("prometheus", &["telemetry"]),
@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("emojis", &["model"]),
     ("rlimit", &["server/file_limit.rs"]),
     ("socket2", &["server/listener.rs"]),
+    ("subtle", &["http/crash.rs"]),
 ];
 
 /// The maximum number of lines in a file.

@@ -94,23 +94,38 @@ fn the_readme_links_every_document() {
     }
 }
 
+/// The names of the options of a command.
+fn options(command: &clap::Command) -> BTreeSet<String> {
+    let names = command.get_arguments().filter_map(|option| option.get_long());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// The options in the tables below a heading of OPERATING, up to the next one.
+fn named_below(heading: &str) -> BTreeSet<String> {
+    let (_, section) = OPERATING.split_once(&format!("\n{heading}\n")).expect("the section");
+    let rows = section.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| "));
+    let named = rows.flat_map(|row| row.split("`--").skip(1)).filter_map(|rest| rest.split_once('`'));
+    named.map(|(name, _)| name.to_owned()).collect()
+}
+
 #[test]
 fn operating_documents_exactly_the_options() {
     let commands = CommandLine::command();
-    let serve = commands.find_subcommand("serve").expect("serve");
-    let options: BTreeSet<String> = serve
-        .get_arguments()
-        .filter_map(|option| option.get_long())
-        .filter(|name| *name != "help")
-        .map(str::to_owned)
+    assert_eq!(named_below("## Options"), options(commands.find_subcommand("serve").expect("serve")));
+}
+
+#[test]
+fn operating_names_every_command_and_only_options_that_there_are() {
+    let commands = CommandLine::command();
+    let unnamed: Vec<_> = commands
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .filter(|name| *name != "serve" && !OPERATING.contains(&format!("\n| `smilingchat {name}")))
         .collect();
-    let section = OPERATING.split("\n## ").find(|section| section.starts_with("Options")).expect("the section");
-    let rows = section.lines().filter(|line| line.starts_with("| "));
-    let named: BTreeSet<String> = rows
-        .flat_map(|row| row.split("`--").skip(1))
-        .filter_map(|rest| rest.split_once('`').map(|(name, _)| name.to_owned()))
-        .collect();
-    assert_eq!(named, options);
+    assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
+    let known: BTreeSet<String> = commands.get_subcommands().flat_map(options).collect();
+    let named = named_below("### Other commands");
+    assert!(!named.is_empty() && named.is_subset(&known), "{named:?}");
 }
 
 #[tokio::test]
@@ -130,6 +145,13 @@ async fn operating_documents_exactly_the_metrics() {
     let unknown: Vec<_> =
         named.difference(&exported).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
     assert!(unknown.is_empty(), "no such metric: {unknown:?}");
+}
+
+#[test]
+fn the_images_have_the_version_of_the_program() {
+    let bake = include_str!("../../docker/bake.hcl");
+    let version = format!("variable \"VERSION\" {{\n  default = \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(bake.contains(&version), "docker/bake.hcl has another version than Cargo.toml");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::{Value, json};
+
 use crate::support::client::TestClient;
 use crate::support::process::{TestProcess, run, run_program, run_program_with, start_program};
 use crate::support::replica::TestStore;
@@ -65,6 +67,9 @@ async fn a_wrong_option_exits_with_2() {
         &["--rebalance", "maybe"],
         &["--retention", "0"],
         &["--drain-timeout", "soon"],
+        &["replicas", "--url", "ws://localhost/ws"],
+        &["crash", "--mode", "explode"],
+        &["crash", "one", "two"],
     ] {
         let output = run_program(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -164,12 +169,14 @@ async fn an_invalid_variable_is_named_in_the_error() {
         ("--drain-timeout=5", "SMILINGCHAT_RETENTION", "0"),
         ("simulate", "SMILINGCHAT_SIMULATE_RATE", "0"),
         ("check", "SMILINGCHAT_CHECK_URL", "localhost"),
+        ("replicas", "SMILINGCHAT_REPLICAS_URL", "localhost"),
+        ("crash", "SMILINGCHAT_CRASH_MODE", "explode"),
     ] {
         let output = run_program_with(&[command], &[(variable, value)]).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let option =
-            variable.rsplit_once("SIMULATE_").or(variable.rsplit_once("CHECK_")).map_or(variable, |(_, it)| it);
-        let option = option.trim_start_matches("SMILINGCHAT_").to_lowercase().replace('_', "-");
+        let option = variable.trim_start_matches("SMILINGCHAT_");
+        let option = option.strip_prefix(&format!("{}_", command.to_uppercase())).unwrap_or(option);
+        let option = option.to_lowercase().replace('_', "-");
         assert!(stderr.contains(&format!("{variable} (--{option} <")), "{variable}: {stderr}");
     }
     let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
@@ -185,12 +192,89 @@ async fn one_environment_serves_every_command() {
         ("SMILINGCHAT_SIMULATE_URL", format!("ws://{}/ws", process.address)),
         ("SMILINGCHAT_SIMULATE_DURATION", "0.5".to_owned()),
         ("SMILINGCHAT_CHECK_URL", format!("http://{}/readyz", process.ops_address)),
+        ("SMILINGCHAT_REPLICAS_URL", format!("http://{}", process.address)),
+        ("SMILINGCHAT_CRASH_URL", format!("http://{}", process.address)),
+        ("SMILINGCHAT_CRASH_MODE", "unready".to_owned()),
     ];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    for command in ["simulate", "check"] {
+    for command in ["simulate", "check", "replicas", "crash"] {
         let output = run_program_with(&[command], &variables).await;
         assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// The exit status and the text of a command that asks this server.
+async fn ask(process: &TestProcess, command: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let url = format!("--url=http://{}", process.address);
+    let output = run_program_with(&[command, &[&url]].concat(), environment).await;
+    let text = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code(), String::from_utf8(text).expect("text"))
+}
+
+#[tokio::test]
+async fn replicas_are_listed_for_people_and_for_machines() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[("capacity", "0")]).await;
+    let (status, table) = ask(&process, &["replicas"], &[]).await;
+    assert_eq!(status, Some(0), "{table}");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..3], ["REPLICA", "HOST", "STATE"]);
+    assert_eq!((rows[1][0], rows[1][2]), (&*process.replica, "ready"), "{table}");
+    assert!(rows[1].contains(&"unlimited") && table.contains(&format!("answered by {}", process.replica)), "{table}");
+
+    let (status, json) = ask(&process, &["replicas", "--json"], &[]).await;
+    let list: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((status, &list["self"], &list["platform"]), (Some(0), &json!(process.replica), &json!("process")));
+
+    process.kill().await;
+    let (status, told) = ask(&process, &["replicas"], &[]).await;
+    assert_eq!((status, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("/api/replicas"), "{told}");
+}
+
+#[tokio::test]
+async fn a_replica_crashes_from_the_terminal() {
+    let store = TestStore::new();
+    let file = store.path().with_extension("token");
+    std::fs::write(&file, "a token\n").unwrap();
+    let file = file.to_str().unwrap();
+    let mut process = TestProcess::start(&store.path(), &[("crash-token-file", file)]).await;
+    let token = format!("--token-file={file}");
+
+    let (status, told) = ask(&process, &["crash"], &[]).await;
+    assert_eq!((status, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("401") && told.contains("--token-file"), "{told}");
+    let (status, told) = ask(&process, &["crash", "nobody.1", &token], &[]).await;
+    assert!(status == Some(1) && told.contains("404") && told.contains("`smilingchat replicas`"), "{told}");
+
+    let (status, told) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.starts_with(&format!("{} is not ready", process.replica)), "{told}");
+    eventually("it is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503).await;
+
+    // The variable of `serve` is the one of `crash`: both name the same file.
+    let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", file)]).await;
+    let (status, told) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", file)]).await;
+    assert_eq!((status, told), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
+    assert!(!other.exit().await.success());
+    process.kill().await;
+}
+
+#[tokio::test]
+async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
+    let store = TestStore::new();
+    let file = store.path().with_extension("token");
+    std::fs::write(&file, "a token").unwrap();
+    let file = file.to_str().unwrap();
+    let mut server = TestProcess::start(&store.path(), &[("crash-token-file", file)]).await;
+    let url = format!("--url=ws://{}/ws", server.address);
+    let token = format!("--crash-token-file={file}");
+    let arguments = ["simulate", &url, &token, "--crash-every=0.5", "--conversations=1", "--duration=3600"];
+    let _simulation = start_program(&arguments);
+    assert!(!server.exit().await.success(), "a crash has a status other than 0");
+    let output = run_program(&["simulate", "--crash-token-file=/nowhere"]).await;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("/nowhere") && told.contains("token"), "{told}");
 }
 
 #[tokio::test]

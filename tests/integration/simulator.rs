@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smilingchat::client;
 use smilingchat::config::SimulateOptions;
 use smilingchat::simulate::progress::Progress;
 use smilingchat::simulate::report::Report;
@@ -26,15 +27,18 @@ fn options(url: Url) -> SimulateOptions {
         duration: 0.5,
         seed: Some(7),
         crash_every: 0.0,
+        crash_token_file: None,
         json: false,
     }
 }
 
 fn patience(quiet: Duration) -> Patience {
     Patience {
-        connect: Duration::from_secs(5),
-        ping_after: Duration::from_millis(150),
-        silence: Duration::from_millis(500),
+        client: client::Patience {
+            connect: Duration::from_secs(5),
+            ping_after: Duration::from_millis(150),
+            silence: Duration::from_millis(500),
+        },
         quiet,
         settle: FOR_EVER,
     }

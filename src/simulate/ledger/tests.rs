@@ -17,6 +17,7 @@ pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
         duration: 1000.0,
         seed: None,
         crash_every: 0.0,
+        crash_token_file: None,
         json: false,
     };
     Arc::new(Plan::new(5, &options, &users).unwrap())

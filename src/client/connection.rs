@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{Response, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -14,35 +15,12 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
-use super::Patience;
-use crate::model::{Epoch, Offset, UserName};
+use super::{Patience, Position};
+use crate::model::UserName;
 use crate::protocol::{self, ErrorBody, ServerFrame};
 
 /// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
 const BUFFER_BYTES: usize = 4096;
-
-/// Where a client is in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    /// Which log.
-    pub epoch: Epoch,
-    /// The highest offset seen.
-    pub offset: Offset,
-}
-
-impl Position {
-    /// A smile was received.
-    pub(super) fn see_smile(&mut self, offset: Offset) {
-        self.offset = self.offset.max(offset);
-    }
-
-    /// An ack was received. A duplicate's offset is no position: what lies below it may be still to come.
-    pub(super) fn see_ack(&mut self, offset: Offset, duplicate: bool) {
-        if !duplicate {
-            self.see_smile(offset);
-        }
-    }
-}
 
 /// Why no connection was opened.
 #[derive(Debug)]
@@ -77,11 +55,13 @@ pub(super) struct Gone {
     pub since: Instant,
 }
 
-/// See the file.
+/// One open WebSocket.
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     heard_at: Instant,
     pinged: bool,
+    /// When what is being written must have left.
+    write_by: Option<Instant>,
     ping_after: Duration,
     silence: Duration,
 }
@@ -109,6 +89,7 @@ impl Connection {
                 socket,
                 heard_at: Instant::now(),
                 pinged: false,
+                write_by: None,
                 ping_after: patience.ping_after,
                 silence: patience.silence,
             }),
@@ -132,9 +113,7 @@ impl Connection {
                 message = self.socket.next() => message,
                 () = sleep_until(deadline) => {
                     // Whoever answers nothing at all is hung, whatever its sockets say.
-                    let hung = self.pinged || self.write(Message::Ping(Bytes::new())).await.is_err();
-                    self.pinged = true;
-                    if hung {
+                    if self.pinged || self.ping().await.is_err() {
                         return Heard::Gone(self.gone(None));
                     }
                     continue;
@@ -154,12 +133,26 @@ impl Connection {
         }
     }
 
-    /// Writes one text frame.
+    /// Takes one text frame to write. Cancelled, it has not taken it.
     ///
     /// # Errors
     /// When the connection is gone, or the server does not read.
-    pub(super) async fn send(&mut self, text: String) -> Result<(), Gone> {
-        self.write(Message::text(text)).await
+    pub(super) async fn feed(&mut self, text: &str) -> Result<(), Gone> {
+        let by = self.write_by();
+        let fed = timeout_at(by, self.socket.feed(Message::text(text))).await;
+        self.written(fed)
+    }
+
+    /// Writes what was taken. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        let by = self.write_by();
+        let flushed = timeout_at(by, self.socket.flush()).await;
+        self.written(flushed)?;
+        self.write_by = None;
+        Ok(())
     }
 
     /// The end of this connection, as of now.
@@ -172,11 +165,21 @@ impl Connection {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), Gone> {
-        match timeout(self.silence, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(self.gone(None)),
-        }
+    async fn ping(&mut self) -> Result<(), Gone> {
+        self.pinged = true;
+        let by = self.write_by();
+        let sent = timeout_at(by, self.socket.send(Message::Ping(Bytes::new()))).await;
+        self.written(sent)?;
+        self.write_by = None;
+        Ok(())
+    }
+
+    fn write_by(&mut self) -> Instant {
+        *self.write_by.get_or_insert_with(|| Instant::now() + self.silence)
+    }
+
+    fn written(&self, outcome: Result<Result<(), Error>, Elapsed>) -> Result<(), Gone> {
+        outcome.ok().and_then(Result::ok).ok_or_else(|| self.gone(None))
     }
 }
 
@@ -212,17 +215,6 @@ mod tests {
             response = response.header(header::RETRY_AFTER, retry_after);
         }
         response.body(Some(body.as_bytes().to_vec())).unwrap()
-    }
-
-    #[test]
-    fn a_position_is_the_highest_offset_that_is_no_duplicates() {
-        let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
-        position.see_ack(Offset(103), true);
-        assert_eq!(position.offset, Offset(100));
-        position.see_smile(Offset(101));
-        position.see_ack(Offset(102), false);
-        position.see_smile(Offset(101));
-        assert_eq!(position.offset, Offset(102));
     }
 
     #[test]

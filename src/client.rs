@@ -1,0 +1,401 @@
+//! A client that keeps its session: it connects, resumes, sends again what is unanswered, and backs off.
+//!
+//! Owns when to connect and what to write. What the events mean for its user, the caller decides.
+//!
+//! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles in with
+//! [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It sends a smile
+//! with the same id until the smile is durable or refused for good, and it resumes from the highest offset it saw, so that it
+//! misses nothing and the server stores nothing twice.
+//!
+//! ```no_run
+//! use smilingchat::client::{Client, Event, Patience};
+//! use smilingchat::model::{SmileId, UserName};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let replicas = vec!["ws://127.0.0.1:8081/ws".parse()?, "ws://127.0.0.1:8082/ws".parse()?];
+//! let mut anna = Client::new(replicas, UserName::new("anna"), Patience::default());
+//! let hello = SmileId::random();
+//! anna.offer(hello.clone(), UserName::new("bruno"), "🙂");
+//! loop {
+//!     match anna.next().await {
+//!         Event::Acked { id, offset, .. } if id == hello => println!("durable, at offset {offset}"),
+//!         Event::Received(smile) => println!("{} from {}", smile.faces.as_str(), smile.from),
+//!         Event::Welcomed { recovered: false, resumed_from: Some(_), .. } => println!("smiles may be missing"),
+//!         Event::NotConnected { message, .. } => println!("no session yet: {message}"),
+//!         Event::Ended => break,
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod api;
+
+mod backoff;
+mod connection;
+mod event;
+mod outbox;
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use url::Url;
+
+use self::backoff::{Backoff, retry_wait};
+use self::connection::{Connection, Gone, Heard, NotOpened};
+use self::outbox::Outbox;
+use crate::model::{Epoch, Offset, SmileId, UserName};
+use crate::protocol::{ClientFrame, ErrorCode, ServerFrame};
+
+pub use self::event::Event;
+pub use self::outbox::MOST_UNANSWERED;
+
+/// How long a client waits for a server that says nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection and its upgrade.
+    pub connect: Duration,
+    /// Silence on a connection after which the client sends a ping.
+    pub ping_after: Duration,
+    /// Silence after which the client gives a connection up.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(4),
+            ping_after: Duration::from_millis(1500),
+            silence: Duration::from_millis(3500),
+        }
+    }
+}
+
+/// Where a client is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which log.
+    pub epoch: Epoch,
+    /// The highest offset that the client saw in it.
+    pub offset: Offset,
+}
+
+impl Position {
+    fn see_smile(&mut self, offset: Offset) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// A duplicate's offset is no position: smiles below it may be still to come.
+    fn see_ack(&mut self, offset: Offset, duplicate: bool) {
+        if !duplicate {
+            self.see_smile(offset);
+        }
+    }
+}
+
+/// One user, over one WebSocket at a time. See the [module](self).
+pub struct Client {
+    urls: Vec<Url>,
+    user: UserName,
+    patience: Patience,
+    outbox: Outbox,
+    /// The zero of the outbox's times.
+    started: Instant,
+    position: Option<Position>,
+    backoff: Backoff,
+    /// Connections that were lost or refused: the client tries the next URL each time.
+    moves: usize,
+    events: VecDeque<Event>,
+    state: State,
+}
+
+enum State {
+    Connecting(Pin<Box<dyn Future<Output = Result<Connection, NotOpened>> + Send>>),
+    Open(Box<Session>),
+    Ended,
+}
+
+/// How far a session has come.
+struct Session {
+    connection: Connection,
+    resumed_from: Option<Offset>,
+    welcome_by: Instant,
+    welcomed: bool,
+    answering: bool,
+    return_after: Option<Duration>,
+    /// What the client writes next.
+    outgoing: Option<String>,
+}
+
+impl Client {
+    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and to the next one after each failure.
+    ///
+    /// # Panics
+    /// When `urls` is empty.
+    #[must_use]
+    pub fn new(urls: Vec<Url>, user: UserName, patience: Patience) -> Self {
+        Self::start(urls, user, patience, None)
+    }
+
+    /// A client that resumes where another one of the same user ended.
+    ///
+    /// # Panics
+    /// When `urls` is empty.
+    #[must_use]
+    pub fn resume(urls: Vec<Url>, user: UserName, patience: Patience, position: Position) -> Self {
+        Self::start(urls, user, patience, Some(position))
+    }
+
+    fn start(urls: Vec<Url>, user: UserName, patience: Patience, position: Option<Position>) -> Self {
+        assert!(!urls.is_empty(), "a client needs the URL of a replica");
+        let mut client = Self {
+            urls,
+            user,
+            patience,
+            outbox: Outbox::default(),
+            started: Instant::now(),
+            position,
+            backoff: Backoff::default(),
+            moves: 0,
+            events: VecDeque::new(),
+            state: State::Ended,
+        };
+        client.connect(Duration::ZERO);
+        client
+    }
+
+    /// Takes a smile to send, and keeps it until it is durable or refused for good. False when [`MOST_UNANSWERED`] smiles are
+    /// unanswered already; the smile is then not taken.
+    #[must_use = "false says that the smile was not taken"]
+    pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
+        self.outbox.offer(id, to, smile)
+    }
+
+    /// Gives up the smiles whose last answer was a temporary refusal: the server did not store them.
+    pub fn give_up_refused(&mut self) {
+        self.outbox.give_up_refused();
+    }
+
+    /// The highest offset seen, to [`Self::resume`] from; `None` before the first welcome.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// Works until something happens. Dropping the future loses nothing; while nobody awaits it, nothing moves.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            match &mut self.state {
+                State::Ended => return pending().await,
+                State::Connecting(connecting) => match connecting.await {
+                    Ok(connection) => self.state = State::Open(Box::new(self.session(connection))),
+                    Err(refusal) => self.not_opened(refusal),
+                },
+                State::Open(session) => {
+                    let now = self.started.elapsed();
+                    if session.outgoing.is_none()
+                        && session.welcomed
+                        && let Some(smile) = self.outbox.take_due(now)
+                    {
+                        let (id, to, smile) = smile;
+                        self.events.push_back(Event::Sending(id.clone()));
+                        session.outgoing = Some(ClientFrame::Smile { id: Some(id), to, smile }.encode());
+                        continue;
+                    }
+                    let wake = if session.welcomed {
+                        self.outbox.next_due().map(|due| self.started + due)
+                    } else {
+                        Some(session.welcome_by)
+                    };
+                    match session.step(wake).await {
+                        Some(Heard::Frame(frame)) => self.hear(frame),
+                        Some(Heard::NotAFrame(why)) => {
+                            self.events.push_back(Event::Breach(format!("not a frame: {why}")));
+                        }
+                        Some(Heard::Gone(gone)) => self.lost(gone),
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes the session politely. The server may or may not have stored the smiles that are unanswered.
+    pub async fn close(self) {
+        if let State::Open(session) = self.state {
+            session.connection.close().await;
+        }
+    }
+
+    fn connect(&mut self, wait: Duration) {
+        let url = self.urls[self.moves % self.urls.len()].clone();
+        let (user, position, patience) = (self.user.clone(), self.position.clone(), self.patience);
+        self.state = State::Connecting(Box::pin(async move {
+            sleep(wait).await;
+            Connection::open(&url, &user, position.as_ref(), &patience).await
+        }));
+    }
+
+    fn session(&self, connection: Connection) -> Session {
+        Session {
+            connection,
+            resumed_from: self.position.as_ref().map(|position| position.offset),
+            welcome_by: Instant::now() + self.patience.silence,
+            welcomed: false,
+            answering: false,
+            return_after: None,
+            outgoing: None,
+        }
+    }
+
+    fn not_opened(&mut self, refusal: NotOpened) {
+        let NotOpened { cause, message, retry_after, last } = refusal;
+        self.events.push_back(Event::NotConnected { cause, message: message.clone() });
+        if last {
+            self.end(format!("no session: {message}"));
+        } else {
+            self.reconnect(retry_after);
+        }
+    }
+
+    fn reconnect(&mut self, hint: Option<Duration>) {
+        self.moves += 1;
+        let wait = self.backoff.next(hint, &mut rand::rng());
+        self.connect(wait);
+    }
+
+    fn end(&mut self, breach: String) {
+        self.events.extend([Event::Breach(breach), Event::Ended]);
+        self.state = State::Ended;
+    }
+
+    fn hear(&mut self, frame: ServerFrame) {
+        let State::Open(session) = &mut self.state else { return };
+        if session.welcomed && !session.answering {
+            session.answering = true;
+            self.backoff.reset();
+            self.events.push_back(Event::Answering);
+        }
+        let event = match frame {
+            ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
+                session.welcomed = true;
+                // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
+                session.outgoing = Some(ClientFrame::Ping.encode());
+                self.position = Some(Position { epoch: epoch.clone(), offset });
+                Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
+            }
+            _ if !session.welcomed => Event::Breach("no welcome first".to_owned()),
+            ServerFrame::Smile(smile) => {
+                self.position.iter_mut().for_each(|position| position.see_smile(smile.offset));
+                self.outbox.settle(&smile.id);
+                Event::Received(smile)
+            }
+            ServerFrame::Ack { id, offset, duplicate } => {
+                self.position.iter_mut().for_each(|position| position.see_ack(offset, duplicate));
+                self.outbox.settle(&id);
+                Event::Acked { id, offset, duplicate }
+            }
+            ServerFrame::Error { code, id, retry_after_ms, temporary, .. } => {
+                return self.refused(id, code, retry_after_ms, temporary);
+            }
+            ServerFrame::Drain { reconnect_after_ms } => {
+                session.return_after = Some(Duration::from_millis(reconnect_after_ms));
+                return;
+            }
+            ServerFrame::Pong => return,
+            ServerFrame::Welcome { .. } | ServerFrame::History { .. } | ServerFrame::Help { .. } => {
+                Event::Breach("a frame that answers nothing".to_owned())
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    fn refused(&mut self, id: Option<String>, code: ErrorCode, retry_after_ms: Option<u64>, temporary: bool) {
+        if let Some(id) = id.as_deref().and_then(SmileId::parse) {
+            if temporary {
+                let hint = retry_after_ms.map(Duration::from_millis);
+                let wait = retry_wait(hint, self.outbox.refusals(&id), &mut rand::rng());
+                self.outbox.refuse(&id, self.started.elapsed() + wait);
+            } else {
+                self.outbox.settle(&id);
+            }
+        }
+        if temporary != code.temporary() {
+            let claim = format!("{} with temporary: {temporary}", <&str>::from(code));
+            self.events.push_back(Event::Breach(claim));
+        }
+        self.events.push_back(Event::Refused { id, code });
+    }
+
+    fn lost(&mut self, Gone { code, since }: Gone) {
+        let State::Open(session) = &self.state else { return };
+        let hint = session.return_after;
+        self.outbox.lose_connection();
+        self.events.push_back(if session.welcomed {
+            Event::Lost { code, since }
+        } else {
+            let message = "the server opened a connection and sent no welcome".to_owned();
+            Event::NotConnected { cause: "no_welcome".to_owned(), message }
+        });
+        match code {
+            Some(code @ (1002 | 1003 | 1007 | 1009)) => self.end(format!("closed with {code} for well-formed frames")),
+            Some(1008) => {
+                self.backoff.back_off();
+                self.reconnect(hint);
+            }
+            _ => self.reconnect(hint),
+        }
+    }
+}
+
+impl Session {
+    /// Writes what is outgoing, then reads until something is heard, at the latest until `wake`.
+    async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
+        if let Some(text) = &self.outgoing {
+            if let Err(gone) = self.connection.feed(text).await {
+                return Some(Heard::Gone(gone));
+            }
+            self.outgoing = None;
+            return None;
+        }
+        if let Err(gone) = self.connection.flush().await {
+            return Some(Heard::Gone(gone));
+        }
+        tokio::select! {
+            biased;
+            heard = self.connection.next() => Some(heard),
+            () = reach(wake) => (!self.welcomed).then(|| Heard::Gone(self.connection.gone(None))),
+        }
+    }
+}
+
+/// Waits for a moment; without one, for ever.
+async fn reach(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_the_highest_offset_that_is_no_duplicates() {
+        let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
+        position.see_ack(Offset(103), true);
+        assert_eq!(position.offset, Offset(100));
+        position.see_smile(Offset(101));
+        position.see_ack(Offset(102), false);
+        position.see_smile(Offset(101));
+        assert_eq!(position.offset, Offset(102));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a replica answers over HTTP: the users, the replicas, and the request to crash.
+//!
+//! Owns the shape of the answers. Each request goes to the host of the URL it is given, whatever the path of that URL is.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+
+use crate::http_client;
+use crate::model::{Epoch, Offset, User};
+use crate::protocol::{self, ErrorBody};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no answer to use.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// No connection, or no answer in time.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// The replica, or a proxy before it, refused.
+    #[error("{request}: {status}: {message}")]
+    Refused {
+        /// Method and URL.
+        request: String,
+        /// The status of the answer.
+        status: StatusCode,
+        /// The message of the answer.
+        message: String,
+    },
+    /// The answer has a different shape, so something else than a replica answered.
+    #[error("{request}: this is not the answer of a replica: {why}")]
+    Unreadable {
+        /// Method and URL.
+        request: String,
+        /// Where the answer differs.
+        why: String,
+    },
+}
+
+/// The answer of `GET /api/replicas`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ReplicaList {
+    /// Every replica that runs, and those that were lost lately.
+    pub replicas: Vec<Replica>,
+    /// Id of the replica that answered.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// Identity of the log.
+    pub epoch: Epoch,
+    /// The highest offset in the log.
+    pub head: Offset,
+}
+
+/// One replica.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Replica {
+    /// Never used twice.
+    pub id: String,
+    /// Its host; in a container, the container's.
+    pub host: String,
+    /// `ready`, `draining` or `lost`.
+    pub state: String,
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
+    /// Milliseconds since it last renewed its lease.
+    pub heartbeat_age_ms: u64,
+    /// Sessions it holds.
+    pub sessions: u32,
+    /// Smiles per second it admitted lately.
+    pub smiles_per_second: f64,
+    /// Smiles per second it admits at most; 0 is unlimited.
+    pub capacity: u32,
+    /// Version of its program.
+    pub version: String,
+}
+
+/// The body of `POST /api/crash`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CrashRequest {
+    /// Id of the replica; without one, the server picks the one that has been up longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// `exit`, `hang` or `unready`; without one, `exit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// The answer of `POST /api/crash`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Crashed {
+    /// Id of the replica that fails.
+    pub replica: String,
+    /// How it fails.
+    pub mode: String,
+}
+
+/// The users of the chat.
+///
+/// # Errors
+/// See [`ApiError`].
+pub async fn users(url: &Url) -> Result<Vec<User>, ApiError> {
+    let url = endpoint(url, "/api/users");
+    let request = format!("GET {url}");
+    read(&request, &success(&request, http_client::get(&url, PATIENCE).await)?)
+}
+
+/// The replicas, and the JSON that lists them.
+///
+/// # Errors
+/// See [`ApiError`].
+pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
+    let url = endpoint(url, "/api/replicas");
+    let request = format!("GET {url}");
+    let body = success(&request, http_client::get(&url, PATIENCE).await)?;
+    Ok((read(&request, &body)?, body))
+}
+
+/// Has a replica crash. `token` is the one that `serve` has in `--crash-token-file`.
+///
+/// # Errors
+/// See [`ApiError`].
+pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Result<Crashed, ApiError> {
+    let url = endpoint(url, "/api/crash");
+    let request = format!("POST {url}");
+    let answer = http_client::post(&url, protocol::to_json(crash), token, PATIENCE).await;
+    read(&request, &success(&request, answer)?)
+}
+
+/// A path on the host of a URL; over HTTP where that URL is a WebSocket's.
+fn endpoint(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    if url.scheme() == "ws" {
+        // A scheme of the same kind is always taken.
+        let _ = url.set_scheme("http");
+    }
+    url.set_path(path);
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+fn success(request: &str, answer: Result<(StatusCode, Bytes), String>) -> Result<Bytes, ApiError> {
+    let (status, body) = answer.map_err(ApiError::NoAnswer)?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = protocol::from_json(&body).map_or_else(
+        |_| "the answer gives no reason; is this the address of a replica?".to_owned(),
+        |body: ErrorBody| body.message,
+    );
+    Err(ApiError::Refused { request: request.to_owned(), status, message })
+}
+
+fn read<'body, T: Deserialize<'body>>(request: &str, body: &'body Bytes) -> Result<T, ApiError> {
+    protocol::from_json(body).map_err(|why| ApiError::Unreadable { request: request.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_are_on_the_same_host() {
+        for (url, users) in [
+            ("ws://127.0.0.1:8080/ws", "http://127.0.0.1:8080/api/users"),
+            ("ws://[::1]:9/ws?user=anna#x", "http://[::1]:9/api/users"),
+            ("ws://chat.example/ws", "http://chat.example/api/users"),
+            ("http://chat.example:808", "http://chat.example:808/api/users"),
+            ("https://chat.example", "https://chat.example/api/users"),
+        ] {
+            assert_eq!(endpoint(&Url::parse(url).unwrap(), "/api/users").as_str(), users);
+        }
+    }
+}

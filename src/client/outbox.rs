@@ -1,0 +1,168 @@
+//! The smiles of one user that have neither an ack nor a final error yet.
+//!
+//! Owns their order and when each may be written (again). Must not know sockets or clocks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+use crate::model::{SmileId, UserName};
+
+/// How many smiles of one client may wait for their ack.
+pub const MOST_UNANSWERED: usize = 16;
+
+/// Unanswered smiles in the order they were first sent, so that they are sent again in that order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    smiles: VecDeque<Unanswered>,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    id: SmileId,
+    to: UserName,
+    smile: SmolStr,
+    refusals: u32,
+    /// Whether a refusal is the last that was heard of it: then it is surely not in the log.
+    refused: bool,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// May be written from this moment on.
+    Due(Duration),
+    /// Written into the connection that is open now.
+    InFlight,
+}
+
+impl Outbox {
+    /// Takes a new smile, unless too many are unanswered.
+    pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
+        let room = self.smiles.len() < MOST_UNANSWERED;
+        if room {
+            let state = State::Due(Duration::ZERO);
+            self.smiles.push_back(Unanswered { id, to, smile: smile.into(), refusals: 0, refused: false, state });
+        }
+        room
+    }
+
+    /// The next smile to write now; it counts as in flight from here on.
+    pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
+        let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
+        smile.state = State::InFlight;
+        smile.refused = false;
+        Some((smile.id.clone(), smile.to.clone(), smile.smile.clone()))
+    }
+
+    /// When the next smile may be written.
+    #[must_use]
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let due = |smile: &Unanswered| match smile.state {
+            State::Due(at) => Some(at),
+            State::InFlight => None,
+        };
+        self.smiles.iter().filter_map(due).min()
+    }
+
+    /// A smile is in the log, or refused for good.
+    pub(super) fn settle(&mut self, id: &SmileId) {
+        self.smiles.retain(|smile| smile.id != *id);
+    }
+
+    /// How often a smile was refused for the time being.
+    #[must_use]
+    pub(super) fn refusals(&self, id: &SmileId) -> u32 {
+        self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
+    }
+
+    /// A smile was refused for the time being: it may be written again at `at`.
+    pub(super) fn refuse(&mut self, id: &SmileId, at: Duration) {
+        if let Some(smile) = self.smiles.iter_mut().find(|smile| smile.id == *id) {
+            smile.refusals += 1;
+            smile.refused = true;
+            smile.state = State::Due(at);
+        }
+    }
+
+    /// The connection is gone: what was in flight may or may not be in the log, and is written again.
+    pub(super) fn lose_connection(&mut self) {
+        for smile in self.smiles.iter_mut().filter(|smile| smile.state == State::InFlight) {
+            smile.state = State::Due(Duration::ZERO);
+        }
+    }
+
+    /// Forgets the smiles that were refused and not written since: they are not in the log, and are not sent again.
+    pub(super) fn give_up_refused(&mut self) {
+        self.smiles.retain(|smile| !smile.refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(number: usize) -> SmileId {
+        SmileId::parse(&number.to_string()).unwrap()
+    }
+
+    fn offer(outbox: &mut Outbox, number: usize) -> bool {
+        outbox.offer(id(number), UserName::new("bruno"), "🙂")
+    }
+
+    fn written(outbox: &mut Outbox, now: Duration) -> Vec<usize> {
+        std::iter::from_fn(|| outbox.take_due(now)).map(|(id, ..)| id.as_str().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn smiles_are_written_once_and_again_in_order_after_a_loss() {
+        let mut outbox = Outbox::default();
+        assert!((0..4).all(|number| offer(&mut outbox, number)));
+        assert_eq!(written(&mut outbox, Duration::ZERO), [0, 1, 2, 3]);
+        assert_eq!(written(&mut outbox, SECOND), [0; 0]);
+        outbox.settle(&id(1));
+        outbox.lose_connection();
+        assert!(offer(&mut outbox, 4));
+        assert_eq!(written(&mut outbox, SECOND), [0, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_refused_smile_waits_for_its_time() {
+        let mut outbox = Outbox::default();
+        assert!(offer(&mut outbox, 0) && offer(&mut outbox, 1));
+        written(&mut outbox, Duration::ZERO);
+        outbox.refuse(&id(0), SECOND);
+        assert_eq!(outbox.refusals(&id(0)), 1);
+        assert_eq!(outbox.next_due(), Some(SECOND));
+        outbox.lose_connection();
+        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection does not make the hint void");
+        assert_eq!(written(&mut outbox, SECOND), [0]);
+        assert_eq!(outbox.next_due(), None);
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut outbox = Outbox::default();
+        assert!((0..MOST_UNANSWERED).all(|number| offer(&mut outbox, number)));
+        assert!(!offer(&mut outbox, MOST_UNANSWERED));
+        outbox.settle(&id(0));
+        assert!(offer(&mut outbox, MOST_UNANSWERED));
+    }
+
+    #[test]
+    fn only_refused_smiles_are_given_up() {
+        let mut outbox = Outbox::default();
+        assert!((0..3).all(|number| offer(&mut outbox, number)));
+        written(&mut outbox, Duration::ZERO);
+        outbox.refuse(&id(1), SECOND);
+        outbox.refuse(&id(2), SECOND / 2);
+        assert_eq!(written(&mut outbox, SECOND / 2), [2]);
+        outbox.give_up_refused();
+        assert_eq!(written(&mut outbox, SECOND), [0; 0]);
+        outbox.lose_connection();
+        assert_eq!(written(&mut outbox, SECOND), [0, 2], "what became of these nobody knows yet");
+    }
+}

@@ -1,0 +1,119 @@
+//! The options of every command but `serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use url::Url;
+
+/// The options of `smilingchat simulate`.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateOptions {
+    /// The /ws of one or more replicas, separated by commas
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
+          default_value = "ws://127.0.0.1:8080/ws", value_parser = websocket_url)]
+    pub url: Vec<Url>,
+
+    /// Conversations, of two users each
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CONVERSATIONS", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub conversations: u32,
+
+    /// Smiles per second in each conversation
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
+    pub rate: f64,
+
+    /// Seconds for which smiles are sent
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
+    pub duration: f64,
+
+    /// Replays a run: same seed, same faces at the same beats; without one, a random seed is printed
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
+    pub seed: Option<u64>,
+
+    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 is never
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
+          value_parser = positive_or_never)]
+    pub crash_every: f64,
+
+    /// File with the token that POST /api/crash asks for
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE", value_name = "PATH")]
+    pub crash_token_file: Option<PathBuf>,
+
+    /// End with the ledger as one JSON object on standard output
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    pub json: bool,
+}
+
+fn websocket_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "ws" => Ok(url),
+        other => Err(format!("{other}: is not supported; give ws://HOST:PORT/ws")),
+    }
+}
+
+fn positive_or_never(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { positive(text).map_err(|message| format!("{message}, or 0 for never")) }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1_000_000.0 => Ok(number),
+        _ => Err("give a number above 0 and up to 1000000".to_owned()),
+    }
+}
+
+/// The options of `smilingchat check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckOptions {
+    /// What to ask
+    #[arg(
+        long,
+        env = "SMILINGCHAT_CHECK_URL",
+        value_name = "http://HOST:PORT/readyz",
+        default_value = "http://127.0.0.1:9090/readyz"
+    )]
+    pub url: Url,
+}
+
+/// The options of `smilingchat replicas`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplicasOptions {
+    /// A replica, or the proxy before the replicas
+    #[arg(long, env = "SMILINGCHAT_REPLICAS_URL", value_name = "http://HOST:PORT",
+          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+    pub url: Url,
+
+    /// Print the answer of GET /api/replicas as it is
+    #[arg(long, env = "SMILINGCHAT_REPLICAS_JSON", value_parser = clap::builder::BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// The options of `smilingchat crash`.
+#[derive(Args, Clone, Debug)]
+pub struct CrashOptions {
+    /// Id of the replica; without one, the ready replica that has been up longest
+    pub replica: Option<String>,
+
+    /// A replica, or the proxy before the replicas
+    #[arg(long, env = "SMILINGCHAT_CRASH_URL", value_name = "http://HOST:PORT",
+          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+    pub url: Url,
+
+    /// How it fails: its process ends, it answers nothing more, or it takes no new session
+    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
+          value_parser = ["exit", "hang", "unready"], hide_possible_values = true)]
+    pub mode: String,
+
+    /// File with the token that POST /api/crash asks for; the variable is the one of `serve --crash-token-file`
+    #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" => Ok(url),
+        other => Err(format!("{other}: is not supported; give http://HOST:PORT")),
+    }
+}

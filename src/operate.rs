@@ -1,0 +1,99 @@
+//! `smilingchat replicas` and `smilingchat crash`: what the page shows and does, for terminals.
+//!
+//! Owns the words and the table. The requests are in [`client::api`](crate::client::api).
+
+use std::io::{self, Write};
+
+use jiff::SignedDuration;
+
+use crate::client::api::{self, ApiError, CrashRequest, Replica, ReplicaList};
+use crate::config::{CrashOptions, ReplicasOptions, secret};
+
+const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILES/S", "CAPACITY", "VERSION"];
+
+/// Prints the replicas: a table, or the answer of the server as it is.
+///
+/// # Errors
+/// Says in one line why there is no list.
+pub async fn replicas(options: &ReplicasOptions) -> Result<(), String> {
+    let (list, json) = api::replicas(&options.url).await.map_err(|error| error.to_string())?;
+    say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
+}
+
+/// Has a replica crash, and prints which.
+///
+/// # Errors
+/// Says in one line why none crashes, and what to do.
+pub async fn crash(options: &CrashOptions) -> Result<(), String> {
+    let token = options.token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
+    let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode.clone()) };
+    let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(|error| advise(&error))?;
+    say(&match &*crashed.mode {
+        "hang" => format!("{} hangs: its process lives and answers nothing", crashed.replica),
+        "unready" => format!("{} is not ready and takes no new session until it is restarted", crashed.replica),
+        _ => format!("{} crashes: its process ends at once", crashed.replica),
+    })
+}
+
+fn advise(error: &ApiError) -> String {
+    let advice = match error {
+        ApiError::Refused { status, .. } if status.as_u16() == 401 => "; give the file of the token with --token-file",
+        ApiError::Refused { status, .. } if status.as_u16() == 404 => "; `smilingchat replicas` shows their ids",
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
+fn say(text: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot write to standard output: {error}"))
+}
+
+fn table(list: &ReplicaList) -> String {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(list.replicas.iter().map(row));
+    let widths: [usize; COLUMNS.len()] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    let line = |row: &[String; COLUMNS.len()]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    let table: String = rows.iter().map(line).collect();
+    format!("{table}head of the log {}, epoch {}, answered by {}", list.head, list.epoch.as_str(), list.this)
+}
+
+fn row(replica: &Replica) -> [String; COLUMNS.len()] {
+    let Replica { id, host, state, sessions, smiles_per_second, capacity, version, .. } = replica;
+    let seconds = |milliseconds: u64| {
+        format!("{:#}", SignedDuration::from_secs(i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX)))
+    };
+    let state = match &**state {
+        "lost" => format!("lost for {}", seconds(replica.heartbeat_age_ms)),
+        state => state.to_owned(),
+    };
+    let capacity = if *capacity == 0 { "unlimited".to_owned() } else { capacity.to_string() };
+    let up = seconds(replica.uptime_ms);
+    let (sessions, smiles) = (sessions.to_string(), format!("{smiles_per_second:.1}"));
+    [id.clone(), host.clone(), state, up, sessions, smiles, capacity, version.clone()]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_they_hold() {
+        let list = br#"{"self":"be1.17","epoch":"e","head":5,"replicas":[
+            {"id":"be1.17","host":"a","state":"ready","uptime_ms":3723999,"heartbeat_age_ms":20,"sessions":12,
+             "smiles_per_second":99.96,"capacity":100,"version":"0.1.0"},
+            {"id":"backend-2.4","host":"node-b","state":"lost","uptime_ms":0,"heartbeat_age_ms":9000,"sessions":0,
+             "smiles_per_second":0.0,"capacity":0,"version":"0.1.0"}]}"#;
+        let expected = "\
+REPLICA      HOST    STATE        UP        SESSIONS  SMILES/S  CAPACITY   VERSION
+be1.17       a       ready        1h 2m 3s  12        100.0     100        0.1.0
+backend-2.4  node-b  lost for 9s  0s        0         0.0       unlimited  0.1.0
+head of the log 5, epoch e, answered by be1.17";
+        assert_eq!(table(&protocol::from_json(list).unwrap()), expected);
+    }
+}
