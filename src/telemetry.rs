@@ -5,8 +5,10 @@
 //!
 //! There is no global registry: each server has its own [`Metrics`], so that several can live in one process.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use strum::VariantArray;
@@ -26,6 +28,9 @@ const OTHER_CLOSES: &str = "other";
 
 /// The label of connections that broke without a close.
 const NO_CLOSE: &str = "0";
+
+/// From one line about a store that did not answer a client to the next.
+const BETWEEN_STORE_FAILURES: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: for people on a terminal, JSON otherwise. `RUST_LOG` filters; default `info`.
 pub fn start_logging() {
@@ -77,6 +82,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Whether the binary log tells this replica of what others append: 1, or 0 where it reads the log itself.
     pub following_binlog: IntGauge,
+    /// When it was last said that the store did not answer a client.
+    store_failure_said_at: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
@@ -111,6 +118,7 @@ impl Metrics {
             index_behind: maker.gauge("index_behind", "Smiles of the log that the index does not have yet"),
             ready: maker.gauge("ready", "Whether this replica is ready"),
             following_binlog: maker.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
+            store_failure_said_at: Mutex::default(),
             registry: maker.registry,
         };
         for code in ErrorCode::OF_FRAMES {
@@ -133,6 +141,15 @@ impl Metrics {
     /// Counts a refusal.
     pub fn error(&self, code: ErrorCode) {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
+    }
+
+    /// Says that the store did not answer a client, once a minute: an outage may be met by each of thousands.
+    pub fn store_failed(&self, error: &dyn Display, what: &str) {
+        let mut said_at = self.store_failure_said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.is_none_or(|at| at.elapsed() > BETWEEN_STORE_FAILURES) {
+            tracing::warn!(%error, "{what}");
+            *said_at = Some(Instant::now());
+        }
     }
 
     /// Counts a close by the server.

@@ -65,7 +65,7 @@ pub(super) async fn crash(State(app): State<Arc<App>>, request: Request) -> Resu
             Err(Refused::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
         }
         Err(error) => {
-            tracing::warn!(%error, "no replica can be chosen to crash");
+            app.context.metrics.store_failed(&error, "no replica can be chosen to crash");
             Err(Refused::store_unavailable())
         }
     }

@@ -100,7 +100,7 @@ async fn resume_from(app: &App, after: Offset, epoch: Option<&str>) -> Result<Op
     let asked = Instant::now();
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
-            tracing::warn!(%error, "a session cannot resume");
+            app.context.metrics.store_failed(&error, "a session cannot resume");
             Refused::store_unavailable()
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());

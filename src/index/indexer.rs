@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::SetOnce;
 
@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long to wait before a segment is written again after that failed.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// The index may stand still this long before it is said: of a store that is away, the appender and the lease say it.
+const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The one task that moves the index.
 #[derive(Debug)]
@@ -104,21 +107,22 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        let mut failing = false;
+        let (mut failing_since, mut said) = (None::<Instant>, false);
         loop {
             let due = end_of(self.indexed() + 1);
             let _ = tokio::time::timeout(LOOK, self.index.tail.when(|tail| tail.cursor() >= due)).await;
             match self.step().await {
-                Ok(()) if failing => {
-                    tracing::info!("the index moves again");
-                    failing = false;
+                Ok(()) => {
+                    if said {
+                        tracing::info!("the index moves again");
+                    }
+                    (failing_since, said) = (None, false);
                 }
-                Ok(()) => {}
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
-                    if !failing {
+                    if !said && failing_since.get_or_insert_with(Instant::now).elapsed() > STANDSTILL {
                         tracing::warn!(%error, "the index cannot be written; trying again until it can");
-                        failing = true;
+                        said = true;
                     }
                     tokio::time::sleep(RETRY).await;
                 }

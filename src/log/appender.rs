@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::outage::Outage;
+use super::outage::{Outage, STUMBLE};
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
 use crate::index::{Found, Index};
@@ -163,8 +163,8 @@ impl Appender {
         if let Ok(appended) = tokio::time::timeout_at((began + AWAY_AFTER).into(), append.as_mut()).await {
             return appended;
         }
-        self.outage.begins(&"it does not answer");
         loop {
+            self.outage.begins(&"it does not answer");
             let waiting = {
                 let mut waiting = self.queue.waiting();
                 let entries = std::mem::take(&mut waiting.entries);
@@ -179,6 +179,8 @@ impl Appender {
                 biased;
                 appended = append.as_mut() => return appended,
                 () = self.queue.filled.notified() => {}
+                // By then it is said.
+                () = tokio::time::sleep(STUMBLE) => {}
             }
         }
     }
@@ -297,8 +299,8 @@ impl Writer {
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tries += 1;
-            if tries.is_power_of_two() {
-                tracing::warn!(%error, tries, "it is not known yet whether a batch is in the log; trying again");
+            if tries == 1 {
+                tracing::warn!(%error, "it is not known yet whether a batch is in the log; trying again");
             }
             pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         }

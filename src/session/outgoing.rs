@@ -105,7 +105,7 @@ impl Session {
                 // It lagged for as long as smiles are kept. Resuming, it is told that it missed some.
                 StoreError::Trimmed => End::Close(CloseReason::Slow),
                 error => {
-                    tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
+                    self.context.metrics.store_failed(&error, "a session cannot catch up; it is closed");
                     End::Close(CloseReason::TryAgainLater)
                 }
             })?;

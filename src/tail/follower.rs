@@ -42,15 +42,13 @@ pub struct Follower {
     tail: Tail,
     /// What was last said of it, so that it is said once.
     said: Option<String>,
-    /// Whether it was said that the log cannot be read.
-    unreadable: bool,
 }
 
 impl Follower {
     /// Follows the log of `store` for `tail`.
     #[must_use]
     pub fn new(store: MySql, tail: Tail) -> Self {
-        Self { store, tail, said: None, unreadable: false }
+        Self { store, tail, said: None }
     }
 
     /// Follows for ever.
@@ -142,32 +140,26 @@ impl Follower {
         while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
             let read = self.tail.read().await;
-            self.say_unreadable(read.as_ref().err());
             pause = match read {
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
-                Err(_) => RETRY,
+                Err(error) => {
+                    tracing::debug!(%error, "the log cannot be read; trying again until it can");
+                    RETRY
+                }
             };
             tokio::time::sleep(pause).await;
         }
         Ok(())
     }
 
-    /// Says once that the log cannot be read, and once that it can again.
-    fn say_unreadable(&mut self, why: Option<&StoreError>) {
-        match why {
-            Some(error) if !self.unreadable => {
-                tracing::warn!(%error, "the log cannot be read; trying again until it can");
-            }
-            None if self.unreadable => tracing::info!("the log can be read again"),
-            _ => {}
-        }
-        self.unreadable = why.is_some();
-    }
-
+    /// What passes by itself has one line until the binary log is followed again, whatever errors an outage shows.
     fn say_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);
+        if self.said.is_some() && !matches!(why, StoreError::CannotFollow(_)) {
+            return;
+        }
         let why = why.to_string();
         if self.said.as_ref() != Some(&why) {
             tracing::warn!(
