@@ -51,6 +51,11 @@ impl Member {
         self.process.as_mut().expect("it runs")
     }
 
+    /// Where its probes are asked.
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        self.process.as_ref().expect("it runs").ops_address
+    }
+
     /// Ends it in order.
     pub(crate) async fn stop(&mut self) {
         let mut process = self.process.take().expect("it runs");
@@ -68,7 +73,7 @@ impl Member {
 pub(crate) struct Fleet {
     /// All of them, dead or alive.
     pub(crate) members: Vec<Member>,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Fleet {
@@ -76,7 +81,7 @@ impl Fleet {
     pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
         let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
         join_all(members.iter_mut().map(Member::start)).await;
-        Self { members, _database: database }
+        Self { members, database }
     }
 
     /// Conversations over all replicas for so many seconds. The ledger at their end must be exact.
@@ -131,6 +136,11 @@ impl Fleet {
             replicas.iter().any(|replica| replica["id"] == id && replica["state"] == state)
         })
         .await;
+    }
+
+    /// How many lines each replica has logged.
+    pub(crate) fn lines(&mut self) -> Vec<usize> {
+        self.members.iter_mut().map(|member| member.process().log().lines().count()).collect()
     }
 
     /// Waits until every replica is ready again, and compares what they tell: each user's whole stream.
