@@ -2,9 +2,11 @@
 //!
 //! Each server has its own registry, so that tests can run several in one process.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
@@ -23,6 +25,9 @@ const OTHER_CLOSES: &str = "other";
 
 /// The label of broken connections.
 const NO_CLOSE: &str = "0";
+
+/// The time between two log lines about a store that did not answer a client.
+const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is
 /// `info`.
@@ -75,6 +80,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Whether the replica follows the binary log: 1, or 0 if it polls.
     pub following_binlog: IntGauge,
+    /// When a store failure that a client met was last logged.
+    store_failure_logged_at: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
@@ -117,6 +124,7 @@ impl Metrics {
             index_behind: builder.gauge("index_behind", "Published smiles that are not indexed"),
             ready: builder.gauge("ready", "Whether this replica is ready"),
             following_binlog: builder.gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
+            store_failure_logged_at: Mutex::default(),
             registry: builder.registry,
         };
         for code in ErrorCode::OF_FRAMES {
@@ -139,6 +147,15 @@ impl Metrics {
     /// Counts a refusal.
     pub fn error(&self, code: ErrorCode) {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
+    }
+
+    /// Says that the store did not answer a client, once a minute: an outage may be met by each of thousands.
+    pub fn store_failed(&self, error: &dyn Display, what: &str) {
+        let mut logged_at = self.store_failure_logged_at.lock();
+        if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {
+            tracing::warn!(%error, "{what}");
+            *logged_at = Some(Instant::now());
+        }
     }
 
     /// Counts a close by the server.

@@ -65,7 +65,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
             Err(HttpError::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot choose a replica to crash");
+            app.context.metrics.store_failed(&error, "cannot choose a replica to crash");
             Err(HttpError::store_unavailable())
         }
     }

@@ -100,7 +100,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     let asked = Instant::now();
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
-            tracing::warn!(%error, "cannot read the state of the log to resume a session");
+            app.context.metrics.store_failed(&error, "cannot read the state of the log to resume a session");
             HttpError::store_unavailable()
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());

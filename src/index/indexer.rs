@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
@@ -31,6 +31,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the index may stand still before a line is logged. The appender and the lease report a store that is away.
+const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
 #[derive(Debug)]
@@ -106,21 +109,22 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        let mut failing = false;
+        let (mut failing_since, mut logged) = (None::<Instant>, false);
         loop {
             let due = end_of(self.indexed() + 1);
             let _ = tokio::time::timeout(POLL_INTERVAL, self.index.tail.wait_for(|tail| tail.cursor() >= due)).await;
             match self.step().await {
-                Ok(()) if failing => {
-                    tracing::info!("the index advances again");
-                    failing = false;
+                Ok(()) => {
+                    if logged {
+                        tracing::info!("the index advances again");
+                    }
+                    (failing_since, logged) = (None, false);
                 }
-                Ok(()) => {}
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
-                    if !failing {
+                    if !logged && failing_since.get_or_insert_with(Instant::now).elapsed() > STANDSTILL {
                         tracing::warn!(%error, "the index cannot be written; trying again until it can");
-                        failing = true;
+                        logged = true;
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }

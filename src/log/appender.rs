@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::outage::Outage;
+use super::outage::{Outage, STUMBLE};
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
 use crate::index::{Duplicates, Index};
@@ -163,8 +163,8 @@ impl Appender {
         if let Ok(appended) = tokio::time::timeout_at((began + UNAVAILABLE_AFTER).into(), append.as_mut()).await {
             return appended;
         }
-        self.outage.begins(&"it does not answer");
         loop {
+            self.outage.begins(&"it does not answer");
             let waiting = {
                 let mut waiting = self.queue.waiting.lock();
                 let entries = std::mem::take(&mut waiting.entries);
@@ -179,6 +179,8 @@ impl Appender {
                 biased;
                 appended = append.as_mut() => return appended,
                 () = self.queue.filled.notified() => {}
+                // The outage is logged by then.
+                () = tokio::time::sleep(STUMBLE) => {}
             }
         }
     }
@@ -295,8 +297,8 @@ impl Writer {
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tries += 1;
-            if tries.is_power_of_two() {
-                tracing::warn!(%error, tries, "a batch is in doubt; appending it again");
+            if tries == 1 {
+                tracing::warn!(%error, "a batch is in doubt; appending it again");
             }
             pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         }

@@ -1,21 +1,34 @@
 //! Logs an outage of the store with two lines, one at its start and one at its end, however many smiles are refused.
+//!
+//! A store that comes back may fail briefly under the load that waited for it. This is logged only if it lasts.
 
 use std::fmt::Display;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long after an outage a new failure counts as a stumble at first.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// The longest failure that counts as a stumble.
+pub(super) const STUMBLE: Duration = Duration::from_secs(2);
 
 /// The current outage, if any.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
+    logged: bool,
+    /// When the last logged outage ended.
+    ended_at: Option<Instant>,
     refused: usize,
 }
 
 impl Outage {
     /// Records that an append failed or hangs.
     pub(super) fn begins(&mut self, why: &dyn Display) {
-        if self.since.is_none() {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let stumbles = self.ended_at.is_some_and(|at| at.elapsed() < RECOVERY) && since.elapsed() < STUMBLE;
+        if !self.logged && !stumbles {
             tracing::error!(why = %why, "the store accepts no smiles; refusing them until it does");
-            self.since = Some(Instant::now());
+            self.logged = true;
         }
     }
 
@@ -26,9 +39,30 @@ impl Outage {
 
     /// Records that an append succeeded.
     pub(super) fn ends(&mut self) {
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.since.take()
+            && std::mem::take(&mut self.logged)
+        {
             let (seconds, refused) = (since.elapsed().as_secs_f64(), std::mem::take(&mut self.refused));
             tracing::info!(seconds, refused, "the store accepts smiles again");
+            self.ended_at = Some(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stumble_after_an_outage_is_logged_when_it_lasts() {
+        let mut outage = Outage::default();
+        outage.begins(&"away");
+        assert!(outage.logged);
+        outage.ends();
+        outage.begins(&"busy");
+        assert!(!outage.logged);
+        outage.since = Instant::now().checked_sub(STUMBLE);
+        outage.begins(&"busy");
+        assert!(outage.logged);
     }
 }

@@ -74,7 +74,7 @@ impl Session {
         match self.context.index.conversation((&self.user, &with), before, limit as usize).await {
             Ok((smiles, more)) => Ok(ServerFrame::History { with, smiles, more }),
             Err(error) => {
-                tracing::warn!(%error, "a history cannot be read");
+                self.context.metrics.store_failed(&error, "a history cannot be read");
                 Err(Refusal::store_unavailable())
             }
         }

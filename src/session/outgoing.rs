@@ -106,7 +106,7 @@ impl Session {
                 // resumes.
                 StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
-                    tracing::warn!(%error, user = %self.user, "a session cannot catch up; it is closed");
+                    self.context.metrics.store_failed(&error, "a session cannot catch up; it is closed");
                     End::ByServer(CloseReason::TryAgainLater)
                 }
             })?;

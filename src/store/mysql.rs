@@ -68,6 +68,7 @@ impl MySql {
         }
         let server = Arc::new(Server::new(url.clone(), options));
         let (users, hash_key) = migrate::when_there(&server).await?;
+        tokio::spawn(Server::look_again(Arc::downgrade(&server)));
         let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
             inner: Arc::new(Inner {

@@ -40,15 +40,13 @@ pub struct Follower {
     tail: Tail,
     /// The reason for polling that was logged last, so that it is logged once.
     logged: Option<String>,
-    /// Whether a failure to read the log was logged.
-    unreadable: bool,
 }
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
     #[must_use]
     pub fn new(store: MySql, tail: Tail) -> Self {
-        Self { store, tail, logged: None, unreadable: false }
+        Self { store, tail, logged: None }
     }
 
     /// Follows the log until the store fails for good.
@@ -140,32 +138,26 @@ impl Follower {
         while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
             let read = self.tail.read().await;
-            self.log_unreadable(read.as_ref().err());
             pause = match read {
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
-                Err(_) => RETRY,
+                Err(error) => {
+                    tracing::debug!(%error, "the log cannot be read; trying again until it can");
+                    RETRY
+                }
             };
             tokio::time::sleep(pause).await;
         }
         Ok(())
     }
 
-    /// Logs once that the log cannot be read, and once that it can again.
-    fn log_unreadable(&mut self, why: Option<&StoreError>) {
-        match why {
-            Some(error) if !self.unreadable => {
-                tracing::warn!(%error, "cannot read the log; trying again");
-            }
-            None if self.unreadable => tracing::info!("the log can be read again"),
-            _ => {}
-        }
-        self.unreadable = why.is_some();
-    }
-
+    /// Logs a passing error once until the binary log is followed again, whatever further errors an outage shows.
     fn log_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);
+        if self.logged.is_some() && !matches!(why, StoreError::CannotFollow(_)) {
+            return;
+        }
         let why = why.to_string();
         if self.logged.as_ref() != Some(&why) {
             tracing::warn!(

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::support::client::{TestClient, offset, smile};
 use crate::support::fleet::Fleet;
-use crate::support::mysql::TestDatabase;
+use crate::support::mysql::{TestDatabase, sessions};
 use crate::support::pair::Pair;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
@@ -117,10 +117,8 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
                 followed(&mut fleet).iter().zip(&before).all(|(now, before)| now > before)
             })
             .await;
-            let sessions = format!(
-                "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.threads WHERE processlist_db = '{name}'"
-            );
-            eventually("all connections leave the old primary", async || pair.ask(from, &sessions).await == "0").await;
+            let old = pair.url(from);
+            eventually("all connections leave the old primary", async || sessions(old, &name).await == 0).await;
             assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
         }
     };
@@ -153,6 +151,76 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
 }
 
+/// Within this, replicas leave a primary that goes on after the address has moved.
+const LEFT: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_that_still_takes_writes_is_left() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let _alone = PAIR.lock().await;
+    let pair = Pair::start().await;
+    let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
+    let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
+    let before = acked(&mut anna, "before", "bruno").await;
+    pair.is_replicated().await;
+    pair.takes_over(1).await;
+    for member in &fleet.members {
+        member.network.leads_to(pair.address(1));
+    }
+    let moved = Instant::now();
+    eventually("nobody stays with the old primary", async || fleet.database.sessions().await == 0).await;
+    assert!(moved.elapsed() < LEFT, "left after {:?}", moved.elapsed());
+    let after = acked(&mut anna, "after", "bruno").await;
+    let acks = [("before".to_owned(), before), ("after".to_owned(), after)];
+    witness(pair.url(1), fleet.database.name(), &acks).await;
+    for member in &mut fleet.members {
+        assert!(member.process().runs(), "{}", member.process().log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let _alone = PAIR.lock().await;
+    let pair = Pair::start().await;
+    pair.is_semi_synchronous().await;
+    let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
+    let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
+    let mut bruno = TestClient::connect(fleet.members[1].listen, "bruno").await;
+    let mut acks = vec![("before".to_owned(), acked(&mut anna, "before", "bruno").await)];
+    assert_eq!(bruno.expect("smile").await["id"], "before");
+    let (normal, lines) = (fleet.database.sessions().await, fleet.lines());
+
+    // Its commit hangs in MySQL from here on, and those of the leases.
+    pair.run(1, "STOP REPLICA").await;
+    anna.send_smile("held", "bruno").await;
+    for member in &fleet.members {
+        let status = async || crate::support::get(member.ops_address(), "/readyz").await.status();
+        eventually("it cannot be counted on", async || status().await == 503).await;
+    }
+    anna.expect_alive().await;
+    bruno.expect_alive().await;
+    let hanging = fleet.database.sessions().await;
+    assert!(hanging < 2 * normal, "{hanging} sessions, where {normal} are normal");
+
+    pair.run(1, "START REPLICA").await;
+    let ack = anna.expect("ack").await;
+    assert_eq!(ack["id"], "held");
+    acks.push(("held".to_owned(), offset(&ack)));
+    assert_eq!(bruno.expect("smile").await["id"], "held");
+    acks.push(("after".to_owned(), acked(&mut anna, "after", "bruno").await));
+    let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
+    assert!(said.iter().all(|lines| *lines <= 10), "{said:?}: {}", fleet.members[0].process().log());
+    pair.is_replicated().await;
+    for server in [0, 1] {
+        witness(pair.url(server), fleet.database.name(), &acks).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     if TestDatabase::new().await.is_none() {
@@ -167,10 +235,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     let mut anna = TestClient::connect(one, "anna").await;
     let epoch = anna.epoch();
     let kept = acked(&mut anna, "kept", "bruno").await;
-    eventually("it is replicated", async || {
-        pair.ask(0, "SELECT @@GLOBAL.gtid_executed").await == pair.ask(1, "SELECT @@GLOBAL.gtid_executed").await
-    })
-    .await;
+    pair.is_replicated().await;
     pair.run(1, "STOP REPLICA").await;
     let mut last = kept;
     for number in 0..50 {

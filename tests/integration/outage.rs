@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sqlx::{Connection, MySqlConnection};
 
 use crate::support::client::{TestClient, id, smile};
+use crate::support::fleet::{Fleet, Member};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
@@ -160,4 +162,99 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     assert!(replica.log().contains("waiting for MySQL"), "{}", replica.log());
     assert_eq!(status(replica.address, "/readyz").await, 200);
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
+}
+
+/// However MySQL is away, a replica says so in so many lines, the end included.
+const LINES: usize = 10;
+
+/// MySQL is away in these ways: cut off, silent, and as a server that keeps statements waiting for a locked table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_takes_few_lines_and_few_connections() {
+    const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
+    for fault in [Some(Network::Cut), Some(Network::Silent), None] {
+        let Some(database) = TestDatabase::new().await else { return };
+        let mut fleet = Fleet::start(2, database).await;
+        let mut clients = Vec::new();
+        let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "greta", "hanna"];
+        for (user, member) in users.into_iter().zip(fleet.members.iter().cycle()) {
+            let mut client = TestClient::connect(member.listen, user).await;
+            client.persist(user, "viola").await;
+            clients.push((member.listen, user, client));
+        }
+        let (normal, lines) = (fleet.database.sessions().await, fleet.lines());
+        let mut lock = MySqlConnection::connect(&fleet.database.url()).await.unwrap();
+        match fault {
+            Some(network) => fleet.members.iter().for_each(|member| member.network.becomes(network)),
+            None => drop(sqlx::raw_sql(LOCK).execute(&mut lock).await.unwrap()),
+        }
+        let mut most = 0;
+        let is_ready = async |member: &Member| status(member.ops_address(), "/readyz").await == 200;
+        // Whoever is connected goes on, and whoever is not tries to resume, as long as the replicas can be counted on.
+        while is_ready(&fleet.members[0]).await || is_ready(&fleet.members[1]).await {
+            for (address, user, client) in &mut clients {
+                client.send(json!({"type": "history", "with": "viola", "limit": 10})).await;
+                let query = format!("?user={user}&after={}&epoch={}", client.offset(), client.epoch());
+                let _ = TestClient::open(*address, &query).await;
+            }
+            most = most.max(fleet.database.sessions().await);
+        }
+        lock.close().await.unwrap();
+        fleet.members.iter().for_each(|member| member.network.becomes(Network::Open));
+        for member in &fleet.members {
+            eventually("it is ready again", async || is_ready(member).await).await;
+            eventually("smiles are taken again", async || {
+                let mut client = TestClient::connect(member.listen, "viola").await;
+                client.send_smile("after", "anna").await;
+                client.next().await["type"] == "ack"
+            })
+            .await;
+        }
+        eventually("the binary log is followed again", async || {
+            fleet.members.iter_mut().all(|member| {
+                let log = member.process().log();
+                log.matches("following the binary log").count() % 2 == 1
+            })
+        })
+        .await;
+        most = most.max(fleet.database.sessions().await);
+        // One session is the lock's.
+        assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
+        let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
+        assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let name = database.name().to_owned();
+    let fleet = Fleet::start(2, database).await;
+    let mut gate = MySqlConnection::connect(&fleet.database.url()).await.unwrap();
+    let normal = fleet.database.sessions().await;
+    // No time-out of MySQL's ends a renewal of a lease from here on.
+    fleet.database.run("CREATE TABLE gate (one INT PRIMARY KEY); INSERT INTO gate VALUES (1)").await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM gate FOR UPDATE").execute(&mut gate).await.unwrap();
+    let hangs = "CREATE TRIGGER hangs BEFORE INSERT ON leases FOR EACH ROW
+        BEGIN SET innodb_lock_wait_timeout = 600; DO (SELECT one FROM gate FOR UPDATE); END";
+    fleet.database.run(hangs).await;
+    let hanging = format!(
+        "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = '{name}'
+         AND processlist_command IN ('Query', 'Execute') AND processlist_time > 2"
+    );
+    let hanging = async || fleet.database.ask(&hanging).await;
+    eventually("two renewals of each replica hang", async || hanging().await >= 4).await;
+    let (since, mut most) = (Instant::now(), 0);
+    // Four more of each would begin in this time.
+    while since.elapsed() < Duration::from_secs(10) {
+        most = most.max(fleet.database.sessions().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let hanging = hanging().await;
+
+    assert!(hanging == 4 && most < 2 * normal, "{hanging} hang in {most} sessions, where {normal} are normal");
+    gate.close().await.unwrap();
+    for member in &fleet.members {
+        let is_ready = async || status(member.ops_address(), "/readyz").await == 200;
+        eventually("it is ready again", is_ready).await;
+    }
 }

@@ -28,9 +28,13 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which it is not: two heartbeats may be late.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// What the server can do, and which one it is.
+/// What the server can do, which one it is, and whether its commits wait for another server after they are in the binary
+/// log.
 const SETTINGS: &str = "
-    SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, @@server_uuid";
+    SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
+        SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
+            AND variable_name IN ('rpl_semi_sync_source_enabled', 'rpl_semi_sync_master_enabled')
+    ), @@server_uuid";
 
 /// The table whose rows are batches.
 const TABLE: &str = "log_batches";
@@ -93,14 +97,15 @@ impl MySql {
             }
             connected => connected?,
         };
-        let settings: Option<(u8, String, String, u8, String)> = connection.query_first(SETTINGS).await?;
+        let settings: Option<(u8, String, String, u8, bool, String)> = connection.query_first(SETTINGS).await?;
         let cannot = match settings {
-            Some((.., 1, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
+            Some((.., 1, _, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
             Some((0, ..)) | None => "the server keeps no binary log".to_owned(),
             Some((_, format, ..)) if format != "ROW" => format!("binlog_format is {format} and must be ROW"),
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
                 format!("the server is of version {version}, and 8.4 is needed to follow its binary log")
             }
+            Some((.., true, _)) => "it tells of a commit before a semi-synchronous replica has it".to_owned(),
             Some((.., uuid)) => {
                 server.meets(uuid);
                 String::new()

@@ -11,7 +11,7 @@ use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::server::{Kept, Server};
+use super::server::{Kept, Server, Session};
 
 /// How long MySQL may take to take a connection, or to answer. It gives up waiting for a lock after half of this, so
 /// past it MySQL is away, or the way to it is.
@@ -35,6 +35,7 @@ pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 pub(super) struct Connections {
     work: &'static str,
     server: Arc<Server>,
+    most: usize,
     places: Semaphore,
 }
 
@@ -42,27 +43,31 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct Lane<'connections> {
     pub(super) connection: MySqlConnection,
-    generation: u64,
+    session: Session,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
 }
 
 impl Connections {
     pub(super) fn new(work: &'static str, server: &Arc<Server>, most: usize) -> Self {
-        Self { work, server: Arc::clone(server), places: Semaphore::new(most) }
+        Self { work, server: Arc::clone(server), most, places: Semaphore::new(most) }
     }
 
     /// A connection, first come first served.
     pub(super) async fn take(&self) -> sqlx::Result<Lane<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (connection, generation) = if let Some(kept) = self.take_kept().await {
-            (kept.connection, kept.generation)
+        let (connection, session) = if let Some(kept) = self.take_kept().await {
+            self.server.under_way().push((self.work, kept.session.id));
+            (kept.connection, kept.session)
         } else {
             self.forget();
-            Box::pin(self.server.connect()).await?
+            let (mut connection, session) = Box::pin(self.server.connect()).await?;
+            self.server.under_way().push((self.work, session.id));
+            within(ANSWER, self.server.must_not_pile_up(self.work, 2 * self.most, &mut connection)).await?;
+            (connection, session)
         };
-        Ok(Lane { connection, generation, connections: self, _place: place })
+        Ok(Lane { connection, session, connections: self, _place: place })
     }
 
     /// The kept connection that was used last, if it still stands. When it has been silent for too long, or has ended, so
@@ -124,7 +129,7 @@ impl Lane<'_> {
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        let Self { connection, generation, connections, _place: place } = self;
+        let Self { connection, session, connections, _place: place } = self;
         let server = &connections.server;
         let mut changes = server.changes();
         let answer = tokio::select! {
@@ -134,11 +139,15 @@ impl Lane<'_> {
         };
         match answer {
             Ok((answer, connection)) => {
-                Self { connection, generation, connections, _place: place }.keep();
+                Self { connection, session, connections, _place: place }.keep();
                 Ok(answer)
             }
             Err(error) => {
-                if number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number)) && server.leave(generation) {
+                if matches!(error, sqlx::Error::Database(_)) {
+                    server.has_answered(session);
+                }
+                let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
+                if not_primary && server.leave(session.generation) {
                     tracing::warn!(server = server.address(), %error, "MySQL takes no writes; connecting again");
                 }
                 Err(error)
@@ -148,8 +157,9 @@ impl Lane<'_> {
 
     /// Gives the connection back, in order.
     pub(super) fn keep(self) {
-        let Self { connection, generation, connections, .. } = self;
-        connections.server.keep(Kept { work: connections.work, connection, generation, since: Instant::now() });
+        let Self { connection, session, connections, .. } = self;
+        connections.server.has_answered(session);
+        connections.server.keep(Kept { work: connections.work, connection, session, since: Instant::now() });
     }
 }
 

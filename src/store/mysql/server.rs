@@ -4,11 +4,11 @@
 //! are made again: none stays with a server that is no longer the primary.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, FromRow, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection, Row};
 use tokio::sync::watch;
 
 use super::connections::{ANSWER, within};
@@ -28,7 +28,16 @@ const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SELECT @@server_uuid";
+    SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED)";
+
+/// From one look at where the address leads to the next.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Id, user, host, database, command and more of every session of this account.
+const SESSIONS: &str = "SHOW PROCESSLIST";
+
+/// Commands of a session that works on a statement, or hangs in one.
+const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// The server that the address of the store leads to, for all connections of the store.
 #[derive(Debug)]
@@ -39,6 +48,16 @@ pub(super) struct Server {
     /// Connections of an earlier generation are not used any more.
     generation: watch::Sender<u64>,
     kept: Mutex<Vec<Kept>>,
+    /// Work and id of each session that may be at work: it was taken for a question, and has not answered. One that is
+    /// dropped may go on in MySQL.
+    under_way: Mutex<Vec<(&'static str, i64)>>,
+}
+
+/// A session of the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Session {
+    pub(super) id: i64,
+    pub(super) generation: u64,
 }
 
 /// A connection that waits for its next use.
@@ -47,17 +66,24 @@ pub(super) struct Kept {
     /// The work it is for.
     pub(super) work: &'static str,
     pub(super) connection: MySqlConnection,
-    pub(super) generation: u64,
+    pub(super) session: Session,
     pub(super) since: Instant,
 }
 
 impl Server {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
-        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default(), kept: Mutex::default() }
+        Self {
+            url,
+            options,
+            uuid: Mutex::default(),
+            generation: watch::Sender::default(),
+            kept: Mutex::default(),
+            under_way: Mutex::default(),
+        }
     }
 
-    /// A connection, set up, and its generation.
-    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, u64)> {
+    /// A connection, set up.
+    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, Session)> {
         let connect = async {
             let options = match self.password()? {
                 Some(password) => self.options.clone().password(&password),
@@ -76,9 +102,9 @@ impl Server {
             if read_only != 0 {
                 return Err(io::Error::other("the server is read-only, so it is not the primary").into());
             }
-            let uuid = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
-            let (uuid,): (String,) = FromRow::from_row(&uuid)?;
-            Ok((connection, self.meets(uuid)))
+            let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
+            let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
+            Ok((connection, Session { id, generation: self.meets(uuid) }))
         };
         within(ANSWER, connect).await
     }
@@ -97,9 +123,23 @@ impl Server {
         let mut known = self.uuid.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
             tracing::warn!(server = self.address(), "the address leads to another MySQL server; connecting again");
+            self.under_way().clear();
         }
         *known = uuid;
         self.generation()
+    }
+
+    /// Looks now and then where a new connection leads: while an old primary goes on, no connection that stands shows that
+    /// the address leads to another one. Ends with the store.
+    pub(super) async fn look_again(server: Weak<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let Some(server) = server.upgrade() else { return };
+            if let Ok((connection, _)) = server.connect().await {
+                // MySQL notices without it as well.
+                let _ = within(ANSWER, connection.close()).await;
+            }
+        }
     }
 
     /// Connections of this generation are not used any more, nor those before it. `false` when that was known.
@@ -127,7 +167,7 @@ impl Server {
     /// Keeps a connection for its next use.
     pub(super) fn keep(&self, kept: Kept) {
         let mut all = self.kept();
-        if kept.generation == self.generation() {
+        if kept.session.generation == self.generation() {
             all.push(kept);
         }
     }
@@ -135,6 +175,42 @@ impl Server {
     /// All connections that are kept.
     pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Statements that were given up here and hang there, by no time-out of MySQL's, must not use up its connections. So
+    /// this many sessions of one work are the most; no more is asked until some have ended.
+    pub(super) async fn must_not_pile_up(
+        &self,
+        work: &'static str,
+        most: usize,
+        connection: &mut MySqlConnection,
+    ) -> sqlx::Result<()> {
+        let piled_up = || self.under_way().iter().filter(|(other, _)| *other == work).count() > most;
+        if !piled_up() {
+            return Ok(());
+        }
+        let mut at_work: Vec<i64> = Vec::new();
+        for session in sqlx::raw_sql(SESSIONS).fetch_all(connection).await? {
+            if AT_WORK.contains(&session.try_get(4)?) {
+                at_work.push(session.try_get(0)?);
+            }
+        }
+        // This one is at work, too: it answers.
+        self.under_way().retain(|(_, id)| at_work.contains(id));
+        if piled_up() {
+            let kind = io::ErrorKind::TimedOut;
+            return Err(io::Error::new(kind, "MySQL still works on statements that were given up").into());
+        }
+        Ok(())
+    }
+
+    /// This session is not at work any more.
+    pub(super) fn has_answered(&self, session: Session) {
+        self.under_way().retain(|(_, id)| *id != session.id);
+    }
+
+    pub(super) fn under_way(&self) -> MutexGuard<'_, Vec<(&'static str, i64)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn address(&self) -> String {

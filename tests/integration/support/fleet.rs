@@ -48,6 +48,11 @@ impl Member {
         self.process.as_mut().expect("it runs")
     }
 
+    /// The address of its operations listener.
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        self.process.as_ref().expect("it runs").ops_address
+    }
+
     /// Stops the replica with a drain.
     pub(crate) async fn stop(&mut self) {
         let mut process = self.process.take().expect("it runs");
@@ -65,7 +70,7 @@ impl Member {
 pub(crate) struct Fleet {
     /// All of them, dead or alive.
     pub(crate) members: Vec<Member>,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Fleet {
@@ -73,7 +78,7 @@ impl Fleet {
     pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
         let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
         join_all(members.iter_mut().map(Member::start)).await;
-        Self { members, _database: database }
+        Self { members, database }
     }
 
     /// Runs conversations over all replicas for some seconds. The ledger must be exact at the end.
@@ -127,6 +132,11 @@ impl Fleet {
             replicas.iter().any(|replica| replica["id"] == id && replica["state"] == state)
         })
         .await;
+    }
+
+    /// The number of lines in the log of each replica.
+    pub(crate) fn lines(&mut self) -> Vec<usize> {
+        self.members.iter_mut().map(|member| member.process().log().lines().count()).collect()
     }
 
     /// Waits until every replica is ready, and compares each user's whole stream across replicas.

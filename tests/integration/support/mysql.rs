@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use tokio::time::timeout;
 use url::Url;
+
+use super::PATIENCE;
 
 /// The environment variable with the URL of the server.
 const SERVER: &str = "TEST_MYSQL_URL";
@@ -55,6 +58,16 @@ impl TestDatabase {
         run(&self.url(), statements.to_owned()).await.expect("the statements are carried out");
     }
 
+    /// The single number that its server answers.
+    pub(crate) async fn ask(&self, question: &str) -> i64 {
+        ask(self.server.as_str(), question).await.expect("an answer")
+    }
+
+    /// The number of connections to this database.
+    pub(crate) async fn sessions(&self) -> usize {
+        sessions(self.server.as_str(), &self.name).await
+    }
+
     /// Host and port of the server.
     pub(crate) fn server(&self) -> (String, u16) {
         (self.server.host_str().expect("a host").to_owned(), self.server.port().unwrap_or(3306))
@@ -83,7 +96,8 @@ impl Drop for TestDatabase {
         // `block_on` panics within a runtime, so use a thread.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(run(&server, drop_it)))
+            // One whose commits still hang after a failure keeps it.
+            runtime.map(|runtime| runtime.block_on(async { timeout(PATIENCE, run(&server, drop_it)).await }))
         });
         // Best effort: the server may be gone.
         let _ = dropping.join();
@@ -99,6 +113,23 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
         String::from_utf8(done.stdout).expect("text").trim().to_owned()
     };
     tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+}
+
+/// The number of connections to a database of the server at this URL.
+pub(crate) async fn sessions(server: &str, database: &str) -> usize {
+    let question = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = '{database}'");
+    let count: i64 = ask(server, &question).await.expect("an answer");
+    usize::try_from(count).expect("a count")
+}
+
+/// The single value of a query on the server at this URL.
+pub(crate) async fn ask<T>(server: &str, question: &str) -> Result<T, sqlx::Error>
+where
+    T: for<'row> sqlx::Decode<'row, sqlx::MySql> + sqlx::Type<sqlx::MySql> + Send + Unpin,
+{
+    let mut connection = MySqlConnection::connect(server).await?;
+    let answer = sqlx::query_scalar(AssertSqlSafe(question)).fetch_one(&mut connection).await?;
+    connection.close().await.map(|()| answer)
 }
 
 /// Executes statements on the server at this URL.

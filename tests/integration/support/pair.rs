@@ -1,11 +1,10 @@
 //! Two MySQL servers, a primary and its replica, which can switch roles. They connect over the loopback address, so
 //! both run on this machine and not in containers.
 
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use url::Url;
 
-use super::mysql::{run, script};
-use super::within;
+use super::mysql::{ask, run, script};
+use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
 const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failover-2"];
@@ -17,6 +16,14 @@ const IDENTITIES: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL g
 /// Removes the state of an earlier test.
 const FORGET: &str = "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;
     RESET BINARY LOGS AND GTIDS";
+
+/// What a server needs on either side of a semi-synchronous replication, which is off.
+const SEMI_SYNCHRONOUS: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
+    INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'";
+const NOT_SEMI_SYNCHRONOUS: &str =
+    "SET GLOBAL rpl_semi_sync_source_enabled = OFF, GLOBAL rpl_semi_sync_replica_enabled = OFF";
+const PLUGINS: &str =
+    "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.plugins WHERE plugin_name LIKE 'rpl_semi_sync_%'";
 
 /// Two servers.
 pub(crate) struct Pair {
@@ -32,7 +39,15 @@ impl Pair {
             if pair.ask(server, "SELECT @@GLOBAL.gtid_mode").await != "ON" {
                 pair.run(server, IDENTITIES).await;
             }
+            if pair.ask(server, PLUGINS).await != "0" {
+                pair.run(server, NOT_SEMI_SYNCHRONOUS).await;
+            }
             pair.run(server, &format!("{FORGET}; SET GLOBAL server_id = {id}")).await;
+        }
+        for server in [0, 1] {
+            if pair.ask(server, PLUGINS).await == "0" {
+                pair.run(server, SEMI_SYNCHRONOUS).await;
+            }
         }
         pair.replicates(1).await;
         pair
@@ -64,6 +79,12 @@ impl Pair {
         .await;
     }
 
+    /// Waits until the second server has all transactions of the first.
+    pub(crate) async fn is_replicated(&self) {
+        let executed = "SELECT @@GLOBAL.gtid_executed";
+        eventually("it is replicated", async || self.ask(0, executed).await == self.ask(1, executed).await).await;
+    }
+
     /// Makes the other server the primary, without loss.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
@@ -82,6 +103,13 @@ impl Pair {
         .await;
     }
 
+    /// Commits of the first server wait for the second from here on, without a time-out that matters.
+    pub(crate) async fn is_semi_synchronous(&self) {
+        let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
+        self.run(0, source).await;
+        self.run(1, "SET GLOBAL rpl_semi_sync_replica_enabled = ON; STOP REPLICA; START REPLICA").await;
+    }
+
     /// Executes statements.
     pub(crate) async fn run(&self, server: usize, statements: &str) {
         run(self.url(server), statements.to_owned()).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
@@ -89,11 +117,6 @@ impl Pair {
 
     /// The single value of a query, as text.
     pub(crate) async fn ask(&self, server: usize, question: &str) -> String {
-        let answer = async {
-            let mut connection = MySqlConnection::connect(self.url(server)).await?;
-            let answer = sqlx::query_scalar(AssertSqlSafe(question)).fetch_one(&mut connection).await?;
-            connection.close().await.map(|()| answer)
-        };
-        within("MySQL answers", answer).await.expect("an answer")
+        within("MySQL answers", ask(self.url(server), question)).await.expect("an answer")
     }
 }
