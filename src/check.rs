@@ -1,6 +1,4 @@
 //! `smilingchat check`: asks a replica once whether it is ready, for images without a shell.
-//!
-//! Owns the meaning of the answer. Must not know how readiness comes about.
 
 use std::time::Duration;
 

@@ -1,11 +1,9 @@
-//! A client that keeps its session: it connects, resumes, sends again what is unanswered, and backs off.
+//! A client that keeps its session: it connects, resumes, sends unanswered smiles again, and backs off.
 //!
-//! Owns when to connect and what to write. What the events mean for its user, the caller decides.
-//!
-//! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles in with
-//! [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It sends a smile
-//! with the same id until the smile is durable or refused for good, and it resumes from the highest offset it saw, so that it
-//! misses nothing and the server stores nothing twice.
+//! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
+//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It
+//! sends a smile with the same id until the smile is durable or refused for good, and it resumes from the highest
+//! offset it saw, so that it misses nothing and the server stores nothing twice.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -132,7 +130,8 @@ struct Session {
 }
 
 impl Client {
-    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and to the next one after each failure.
+    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and to the next one after each
+    /// failure.
     ///
     /// # Panics
     /// When `urls` is empty.
@@ -168,8 +167,8 @@ impl Client {
         client
     }
 
-    /// Takes a smile to send, and keeps it until it is durable or refused for good. False when [`MOST_UNANSWERED`] smiles are
-    /// unanswered already; the smile is then not taken.
+    /// Takes a smile to send, and keeps it until it is durable or refused for good. False when [`MOST_UNANSWERED`]
+    /// smiles are unanswered already; the smile is then not taken.
     #[must_use = "false says that the smile was not taken"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)

@@ -1,6 +1,4 @@
 //! Every option, its environment variable and its default: `--help` is the reference.
-//!
-//! Owns the reading and checking of options. Must not open, bind or start anything.
 
 mod commands;
 mod store_url;
@@ -139,7 +137,8 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of them
+    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of
+    /// them
     #[arg(
         long,
         env = "SMILINGCHAT_REBALANCE",
@@ -194,8 +193,8 @@ impl ServeOptions {
     /// The store: as given, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// When no store is given and the platform names no data directory (no home, in a container say), when a password is
-    /// given for a store that has none, or when its file cannot be read.
+    /// When no store is given and the platform names no data directory (no home, in a container say), when a password
+    /// is given for a store that has none, or when its file cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, String> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
@@ -248,9 +247,9 @@ fn replica_name(text: &str) -> Result<String, String> {
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// Yes.
+    /// Enabled.
     On,
-    /// No.
+    /// Disabled.
     Off,
 }
 

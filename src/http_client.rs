@@ -1,6 +1,4 @@
-//! One HTTP request at a time, for the probe, the simulator and the commands of operators.
-//!
-//! Owns the making of a request over plain HTTP/1.1. Must not know what the answer means.
+//! Sends one request over plain HTTP/1.1, for the probe, the simulator and the commands of operators.
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;

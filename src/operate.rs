@@ -1,6 +1,4 @@
-//! `smilingchat replicas` and `smilingchat crash`: what the page shows and does, for terminals.
-//!
-//! Owns the words and the table. The requests are in [`client::api`](crate::client::api).
+//! `smilingchat replicas` and `smilingchat crash`: the list of replicas and the crash button, for terminals.
 
 use std::io::{self, Write};
 

@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: many users who smile at each other, and a ledger of every smile.
 //!
-//! Owns the course of a run: gather, send, settle, read the log again, report. Must not know frames or sockets (see
-//! [`client`]), nor judge (ledger). It runs against any server that keeps the contract, over the wire only.
+//! The stages of a run are: gather, send, settle, read the log again, report. It runs against any server that keeps the
+//! contract, over the wire only.
 //!
 //! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
 //! this task enters into the ledger in batches; when the ledger falls behind, the users wait for it.

@@ -1,6 +1,6 @@
-//! What a replica answers over HTTP: the users, the replicas, and the request to crash.
+//! The HTTP API of a replica: users, replicas, and crash requests.
 //!
-//! Owns the shape of the answers. Each request goes to the host of the URL it is given, whatever the path of that URL is.
+//! Each request goes to the host of the given URL; the path of that URL is ignored.
 
 use std::time::Duration;
 

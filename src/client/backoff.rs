@@ -1,6 +1,5 @@
-//! How long to wait before trying again, so that a crowd of users does not come back all at once.
-//!
-//! Owns the two waits: before a reconnection and before a refused smile is sent again. Must not know sockets or clocks.
+//! Waits before a reconnection and before a refused smile is sent again, with jitter, so that many clients do not
+//! return at the same moment.
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
-//! One WebSocket to a replica: opening it, reading frames, and noticing that the other end is gone or hung.
-//!
-//! Owns the socket and its liveness. Must not know smiles or the ledger.
+//! One WebSocket to a replica: opens it, reads frames, and detects a peer that is gone or hung.
 
 use std::time::Duration;
 

@@ -16,7 +16,8 @@ pub enum Event {
         epoch: Epoch,
         /// Where the session starts.
         offset: Offset,
-        /// Whether the server sends everything after `resumed_from`; if not, smiles between it and `offset` are missing.
+        /// Whether the server sends everything after `resumed_from`; if not, smiles between it and `offset` are
+        /// missing.
         recovered: bool,
         /// Where the client asked to resume; `None` for its first session.
         resumed_from: Option<Offset>,

@@ -1,6 +1,4 @@
-//! The smiles of one user that have neither an ack nor a final error yet.
-//!
-//! Owns their order and when each may be written (again). Must not know sockets or clocks.
+//! The smiles of one user that have neither an ack nor a final error, in order, and when each may be sent again.
 
 use std::collections::VecDeque;
 use std::time::Duration;

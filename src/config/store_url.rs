@@ -1,6 +1,4 @@
-//! Where the log is kept, as one names it on the command line.
-//!
-//! Owns the grammar of store URLs. Must not open a store, and must not print a password.
+//! Parses store URLs. No error shows a password.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Where a replica runs, as whoever starts it tells: the platform, the node, and what to link to from the page.
+//! The environment a replica runs in, as its operator describes it: platform, node, and the links on the page.
 //!
-//! Owns what is valid here. Nothing depends on it but what people are shown.
+//! These values are only displayed.
 
 use std::str::FromStr;
 

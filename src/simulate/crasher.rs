@@ -1,6 +1,6 @@
-//! One replica after the other is made to crash while a run is under way.
+//! Crashes one replica after the other during a run.
 //!
-//! Owns the asking. Which replica it is, the server picks; what it costs, the ledger reckons.
+//! The server picks the replica; the ledger measures the effect.
 
 use std::sync::Arc;
 use std::time::Duration;

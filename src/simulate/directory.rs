@@ -1,6 +1,4 @@
-//! The simulated users of the store, asked from a replica.
-//!
-//! Owns the question. Must not know what the users will do.
+//! Asks a replica for the users that are simulated.
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
-//! How long things took: a histogram of durations and the percentiles the report shows.
-//!
-//! Owns the precision (three digits, from a microsecond to an hour). Must not know what is measured.
+//! A histogram of durations, with three significant digits from a microsecond to an hour.
 
 use std::time::Duration;
 

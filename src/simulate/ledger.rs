@@ -1,7 +1,7 @@
 //! The ledger: what was sent, acked and delivered, and whether the server kept its promises.
 //!
-//! Owns the judgement and is exact: every smile of the run is accounted for in every session that must see it. Pure:
-//! it is given what happened and when, and must not know sockets, clocks or tasks.
+//! It is exact: every smile of the run is accounted for in every session that must receive it. It is pure: callers pass
+//! events and times.
 //!
 //! What it judges a run by, each from section 3 of the contract:
 //! - a session's stream has strictly increasing offsets; the same offset again is a duplicate, a lower one reordered;
@@ -87,7 +87,7 @@ pub struct Crash {
     pub recovery_ms: f64,
 }
 
-/// See the file.
+/// The ledger of one run.
 #[derive(Debug)]
 pub struct Ledger {
     plan: Arc<Plan>,

@@ -1,7 +1,4 @@
-//! What the simulated users do and when: who talks to whom, with which faces, on which beat.
-//!
-//! Owns everything the seed decides, so that the same seed replays the same run. Must not know sockets, clocks or what
-//! became of a smile.
+//! The plan of a run: conversations, faces and pace. The same seed makes the same plan.
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
-//! What a person sees while a run is under way.
-//!
-//! Owns the line on standard error: one that moves on a terminal, plain ones otherwise. Must not judge.
+//! Shows the progress of a run on standard error: one changing line on a terminal, plain lines otherwise.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -12,7 +10,7 @@ use super::ledger::{Fault, Ledger};
 const ON_TERMINAL: Duration = Duration::from_millis(250);
 const IN_LINES: Duration = Duration::from_secs(1);
 
-/// See the file.
+/// The progress display.
 #[derive(Debug)]
 pub struct Progress {
     style: Style,

@@ -1,6 +1,6 @@
-//! The second look: reads a user's part of the log once more, from before the run to its last smile.
+//! Reads a user's stream once more after the run, from before its start to its last smile.
 //!
-//! Owns one session that only reads. Must not judge what it reads; the ledger compares it with what was seen live.
+//! The ledger compares the result with what the sessions received live.
 
 use std::sync::Arc;
 

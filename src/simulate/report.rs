@@ -1,6 +1,4 @@
-//! The end of a run: the ledger in figures, as a table for people or as one JSON object.
-//!
-//! Owns the words and the names of the figures. Must not judge.
+//! The report of a run: the ledger's figures, as a table or as one JSON object.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,4 @@
-//! One simulated user in one conversation: it smiles on its beats, and its client keeps the session.
-//!
-//! Owns when to smile. Must not judge what it sees; it tells the ledger.
+//! One simulated user in one conversation: it smiles at its pace, and its client keeps the session.
 
 use std::future::pending;
 use std::sync::Arc;

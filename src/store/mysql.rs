@@ -23,12 +23,12 @@ pub use self::binlog::Binlog;
 pub use self::cluster::Cluster;
 use self::connections::Connections;
 use self::server::Server;
-use self::turn::Company;
+use self::turn::PeerAppends;
 use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::{MySqlUrl, TlsMode};
 
-/// Connections that answer questions. With the other five, sixteen replicas stay below MySQL's default of 151.
+/// Connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit of 151.
 const READERS: usize = 4;
 
 /// An open MySQL store. Cheap to clone.
@@ -42,22 +42,22 @@ struct Inner {
     server: Arc<Server>,
     directory: UserDirectory,
     hash_key: [u8; 16],
-    /// For the appender alone, so that one transaction is in flight per replica.
+    /// For the appender: one transaction in flight per replica.
     appending: Connections,
-    /// Whether other replicas append at the same time.
-    company: Mutex<Company>,
-    /// For the one that follows the log, so that no question of a session delays it.
+    /// The appends of other replicas.
+    peer_appends: Mutex<PeerAppends>,
+    /// For the follower, so that no read of a session delays it.
     following: Connections,
-    /// For the one that writes the index: its transactions are long.
+    /// For the indexer, whose transactions are long.
     indexing: Connections,
-    /// For the cluster and for what is removed: short, and never behind the readers.
+    /// For leases and retention: short statements that never wait for readers.
     upkeep: Connections,
     /// For resumes and histories.
     reading: Connections,
 }
 
 impl MySql {
-    /// Opens the database, and makes its tables where they are missing. Waits for a server that is not there yet.
+    /// Opens the database and creates missing tables. Waits for a server that is not up yet.
     pub(super) async fn open(url: &MySqlUrl) -> Result<Self, StoreError> {
         let mut options = options(url);
         if let Some(path) = &url.tls_authority {
@@ -68,14 +68,14 @@ impl MySql {
         }
         let server = Arc::new(Server::new(url.clone(), options));
         let (users, hash_key) = migrate::when_there(&server).await?;
-        tokio::spawn(Server::look_again(Arc::downgrade(&server)));
+        tokio::spawn(Server::watch_address(Arc::downgrade(&server)));
         let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
             inner: Arc::new(Inner {
                 directory: UserDirectory::new(users),
                 hash_key,
                 appending: connections("appending", 1),
-                company: Mutex::default(),
+                peer_appends: Mutex::default(),
                 following: connections("following", 1),
                 indexing: connections("indexing", 1),
                 upkeep: connections("upkeep", 1),
@@ -97,13 +97,12 @@ impl MySql {
         &self.inner.hash_key
     }
 
-    /// Closes all connections after their use, and makes new ones. What they say next is said by the server that the
-    /// address leads to now.
+    /// Discards all connections. The next statements reach the server that the address leads to now.
     pub fn connect_again(&self) {
         self.inner.server.leave(self.inner.server.generation());
     }
 
-    /// How often connections were made again.
+    /// How many times connections were discarded.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.server.generation()
@@ -117,7 +116,7 @@ impl MySql {
     }
 }
 
-/// How every connection is made. Statements are not logged: they hold what people say to each other.
+/// The connection options. Statements are not logged, since they contain smiles.
 fn options(url: &MySqlUrl) -> MySqlConnectOptions {
     let mode = match url.tls {
         TlsMode::Preferred => MySqlSslMode::Preferred,
@@ -136,7 +135,8 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         .disable_statement_logging()
 }
 
-/// Several statements in one round trip, or one that is not worth preparing. The caller vouches for its literals.
+/// Several statements in one round trip, or one that is not worth preparing. The caller guarantees that the literals
+/// are safe.
 fn statements(text: String) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }

@@ -1,5 +1,4 @@
-// Owns the replicas on the page: one card each with state, load and age. Shows what the last answer said;
-// asking is not its business.
+// The replicas on the page: one card each, with state, load and age, from the last answer of the API.
 
 import { byId, element, setCount, setData, setShare, setText, setTitle } from "./dom.js";
 

@@ -1,5 +1,5 @@
-// Owns how a timeline is drawn on a canvas: two areas of rates above, a lane for each replica below. Reads no document:
-// colours, words and size are given, so that the page and the picture of a run are drawn alike.
+// Draws a timeline on a canvas: two areas of rates above, a lane for each replica below. Callers pass colours, words and
+// size, so that the page and the picture of a run share this code.
 
 import { Mark, lanesOf, spanOf } from "./timeline.js";
 

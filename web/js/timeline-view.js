@@ -1,4 +1,4 @@
-// Owns the timeline on the page: its size, what the pointer and the arrow keys read, and the same in a table.
+// The timeline on the page: its size, its readings by pointer and arrow keys, and the same data as a table.
 
 import { byId, element, setText } from "./dom.js";
 import { GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";

@@ -1,4 +1,4 @@
-// Owns the page's Italian words.
+// The page's Italian words.
 
 export const ITALIAN = {
   "page.title": "TheSmilingChat",

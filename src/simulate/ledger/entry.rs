@@ -1,6 +1,4 @@
-//! What the ledger is told.
-//!
-//! Owns the events of a run. Must not judge them.
+//! The events that the ledger records.
 
 use std::time::Duration;
 

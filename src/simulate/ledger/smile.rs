@@ -1,13 +1,11 @@
-//! One smile of the run, from the moment its user sent it.
-//!
-//! Owns what is known of it. Must not judge it.
+//! The record of one smile, from the moment its user sent it.
 
 use std::time::Duration;
 
 use super::stream::Place;
 use crate::model::Offset;
 
-/// See the file.
+/// One smile that was sent.
 #[derive(Clone, Debug)]
 pub(super) struct SentSmile {
     /// When its user sent it.

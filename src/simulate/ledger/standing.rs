@@ -1,6 +1,4 @@
-//! How the run stands: who is there, what is open, what has caught up, and what to read again.
-//!
-//! Owns the questions that the course of a run depends on. Must not enter or judge anything.
+//! The state of a run: sessions, unanswered smiles, streams that lag, and streams to read again.
 
 use super::stream::Stream;
 use super::{Counts, Faults, Ledger, StreamNumber};

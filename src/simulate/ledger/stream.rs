@@ -1,13 +1,11 @@
-//! What one user saw through one seat, over all its sessions.
-//!
-//! Owns the position and the offsets received. Must not know what a smile says or who else saw it.
+//! The stream that one seat received, over all its sessions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Offset, UserName};
 
-/// See the file.
+/// The stream of one seat.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// Whose stream.

@@ -1,6 +1,4 @@
-//! The judgement at the end of a run: what is lost, and whether senders' orders were kept.
-//!
-//! Owns the counting of faults. Must not know how the events came about.
+//! The verdict at the end of a run: lost smiles, and senders whose order was not kept.
 
 use std::collections::{BTreeSet, HashMap};
 

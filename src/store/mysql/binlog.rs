@@ -1,8 +1,7 @@
-//! MySQL's own account of what is committed: the binary log, read as a replication client reads it.
+//! Reads MySQL's binary log as a replication client, which `sqlx` cannot do.
 //!
-//! Owns that connection; it is the only home of `mysql_async`, since `sqlx` does not speak replication. What arrives
-//! here is committed and on MySQL's disk, and may not yet be visible to a query (MySQL bug 120471), so the rows are
-//! taken from the events themselves. Must not know who follows, or what is done when it ends.
+//! An event is committed and on MySQL's disk, but may not be visible to a query yet (MySQL bug 120471), so the rows are
+//! taken from the events themselves.
 
 use std::time::{Duration, Instant};
 
@@ -22,14 +21,13 @@ use crate::store::StoreError;
 use crate::store::batch::{Batch, decode};
 use crate::store::user_directory::UserDirectory;
 
-/// MySQL says that it is there after this long without an event.
+/// The heartbeat interval of an idle binary log.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Silence after which it is not: two heartbeats may be late.
+/// Silence after which the connection is dead: two missed heartbeats and some.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// What the server can do, which one it is, and whether its commits wait for another server after they are in the binary
-/// log.
+/// The server's version and identity, and whether its commits wait for a replica after they are in the binary log.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -39,33 +37,32 @@ const SETTINGS: &str = "
 /// The table whose rows are batches.
 const TABLE: &str = "log_batches";
 
-/// How the server itself spells the names of database and table: on some it is not as they were given.
+/// The names of database and table as the server spells them, which may differ in case from the given ones.
 const NAMES: &str = "
     SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
 
-/// The places of its columns.
+/// The positions of its columns.
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Numbers below this are left to real replication servers. Two readers of one number throw each other out, so each
-/// picks at random; who is thrown out picks anew.
+/// Server ids below this are left to real replicas. MySQL disconnects a reader when another one takes the same id, so
+/// each connection picks one at random.
 const FIRST_READER: u32 = 1 << 31;
 
-/// Errors that do not pass by themselves: the account has no `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server
-/// has no binary log.
+/// Permanent errors: the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server has no binary log.
 const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
 
-/// The commits of one database, as they happen.
+/// The stream of commits to one database.
 pub struct Binlog {
     stream: BinlogStream,
     database: String,
     table: String,
     directory: UserDirectory,
-    /// Batches of the transaction whose commit is still to come.
+    /// Batches of the transaction that has not committed yet.
     transaction: Vec<Batch>,
     /// When the last event came.
     heard_at: Instant,
-    /// Tells when the address leads to another server.
+    /// Changes when the address leads to another server.
     changes: watch::Receiver<u64>,
 }
 
@@ -76,13 +73,13 @@ impl std::fmt::Debug for Binlog {
 }
 
 impl MySql {
-    /// Opens the server's own account of what is committed, from now on.
+    /// Opens the binary log at its end.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] where there is none for this replica, else [`StoreError::Unavailable`].
+    /// [`StoreError::CannotFollow`] if this replica cannot read one, else [`StoreError::Unavailable`].
     pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
         let mut binlog = within(ANSWER, self.request()).await?;
-        // Whether the server grants the request shows with the first event, which comes at once.
+        // The server refuses the request, or sends the first event at once.
         within(ANSWER, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }
@@ -138,13 +135,13 @@ impl MySql {
 }
 
 impl Binlog {
-    /// The batches of the next transaction that has some, in the order of the log. Waits for one. Cancel safe.
+    /// Waits for the next transaction with batches and returns them in the order of the log. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the server has gone or is silent; then this is of no more use.
+    /// [`StoreError::Unavailable`] when the server is gone or silent. The stream is then unusable.
     pub async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
-            // From the last event on, however often this was called since.
+            // Counts from the last event, so that a cancelled call does not extend it.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
             let event = tokio::select! {
                 event = within(rest, event(&mut self.stream)) => event?,
@@ -158,7 +155,7 @@ impl Binlog {
                 Ok(EventType::XID_EVENT) if !self.transaction.is_empty() => {
                     return Ok(std::mem::take(&mut self.transaction));
                 }
-                // Whatever begins or ends other than with a commit begins with nothing.
+                // Any other begin or end of a transaction discards its batches.
                 Ok(EventType::QUERY_EVENT | EventType::GTID_EVENT | EventType::ANONYMOUS_GTID_EVENT) => {
                     self.transaction.clear();
                 }
@@ -216,7 +213,7 @@ fn options(url: &MySqlUrl, password: Option<String>, encrypted: bool) -> Opts {
         .pass(password)
         .db_name(Some(url.database.clone()))
         .ssl_opts(encrypted.then_some(tls))
-        // Never the socket in place of the address that was given.
+        // Do not switch to the server's Unix socket.
         .prefer_socket(false)
         .into()
 }

@@ -1,7 +1,7 @@
-//! The cluster: the replicas that share a MySQL store, each with a lease that it renews.
+//! The replicas that share a MySQL store. Each renews a lease.
 //!
-//! Owns their rows and the clock they are judged by, which is MySQL's. A replica is lost when its lease is too old and
-//! for no other reason: whoever asks may be the one that is cut off.
+//! MySQL's clock decides when a lease has expired. Only an expired lease makes a replica lost: a replica that cannot
+//! reach another one may itself be the one that is cut off.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const REGISTER: &str = "
     INSERT INTO leases (name, host, node, version, capacity, obeys, started_at, renewed_at)
     VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
 
-/// Renews, or takes the place again where it was forgotten.
+/// Renews the lease, or registers again if the row was removed.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, following)
@@ -29,7 +29,7 @@ const RENEW: &str = "
     ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
         smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following";
 
-/// Numbers are given in the order of registration.
+/// Numbers follow the order of registration.
 const LIST: &str = "
     SELECT number, name, host, node, version, capacity, obeys, draining, sessions, smiles_per_second, following, crash,
         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at) DIV 1000 AS started_at,
@@ -37,13 +37,13 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Asks the replica of this id. `LAST_INSERT_ID` tells which row it was.
+/// Requests a crash of the replica with this id. `LAST_INSERT_ID` returns its row.
 const ASK_NAMED: &str = "
     UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
     WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND CONCAT(name, '.', number) = ?";
 
-/// Asks the one that has been up longest. Two replicas that do this at the same time ask two: the rows that the first
-/// one has looked at are locked until it has asked, and then the second one looks at them again.
+/// Requests a crash of the replica with the longest uptime. Two concurrent requests choose two replicas: the rows that
+/// the first one read stay locked until it has written, and the second one reads them again.
 const ASK_LONGEST_UP: &str = "
     UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
     WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND NOT draining AND crash IS NULL
@@ -70,7 +70,7 @@ struct Row {
     age: i64,
 }
 
-/// A statement of this file, its values bound.
+/// A statement of this file with its values bound.
 type Statement<'values> = sqlx::query::Query<'values, sqlx::MySql, sqlx::mysql::MySqlArguments>;
 
 /// The replicas of one MySQL store. Cheap to clone.
@@ -80,7 +80,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Takes a place among the replicas.
+    /// Registers a replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -95,12 +95,12 @@ impl Cluster {
                 .bind(replica.capacity)
                 .bind(replica.obeys)
         };
-        // When the first answer is lost, the place it took is shown as lost for a while.
+        // If the answer is lost, the row of the first attempt shows as a lost replica for a while.
         let number = i64::try_from(self.repeatable(register).await?.last_insert_id()).unwrap_or(i64::MAX);
         Ok(Registration { number, replica, at })
     }
 
-    /// Renews the lease by MySQL's clock, and takes the place again if it was forgotten meanwhile.
+    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -125,7 +125,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives the place up.
+    /// Removes the registration.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -134,7 +134,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Every replica that runs or was lost lately, the one that has been up longest first.
+    /// Every running or recently lost replica, longest uptime first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -145,14 +145,14 @@ impl Cluster {
         Ok(self.store.inner.upkeep.ask(list).await?.into_iter().map(record).collect())
     }
 
-    /// Asks a replica to fail: the one of that id, or else the one that has been up longest of those that are ready,
-    /// have renewed within [`RECENT_RENEWAL`] and have not been asked yet. Says which. It finds the request in its own
-    /// record.
+    /// Requests a crash of the replica with that id, or else of the one with the longest uptime among those that are
+    /// ready, renewed within [`RECENT_RENEWAL`] and have no request yet. Returns its id. The replica finds the request
+    /// in its own row.
     ///
-    /// `None`: there is none, or it is lost, or it does not obey.
+    /// `None` if there is no such replica, it is lost, or it ignores requests.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]; then one may have been asked all the same.
+    /// [`StoreError::Unavailable`]; a request may have been stored all the same.
     pub async fn request_crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let request = match named {
             Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
@@ -166,7 +166,7 @@ impl Cluster {
             let id = sqlx::query_as("SELECT name, number FROM leases WHERE number = ?").bind(asked.last_insert_id());
             Ok((id.fetch_optional(&mut connection).await?, connection))
         };
-        // Not tried again when the connection ended meanwhile: that might ask a second one.
+        // Not repeated after a lost connection: that could crash a second replica.
         let id: Option<(String, i64)> = self.store.inner.upkeep.ask_once(ask).await?;
         Ok(id.map(|(name, number)| replica_id(&name, number)))
     }
@@ -180,7 +180,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Carries a statement out that may be carried out twice.
+    /// Executes an idempotent statement.
     async fn repeatable<'values>(
         &self,
         statement: impl Fn() -> Statement<'values>,
@@ -205,7 +205,7 @@ fn record(row: Row) -> ReplicaRecord {
         node: row.node,
         state: if row.draining { ReplicaState::Draining } else { ReplicaState::Ready },
         started_at: Timestamp::from_milliseconds(row.started_at),
-        // A clock set back makes an age negative; it counts as none.
+        // A clock that is set back makes an age negative; count it as zero.
         uptime_ms: row.uptime.max(0).unsigned_abs(),
         heartbeat_age_ms: row.age.max(0).unsigned_abs(),
         sessions: row.sessions,

@@ -1,7 +1,7 @@
-//! Connections to MySQL that are kept between uses, and never waited for without end.
+//! Pools connections to MySQL, with a bound on every wait.
 //!
-//! Owns who may use how many, and how long anything may take. A connection is kept only when all went well: after an
-//! error, a time-out or a dropped future it is closed, and MySQL rolls back.
+//! A connection is kept only after success. After an error, a time-out or a dropped future it is closed, and MySQL
+//! rolls back.
 
 use std::io;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::server::{Kept, Server, Session};
 
-/// How long MySQL may take to take a connection, or to answer. It gives up waiting for a lock after half of this, so
-/// past it MySQL is away, or the way to it is.
+/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
+/// or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long an unused connection is kept. Some networks forget a silent connection without telling its ends.
+/// How long an idle connection is kept. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// How long an unused connection is trusted. After that it is asked first whether it still stands: what is sent on one that
-/// has ended leaves it open whether it arrived.
+/// How long an idle connection is used without a ping. A statement sent on a dead connection leaves it unknown whether
+/// it arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// How long that answer may take.
+/// Time limit of the ping.
 const ALIVE: Duration = Duration::from_millis(300);
 
-/// Errors of a server that takes no writes: it is read-only, in a read-only transaction or not the primary of its group.
+/// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
-/// Up to so many connections of one kind of work.
+/// A bounded pool of connections for one kind of work.
 #[derive(Debug)]
 pub(super) struct Connections {
     work: &'static str,
@@ -41,7 +41,7 @@ pub(super) struct Connections {
 
 /// A connection in use.
 #[derive(Debug)]
-pub(super) struct Lane<'connections> {
+pub(super) struct PooledConnection<'connections> {
     pub(super) connection: MySqlConnection,
     session: Session,
     connections: &'connections Connections,
@@ -53,8 +53,8 @@ impl Connections {
         Self { work, server: Arc::clone(server), most, places: Semaphore::new(most) }
     }
 
-    /// A connection, first come first served.
-    pub(super) async fn take(&self) -> sqlx::Result<Lane<'_>> {
+    /// Takes a connection. Waiters are served in order.
+    pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let (connection, session) = if let Some(kept) = self.take_kept().await {
@@ -64,14 +64,13 @@ impl Connections {
             self.forget();
             let (mut connection, session) = Box::pin(self.server.connect()).await?;
             self.server.under_way().push((self.work, session.id));
-            within(ANSWER, self.server.must_not_pile_up(self.work, 2 * self.most, &mut connection)).await?;
+            within(ANSWER, self.server.bound_abandoned(self.work, 2 * self.most, &mut connection)).await?;
             (connection, session)
         };
-        Ok(Lane { connection, session, connections: self, _place: place })
+        Ok(PooledConnection { connection, session, connections: self, _place: place })
     }
 
-    /// The kept connection that was used last, if it still stands. When it has been silent for too long, or has ended, so
-    /// have all the others.
+    /// The most recently used idle connection, if it is alive. If it is too old or dead, so are the rest.
     async fn take_kept(&self) -> Option<Kept> {
         let mut kept = {
             let mut all = self.server.kept();
@@ -85,8 +84,7 @@ impl Connections {
         stands.then_some(kept)
     }
 
-    /// Asks through `question`, and once more when a connection turned out to have ended while nobody used it. Only for
-    /// what may be done twice.
+    /// Runs `question`, and once more if the idle connection turned out to be dead. Only for idempotent statements.
     pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -100,7 +98,7 @@ impl Connections {
         }
     }
 
-    /// Asks through `question`.
+    /// Runs `question` once.
     pub(super) async fn ask_once<T, Answer>(&self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -108,11 +106,11 @@ impl Connections {
         self.take().await?.ask(question).await
     }
 
-    /// Closes what is kept, and gives no more out.
+    /// Closes the idle connections and refuses further use.
     pub(super) async fn close(&self) {
         self.places.close();
         while let Some(kept) = self.take_kept().await {
-            // MySQL notices without it as well, and then writes a note about it.
+            // Best effort: without it MySQL logs a note about an aborted connection.
             let _ = tokio::time::timeout(ANSWER, kept.connection.close()).await;
         }
     }
@@ -122,9 +120,9 @@ impl Connections {
     }
 }
 
-impl Lane<'_> {
-    /// Asks through `question`, and keeps the connection when there is an answer. An answer that shows that this is not the
-    /// primary ends all connections; one that is still to come is given up when another connection has met the primary.
+impl PooledConnection<'_> {
+    /// Runs `question`, and keeps the connection after an answer. An answer that shows that the server is not the
+    /// primary drops all connections. The wait ends early when another connection finds a different server.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -148,14 +146,14 @@ impl Lane<'_> {
                 }
                 let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
                 if not_primary && server.leave(session.generation) {
-                    tracing::warn!(server = server.address(), %error, "MySQL takes no writes; connecting again");
+                    tracing::warn!(server = server.address(), %error, "MySQL accepts no writes; reconnecting");
                 }
                 Err(error)
             }
         }
     }
 
-    /// Gives the connection back, in order.
+    /// Returns the connection to the pool.
     pub(super) fn keep(self) {
         let Self { connection, session, connections, .. } = self;
         connections.server.has_answered(session);
@@ -163,7 +161,7 @@ impl Lane<'_> {
     }
 }
 
-/// The answer, if it comes in time. Else the connection it was to come on must not be used any more.
+/// The answer if it arrives in time. After a time-out its connection must not be used again.
 pub(super) async fn within<T>(time: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,
@@ -171,7 +169,7 @@ pub(super) async fn within<T>(time: Duration, answer: impl Future<Output = sqlx:
     }
 }
 
-/// MySQL's number of an error, if it is one of MySQL's.
+/// MySQL's error number, if the error is MySQL's.
 pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
     error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }

@@ -1,5 +1,5 @@
-//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of the
-//! replicas.
+//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of
+//! the replicas.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,7 +13,8 @@ use crate::store::batch::LARGEST_PAYLOAD;
 use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
-/// Takes the index, or keeps it, for 1 s by the database's clock: a replica that dies or freezes with it keeps it no longer.
+/// Claims the index, or extends the claim, for 1 s by the database's clock. The claim of a dead or frozen replica
+/// expires.
 const CLAIM: &str = "
     UPDATE log_state SET indexer = ?, indexer_until = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + 1000
     WHERE one = 1 AND (indexer = ? OR indexer_until < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
@@ -22,17 +23,17 @@ const CONVERSATION: &str = "
     SELECT segment, places FROM index_conversations WHERE conversation = ? AND segment <= ?
     ORDER BY segment DESC LIMIT ?";
 
-/// Bytes of a row besides its blob, at most: in the statement's text and among its values.
+/// Upper bound for the bytes of a row besides its blob, in the statement and its values.
 const KEY_BYTES: usize = 40;
 
 impl MySql {
-    /// Whether this replica, which calls itself `claimant`, is the one that writes the index for the next seconds.
+    /// Whether this replica, identified by `claimant`, may write the index.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = async |mut connection: MySqlConnection| {
             let claim = sqlx::query(CLAIM).bind(claimant).bind(claimant);
             Ok((claim.execute(&mut connection).await?, connection))
         };
-        // Rows that match count, changed or not.
+        // Counts matching rows, changed or not.
         Ok(self.inner.indexing.ask(claim).await?.rows_affected() > 0)
     }
 
@@ -62,8 +63,8 @@ impl MySql {
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
             return Ok(());
         }
-        // The statements stay prepared: to close one and to send the next are two writes, of which Nagle's algorithm holds the
-        // second back until the first is acknowledged, 40 ms later.
+        // The statements stay prepared. Closing one and sending the next are two writes, and Nagle's algorithm delays
+        // the second until the first is acknowledged, 40 ms later.
         let directory = self.directory();
         let places = step
             .conversations
@@ -170,7 +171,7 @@ impl MySql {
     }
 }
 
-/// Rows in parts that are sent in one write each, if a row allows it.
+/// Splits rows into parts that fit one write each, unless a single row does not.
 fn in_one_write<Key>(rows: &[(Key, Vec<u8>)]) -> Vec<&[(Key, Vec<u8>)]> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
     for (place, (_, bytes)) in rows.iter().enumerate() {
@@ -187,7 +188,7 @@ fn in_one_write<Key>(rows: &[(Key, Vec<u8>)]) -> Vec<&[(Key, Vec<u8>)]> {
     parts
 }
 
-/// A count as the integer MySQL keeps.
+/// A count as MySQL's integer type.
 fn number(count: u64) -> i64 {
     integer(Offset(count))
 }

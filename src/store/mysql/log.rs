@@ -10,15 +10,15 @@ use crate::model::{Epoch, Offset};
 use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
-/// Errors after which a batch is surely not in the log: MySQL would not begin, or has rolled the one statement back. A
-/// server that is shutting down (1053) may have committed first, so that is none of them.
+/// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. 1053,
+/// server shutdown, is not among them, since the commit may come first.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
-/// What the appending procedure answers (`sql/mysql/0020_append_batch.sql`).
+/// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
 const DONE: i64 = 0;
 const OCCUPIED: i64 = 1;
 
-/// How long it may take to reach MySQL, so that a smile is refused within a second when it is away.
+/// Time limit for reaching MySQL, so that a smile is refused within a second when MySQL is down.
 const REACHED: Duration = Duration::from_millis(800);
 
 const STATE: &str = "
@@ -26,7 +26,7 @@ const STATE: &str = "
         COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed) AS head
     FROM log_state WHERE one = 1";
 
-/// A page and where the log stands, in one view.
+/// A page and the state of the log, in one snapshot.
 const READ: &str = "
     SELECT state.epoch, state.trimmed,
         COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), state.trimmed) AS head,
@@ -39,19 +39,19 @@ const READ: &str = "
 const BEGIN_EPOCH: &str = "
     UPDATE log_state SET epoch = LOWER(HEX(RANDOM_BYTES(16))) WHERE one = 1 AND epoch = ?";
 
-/// The oldest batches, and whether they are old enough.
+/// The oldest batches, and whether retention may remove them.
 const OLDEST: &str = "
     SELECT first + smiles - 1 AS last,
         CAST(appended_at < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ? AS SIGNED)
     FROM log_batches ORDER BY first LIMIT ?";
 
-/// A row of a page: where the log stands, and a batch unless there is none.
+/// A row of a page: the state of the log, and a batch if there is one.
 type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
 
 impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
-        let lane = within(REACHED, self.inner.appending.take()).await;
-        let lane = lane.map_err(|error| AppendError::NotBegun(error.into()))?;
+        let pooled = within(REACHED, self.inner.appending.take()).await;
+        let pooled = pooled.map_err(|error| AppendError::NotBegun(error.into()))?;
         let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
             .bind(batch.previous.map(|previous| integer(previous.first)))
             .bind(batch.previous.map(|previous| previous.token))
@@ -59,11 +59,11 @@ impl MySql {
             .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
             .bind(batch.key.token)
             .bind(&batch.payload);
-        // To its end: a connection that still owes a part of an answer takes no next statement.
-        let answers = lane.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
+        // Reads the whole answer: with a part of it unread, the connection accepts no further statement.
+        let answers = pooled.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => {
-                self.company().appended(batch.key.first, batch.count, Instant::now());
+                self.peer_appends().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
             Ok(Some(OCCUPIED)) => self.whose(batch).await,
@@ -77,11 +77,11 @@ impl MySql {
         }
     }
 
-    /// Whether the batch at this one's offset is this one: an earlier try may have taken place without an answer.
+    /// Whether the batch at this offset is the given one: an earlier attempt may have succeeded without an answer.
     async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         match self.batches_at(&[batch.key.first]).await.map(|mut batches| batches.pop()) {
             Ok(Some(stored)) if stored.key() == Some(batch.key) => {
-                self.company().appended(batch.key.first, batch.count, Instant::now());
+                self.peer_appends().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
             Ok(Some(_)) => Ok(Append::Occupied),
@@ -145,8 +145,8 @@ impl MySql {
         };
         let oldest: Vec<(i64, i64)> = upkeep.ask(read).await?;
         let Some((trimmed, _)) = oldest.iter().take_while(|(_, old)| *old != 0).last() else { return Ok(None) };
-        // In one round trip, so that nothing stays locked when this replica freezes. The row of the log's state lets one
-        // replica trim at a time, so each batch is removed, and counted, by one of them.
+        // One round trip, so that a replica that freezes holds no lock. The row lock of `log_state` lets one replica
+        // trim at a time, so each batch is removed and counted once.
         let text = format!(
             "BEGIN; UPDATE log_state SET trimmed = GREATEST(trimmed, {trimmed}) WHERE one = 1; \
              SELECT SUM(smiles) INTO @removed FROM log_batches WHERE first <= {trimmed}; \

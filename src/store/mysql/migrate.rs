@@ -1,10 +1,10 @@
-//! Making and upgrading the tables, by however many replicas start at once.
+//! Creates and upgrades the tables, with any number of replicas starting at once.
 //!
-//! Owns the wait for a server that is not there yet, the lock under which one replica at a time changes tables, and the
-//! repair of what a crash cut in half. Uses a connection of its own, so that whatever goes wrong ends the lock.
+//! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
+//! interrupted. It uses a connection of its own, so that any failure releases the lock.
 //!
-//! A migration never changes once a database may have it, not even a comment: its checksum is kept there. A changed
-//! procedure gets a new name, since older replicas go on calling the old one.
+//! A migration never changes once a database may have it, not even in a comment: the database keeps its checksum. A
+//! changed procedure gets a new name, since replicas of an older version go on calling the old one.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -18,27 +18,27 @@ use crate::store::carry_over::{ROWS_PER_TRANSACTION, StoredRow, into_batches};
 use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key, integer};
 
-/// From one try to reach a server that is not there to the next.
+/// Pause between two attempts to reach the server.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How often a replica says what it is waiting for.
+/// Interval between log lines about a wait.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// Seconds for which MySQL is asked to wait for the lock, each time.
+/// Time limit in seconds of one `GET_LOCK`.
 const LOCK_WAIT: u32 = 1;
 
-/// How long the migrations are waited for. One that takes longer goes on in MySQL, its lock with it, and is waited for
-/// there.
+/// Time limit for the migrations. One that takes longer continues in MySQL with its lock, and the next attempt waits
+/// for that lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// Nobody waits at a socket meanwhile, so a table may be waited for, and read for long.
+/// No session waits during an upgrade, so statements may take long.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
-/// One lock for each database of a server. The digest keeps a long name within the 64 characters of a lock's.
+/// One lock per database of a server. The digest keeps a long name within the 64 characters of a lock name.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), ?)";
 
-/// A row that says "not successful" is a migration that a crash cut in half, for whoever holds the lock. Each of ours
-/// may be run twice, so it is.
+/// Removes the rows of unsuccessful migrations. Under the lock, such a migration was interrupted by a crash. Each one
+/// is idempotent, so it runs again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_TABLES: &str = "
@@ -58,12 +58,11 @@ const READ_OLD: &str = "
 
 const DROP_OLD: &str = "DROP TABLE IF EXISTS smiles_before_batches, replicas_before_batches";
 
-/// Errors of a server that is starting, stopping or full: too many connections, shutting down, offline; and of a router
-/// that has no server to lead to.
+/// Errors of a server that starts, stops or is full, and of a router without a server.
 const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
 
-/// Errors of a server that does not know the account, or its rights. They may be made after the server, so this is
-/// waited for a little. A password that is wrong must end in an error.
+/// Errors about the account and its privileges. A deployment may create them after the server starts, so they are
+/// retried for a short time; a wrong password must end in an error.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
@@ -73,7 +72,7 @@ type User = (u32, String, String);
 /// The users, and the key of the hashes in the index.
 pub(super) type Opened = (Vec<User>, [u8; 16]);
 
-/// Reads what never changes in an upgraded database. Waits, and says for what, as long as MySQL is not there.
+/// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
 pub(super) async fn when_there(server: &Server) -> Result<Opened, StoreError> {
     let begun = Instant::now();
     let mut said: Option<Instant> = None;
@@ -109,7 +108,7 @@ async fn upgraded(server: &Server) -> Result<Opened, sqlx::Error> {
     carry_over(&mut connection, &UserDirectory::new(users.clone())).await?;
     let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
     let key = hash_key(within(ANSWER, key).await?)?;
-    // The lock ends with the connection.
+    // MySQL releases the lock with the connection.
     let _ = within(ANSWER, connection.close()).await;
     Ok((users, key))
 }
@@ -139,7 +138,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         }
     }
     let mut migrator: Migrator = sqlx::migrate!("sql/mysql");
-    // The lock above is held. A migration that is missing here was made by a newer replica, beside which this one runs.
+    // The lock above is held. Migrations unknown to this version come from a newer replica that runs beside it.
     migrator.set_locking(false).set_ignore_missing(true);
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,
@@ -147,8 +146,8 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Moves the smiles of a version that kept one row for each into batches, some thousands in a transaction, under the
-/// lock. A replica that finds the move unfinished goes on with it: where the log ends says how far it has come.
+/// Converts the smiles of an earlier version, one row each, into batches, some thousands per transaction, under the
+/// lock. The end of the log tells how far an interrupted conversion got.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<(), sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(());
@@ -176,11 +175,11 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
     Ok(())
 }
 
-/// Whether waiting may help, after that much of it.
+/// Whether to retry after an error, given how long the retries have lasted.
 fn passes(error: &sqlx::Error, waited: Duration) -> bool {
     match error {
-        // A server that is about to be there refuses, is not known by name, or ends the connection while it begins.
-        // What is invalid is its certificate.
+        // A starting server refuses connections, has no DNS name yet, or closes the connection during the handshake.
+        // `InvalidData` is an invalid certificate.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
         error => number(error).is_some_and(|number| {
             PASSING.contains(&number)
@@ -190,7 +189,7 @@ fn passes(error: &sqlx::Error, waited: Duration) -> bool {
     }
 }
 
-/// The error in words that help.
+/// The error with advice.
 fn told(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(_) => {

@@ -14,56 +14,55 @@ use tokio::sync::watch;
 use super::connections::{ANSWER, within};
 use crate::config::{MySqlUrl, secret};
 
-/// What a session is set up by. It works on whatever speaks MySQL's protocol.
+/// Checks of a new connection. They work on any server that speaks MySQL's protocol.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
-/// What the statements of this store rely on, whatever the server's defaults and its `init_connect` are.
+/// Session settings that the statements rely on, whatever the server's defaults and `init_connect` are.
 ///
-/// `READ COMMITTED`: each statement sees what is committed when it begins, and nothing locks the gaps between rows.
-/// The time-outs end what nobody waits for any more, since a connection that is closed here does not end its statement.
-/// MySQL closes a session that does nothing after longer than it is kept here, and not after hours, so that the sessions
-/// of a replica whose machine has died do not pile up.
+/// `READ COMMITTED`: each statement sees what is committed when it starts, and no gaps between rows are locked. The
+/// time-outs end abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time of
+/// the pool and far below MySQL's eight hours, so that sessions of a dead machine do not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED)";
 
-/// From one look at where the address leads to the next.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// Interval between checks of the server behind the address.
+const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Id, user, host, database, command and more of every session of this account.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
-/// Commands of a session that works on a statement, or hangs in one.
+/// Commands of a session that executes a statement or hangs in one.
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
-/// The server that the address of the store leads to, for all connections of the store.
+/// The server behind the address of the store, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) url: MySqlUrl,
     options: MySqlConnectOptions,
     uuid: Mutex<String>,
-    /// Connections of an earlier generation are not used any more.
+    /// Connections of an earlier generation are discarded.
     generation: watch::Sender<u64>,
     kept: Mutex<Vec<Kept>>,
-    /// Work and id of each session that may be at work: it was taken for a question, and has not answered. One that is
-    /// dropped may go on in MySQL.
+    /// Pool and session id of each connection that was taken and has not answered. A statement whose connection was
+    /// dropped may still run in MySQL.
     under_way: Mutex<Vec<(&'static str, i64)>>,
 }
 
-/// A session of the server.
+/// Identifies a session of the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session {
     pub(super) id: i64,
     pub(super) generation: u64,
 }
 
-/// A connection that waits for its next use.
+/// An idle connection.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The work it is for.
+    /// The pool it belongs to.
     pub(super) work: &'static str,
     pub(super) connection: MySqlConnection,
     pub(super) session: Session,
@@ -82,7 +81,7 @@ impl Server {
         }
     }
 
-    /// A connection, set up.
+    /// Opens a connection and applies the session settings.
     pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, Session)> {
         let connect = async {
             let options = match self.password()? {
@@ -109,7 +108,7 @@ impl Server {
         within(ANSWER, connect).await
     }
 
-    /// The password as it is now: the file may have changed.
+    /// The current password: the file may have changed.
     pub(super) fn password(&self) -> io::Result<Option<String>> {
         match &self.url.password_file {
             Some(path) => secret(path, "password").map(Some).map_err(io::Error::other),
@@ -117,32 +116,32 @@ impl Server {
         }
     }
 
-    /// A new connection leads to this server. When the others lead to another one, they are out of date. Returns the
-    /// generation of the new one.
+    /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
+    /// Returns the generation of the new connection.
     pub(super) fn meets(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
-            tracing::warn!(server = self.address(), "the address leads to another MySQL server; connecting again");
+            tracing::warn!(server = self.address(), "the address leads to another MySQL server; reconnecting");
             self.under_way().clear();
         }
         *known = uuid;
         self.generation()
     }
 
-    /// Looks now and then where a new connection leads: while an old primary goes on, no connection that stands shows that
-    /// the address leads to another one. Ends with the store.
-    pub(super) async fn look_again(server: Weak<Self>) {
+    /// Opens a connection from time to time to find out where the address leads. As long as an old primary accepts
+    /// writes, no open connection shows that the address has moved. Ends with the store.
+    pub(super) async fn watch_address(server: Weak<Self>) {
         loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(server) = server.upgrade() else { return };
             if let Ok((connection, _)) = server.connect().await {
-                // MySQL notices without it as well.
+                // Best effort.
                 let _ = within(ANSWER, connection.close()).await;
             }
         }
     }
 
-    /// Connections of this generation are not used any more, nor those before it. `false` when that was known.
+    /// Discards connections up to this generation. `false` if they were discarded before.
     pub(super) fn leave(&self, generation: u64) -> bool {
         let left = self.generation.send_if_modified(|current| {
             let left = *current == generation;
@@ -159,12 +158,12 @@ impl Server {
         *self.generation.borrow()
     }
 
-    /// Tells when connections have become out of date.
+    /// Changes when connections are discarded.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// Keeps a connection for its next use.
+    /// Adds an idle connection.
     pub(super) fn keep(&self, kept: Kept) {
         let mut all = self.kept();
         if kept.session.generation == self.generation() {
@@ -172,14 +171,16 @@ impl Server {
         }
     }
 
-    /// All connections that are kept.
+    /// All idle connections.
     pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Statements that were given up here and hang there, by no time-out of MySQL's, must not use up its connections. So
-    /// this many sessions of one work are the most; no more is asked until some have ended.
-    pub(super) async fn must_not_pile_up(
+    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
+    /// more than `most` sessions of a pool execute statements.
+    ///
+    /// Some statements, such as a commit that waits for a semi-synchronous replica, are ended by no time-out of MySQL.
+    pub(super) async fn bound_abandoned(
         &self,
         work: &'static str,
         most: usize,
@@ -195,7 +196,7 @@ impl Server {
                 at_work.push(session.try_get(0)?);
             }
         }
-        // This one is at work, too: it answers.
+        // The list includes this connection, which executes the query.
         self.under_way().retain(|(_, id)| at_work.contains(id));
         if piled_up() {
             let kind = io::ErrorKind::TimedOut;
@@ -204,7 +205,7 @@ impl Server {
         Ok(())
     }
 
-    /// This session is not at work any more.
+    /// Records that a session has answered.
     pub(super) fn has_answered(&self, session: Session) {
         self.under_way().retain(|(_, id)| *id != session.id);
     }
@@ -218,8 +219,7 @@ impl Server {
     }
 }
 
-/// Whether the statements of this store work with that version. 8.0 has no way to follow its binary log that they know,
-/// and is read again and again instead.
+/// Whether this store supports a version of MySQL. On 8.0 replicas poll the log instead of following the binary log.
 fn is_supported(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))

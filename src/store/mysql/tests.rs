@@ -5,10 +5,10 @@ use super::{MySql, statements};
 impl MySql {
     /// What follows the log goes on seeing it as it is now, as on a server to which nothing is replicated any more.
     pub(crate) async fn reads_the_past(&self) {
-        let mut lane = self.inner.following.take().await.unwrap();
+        let mut pooled = self.inner.following.take().await.unwrap();
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";
-        statements(freeze.to_owned()).execute(&mut lane.connection).await.unwrap();
-        lane.keep();
+        statements(freeze.to_owned()).execute(&mut pooled.connection).await.unwrap();
+        pooled.keep();
     }
 }

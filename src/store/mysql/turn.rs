@@ -1,10 +1,9 @@
-//! Taking turns: how the replicas of one log keep out of each other's way when they append at the same time.
+//! Turns: a named lock that lets replicas append one after the other.
 //!
-//! Owns the politeness, not the order: that is the head row's, whoever goes ahead. Replicas that meet at the head row wait
-//! for each other inside their transactions, with batches that are closed already. So they queue for a lock with a name
-//! first, and each closes its batch when its turn has come: what arrives meanwhile goes with it. A replica that freezes
-//! with the turn in its hand keeps the others waiting for a tenth of a second, once a second, until MySQL ends its silent
-//! session.
+//! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
+//! of the log with batches that are already closed. With them, a replica closes its batch when it holds the lock, so
+//! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays its peers
+//! by a tenth of a second, once a second, until MySQL closes its idle session.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,37 +14,36 @@ use super::{MySql, statements};
 use crate::model::Offset;
 use crate::store::Batch;
 
-/// Asks for the turn, and waits for it; longer than some commits take one after the other, and shorter than anybody
-/// notices. The turn belongs to the connection until the appending procedure lets it go.
+/// Takes the lock, waiting longer than a few commits take and shorter than a user notices. The connection holds it
+/// until the procedure `append_batch` releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// What other replicas have appended by then.
+/// The batches that other replicas have appended meanwhile.
 const READ_MISSED: &str = "SELECT token, payload FROM log_batches WHERE first >";
 
-/// Batches that are read with the turn, at most. There are more only when this replica has fallen behind.
+/// Maximum number of batches read with the lock. More exist only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
-/// MySQL ends the wait for a turn by itself; when it has not answered by then, it is away.
+/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this it is down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long after another replica's append it is expected to append again, and how long nobody asks for a turn that was
-/// not given.
+/// How long after another replica's append this replica takes turns, and how long it does not after a failed attempt.
 const WHILE: Duration = Duration::from_secs(1);
 
-/// What this replica knows of the others' appending, from its own.
+/// The appends of other replicas, as far as this replica's own appends show them.
 #[derive(Debug, Default)]
-pub(super) struct Company {
-    /// Where its last batch ended.
+pub(super) struct PeerAppends {
+    /// The end of this replica's last batch.
     end: Offset,
-    /// When it last found smiles of others after that.
+    /// When it last found smiles of other replicas after its own.
     met_at: Option<Instant>,
-    /// When it last waited for its turn in vain.
+    /// When it last failed to get the lock.
     kept_waiting_at: Option<Instant>,
 }
 
-impl Company {
-    /// A batch of `count` smiles was appended at `first`.
+impl PeerAppends {
+    /// Records an append of `count` smiles at `first`.
     pub(super) fn appended(&mut self, first: Offset, count: usize, now: Instant) {
         if first != self.end.next() {
             self.met_at = Some(now);
@@ -57,7 +55,7 @@ impl Company {
         self.kept_waiting_at = Some(now);
     }
 
-    /// Whether it makes sense to ask for a turn.
+    /// Whether to take the lock before an append.
     fn takes_turns(&self, now: Instant) -> bool {
         let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < WHILE);
         lately(self.met_at) && !lately(self.kept_waiting_at)
@@ -65,52 +63,52 @@ impl Company {
 }
 
 impl MySql {
-    /// Waits for this replica's turn to append, if other replicas append, too. The turn ends with the next append that is
-    /// done. Returns the batches after `after` that the log holds when the turn has come: what this replica appends then
-    /// follows them. Politeness and nothing else: it ends soon, and appending without it is as safe.
+    /// Waits for the lock if other replicas append as well. The next append releases it. Returns the batches after
+    /// `after` that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
+    /// wait here is short.
     pub async fn take_turn(&self, after: Offset) -> Vec<Batch> {
-        if !self.company().takes_turns(Instant::now()) {
+        if !self.peer_appends().takes_turns(Instant::now()) {
             return Vec::new();
         }
         tokio::time::timeout(NO_ANSWER, self.ask_for_turn(after)).await.unwrap_or_else(|_| {
-            tracing::debug!("the turn to append was not answered for");
+            tracing::debug!("MySQL did not answer a request for the turn");
             Vec::new()
         })
     }
 
-    /// When this is dropped before its end, the connection is closed, and the turn given up with it.
+    /// Dropping this future closes the connection, which releases the lock.
     async fn ask_for_turn(&self, after: Offset) -> Vec<Batch> {
-        // The one that the append will take.
-        let Ok(mut lane) = self.inner.appending.take().await else { return Vec::new() };
+        // The pool holds one connection, so the append uses the same one.
+        let Ok(mut pooled) = self.inner.appending.take().await else { return Vec::new() };
         let text = format!("{TAKE_TURN}; {READ_MISSED} {after} ORDER BY first LIMIT {MISSED}");
-        match statements(text).fetch_all(&mut lane.connection).await {
+        match statements(text).fetch_all(&mut pooled.connection).await {
             Ok(rows) => {
-                lane.keep();
+                pooled.keep();
                 if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
-                    self.company().kept_waiting(Instant::now());
+                    self.peer_appends().kept_waiting(Instant::now());
                 }
                 let batches = rows.iter().skip(1).map(|row| {
                     let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
                     self.batch(token, &payload)
                 });
-                // One that cannot be read is read again by whatever follows the log, which says so.
+                // The follower reads an undecodable batch again and reports it.
                 batches.map_while(Result::ok).collect()
             }
-            // Out of time.
+            // The execution time limit ended the wait.
             Err(sqlx::Error::Database(_)) => {
-                self.company().kept_waiting(Instant::now());
-                lane.keep();
+                self.peer_appends().kept_waiting(Instant::now());
+                pooled.keep();
                 Vec::new()
             }
             Err(error) => {
-                tracing::debug!(%error, "the turn to append cannot be asked for");
+                tracing::debug!(%error, "cannot take the turn to append");
                 Vec::new()
             }
         }
     }
 
-    pub(super) fn company(&self) -> MutexGuard<'_, Company> {
-        self.inner.company.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn peer_appends(&self) -> MutexGuard<'_, PeerAppends> {
+        self.inner.peer_appends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,24 +119,24 @@ mod tests {
     #[test]
     fn turns_are_taken_in_company() {
         let start = Instant::now();
-        let mut company = Company::default();
-        company.appended(Offset(1), 3, start);
-        company.appended(Offset(4), 2, start);
-        assert!(!company.takes_turns(start), "nobody else has appended");
-        company.appended(Offset(8), 1, start);
-        company.appended(Offset(9), 1, start + WHILE / 2);
-        assert!(company.takes_turns(start + WHILE / 2));
-        assert!(!company.takes_turns(start + WHILE));
+        let mut peer_appends = PeerAppends::default();
+        peer_appends.appended(Offset(1), 3, start);
+        peer_appends.appended(Offset(4), 2, start);
+        assert!(!peer_appends.takes_turns(start), "nobody else has appended");
+        peer_appends.appended(Offset(8), 1, start);
+        peer_appends.appended(Offset(9), 1, start + WHILE / 2);
+        assert!(peer_appends.takes_turns(start + WHILE / 2));
+        assert!(!peer_appends.takes_turns(start + WHILE));
     }
 
     #[test]
     fn a_turn_that_is_not_given_is_not_asked_for_again_at_once() {
         let start = Instant::now();
-        let mut company = Company::default();
-        company.appended(Offset(6), 1, start);
-        company.kept_waiting(start);
-        company.appended(Offset(10), 1, start + WHILE / 2);
-        assert!(!company.takes_turns(start + WHILE / 2));
-        assert!(company.takes_turns(start + WHILE));
+        let mut peer_appends = PeerAppends::default();
+        peer_appends.appended(Offset(6), 1, start);
+        peer_appends.kept_waiting(start);
+        peer_appends.appended(Offset(10), 1, start + WHILE / 2);
+        assert!(!peer_appends.takes_turns(start + WHILE / 2));
+        assert!(peer_appends.takes_turns(start + WHILE));
     }
 }
