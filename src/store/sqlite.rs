@@ -59,11 +59,12 @@ struct Inner {
 struct KeptConnection {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
+    closed: bool,
 }
 
 impl KeptConnection {
     fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: None }
+        Self { options, connection: None, closed: false }
     }
 
     /// Takes the connection. Return it with [`KeptConnection::keep`] after success; dropping it after an error closes
@@ -71,6 +72,7 @@ impl KeptConnection {
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
+            None if self.closed => Err(sqlx::Error::PoolClosed),
             None => SqliteConnection::connect_with(&self.options).await,
         }
     }
@@ -80,6 +82,7 @@ impl KeptConnection {
     }
 
     async fn close(&mut self) {
+        self.closed = true;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -139,6 +142,11 @@ impl Sqlite {
         self.inner.readers.close().await;
         self.inner.checkpointer.lock().await.close().await;
         self.inner.writer.lock().await.close().await;
+        // Closing the file is not enough: a process that was forked a moment ago shares the lock until it executes its
+        // program.
+        if let Err(error) = self.inner.file.file.unlock() {
+            tracing::warn!(%error, "the store stays locked until this process has ended");
+        }
     }
 }
 
@@ -199,6 +207,16 @@ impl LockedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_closed_store_can_be_opened_again_and_writes_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chat.db");
+        let store = Sqlite::open(&path).await.unwrap();
+        store.close().await;
+        Sqlite::open(&path).await.expect("the lock is released, although the closed store still exists");
+        assert!(store.forget_index(1, &[]).await.is_err());
+    }
 
     #[tokio::test]
     async fn log_commits_are_synchronous_after_an_index_write() {
