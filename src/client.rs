@@ -185,7 +185,7 @@ impl Client {
         self.position.as_ref()
     }
 
-    /// Works until something happens. Dropping the future loses nothing; while nobody awaits it, nothing moves.
+    /// Waits for the next event. Cancel safe. The client makes no progress unless this future is polled.
     pub async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -375,7 +375,7 @@ impl Session {
     }
 }
 
-/// Waits for a moment; without one, for ever.
+/// Waits until the given time; forever without one.
 async fn reach(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -1,4 +1,4 @@
-//! `smilingchat simulate`: many users who smile at each other, and a ledger of every smile.
+//! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
 //! The stages of a run are: gather, send, settle, read the log again, report. It runs against any server that keeps the
 //! contract, over the wire only.
@@ -54,7 +54,7 @@ pub struct Patience {
     pub client: client::Patience,
     /// For anything to move, before the run ends its stage.
     pub quiet: Duration,
-    /// For everyone to have a session and, later, for everything to settle, at most.
+    /// Time limit for all sessions to open and, later, for the run to settle.
     pub settle: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Default for Patience {
 /// Why there was no run at all.
 #[derive(Debug, Error)]
 pub enum SimulationError {
-    /// Nobody told who the users are.
+    /// No replica listed the users.
     #[error("no replica can be reached, is the server running? {0}")]
     NoDirectory(String),
     /// A conversation takes two.

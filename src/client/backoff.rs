@@ -17,7 +17,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next attempt: the server's hint and, so that users who got the same one part, the jitter.
+    /// The wait before the next attempt: the server's hint plus jitter, so that clients with the same hint spread out.
     pub(super) fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
         let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_MOST);
         self.failures = self.failures.saturating_add(1);

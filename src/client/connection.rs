@@ -68,7 +68,7 @@ impl Connection {
     /// Opens a session of `user`, from `resume` on when there is something to resume.
     ///
     /// # Errors
-    /// Says why the server did not take it, or that nobody was there.
+    /// Why the server refused the connection, or that it could not be reached.
     pub(super) async fn open(
         url: &Url,
         user: &UserName,

@@ -12,7 +12,7 @@ use url::Url;
 /// The port MySQL listens on where none is given.
 const MYSQL_PORT: u16 = 3306;
 
-/// What a MySQL URL looks like, for whoever wrote one that is wrong.
+/// The form of a MySQL URL, for error messages.
 const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
 
 /// Where the log is kept.
@@ -58,7 +58,7 @@ fn sqlite_path(path: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A MySQL database, and who asks for it.
+/// A MySQL database and the account to use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MySqlUrl {
     /// Name or address of the server.

@@ -51,7 +51,7 @@ impl FromStr for Node {
     }
 }
 
-/// A link that the page shows to everybody who opens it.
+/// A link on the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// What it is called there.

@@ -11,7 +11,7 @@ use super::Shared;
 use super::ledger::Event;
 use crate::client::api::{self, CrashRequest};
 
-/// Has a replica crash every so often, for ever.
+/// Crashes a replica at every interval, without end.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
     // The first tick comes at once.
@@ -27,7 +27,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
     }
 }
 
-/// Asks one after the other until one answers: who goes down, or why nobody does.
+/// Asks one replica after the other until one answers. Returns the id of the crashing replica.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, String> {
     let mut last = "no URL to ask".to_owned();
     for url in &shared.urls {

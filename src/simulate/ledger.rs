@@ -311,7 +311,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the sender is the one that uses this id: others may choose the same.
+    /// Whether this id belongs to the sender: ids are unique per sender only.
     fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
         *self.plan.user(beat.sender()) == smile.from
     }

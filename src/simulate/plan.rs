@@ -138,7 +138,8 @@ fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     [users[first].clone(), users[(first + distance) % users.len()].clone()]
 }
 
-/// Names the smiles of one run. The store remembers ids for ever, so every run, replayed or not, has names of its own.
+/// Prefix of the smile ids of one run. Ids stay in the store, so every run has a prefix of its own, even with the same
+/// seed.
 #[derive(Clone, Debug)]
 pub struct RunId(String);
 

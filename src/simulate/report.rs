@@ -13,7 +13,7 @@ use super::ledger::{Crash, Fault, Ledger};
 pub struct Report {
     /// Whether the server kept every promise, and that was seen to the end.
     pub clean: bool,
-    /// Whether a replica could be asked in the end. If not, a smile that was not seen accuses nobody.
+    /// Whether a replica answered at the end. Without it, an unseen smile is not counted as lost.
     pub proven: bool,
     /// Replays the run.
     pub seed: u64,

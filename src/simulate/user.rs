@@ -84,7 +84,7 @@ impl User {
     }
 }
 
-/// Waits for a moment; without one, for ever.
+/// Waits until the given time; forever without one.
 async fn reach(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

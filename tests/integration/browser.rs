@@ -28,7 +28,14 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
         range.dispatchEvent(new Event('change', { bubbles: true }));";
-    browser.run(choose, &json!([wanted])).await;
+    // The scripts load their words before they listen, which may be after the load event of the page.
+    for number in [0, wanted] {
+        eventually("the page has taken the number", async || {
+            browser.run(choose, &json!([number])).await;
+            browser.number("conversations-shown").await == number
+        })
+        .await;
+    }
     browser.click("start").await;
     eventually("every conversation has its card", async || browser.count("#conversation-list > *").await == wanted)
         .await;

@@ -25,7 +25,7 @@ pub enum Event {
     Welcomed(Welcomed),
     /// A session answered something after its welcome.
     Answering,
-    /// The connection of a session is gone, whoever closed it.
+    /// The connection of a session ended.
     ConnectionLost,
     /// No session began, for this cause.
     NotConnected {

@@ -20,7 +20,7 @@ pub(super) struct SentSmile {
     pub delivered: bool,
     /// Where it was written last.
     written: Option<Place>,
-    /// Whether an earlier writing of it was never answered: then nobody knows which session admitted it.
+    /// Whether an earlier transmission stayed unanswered, so that either session may have had it admitted.
     uncertain: bool,
 }
 

@@ -52,7 +52,7 @@ impl Place {
 /// What an offset is to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// Above all others: as promised.
+    /// Above all earlier offsets, as the contract requires.
     Next,
     /// Received before.
     Again,

@@ -62,15 +62,7 @@ impl Browser {
 
     async fn open_with(language: &str, preferences: &Value) -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver starts: scripts/test installs it");
-        let port = within("chromedriver listens", port_of(&mut driver)).await;
+        let (driver, port) = within("chromedriver listens", start_driver()).await;
         let profile = tempfile::tempdir().expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
         let sessions = format!("http://127.0.0.1:{port}/session");
@@ -194,18 +186,34 @@ fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value
     }}})
 }
 
-/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it.
-async fn port_of(driver: &mut Child) -> u16 {
+/// Starts chromedriver on a free port. It takes one of IPv4 and ends if the same one of IPv6 is in use, so it is started
+/// again then.
+async fn start_driver() -> (Child, u16) {
+    loop {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver starts: scripts/test installs it");
+        if let Some(port) = port_of(&mut driver).await {
+            return (driver, port);
+        }
+    }
+}
+
+/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it. `None` if it ended.
+async fn port_of(driver: &mut Child) -> Option<u16> {
     let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
-    let mut said = String::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some((_, port)) = line.split_once(STARTED) {
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return port.trim_end_matches('.').parse().expect("a port");
+            return Some(port.trim_end_matches('.').parse().expect("a port"));
         }
-        said = said + &line + "\n";
     }
-    panic!("chromedriver ended: {said}");
+    None
 }
 
 /// The value of a successful response.
