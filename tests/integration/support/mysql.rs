@@ -104,11 +104,15 @@ impl Drop for TestDatabase {
     }
 }
 
-/// Runs `scripts/mysql` for a server in this folder; returns its output.
+/// Runs `scripts/mysql` for a server in this folder, not in a container; returns its output.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
-        let done = Command::new(script).args([command, folder]).output().expect("scripts/mysql runs");
+        let done = Command::new(script)
+            .args([command, folder])
+            .env("MYSQL_CONTAINER", "no")
+            .output()
+            .expect("scripts/mysql runs");
         assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).expect("text").trim().to_owned()
     };
