@@ -376,7 +376,7 @@ impl Session {
 }
 
 /// Waits until the given time; forever without one.
-async fn reach(moment: Option<Instant>) {
+pub(crate) async fn reach(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,

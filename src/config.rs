@@ -1,8 +1,8 @@
 //! Every option, its environment variable and its default: `--help` is the reference.
 
 mod commands;
+mod deployment;
 mod store_url;
-mod surroundings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
+pub use deployment::{Link, Node, Platform};
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
-pub use surroundings::{Link, Node, Platform};
 
 /// A realtime chat of smiles that loses nothing when a replica dies.
 #[derive(Parser, Debug)]

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use jiff::SignedDuration;
 
-use crate::client::api::{self, ApiError, CrashRequest, Replica, ReplicaList};
+use crate::client::api::{self, ApiError, Replica, ReplicaList};
 use crate::config::{CrashOptions, ReplicasOptions, secret};
+use crate::protocol::{CrashMode, CrashRequest};
 
 const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILES/S", "CAPACITY", "VERSION"];
 
@@ -24,12 +25,14 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), String> {
 /// Says in one line why none crashes, and what to do.
 pub async fn crash(options: &CrashOptions) -> Result<(), String> {
     let token = options.token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
-    let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode.clone()) };
+    let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
     let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(|error| advise(&error))?;
-    say(&match &*crashed.mode {
-        "hang" => format!("{} hangs: its process lives and answers nothing", crashed.replica),
-        "unready" => format!("{} is not ready and takes no new session until it is restarted", crashed.replica),
-        _ => format!("{} crashes: its process ends at once", crashed.replica),
+    say(&match crashed.mode {
+        CrashMode::Hang => format!("{} hangs: its process lives and answers nothing", crashed.replica),
+        CrashMode::Unready => {
+            format!("{} is not ready and takes no new session until it is restarted", crashed.replica)
+        }
+        CrashMode::Exit => format!("{} crashes: its process ends at once", crashed.replica),
     })
 }
 

@@ -3,9 +3,11 @@
 //! Both ends use it: the server decodes [`ClientFrame`] and encodes [`ServerFrame`], the simulator does the reverse.
 
 mod client_frame;
+mod crash;
 mod server_frame;
 
 pub use client_frame::{BadFrame, ClientFrame, DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT};
+pub use crash::{CrashAnswer, CrashMode, CrashRequest};
 pub use server_frame::{ErrorBody, Rates, ServerFrame};
 
 use std::time::Duration;

@@ -16,7 +16,8 @@ use self::lease::Lease;
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
-use crate::store::{CrashMode, Membership, NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError};
+use crate::protocol::CrashMode;
+use crate::store::{Membership, NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 

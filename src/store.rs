@@ -33,8 +33,8 @@ use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
 pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
 pub use cluster::{
-    CrashMode, Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord,
-    ReplicaState, ReplicaStatus,
+    Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
+    ReplicaStatus,
 };
 pub use id_hash::IdHash;
 pub use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
 use crate::http_client;
 use crate::model::{Epoch, Offset, User};
-use crate::protocol::{self, ErrorBody};
+use crate::protocol::{self, CrashAnswer, CrashRequest, ErrorBody};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -79,26 +79,6 @@ pub struct Replica {
     pub version: String,
 }
 
-/// The body of `POST /api/crash`.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct CrashRequest {
-    /// Id of the replica; without one, the server picks the one that has been up longest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replica: Option<String>,
-    /// `exit`, `hang` or `unready`; without one, `exit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-}
-
-/// The answer of `POST /api/crash`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Crashed {
-    /// Id of the replica that fails.
-    pub replica: String,
-    /// How it fails.
-    pub mode: String,
-}
-
 /// The users of the chat.
 ///
 /// # Errors
@@ -124,7 +104,7 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
 ///
 /// # Errors
 /// See [`ApiError`].
-pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Result<Crashed, ApiError> {
+pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Result<CrashAnswer, ApiError> {
     let url = endpoint(url, "/api/crash");
     let request = format!("POST {url}");
     let answer = http_client::post(&url, protocol::to_json(crash), token, PATIENCE).await;

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strum::VariantNames;
 use url::Url;
+
+use crate::protocol::CrashMode;
 
 /// The options of `smilingchat simulate`.
 #[derive(Args, Clone, Debug)]
@@ -102,12 +106,16 @@ pub struct CrashOptions {
 
     /// How it fails: its process ends, it answers nothing more, or it takes no new session
     #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
-          value_parser = ["exit", "hang", "unready"], hide_possible_values = true)]
-    pub mode: String,
+          value_parser = crash_mode(), hide_possible_values = true)]
+    pub mode: CrashMode,
 
     /// File with the token that POST /api/crash asks for; the variable is the one of `serve --crash-token-file`
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub token_file: Option<PathBuf>,
+}
+
+fn crash_mode() -> impl TypedValueParser<Value = CrashMode> {
+    PossibleValuesParser::new(CrashMode::VARIANTS).try_map(|name| name.parse::<CrashMode>())
 }
 
 fn http_url(text: &str) -> Result<Url, String> {

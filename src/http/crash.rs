@@ -6,12 +6,11 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::{AppState, HttpError, json};
-use crate::protocol::{ErrorCode, from_json};
-use crate::store::CrashMode;
+use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, from_json};
 
 const MAX_BODY_BYTES: usize = 1024;
 
@@ -22,18 +21,6 @@ pub struct CrashButton {
     pub enabled: bool,
     /// The bearer token that requests need, if any.
     pub token: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct CrashRequest {
-    replica: Option<String>,
-    mode: Option<CrashMode>,
-}
-
-#[derive(Serialize)]
-struct CrashAnswer {
-    replica: String,
-    mode: CrashMode,
 }
 
 /// The replica in a body that may otherwise be invalid.

@@ -42,10 +42,11 @@ impl Outage {
         if let Some(since) = self.since.take()
             && std::mem::take(&mut self.logged)
         {
-            let (seconds, refused) = (since.elapsed().as_secs_f64(), std::mem::take(&mut self.refused));
+            let (seconds, refused) = (since.elapsed().as_secs_f64(), self.refused);
             tracing::info!(seconds, refused, "the store accepts smiles again");
             self.ended_at = Some(Instant::now());
         }
+        self.refused = 0;
     }
 }
 
@@ -61,6 +62,10 @@ mod tests {
         outage.ends();
         outage.begins(&"busy");
         assert!(!outage.logged);
+        outage.refused(3);
+        outage.ends();
+        assert_eq!(outage.refused, 0, "a stumble leaves nothing for the next outage to report");
+        outage.begins(&"busy");
         outage.since = Instant::now().checked_sub(STUMBLE);
         outage.begins(&"busy");
         assert!(outage.logged);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::store::{Cluster, CrashMode, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
+use crate::protocol::CrashMode;
+use crate::store::{Cluster, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
 /// Interval between two removals of replicas that were lost long ago.
 const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);

@@ -9,7 +9,8 @@ use tokio::time::interval;
 
 use super::Shared;
 use super::ledger::Event;
-use crate::client::api::{self, CrashRequest};
+use crate::client::api;
+use crate::protocol::CrashRequest;
 
 /// Crashes a replica at every interval, without end.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {

@@ -10,8 +10,8 @@
 //! - smiles that one session sent, and that can only have been admitted there, are in the log in that order.
 
 mod entry;
+mod run_state;
 mod smile;
-mod standing;
 mod stream;
 mod verdict;
 
@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use entry::{Entry, Event, Welcomed};
-pub use standing::Rereading;
+pub use run_state::Rereading;
 pub use verdict::{Fault, Faults};
 
 use self::smile::{Outcome, SentSmile};

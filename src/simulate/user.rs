@@ -1,16 +1,14 @@
 //! One simulated user in one conversation: it smiles at its pace, and its client keeps the session.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Event;
 use super::plan::{Beat, Seat};
 use super::{Course, Shared};
-use crate::client::Client;
+use crate::client::{Client, reach};
 
 /// A user on a seat of the plan.
 pub(super) struct User {
@@ -81,13 +79,5 @@ impl User {
         let to = self.shared.plan.user(beat.receiver()).clone();
         let id = self.shared.run.id_of(beat);
         id.is_some_and(|id| self.client.offer(id, to, &self.shared.plan.faces(beat)))
-    }
-}
-
-/// Waits until the given time; forever without one.
-async fn reach(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => pending().await,
     }
 }

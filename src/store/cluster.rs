@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::model::Timestamp;
+use crate::protocol::CrashMode;
 
 /// How long a lease lasts without renewal. Renewals come every second, so four of them may fail.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -39,32 +40,6 @@ pub enum Following {
     Polling,
     /// It follows the binary log.
     Binlog,
-}
-
-/// How a replica crashes on request.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum CrashMode {
-    /// The process aborts without clean-up.
-    #[default]
-    Exit,
-    /// The process stays alive and answers nothing.
-    Hang,
-    /// The replica is not ready and accepts no new session until it is restarted.
-    Unready,
 }
 
 /// One replica in `GET /api/replicas`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::{Connection, MySqlConnection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::client::{TestClient, offset, smile};
 use crate::support::fleet::Fleet;
@@ -69,14 +69,17 @@ async fn witness(server: &str, database: &str, acks: &[(String, u64)]) {
     }
 }
 
+/// The pair for one test at a time; `None` where MySQL is left out.
+async fn start_pair() -> Option<(MutexGuard<'static, ()>, Pair)> {
+    TestDatabase::new().await?;
+    let alone = PAIR.lock().await;
+    Some((alone, Pair::start().await))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_to_another_primary_and_back_loses_nothing() {
-    if TestDatabase::new().await.is_none() {
-        return;
-    }
-    let _alone = PAIR.lock().await;
+    let Some((_alone, pair)) = start_pair().await else { return };
     let seed = seed();
-    let pair = Pair::start().await;
     let database = TestDatabase::at(pair.url(0)).await;
     let name = database.name().to_owned();
     let mut fleet = Fleet::start(3, database).await;
@@ -129,11 +132,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
 
 #[tokio::test]
 async fn session_settings_of_the_server_are_overridden_or_refused() {
-    if TestDatabase::new().await.is_none() {
-        return;
-    }
-    let _alone = PAIR.lock().await;
-    let pair = Pair::start().await;
+    let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
     // MySQL skips `init_connect` for privileged accounts.
     let store = database.url_of_a_modest_user().await;
@@ -156,11 +155,7 @@ const LEFT: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_primary_that_still_takes_writes_is_left() {
-    if TestDatabase::new().await.is_none() {
-        return;
-    }
-    let _alone = PAIR.lock().await;
-    let pair = Pair::start().await;
+    let Some((_alone, pair)) = start_pair().await else { return };
     let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
     let before = acked(&mut anna, "before", "bruno").await;
@@ -182,11 +177,7 @@ async fn an_old_primary_that_still_takes_writes_is_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
-    if TestDatabase::new().await.is_none() {
-        return;
-    }
-    let _alone = PAIR.lock().await;
-    let pair = Pair::start().await;
+    let Some((_alone, pair)) = start_pair().await else { return };
     pair.is_semi_synchronous().await;
     let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
@@ -223,11 +214,7 @@ async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
-    if TestDatabase::new().await.is_none() {
-        return;
-    }
-    let _alone = PAIR.lock().await;
-    let pair = Pair::start().await;
+    let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
     let name = database.name().to_owned();
     let mut fleet = Fleet::start(2, database).await;

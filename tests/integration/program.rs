@@ -232,13 +232,18 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     assert!(told.contains("/api/replicas"), "{told}");
 }
 
+/// A file with the token of the crash button, beside the store.
+fn token_file(store: &TestStore) -> String {
+    let file = store.path().with_extension("token");
+    std::fs::write(&file, "a token\n").unwrap();
+    file.into_os_string().into_string().unwrap()
+}
+
 #[tokio::test]
 async fn a_replica_crashes_from_the_terminal() {
     let store = TestStore::new();
-    let file = store.path().with_extension("token");
-    std::fs::write(&file, "a token\n").unwrap();
-    let file = file.to_str().unwrap();
-    let mut process = TestProcess::start(&store.path(), &[("crash-token-file", file)]).await;
+    let file = token_file(&store);
+    let mut process = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
     let token = format!("--token-file={file}");
 
     let (status, told) = ask(&process, &["crash"], &[]).await;
@@ -253,8 +258,8 @@ async fn a_replica_crashes_from_the_terminal() {
     eventually("it is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503).await;
 
     // The variable of `serve` is the one of `crash`: both name the same file.
-    let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", file)]).await;
-    let (status, told) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", file)]).await;
+    let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", &file)]).await;
+    let (status, told) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", &file)]).await;
     assert_eq!((status, told), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
     assert!(!other.exit().await.success());
     process.kill().await;
@@ -263,10 +268,8 @@ async fn a_replica_crashes_from_the_terminal() {
 #[tokio::test]
 async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
     let store = TestStore::new();
-    let file = store.path().with_extension("token");
-    std::fs::write(&file, "a token").unwrap();
-    let file = file.to_str().unwrap();
-    let mut server = TestProcess::start(&store.path(), &[("crash-token-file", file)]).await;
+    let file = token_file(&store);
+    let mut server = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
     let url = format!("--url=ws://{}/ws", server.address);
     let token = format!("--crash-token-file={file}");
     let arguments = ["simulate", &url, &token, "--crash-every=0.5", "--conversations=1", "--duration=3600"];

@@ -10,9 +10,10 @@ use sqlx::{FromRow, MySqlConnection};
 
 use super::MySql;
 use crate::model::Timestamp;
+use crate::protocol::CrashMode;
 use crate::store::cluster::replica_id;
 use crate::store::{
-    CrashMode, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
+    LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus, StoreError,
 };
 

@@ -4,9 +4,10 @@
 //! are made again: none stays with a server that is no longer the primary.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection, Row};
 use tokio::sync::watch;
@@ -119,7 +120,7 @@ impl Server {
     /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
     /// Returns the generation of the new connection.
     pub(super) fn meets(&self, uuid: String) -> u64 {
-        let mut known = self.uuid.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
             tracing::warn!(server = self.address(), "the address leads to another MySQL server; reconnecting");
             self.under_way().clear();
@@ -173,7 +174,7 @@ impl Server {
 
     /// All idle connections.
     pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
@@ -211,7 +212,7 @@ impl Server {
     }
 
     pub(super) fn under_way(&self) -> MutexGuard<'_, Vec<(&'static str, i64)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock()
     }
 
     pub(super) fn address(&self) -> String {

@@ -5,9 +5,9 @@
 //! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays its peers
 //! by a tenth of a second, once a second, until MySQL closes its idle session.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use sqlx::{FromRow, Row};
 
 use super::{MySql, statements};
@@ -108,7 +108,7 @@ impl MySql {
     }
 
     pub(super) fn peer_appends(&self) -> MutexGuard<'_, PeerAppends> {
-        self.inner.peer_appends.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.peer_appends.lock()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::carry_over::fill_previous_version;
 use super::database::Database;
 use super::*;
+use crate::protocol::CrashMode;
 
 pub(super) fn cluster_of(store: &Store) -> Cluster {
     match store.membership() {

@@ -186,10 +186,11 @@ fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value
     }}})
 }
 
-/// Starts chromedriver on a free port. It takes one of IPv4 and ends if the same one of IPv6 is in use, so it is started
-/// again then.
+/// Starts chromedriver on a free port. It picks one of IPv4 and ends if the same one of IPv6 is in use: then another try
+/// picks another.
 async fn start_driver() -> (Child, u16) {
-    loop {
+    let mut output = String::new();
+    for _ in 0..5 {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -198,22 +199,27 @@ async fn start_driver() -> (Child, u16) {
             .kill_on_drop(true)
             .spawn()
             .expect("chromedriver starts: scripts/test installs it");
-        if let Some(port) = port_of(&mut driver).await {
-            return (driver, port);
+        match port_of(&mut driver).await {
+            Ok(port) => return (driver, port),
+            Err(text) => output = text,
         }
     }
+    panic!("chromedriver ended: {output}");
 }
 
-/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it. `None` if it ended.
-async fn port_of(driver: &mut Child) -> Option<u16> {
+/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it. The error is the
+/// output of a chromedriver that ended.
+async fn port_of(driver: &mut Child) -> Result<u16, String> {
     let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+    let mut output = String::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some((_, port)) = line.split_once(STARTED) {
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Some(port.trim_end_matches('.').parse().expect("a port"));
+            return Ok(port.trim_end_matches('.').parse().expect("a port"));
         }
+        output = output + &line + "\n";
     }
-    None
+    Err(output)
 }
 
 /// The value of a successful response.

@@ -1,0 +1,50 @@
+//! The bodies of `POST /api/crash`.
+
+use serde::{Deserialize, Serialize};
+
+/// How a replica crashes on request.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum CrashMode {
+    /// The process aborts without clean-up.
+    #[default]
+    Exit,
+    /// The process stays alive and answers nothing.
+    Hang,
+    /// The replica is not ready and accepts no new session until it is restarted.
+    Unready,
+}
+
+/// A request for a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashRequest {
+    /// Id of the replica; without one, the server picks the one that has been up longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// How it crashes; [`CrashMode::Exit`] if missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<CrashMode>,
+}
+
+/// The answer to a request for a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashAnswer {
+    /// Id of the replica that crashes.
+    pub replica: String,
+    /// How it crashes.
+    pub mode: CrashMode,
+}
