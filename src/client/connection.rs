@@ -20,6 +20,9 @@ use crate::protocol::{self, ErrorBody, ServerFrame};
 /// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
+/// A connection that breaks within this time of a ping was good until it broke: a busy machine is as late with pongs.
+const PONG_TAKES: Duration = Duration::from_secs(1);
+
 /// Why no connection was opened.
 #[derive(Debug)]
 pub(super) struct NotOpened {
@@ -57,7 +60,7 @@ pub(super) struct Gone {
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     heard_at: Instant,
-    pinged: bool,
+    pinged_at: Option<Instant>,
     /// When what is being written must have left.
     write_by: Option<Instant>,
     ping_after: Duration,
@@ -86,7 +89,7 @@ impl Connection {
             Ok(Ok((socket, _))) => Ok(Self {
                 socket,
                 heard_at: Instant::now(),
-                pinged: false,
+                pinged_at: None,
                 write_by: None,
                 ping_after: patience.ping_after,
                 silence: patience.silence,
@@ -105,13 +108,13 @@ impl Connection {
     /// The next thing heard. Cancelling it loses nothing.
     pub(super) async fn next(&mut self) -> Heard {
         loop {
-            let deadline = self.heard_at + if self.pinged { self.silence } else { self.ping_after };
+            let deadline = self.heard_at + if self.pinged_at.is_some() { self.silence } else { self.ping_after };
             let message = tokio::select! {
                 biased;
                 message = self.socket.next() => message,
                 () = sleep_until(deadline) => {
                     // Whoever answers nothing at all is hung, whatever its sockets say.
-                    if self.pinged || self.ping().await.is_err() {
+                    if self.pinged_at.is_some() || self.ping().await.is_err() {
                         return Heard::Gone(self.gone(None));
                     }
                     continue;
@@ -119,7 +122,7 @@ impl Connection {
             };
             let Some(Ok(message)) = message else { return Heard::Gone(self.gone(None)) };
             self.heard_at = Instant::now();
-            self.pinged = false;
+            self.pinged_at = None;
             match message {
                 Message::Text(text) => {
                     return ServerFrame::decode(&text).map_or_else(Heard::NotAFrame, Heard::Frame);
@@ -155,7 +158,8 @@ impl Connection {
 
     /// The end of this connection, as of now.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        Gone { code, since: if self.pinged { self.heard_at } else { Instant::now() } }
+        let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= PONG_TAKES);
+        Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
     }
 
     /// Says good-bye; whether it is heard does not matter.
@@ -164,7 +168,7 @@ impl Connection {
     }
 
     async fn ping(&mut self) -> Result<(), Gone> {
-        self.pinged = true;
+        self.pinged_at = Some(Instant::now());
         let by = self.write_by();
         let sent = timeout_at(by, self.socket.send(Message::Ping(Bytes::new()))).await;
         self.written(sent)?;
