@@ -9,14 +9,38 @@ use clap::{CommandFactory, Parser};
 use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Sets the number of worker threads, as in any program that uses tokio.
+const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
+
+fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => return refuse(error),
     };
+    match runtime() {
+        Ok(runtime) => runtime.block_on(run(command_line)),
+        Err(error) => {
+            eprintln!("smilingchat: cannot start the threads of the runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Leaves one processor to the store: to the threads of SQLite and of the indexer, or to a MySQL on the same machine.
+/// With a worker on every processor, the two preempt each other in the middle of a commit.
+fn runtime() -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os(WORKERS_VARIABLE).is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads(processors.saturating_sub(1).max(1));
+    }
+    builder.enable_all().build()
+}
+
+async fn run(command_line: CommandLine) -> ExitCode {
     // In a task of its own, so that the workers of the runtime are all there is to this process.
     let outcome = tokio::spawn(async move {
         match command_line.command {

@@ -1,6 +1,6 @@
 //! Plain inserts of the same batches into the database: the lower bound for a log in it.
 //!
-//! One row per commit, with the average payload of an append and the same durability.
+//! One row per commit, as long as the average row of our log, and as durable.
 
 use std::time::{Duration, Instant};
 
@@ -23,18 +23,19 @@ const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 /// The plan of the inserts.
 #[derive(Deserialize, Serialize)]
 struct Plan {
-    /// A `mysql:` URL, or the path of an SQLite file.
+    /// The store with our log: a `mysql:` or a `sqlite:` URL.
+    log: String,
+    /// The store of the inserts.
     store: String,
     connections: usize,
     /// Smiles per row.
     batch: i64,
-    /// Bytes per row.
-    bytes: usize,
     duration: Duration,
 }
 
 #[derive(Deserialize, Serialize)]
 struct Outcome {
+    bytes: usize,
     rows: i64,
     seconds: f64,
 }
@@ -42,6 +43,8 @@ struct Outcome {
 /// The result of plain inserts.
 #[derive(Clone, Copy)]
 pub(crate) struct Inserts {
+    /// Bytes per row.
+    pub(crate) bytes: usize,
     /// Rows per second, which equals commits per second.
     pub(crate) rows_per_second: f64,
     /// Smiles per second, if the rows held smiles.
@@ -57,6 +60,7 @@ impl Inserts {
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {
+            bytes: runs[0].bytes,
             rows_per_second: of(|run| run.rows_per_second),
             smiles_per_second: of(|run| run.smiles_per_second),
             processor_micros: of(|run| run.processor_micros),
@@ -65,26 +69,26 @@ impl Inserts {
     }
 }
 
-/// Repeats the appends of a run as inserts into a new SQLite file, on the CPU of the measured process.
-pub(crate) fn on_sqlite(appended: &Figures, duration: Duration) -> Inserts {
+/// Repeats the appends of a run on `log` as inserts into a new SQLite file, on the CPU of the measured process.
+pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
-    let file = folder.path().join("inserts.db");
-    run(&file.display().to_string(), 1, appended, duration, Core::Measured)
+    let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
+    run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Repeats the appends of a run as inserts into this MySQL database over this many connections.
+/// Repeats the appends of a run on this MySQL database as inserts into it, over this many connections.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
-    run(store, connections, appended, duration, Core::Any)
+    run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
 
-fn run(store: &str, connections: usize, appended: &Figures, duration: Duration, core: Core) -> Inserts {
+fn run(log: &str, store: String, connections: usize, appended: &Figures, duration: Duration, core: Core) -> Inserts {
     let batch = (appended.batch.round() as i64).max(1);
-    let bytes = (appended.bytes * batch as f64) as usize;
-    let mut helper = Helper::start(ROLE, core, &Plan { store: store.to_owned(), connections, batch, bytes, duration });
+    let mut helper = Helper::start(ROLE, core, &Plan { log: log.to_owned(), store, connections, batch, duration });
     let processes = Processes::numbered([helper.process()]);
-    let Outcome { rows, seconds } = helper.work();
+    let Outcome { bytes, rows, seconds } = helper.work();
     let smiles = (rows * batch) as f64;
     Inserts {
+        bytes,
         rows_per_second: rows as f64 / seconds,
         smiles_per_second: smiles / seconds,
         processor_micros: processes.seconds() * 1e6 / smiles,
@@ -95,6 +99,7 @@ fn run(store: &str, connections: usize, appended: &Figures, duration: Duration, 
 /// The helper process.
 pub(crate) async fn work() {
     let plan: Plan = helper::plan();
+    let bytes = Database::connect(&plan.log).await.row_bytes().await;
     let mut connections = Vec::new();
     for number in 0..plan.connections {
         connections.push(Database::open(&plan.store, number == 0).await);
@@ -103,7 +108,7 @@ pub(crate) async fn work() {
     let began = Instant::now();
     let mut inserting = Vec::new();
     for (number, mut database) in (0_i64..).zip(connections) {
-        let payload = vec![b'x'; plan.bytes];
+        let payload = vec![b'x'; bytes];
         let (mut first, batch, until) = (number * ROWS_OF_A_CONNECTION, plan.batch, began + plan.duration);
         inserting.push(tokio::spawn(async move {
             let mut rows = 0;
@@ -119,7 +124,7 @@ pub(crate) async fn work() {
     for connection in inserting {
         rows += connection.await.expect("a connection");
     }
-    helper::done(&Outcome { rows, seconds: began.elapsed().as_secs_f64() });
+    helper::done(&Outcome { bytes, rows, seconds: began.elapsed().as_secs_f64() });
 }
 
 /// A connection to either database.
@@ -131,21 +136,40 @@ enum Database {
 impl Database {
     /// Connects; the first connection creates the table.
     async fn open(store: &str, makes_table: bool) -> Self {
-        if store.starts_with("mysql:") {
-            let mut connection = MySqlConnection::connect(store).await.expect("MySQL is there");
-            if makes_table {
+        let mut database = Self::connect(store).await;
+        match &mut database {
+            Self::Sqlite(connection) => {
+                let table = "CREATE TABLE own_inserts (first INTEGER PRIMARY KEY, payload BLOB)";
+                sqlx::raw_sql(table).execute(connection).await.expect("a table");
+            }
+            Self::MySql(connection) if makes_table => {
                 let table = "DROP TABLE IF EXISTS own_inserts;
                     CREATE TABLE own_inserts (first BIGINT PRIMARY KEY, payload MEDIUMBLOB)";
-                sqlx::raw_sql(table).execute(&mut connection).await.expect("a table");
+                sqlx::raw_sql(table).execute(connection).await.expect("a table");
             }
-            return Self::MySql(connection);
+            Self::MySql(_) => {}
         }
-        let options = SqliteConnectOptions::new().filename(store).create_if_missing(true);
+        database
+    }
+
+    async fn connect(store: &str) -> Self {
+        let Some(file) = store.strip_prefix("sqlite:") else {
+            return Self::MySql(MySqlConnection::connect(store).await.expect("MySQL is there"));
+        };
+        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-        let mut connection = options.connect().await.expect("a file");
-        let table = "CREATE TABLE own_inserts (first INTEGER PRIMARY KEY, payload BLOB)";
-        sqlx::raw_sql(table).execute(&mut connection).await.expect("a table");
-        Self::Sqlite(connection)
+        Self::Sqlite(options.connect().await.expect("a file"))
+    }
+
+    /// The average length of the newest rows of our log, in bytes.
+    async fn row_bytes(&mut self) -> usize {
+        const LENGTHS: &str = "SELECT LENGTH(payload) FROM log_batches ORDER BY first DESC LIMIT 1000";
+        let lengths: Vec<i64> = match self {
+            Self::Sqlite(connection) => sqlx::query_scalar(LENGTHS).fetch_all(connection).await,
+            Self::MySql(connection) => sqlx::query_scalar(LENGTHS).fetch_all(connection).await,
+        }
+        .expect("our log");
+        lengths.iter().sum::<i64>() as usize / lengths.len()
     }
 
     /// Inserts and commits one row.

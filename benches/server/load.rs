@@ -101,7 +101,6 @@ impl Plan {
             p50_millis: outcome.p50_millis,
             p99_millis: outcome.p99_millis,
             batch: (after.1 - before.1) / (after.0 - before.0),
-            bytes: outcome.bytes as f64 / outcome.sent as f64,
             refused: outcome.refused as f64,
             unanswered: (outcome.sent - outcome.answers - outcome.refused) as f64,
         }
@@ -129,8 +128,6 @@ pub(crate) struct Figures {
     pub(crate) p99_millis: f64,
     /// Smiles per append; NaN for other servers.
     pub(crate) batch: f64,
-    /// Bytes of a sent smile.
-    pub(crate) bytes: f64,
     /// Smiles refused by a busy server.
     pub(crate) refused: f64,
     /// Smiles that were never answered.
@@ -161,7 +158,6 @@ impl Figures {
             p50_millis: of(|run| run.p50_millis),
             p99_millis: of(|run| run.p99_millis),
             batch: of(|run| run.batch),
-            bytes: of(|run| run.bytes),
             refused: of(|run| run.refused),
             unanswered: of(|run| run.unanswered),
         }

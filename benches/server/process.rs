@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The address of the metrics, if it has any.
     pub(crate) operations: Option<SocketAddr>,
+    /// The URL of the store; empty for other servers.
+    pub(crate) store: String,
     /// The folder of the store.
     folder: Option<tempfile::TempDir>,
 }
@@ -42,7 +44,9 @@ impl Server {
         let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
         command.args(WITHOUT_LIMITS).args(options);
-        Self::announcing_on_stderr(command)
+        let mut server = Self::announcing_on_stderr(command);
+        server.store = store.to_owned();
+        server
     }
 
     /// Starts several replicas on this store, not pinned.
@@ -73,7 +77,13 @@ impl Server {
 
     fn announced(process: Child, output: impl Read + Send + 'static) -> Self {
         let addresses = first_addresses(BufReader::new(output).lines());
-        Self { process, address: addresses[0], operations: addresses.get(1).copied(), folder: None }
+        Self {
+            process,
+            address: addresses[0],
+            operations: addresses.get(1).copied(),
+            store: String::new(),
+            folder: None,
+        }
     }
 
     /// The process id.

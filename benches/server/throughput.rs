@@ -50,7 +50,7 @@ pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -
     for _ in 0..scale.rounds {
         echoes.push(echoing.run(from_ref(&echo), Core::Measuring).await);
         let smiles = smiling.run(from_ref(server), Core::Measuring).await;
-        inserts.push(inserts::on_sqlite(&smiles, scale.round));
+        inserts.push(inserts::on_sqlite(&server.store, &smiles, scale.round));
         ours.push(smiles);
     }
     Compared { echo: Figures::median(&echoes), ours: Figures::median(&ours), inserts: Inserts::median(&inserts) }
@@ -84,7 +84,10 @@ impl Compared {
         ];
         [
             row("bare echo".to_owned(), served(echo, beside_echo)),
-            row(format!("own insert of {:.0} smiles, {:.0} bytes each", ours.batch, ours.bytes), inserted),
+            row(
+                format!("own insert of {:.0} smiles in {} bytes", ours.batch, thousands(inserts.bytes as f64)),
+                inserted,
+            ),
             row("TheSmilingChat".to_owned(), served(ours, String::new())),
         ]
     }

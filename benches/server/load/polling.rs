@@ -44,7 +44,7 @@ impl Connection {
                 self.address,
                 body.len()
             );
-            self.tally.borrow_mut().sent(body.len());
+            self.tally.borrow_mut().sent();
             let answer = self.ask(&(head + &body)).await?;
             assert!(answer.contains(r#""ack""#), "{answer}");
             self.tally.borrow_mut().answered(sent.elapsed());

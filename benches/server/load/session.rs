@@ -141,7 +141,7 @@ impl Session {
             self.text.clear();
             self.dialect.write_smile(&mut self.text, (self.run, self.next), &self.to);
             frames::write(&mut self.outgoing, frames::TEXT, self.text.as_bytes());
-            self.tally.borrow_mut().sent(self.text.len());
+            self.tally.borrow_mut().sent();
             self.waiting.push_back(now);
             self.next += 1;
         }

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Outcome {
     /// Smiles sent.
     pub(crate) sent: u64,
-    /// Bytes of their payloads.
-    pub(crate) bytes: u64,
     /// Smiles acked.
     pub(crate) answers: u64,
     /// Smiles delivered to sessions, besides the acks.
@@ -29,7 +27,6 @@ pub(crate) struct Outcome {
 /// The running counters.
 pub(super) struct Tally {
     sent: u64,
-    bytes: u64,
     delivered: u64,
     refused: u64,
     /// In microseconds.
@@ -40,13 +37,12 @@ impl Tally {
     /// Creates counters at zero.
     pub(super) fn new() -> Self {
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order");
-        Self { sent: 0, bytes: 0, delivered: 0, refused: 0, latencies }
+        Self { sent: 0, delivered: 0, refused: 0, latencies }
     }
 
-    /// Counts a sent smile of this many bytes.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// Counts a sent smile.
+    pub(super) fn sent(&mut self) {
         self.sent += 1;
-        self.bytes += bytes as u64;
     }
 
     /// Counts an ack.
@@ -69,7 +65,6 @@ impl Tally {
         let millis = |percent| self.latencies.value_at_quantile(percent) as f64 / 1_000.0;
         Outcome {
             sent: self.sent,
-            bytes: self.bytes,
             answers: self.latencies.len(),
             delivered: self.delivered,
             refused: self.refused,
