@@ -23,7 +23,7 @@ COPY web web
 # Cargo compares times, and these files are older than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin smilingchat
 
-# All that it needs of the system: the C library and its loader, wherever they are on this processor.
+# Everything it needs from the system: the C library and its loader, whose paths depend on the architecture.
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN mkdir -p /runtime/tmp \
     && chmod 1777 /runtime/tmp \
@@ -33,11 +33,11 @@ RUN mkdir -p /runtime/tmp \
 FROM scratch
 COPY --from=build /runtime /
 USER 65532:65532
-# Every address, of IPv4 and, where there is IPv6, of that.
+# Every IPv4 address and, where available, every IPv6 address.
 ENV SMILINGCHAT_LISTEN=[::]:8080 \
     SMILINGCHAT_OPS_LISTEN=[::]:9090
 EXPOSE 8080 9090
-# Liveness and not readiness: who kills what is unhealthy must not kill all replicas when the database is away.
+# Liveness instead of readiness: orchestrators kill unhealthy containers, and a database outage must not kill them all.
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]

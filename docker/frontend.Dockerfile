@@ -9,7 +9,7 @@ COPY docker/nginx/name-version /
 RUN /name-version /page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
-# Where the replicas are, and the name server that knows them: those of Docker. IPv6 is found out at the start.
+# The name of the replicas and the name server that resolves it, as in Docker. The start script detects IPv6.
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
     LISTEN_IPV6="" \

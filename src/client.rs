@@ -2,7 +2,7 @@
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
 //! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It
-//! sends a smile with the same id until the smile is durable or refused for good, and it resumes from the highest
+//! sends a smile with the same id until the smile is durable or finally refused, and it resumes from the highest
 //! offset it saw, so that it misses nothing and the server stores nothing twice.
 //!
 //! ```no_run
@@ -59,7 +59,7 @@ pub struct Patience {
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
-    /// Silence after which the client gives a connection up.
+    /// Silence after which the client drops the connection.
     pub silence: Duration,
 }
 
@@ -76,7 +76,7 @@ impl Default for Patience {
 /// Where a client is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// Which log.
+    /// The epoch of the log.
     pub epoch: Epoch,
     /// The highest offset that the client saw in it.
     pub offset: Offset,
@@ -87,7 +87,7 @@ impl Position {
         self.offset = self.offset.max(offset);
     }
 
-    /// A duplicate's offset is no position: smiles below it may be still to come.
+    /// A duplicate's offset is not a position: smiles below it may still arrive.
     fn see_ack(&mut self, offset: Offset, duplicate: bool) {
         if !duplicate {
             self.see_smile(offset);
@@ -167,7 +167,7 @@ impl Client {
         client
     }
 
-    /// Takes a smile to send, and keeps it until it is durable or refused for good. False when [`MOST_UNANSWERED`]
+    /// Takes a smile to send, and keeps it until it is durable or finally refused. False when [`MOST_UNANSWERED`]
     /// smiles are unanswered already; the smile is then not taken.
     #[must_use = "false says that the smile was not taken"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
@@ -226,7 +226,7 @@ impl Client {
         }
     }
 
-    /// Closes the session politely. The server may or may not have stored the smiles that are unanswered.
+    /// Closes the session with a close frame. The server may or may not have stored the smiles that are unanswered.
     pub async fn close(self) {
         if let State::Open(session) = self.state {
             session.connection.close().await;
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_the_highest_offset_that_is_no_duplicates() {
+    fn the_offsets_of_duplicates_do_not_move_a_position() {
         let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
         position.see_ack(Offset(103), true);
         assert_eq!(position.offset, Offset(100));

@@ -45,12 +45,12 @@ pub enum Command {
     /// List the replicas
     #[command(next_line_help = true)]
     Replicas(ReplicasOptions),
-    /// Have a replica crash
+    /// Crash a replica
     #[command(next_line_help = true)]
     Crash(CrashOptions),
 }
 
-/// In the grammar of URLs, which is no documentation comment's.
+/// A constant, since rustdoc would read the brackets of the URLs in a doc comment as links.
 const STORE_HELP: &str = "Where the smiles are kept: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
     to insist on TLS, ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
     without it, a file in the platform's data directory";
@@ -91,7 +91,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "")]
     pub node: Node,
 
-    /// Links that the page shows, to dashboards say, separated by commas; http and https only
+    /// Links that the page shows, such as dashboards, separated by commas; http and https only
     #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "")]
     pub links: List<Link>,
 
@@ -121,7 +121,7 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: u32,
 
-    /// Networks whose X-Forwarded-For is believed, separated by commas
+    /// Networks whose X-Forwarded-For is trusted, separated by commas
     #[arg(long, env = "SMILINGCHAT_TRUSTED_PROXIES", value_name = "CIDR,…", default_value = "")]
     pub trusted_proxies: List<Network>,
 
@@ -193,7 +193,7 @@ impl ServeOptions {
     /// The store: as given, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// When no store is given and the platform names no data directory (no home, in a container say), when a password
+    /// When no store is given and the platform names no data directory (no home, as in a container), when a password
     /// is given for a store that has none, or when its file cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, String> {
         match &self.store {
@@ -214,7 +214,7 @@ impl ServeOptions {
     }
 }
 
-/// What a file is there to keep out of the options, without the line end that editors add.
+/// Reads a secret from a file, without the final line break that editors add.
 ///
 /// # Errors
 /// What is wrong with the file, in one line.

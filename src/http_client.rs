@@ -11,7 +11,7 @@ use url::{Position, Url};
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Asks once: status and body.
+/// Sends one GET request; returns status and body.
 ///
 /// # Errors
 /// Says in one line what failed and against which URL: no connection, no answer within `patience`, a body too large.
@@ -19,7 +19,7 @@ pub async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), S
     ask(Method::GET, url, None, None, patience).await
 }
 
-/// Sends JSON once, with a bearer token where there is one: status and body.
+/// Posts JSON once, with a bearer token if given; returns status and body.
 ///
 /// # Errors
 /// As [`get`].

@@ -62,7 +62,7 @@ async fn run(command_line: CommandLine) -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, or helps.
+/// Prints a usage error or the help.
 fn refuse(mut error: clap::Error) -> ExitCode {
     let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if argument.starts_with("--store ") {

@@ -19,10 +19,10 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), String> {
     say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
 }
 
-/// Has a replica crash, and prints which.
+/// Crashes a replica and prints its id.
 ///
 /// # Errors
-/// Says in one line why none crashes, and what to do.
+/// Says in one line why no replica crashes, and what to do.
 pub async fn crash(options: &CrashOptions) -> Result<(), String> {
     let token = options.token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_they_hold() {
+    fn columns_fit_their_contents() {
         let list = br#"{"self":"be1.17","epoch":"e","head":5,"replicas":[
             {"id":"be1.17","host":"a","state":"ready","uptime_ms":3723999,"heartbeat_age_ms":20,"sessions":12,
              "smiles_per_second":99.96,"capacity":100,"version":"0.1.0"},

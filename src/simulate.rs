@@ -38,21 +38,21 @@ use crate::config::{SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
-/// Events on their way to the ledger; past it, users wait.
+/// Capacity of the queue of events to the ledger; when it is full, users wait.
 const QUEUE: usize = 8192;
 
-/// Events entered at a time.
+/// Events recorded at a time.
 const BATCH: usize = 1024;
 
 /// How many users' parts of the log are read again at a time.
 const READERS: usize = 32;
 
-/// How long the simulator waits for what may never come.
+/// The time limits of the simulator.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a server that says nothing.
+    /// The time limits of each client.
     pub client: client::Patience,
-    /// For anything to move, before the run ends its stage.
+    /// The longest time without progress before the run ends its stage.
     pub quiet: Duration,
     /// Time limit for all sessions to open and, later, for the run to settle.
     pub settle: Duration,
@@ -64,7 +64,7 @@ impl Default for Patience {
     }
 }
 
-/// Why there was no run at all.
+/// Why no run started.
 #[derive(Debug, Error)]
 pub enum SimulationError {
     /// No replica listed the users.
@@ -73,7 +73,7 @@ pub enum SimulationError {
     /// A conversation takes two.
     #[error("the store has {0} users, and a conversation takes two")]
     TooFewUsers(usize),
-    /// A person had enough before it began.
+    /// An interrupt came before the run began.
     #[error("interrupted before the run began")]
     Interrupted,
     /// The token of the crash button cannot be read.
@@ -90,7 +90,7 @@ pub enum SimulationError {
 /// [`Report::exit_status`].
 ///
 /// # Errors
-/// When no run came about, in one line.
+/// Why no run started, in one line.
 pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     let interrupt = Arc::new(Notify::new());
     let on_interrupt = Arc::clone(&interrupt);
@@ -103,7 +103,7 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     listening.abort();
     let report = report?;
     let text = if options.json { protocol::to_json(&report) } else { report.to_string() };
-    // The verdict is the exit status as well: a reader that has gone away changes nothing.
+    // Best effort: the exit status carries the verdict, even if standard output is closed.
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(report.exit_status())
 }
@@ -111,7 +111,7 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
 /// Runs a simulation and returns its report. `interrupt` ends the stage it is in.
 ///
 /// # Errors
-/// When no run came about.
+/// Why no run started.
 pub async fn conduct(
     options: &SimulateOptions,
     patience: Patience,
@@ -152,7 +152,7 @@ pub async fn conduct(
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
-    // Users say good-bye on their own; what does not leave in time is dropped with the set.
+    // Users close their own sessions; those that are late are dropped with the set.
     let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }
@@ -180,7 +180,7 @@ impl Shared {
         urls
     }
 
-    /// Enters what happened to a client into the ledger.
+    /// Records an event of a client in the ledger.
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
@@ -231,15 +231,15 @@ struct Course {
 /// How a stage of the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// What it waited for has come.
+    /// Its condition holds.
     Done,
-    /// It has not come, and nothing moves or the time is up.
+    /// There was no more progress, or the time was up.
     Cut,
-    /// A person has had enough.
+    /// The user interrupted it.
     Interrupted,
 }
 
-/// Leads a run from stage to stage, and keeps the ledger meanwhile.
+/// Runs the stages and keeps the ledger.
 struct Conductor {
     shared: Arc<Shared>,
     ledger: Ledger,
@@ -313,7 +313,7 @@ impl Conductor {
         complete
     }
 
-    /// Keeps the ledger until `done`, until nothing has moved for `quiet`, until `most` is over or a person interrupts.
+    /// Keeps the ledger until `done`, without progress for `quiet`, until `most` has passed, or until an interrupt.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> Ended {
         let began = Instant::now();
         // A day stands for no limit.

@@ -53,7 +53,7 @@ pub enum StoreError {
     #[error("the log no longer reaches back that far")]
     Trimmed,
     /// The data of the store was replaced, so this replica must end. A new epoch tells clients.
-    #[error("the log in the store is another one than at the start, or has lost its end: was a backup restored?")]
+    #[error("the log in the store differs from the one at the start, or has lost its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
     #[error("{0}")]

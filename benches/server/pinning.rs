@@ -27,9 +27,9 @@ static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
 /// One line for the report.
 pub(crate) fn explained() -> &'static str {
     if *POSSIBLE {
-        "On SQLite, what is measured runs on processor 0 and the load on processor 1."
+        "On SQLite, the server runs on processor 0 and the load on processor 1."
     } else {
-        "Nothing is pinned to a processor: `taskset` is missing, or there is but one. Processor time is what to compare."
+        "No process is pinned: `taskset` is missing, or there is only one processor. Compare the CPU times."
     }
 }
 

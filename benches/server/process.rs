@@ -45,7 +45,7 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
         command.args(WITHOUT_LIMITS).args(options);
         let mut server = Self::announcing_on_stderr(command);
-        server.store = store.to_owned();
+        store.clone_into(&mut server.store);
         server
     }
 

@@ -1,4 +1,4 @@
-// Loads the page again when one of its files has changed. Owns nothing of the page; it is there in development only.
+// Reloads the page when one of its files has changed. In development only.
 
 const INTERVAL_MS = 1000;
 
@@ -23,7 +23,7 @@ const look = async () => {
     const changes = await Promise.all([...ownFiles()].map(hasChanged));
     if (changes.includes(true)) location.reload();
   } catch {
-    // The frontend is being made anew.
+    // The frontend is restarting.
   }
   setTimeout(look, INTERVAL_MS);
 };

@@ -16,7 +16,7 @@ use crate::protocol::{self, CrashAnswer, CrashRequest, ErrorBody};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why there is no answer to use.
+/// Why a request failed.
 #[derive(Debug, Error)]
 pub enum ApiError {
     /// No connection, or no answer in time.
@@ -32,7 +32,7 @@ pub enum ApiError {
         /// The message of the answer.
         message: String,
     },
-    /// The answer has a different shape, so something else than a replica answered.
+    /// The answer has a different shape, so the server is not a replica.
     #[error("{request}: this is not the answer of a replica: {why}")]
     Unreadable {
         /// Method and URL.
@@ -45,7 +45,7 @@ pub enum ApiError {
 /// The answer of `GET /api/replicas`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReplicaList {
-    /// Every replica that runs, and those that were lost lately.
+    /// Every running or recently lost replica.
     pub replicas: Vec<Replica>,
     /// Id of the replica that answered.
     #[serde(rename = "self")]
@@ -59,7 +59,7 @@ pub struct ReplicaList {
 /// One replica.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Replica {
-    /// Never used twice.
+    /// The id, which is never reused.
     pub id: String,
     /// Its host; in a container, the container's.
     pub host: String,
@@ -100,7 +100,7 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Has a replica crash. `token` is the one that `serve` has in `--crash-token-file`.
+/// Crashes a replica. `token` is the one that `serve` has in `--crash-token-file`.
 ///
 /// # Errors
 /// See [`ApiError`].
@@ -115,7 +115,7 @@ pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Resu
 fn endpoint(url: &Url, path: &str) -> Url {
     let mut url = url.clone();
     if url.scheme() == "ws" {
-        // A scheme of the same kind is always taken.
+        // Never fails: both schemes are special (URL Standard).
         let _ = url.set_scheme("http");
     }
     url.set_path(path);

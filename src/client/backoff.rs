@@ -24,12 +24,12 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The connection answers: the next loss is a first one.
+    /// Resets the back-off, once a session has answered.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The server asked to stay away for a while: the next wait is drawn from the longest.
+    /// After a policy close: draws the next wait from the longest range.
     pub(super) fn back_off(&mut self) {
         self.failures = u32::MAX;
     }

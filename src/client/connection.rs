@@ -20,7 +20,7 @@ use crate::protocol::{self, ErrorBody, ServerFrame};
 /// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
-/// A connection that breaks within this time of a ping was good until it broke: a busy machine is as late with pongs.
+/// A connection that breaks within this time after a ping counts as alive until then: a busy machine answers this late.
 const PONG_TAKES: Duration = Duration::from_secs(1);
 
 /// Why no connection was opened.
@@ -30,20 +30,20 @@ pub(super) struct NotOpened {
     pub cause: String,
     /// For people.
     pub message: String,
-    /// When the server wants to be asked again.
+    /// The server's retry hint.
     pub retry_after: Option<Duration>,
-    /// Whether asking again makes no sense.
+    /// Whether a retry cannot succeed.
     pub last: bool,
 }
 
-/// What a connection gives.
+/// An event on a connection.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// A frame.
     Frame(ServerFrame),
     /// A text that is not a frame, and why.
     NotAFrame(String),
-    /// There is nothing more to hear.
+    /// The connection ended.
     Gone(Gone),
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Heard {
 pub(super) struct Gone {
     /// The code the server closed with; without one, the connection broke or was given up.
     pub code: Option<u16>,
-    /// Since when it was of no use: from a server that did not answer a ping, since it was last heard.
+    /// When it stopped working: after an unanswered ping, the time at which the server was last heard.
     pub since: Instant,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     heard_at: Instant,
     pinged_at: Option<Instant>,
-    /// When what is being written must have left.
+    /// The deadline of the current write.
     write_by: Option<Instant>,
     ping_after: Duration,
     silence: Duration,
@@ -105,7 +105,7 @@ impl Connection {
         }
     }
 
-    /// The next thing heard. Cancelling it loses nothing.
+    /// Waits for the next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Heard {
         loop {
             let deadline = self.heard_at + if self.pinged_at.is_some() { self.silence } else { self.ping_after };
@@ -113,7 +113,7 @@ impl Connection {
                 biased;
                 message = self.socket.next() => message,
                 () = sleep_until(deadline) => {
-                    // Whoever answers nothing at all is hung, whatever its sockets say.
+                    // A server that answers no ping hangs, even if its system keeps the connection open.
                     if self.pinged_at.is_some() || self.ping().await.is_err() {
                         return Heard::Gone(self.gone(None));
                     }
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// Takes one text frame to write. Cancelled, it has not taken it.
+    /// Buffers a text frame. Cancel safe: a cancelled call has not buffered it.
     ///
     /// # Errors
     /// When the connection is gone, or the server does not read.
@@ -144,7 +144,7 @@ impl Connection {
         self.written(fed)
     }
 
-    /// Writes what was taken. Cancelling it loses nothing.
+    /// Writes the buffered frames. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::feed`].
@@ -162,7 +162,7 @@ impl Connection {
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
     }
 
-    /// Says good-bye; whether it is heard does not matter.
+    /// Sends a close frame, best effort.
     pub(super) async fn close(mut self) {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_when_to_come_back() {
+    fn a_refusal_has_a_retry_hint() {
         let exact = r#"{"code":"draining","message":"leaving","retry_after_ms":40}"#;
         for (status, header, body, cause, retry_after, last) in [
             (503, Some("1"), exact, "draining", Some(40), false),

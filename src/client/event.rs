@@ -48,7 +48,7 @@ pub enum Event {
     Lost {
         /// The code the server closed with; `None` when the connection broke or the client gave it up.
         code: Option<u16>,
-        /// Since when the connection was of no use.
+        /// When the connection stopped working.
         since: Instant,
     },
     /// No session began; the client tries again by itself.
@@ -58,8 +58,8 @@ pub enum Event {
         /// For people.
         message: String,
     },
-    /// The server did something that the protocol has no place for.
+    /// The server violated the protocol.
     Breach(String),
-    /// The server refused this client for good, so the client does not reconnect. Nothing follows.
+    /// The server refused this client permanently, so the client does not reconnect. No event follows.
     Ended,
 }

@@ -22,7 +22,7 @@ struct Unanswered {
     to: UserName,
     smile: SmolStr,
     refusals: u32,
-    /// Whether a refusal is the last that was heard of it: then it is surely not in the log.
+    /// Whether its last answer was a refusal: then it is certainly not in the log.
     refused: bool,
     state: State,
 }
@@ -64,18 +64,18 @@ impl Outbox {
         self.smiles.iter().filter_map(due).min()
     }
 
-    /// A smile is in the log, or refused for good.
+    /// Removes a smile that is in the log or permanently refused.
     pub(super) fn settle(&mut self, id: &SmileId) {
         self.smiles.retain(|smile| smile.id != *id);
     }
 
-    /// How often a smile was refused for the time being.
+    /// How often a smile was temporarily refused.
     #[must_use]
     pub(super) fn refusals(&self, id: &SmileId) -> u32 {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }
 
-    /// A smile was refused for the time being: it may be written again at `at`.
+    /// A smile was temporarily refused: it may be written again at `at`.
     pub(super) fn refuse(&mut self, id: &SmileId, at: Duration) {
         if let Some(smile) = self.smiles.iter_mut().find(|smile| smile.id == *id) {
             smile.refusals += 1;
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(outbox.refusals(&id(0)), 1);
         assert_eq!(outbox.next_due(), Some(SECOND));
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection does not make the hint void");
+        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection does not cancel the hint");
         assert_eq!(written(&mut outbox, SECOND), [0]);
         assert_eq!(outbox.next_due(), None);
     }
@@ -161,6 +161,6 @@ mod tests {
         outbox.give_up_refused();
         assert_eq!(written(&mut outbox, SECOND), [0; 0]);
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND), [0, 2], "what became of these nobody knows yet");
+        assert_eq!(written(&mut outbox, SECOND), [0, 2], "the outcome of these is unknown");
     }
 }

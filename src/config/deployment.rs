@@ -12,11 +12,11 @@ const LONGEST_LINK_NAME: usize = 64;
 /// The most characters of a node's name, which is what Kubernetes allows (RFC 1123).
 const LONGEST_NODE_NAME: usize = 253;
 
-/// What keeps the processes of a replica running, or does not.
+/// The platform that runs a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_platform)]
 pub enum Platform {
-    /// Nothing: somebody started it. The default, so that an empty variable is as good as none.
+    /// A process started by hand. The default, so that an empty variable counts as unset.
     #[default]
     #[strum(to_string = "process", serialize = "")]
     Process,
@@ -39,7 +39,7 @@ pub struct Node(pub Option<String>);
 impl FromStr for Node {
     type Err = String;
 
-    /// Nothing is no name, so that an empty variable is as good as none.
+    /// An empty text is no name, so that an empty variable counts as unset.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "" => Ok(Self(None)),
@@ -65,7 +65,7 @@ impl FromStr for Link {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
-        let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is no link: {form}"))?;
+        let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is not a link: {form}"))?;
         let (name, url) = (name.trim(), url.trim());
         let length = name.chars().count();
         if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
@@ -76,7 +76,7 @@ impl FromStr for Link {
             return Err(format!("the URL of {name} must begin with http:// or https://: {form}"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("the URL of {name} has a user in it, whom the page would show to everybody: {form}"));
+            return Err(format!("the URL of {name} contains a user, which the page would show to everyone: {form}"));
         }
         Ok(Self { name: name.to_owned(), url })
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_as_good_as_not_given() {
+    fn empty_values_count_as_unset() {
         for arguments in [&[][..], &["--platform=", "--node=", "--links="], &["--links= , "]] {
             let ServeOptions { platform, node, links, .. } = options(arguments);
             assert_eq!((platform, node, links), (Platform::Process, Node(None), List(Vec::new())), "{arguments:?}");

@@ -38,7 +38,7 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// The path of an SQLite file. No shell has put the home directory in place of a `~` in the middle of a word.
+/// The path of an SQLite file. Expands a leading `~`, since no shell does so after `sqlite:`.
 fn sqlite_path(path: &str) -> Result<PathBuf, String> {
     if path.is_empty() || path.starts_with(':') {
         return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
@@ -51,9 +51,9 @@ fn sqlite_path(path: &str) -> Result<PathBuf, String> {
         Some(below) => {
             let home = BaseDirs::new().map(|directories| directories.home_dir().to_owned());
             let below = below.strip_prefix('/').filter(|below| !below.is_empty());
-            home.zip(below).map(|(home, below)| home.join(below)).ok_or_else(|| {
-                format!("{path} is no file in the home directory of this user: give its whole path, from the root on")
-            })
+            home.zip(below)
+                .map(|(home, below)| home.join(below))
+                .ok_or_else(|| format!("{path} is not in this user's home directory: give its whole path, from / on"))
         }
     }
 }
@@ -65,17 +65,17 @@ pub struct MySqlUrl {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// Who this replica is there.
+    /// The account.
     pub user: String,
     /// The password, where the URL has one.
     pub password: Option<String>,
-    /// The file with the password, which goes before that in the URL and may change.
+    /// The file with the password, which overrides the one in the URL and may change.
     pub password_file: Option<PathBuf>,
     /// The database, which must exist; its tables are made on first use.
     pub database: String,
     /// What is asked of TLS.
     pub tls: TlsMode,
-    /// The authority that signed the server's certificate, where it is none that everybody trusts.
+    /// The authority that signed the server's certificate, if it is not a public one.
     pub tls_authority: Option<PathBuf>,
 }
 
@@ -152,10 +152,10 @@ impl FromStr for TlsMode {
     }
 }
 
-/// A part of a URL, its percent signs undone.
+/// Percent-decodes a part of a URL.
 fn decoded(part: &str) -> Result<String, String> {
     let text = percent_decode_str(part).decode_utf8();
-    text.map(Cow::into_owned).map_err(|_| "what the percent signs stand for is not UTF-8".to_owned())
+    text.map(Cow::into_owned).map_err(|_| "the percent-encoded text is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const SIMULATED: usize = 60;
 /// Asks one replica after the other for the users, a few times over.
 ///
 /// # Errors
-/// Says what the last one answered when none gave the users.
+/// The last failure, if no replica listed the users.
 pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
     let mut last = "no URL to ask".to_owned();
     for round in 0..ROUNDS {

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_too_much_are_no_panic() {
+    fn no_durations_and_too_long_ones_do_not_panic() {
         let mut latency = Latency::new();
         assert_eq!(latency.percentiles(), Percentiles { count: 0, p50: 0.0, p90: 0.0, p99: 0.0, max: 0.0 });
         latency.record(Duration::MAX);

@@ -3,7 +3,7 @@
 //! It is exact: every smile of the run is accounted for in every session that must receive it. It is pure: callers pass
 //! events and times.
 //!
-//! What it judges a run by, each from section 3 of the contract:
+//! It checks these rules, which follow from the promises in docs/PROTOCOL.md:
 //! - a session's stream has strictly increasing offsets; the same offset again is a duplicate, a lower one reordered;
 //! - one smile has one offset, for every session, and one offset has one smile: so all sessions agree on the order;
 //! - every smile known to be in the log reaches every session of either user that began before it; else it is lost;
@@ -52,7 +52,7 @@ pub struct Counts {
     pub acked: u64,
     /// Of those, how many reached the other user of the conversation.
     pub delivered: u64,
-    /// Refused for good.
+    /// Permanently refused.
     pub failed: u64,
     /// Written again, after a refusal or a lost connection.
     pub retried: u64,
@@ -68,16 +68,16 @@ pub struct Counts {
     pub refused_upgrades: BTreeMap<String, u64>,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
-    /// The replicas that were made to crash, in their order.
+    /// The crashed replicas, in order.
     pub crashes: Vec<Crash>,
-    /// Crashes that did not come about, by cause.
+    /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
 }
 
-/// A crash that was asked for, and what it cost.
+/// A requested crash and its cost.
 #[derive(Clone, Debug, Serialize)]
 pub struct Crash {
-    /// Who went down.
+    /// The id of the replica.
     pub replica: String,
     /// Sessions that were lost with it.
     pub sessions: u64,
@@ -105,7 +105,7 @@ pub struct Ledger {
     heard: u64,
     live: usize,
     done: usize,
-    /// Whether a replica could be asked in the end.
+    /// Whether a replica answered at the end.
     proven: bool,
     ack_latency: Latency,
     delivery_latency: Latency,
@@ -139,7 +139,7 @@ impl Ledger {
         }
     }
 
-    /// Enters one event.
+    /// Records one event.
     pub fn record(&mut self, entry: Entry) {
         let Entry { stream, at, event } = entry;
         match event {
@@ -316,7 +316,7 @@ impl Ledger {
         *self.plan.user(beat.sender()) == smile.from
     }
 
-    /// Moves a stream on; true when the offset is new to it.
+    /// Advances a stream; true if the offset is new to it.
     fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
         let stream = &mut self.streams[number];
         let position = stream.position;
@@ -334,7 +334,7 @@ impl Ledger {
         advance != Advance::Again
     }
 
-    /// A smile is seen at an offset: it must be the only one it is ever seen at.
+    /// Records the offset of a smile, which must be its only one.
     fn place(&mut self, beat: Beat, offset: Offset) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         match smile.offset {

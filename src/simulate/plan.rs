@@ -67,7 +67,7 @@ impl Plan {
         let mut slots: Vec<usize> = (0..conversations).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         slots.shuffle(&mut random);
-        // One conversation in each slot of the period, somewhere in it: even, and yet not in step.
+        // One conversation per slot of the period, at a random time within it: even, but not in step.
         let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
         let phases = slots.into_iter().map(phase).collect();
         let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();
@@ -98,9 +98,9 @@ impl Plan {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// When a beat falls, from the begin of the run; `None` when that is past its end.
+    /// When a beat falls, from the start of the run; `None` when that is past its end.
     ///
-    /// Counted from the begin and not from the beat before, so that nothing drifts.
+    /// Counted from the start instead of from the previous beat, so that nothing drifts.
     #[must_use]
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
         let seconds = (self.phases[beat.conversation] + beat.number as f64) / self.rate;
@@ -144,7 +144,7 @@ fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
 pub struct RunId(String);
 
 impl RunId {
-    /// A name no other run has.
+    /// A random name, unique to this run.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("r{:016x}", rand::random::<u64>()))
@@ -156,7 +156,7 @@ impl RunId {
         &self.0
     }
 
-    /// The id of a planned smile; `None` never happens, since the alphabet and the length are an id's.
+    /// The id of a planned smile; never `None`, since its alphabet and its length are valid.
     #[must_use]
     pub fn id_of(&self, beat: Beat) -> Option<SmileId> {
         SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_talks_to_oneself_and_everyone_is_used() {
+    fn no_user_is_its_own_peer_and_every_user_is_used() {
         for count in 2..12 {
             let users = users(count);
             let plan = Plan::new(1, &options(100, 1.0, 1.0), &users).unwrap();

@@ -40,7 +40,7 @@ impl Progress {
 
     /// Says something once, on a line of its own.
     pub fn say(&self, text: &str) {
-        // A standard error that is gone is no reason to end a run.
+        // A closed standard error must not end the run.
         let _ = match self.style {
             Style::Terminal => writeln!(std::io::stderr(), "\r\x1b[2K{text}"),
             Style::Lines => writeln!(std::io::stderr(), "{text}"),
@@ -57,7 +57,7 @@ impl Progress {
         self.shown_at = Some(Instant::now());
         let line = line(stage, elapsed, ledger);
         let mut stderr = std::io::stderr();
-        // Without wrapping: a narrow terminal cuts the line, which else could not be written over.
+        // Without wrapping: a narrow terminal cuts the line, which otherwise could not be overwritten.
         let _ = match self.style {
             Style::Terminal => write!(stderr, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h").and_then(|()| stderr.flush()),
             Style::Lines | Style::Silent => writeln!(stderr, "{line}"),

@@ -11,7 +11,7 @@ use super::ledger::{Crash, Fault, Ledger};
 /// Everything there is to say about a run. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether the server kept every promise, and that was seen to the end.
+    /// Whether the server kept every promise, and the run was verified to its end.
     pub clean: bool,
     /// Whether a replica answered at the end. Without it, an unseen smile is not counted as lost.
     pub proven: bool,
@@ -41,7 +41,7 @@ pub struct Report {
     pub skipped: u64,
     /// Refused until the end, and not in the log.
     pub given_up: u64,
-    /// In the log, and yet not everywhere they belong.
+    /// In the log, but missing in a session that must have received them.
     pub lost: u64,
     /// Twice in a session or in the log.
     pub duplicated: u64,
@@ -49,11 +49,11 @@ pub struct Report {
     pub reordered: u64,
     /// Not as they were sent.
     pub altered: u64,
-    /// Good, and refused for good.
+    /// Valid, but permanently refused.
     pub failed: u64,
     /// Without any answer.
     pub unanswered: u64,
-    /// What else the contract has no place for.
+    /// Other violations of the protocol.
     pub breaches: u64,
     /// Resumes that the server said it could not recover; what they cost is under lost.
     pub gaps: u64,
@@ -69,9 +69,9 @@ pub struct Report {
     pub delivery_ms: Percentiles,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
-    /// The replicas that were made to crash, and what each cost.
+    /// The crashed replicas, and the cost of each crash.
     pub crashes: Vec<Crash>,
-    /// Crashes that did not come about, by cause.
+    /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
     /// The first faults in words.
     pub faults: Vec<String>,
@@ -205,7 +205,7 @@ impl fmt::Display for Report {
             (0, users) => {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
             }
-            (3, _) => write!(f, "NOT PROVEN: no replica could be asked in the end; until then no promise was broken"),
+            (3, _) => write!(f, "NOT PROVEN: no replica answered at the end; until then no promise was broken"),
             _ => write!(f, "NOT CLEAN: the server broke its promises, see above"),
         }
     }

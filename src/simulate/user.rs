@@ -29,7 +29,7 @@ impl User {
         Self { seat, shared, course, next_beat: seat % 2, no_more_beats: false, client }
     }
 
-    /// Lives through the whole run.
+    /// Runs until the end of the run.
     pub(super) async fn run(mut self) {
         loop {
             let course = *self.course.borrow_and_update();
@@ -53,7 +53,7 @@ impl User {
         }
     }
 
-    /// Takes the beats that have come; tells when the next one does.
+    /// Handles the beats that are due; returns when the next one is.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {
@@ -69,7 +69,7 @@ impl User {
             }
             self.next_beat += 2;
             let event = if self.offer(beat) { Event::Offered(beat) } else { Event::Skipped };
-            // The beat counts, not the moment this task came round to it: else a slow simulator hides its own delay.
+            // Times count from the beat, not from its handling: otherwise a slow simulator would hide its delay.
             self.shared.note_at(self.seat, at, event).await;
         }
         None

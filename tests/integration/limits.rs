@@ -94,7 +94,7 @@ async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
     for number in 0..5 {
         statuses.push(status_for(replica.address, &format!("203.0.113.{number}, 192.0.2.200")).await);
     }
-    assert!(statuses[1..].contains(&429), "what a client writes to the left does not help: {statuses:?}");
+    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left are ignored: {statuses:?}");
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn ten_times_the_capacity_is_admitted_up_to_the_capacity() {
     let acked: u32 = all.iter().map(|one| one.acked).sum();
     let mut refusals: Vec<Duration> = all.into_iter().flat_map(|one| one.refusals).collect();
     refusals.sort_unstable();
-    assert!(refusals.len() > 40 * 3 * 2, "too little was offered to tell: {acked} and {}", refusals.len());
+    assert!(refusals.len() > 40 * 3 * 2, "the load was too low: {acked} acked, {} refused", refusals.len());
     let most = 40.0 * took + 10.0 + 1.0;
     assert!(f64::from(acked) <= most, "{acked} of at most {most} were admitted");
     assert!(f64::from(acked) >= most * 0.7, "{acked} of {most} were admitted");

@@ -126,7 +126,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
         // The last case shows only at the next append.
         let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         assert!(!replica.exit().await.success(), "{statements}");
-        assert!(replica.log().contains("another one than at the start"), "{}", replica.log());
+        assert!(replica.log().contains("differs from the one at the start"), "{}", replica.log());
         let (head, epoch) = (anna.offset(), anna.epoch());
         let replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
         let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
@@ -164,7 +164,7 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
 }
 
-/// However MySQL is away, a replica says so in so many lines, the end included.
+/// The most lines that a replica may log per outage, the end of the outage included.
 const LINES: usize = 10;
 
 /// MySQL is away in these ways: cut off, silent, and as a server that keeps statements waiting for a locked table.
@@ -189,7 +189,7 @@ async fn an_outage_takes_few_lines_and_few_connections() {
         }
         let mut most = 0;
         let is_ready = async |member: &Member| status(member.ops_address(), "/readyz").await == 200;
-        // Whoever is connected goes on, and whoever is not tries to resume, as long as the replicas can be counted on.
+        // While a replica is ready, connected clients keep reading and disconnected ones try to resume.
         while is_ready(&fleet.members[0]).await || is_ready(&fleet.members[1]).await {
             for (address, user, client) in &mut clients {
                 client.send(json!({"type": "history", "with": "viola", "limit": 10})).await;

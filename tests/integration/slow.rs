@@ -186,7 +186,7 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
         match slow.event().await {
             Event::Frame(frame) if frame["type"] == "smile" => {
                 seen += 1;
-                assert_eq!(offset(&frame), seen, "what it got before has no hole");
+                assert_eq!(offset(&frame), seen, "the frames before the close have no gap");
             }
             Event::Frame(frame) => assert_eq!(frame["type"], "history", "{frame}"),
             Event::Closed(code) => break Some(code),

@@ -145,6 +145,6 @@ async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
         }
         anna.send_smile("c2", "bruno").await;
         assert!(!process.exit().await.success());
-        eventually("it says why", async || process.log().contains("another one than at the start")).await;
+        eventually("it says why", async || process.log().contains("differs from the one at the start")).await;
     }
 }

@@ -300,7 +300,7 @@ impl Story {
             self.receive(&mut session).await;
             session.client.expect_alive().await;
         }
-        assert!(self.log.len() > STEPS / 2, "the story was about little: {} smiles", self.log.len());
+        assert!(self.log.len() > STEPS / 2, "the test sent too few smiles: {}", self.log.len());
         while !self.replicas.is_empty() {
             self.stop_a_replica().await;
         }

@@ -56,26 +56,26 @@ pub enum Event {
         /// Why.
         code: ErrorCode,
     },
-    /// The server did what the contract has no place for.
+    /// The server violated the protocol.
     BreachOfContract(String),
-    /// A replica was asked to crash, and said that it will.
+    /// A replica confirmed a crash request.
     Crashed {
         /// Its id.
         replica: String,
     },
-    /// No replica was made to crash, for this cause.
+    /// A crash request failed, for this cause.
     NotCrashed {
         /// In words.
         cause: String,
     },
-    /// The user of this seat sends nothing new any more.
+    /// The user of this seat stopped sending new smiles.
     NoMoreBeats,
 }
 
 /// How a session began.
 #[derive(Clone, Debug)]
 pub struct Welcomed {
-    /// Who holds it.
+    /// The id of the replica.
     pub replica: String,
     /// The identity of the log.
     pub epoch: Epoch,

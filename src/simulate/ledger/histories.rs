@@ -1,4 +1,4 @@
-//! Many histories of a good server, played from a seed, and the same with one fault in them.
+//! Random histories of a correct server, generated from a seed, and the same histories with one fault each.
 
 use std::sync::Arc;
 use std::time::Duration;

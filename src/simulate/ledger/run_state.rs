@@ -4,14 +4,14 @@ use super::stream::Stream;
 use super::{Counts, Faults, Ledger, StreamNumber};
 use crate::model::{Epoch, Offset, UserName};
 
-/// A second look at a user's part of the log.
+/// A second reading of a user's stream.
 #[derive(Clone, Debug)]
 pub struct Rereading {
-    /// Where the ledger enters what is read.
+    /// The stream that records the reading.
     pub stream: StreamNumber,
-    /// Whose part.
+    /// The user.
     pub user: UserName,
-    /// Of which log.
+    /// The epoch of the log.
     pub epoch: Epoch,
     /// Read everything after this offset.
     pub start: Offset,
@@ -74,17 +74,17 @@ impl Ledger {
         })
     }
 
-    /// How many of those that read the log again have come to the end.
+    /// How many readers have read the log again to its end.
     #[must_use]
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// No more is read again. What a reader did not come to is not judged; when it was given the time, its not coming
-    /// there is a fault of its own, or a loss where it was connected and there was nothing more.
+    /// Ends the second reading. What a reader did not reach is not judged. If it had the time, that is a breach, or a
+    /// loss if it was connected and received nothing more.
     ///
-    /// When no replica can be asked any more, what was not seen proves nothing, live or read again.
+    /// If no replica answers any more, a smile that was not seen does not count as lost, live or read again.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
@@ -105,19 +105,19 @@ impl Ledger {
         }
     }
 
-    /// How many read the log again.
+    /// The number of readers.
     #[must_use]
     pub fn readers(&self) -> usize {
         self.streams.len() - self.plan.seats()
     }
 
-    /// Differs from what it was when anything has moved: a smile, an ack, a final error or a session.
+    /// A number that changes with every smile, ack, final error and session.
     #[must_use]
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
-    /// Whether the run was seen to its end; if not, no replica could be asked any more.
+    /// Whether the run was verified to its end; if not, no replica answered at the end.
     #[must_use]
     pub fn proven(&self) -> bool {
         self.proven

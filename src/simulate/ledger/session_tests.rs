@@ -1,11 +1,11 @@
-//! The ledger told of sessions that end and begin again, of gaps, and of a second reading.
+//! The ledger with sessions that end and begin again, with gaps, and with a second reading.
 
 use super::stream::Stream;
 use super::tests::{ANNA, BRUNO, Scene, welcomed};
 use super::*;
 
 #[test]
-fn a_gap_costs_what_was_in_it() {
+fn the_smiles_in_a_gap_are_lost() {
     for (smiles_in_the_gap, expected) in [(false, vec![]), (true, vec![("lost", 1)])] {
         let mut scene = Scene::new();
         scene.pass(0, 101);
@@ -75,7 +75,7 @@ fn reading_the_log_again_proves_it_a_second_time() {
 }
 
 #[test]
-fn a_second_reading_that_ends_early_proves_nothing_and_blames_nobody() {
+fn a_second_reading_that_ends_early_proves_nothing() {
     for (interrupted, connected, expected) in [
         (true, true, vec![]),
         (true, false, vec![]),
@@ -95,7 +95,7 @@ fn a_second_reading_that_ends_early_proves_nothing_and_blames_nobody() {
 }
 
 #[test]
-fn what_nobody_could_be_asked_about_is_not_proven_and_no_fault() {
+fn without_an_answering_replica_unseen_smiles_are_not_faults() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     scene.send(2);
@@ -112,7 +112,7 @@ fn what_nobody_could_be_asked_about_is_not_proven_and_no_fault() {
 }
 
 #[test]
-fn a_log_that_was_read_again_is_proven_whoever_dies_then() {
+fn a_log_that_was_read_again_stays_proven_if_replicas_die() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
@@ -126,7 +126,7 @@ fn a_log_that_was_read_again_is_proven_whoever_dies_then() {
 }
 
 #[test]
-fn a_log_that_no_longer_reaches_back_is_told() {
+fn a_log_that_no_longer_reaches_back_is_a_breach() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();

@@ -61,12 +61,12 @@ impl SentSmile {
         self.written = Some(place);
     }
 
-    /// Whether every writing of it was answered, and by an error: then none of them stored it.
+    /// Whether every transmission of it was answered with an error: then none of them stored it.
     pub(super) fn stored_by_no_writing(&self) -> bool {
         self.written_before() && !self.uncertain && !self.in_flight
     }
 
-    /// The one place that can have admitted it, where there is only one: all earlier writings were answered by errors,
+    /// The only place that can have admitted it, if there is only one: earlier transmissions were answered with errors,
     /// and a smile answered with an error was not stored.
     pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)

@@ -10,9 +10,9 @@ use crate::model::{Offset, UserName};
 pub(super) struct Stream {
     /// Whose stream.
     pub user: UserName,
-    /// Where the first session started: what is above must be received.
+    /// Where the first session started: every smile above it must be received.
     pub start: Option<Offset>,
-    /// And what is not above this one.
+    /// The last offset that must be received.
     until: Offset,
     /// The highest offset received, or where the session started.
     pub position: Offset,
@@ -22,20 +22,20 @@ pub(super) struct Stream {
     pub live: bool,
     /// Whether the session now belongs to another log than the run: then it says nothing about this one.
     pub foreign: bool,
-    /// Who held the last session.
+    /// The replica that held the last session.
     pub replica: String,
     /// Which of the crashes ended the last session.
     pub crash: Option<usize>,
     /// Since when no session has answered.
     pub lost_at: Option<Duration>,
     written: u32,
-    /// The offsets of this run's smiles that came in their place.
+    /// The offsets of this run's smiles that arrived in order.
     received: Vec<Offset>,
-    /// Those that came too late, or are known from an ack that says duplicate.
+    /// The offsets that arrived late, or are known from the ack of a duplicate.
     known: BTreeSet<Offset>,
 }
 
-/// A place in the order of writing: the session, and the how-manieth smile in it.
+/// A place in the order of writing: the session, and the number of the smile in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     session: u32,

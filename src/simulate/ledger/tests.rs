@@ -1,4 +1,4 @@
-//! The ledger told of good and bad servers, one fault at a time.
+//! The ledger with correct and faulty servers, one fault at a time.
 
 use super::*;
 use crate::config::SimulateOptions;

@@ -8,7 +8,7 @@ use crate::model::{Offset, UserName};
 use crate::simulate::latency::Percentiles;
 use crate::simulate::plan::Beat;
 
-/// How many faults are told in words; all are counted.
+/// The number of faults described in words; all are counted.
 const MOST_WORDS: usize = 20;
 
 /// What can be wrong with a run.
@@ -22,11 +22,11 @@ pub enum Fault {
     Reordered,
     /// A smile that says something else than was sent, or to someone else.
     Altered,
-    /// A good smile refused for good.
+    /// A valid smile that was permanently refused.
     Failed,
     /// A smile without any answer until the end.
     Unanswered,
-    /// Anything else the contract has no place for.
+    /// Any other violation of the protocol.
     Breach,
 }
 
@@ -93,7 +93,7 @@ pub struct Times {
 }
 
 impl Ledger {
-    /// The faults of the whole run. Ask when everything has settled, or when waiting has no more use.
+    /// The faults of the whole run. Call it once everything has settled, or no more progress is possible.
     #[must_use]
     pub fn verdict(&self) -> Faults {
         let mut faults = self.faults.clone();

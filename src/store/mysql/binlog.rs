@@ -102,7 +102,7 @@ impl MySql {
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
                 format!("the server is of version {version}, and 8.4 is needed to follow its binary log")
             }
-            Some((.., true, _)) => "it tells of a commit before a semi-synchronous replica has it".to_owned(),
+            Some((.., true, _)) => "it shows a commit before a semi-synchronous replica has it".to_owned(),
             Some((.., uuid)) => {
                 server.meets(uuid);
                 String::new()

@@ -134,7 +134,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     if tables > 0 {
         let halves = sqlx::query(FORGET_HALF).execute(&mut *connection).await?.rows_affected();
         if halves > 0 {
-            tracing::warn!(halves, "a migration was cut in half by a crash; it is run again");
+            tracing::warn!(halves, "a crash interrupted a migration; running it again");
         }
     }
     let mut migrator: Migrator = sqlx::migrate!("sql/mysql");

@@ -1,7 +1,7 @@
 //! The server that the address of the store leads to: how a connection to it is made and set up, and which one it is.
 //!
-//! An address may lead to another server from one moment to the next. When one connection finds that out, all of them
-//! are made again: none stays with a server that is no longer the primary.
+//! An address may lead to another server from one moment to the next. When one connection detects that, all of them
+//! are reopened: none stays with a server that is no longer the primary.
 
 use std::io;
 use std::sync::Weak;

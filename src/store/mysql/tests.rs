@@ -3,7 +3,7 @@
 use super::{MySql, statements};
 
 impl MySql {
-    /// What follows the log goes on seeing it as it is now, as on a server to which nothing is replicated any more.
+    /// The follower keeps seeing the log as it is now, as on a server whose replication has stopped.
     pub(crate) async fn reads_the_past(&self) {
         let mut pooled = self.inner.following.take().await.unwrap();
         let freeze =

@@ -1,4 +1,4 @@
-//! What a database keeps that several replicas share, and that may go away.
+//! A database that several replicas share and that may fail.
 
 pub(crate) mod outage;
 #[path = "../../../tests/integration/support/proxy.rs"]
@@ -53,7 +53,7 @@ async fn a_replica_runs_beside_newer_tables() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_is_told_why_and_no_secret() {
+async fn a_refusal_names_the_cause_and_no_secret() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let wrong = MySqlUrl { password: Some("wrong-secret".to_owned()), ..url.clone() };
@@ -127,7 +127,7 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
 }
 
 #[tokio::test]
-async fn tls_is_insisted_on_as_far_as_is_asked() {
+async fn tls_is_enforced_as_configured() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let open = async |tls, tls_authority: Option<&str>| {

@@ -1,4 +1,4 @@
-//! MySQL, or the way to it, goes away and comes back.
+//! MySQL, or the network to it, fails and recovers.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A way to the server of a database, and the database's URL by that way.
+/// A proxy to the server of a database, and the database's URL through it.
 pub(crate) async fn way_to(database: &Database) -> (Proxy, StoreUrl) {
     let StoreUrl::MySql(server) = database.url() else { panic!("this is for MySQL") };
     let proxy = Proxy::to((server.host.clone(), server.port)).await;
@@ -59,7 +59,7 @@ async fn a_batch_in_doubt_gives_way_to_one_that_was_taken_meanwhile() {
     let (store, other) = (open(&url).await, database.open().await);
     append(&store, &["a"]).await;
     let batch = batch(&store, &["late"]).await;
-    // What the replica says is held back, and arrives after the other replica's batch.
+    // The replica's request is held back, and arrives after the other replica's batch.
     proxy.becomes(Network::Silent);
     let appended = store.append(&batch).await;
     assert!(matches!(appended, Err(AppendError::InDoubt(_))), "{appended:?}");
@@ -133,7 +133,7 @@ async fn connections_that_ended_while_idle_cost_no_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_yet_is_waited_for() {
+async fn a_server_that_is_not_up_yet_is_awaited() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     proxy.becomes(Network::Cut);
