@@ -20,9 +20,6 @@ use crate::protocol::{self, ErrorBody, ServerFrame};
 /// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
-/// A connection that breaks within this time after a ping counts as alive until then: a busy machine answers this late.
-const PONG_TAKES: Duration = Duration::from_secs(1);
-
 /// Why no connection was opened.
 #[derive(Debug)]
 pub(super) struct NotOpened {
@@ -158,7 +155,9 @@ impl Connection {
 
     /// The end of this connection, as of now.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= PONG_TAKES);
+        // A connection that breaks soon after a ping was good until then: a busy machine answers as late.
+        let late = self.silence.saturating_sub(self.ping_after) / 2;
+        let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
     }
 
