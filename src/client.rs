@@ -135,7 +135,6 @@ impl Client {
     ///
     /// # Panics
     /// When `urls` is empty.
-    #[must_use]
     pub fn new(urls: Vec<Url>, user: UserName, patience: Patience) -> Self {
         Self::start(urls, user, patience, None)
     }
@@ -144,7 +143,6 @@ impl Client {
     ///
     /// # Panics
     /// When `urls` is empty.
-    #[must_use]
     pub fn resume(urls: Vec<Url>, user: UserName, patience: Patience, position: Position) -> Self {
         Self::start(urls, user, patience, Some(position))
     }
@@ -180,7 +178,6 @@ impl Client {
     }
 
     /// The highest offset seen, to [`Self::resume`] from; `None` before the first welcome.
-    #[must_use]
     pub fn position(&self) -> Option<&Position> {
         self.position.as_ref()
     }

@@ -185,7 +185,6 @@ impl Default for SessionTimes {
 
 impl ServeOptions {
     /// The name of this replica: as given, or the host's.
-    #[must_use]
     pub fn replica_name(&self) -> String {
         self.replica.clone().unwrap_or_else(host_name)
     }
@@ -228,7 +227,6 @@ pub fn secret(file: &Path, what: &str) -> Result<String, String> {
 }
 
 /// The name of this machine, as far as it fits a replica's name.
-#[must_use]
 pub fn host_name() -> String {
     let name = gethostname::gethostname().to_string_lossy().into_owned();
     let name: String = name.chars().filter(|&c| allowed_in_replica_name(c)).take(64).collect();
@@ -276,7 +274,6 @@ pub struct Network(IpNet);
 
 impl Network {
     /// Whether `address` lies in this network.
-    #[must_use]
     pub fn contains(&self, address: &IpAddr) -> bool {
         self.0.contains(address)
     }
@@ -299,7 +296,6 @@ pub struct Origin(Url);
 
 impl Origin {
     /// `host` or `host:port`, as a `Host` header names it.
-    #[must_use]
     pub fn authority(&self) -> &str {
         self.0.authority()
     }

@@ -31,7 +31,6 @@ pub struct Publication {
 
 impl Publication {
     /// Wraps a smile of the log.
-    #[must_use]
     pub fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
         Self { smile, admitted_at, frame: OnceLock::new() }
     }
@@ -154,7 +153,6 @@ impl Hub {
     }
 
     /// The number of sessions.
-    #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
@@ -194,13 +192,11 @@ pub struct Subscription {
 
 impl Subscription {
     /// The number of this session, unique within the replica.
-    #[must_use]
     pub fn session(&self) -> u64 {
         self.outbox.session
     }
 
     /// The outbox of this session.
-    #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }

@@ -32,7 +32,6 @@ const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
     /// A full bucket of `burst` tokens that refills at `per_second`. 0 for either means no limit.
-    #[must_use]
     pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let limited = per_second > 0 && burst > 0;
         let interval = limited.then(|| Duration::from_secs(1) / per_second);
@@ -41,7 +40,6 @@ impl Bucket {
     }
 
     /// Time until a token is available; zero if one is available now.
-    #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
         match self.interval {
             None => Duration::ZERO,
@@ -79,14 +77,12 @@ struct CapacityState {
 
 impl Capacity {
     /// Allows `per_second` smiles with a burst of a quarter of that, at least 1; 0 means no limit.
-    #[must_use]
     pub fn new(per_second: u32, now: Instant) -> Self {
         let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
         Self { state: Mutex::new(CapacityState { bucket, admitted: 0 }) }
     }
 
     /// The number of smiles admitted since the start.
-    #[must_use]
     pub fn admitted(&self) -> u64 {
         self.state.lock().admitted
     }

@@ -66,7 +66,6 @@ pub struct Permit<'log> {
 
 impl Log {
     /// Creates the handle, and the appender to run.
-    #[must_use]
     pub fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
         let pressure = Pressure::new(u32::try_from(LARGEST_BATCH).unwrap_or(u32::MAX));
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });

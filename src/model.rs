@@ -28,13 +28,11 @@ pub struct UserName(SmolStr);
 
 impl UserName {
     /// Wraps a name without checking that the user exists.
-    #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,7 +67,6 @@ pub struct SmileId(SmolStr);
 
 impl SmileId {
     /// Parses an id; `None` if `text` is not one.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
@@ -77,13 +74,11 @@ impl SmileId {
     }
 
     /// Generates an id of 128 random bits, for a smile without one.
-    #[must_use]
     pub fn random() -> Self {
         Self(format_smolstr!("s-{:032x}", rand::random::<u128>()))
     }
 
     /// The id as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,7 +91,6 @@ pub struct Offset(pub u64);
 
 impl Offset {
     /// The next offset.
-    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -115,13 +109,11 @@ pub struct Epoch(Arc<str>);
 
 impl Epoch {
     /// Wraps the epoch of a store or a client.
-    #[must_use]
     pub fn new(epoch: &str) -> Self {
         Self(epoch.into())
     }
 
     /// The epoch as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -133,26 +125,22 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The time `milliseconds` after the Unix epoch.
-    #[must_use]
     pub const fn from_milliseconds(milliseconds: i64) -> Self {
         Self(milliseconds)
     }
 
     /// The current time of this machine's clock.
-    #[must_use]
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Milliseconds since the Unix epoch.
-    #[must_use]
     pub const fn as_milliseconds(self) -> i64 {
         self.0
     }
 
     /// The time `ago` before this one.
-    #[must_use]
     pub fn before(self, ago: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
     }

@@ -85,7 +85,6 @@ impl ErrorCode {
     ];
 
     /// Whether the same frame or request may succeed later.
-    #[must_use]
     pub fn temporary(self) -> bool {
         matches!(self, Self::Overloaded | Self::RateLimited | Self::StoreUnavailable | Self::Draining)
     }
@@ -114,20 +113,17 @@ impl Refusal {
     }
 
     /// The store refused or did not answer. The hint is short because every frame tries the store again.
-    #[must_use]
     pub fn store_unavailable() -> Self {
         let message = "the store does not answer; send the same again";
         Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
     }
 
     /// No user has this name.
-    #[must_use]
     pub fn unknown_user() -> Self {
         Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
     }
 
     /// The retry hint in milliseconds, rounded up, at least 1.
-    #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
         self.retry_after.map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1))
     }
@@ -174,13 +170,11 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The close code: RFC 6455, section 7.4, or from 4000 on a private one.
-    #[must_use]
     pub fn code(self) -> u16 {
         self as u16
     }
 
     /// The reason text, at most 123 bytes (RFC 6455, section 5.5).
-    #[must_use]
     pub fn text(self) -> &'static str {
         self.into()
     }

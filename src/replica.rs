@@ -3,7 +3,6 @@
 mod handover;
 mod lease;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,27 +33,20 @@ const CRASH_DELAY: Duration = Duration::from_millis(50);
 const BLOCKING_TASKS: usize = 1024;
 
 /// Why a replica takes no sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     /// The replica is draining.
+    #[error("draining: this replica is leaving")]
     Draining,
     /// A crash request made it unready.
+    #[error("unready: a crash request asked for it; restart this replica")]
     Unready,
     /// Its last renewal of the lease is too old.
+    #[error("lease lost: the store did not accept this replica's renewal")]
     LeaseLost,
     /// Its tail is too far behind the log.
+    #[error("behind: this replica has not published all of the log yet")]
     Behind,
-}
-
-impl fmt::Display for NotReady {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Draining => "draining: this replica is leaving",
-            Self::Unready => "unready: a crash request asked for it; restart this replica",
-            Self::LeaseLost => "lease lost: the store did not accept this replica's renewal",
-            Self::Behind => "behind: this replica has not published all of the log yet",
-        })
-    }
 }
 
 /// This replica.
@@ -128,7 +120,6 @@ impl Replica {
     }
 
     /// The id of this replica.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -203,7 +194,6 @@ impl Replica {
     }
 
     /// Lists the replicas that run or were lost lately, without a query. The values of this replica are current.
-    #[must_use]
     pub fn list(&self) -> Vec<ReplicaRecord> {
         let status = self.status();
         let mut replicas = match &self.mode {

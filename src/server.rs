@@ -121,7 +121,6 @@ impl Server {
     }
 
     /// The id of this replica.
-    #[must_use]
     pub fn replica(&self) -> &str {
         self.app.replica.id()
     }

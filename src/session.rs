@@ -25,14 +25,14 @@ use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
 use crate::model::{Epoch, Offset, UserName};
-use crate::protocol::{CloseReason, Rates, ServerFrame};
+use crate::protocol::{CloseReason, PROTOCOL_VERSION, Rates, ServerFrame};
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 use heartbeat::{Due, Heartbeat};
 use in_flight::InFlight;
 use socket::Incoming;
-pub use socket::{Socket, SocketError};
+pub use socket::Socket;
 
 /// How long a leaving session waits for the outcome of its smiles in flight.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -110,16 +110,6 @@ pub enum End {
     Broken,
 }
 
-impl From<SocketError> for End {
-    fn from(error: SocketError) -> Self {
-        match error {
-            SocketError::Broken => Self::Broken,
-            SocketError::Violation(reason) => Self::ByServer(reason),
-            SocketError::Stuck => Self::ByServer(CloseReason::Slow),
-        }
-    }
-}
-
 /// Runs a session to its end.
 pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
     let subscription = context.hub.subscribe(&opening.user);
@@ -183,14 +173,17 @@ impl Session {
         };
         self.offset = offset;
         self.context.metrics.sessions_opened.with_label_values(&[<&str>::from(opening.start)]).inc();
-        let welcome = ServerFrame::welcome(
-            self.user.clone(),
-            format!("{}-{}", self.context.replica, self.subscription.session()),
-            self.context.replica.clone(),
-            (self.context.epoch.clone(), self.offset, recovered),
-            self.context.times.ping_interval,
-            self.context.rates,
-        );
+        let welcome = ServerFrame::Welcome {
+            v: PROTOCOL_VERSION,
+            user: self.user.clone(),
+            session: format!("{}-{}", self.context.replica, self.subscription.session()),
+            replica: self.context.replica.clone(),
+            epoch: self.context.epoch.clone(),
+            offset,
+            recovered,
+            ping_interval_ms: u64::try_from(self.context.times.ping_interval.as_millis()).unwrap_or(u64::MAX),
+            limits: self.context.rates,
+        };
         self.socket.send(welcome.encode()).await?;
         if recovered { Box::pin(self.catch_up(cursor)).await } else { Ok(()) }
     }
@@ -208,7 +201,7 @@ impl Session {
                 // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
                 frame = self.socket.next(), if self.in_flight.has_room() => match frame {
                     Ok(frame) => self.receive(frame).await,
-                    Err(error) => Err(error.into()),
+                    Err(end) => Err(end),
                 },
                 () = alarm.as_mut() => self.deadline_passed().await,
                 Ok(()) = self.drain.changed(), if self.leave.is_none() => {
@@ -249,7 +242,7 @@ impl Session {
         }
         match self.heartbeat.deadline_passed(now) {
             None => Ok(()),
-            Some(Due::Ping) => Ok(self.socket.ping().await?),
+            Some(Due::Ping) => self.socket.ping().await,
             Some(Due::NoPong) if !self.in_flight.has_room() => {
                 self.heartbeat.extend(now);
                 Ok(())
@@ -278,7 +271,7 @@ impl Session {
         let reconnect_after_ms = rand::random_range(0..=RECONNECT_SPREAD_MS);
         match self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await {
             Ok(()) => End::ByServer(reason),
-            Err(error) => error.into(),
+            Err(end) => end,
         }
     }
 }

@@ -161,25 +161,21 @@ impl Store {
     }
 
     /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
-    #[must_use]
     pub fn users(&self) -> &[User] {
         either!(self, database => database.directory().users())
     }
 
     /// The user with this name, without a query.
-    #[must_use]
     pub fn user(&self, name: &str) -> Option<&UserName> {
         either!(self, database => database.directory().find(name))
     }
 
     /// The hash of a sender and an id, with the key of this log.
-    #[must_use]
     pub fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
         either!(self, database => IdHash::new(database.hash_key(), sender, id))
     }
 
     /// How replicas share this store.
-    #[must_use]
     pub fn membership(&self) -> Membership {
         match self {
             Self::Sqlite(store) => Membership::Alone { number: store.starts() },
@@ -188,14 +184,12 @@ impl Store {
     }
 
     /// Whether other replicas may append to the same log.
-    #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::MySql(_))
     }
 
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
     /// no batch. All users must come from [`Store::user`].
-    #[must_use]
     pub fn new_batch(&self, previous: Option<BatchKey>, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
         either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
     }

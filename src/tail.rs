@@ -81,8 +81,6 @@ struct Shared {
     head: AtomicU64,
     /// The last indexed offset.
     indexed: AtomicU64,
-    /// The last offset known to be trimmed.
-    trimmed: AtomicU64,
     /// Notified after each publication and each step of the index.
     moved: Notify,
     /// One of [`ALONE`], [`POLLING`] and [`BINLOG`].
@@ -101,7 +99,6 @@ const BINLOG: u8 = 2;
 
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    #[must_use]
     pub fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         let following = AtomicU8::new(if store.is_shared() { POLLING } else { ALONE });
         let shared = Shared {
@@ -113,7 +110,6 @@ impl Tail {
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),
             indexed: AtomicU64::new(indexed.0),
-            trimmed: AtomicU64::new(0),
             moved: Notify::new(),
             following,
             start: Instant::now(),
@@ -238,25 +234,21 @@ impl Tail {
 
     /// The last offset published or being published. The log holds everything up to it. A session that subscribed
     /// before this call gets every later offset through its outbox.
-    #[must_use]
     pub fn cursor(&self) -> Offset {
         Offset(self.shared.cursor.load(Ordering::SeqCst))
     }
 
     /// The last offset known to be committed.
-    #[must_use]
     pub fn head(&self) -> Offset {
         Offset(self.shared.head.load(Ordering::SeqCst))
     }
 
     /// The last indexed offset.
-    #[must_use]
     pub fn indexed(&self) -> Offset {
         Offset(self.shared.indexed.load(Ordering::SeqCst))
     }
 
     /// Looks up these hashes among the smiles that are not indexed yet.
-    #[must_use]
     pub fn look_up(&self, hashes: &[IdHash]) -> TailView {
         let recent = self.shared.recent.lock();
         let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
@@ -264,19 +256,16 @@ impl Tail {
     }
 
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
-    #[must_use]
     pub fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
         self.shared.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
     }
 
     /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
-    #[must_use]
     pub fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
         self.shared.recent.lock().hashes(until).map(Iterator::collect)
     }
 
     /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
-    #[must_use]
     pub fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
         let recent = self.shared.recent.lock();
         let stream = recent.stream(user, after)?.take_while(|publication| publication.smile.offset <= until);
@@ -288,7 +277,6 @@ impl Tail {
 
     /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
     /// holds all smiles.
-    #[must_use]
     pub fn conversation(&self, users: (&UserName, &UserName), before: Offset, limit: usize) -> (Vec<Smile>, Offset) {
         let (smiles, after) = self.shared.recent.lock().conversation(users, before, limit);
         (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
@@ -308,13 +296,6 @@ impl Tail {
         let mut recent = self.shared.recent.lock();
         recent.trim(trimmed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
-        self.shared.trimmed.fetch_max(trimmed.0, Ordering::SeqCst);
-    }
-
-    /// The last offset known to be trimmed.
-    #[must_use]
-    pub fn trimmed(&self) -> Offset {
-        Offset(self.shared.trimmed.load(Ordering::SeqCst))
     }
 
     fn notify_moved(&self) {
@@ -324,7 +305,6 @@ impl Tail {
     }
 
     /// The number of smiles that are published and not indexed.
-    #[must_use]
     pub fn index_lag(&self) -> u64 {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
@@ -341,7 +321,6 @@ impl Tail {
     }
 
     /// Whether the tail is close to the head and has read the log lately.
-    #[must_use]
     pub fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
         let last_contact = Duration::from_millis(self.shared.last_contact.load(Ordering::Relaxed));
@@ -351,7 +330,6 @@ impl Tail {
     }
 
     /// How this replica follows the log; `None` if no other replica can append.
-    #[must_use]
     pub fn following(&self) -> Option<Following> {
         match self.shared.following.load(Ordering::Relaxed) {
             POLLING => Some(Following::Polling),

@@ -89,7 +89,6 @@ impl Metrics {
     ///
     /// # Panics
     /// Never: all names are valid and unique.
-    #[must_use]
     pub fn new() -> Self {
         let builder = MetricBuilder { registry: Registry::new() };
         let metrics = Self {
@@ -178,7 +177,6 @@ impl Metrics {
     }
 
     /// Renders all metrics in the Prometheus text format, version 0.0.4, with the current number of `sessions`.
-    #[must_use]
     pub fn render(&self, sessions: usize) -> Vec<u8> {
         self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         let mut text = Vec::new();

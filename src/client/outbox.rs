@@ -55,7 +55,6 @@ impl Outbox {
     }
 
     /// When the next smile may be written.
-    #[must_use]
     pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |smile: &Unanswered| match smile.state {
             State::Due(at) => Some(at),
@@ -70,7 +69,6 @@ impl Outbox {
     }
 
     /// How often a smile was temporarily refused.
-    #[must_use]
     pub(super) fn refusals(&self, id: &SmileId) -> u32 {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }

@@ -49,11 +49,16 @@ pub struct SimulateOptions {
 }
 
 fn websocket_url(text: &str) -> Result<Url, String> {
+    url_of_scheme("ws", text).map_err(|error| format!("{error}; give ws://HOST:PORT/ws"))
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    url_of_scheme("http", text).map_err(|error| format!("{error}; give http://HOST:PORT"))
+}
+
+fn url_of_scheme(scheme: &str, text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "ws" => Ok(url),
-        other => Err(format!("{other}: is not supported; give ws://HOST:PORT/ws")),
-    }
+    if url.scheme() == scheme { Ok(url) } else { Err(format!("{}: is not supported", url.scheme())) }
 }
 
 fn positive_or_never(text: &str) -> Result<f64, String> {
@@ -116,12 +121,4 @@ pub struct CrashOptions {
 
 fn crash_mode() -> impl TypedValueParser<Value = CrashMode> {
     PossibleValuesParser::new(CrashMode::VARIANTS).try_map(|name| name.parse::<CrashMode>())
-}
-
-fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "http" => Ok(url),
-        other => Err(format!("{other}: is not supported; give http://HOST:PORT")),
-    }
 }

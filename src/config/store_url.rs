@@ -80,7 +80,8 @@ pub struct MySqlUrl {
 }
 
 /// What is asked of TLS. There is no way to refuse it: MySQL wants an encrypted connection for the password.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = String, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
     /// Used when the server offers it, whatever its certificate.
     #[default]
@@ -88,6 +89,7 @@ pub enum TlsMode {
     /// Used, whatever the certificate.
     Required,
     /// Used, and the certificate must come from a known authority.
+    #[strum(serialize = "verify_ca")]
     VerifyAuthority,
     /// Used, and the certificate must come from a known authority and name the host.
     VerifyIdentity,
@@ -138,18 +140,8 @@ impl FromStr for MySqlUrl {
     }
 }
 
-impl FromStr for TlsMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "preferred" => Ok(Self::Preferred),
-            "required" => Ok(Self::Required),
-            "verify_ca" => Ok(Self::VerifyAuthority),
-            "verify_identity" => Ok(Self::VerifyIdentity),
-            _ => Err("ssl-mode is preferred, required, verify_ca or verify_identity".to_owned()),
-        }
-    }
+fn no_tls_mode(_: &str) -> String {
+    "ssl-mode is preferred, required, verify_ca or verify_identity".to_owned()
 }
 
 /// Percent-decodes a part of a URL.

@@ -21,7 +21,6 @@ pub struct OriginPolicy {
 
 impl OriginPolicy {
     /// Allows these origins besides the request's own host.
-    #[must_use]
     pub fn new(allowed: Vec<Origin>) -> Self {
         Self { allowed, logged: Mutex::default() }
     }

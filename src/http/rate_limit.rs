@@ -42,7 +42,6 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Allows `per_second` requests with a burst of `burst` per client address; `None` if either is 0, for no limit.
-    #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;

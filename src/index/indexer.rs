@@ -89,13 +89,11 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 
 impl Indexer {
     /// Returns the reader of this index.
-    #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
     }
 
     /// Returns the tail that this index follows.
-    #[must_use]
     pub fn tail(&self) -> &Tail {
         &self.index.tail
     }

@@ -41,7 +41,6 @@ pub struct Pressure {
 
 impl Pressure {
     /// No pressure, on a store that takes `largest_batch` smiles in a batch.
-    #[must_use]
     pub fn new(largest_batch: u32) -> Self {
         Self { largest_batch, waiting: 0, batch_began: None, per_batch: Duration::ZERO }
     }

@@ -1,7 +1,5 @@
 //! The content of a smile: one to eight faces of the Unicode group *Smileys & Emotion*, or ASCII emoticons.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, SmolStrBuilder};
 use unicode_segmentation::UnicodeSegmentation;
@@ -44,26 +42,17 @@ const EMOJI_SELECTOR: char = '\u{fe0f}';
 pub struct Faces(SmolStr);
 
 /// Why a text is not a smile. The message goes to the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotASmile {
     /// Only white space.
+    #[error("a smile has at least one face: try 😀 or :-)")]
     Empty,
     /// More than [`MAX_FACES`].
+    #[error("a smile has at most {MAX_FACES} faces")]
     TooMany,
     /// It contains text that is neither a face nor an emoticon.
+    #[error("only faces here: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them")]
     NotAFace,
-}
-
-impl fmt::Display for NotASmile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a smile has at least one face: try 😀 or :-)"),
-            Self::TooMany => write!(f, "a smile has at most {MAX_FACES} faces"),
-            Self::NotAFace => f.write_str(
-                "only faces here: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them",
-            ),
-        }
-    }
 }
 
 impl Faces {
@@ -98,13 +87,11 @@ impl Faces {
     }
 
     /// Wraps stored faces, which were parsed before.
-    #[must_use]
     pub fn from_stored(faces: &str) -> Self {
         Self(faces.into())
     }
 
     /// The faces as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -105,7 +105,6 @@ impl ClientFrame {
     }
 
     /// Encodes the frame as JSON.
-    #[must_use]
     pub fn encode(&self) -> String {
         super::to_json(self)
     }

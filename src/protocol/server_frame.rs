@@ -1,10 +1,8 @@
 //! Frames from the server, and the body of an HTTP error.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, PROTOCOL_VERSION, Refusal};
+use super::{ErrorCode, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
 /// A frame of the server.
@@ -101,13 +99,11 @@ pub struct Rates {
 
 impl ServerFrame {
     /// Encodes the frame as JSON.
-    #[must_use]
     pub fn encode(&self) -> String {
         super::to_json(self)
     }
 
     /// Encodes a smile as JSON without cloning it.
-    #[must_use]
     pub fn encode_smile(smile: &Smile) -> String {
         super::to_json(&SmileFrame::Smile(smile))
     }
@@ -120,31 +116,7 @@ impl ServerFrame {
         super::from_json(text.as_bytes())
     }
 
-    /// Creates the first frame of a session.
-    #[must_use]
-    pub fn welcome(
-        user: UserName,
-        session: String,
-        replica: String,
-        (epoch, offset, recovered): (Epoch, Offset, bool),
-        ping_interval: Duration,
-        limits: Rates,
-    ) -> Self {
-        Self::Welcome {
-            v: PROTOCOL_VERSION,
-            user,
-            session,
-            replica,
-            epoch,
-            offset,
-            recovered,
-            ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
-            limits,
-        }
-    }
-
     /// Creates the answer to a refused frame.
-    #[must_use]
     pub fn refusal(refusal: &Refusal, id: Option<String>) -> Self {
         Self::Error {
             code: refusal.code,
@@ -156,7 +128,6 @@ impl ServerFrame {
     }
 
     /// Creates the answer to `help`.
-    #[must_use]
     pub fn help(user: &UserName) -> Self {
         let peer = if user.as_str() == "bruno" { "anna" } else { "bruno" };
         Self::Help {
@@ -193,8 +164,11 @@ impl From<&Refusal> for ErrorBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::{Faces, Timestamp};
+    use crate::protocol::PROTOCOL_VERSION;
 
     fn a_smile() -> Smile {
         Smile {
@@ -230,15 +204,17 @@ mod tests {
     #[test]
     fn server_frames_survive_a_round_trip() {
         let limits = Rates { session_per_second: 20, session_burst: 40 };
-        let start = (Epoch::new("e"), Offset(117), false);
-        let welcome = ServerFrame::welcome(
-            UserName::new("anna"),
-            "1".to_owned(),
-            "be1.17".to_owned(),
-            start,
-            Duration::from_secs(25),
+        let welcome = ServerFrame::Welcome {
+            v: PROTOCOL_VERSION,
+            user: UserName::new("anna"),
+            session: "1".to_owned(),
+            replica: "be1.17".to_owned(),
+            epoch: Epoch::new("e"),
+            offset: Offset(117),
+            recovered: false,
+            ping_interval_ms: 25_000,
             limits,
-        );
+        };
         let history = ServerFrame::History { with: UserName::new("anna"), smiles: vec![a_smile()], more: true };
         for frame in [welcome, history, ServerFrame::Smile(a_smile()), ServerFrame::help(&UserName::new("anna"))] {
             assert_eq!(ServerFrame::decode(&frame.encode()), Ok(frame));

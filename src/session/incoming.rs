@@ -18,12 +18,12 @@ impl Session {
             },
             Ok(ClientFrame::History { with, before, limit }) => {
                 match Box::pin(self.history(&with, before, limit)).await {
-                    Ok(history) => Ok(self.socket.send(history.encode()).await?),
+                    Ok(history) => self.socket.send(history.encode()).await,
                     Err(refusal) => self.refuse(&refusal, None).await,
                 }
             }
-            Ok(ClientFrame::Ping) => Ok(self.socket.send(ServerFrame::Pong.encode()).await?),
-            Ok(ClientFrame::Help) => Ok(self.socket.send(ServerFrame::help(&self.user).encode()).await?),
+            Ok(ClientFrame::Ping) => self.socket.send(ServerFrame::Pong.encode()).await,
+            Ok(ClientFrame::Help) => self.socket.send(ServerFrame::help(&self.user).encode()).await,
             Err(bad) => self.refuse(&Refusal::permanent(ErrorCode::BadRequest, bad.message), bad.id).await,
         }
     }

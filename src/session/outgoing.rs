@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::{CloseReason, End, Session, SocketError};
+use super::{CloseReason, End, Session};
 use crate::hub::{Outcome, Publication, Push, Taken};
 use crate::model::{Offset, Smile, SmileId};
 use crate::protocol::ServerFrame;
@@ -37,9 +37,9 @@ impl Session {
                 for push in pushes.by_ref().take(FRAMES_PER_FLUSH) {
                     self.push(push, now).await?;
                 }
-                self.socket.flush().await.map_err(End::from)
+                self.socket.flush().await
             };
-            tokio::time::timeout_at(deadline.into(), written).await.map_err(|_| SocketError::Stuck)??;
+            tokio::time::timeout_at(deadline.into(), written).await.map_err(|_| End::ByServer(CloseReason::Slow))??;
         }
         Ok(())
     }
@@ -62,12 +62,12 @@ impl Session {
         }
         self.offset = smile.offset;
         if let Some(ack) = self.answer_own(smile, now) {
-            return Ok(self.socket.feed(ack).await?);
+            return self.socket.feed(ack).await;
         }
         if let Some(admitted_at) = publication.admitted_at {
             observe(&self.context.metrics.delivery_seconds, now - admitted_at);
         }
-        Ok(self.socket.feed(publication.frame()).await?)
+        self.socket.feed(publication.frame()).await
     }
 
     /// Returns the ack if this session sent the smile and still waits for the answer.
@@ -94,7 +94,7 @@ impl Session {
                 ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
             }
         };
-        Ok(self.socket.feed(answer.encode()).await?)
+        self.socket.feed(answer.encode()).await
     }
 
     /// Sends the user's stream after the session's offset up to `until`.

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::End;
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
 /// This buffer is most of the memory of an idle session. A smile frame has about 70 bytes.
@@ -43,17 +44,6 @@ pub(super) enum Incoming {
     Nothing,
 }
 
-/// Why the socket cannot be used any longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketError {
-    /// The connection is gone.
-    Broken,
-    /// The client violated the protocol.
-    Violation(CloseReason),
-    /// A write timed out.
-    Stuck,
-}
-
 /// The server's end of a WebSocket.
 #[derive(Debug)]
 pub struct Socket {
@@ -75,42 +65,42 @@ impl Socket {
     }
 
     /// Reads the next message. Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<Incoming, SocketError> {
+    pub(super) async fn next(&mut self) -> Result<Incoming, End> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
-            Some(Ok(Message::Binary(_))) => Err(SocketError::Violation(CloseReason::NotText)),
+            Some(Ok(Message::Binary(_))) => Err(End::ByServer(CloseReason::NotText)),
             Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
             Some(Ok(Message::Close(frame))) => Ok(Incoming::Close(frame.map_or(1005, |frame| frame.code.into()))),
             Some(Err(error)) => Err(read_error(&error)),
-            None => Err(SocketError::Broken),
+            None => Err(End::Broken),
         }
     }
 
     /// Buffers a text frame. Waits without a timeout while the buffer is full.
-    pub(super) async fn feed(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
-        self.stream.feed(text(frame)).await.map_err(|_| SocketError::Broken)
+    pub(super) async fn feed(&mut self, frame: impl Into<Bytes>) -> Result<(), End> {
+        self.stream.feed(text(frame)).await.map_err(|_| End::Broken)
     }
 
     /// Writes all buffered frames, without a timeout.
-    pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
-        self.stream.flush().await.map_err(|_| SocketError::Broken)
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        self.stream.flush().await.map_err(|_| End::Broken)
     }
 
     /// Writes and flushes a text frame.
-    pub(super) async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), SocketError> {
+    pub(super) async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), End> {
         self.write(text(frame)).await
     }
 
-    pub(super) async fn ping(&mut self) -> Result<(), SocketError> {
+    pub(super) async fn ping(&mut self) -> Result<(), End> {
         self.write(Message::Ping(Bytes::new())).await
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), SocketError> {
+    async fn write(&mut self, message: Message) -> Result<(), End> {
         match tokio::time::timeout(self.write_timeout, self.stream.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SocketError::Broken),
-            Err(_) => Err(SocketError::Stuck),
+            Ok(Err(_)) => Err(End::Broken),
+            Err(_) => Err(End::ByServer(CloseReason::Slow)),
         }
     }
 
@@ -143,13 +133,13 @@ fn text(frame: impl Into<Bytes>) -> Message {
     Message::Frame(Frame::message(frame.into(), OpCode::Data(Data::Text), true))
 }
 
-fn read_error(error: &Error) -> SocketError {
+fn read_error(error: &Error) -> End {
     use tokio_tungstenite::tungstenite::error::ProtocolError;
     match error {
-        Error::Capacity(_) => SocketError::Violation(CloseReason::TooLarge),
-        Error::Utf8(_) => SocketError::Violation(CloseReason::NotUtf8),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => SocketError::Broken,
-        Error::Protocol(_) => SocketError::Violation(CloseReason::ProtocolError),
-        _ => SocketError::Broken,
+        Error::Capacity(_) => End::ByServer(CloseReason::TooLarge),
+        Error::Utf8(_) => End::ByServer(CloseReason::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Broken,
+        Error::Protocol(_) => End::ByServer(CloseReason::ProtocolError),
+        _ => End::Broken,
     }
 }

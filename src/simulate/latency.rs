@@ -17,7 +17,6 @@ impl Latency {
     ///
     /// # Panics
     /// Never: the bounds are constants that the histogram accepts.
-    #[must_use]
     pub(super) fn new() -> Self {
         Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
     }
@@ -28,7 +27,6 @@ impl Latency {
     }
 
     /// What the report shows.
-    #[must_use]
     pub(super) fn percentiles(&self) -> Percentiles {
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));

@@ -114,7 +114,6 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty ledger with one stream for each seat of the plan.
-    #[must_use]
     pub fn new(plan: Arc<Plan>, run: RunId) -> Self {
         let streams = (0..plan.seats()).map(|seat| Stream::new(plan.user(seat).clone())).collect();
         let smiles = vec![Vec::new(); plan.seats() / 2];

@@ -32,13 +32,11 @@ pub struct Beat {
 
 impl Beat {
     /// Who sends it.
-    #[must_use]
     pub fn sender(self) -> Seat {
         2 * self.conversation + self.number % 2
     }
 
     /// Who answers it.
-    #[must_use]
     pub fn receiver(self) -> Seat {
         2 * self.conversation + (self.number + 1) % 2
     }
@@ -58,7 +56,6 @@ pub struct Plan {
 
 impl Plan {
     /// Lays out a run for the users of a store; with fewer than two there is none.
-    #[must_use]
     pub fn new(seed: u64, options: &SimulateOptions, users: &[UserName]) -> Option<Self> {
         if users.len() < 2 {
             return None;
@@ -75,25 +72,21 @@ impl Plan {
     }
 
     /// How many WebSockets the run needs.
-    #[must_use]
     pub fn seats(&self) -> usize {
         self.seats.len()
     }
 
     /// Whose seat it is.
-    #[must_use]
     pub fn user(&self, seat: Seat) -> &UserName {
         &self.seats[seat]
     }
 
     /// Whether the plan has this conversation at all.
-    #[must_use]
     pub fn has(&self, beat: Beat) -> bool {
         beat.conversation < self.phases.len()
     }
 
     /// How long smiles are sent.
-    #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration)
     }
@@ -101,20 +94,17 @@ impl Plan {
     /// When a beat falls, from the start of the run; `None` when that is past its end.
     ///
     /// Counted from the start instead of from the previous beat, so that nothing drifts.
-    #[must_use]
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
         let seconds = (self.phases[beat.conversation] + beat.number as f64) / self.rate;
         (seconds < self.duration).then(|| Duration::from_secs_f64(seconds))
     }
 
     /// What is said on a beat.
-    #[must_use]
     pub fn faces(&self, beat: Beat) -> String {
         self.faces_of(beat).collect()
     }
 
     /// Whether `text` is what is said on a beat.
-    #[must_use]
     pub fn says(&self, beat: Beat, text: &str) -> bool {
         let rest = self.faces_of(beat).try_fold(text, |rest, face| rest.strip_prefix(face));
         rest.is_some_and(str::is_empty)
@@ -145,25 +135,21 @@ pub struct RunId(String);
 
 impl RunId {
     /// A random name, unique to this run.
-    #[must_use]
     pub fn random() -> Self {
         Self(format!("r{:016x}", rand::random::<u64>()))
     }
 
     /// The name as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The id of a planned smile; never `None`, since its alphabet and its length are valid.
-    #[must_use]
     pub fn id_of(&self, beat: Beat) -> Option<SmileId> {
         SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
     }
 
     /// The planned smile an id names; `None` when it is not of this run.
-    #[must_use]
     pub fn beat_of(&self, id: &SmileId) -> Option<Beat> {
         let place = id.as_str().strip_prefix(&self.0)?.strip_prefix('-')?;
         let (conversation, number) = place.split_once('-')?;

@@ -26,14 +26,12 @@ enum Style {
 
 impl Progress {
     /// As fits standard error.
-    #[must_use]
     pub fn on_standard_error() -> Self {
         let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Lines };
         Self { style, shown_at: None }
     }
 
     /// Shows nothing.
-    #[must_use]
     pub fn silent() -> Self {
         Self { style: Style::Silent, shown_at: None }
     }

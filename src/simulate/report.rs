@@ -94,7 +94,6 @@ pub struct Circumstances {
 
 impl Report {
     /// Asks the ledger for its verdict.
-    #[must_use]
     pub fn new(ledger: &Ledger, circumstances: Circumstances) -> Self {
         let (counts, faults, times) = (ledger.counts().clone(), ledger.verdict(), ledger.times());
         let Circumstances { seed, run, sessions, seconds, reread_users } = circumstances;
@@ -135,7 +134,6 @@ impl Report {
     }
 
     /// The exit status of the command: 0 proven clean, 1 a promise was broken, 3 not proven.
-    #[must_use]
     pub fn exit_status(&self) -> u8 {
         match (self.clean, self.faults.is_empty()) {
             (true, _) => 0,

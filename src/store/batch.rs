@@ -17,7 +17,6 @@ pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
 const RECORD_BYTES: usize = 12;
 
 /// The number of leading smiles that fit into one batch.
-#[must_use]
 pub fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
     let mut left = LARGEST_PAYLOAD;
     let mut fits = |smile: &&NewSmile| {
@@ -50,7 +49,6 @@ pub struct BatchKey {
 
 impl Batch {
     /// The key of this batch; `None` if it is empty.
-    #[must_use]
     pub fn key(&self) -> Option<BatchKey> {
         self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
     }

@@ -83,7 +83,6 @@ pub struct ReplicaRecord {
 
 impl ReplicaRecord {
     /// Ages the record by `time` without a renewal.
-    #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.uptime_ms = self.uptime_ms.saturating_add(milliseconds);
@@ -114,7 +113,6 @@ pub struct NewReplica {
 
 impl NewReplica {
     /// The id of this replica with this number.
-    #[must_use]
     pub fn id(&self, number: i64) -> String {
         replica_id(&self.name, number)
     }
@@ -136,7 +134,6 @@ pub struct Registration {
 
 impl Registration {
     /// The id of this replica.
-    #[must_use]
     pub fn id(&self) -> String {
         self.replica.id(self.number)
     }

@@ -23,7 +23,6 @@ impl IdHash {
     }
 
     /// The half that the index stores. It finds candidates, whose sender and id must then be compared.
-    #[must_use]
     pub fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)
     }

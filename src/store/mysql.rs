@@ -104,7 +104,6 @@ impl MySql {
     }
 
     /// How many times connections were discarded.
-    #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.server.generation()
     }

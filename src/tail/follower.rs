@@ -44,7 +44,6 @@ pub struct Follower {
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
-    #[must_use]
     pub fn new(store: MySql, tail: Tail) -> Self {
         Self { store, tail, logged: None }
     }

@@ -33,37 +33,31 @@ impl Ledger {
     }
 
     /// Whether every seat has a session.
-    #[must_use]
     pub fn all_live(&self) -> bool {
         self.live == self.plan.seats()
     }
 
     /// How many sessions there are.
-    #[must_use]
     pub fn live(&self) -> usize {
         self.live
     }
 
     /// How many smiles were sent and have neither an ack nor a final error.
-    #[must_use]
     pub fn open(&self) -> u64 {
         self.open
     }
 
     /// Whether every written smile has an answer, be it a refusal.
-    #[must_use]
     pub fn answered(&self) -> bool {
         self.in_flight == 0
     }
 
     /// Whether everyone has stopped sending, every smile has its ack or final error, and every stream has caught up.
-    #[must_use]
     pub fn settled(&self) -> bool {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
 
     /// Whether every session has all that its user's stream is known to hold.
-    #[must_use]
     pub fn caught_up(&self) -> bool {
         self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
             None => true,
@@ -75,7 +69,6 @@ impl Ledger {
     }
 
     /// How many readers have read the log again to its end.
-    #[must_use]
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
@@ -106,31 +99,26 @@ impl Ledger {
     }
 
     /// The number of readers.
-    #[must_use]
     pub fn readers(&self) -> usize {
         self.streams.len() - self.plan.seats()
     }
 
     /// A number that changes with every smile, ack, final error and session.
-    #[must_use]
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
     /// Whether the run was verified to its end; if not, no replica answered at the end.
-    #[must_use]
     pub fn proven(&self) -> bool {
         self.proven
     }
 
     /// What happened so far.
-    #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
     /// The faults noticed so far; what is lost is only known from [`Self::verdict`].
-    #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

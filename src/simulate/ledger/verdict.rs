@@ -47,19 +47,16 @@ impl Faults {
     }
 
     /// How many of this kind.
-    #[must_use]
     pub fn count(&self, fault: Fault) -> u64 {
         self.counts[fault as usize]
     }
 
     /// Whether there is none of any kind.
-    #[must_use]
     pub fn none(&self) -> bool {
         self.counts.iter().all(|&count| count == 0)
     }
 
     /// The first ones in words.
-    #[must_use]
     pub fn words(&self) -> &[String] {
         &self.words
     }
@@ -67,7 +64,6 @@ impl Faults {
 
 impl Fault {
     /// What the report calls it.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -94,7 +90,6 @@ pub struct Times {
 
 impl Ledger {
     /// The faults of the whole run. Call it once everything has settled, or no more progress is possible.
-    #[must_use]
     pub fn verdict(&self) -> Faults {
         let mut faults = self.faults.clone();
         self.judge_offsets(&mut faults);
@@ -108,13 +103,11 @@ impl Ledger {
     }
 
     /// How many smiles were refused until the end and not sent again: they are not in the log, and their users know.
-    #[must_use]
     pub fn given_up(&self) -> u64 {
         self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && !smile.in_flight).count() as u64
     }
 
     /// The times of the run.
-    #[must_use]
     pub fn times(&self) -> Times {
         Times {
             ack: self.ack_latency.percentiles(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use smilingchat::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, User, UserName};
-use smilingchat::protocol::{self, ClientFrame, ErrorBody, ErrorCode, Rates, Refusal, ServerFrame};
+use smilingchat::protocol::{self, ClientFrame, ErrorBody, ErrorCode, PROTOCOL_VERSION, Rates, Refusal, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -184,14 +184,17 @@ impl World {
         let recovered = after.is_some() && fault != Fault::NeverRecover;
         let start = after.filter(|_| recovered).unwrap_or_else(|| self.head());
         let epoch = if after.is_some() && fault == Fault::OtherEpoch { "other" } else { "epoch" };
-        let welcome = ServerFrame::welcome(
-            user.clone(),
-            self.upgrades.to_string(),
-            "misbehaving.1".to_owned(),
-            (Epoch::new(epoch), start, recovered),
-            Duration::from_secs(25),
-            Rates { session_per_second: 0, session_burst: 0 },
-        );
+        let welcome = ServerFrame::Welcome {
+            v: PROTOCOL_VERSION,
+            user: user.clone(),
+            session: self.upgrades.to_string(),
+            replica: "misbehaving.1".to_owned(),
+            epoch: Epoch::new(epoch),
+            offset: start,
+            recovered,
+            ping_interval_ms: 25_000,
+            limits: Rates { session_per_second: 0, session_burst: 0 },
+        };
         let _ = orders.send(Order::Say(welcome));
         let concerns = |smile: &&Smile| smile.from == *user || smile.to == *user;
         let missed = self.log.iter().filter(concerns).filter(|smile| smile.offset > start);
