@@ -28,9 +28,9 @@ use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
 use crate::replica::Replica;
 use crate::session;
 
-pub use crash::CrashButton;
-pub use origin::OriginPolicy;
-pub use rate_limit::RateLimit;
+pub(crate) use crash::CrashButton;
+pub(crate) use origin::OriginPolicy;
+pub(crate) use rate_limit::RateLimit;
 
 /// Allows resources and connections of this origin only, nothing inline, and no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -41,7 +41,7 @@ const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
 #[derive(Debug)]
-pub struct AppState {
+pub(crate) struct AppState {
     /// The state of the sessions.
     pub context: Arc<session::Context>,
     /// This replica.
@@ -65,7 +65,7 @@ pub struct AppState {
 /// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and
 /// the versioned assets: a first visit loads about sixty assets, so a few visitors behind one address would exceed the
 /// limit.
-pub fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
+pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))
         .route("/api/users", get(api::users))
@@ -91,7 +91,7 @@ pub fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
 }
 
 /// Routes of the operations listener.
-pub fn operations(app: Arc<AppState>) -> Router {
+pub(crate) fn operations(app: Arc<AppState>) -> Router {
     let not_found = || async {
         HttpError::permanent(
             StatusCode::NOT_FOUND,
@@ -108,7 +108,7 @@ pub fn operations(app: Arc<AppState>) -> Router {
 }
 
 /// Routes of both listeners until the store is open: alive, not ready, and 503 for everything else.
-pub fn starting() -> Router {
+pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
     Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || HttpError::store_unavailable())
 }

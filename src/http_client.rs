@@ -15,7 +15,7 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 /// Says in one line what failed and against which URL: no connection, no answer within `patience`, a body too large.
-pub async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), String> {
+pub(crate) async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), String> {
     ask(Method::GET, url, None, None, patience).await
 }
 
@@ -23,7 +23,7 @@ pub async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), S
 ///
 /// # Errors
 /// As [`get`].
-pub async fn post(
+pub(crate) async fn post(
     url: &Url,
     json: String,
     token: Option<&str>,

@@ -17,11 +17,11 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{Refusal, ServerFrame};
 
 /// Capacity of an outbox in publications.
-pub const OUTBOX: usize = 256;
+pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
 #[derive(Debug)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// The smile.
     pub smile: Smile,
     /// When this replica admitted the smile; `None` if another replica did.
@@ -31,19 +31,19 @@ pub struct Publication {
 
 impl Publication {
     /// Wraps a smile of the log.
-    pub fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
+    pub(crate) fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
         Self { smile, admitted_at, frame: OnceLock::new() }
     }
 
     /// The encoded `smile` frame; clones share the bytes.
-    pub fn frame(&self) -> Bytes {
+    pub(crate) fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile).into()).clone()
     }
 }
 
 /// Why a submitted smile will not be published. A stored smile has no outcome: its publication is the answer.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The id was stored before, at this offset.
     Duplicate(Offset),
     /// The smile was not stored.
@@ -52,7 +52,7 @@ pub enum Outcome {
 
 /// An entry of an outbox.
 #[derive(Debug)]
-pub enum Push {
+pub(crate) enum Push {
     /// A smile to or from the session's user, in the order of the log.
     Publication(Arc<Publication>),
     /// The outcome of a smile that this session sent.
@@ -63,7 +63,7 @@ pub enum Push {
 
 /// The queue of one session.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     session: u64,
     queue: Mutex<Queue>,
     filled: Notify,
@@ -80,7 +80,7 @@ struct Queue {
 
 /// The contents of an outbox.
 #[derive(Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// In order.
     pub pushes: VecDeque<Push>,
     /// Whether publications are missing after these. Read them from the log up to the tail's current cursor.
@@ -89,7 +89,7 @@ pub struct Taken {
 
 impl Outbox {
     /// Adds the outcome of a smile. It always fits, since a session has a bounded number of smiles in flight.
-    pub fn answer(&self, id: SmileId, outcome: Outcome) {
+    pub(crate) fn answer(&self, id: SmileId, outcome: Outcome) {
         self.queue.lock().pushes.push_back(Push::Outcome(id, outcome));
         self.filled.notify_one();
     }
@@ -136,7 +136,7 @@ impl Outbox {
 
 /// The sessions of this process.
 #[derive(Debug, Default)]
-pub struct Hub {
+pub(crate) struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
     sessions: AtomicUsize,
     last_session: AtomicU64,
@@ -144,7 +144,7 @@ pub struct Hub {
 
 impl Hub {
     /// Adds a session of `user`. From here on every publication of that user reaches its outbox, or marks it as lagged.
-    pub fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
+    pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, queue: Mutex::default(), filled: Notify::new() });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
@@ -153,12 +153,12 @@ impl Hub {
     }
 
     /// The number of sessions.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
 
     /// Asks up to `count` sessions to leave, each at most once; returns their number.
-    pub fn hand_over(&self, count: usize) -> usize {
+    pub(crate) fn hand_over(&self, count: usize) -> usize {
         let mut moved = 0;
         for entry in &self.outboxes {
             moved += entry.iter().filter(|outbox| outbox.hand_over()).take(count - moved).count();
@@ -170,7 +170,7 @@ impl Hub {
     }
 
     /// Pushes a smile to every session of its two users; returns the number of sessions that it made lag.
-    pub fn publish(&self, publication: &Arc<Publication>) -> u64 {
+    pub(crate) fn publish(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {
             // Pushing never waits, so the shard's lock is held only briefly.
@@ -184,7 +184,7 @@ impl Hub {
 
 /// A session's entry in the hub. Dropping it removes the session.
 #[derive(Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
     outbox: Arc<Outbox>,
@@ -192,17 +192,17 @@ pub struct Subscription {
 
 impl Subscription {
     /// The number of this session, unique within the replica.
-    pub fn session(&self) -> u64 {
+    pub(crate) fn session(&self) -> u64 {
         self.outbox.session
     }
 
     /// The outbox of this session.
-    pub fn outbox(&self) -> &Arc<Outbox> {
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
     /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
-    pub async fn take(&self) -> Taken {
+    pub(crate) async fn take(&self) -> Taken {
         loop {
             if let Some(taken) = self.outbox.take() {
                 return taken;

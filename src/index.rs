@@ -21,7 +21,7 @@ use crate::model::{NewSmile, Offset, Smile, UserName};
 use crate::store::{IdHash, SEGMENT, Store, StoreError};
 use crate::tail::{StreamPage, Tail};
 
-pub use self::indexer::{Indexer, forget, open};
+pub(crate) use self::indexer::{Indexer, forget, open};
 
 /// Segments of a conversation in one read.
 const SEGMENTS_PER_READ: u32 = 4;
@@ -34,7 +34,7 @@ const BLOCKS_PER_READ: usize = 500;
 
 /// A reader of the index. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Index {
+pub(crate) struct Index {
     store: Store,
     tail: Tail,
     filters: Arc<Mutex<Filters>>,
@@ -44,7 +44,7 @@ pub struct Index {
 
 /// The indexed duplicates of a batch.
 #[derive(Debug)]
-pub struct Duplicates {
+pub(crate) struct Duplicates {
     /// The last indexed offset at the time of the look-up.
     pub indexed: Offset,
     /// The offset of the smile with the same sender and id, by index in the batch.
@@ -62,7 +62,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed some of them, else [`StoreError::Unavailable`].
-    pub async fn stream(
+    pub(crate) async fn stream(
         &self,
         user: &UserName,
         after: Offset,
@@ -108,7 +108,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn conversation(
+    pub(crate) async fn conversation(
         &self,
         users: (&UserName, &UserName),
         before: Option<Offset>,
@@ -140,7 +140,11 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn find_duplicates(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Duplicates, StoreError> {
+    pub(crate) async fn find_duplicates(
+        &self,
+        smiles: &[NewSmile],
+        hashes: &[IdHash],
+    ) -> Result<Duplicates, StoreError> {
         self.loaded.wait().await;
         // Ids enter the filters before memory drops them, so none is missed in between.
         let indexed = self.tail.indexed();

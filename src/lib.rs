@@ -16,16 +16,16 @@
 //! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` |
 //! | [`config`] | all options; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
-//! | [`limits`] | admission: session rate, replica capacity, store delay; pure code, callers pass the time |
-//! | [`store`] | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
-//! | [`hub`] | the sessions by user and their outboxes; all use of `dashmap` |
-//! | [`tail`] | the end of the log in memory: publishes it, and follows other replicas |
-//! | [`index`] | reads streams, histories and old ids; writes the index |
-//! | [`log`] | appends smiles: group commit and deduplication |
-//! | [`retention`] | removes old smiles |
-//! | [`replica`] | lease, readiness, rebalancing, crashes on request |
-//! | [`session`] | one WebSocket: welcome, catch up, live, close |
-//! | [`http`] | routes, errors, rate limit, the embedded page |
+//! | `limits` | admission: session rate, replica capacity, store delay; pure code, callers pass the time |
+//! | `store` | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
+//! | `hub` | the sessions by user and their outboxes; all use of `dashmap` |
+//! | `tail` | the end of the log in memory: publishes it, and follows other replicas |
+//! | `index` | reads streams, histories and old ids; writes the index |
+//! | `log` | appends smiles: group commit and deduplication |
+//! | `retention` | removes old smiles |
+//! | `replica` | lease, readiness, rebalancing, crashes on request |
+//! | `session` | one WebSocket: welcome, catch up, live, close |
+//! | `http` | routes, errors, rate limit, the embedded page |
 //! | [`server`] | start-up, drain, shutdown |
 //!
 //! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
@@ -36,27 +36,27 @@
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
 //! | [`operate`] | the list of replicas and the crash button, for terminals |
-//! | [`http_client`] | one HTTP request |
+//! | `http_client` | one HTTP request |
 //!
-//! Start reading at [`session`].
+//! Start reading at `session`.
 
 pub mod check;
 pub mod client;
 pub mod config;
-pub mod http;
-pub mod http_client;
-pub mod hub;
-pub mod index;
-pub mod limits;
-pub mod log;
+mod http;
+mod http_client;
+mod hub;
+mod index;
+mod limits;
+mod log;
 pub mod model;
 pub mod operate;
 pub mod protocol;
-pub mod replica;
-pub mod retention;
+mod replica;
+mod retention;
 pub mod server;
-pub mod session;
+mod session;
 pub mod simulate;
-pub mod store;
-pub mod tail;
+mod store;
+mod tail;
 pub mod telemetry;

@@ -7,8 +7,8 @@
 mod budget;
 mod pressure;
 
-pub use budget::FaultBudget;
-pub use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
+pub(crate) use budget::FaultBudget;
+pub(crate) use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 /// A token bucket, by the generic cell rate algorithm (ITU-T I.371, annex A).
 #[derive(Clone, Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// Time to refill one token; `None` means no limit.
     interval: Option<Duration>,
     /// How far ahead of the rate a burst may run.
@@ -32,7 +32,7 @@ const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
     /// A full bucket of `burst` tokens that refills at `per_second`. 0 for either means no limit.
-    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let limited = per_second > 0 && burst > 0;
         let interval = limited.then(|| Duration::from_secs(1) / per_second);
         let tolerance = interval.unwrap_or_default() * burst.saturating_sub(1);
@@ -40,7 +40,7 @@ impl Bucket {
     }
 
     /// Time until a token is available; zero if one is available now.
-    pub fn wait(&self, now: Instant) -> Duration {
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
         match self.interval {
             None => Duration::ZERO,
             Some(_) => self.full_at.saturating_duration_since(now).saturating_sub(self.tolerance),
@@ -48,7 +48,7 @@ impl Bucket {
     }
 
     /// Takes a token; call it only when [`Bucket::wait`] is zero.
-    pub fn take(&mut self, now: Instant) {
+    pub(crate) fn take(&mut self, now: Instant) {
         if let Some(interval) = self.interval {
             self.full_at = self.full_at.max(now) + interval;
         }
@@ -56,7 +56,7 @@ impl Bucket {
 
     /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the
     /// refill interval: if all senders got the same hint, all but one would be refused again.
-    pub fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
+    pub(crate) fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
         let next = self.last_hint + self.interval.unwrap_or_default();
         self.last_hint = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
         self.last_hint.duration_since(now)
@@ -65,7 +65,7 @@ impl Bucket {
 
 /// The bucket that all sessions of a replica share.
 #[derive(Debug)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     state: Mutex<CapacityState>,
 }
 
@@ -77,20 +77,20 @@ struct CapacityState {
 
 impl Capacity {
     /// Allows `per_second` smiles with a burst of a quarter of that, at least 1; 0 means no limit.
-    pub fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
         Self { state: Mutex::new(CapacityState { bucket, admitted: 0 }) }
     }
 
     /// The number of smiles admitted since the start.
-    pub fn admitted(&self) -> u64 {
+    pub(crate) fn admitted(&self) -> u64 {
         self.state.lock().admitted
     }
 }
 
 /// Why a smile is not admitted, with the retry hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// This session exceeds its rate.
     BySession(Duration),
     /// This replica is at capacity.
@@ -101,7 +101,7 @@ pub enum Denied {
 ///
 /// # Errors
 /// [`Denied`], with a hint of at least the longer of both waits.
-pub fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
+pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
     let mut capacity = capacity.state.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {

@@ -22,7 +22,7 @@ use crate::store::{LARGEST_BATCH, Store};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-pub use self::appender::Appender;
+pub(crate) use self::appender::Appender;
 
 /// Capacity of the queue. [`Pressure`] sheds long before it is full, unless the store is very fast.
 const QUEUE: usize = 8192;
@@ -40,7 +40,7 @@ struct Submission {
 
 /// A handle that submits smiles to the log. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     queue: Arc<Queue>,
 }
 
@@ -59,14 +59,14 @@ struct Waiting {
 /// A permit to submit one smile. It holds the queue's lock, so that a slot is certain while the rate limits are
 /// checked.
 #[derive(Debug)]
-pub struct Permit<'log> {
+pub(crate) struct Permit<'log> {
     waiting: MutexGuard<'log, Waiting>,
     filled: &'log Notify,
 }
 
 impl Log {
     /// Creates the handle, and the appender to run.
-    pub fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
+    pub(crate) fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
         let pressure = Pressure::new(u32::try_from(LARGEST_BATCH).unwrap_or(u32::MAX));
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
         let queue = Arc::new(Queue { waiting, filled: Notify::new() });
@@ -78,7 +78,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Overload`] when the store is unavailable or too slow, or the queue is full.
-    pub fn reserve(&self, now: Instant) -> Result<Permit<'_>, Overload> {
+    pub(crate) fn reserve(&self, now: Instant) -> Result<Permit<'_>, Overload> {
         let waiting = self.queue.waiting.lock();
         waiting.pressure.check(now)?;
         if waiting.entries.len() >= QUEUE {
@@ -91,7 +91,7 @@ impl Log {
 impl Permit<'_> {
     /// Queues an admitted smile. Its publication is the answer; otherwise `sender` gets the outcome. Smiles of one
     /// session keep their order.
-    pub fn submit(mut self, smile: NewSmile, admitted_at: Instant, sender: &Arc<Outbox>) {
+    pub(crate) fn submit(mut self, smile: NewSmile, admitted_at: Instant, sender: &Arc<Outbox>) {
         let first = self.waiting.entries.is_empty();
         self.waiting.pressure.admitted();
         self.waiting.entries.push(Submission { smile, admitted_at, sender: Arc::clone(sender) });

@@ -34,7 +34,7 @@ const BLOCKING_TASKS: usize = 1024;
 
 /// Why a replica takes no sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotReady {
+pub(crate) enum NotReady {
     /// The replica is draining.
     #[error("draining: this replica is leaving")]
     Draining,
@@ -51,7 +51,7 @@ pub enum NotReady {
 
 /// This replica.
 #[derive(Debug)]
-pub struct Replica {
+pub(crate) struct Replica {
     id: String,
     mode: Mode,
     local: LocalState,
@@ -76,7 +76,7 @@ enum Mode {
 
 /// The parts of this process that determine a replica's readiness and status.
 #[derive(Clone, Debug)]
-pub struct LocalState {
+pub(crate) struct LocalState {
     /// Tells whether the replica is behind the log.
     pub tail: Tail,
     /// Counts and hands over sessions.
@@ -92,7 +92,7 @@ impl Replica {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not take the registration.
-    pub async fn join(
+    pub(crate) async fn join(
         membership: Membership,
         replica: NewReplica,
         local: LocalState,
@@ -120,7 +120,7 @@ impl Replica {
     }
 
     /// The id of this replica.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
@@ -128,7 +128,7 @@ impl Replica {
     ///
     /// # Errors
     /// The first reason why it is not.
-    pub fn ready(&self) -> Result<(), NotReady> {
+    pub(crate) fn ready(&self) -> Result<(), NotReady> {
         if self.draining.load(Ordering::Relaxed) {
             Err(NotReady::Draining)
         } else if self.unready.load(Ordering::Relaxed) {
@@ -144,7 +144,7 @@ impl Replica {
 
     /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current
     /// round.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEWAL / READS_PER_RENEWAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut renewed_at, mut counted) = (None::<Instant>, 0);
@@ -194,7 +194,7 @@ impl Replica {
     }
 
     /// Lists the replicas that run or were lost lately, without a query. The values of this replica are current.
-    pub fn list(&self) -> Vec<ReplicaRecord> {
+    pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
         let status = self.status();
         let mut replicas = match &self.mode {
             Mode::Standalone { replica, started_at, since } => {
@@ -217,27 +217,27 @@ impl Replica {
     }
 
     /// Stops accepting sessions.
-    pub fn start_draining(&self) {
+    pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.local.metrics.ready.set(0);
     }
 
     /// Renews the lease at once, so that the other replicas see the current status.
-    pub async fn announce(&self) {
+    pub(crate) async fn announce(&self) {
         if let Mode::Clustered(lease) = &self.mode {
             lease.renew(self.status()).await;
         }
     }
 
     /// Removes the registration.
-    pub async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         if let Mode::Clustered(lease) = &self.mode {
             lease.give_up().await;
         }
     }
 
     /// Whether crashing is switched off at this replica. Queries the store only for an id that the last list lacks.
-    pub async fn refuses_crash(&self, named: &str) -> bool {
+    pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Mode::Clustered(lease) = &self.mode else { return false };
         let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
         let found = match find(lease.replicas()) {
@@ -252,7 +252,7 @@ impl Replica {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
-    pub async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let victim = match &self.mode {
             Mode::Standalone { .. } => {
                 let is_victim = match named {

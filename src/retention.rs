@@ -18,7 +18,7 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, forever.
-pub async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
+pub(crate) async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
     loop {
         if let Err(error) = round(&store, &tail, kept, &metrics).await {
             tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");

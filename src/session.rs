@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use heartbeat::{Due, Heartbeat};
 use in_flight::InFlight;
 use socket::Incoming;
-pub use socket::Socket;
+pub(crate) use socket::Socket;
 
 /// How long a leaving session waits for the outcome of its smiles in flight.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// Id of the replica.
     pub replica: String,
     /// Identity of the log.
@@ -71,7 +71,7 @@ pub struct Context {
 
 /// Sessions of a draining replica leave in batches, so that their clients do not all reconnect at once.
 #[derive(Clone, Copy, Debug)]
-pub struct DrainSchedule {
+pub(crate) struct DrainSchedule {
     /// Number of batches.
     pub batches: u64,
     /// Time between two batches.
@@ -80,7 +80,7 @@ pub struct DrainSchedule {
 
 /// The user and the start of a new session.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// A user of the store.
     pub user: UserName,
     /// Where the session starts.
@@ -101,7 +101,7 @@ pub enum Start {
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The client closed it, with this code.
     ByClient(u16),
     /// The server closes it.
@@ -111,7 +111,7 @@ pub enum End {
 }
 
 /// Runs a session to its end.
-pub async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
+pub(crate) async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
     let subscription = context.hub.subscribe(&opening.user);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
     let end = match session.welcome(&opening).await {

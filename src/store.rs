@@ -31,14 +31,14 @@ use std::time::Duration;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
-pub use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
-pub use cluster::{
+pub(crate) use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
+pub(crate) use cluster::{
     Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus,
 };
-pub use id_hash::IdHash;
-pub use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
-pub use mysql::{Binlog, Cluster, MySql};
+pub(crate) use id_hash::IdHash;
+pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
+pub(crate) use mysql::{Binlog, Cluster, MySql};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum StoreError {
 }
 
 /// An error of a library.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -71,7 +71,7 @@ impl From<sqlx::Error> for StoreError {
 
 /// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Append {
+pub(crate) enum Append {
     /// The batch is in the log.
     Done,
     /// Another batch has its offset, so this batch can never be in the log at this offset.
@@ -83,7 +83,7 @@ pub enum Append {
 
 /// Why an append failed.
 #[derive(Debug, thiserror::Error)]
-pub enum AppendError {
+pub(crate) enum AppendError {
     /// The batch is not in the log.
     #[error("the store did not take a batch: {0}")]
     NotBegun(#[source] Error),
@@ -97,7 +97,7 @@ pub enum AppendError {
 
 /// The state of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// The identity of the log.
     pub epoch: Epoch,
     /// The last offset, 0 when the log is empty.
@@ -108,7 +108,7 @@ pub struct LogState {
 
 /// Consecutive batches of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogPage {
+pub(crate) struct LogPage {
     /// The state of the log, from the same snapshot.
     pub state: LogState,
     /// In order, without gaps.
@@ -117,7 +117,7 @@ pub struct LogPage {
 
 /// An open store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub enum Store {
+pub(crate) enum Store {
     /// A file, for one process.
     Sqlite(sqlite::Sqlite),
     /// A database, for any number of replicas.
@@ -126,7 +126,7 @@ pub enum Store {
 
 /// Whether replicas can share a store.
 #[derive(Clone, Debug)]
-pub enum Membership {
+pub(crate) enum Membership {
     /// One process at a time.
     Alone {
         /// The number of times that the store was opened, which makes the replica's id unique.
@@ -153,7 +153,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or the server refuses.
-    pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
             StoreUrl::MySql(url) => mysql::MySql::open(url).await.map(Self::MySql),
@@ -161,22 +161,22 @@ impl Store {
     }
 
     /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
-    pub fn users(&self) -> &[User] {
+    pub(crate) fn users(&self) -> &[User] {
         either!(self, database => database.directory().users())
     }
 
     /// The user with this name, without a query.
-    pub fn user(&self, name: &str) -> Option<&UserName> {
+    pub(crate) fn user(&self, name: &str) -> Option<&UserName> {
         either!(self, database => database.directory().find(name))
     }
 
     /// The hash of a sender and an id, with the key of this log.
-    pub fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
+    pub(crate) fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
         either!(self, database => IdHash::new(database.hash_key(), sender, id))
     }
 
     /// How replicas share this store.
-    pub fn membership(&self) -> Membership {
+    pub(crate) fn membership(&self) -> Membership {
         match self {
             Self::Sqlite(store) => Membership::Alone { number: store.starts() },
             Self::MySql(store) => Membership::Shared(store.cluster()),
@@ -184,13 +184,19 @@ impl Store {
     }
 
     /// Whether other replicas may append to the same log.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Self::MySql(_))
     }
 
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
     /// no batch. All users must come from [`Store::user`].
-    pub fn new_batch(&self, previous: Option<BatchKey>, after: Offset, smiles: &[NewSmile], at: Timestamp) -> NewBatch {
+    pub(crate) fn new_batch(
+        &self,
+        previous: Option<BatchKey>,
+        after: Offset,
+        smiles: &[NewSmile],
+        at: Timestamp,
+    ) -> NewBatch {
         either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
     }
 
@@ -200,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     /// [`AppendError`] says whether the batch may be in the log.
-    pub async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+    pub(crate) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         either!(self, database => database.append(batch).await)
     }
 
@@ -208,7 +214,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn log_state(&self) -> Result<LogState, StoreError> {
+    pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
         either!(self, database => database.log_state().await)
     }
 
@@ -216,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
+    pub(crate) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
         either!(self, database => database.read_log(after, batches).await)
     }
 
@@ -224,7 +230,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+    pub(crate) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
         Ok(self.batches_at(&[offset]).await?.pop())
     }
 
@@ -233,7 +239,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
+    pub(crate) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
         if offsets.is_empty() {
             return Ok(Vec::new());
         }
@@ -244,7 +250,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+    pub(crate) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
         either!(self, database => database.begin_epoch(epoch).await)
     }
 
@@ -253,7 +259,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+    pub(crate) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
         either!(self, database => database.trim(kept, batches).await)
     }
 
@@ -261,7 +267,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
-    pub async fn indexed(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn indexed(&self) -> Result<u64, StoreError> {
         either!(self, database => database.indexed().await)
     }
 
@@ -270,7 +276,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
+    pub(crate) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(true),
             Self::MySql(store) => store.claim_index(claimant).await,
@@ -281,7 +287,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
+    pub(crate) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         either!(self, database => database.write_index(step).await)
     }
 
@@ -289,7 +295,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_blocks(&self, keys: &[BlockKey]) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
+    pub(crate) async fn read_blocks(&self, keys: &[BlockKey]) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
         either!(self, database => database.read_blocks(keys).await)
     }
 
@@ -297,7 +303,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
+    pub(crate) async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
         either!(self, database => database.read_segment(user, segment).await)
     }
 
@@ -306,7 +312,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn read_conversation(
+    pub(crate) async fn read_conversation(
         &self,
         users: (&UserName, &UserName),
         through: u64,
@@ -319,12 +325,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn forget_index(&self, segments: u64, blocks: &[Range<BlockKey>]) -> Result<(), StoreError> {
+    pub(crate) async fn forget_index(&self, segments: u64, blocks: &[Range<BlockKey>]) -> Result<(), StoreError> {
         either!(self, database => database.forget_index(segments, blocks).await)
     }
 
     /// Closes the database cleanly.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         either!(self, database => database.close().await);
     }
 }

@@ -21,7 +21,7 @@ use crate::model::{Epoch, Offset, Smile, UserName};
 use crate::store::{Batch, BatchKey, Following, IdHash, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
-pub use self::follower::Follower;
+pub(crate) use self::follower::Follower;
 
 /// Batches in one read of the log.
 const PAGE: u32 = 64;
@@ -38,11 +38,11 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A batch does not follow the cursor: batches before it are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap;
+pub(crate) struct Gap;
 
 /// A consistent view of the tail for a batch of new smiles.
 #[derive(Debug)]
-pub struct TailView {
+pub(crate) struct TailView {
     /// The last published offset.
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
@@ -55,7 +55,7 @@ pub struct TailView {
 
 /// A page of a user's stream.
 #[derive(Clone, Debug)]
-pub struct StreamPage {
+pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
     /// The page is complete up to this offset, which is always after its start.
@@ -64,7 +64,7 @@ pub struct StreamPage {
 
 /// A handle to the end of the log. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     shared: Arc<Shared>,
 }
 
@@ -99,7 +99,7 @@ const BINLOG: u8 = 2;
 
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    pub fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         let following = AtomicU8::new(if store.is_shared() { POLLING } else { ALONE });
         let shared = Shared {
             store,
@@ -123,7 +123,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`Gap`] when batches between the cursor and this one are missing.
-    pub fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
+    pub(crate) fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let (first, last) = (first.0.smile.offset, last.0.smile.offset);
         let mut recent = self.shared.recent.lock();
@@ -153,7 +153,7 @@ impl Tail {
     ///
     /// # Errors
     /// As [`Tail::publish`].
-    pub fn publish_stored(&self, batch: Batch) -> Result<(), Gap> {
+    pub(crate) fn publish_stored(&self, batch: Batch) -> Result<(), Gap> {
         let Some(key) = batch.key() else { return Ok(()) };
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
@@ -169,7 +169,7 @@ impl Tail {
 
     /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is
     /// published.
-    pub fn start_within(&self, batch: Batch) {
+    pub(crate) fn start_within(&self, batch: Batch) {
         let Some(key) = batch.key() else { return };
         let start = self.cursor();
         self.shared.recent.lock().set_last(key);
@@ -183,7 +183,7 @@ impl Tail {
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
     /// log is another one or has lost its end, else [`StoreError::Unavailable`].
-    pub async fn read(&self) -> Result<Offset, StoreError> {
+    pub(crate) async fn read(&self) -> Result<Offset, StoreError> {
         let read = self.read_on().await;
         match &self.shared.store {
             // The server may not be the primary, and its log may be stale: read once more over new connections.
@@ -234,39 +234,39 @@ impl Tail {
 
     /// The last offset published or being published. The log holds everything up to it. A session that subscribed
     /// before this call gets every later offset through its outbox.
-    pub fn cursor(&self) -> Offset {
+    pub(crate) fn cursor(&self) -> Offset {
         Offset(self.shared.cursor.load(Ordering::SeqCst))
     }
 
     /// The last offset known to be committed.
-    pub fn head(&self) -> Offset {
+    pub(crate) fn head(&self) -> Offset {
         Offset(self.shared.head.load(Ordering::SeqCst))
     }
 
     /// The last indexed offset.
-    pub fn indexed(&self) -> Offset {
+    pub(crate) fn indexed(&self) -> Offset {
         Offset(self.shared.indexed.load(Ordering::SeqCst))
     }
 
     /// Looks up these hashes among the smiles that are not indexed yet.
-    pub fn look_up(&self, hashes: &[IdHash]) -> TailView {
+    pub(crate) fn look_up(&self, hashes: &[IdHash]) -> TailView {
         let recent = self.shared.recent.lock();
         let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
         TailView { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
     }
 
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
-    pub fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
+    pub(crate) fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
         self.shared.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
     }
 
     /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
-    pub fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
+    pub(crate) fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
         self.shared.recent.lock().hashes(until).map(Iterator::collect)
     }
 
     /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
-    pub fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
+    pub(crate) fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
         let recent = self.shared.recent.lock();
         let stream = recent.stream(user, after)?.take_while(|publication| publication.smile.offset <= until);
         let smiles: Vec<_> = stream.take(limit).cloned().collect();
@@ -277,13 +277,18 @@ impl Tail {
 
     /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
     /// holds all smiles.
-    pub fn conversation(&self, users: (&UserName, &UserName), before: Offset, limit: usize) -> (Vec<Smile>, Offset) {
+    pub(crate) fn conversation(
+        &self,
+        users: (&UserName, &UserName),
+        before: Offset,
+        limit: usize,
+    ) -> (Vec<Smile>, Offset) {
         let (smiles, after) = self.shared.recent.lock().conversation(users, before, limit);
         (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
     }
 
     /// Records that everything up to `indexed` is in the index.
-    pub fn set_indexed(&self, indexed: Offset) {
+    pub(crate) fn set_indexed(&self, indexed: Offset) {
         let mut recent = self.shared.recent.lock();
         recent.set_indexed(indexed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
@@ -292,7 +297,7 @@ impl Tail {
     }
 
     /// Drops everything up to `trimmed`, which retention has removed.
-    pub fn trim(&self, trimmed: Offset) {
+    pub(crate) fn trim(&self, trimmed: Offset) {
         let mut recent = self.shared.recent.lock();
         recent.trim(trimmed);
         self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
@@ -305,12 +310,12 @@ impl Tail {
     }
 
     /// The number of smiles that are published and not indexed.
-    pub fn index_lag(&self) -> u64 {
+    pub(crate) fn index_lag(&self) -> u64 {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
     /// Waits until `condition` holds. Checks it after each publication and each step of the index.
-    pub async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
+    pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.shared.moved.notified();
             if condition(self) {
@@ -321,7 +326,7 @@ impl Tail {
     }
 
     /// Whether the tail is close to the head and has read the log lately.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
         let last_contact = Duration::from_millis(self.shared.last_contact.load(Ordering::Relaxed));
         let in_contact =
@@ -330,7 +335,7 @@ impl Tail {
     }
 
     /// How this replica follows the log; `None` if no other replica can append.
-    pub fn following(&self) -> Option<Following> {
+    pub(crate) fn following(&self) -> Option<Following> {
         match self.shared.following.load(Ordering::Relaxed) {
             POLLING => Some(Following::Polling),
             BINLOG => Some(Following::Binlog),

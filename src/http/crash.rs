@@ -16,7 +16,7 @@ const MAX_BODY_BYTES: usize = 1024;
 
 /// The settings of the crash button.
 #[derive(Clone, Debug)]
-pub struct CrashButton {
+pub(crate) struct CrashButton {
     /// Whether this replica obeys crash requests.
     pub enabled: bool,
     /// The bearer token that requests need, if any.

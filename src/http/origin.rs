@@ -14,14 +14,14 @@ const MAX_LOGGED: usize = 100;
 
 /// The allow-list, and the refused origins that were logged.
 #[derive(Debug)]
-pub struct OriginPolicy {
+pub(crate) struct OriginPolicy {
     allowed: Vec<Origin>,
     logged: Mutex<HashSet<String>>,
 }
 
 impl OriginPolicy {
     /// Allows these origins besides the request's own host.
-    pub fn new(allowed: Vec<Origin>) -> Self {
+    pub(crate) fn new(allowed: Vec<Origin>) -> Self {
         Self { allowed, logged: Mutex::default() }
     }
 

@@ -34,7 +34,7 @@ const MAX_REPORTED: usize = 1_000;
 
 /// A limit of requests per client address.
 #[derive(Clone, Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     config: Arc<GovernorConfig<ClientKey, Plain>>,
     address: ClientKey,
     refusals: Arc<Mutex<Refusals>>,
@@ -42,7 +42,7 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Allows `per_second` requests with a burst of `burst` per client address; `None` if either is 0, for no limit.
-    pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
+    pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
         let address = ClientKey { trusted_proxies: trusted_proxies.into() };
@@ -61,7 +61,7 @@ impl RateLimit {
     }
 
     /// Evicts idle addresses and reports refused ones, forever.
-    pub async fn maintain(self) {
+    pub(crate) async fn maintain(self) {
         loop {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
             self.config.limiter().retain_recent();

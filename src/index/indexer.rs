@@ -37,7 +37,7 @@ const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
 #[derive(Debug)]
-pub struct Indexer {
+pub(crate) struct Indexer {
     index: Index,
     /// Identifies this replica in the claim to write.
     claimant: i64,
@@ -47,7 +47,11 @@ pub struct Indexer {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
-pub async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result<(LogState, Indexer), StoreError> {
+pub(crate) async fn open(
+    store: &Store,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+) -> Result<(LogState, Indexer), StoreError> {
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
@@ -89,12 +93,12 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 
 impl Indexer {
     /// Returns the reader of this index.
-    pub fn index(&self) -> &Index {
+    pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
     /// Returns the tail that this index follows.
-    pub fn tail(&self) -> &Tail {
+    pub(crate) fn tail(&self) -> &Tail {
         &self.index.tail
     }
 
@@ -102,7 +106,7 @@ impl Indexer {
     ///
     /// # Errors
     /// [`StoreError::Replaced`] when the data of the store was replaced.
-    pub async fn run(self) -> Result<(), StoreError> {
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
         tokio::join!(self.load_filters(), self.follow()).1
     }
 
@@ -269,7 +273,7 @@ fn conversations<'smiles>(smiles: &[&'smiles Smile]) -> Vec<((&'smiles UserName,
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
-pub async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
+pub(crate) async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
     let segments = trimmed.0 / SEGMENT;
     if segments == 0 {
         return Ok(());

@@ -14,20 +14,20 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// The faults of a session. Allocates nothing while there are none.
 #[derive(Debug, Default)]
-pub struct FaultBudget {
+pub(crate) struct FaultBudget {
     bad_requests: u32,
     rate_limited: VecDeque<Instant>,
 }
 
 impl FaultBudget {
     /// Counts a `bad_request`; `true` once the budget is exceeded.
-    pub fn bad_request(&mut self) -> bool {
+    pub(crate) fn bad_request(&mut self) -> bool {
         self.bad_requests += 1;
         self.bad_requests > BAD_REQUESTS
     }
 
     /// Counts a `rate_limited`; `true` once the budget is exceeded.
-    pub fn rate_limited(&mut self, now: Instant) -> bool {
+    pub(crate) fn rate_limited(&mut self, now: Instant) -> bool {
         while self.rate_limited.front().is_some_and(|&at| now.duration_since(at) > WINDOW) {
             self.rate_limited.pop_front();
         }

@@ -15,11 +15,11 @@ const RETRY_AT: Duration = Duration::from_millis(250);
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 /// A batch that takes longer means that the store is unavailable. Queued smiles are then refused at once.
-pub const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
+pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// Why the store accepts no smile now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overload {
+pub(crate) enum Overload {
     /// The store is slow; it will have caught up after this time.
     Slow(Duration),
     /// The store does not answer.
@@ -28,7 +28,7 @@ pub enum Overload {
 
 /// The measured speed of the store and the smiles queued for it.
 #[derive(Debug)]
-pub struct Pressure {
+pub(crate) struct Pressure {
     /// The maximum number of smiles in a batch.
     largest_batch: u32,
     /// Smiles admitted and not yet in a batch.
@@ -41,27 +41,27 @@ pub struct Pressure {
 
 impl Pressure {
     /// No pressure, on a store that takes `largest_batch` smiles in a batch.
-    pub fn new(largest_batch: u32) -> Self {
+    pub(crate) fn new(largest_batch: u32) -> Self {
         Self { largest_batch, waiting: 0, batch_began: None, per_batch: Duration::ZERO }
     }
 
     /// Records an admitted smile.
-    pub fn admitted(&mut self) {
+    pub(crate) fn admitted(&mut self) {
         self.waiting += 1;
     }
 
     /// Records smiles that left the queue, into a batch or refused.
-    pub fn dequeued(&mut self, smiles: usize) {
+    pub(crate) fn dequeued(&mut self, smiles: usize) {
         self.waiting = self.waiting.saturating_sub(u32::try_from(smiles).unwrap_or(u32::MAX));
     }
 
     /// Records the start of a batch. All time until it ends counts as store delay.
-    pub fn batch_began(&mut self, now: Instant) {
+    pub(crate) fn batch_began(&mut self, now: Instant) {
         self.batch_began = Some(now);
     }
 
     /// Records the end of the running batch.
-    pub fn batch_ended(&mut self, now: Instant) {
+    pub(crate) fn batch_ended(&mut self, now: Instant) {
         let took = self.batch_began.take().map_or(Duration::ZERO, |began| now.duration_since(began));
         // An outage must not count as the speed of the store.
         let took = took.min(UNAVAILABLE_AFTER);
@@ -72,7 +72,7 @@ impl Pressure {
     ///
     /// # Errors
     /// [`Overload`] if the smile must be shed.
-    pub fn check(&self, now: Instant) -> Result<(), Overload> {
+    pub(crate) fn check(&self, now: Instant) -> Result<(), Overload> {
         if self.batch_began.is_some_and(|began| now.duration_since(began) > UNAVAILABLE_AFTER) {
             return Err(Overload::Unavailable);
         }

@@ -36,7 +36,7 @@ const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
 #[derive(Debug)]
-pub struct Appender {
+pub(crate) struct Appender {
     queue: Arc<Queue>,
     writer: Writer,
     outage: Outage,
@@ -80,7 +80,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] when the log no longer matches what this replica published.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         loop {
             let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
             while let Some(began) = self.begin() {

@@ -46,14 +46,14 @@ pub(super) enum Incoming {
 
 /// The server's end of a WebSocket.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     stream: WebSocketStream<TcpStream>,
     write_timeout: Duration,
 }
 
 impl Socket {
     /// Takes over an upgraded connection and the bytes already `read` from it.
-    pub async fn new(connection: TcpStream, read: Vec<u8>, write_timeout: Duration) -> Self {
+    pub(crate) async fn new(connection: TcpStream, read: Vec<u8>, write_timeout: Duration) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)

@@ -7,7 +7,7 @@ use super::user_directory::UserDirectory;
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
 /// The maximum number of smiles in a batch.
-pub const LARGEST_BATCH: usize = 1000;
+pub(crate) const LARGEST_BATCH: usize = 1000;
 
 /// The maximum size of a payload. It fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more
 /// in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
@@ -17,7 +17,7 @@ pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
 const RECORD_BYTES: usize = 12;
 
 /// The number of leading smiles that fit into one batch.
-pub fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
+pub(crate) fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
     let mut left = LARGEST_PAYLOAD;
     let mut fits = |smile: &&NewSmile| {
         let bytes = RECORD_BYTES + smile.id.as_str().len() + smile.faces.as_str().len();
@@ -31,7 +31,7 @@ const FORMAT: u8 = 1;
 
 /// One row of the log: consecutive smiles of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// A random number that distinguishes batches of different replicas at the same offset.
     pub token: i64,
     /// In the order of the log, without gaps, at least one.
@@ -40,7 +40,7 @@ pub struct Batch {
 
 /// Identifies a batch across all logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchKey {
+pub(crate) struct BatchKey {
     /// The offset of the first smile.
     pub first: Offset,
     /// See [`Batch::token`].
@@ -49,14 +49,14 @@ pub struct BatchKey {
 
 impl Batch {
     /// The key of this batch; `None` if it is empty.
-    pub fn key(&self) -> Option<BatchKey> {
+    pub(crate) fn key(&self) -> Option<BatchKey> {
         self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
     }
 }
 
 /// An encoded batch to append.
 #[derive(Clone, Debug)]
-pub struct NewBatch {
+pub(crate) struct NewBatch {
     /// The batch before it; `None` if it is the first.
     pub(super) previous: Option<BatchKey>,
     /// The key of this batch.

@@ -9,18 +9,18 @@ use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 
 /// How long a lease lasts without renewal. Renewals come every second, so four of them may fail.
-pub const LEASE: Duration = Duration::from_secs(5);
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed within this time is most likely alive: two intervals plus some delay.
-pub const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
+pub(crate) const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// How long a lost replica stays in the list.
-pub const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
+pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ReplicaState {
+pub(crate) enum ReplicaState {
     /// The replica holds its lease and accepts sessions.
     Ready,
     /// The replica holds its lease and accepts no more sessions.
@@ -44,7 +44,7 @@ pub enum Following {
 
 /// One replica in `GET /api/replicas`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ReplicaRecord {
+pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number; never reused.
     pub id: String,
     /// The configured name.
@@ -83,7 +83,7 @@ pub struct ReplicaRecord {
 
 impl ReplicaRecord {
     /// Ages the record by `time` without a renewal.
-    pub fn after(mut self, time: Duration) -> Self {
+    pub(crate) fn after(mut self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.uptime_ms = self.uptime_ms.saturating_add(milliseconds);
         self.heartbeat_age_ms = self.heartbeat_age_ms.saturating_add(milliseconds);
@@ -98,7 +98,7 @@ impl ReplicaRecord {
 
 /// A replica that registers.
 #[derive(Clone, Debug)]
-pub struct NewReplica {
+pub(crate) struct NewReplica {
     /// The configured name.
     pub name: String,
     /// The host name; in a container, the container's.
@@ -113,7 +113,7 @@ pub struct NewReplica {
 
 impl NewReplica {
     /// The id of this replica with this number.
-    pub fn id(&self, number: i64) -> String {
+    pub(crate) fn id(&self, number: i64) -> String {
         replica_id(&self.name, number)
     }
 }
@@ -124,7 +124,7 @@ pub(super) fn replica_id(name: &str, number: i64) -> String {
 
 /// A registered replica.
 #[derive(Clone, Debug)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// Makes the id unique.
     pub(super) number: i64,
     pub(super) replica: NewReplica,
@@ -134,14 +134,14 @@ pub struct Registration {
 
 impl Registration {
     /// The id of this replica.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.replica.id(self.number)
     }
 }
 
 /// The status that a replica writes with each renewal.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReplicaStatus {
+pub(crate) struct ReplicaStatus {
     /// Open sessions.
     pub sessions: u32,
     /// Smiles per second that it admits now.

@@ -10,7 +10,7 @@ use crate::model::{SmileId, UserName};
 /// accidental collision is less likely than an undetected disk error, and clients cannot search for one without the
 /// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IdHash(u128);
+pub(crate) struct IdHash(u128);
 
 impl IdHash {
     pub(crate) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
@@ -23,7 +23,7 @@ impl IdHash {
     }
 
     /// The half that the index stores. It finds candidates, whose sender and id must then be compared.
-    pub fn short(self) -> u64 {
+    pub(crate) fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)
     }
 }

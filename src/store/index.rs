@@ -3,14 +3,14 @@
 use crate::model::{Offset, UserName};
 
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
-pub const SEGMENT: u64 = 4096;
+pub(crate) const SEGMENT: u64 = 4096;
 
 /// Bytes of a place: an offset relative to the first one of its segment.
 const PLACE: usize = 2;
 
 /// The changes of the index for one segment. Writing them is idempotent.
 #[derive(Debug)]
-pub struct IndexStep<'smiles> {
+pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
     /// The ascending offsets of the segment by conversation, with its users in either order.
@@ -23,11 +23,11 @@ pub struct IndexStep<'smiles> {
 
 /// The key of a block of ids, below 2^63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockKey(pub u64);
+pub(crate) struct BlockKey(pub u64);
 
 /// The smiles of one user in one segment.
 #[derive(Debug)]
-pub struct SegmentPage {
+pub(crate) struct SegmentPage {
     /// The last offset that retention has removed, 0 if none.
     pub trimmed: Offset,
     /// The ascending offsets of the smiles to or from the user.

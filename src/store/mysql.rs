@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-pub use self::binlog::Binlog;
-pub use self::cluster::Cluster;
+pub(crate) use self::binlog::Binlog;
+pub(crate) use self::cluster::Cluster;
 use self::connections::Connections;
 use self::server::Server;
 use self::turn::PeerAppends;
@@ -34,7 +34,7 @@ const READERS: usize = 4;
 
 /// An open MySQL store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct MySql {
+pub(crate) struct MySql {
     inner: Arc<Inner>,
 }
 
@@ -99,12 +99,12 @@ impl MySql {
     }
 
     /// Discards all connections. The next statements reach the server that the address leads to now.
-    pub fn connect_again(&self) {
+    pub(crate) fn connect_again(&self) {
         self.inner.server.leave(self.inner.server.generation());
     }
 
     /// How many times connections were discarded.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.inner.server.generation()
     }
 

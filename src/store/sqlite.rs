@@ -34,7 +34,7 @@ const WAL_PAGES: u32 = 8192;
 
 /// An open SQLite store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Sqlite {
+pub(crate) struct Sqlite {
     inner: Arc<Inner>,
 }
 

@@ -35,7 +35,7 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The task that follows a shared log for a tail.
 #[derive(Debug)]
-pub struct Follower {
+pub(crate) struct Follower {
     store: MySql,
     tail: Tail,
     /// The reason for polling that was logged last, so that it is logged once.
@@ -44,7 +44,7 @@ pub struct Follower {
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
-    pub fn new(store: MySql, tail: Tail) -> Self {
+    pub(crate) fn new(store: MySql, tail: Tail) -> Self {
         Self { store, tail, logged: None }
     }
 
@@ -52,7 +52,7 @@ impl Follower {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is another one.
-    pub async fn run(mut self) -> Result<(), StoreError> {
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let opened = Instant::now();

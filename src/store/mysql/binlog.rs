@@ -53,7 +53,7 @@ const FIRST_READER: u32 = 1 << 31;
 const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
 
 /// The stream of commits to one database.
-pub struct Binlog {
+pub(crate) struct Binlog {
     stream: BinlogStream,
     database: String,
     table: String,
@@ -77,7 +77,7 @@ impl MySql {
     ///
     /// # Errors
     /// [`StoreError::CannotFollow`] if this replica cannot read one, else [`StoreError::Unavailable`].
-    pub async fn open_binlog(&self) -> Result<Binlog, StoreError> {
+    pub(crate) async fn open_binlog(&self) -> Result<Binlog, StoreError> {
         let mut binlog = within(ANSWER, self.request()).await?;
         // The server refuses the request, or sends the first event at once.
         within(ANSWER, event(&mut binlog.stream)).await?;
@@ -139,7 +139,7 @@ impl Binlog {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server is gone or silent. The stream is then unusable.
-    pub async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
             // Counts from the last event, so that a cancelled call does not extend it.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());

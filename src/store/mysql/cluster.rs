@@ -76,7 +76,7 @@ type Statement<'values> = sqlx::query::Query<'values, sqlx::MySql, sqlx::mysql::
 
 /// The replicas of one MySQL store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub(super) store: MySql,
 }
 
@@ -85,7 +85,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
+    pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let at = Instant::now();
         let register = || {
             sqlx::query(REGISTER)
@@ -105,7 +105,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
+    pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
         let Registration { number, replica, at } = registration;
         let renew = || {
             sqlx::query(RENEW)
@@ -130,7 +130,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
+    pub(crate) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
         self.repeatable(|| sqlx::query("DELETE FROM leases WHERE number = ?").bind(registration.number)).await?;
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+    pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let list = async |mut connection: MySqlConnection| {
             Ok((sqlx::query_as(LIST).fetch_all(&mut connection).await?, connection))
         };
@@ -154,7 +154,11 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored all the same.
-    pub async fn request_crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn request_crash(
+        &self,
+        named: Option<&str>,
+        mode: CrashMode,
+    ) -> Result<Option<String>, StoreError> {
         let request = match named {
             Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
             None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(RECENT_RENEWAL)),
@@ -176,7 +180,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn forget_lost(&self) -> Result<(), StoreError> {
+    pub(crate) async fn forget_lost(&self) -> Result<(), StoreError> {
         self.repeatable(|| sqlx::query(FORGET).bind(milliseconds(LOST_REPLICA_RETENTION))).await?;
         Ok(())
     }
