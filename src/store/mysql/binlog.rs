@@ -66,12 +66,6 @@ pub(crate) struct Binlog {
     changes: watch::Receiver<u64>,
 }
 
-impl std::fmt::Debug for Binlog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Binlog").field("database", &self.database).finish_non_exhaustive()
-    }
-}
-
 impl MySql {
     /// Opens the binary log at its end.
     ///

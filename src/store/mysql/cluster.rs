@@ -17,11 +17,7 @@ use crate::store::{
     ReplicaStatus, StoreError,
 };
 
-const REGISTER: &str = "
-    INSERT INTO leases (name, host, node, version, capacity, obeys, started_at, renewed_at)
-    VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
-
-/// Renews the lease, or registers again if the row was removed.
+/// Renews the lease, or registers if there is no row with this number. Without a number MySQL chooses one.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, following)
@@ -87,17 +83,9 @@ impl Cluster {
     /// [`StoreError::Unavailable`].
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let at = Instant::now();
-        let register = || {
-            sqlx::query(REGISTER)
-                .bind(&replica.name)
-                .bind(&replica.host)
-                .bind(&replica.node)
-                .bind(env!("CARGO_PKG_VERSION"))
-                .bind(replica.capacity)
-                .bind(replica.obeys)
-        };
         // If the answer is lost, the row of the first attempt shows as a lost replica for a while.
-        let number = i64::try_from(self.repeatable(register).await?.last_insert_id()).unwrap_or(i64::MAX);
+        let registered = self.write(None, &replica, at, ReplicaStatus::default()).await?;
+        let number = i64::try_from(registered.last_insert_id()).unwrap_or(i64::MAX);
         Ok(Registration { number, replica, at })
     }
 
@@ -106,7 +94,17 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
-        let Registration { number, replica, at } = registration;
+        self.write(Some(registration.number), &registration.replica, registration.at, status).await?;
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        number: Option<i64>,
+        replica: &NewReplica,
+        at: Instant,
+        status: ReplicaStatus,
+    ) -> Result<MySqlQueryResult, sqlx::Error> {
         let renew = || {
             sqlx::query(RENEW)
                 .bind(number)
@@ -122,8 +120,7 @@ impl Cluster {
                 .bind(status.draining)
                 .bind(status.following.map(<&str>::from))
         };
-        self.repeatable(renew).await?;
-        Ok(())
+        self.repeatable(renew).await
     }
 
     /// Removes the registration.
