@@ -2,8 +2,9 @@
 # create-secret.sh NAME KEY[=VALUE]...
 #
 # Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random one of 256 bits. An existing
-# Secret is kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash and
-# openssl.
+# Secret is kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash, curl and
+# openssl, which MySQL's image has. The image of kubectl has no shell, and `kubectl create` fails when the Secret exists
+# just as when it cannot be created.
 
 set -euo pipefail
 
@@ -36,23 +37,11 @@ secret() {
     printf '}}'
 }
 
-# Sends a request over a new connection. Prints the raw response.
+# Prints the response and, as its last line, the HTTP status, which is 000 if there was no response.
 request() {
-    local address=$host check=(-verify_hostname "$host")
-    if [[ $host == *:* ]]; then
-        address="[$host]"
-        check=(-verify_ip "$host")
-    elif [[ $host =~ ^[0-9.]+$ ]]; then
-        check=(-verify_ip "$host")
-    fi
-    {
-        printf 'POST /api/v1/namespaces/%s/secrets HTTP/1.1\r\n' "$namespace"
-        printf 'Host: %s:%s\r\n' "$address" "$port"
-        printf 'Authorization: Bearer %s\r\n' "$(<"$account/token")"
-        printf 'Content-Type: application/json\r\nAccept: application/json\r\n'
-        printf 'Content-Length: %d\r\nConnection: close\r\n\r\n%s' "${#document}" "$document"
-    } | timeout 20 openssl s_client -connect "$address:$port" -CAfile "$account/ca.crt" "${check[@]}" \
-        -verify_return_error -verify_quiet -quiet 2>&1
+    printf '%s' "$document" | curl --silent --show-error --noproxy '*' --max-time 20 --cacert "$account/ca.crt" \
+        --header @<(printf 'Authorization: Bearer %s\n' "$(<"$account/token")") \
+        --header 'Content-Type: application/json' --data-binary @- --write-out '\n%{http_code}' "$url" 2>&1
 }
 
 [[ $# -ge 2 ]] || fail "usage: create-secret.sh NAME KEY[=VALUE]..."
@@ -63,16 +52,17 @@ for item in "${@:2}"; do
         fail "\"${item%%=*}\" or its value has characters that are not allowed here: use A-Z, a-z, 0-9, . _ -"
 done
 [[ -r $account/token ]] || fail "there is no service account token in $account: is this a pod that is given one?"
-readonly host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?} port=${KUBERNETES_SERVICE_PORT:-443}
+host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?}
+[[ $host != *:* ]] || host="[$host]"
 namespace=$(<"$account/namespace")
 document=$(secret "$@")
-readonly namespace document
+readonly host port=${KUBERNETES_SERVICE_PORT:-443} namespace document
+readonly url=https://$host:$port/api/v1/namespaces/$namespace/secrets
 
 # The network and the permissions of a new pod may take a moment.
 for ((attempt = 1; attempt <= attempts; attempt++)); do
     answer=$(request) || true
-    status=
-    [[ ! $answer =~ HTTP/[0-9.]+\ ([0-9]{3}) ]] || status=${BASH_REMATCH[1]}
+    status=${answer##*$'\n'}
     case $status in
     201)
         echo "create-secret: the Secret $1 in the namespace $namespace was made"
@@ -83,7 +73,7 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
         exit 0
         ;;
     esac
-    echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status:-nothing that is HTTP}" >&2
+    echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status/000/nothing}" >&2
     sleep "$seconds_between"
 done
 # The last response, which repeats nothing of the request.

@@ -1,16 +1,16 @@
-//! A real browser: headless Chromium, driven by chromedriver over the W3C `WebDriver` protocol. Neither process
-//! outlives the test.
+//! A real browser: headless Chromium, driven by chromedriver. Neither process outlives the test.
 
 use std::process::Stdio;
 
-use base64::Engine;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use thirtyfour::prelude::*;
+use thirtyfour::{ChromeCapabilities, LoggingPrefsLogLevel};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{PATIENCE, within};
+use super::{http, within};
 
 /// Allows one browser at a time, since each takes most of the machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -38,8 +38,7 @@ pub(crate) struct Browser {
     driver: Child,
     /// The browser's process, which would outlive its driver.
     process: u64,
-    client: reqwest::Client,
-    session: String,
+    session: WebDriver,
     _profile: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -47,55 +46,52 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens a browser with this preferred language, once no other is open.
     pub(crate) async fn open(language: &str) -> Self {
-        Self::open_with(language, &json!({})).await
+        Self::open_with(language, json!({})).await
     }
 
     /// Opens a browser that blocks all site data.
     pub(crate) async fn open_without_site_data(language: &str) -> Self {
-        Self::open_with(language, &json!({ "profile.default_content_setting_values.cookies": 2 })).await
+        Self::open_with(language, json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
 
     /// The same, of a user who reads text of twice the usual size.
     pub(crate) async fn open_with_large_text(language: &str) -> Self {
-        Self::open_with(language, &json!({ "webkit.webprefs.default_font_size": 32 })).await
+        Self::open_with(language, json!({ "webkit.webprefs.default_font_size": 32 })).await
     }
 
-    async fn open_with(language: &str, preferences: &Value) -> Self {
+    async fn open_with(language: &str, preferences: Value) -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
         let (driver, port) = within("chromedriver listens", start_driver()).await;
         let profile = tempfile::tempdir().expect("a directory");
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
-        let sessions = format!("http://127.0.0.1:{port}/session");
-        let wanted = capabilities(language, &profile, preferences);
-        let opened = call(client.post(&sessions).json(&wanted)).await;
-        let id = opened["sessionId"].as_str().expect("a session");
-        let process = opened["capabilities"]["goog:processID"].as_u64().expect("the process of the browser");
-        Self { driver, process, session: format!("{sessions}/{id}"), client, _profile: profile, _turn: turn }
+        let wanted = capabilities(language, &profile, preferences).expect("capabilities");
+        let session = WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted).client(http());
+        let session = session.await.expect("Chromium starts");
+        let process = session.capabilities().get("goog:processID").and_then(Value::as_u64);
+        let process = process.expect("the process of the browser");
+        Self { driver, process, session, _profile: profile, _turn: turn }
     }
 
     /// Loads a page.
     pub(crate) async fn load(&self, url: &str) {
-        self.post("url", &json!({ "url": url })).await;
+        self.session.goto(url).await.expect("the page loads");
     }
 
     /// The handle of the current tab.
-    pub(crate) async fn tab(&self) -> String {
-        let handle = call(self.client.get(format!("{}/window", self.session))).await;
-        handle.as_str().expect("a handle").to_owned()
+    pub(crate) async fn tab(&self) -> WindowHandle {
+        self.session.window().await.expect("a tab")
     }
 
     /// Opens a tab and switches to it.
-    pub(crate) async fn open_tab(&self, url: &str) -> String {
-        let opened = self.post("window/new", &json!({ "type": "tab" })).await;
-        let handle = opened["handle"].as_str().expect("a handle").to_owned();
-        self.turn_to(&handle).await;
+    pub(crate) async fn open_tab(&self, url: &str) -> WindowHandle {
+        let tab = self.session.new_tab().await.expect("a new tab");
+        self.turn_to(&tab).await;
         self.load(url).await;
-        handle
+        tab
     }
 
     /// Switches to another tab.
-    pub(crate) async fn turn_to(&self, tab: &str) {
-        self.post("window", &json!({ "handle": tab })).await;
+    pub(crate) async fn turn_to(&self, tab: &WindowHandle) {
+        self.session.switch_to_window(tab.clone()).await.expect("the tab is open");
     }
 
     /// Emulates a screen of this size.
@@ -106,9 +102,7 @@ impl Browser {
 
     /// The visible text of the element with this id.
     pub(crate) async fn text(&self, id: &str) -> String {
-        let element = self.element(id).await;
-        let text = call(self.client.get(format!("{}/element/{element}/text", self.session))).await;
-        text.as_str().expect("text").to_owned()
+        self.element(id).await.text().await.expect("the element is in the page")
     }
 
     /// The visible number in the element with this id.
@@ -119,8 +113,7 @@ impl Browser {
 
     /// Clicks on the element with this id.
     pub(crate) async fn click(&self, id: &str) {
-        let element = self.element(id).await;
-        self.post(&format!("element/{element}/click"), &json!({})).await;
+        self.element(id).await.click().await.expect("the element can be clicked");
     }
 
     /// The number of elements that match a selector.
@@ -131,37 +124,30 @@ impl Browser {
 
     /// Runs a script in the page and returns its result.
     pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
-        self.post("execute/sync", &json!({ "script": script, "args": arguments })).await
+        let arguments = arguments.as_array().expect("a list of arguments").as_slice();
+        let result = self.session.execute(script, arguments).await.expect("the script runs");
+        result.json().clone()
     }
 
     /// Runs a command of the Chrome `DevTools` protocol.
     pub(crate) async fn command(&self, command: &str, parameters: &Value) {
-        self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
+        self.session.cdp().send_raw(command, parameters).await.expect("Chromium knows the command");
     }
 
     /// A screenshot of the viewport as a PNG.
     pub(crate) async fn screenshot(&self) -> Vec<u8> {
-        let image = call(self.client.get(format!("{}/screenshot", self.session))).await;
-        base64::engine::general_purpose::STANDARD.decode(image.as_str().expect("text")).expect("base64")
+        self.session.screenshot_as_png().await.expect("a screenshot")
     }
 
     /// The severe log entries since the last call: errors of scripts, of the content security policy and of the
     /// network.
     pub(crate) async fn complaints(&self) -> Vec<String> {
-        let log = self.post("se/log", &json!({ "type": "browser" })).await;
-        let entries = log.as_array().expect("a list").iter();
-        let severe = entries.filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")));
-        severe.map(|entry| entry["message"].as_str().expect("text").to_owned()).collect()
+        let log = self.session.browser_log().await.expect("the browser's log").into_iter();
+        log.filter(|entry| matches!(&*entry.level, "SEVERE" | "WARNING")).map(|entry| entry.message).collect()
     }
 
-    async fn element(&self, id: &str) -> String {
-        let found = self.post("element", &json!({ "using": "css selector", "value": format!("#{id}") })).await;
-        let reference = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
-        reference.expect("a reference to an element").to_owned()
-    }
-
-    async fn post(&self, command: &str, body: &Value) -> Value {
-        call(self.client.post(format!("{}/{command}", self.session)).json(body)).await
+    async fn element(&self, id: &str) -> WebElement {
+        self.session.find(By::Id(id)).await.expect("the element is in the page")
     }
 }
 
@@ -170,20 +156,23 @@ impl Drop for Browser {
         // The driver first, since it would clean up the browser at the same time.
         let _ = self.driver.start_kill();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
+        // Otherwise it would ask the driver, and wait, to end the session.
+        let _ = self.session.clone().leak();
     }
 }
 
 /// The language sets `navigator.languages`; the log captures the console.
-fn capabilities(language: &str, profile: &TempDir, preferences: &Value) -> Value {
-    let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
-    arguments.push(format!("--lang={language}"));
-    arguments.push(format!("--accept-lang={language}"));
-    arguments.push(format!("--user-data-dir={}", profile.path().display()));
-    json!({ "capabilities": { "alwaysMatch": {
-        "browserName": "chrome",
-        "goog:chromeOptions": { "args": arguments, "prefs": preferences },
-        "goog:loggingPrefs": { "browser": "ALL" },
-    }}})
+fn capabilities(language: &str, profile: &TempDir, preferences: Value) -> WebDriverResult<ChromeCapabilities> {
+    let mut wanted = ChromeCapabilities::new();
+    for argument in ARGUMENTS {
+        wanted.add_arg(argument)?;
+    }
+    wanted.add_arg(&format!("--lang={language}"))?;
+    wanted.add_arg(&format!("--accept-lang={language}"))?;
+    wanted.add_arg(&format!("--user-data-dir={}", profile.path().display()))?;
+    wanted.add_experimental_option("prefs", preferences)?;
+    wanted.set_browser_log_level(LoggingPrefsLogLevel::All)?;
+    Ok(wanted)
 }
 
 /// Starts chromedriver on a free port. It picks one of IPv4 and ends if the same one of IPv6 is in use: then another try
@@ -217,17 +206,8 @@ async fn port_of(driver: &mut Child) -> Result<u16, String> {
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Ok(port.trim_end_matches('.').parse().expect("a port"));
         }
-        output = output + &line + "\n";
+        output.push_str(&line);
+        output.push('\n');
     }
     Err(output)
-}
-
-/// The value of a successful response.
-async fn call(request: reqwest::RequestBuilder) -> Value {
-    let response = request.send().await.expect("an answer of chromedriver");
-    let succeeded = response.status().is_success();
-    let mut answer: Value = response.json().await.expect("JSON of chromedriver");
-    let value = answer["value"].take();
-    assert!(succeeded, "chromedriver: {}", value["message"]);
-    value
 }
