@@ -1,5 +1,5 @@
-//! Failover: the address of MySQL switches to another server, as in a managed service. No smile is lost or duplicated,
-//! and acks resume at once.
+//! Failover: the address of MySQL switches to another server, as in a managed service or a group. No smile is lost or
+//! duplicated, and acks resume at once.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::client::{TestClient, offset, smile};
 use crate::support::fleet::Fleet;
+use crate::support::group::Group;
 use crate::support::mysql::{TestDatabase, sessions};
 use crate::support::pair::Pair;
 use crate::support::process::{TestProcess, run_program};
@@ -69,6 +70,48 @@ async fn witness(server: &str, database: &str, acks: &[(String, u64)]) {
     }
 }
 
+/// A client of each replica.
+struct Witnesses {
+    clients: Vec<TestClient>,
+    /// The smiles so far with their offsets.
+    acks: Vec<(String, u64)>,
+}
+
+impl Witnesses {
+    async fn of(fleet: &Fleet) -> Self {
+        let clients = fleet.members.iter().map(|member| TestClient::connect(member.listen, "viola"));
+        Self { clients: join_all(clients).await, acks: Vec::new() }
+    }
+
+    /// The address moves to a primary. Each replica acks a smile and follows the binary log again in time.
+    async fn are_led_to(&mut self, primary: (String, u16), fleet: &mut Fleet) {
+        let before = followed(fleet);
+        for member in &fleet.members {
+            member.network.leads_to(primary.clone());
+            member.network.becomes(Network::Open);
+        }
+        let (moved, earlier) = (Instant::now(), self.acks.len());
+        let smiles = self.clients.iter_mut().enumerate().map(async |(place, client)| {
+            let id = format!("witness-{:03}", earlier + place);
+            let offset = acked(client, &id, "tina").await;
+            assert!(moved.elapsed() < ACKED_AGAIN, "{id} after {:?}", moved.elapsed());
+            (id, offset)
+        });
+        self.acks.extend(join_all(smiles).await);
+        eventually("the binary log is followed again", async || {
+            followed(fleet).iter().zip(&before).all(|(now, before)| now > before)
+        })
+        .await;
+        assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
+    }
+}
+
+/// How often each replica has begun to follow a binary log.
+fn followed(fleet: &mut Fleet) -> Vec<usize> {
+    let count = |log: String| log.matches("\"following the binary log\"").count();
+    fleet.members.iter_mut().map(|member| count(member.process().log())).collect()
+}
+
 /// The pair for one test at a time; `None` where MySQL is left out.
 async fn start_pair() -> Option<(MutexGuard<'static, ()>, Pair)> {
     TestDatabase::new().await?;
@@ -83,43 +126,20 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     let database = TestDatabase::at(pair.url(0)).await;
     let name = database.name().to_owned();
     let mut fleet = Fleet::start(3, database).await;
-    let mut clients = Vec::new();
-    for member in &fleet.members {
-        clients.push(TestClient::connect(member.listen, "viola").await);
-    }
-    let followed = |fleet: &mut Fleet| -> Vec<usize> {
-        let count = |log: String| log.matches("\"following the binary log\"").count();
-        fleet.members.iter_mut().map(|member| count(member.process().log())).collect()
-    };
+    let mut witnesses = Witnesses::of(&fleet).await;
     let simulation = fleet.simulate(SECONDS, seed);
-    let mut acks = Vec::new();
     let switches = async {
         for (round, kept) in [true, true, false, false].into_iter().enumerate() {
             fleet.smiles_flow(100).await;
             let (from, to) = (round % 2, 1 - round % 2);
-            let before = followed(&mut fleet);
             pair.hands_over(from).await;
             if !kept {
                 fleet.members.iter().for_each(|member| member.network.becomes(Network::NoServer));
                 // Wait until the replicas notice.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            for member in &fleet.members {
-                member.network.leads_to(pair.address(to));
-                member.network.becomes(Network::Open);
-            }
             let moved = Instant::now();
-            let smiles = clients.iter_mut().enumerate().map(async |(place, client)| {
-                let id = format!("witness-{round}-{place}");
-                let offset = acked(client, &id, "tina").await;
-                assert!(moved.elapsed() < ACKED_AGAIN, "{id} after {:?}, connections kept: {kept}", moved.elapsed());
-                (id, offset)
-            });
-            acks.extend(join_all(smiles).await);
-            eventually("the binary log is followed again", async || {
-                followed(&mut fleet).iter().zip(&before).all(|(now, before)| now > before)
-            })
-            .await;
+            witnesses.are_led_to(pair.address(to), &mut fleet).await;
             let old = pair.url(from);
             eventually("all connections leave the old primary", async || sessions(old, &name).await == 0).await;
             assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
@@ -127,7 +147,40 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     };
     let (_, ()) = tokio::join!(simulation, switches);
     fleet.tell_the_same_log().await;
-    witness(pair.url(0), &name, &acks).await;
+    witness(pair.url(0), &name, &witnesses.acks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_loses_its_primary_loses_nothing() {
+    if TestDatabase::new().await.is_none() {
+        return;
+    }
+    let Some(group) = Group::start().await else { return };
+    let seed = seed();
+    let database = TestDatabase::at(group.url(0)).await;
+    let name = database.name().to_owned();
+    let mut fleet = Fleet::start(2, database).await;
+    let mut witnesses = Witnesses::of(&fleet).await;
+    let simulation = fleet.simulate(SECONDS, seed);
+    let switches = async {
+        fleet.smiles_flow(100).await;
+        group.switches_to(1).await;
+        witnesses.are_led_to(group.address(1), &mut fleet).await;
+        eventually("all connections leave the old primary", async || sessions(group.url(0), &name).await == 0).await;
+
+        fleet.smiles_flow(100).await;
+        group.loses_primary(1).await;
+        witnesses.are_led_to(group.address(0), &mut fleet).await;
+        group.gets_back(1).await;
+    };
+    let (_, ()) = tokio::join!(simulation, switches);
+    fleet.tell_the_same_log().await;
+    group.is_replicated().await;
+    for server in 0..3 {
+        witness(group.url(server), &name, &witnesses.acks).await;
+    }
+    drop(fleet);
+    group.ends().await;
 }
 
 #[tokio::test]

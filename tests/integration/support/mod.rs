@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod fleet;
 pub(crate) mod frontend;
+pub(crate) mod group;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
 pub(crate) mod pair;

@@ -15,6 +15,10 @@ const SERVER: &str = "TEST_MYSQL_URL";
 /// The value that skips MySQL on purpose.
 const LEFT_OUT: &str = "none";
 
+/// Enables GTIDs. The mode changes one step at a time.
+const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
+    SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
+
 /// A new database. Dropping this value drops it.
 pub(crate) struct TestDatabase {
     server: Url,
@@ -70,7 +74,7 @@ impl TestDatabase {
 
     /// Host and port of the server.
     pub(crate) fn server(&self) -> (String, u16) {
-        (self.server.host_str().expect("a host").to_owned(), self.server.port().unwrap_or(3306))
+        address(&self.server)
     }
 
     /// The `--store` URL through a proxy at this address.
@@ -117,6 +121,18 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
         String::from_utf8(done.stdout).expect("text").trim().to_owned()
     };
     tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+}
+
+/// Host and port of the server at this URL.
+pub(crate) fn address(server: &Url) -> (String, u16) {
+    (server.host_str().expect("a host").to_owned(), server.port().unwrap_or(3306))
+}
+
+/// Gives the server at this URL an id, and GTIDs to its transactions.
+pub(crate) async fn identify(server: &Url, id: usize) {
+    let mode: String = ask(server.as_str(), "SELECT @@GLOBAL.gtid_mode").await.expect("an answer");
+    let gtids = if mode == "ON" { "" } else { GTIDS };
+    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("it may set its variables");
 }
 
 /// The number of connections to a database of the server at this URL.

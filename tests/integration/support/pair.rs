@@ -3,15 +3,11 @@
 
 use url::Url;
 
-use super::mysql::{ask, run, script};
+use super::mysql::{address, ask, identify, run, script};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
 const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failover-2"];
-
-/// Enables GTIDs. The mode changes one step at a time.
-const IDENTITIES: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
-    SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON";
 
 /// Removes the state of an earlier test.
 const FORGET: &str = "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;
@@ -35,14 +31,12 @@ impl Pair {
     pub(crate) async fn start() -> Self {
         let [one, two] = FOLDERS.map(|folder| script("start", folder));
         let pair = Self { urls: [one.await, two.await].map(|url| url.parse().expect("a URL")) };
-        for (server, id) in [(0, 1), (1, 2)] {
-            if pair.ask(server, "SELECT @@GLOBAL.gtid_mode").await != "ON" {
-                pair.run(server, IDENTITIES).await;
-            }
+        for server in [0, 1] {
+            identify(&pair.urls[server], server + 1).await;
             if pair.ask(server, PLUGINS).await != "0" {
                 pair.run(server, NOT_SEMI_SYNCHRONOUS).await;
             }
-            pair.run(server, &format!("{FORGET}; SET GLOBAL server_id = {id}")).await;
+            pair.run(server, FORGET).await;
         }
         for server in [0, 1] {
             if pair.ask(server, PLUGINS).await == "0" {
@@ -60,7 +54,7 @@ impl Pair {
 
     /// Host and port of a server.
     pub(crate) fn address(&self, server: usize) -> (String, u16) {
-        (self.urls[server].host_str().expect("a host").to_owned(), self.urls[server].port().expect("a port"))
+        address(&self.urls[server])
     }
 
     /// Makes this server read-only and a replica of the other one.

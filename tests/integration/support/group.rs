@@ -1,0 +1,129 @@
+//! Three MySQL servers that replicate as a group, one of them the primary. They connect over the loopback address, so
+//! they run on this machine and not in containers.
+
+use futures_util::future::join_all;
+use url::{Position, Url};
+
+use super::mysql::{address, ask, identify, run, script};
+use super::{eventually, within};
+
+/// The folders of the servers, which only this file uses.
+const FOLDERS: [&str; 3] = ["target/mysql-of-group-1", "target/mysql-of-group-2", "target/mysql-of-group-3"];
+
+const PLUGIN: &str = "INSTALL PLUGIN group_replication SONAME 'group_replication.so'";
+const PLUGINS: &str =
+    "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.plugins WHERE plugin_name = 'group_replication'";
+
+/// Removes the state of an earlier test.
+const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
+
+/// As in `k8s/overlays/innodb-cluster`. The members talk over the ports for clients, so no further ports are needed.
+const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
+    GLOBAL group_replication_communication_stack = 'MYSQL',
+    GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
+    GLOBAL group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'";
+
+/// The number of members that are in step.
+const MEMBERS: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.replication_group_members
+    WHERE member_state = 'ONLINE'";
+const ITSELF: &str = "member_id = @@server_uuid";
+
+/// Three servers.
+pub(crate) struct Group {
+    urls: Vec<Url>,
+}
+
+impl Group {
+    /// Starts the servers; the first is the primary. `None` where MySQL lacks the plugin.
+    pub(crate) async fn start() -> Option<Self> {
+        // A server that still runs after a failed test may be in the middle of a group change.
+        join_all(FOLDERS.map(|folder| script("kill", folder))).await;
+        let urls = join_all(FOLDERS.map(|folder| script("start", folder))).await;
+        let group = Self { urls: urls.iter().map(|url| url.parse().expect("a URL")).collect() };
+        for server in 0..group.urls.len() {
+            // Fails if the plugin is missing or installed already.
+            let _ = run(group.url(server), PLUGIN.to_owned()).await;
+            if group.ask(server, PLUGINS).await == "0" {
+                eprintln!("SKIPPED: this MySQL has no plugin group_replication");
+                group.ends().await;
+                return None;
+            }
+            group.run(server, FORGET).await;
+        }
+        group.joins(0, true).await;
+        join_all([1, 2].map(|server| group.joins(server, false))).await;
+        Some(group)
+    }
+
+    /// Makes this server a member: the first one of a new group, or one more. It joins through the first server: a seed
+    /// that is no member yet delays it by many seconds.
+    async fn joins(&self, server: usize, first: bool) {
+        let url = &self.urls[server];
+        identify(url, server + 1).await;
+        let [local, member] = [url, &self.urls[0]].map(|url| &url[Position::BeforeHost..Position::AfterPort]);
+        let (user, password, weight) = (url.username(), url.password().expect("a password"), 90 - 10 * server);
+        self.run(
+            server,
+            &format!(
+                "{SETTINGS}, GLOBAL group_replication_local_address = '{local}',
+                GLOBAL group_replication_advertise_recovery_endpoints = '{local}',
+                GLOBAL group_replication_group_seeds = '{member}', GLOBAL group_replication_member_weight = {weight},
+                GLOBAL group_replication_bootstrap_group = {first};
+                START GROUP_REPLICATION USER = '{user}', PASSWORD = '{password}';
+                SET GLOBAL group_replication_bootstrap_group = OFF"
+            ),
+        )
+        .await;
+        eventually("it is a member", async || self.ask(server, &format!("{MEMBERS} AND {ITSELF}")).await == "1").await;
+    }
+
+    /// The URL for clients.
+    pub(crate) fn url(&self, server: usize) -> &str {
+        self.urls[server].as_str()
+    }
+
+    /// Host and port of a server.
+    pub(crate) fn address(&self, server: usize) -> (String, u16) {
+        address(&self.urls[server])
+    }
+
+    /// Makes another server the primary.
+    pub(crate) async fn switches_to(&self, server: usize) {
+        self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
+    }
+
+    /// Kills the primary as a power cut would, and waits until the first server is elected and takes writes.
+    pub(crate) async fn loses_primary(&self, server: usize) {
+        script("kill", FOLDERS[server]).await;
+        let elected = format!("{MEMBERS} AND {ITSELF} AND member_role = 'PRIMARY' AND NOT @@GLOBAL.read_only");
+        eventually("the first server is elected", async || self.ask(0, &elected).await == "1").await;
+    }
+
+    /// Starts a killed server again as a member.
+    pub(crate) async fn gets_back(&self, server: usize) {
+        script("start", FOLDERS[server]).await;
+        self.joins(server, false).await;
+    }
+
+    /// Waits until every member has all transactions of the first.
+    pub(crate) async fn is_replicated(&self) {
+        let executed = "SELECT @@GLOBAL.gtid_executed";
+        for server in 1..self.urls.len() {
+            eventually("it is replicated", async || self.ask(0, executed).await == self.ask(server, executed).await)
+                .await;
+        }
+    }
+
+    /// Kills all servers.
+    pub(crate) async fn ends(&self) {
+        join_all(FOLDERS.map(|folder| script("kill", folder))).await;
+    }
+
+    async fn run(&self, server: usize, statements: &str) {
+        run(self.url(server), statements.to_owned()).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    async fn ask(&self, server: usize, question: &str) -> String {
+        within("MySQL answers", ask(self.url(server), question)).await.expect("an answer")
+    }
+}
