@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Client } from "../js/client/client.js";
 import { Lines, LINES_KEPT } from "../js/join/lines.js";
-import { SIMULATED, seatId, takeSeat } from "../js/join/seat.js";
+import { SIMULATED, presetReceiver, seatId, takeSeat } from "../js/join/seat.js";
 import { WORDS, languageOf, say } from "../js/join/words.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -71,6 +71,13 @@ test("a remembered user that another phone has taken that day is given up", asyn
   assert.ok(others.some(({ user }) => user === mine.user));
   assert.equal(await within(sit(mine, next)), null);
   assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "one that is gone is forgotten");
+});
+
+test("a phone smiles at the first user until its host, which it claimed its user with, has answered", () => {
+  const preset = (senders) => presetReceiver({ users: USERS, host: "user5", senders });
+  assert.equal(preset([]), "user0");
+  assert.equal(preset(["user7"]), "user0");
+  assert.equal(preset(["user7", "user5"]), "user5");
 });
 
 test("lines are settled once, whether the ack or the smile itself comes first", () => {
