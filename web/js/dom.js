@@ -15,11 +15,7 @@ export function byId(id) {
 
 export function setText(node, text) {
   const wanted = String(text);
-  if (node.textContent === wanted) return;
-  // New data in the same text node is cheaper than a new text node.
-  const [child] = node.childNodes;
-  if (node.childNodes.length === 1 && child.nodeType === Node.TEXT_NODE) child.data = wanted;
-  else node.textContent = wanted;
+  if (node.textContent !== wanted) node.textContent = wanted;
 }
 
 export function setClass(node, className) {
