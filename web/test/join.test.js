@@ -82,12 +82,14 @@ test("a phone smiles at the first user until its host, which it claimed its user
 
 test("lines are settled once, whether the ack or the smile itself comes first", () => {
   const lines = new Lines("me");
+  const early = lines.say("bruno", "😴");
   const line = lines.say("anna", "😀");
   lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
   lines.stored(line, 7);
+  assert.deepEqual(lines.all.map((each) => [line, early].indexOf(each)), [0, 1]);
   lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
   lines.hear({ from: "anna", to: "me", smile: "😁", offset: 8 });
-  assert.deepEqual(lines.all.map(({ state, offset }) => [state, offset]), [["heard", 8], ["stored", 7]]);
+  assert.deepEqual(lines.all.map(({ state, offset }) => [state, offset]), [["heard", 8], ["stored", 7], ["sent", null]]);
   const other = lines.say("bruno", "😀");
   lines.refused(other);
   assert.equal(lines.all[0].state, "refused");
