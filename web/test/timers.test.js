@@ -83,5 +83,6 @@ test("without workers, timers run too", async () => {
   const timers = new PageTimers();
   const asked = timers.now();
   const ran = await new Promise((resolve) => timers.after(20, () => resolve(timers.now())));
-  assert.ok(ran - asked >= 20, `${ran - asked}`);
+  // The timers of Node.js fire up to a millisecond early.
+  assert.ok(ran - asked >= 19, `${ran - asked}`);
 });

@@ -37,7 +37,7 @@ export class PageTimers {
   }
 
   #arm(slot) {
-    const ms = Math.max(0, slot * SLOT_MS - this.now());
+    const ms = Math.max(0, Math.ceil(slot * SLOT_MS - this.now()));
     if (this.#worker === null) setTimeout(() => this.#fire(slot), ms);
     else this.#worker.postMessage({ slot, ms });
   }
