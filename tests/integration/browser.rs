@@ -505,7 +505,7 @@ async fn the_page_is_small_and_cached() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 60_000, "{bytes} bytes in {answers} answers");
+    assert!(bytes < 61_000, "{bytes} bytes in {answers} answers");
     browser.load("about:blank").await;
     browser.load(&format!("http://{}/", server.address)).await;
     let (bytes, answers) = transferred(&browser).await;
