@@ -36,13 +36,33 @@ async fn joined(phone: &Browser) -> String {
 }
 
 async fn choose(phone: &Browser, user: &str) {
-    let choose = "document.getElementById('to').value = arguments[0]; return document.getElementById('to').value";
+    let choose = "const to = document.getElementById('to');
+        to.value = arguments[0];
+        to.dispatchEvent(new Event('change', { bubbles: true }));
+        return to.value";
     assert_eq!(phone.run(choose, &json!([user])).await, user);
 }
 
-async fn tap(phone: &Browser, faces: u64) {
-    let tap = "for (const face of [...document.querySelectorAll('.face')].slice(0, arguments[0])) face.click()";
-    phone.run(tap, &json!([faces])).await;
+/// Makes the tab a phone: its screen, and a finger instead of a mouse.
+async fn become_phone(phone: &Browser) {
+    let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    phone.command("Emulation.setDeviceMetricsOverride", &screen).await;
+    phone.command("Emulation.setTouchEmulationEnabled", &json!({ "enabled": true })).await;
+}
+
+/// Touches the first faces, one after the other.
+async fn tap(phone: &Browser, faces: usize) {
+    let place = "const face = document.querySelectorAll('.face')[arguments[0]];
+        face.scrollIntoView({ block: 'center' });
+        const { x, y, width, height } = face.getBoundingClientRect();
+        return { x: x + width / 2, y: y + height / 2 }";
+    // A tab in the background has no finger on it.
+    phone.command("Page.bringToFront", &json!({})).await;
+    for face in 0..faces {
+        let point = phone.run(place, &json!([face])).await;
+        phone.command("Input.dispatchTouchEvent", &json!({ "type": "touchStart", "touchPoints": [point] })).await;
+        phone.command("Input.dispatchTouchEvent", &json!({ "type": "touchEnd", "touchPoints": [] })).await;
+    }
 }
 
 /// The number of lines on the phone with this state and text.
@@ -73,8 +93,10 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
 
     // Another host name acts as another phone, with separate storage.
     let one = browser.open_tab(&address).await;
+    become_phone(&browser).await;
     let ada = joined(&browser).await;
     let two = browser.open_tab(&address.replace("127.0.0.1", "localhost")).await;
+    become_phone(&browser).await;
     let bart = joined(&browser).await;
     assert_ne!(ada, bart);
 
@@ -113,6 +135,23 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
     drop(server);
+}
+
+#[tokio::test]
+async fn a_phone_begins_with_a_user_that_answers() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let browser = Browser::open("en").await;
+    browser.load(&format!("http://{}/?conversations=1&start", server.address)).await;
+    eventually("the conversation runs", async || browser.number("successes").await > 5).await;
+    browser.open_tab(&format!("http://{}/join.html", server.address)).await;
+    become_phone(&browser).await;
+    joined(&browser).await;
+    tap(&browser, 2).await;
+    eventually("both smiles are stored", async || lines(&browser, "stored", "").await >= 2).await;
+    let preset = browser.run("return document.getElementById('to').value", &json!([])).await;
+    let answers = format!("{} smiles", preset.as_str().expect("a name"));
+    eventually("both are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
 }
 
 /// A proxy that sets `Host` to the backend's address, as some do by default. It passes one request per connection, or a

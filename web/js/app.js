@@ -143,7 +143,12 @@ const conversationsView = new ConversationsView({
   onOpen: (conversation) => threadView.open(conversation),
 });
 const replicasView = new ReplicasView({ translate, format, hueOf, onCrash: (replica) => crash({ replica }) });
-const renderLoop = new RenderLoop({ timers, requestFrame: (paintSoon) => requestAnimationFrame(paintSoon), paint });
+const renderLoop = new RenderLoop({
+  timers,
+  requestFrame: (paintSoon) => requestAnimationFrame(paintSoon),
+  afterFrame: (run) => setTimeout(run),
+  paint,
+});
 const sayControl = new SayControl({ translate, page: pageUrl, timers, dialQueue: environment.dialQueue });
 new JoinView({ pageUrl, timers });
 const recorder = new Recorder({ translate, format, timelineView, crashesView });

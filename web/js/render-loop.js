@@ -2,20 +2,26 @@
 // gets no frames.
 
 export const FRAME_GAP_MS = 80;
+/** The gap is at least this many times what the last frame took: a slow machine paints less often, and stays responsive. */
+export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
 export class RenderLoop {
   #timers;
   #requestFrame;
+  #afterFrame;
   #paint;
   #pending = false;
   #generation = 0;
   #paintedAt = -Infinity;
+  #gap = FRAME_GAP_MS;
   #cancelTimer = () => {};
 
-  constructor({ timers, requestFrame, paint }) {
+  /** `afterFrame(run)` runs after what a frame painted is on its way to the screen. */
+  constructor({ timers, requestFrame, afterFrame, paint }) {
     this.#timers = timers;
     this.#requestFrame = requestFrame;
+    this.#afterFrame = afterFrame;
     this.#paint = paint;
   }
 
@@ -26,13 +32,21 @@ export class RenderLoop {
     this.#generation += 1;
     const generation = this.#generation;
     const paintOnce = () => {
-      if (this.#pending && generation === this.#generation) this.flush();
+      if (!this.#pending || generation !== this.#generation) return;
+      const began = this.#timers.now();
+      this.flush();
+      this.#afterFrame(() => this.#took(this.#timers.now() - began));
     };
-    const gap = Math.max(0, this.#paintedAt + FRAME_GAP_MS - this.#timers.now());
+    const gap = Math.max(0, this.#paintedAt + this.#gap - this.#timers.now());
     this.#cancelTimer = this.#timers.after(gap, () => {
       this.#cancelTimer = this.#timers.after(NO_FRAME_MS, paintOnce);
       this.#requestFrame(paintOnce);
     });
+  }
+
+  #took(cost) {
+    this.#paintedAt = this.#timers.now();
+    this.#gap = Math.max(FRAME_GAP_MS, GAP_PER_COST * cost);
   }
 
   /** Paints now. */

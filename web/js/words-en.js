@@ -13,7 +13,7 @@ export const ENGLISH = {
   "controls.crash.mode": "How it fails",
   "crash.mode.exit": "Exit: dies at once",
   "crash.mode.hang": "Hang: answers nothing",
-  "crash.mode.unready": "Unready: takes no new session",
+  "crash.mode.unready": "Unready: no new sessions",
   "crash.this": "Crash",
   "crash.this.label": "Crash {replica}",
   "crash.token": "This backend asks for its crash token",

@@ -13,7 +13,7 @@ export const ITALIAN = {
   "controls.crash.mode": "Come cade",
   "crash.mode.exit": "Uscita: muore",
   "crash.mode.hang": "Blocco: non risponde più",
-  "crash.mode.unready": "Non pronta: rifiuta nuove sessioni",
+  "crash.mode.unready": "Non pronta: solo chi c'è",
   "crash.this": "Crash",
   "crash.this.label": "Crash: {replica}",
   "crash.token": "Questo backend chiede il suo token per il crash",

@@ -196,7 +196,9 @@ test("asking twice at once asks once and keeps one rhythm", async () => {
 
 test("failures are dated from the first, keep what was known, and end by themselves", async () => {
   const parts = watching();
+  assert.equal(parts.watch.hasAnswered, false);
   await parts.watch.ask();
+  assert.deepEqual([parts.watch.hasAnswered, parts.returns], [true, 0]);
   parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
   await nextAsk(parts, WATCH_MS);
   await nextAsk(parts, WATCH_MS);

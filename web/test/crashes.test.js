@@ -20,7 +20,7 @@ function crashedAndBack(crashes, { at = 1_000, users = ["anna", "bruno"] } = {})
   const incident = crashes.asked({ at, by: By.PERSON, mode: "exit" });
   incident.confirmed({ at: at + 10, replica: "be.1", mode: "exit" });
   for (const user of users) crashes.sessionLost({ at: at + 50, user, replica: "be.1", isOrderly: false });
-  for (const user of users) crashes.sessionLive({ at: at + 700, user });
+  users.forEach((user, index) => crashes.sessionLive({ at: at + 700 - 100 * index, user }));
   crashes.replicasSeen({ at: at + 900, replicas: list("lost", "ready") });
   crashes.replicasSeen({ at: at + 4_000, replicas: list("lost", "ready", "ready") });
   return incident;

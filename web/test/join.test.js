@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Client } from "../js/client/client.js";
 import { Lines, LINES_KEPT } from "../js/join/lines.js";
-import { SIMULATED, seatId, takeSeat } from "../js/join/seat.js";
+import { SIMULATED, presetReceiver, seatId, takeSeat } from "../js/join/seat.js";
 import { WORDS, languageOf, say } from "../js/join/words.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
@@ -73,14 +73,23 @@ test("a remembered user that another phone has taken that day is given up", asyn
   assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "one that is gone is forgotten");
 });
 
+test("a phone smiles at the first user until its host, which it claimed its user with, has answered", () => {
+  const preset = (senders) => presetReceiver({ users: USERS, host: "user5", senders });
+  assert.equal(preset([]), "user0");
+  assert.equal(preset(["user7"]), "user0");
+  assert.equal(preset(["user7", "user5"]), "user5");
+});
+
 test("lines are settled once, whether the ack or the smile itself comes first", () => {
   const lines = new Lines("me");
+  const early = lines.say("bruno", "😴");
   const line = lines.say("anna", "😀");
   lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
   lines.stored(line, 7);
+  assert.deepEqual(lines.all.map((each) => [line, early].indexOf(each)), [0, 1]);
   lines.hear({ from: "me", to: "anna", smile: "😀", offset: 7 });
   lines.hear({ from: "anna", to: "me", smile: "😁", offset: 8 });
-  assert.deepEqual(lines.all.map(({ state, offset }) => [state, offset]), [["heard", 8], ["stored", 7]]);
+  assert.deepEqual(lines.all.map(({ state, offset }) => [state, offset]), [["heard", 8], ["stored", 7], ["sent", null]]);
   const other = lines.say("bruno", "😀");
   lines.refused(other);
   assert.equal(lines.all[0].state, "refused");

@@ -98,6 +98,27 @@ test("one id with two offsets is duplicated", () => {
   assert.equal(ledger.totals.duplicated, 1);
 });
 
+test("the same ack again, before the delivery, is no harm", () => {
+  const ledger = pair();
+  send(ledger, "c1");
+  ledger.acked("anna", ack("c1", 101));
+  assert.equal(ledger.acked("anna", ack("c1", 101, true)), false);
+  assert.deepEqual(counts(ledger), { sent: 1, acked: 1, inFlight: 1 });
+});
+
+test("a user is owed what was acked in its epoch, up to the highest", () => {
+  const ledger = pair();
+  assert.equal(ledger.highestOwed("bruno"), null);
+  for (const [id, offset] of [["c1", 101], ["c2", 102], ["c3", 103]]) {
+    send(ledger, id);
+    ledger.acked("anna", ack(id, offset));
+  }
+  ledger.received("bruno", smile("c1", 101));
+  assert.equal(ledger.highestOwed("bruno"), 103);
+  ledger.welcomed("bruno", welcome({ offset: 5, epoch: "e2" }));
+  assert.equal(ledger.highestOwed("bruno"), null);
+});
+
 test("acks out of order are reordered", () => {
   const ledger = pair();
   send(ledger, "c1");
@@ -208,6 +229,14 @@ test("the verdict says the worst that is known", () => {
   assert.equal(keyOf({ sent: 2, inFlight: 1 }), "ledger.verdict.open");
   assert.equal(keyOf({ sent: 2, unverified: 1 }), "ledger.verdict.unverified");
   assert.equal(keyOf({ sent: 2, unverified: 1, reordered: 1 }), "ledger.verdict.bad");
+});
+
+test("a gap is what lies after the last offset that was seen, up to where the stream begins again", () => {
+  const stream = new Stream();
+  stream.open({ epoch: "e1", offset: 100, recovered: false });
+  stream.take(106, "a");
+  assert.equal(stream.open({ epoch: "e1", offset: 110, recovered: false }), false);
+  assert.deepEqual([106, 107, 110, 111].map((offset) => stream.isUnproven("e1", offset)), [false, true, true, false]);
 });
 
 test("a stream remembers enough to tell a duplicate from a stray, and no more", () => {

@@ -4,7 +4,7 @@ import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js
 import { DialQueue } from "../js/client/dial-queue.js";
 import { BEAT_MS, Pacer, phase } from "../js/pacer.js";
 import { Rate } from "../js/rate.js";
-import { RenderLoop, FRAME_GAP_MS, NO_FRAME_MS } from "../js/render-loop.js";
+import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop } from "../js/render-loop.js";
 import { FakeTimers } from "./support.js";
 
 test("back-off doubles to its cap and is jittered from zero", () => {
@@ -95,38 +95,64 @@ test("a rate is the slope over its window", () => {
   assert.equal(rate.update(22_000, 0), 0);
 });
 
-test("many changes are painted once, at a frame", () => {
+/** A render loop with the frames that it requested; a frame costs `cost` milliseconds. */
+function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];
-  let paints = 0;
-  const loop = new RenderLoop({ timers, requestFrame: (run) => frames.push(run), paint: () => (paints += 1) });
+  const made = { timers, frames, paints: 0 };
+  made.loop = new RenderLoop({
+    timers,
+    requestFrame: (run) => frames.push(run),
+    afterFrame: (run) => run(),
+    paint: () => {
+      made.paints += 1;
+      timers.advance(cost);
+    },
+  });
+  return made;
+}
+
+test("many changes are painted once, at a frame", () => {
+  const made = renderLoop();
+  const { timers, frames, loop } = made;
   loop.request();
   loop.request();
   timers.advance(0);
   assert.equal(frames.length, 1);
   frames.pop()();
-  assert.equal(paints, 1);
+  assert.equal(made.paints, 1);
   loop.request();
   timers.advance(FRAME_GAP_MS - 1);
   assert.equal(frames.length, 0);
   timers.advance(1);
   frames.pop()();
-  assert.equal(paints, 2);
+  assert.equal(made.paints, 2);
 });
 
 test("without frames a timer paints, and the late frame does nothing", () => {
-  const timers = new FakeTimers();
-  const frames = [];
-  let paints = 0;
-  const loop = new RenderLoop({ timers, requestFrame: (run) => frames.push(run), paint: () => (paints += 1) });
+  const made = renderLoop();
+  const { timers, frames, loop } = made;
   loop.request();
   timers.advance(NO_FRAME_MS);
-  assert.equal(paints, 1);
+  assert.equal(made.paints, 1);
   frames.pop()();
-  assert.equal(paints, 1);
+  assert.equal(made.paints, 1);
   loop.request();
   loop.flush();
-  assert.equal(paints, 2);
+  assert.equal(made.paints, 2);
   timers.advance(NO_FRAME_MS * 2);
-  assert.equal(paints, 2);
+  assert.equal(made.paints, 2);
+});
+
+test("the more a frame costs, the longer the gap after it", () => {
+  const cost = FRAME_GAP_MS;
+  const { timers, frames, loop } = renderLoop({ cost });
+  loop.request();
+  timers.advance(0);
+  frames.pop()();
+  loop.request();
+  timers.advance(GAP_PER_COST * cost - 1);
+  assert.equal(frames.length, 0);
+  timers.advance(1);
+  assert.equal(frames.length, 1);
 });

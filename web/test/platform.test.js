@@ -31,6 +31,7 @@ test("the page says nothing of a platform that nobody told, or that it does not 
     const platform = platformThat({ platform: told });
     assert.equal(platform.name, null);
     assert.equal(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS }), null);
+    assert.equal(platform.heals, false);
   }
 });
 
@@ -84,7 +85,9 @@ test("Swarm and Kubernetes bring replicas back by themselves, and the page says 
     assert.notEqual(platform.revival({ mode: "unready", silentFor: null }).command, null);
     const gone = platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS });
     assert.deepEqual(gone, { key: `gone.${name}`, command: null, mood: "doubt" });
+    assert.equal(platform.heals, true);
   }
+  for (const name of ["process", "compose"]) assert.equal(platformThat({ platform: name }).heals, false);
 });
 
 test("what was learnt outlives the backend, a reload and an older replica", () => {

@@ -25,6 +25,7 @@ test("further back is asked for from the oldest smile that is known, until there
   assert.deepEqual(nextPage(thread), { before: 5, limit: PAGE });
   const whole = threadAfter(thread, { kind: "history", smiles: smiles(1, 3), more: false });
   assert.deepEqual([offsets(whole), whole.more], [[1, 3, 5, 7], false]);
+  assert.equal(threadAfter(whole, { kind: "live", smiles: smiles(8) }).more, false);
 });
 
 test("a question that nobody heard can be asked again", () => {

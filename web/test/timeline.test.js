@@ -45,6 +45,8 @@ test("marks of a kind on a replica within a second are one, and counted", () => 
   timeline = marked(timeline, { at: 950, kind: Mark.HANDED_OVER, replica: "be.2" });
   timeline = marked(timeline, { at: 1_900, kind: Mark.HANDED_OVER, replica: "be.1" });
   assert.deepEqual(timeline.marks.map(({ at, count }) => [at, count]), [[0, 3], [950, 1], [1_900, 1]]);
+  timeline = marked(timeline, { at: 2_900, kind: Mark.HANDED_OVER, replica: "be.1" });
+  assert.equal(timeline.marks.length, 4);
 });
 
 test("what became of replicas is told once, by the lists of them", () => {
@@ -86,6 +88,9 @@ test("a reading is the nearest second and what happened in it", () => {
   timeline = marked(timeline, { at: 5_200, kind: Mark.LOST, replica: "be.1" });
   const reading = readingAt(timeline, 5_200);
   assert.deepEqual([reading.index, reading.sample.at, reading.marks.map(({ kind }) => kind)], [5, 5_000, [Mark.ASKED]]);
+  // A mark at the very moment of a sample is in its second, and in no other.
+  timeline = marked(timeline, { at: 7_000, kind: Mark.STOP });
+  assert.deepEqual([6_000, 7_000, 8_000].map((at) => readingAt(timeline, at).marks.length), [1, 1, 0]);
   assert.equal(readingAt(timeline, -99).index, 0);
   assert.equal(readingAt(timeline, 99_999).index, 10);
 });
@@ -112,20 +117,77 @@ test("a point's time and a time's point agree, and lanes have their room below",
   assert.equal(layout.bottom, 200 - AXIS_HEIGHT - 2 * LANE_HEIGHT);
 });
 
+const LOOK = {
+  good: "good", bad: "bad", doubt: "doubt", ink: "ink", line: "line", quiet: "quiet", surface: "surface", now: "now",
+  goodSoft: "good area", badSoft: "bad area", hueOf: (id) => `hue of ${id}`,
+};
+
+/** What is drawn of a timeline: its layout, rectangles {colour, x, y, width, height} and texts {colour, text, x, y}. */
+function drawing(timeline, cursor = null) {
+  const { context, drawn } = sketch();
+  const layout = layoutOf(timeline, { width: 900, height: 200 });
+  drawTimeline(context, timeline, layout, LOOK, cursor);
+  const calls = (name) => drawn.filter(([called]) => called === name).map(([, colour, ...values]) => [colour, ...values]);
+  const rectangles = calls("fillRect").map(([colour, x, y, width, height]) => ({ colour, x, y, width, height }));
+  return { layout, rectangles, texts: calls("fillText").map(([colour, text, x, y]) => ({ colour, text, x, y })) };
+}
+
+test("a lane is as thick as the replica's share, shows draining, and ends when the replica is lost", () => {
+  const states = (second) => (second < 40 ? "ready" : second < 70 ? "draining" : "lost");
+  const replicas = (second) => [replica("be.1", states(second), 15), replica("be.2", "ready", 45)];
+  const { layout, rectangles, texts } = drawing(running(100, { replicas }));
+  const bars = (colour) => rectangles.filter((bar) => bar.colour === colour);
+  const ends = (bar) => Math.round(layout.atOf(bar.x + bar.width) / 1_000);
+  assert.deepEqual([bars("hue of be.1").at(-1), bars("doubt").at(-1)].map(ends), [39, 69]);
+  const [first, second] = [bars("hue of be.1")[0], bars("hue of be.2")[0]];
+  assert.deepEqual([first.height, second.height], [4, 10]);
+  assert.equal(second.y + second.height / 2 - (first.y + first.height / 2), LANE_HEIGHT);
+  assert.ok(first.y > layout.bottom && second.y + second.height < 200 - AXIS_HEIGHT);
+  const labels = texts.filter(({ text }) => text.startsWith("be.")).map(({ colour, text }) => [colour, text]);
+  assert.deepEqual(labels, [["quiet", "be.1"], ["ink", "be.2 45"]]);
+});
+
+test("a long id is shown by its end", () => {
+  const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
+  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), JSON.stringify(texts));
+});
+
+test("a mark is on the lane of its replica at its time, a request goes up to the top, and the cursor to both ends", () => {
+  let timeline = running(100);
+  timeline = marked(timeline, { at: 30_000, kind: Mark.LOST, replica: "be.1" });
+  timeline = marked(timeline, { at: 60_000, kind: Mark.ASKED, replica: "be.1" });
+  timeline = marked(timeline, { at: 80_000, kind: Mark.STOP });
+  const { layout, rectangles, texts } = drawing(timeline, 50_000);
+  const [lost, asked, stop] = [Mark.LOST, Mark.ASKED, Mark.STOP].map((kind) => texts.find(({ text }) => text === GLYPHS[kind]));
+  assert.deepEqual([lost.colour, asked.colour, stop.colour], ["bad", "bad", "ink"]);
+  assert.deepEqual([lost.x, asked.x, stop.x], [30_000, 60_000, 80_000].map(layout.xOf));
+  assert.ok(lost.y > layout.bottom && asked.y === lost.y && stop.y < layout.bottom);
+  const lines = rectangles.filter(({ width, height }) => width === 1 && height > 0).map(({ colour, x, y }) => [colour, x, y]);
+  const at = (time) => Math.round(layout.xOf(time));
+  assert.deepEqual(lines, [["bad", at(60_000), layout.top], ["ink", at(80_000), layout.top], ["ink", at(50_000), layout.top]]);
+});
+
+test("the axes name the rates and the seconds, and now", () => {
+  const { layout, texts } = drawing(running(60));
+  const named = (pattern) => texts.filter(({ text }) => pattern.test(text)).map(({ text }) => text);
+  assert.deepEqual(named(/^\d+$/), ["0", "50", "100"]);
+  assert.deepEqual(named(/^(now|−.*)$/), ["now", "−10 s", "−20 s", "−30 s", "−40 s", "−50 s", "−60 s"]);
+  assert.equal(texts.find(({ text }) => text === "−20 s").x, layout.xOf(40_000));
+});
+
 test("a drawing has numbers only, the empty one too, and a lane starts where its replica did", () => {
-  const look = { good: "good", bad: "bad", ink: "ink", line: "line", quiet: "quiet", surface: "surface", hueOf: (id) => `hue of ${id}` };
   const crashed = running(100, { replicas: (second) => (second < 50 ? [] : [replica("be.2", "ready", 60)]) });
   for (const timeline of [NO_TIMELINE, running(0), marked(crashed, { at: 60_000, kind: Mark.ASKED, replica: "be.2" })]) {
     const { context, drawn } = sketch();
     const layout = layoutOf(timeline, { width: 900, height: 200 });
-    drawTimeline(context, timeline, layout, look, timeline.samples.at(-1)?.at ?? null);
+    drawTimeline(context, timeline, layout, LOOK, timeline.samples.at(-1)?.at ?? null);
     for (const [name, , ...values] of drawn) {
       for (const value of values) if (typeof value === "number") assert.ok(Number.isFinite(value), `${name} ${values}`);
     }
   }
   const startOf = (timeline, id) => {
     const { context, drawn } = sketch();
-    drawTimeline(context, timeline, layoutOf(timeline, { width: 900, height: 200 }), look);
+    drawTimeline(context, timeline, layoutOf(timeline, { width: 900, height: 200 }), LOOK);
     return Math.min(...drawn.filter(([name, colour]) => name === "fillRect" && colour === `hue of ${id}`).map(([, , x]) => x));
   };
   const xOf = (timeline, at) => layoutOf(timeline, { width: 900, height: 200 }).xOf(at);

@@ -1,14 +1,5 @@
-// Timers outside the page's thread: posts the id back `ms` after a message {id, ms}; {id, ms: null} cancels.
+// Timers outside the page's thread: posts the slot back `ms` after a message {slot, ms}.
 
-const running = new Map();
-
-self.addEventListener("message", ({ data: { id, ms } }) => {
-  clearTimeout(running.get(id));
-  running.delete(id);
-  if (ms === null) return;
-  const expire = () => {
-    running.delete(id);
-    self.postMessage(id);
-  };
-  running.set(id, setTimeout(expire, ms));
+self.addEventListener("message", ({ data: { slot, ms } }) => {
+  setTimeout(() => self.postMessage(slot), ms);
 });

@@ -1,11 +1,13 @@
 // The page's clock and one-shot timers. They run in a worker, because browsers limit the timers of a hidden page
 // to one a second. Without workers, the page's own timers are used.
 
+/** Timers due within the same slot share a wake-up: its messages can cost more than what the timers run. */
+export const SLOT_MS = 10;
+
 /** The clock for all parts: `now()` in milliseconds and `after(ms, run)`. */
 export class PageTimers {
   #worker = null;
-  #pending = new Map();
-  #lastId = 0;
+  #slots = new Map();
 
   constructor() {
     try {
@@ -21,34 +23,38 @@ export class PageTimers {
     return performance.now();
   }
 
-  /** Runs `run` once after `ms`; returns a function that cancels it. */
+  /** Runs `run` once after `ms`, up to a slot later; returns a function that cancels it. */
   after(ms, run) {
-    this.#lastId += 1;
-    const id = this.#lastId;
-    const due = this.now() + ms;
-    this.#pending.set(id, { run, due });
-    this.#arm(id, ms);
-    return () => this.#cancel(id);
+    const slot = Math.ceil((this.now() + ms) / SLOT_MS);
+    if (!this.#slots.has(slot)) {
+      this.#slots.set(slot, new Set());
+      this.#arm(slot);
+    }
+    const timers = this.#slots.get(slot);
+    const timer = { run };
+    timers.add(timer);
+    return () => timers.delete(timer);
   }
 
-  #arm(id, ms) {
-    if (this.#worker === null) setTimeout(() => this.#fire(id), ms);
-    else this.#worker.postMessage({ id, ms });
+  #arm(slot) {
+    const ms = Math.max(0, Math.ceil(slot * SLOT_MS - this.now()));
+    if (this.#worker === null) setTimeout(() => this.#fire(slot), ms);
+    else this.#worker.postMessage({ slot, ms });
   }
 
-  #fire(id) {
-    const timer = this.#pending.get(id);
-    if (timer === undefined) return;
-    this.#pending.delete(id);
-    timer.run();
-  }
-
-  #cancel(id) {
-    if (this.#pending.delete(id)) this.#worker?.postMessage({ id, ms: null });
+  // A microtask each: a timer that throws takes none of its slot with it.
+  #fire(slot) {
+    const timers = this.#slots.get(slot) ?? [];
+    this.#slots.delete(slot);
+    for (const timer of timers) {
+      queueMicrotask(() => {
+        if (timers.delete(timer)) timer.run();
+      });
+    }
   }
 
   #fallBack() {
     this.#worker = null;
-    for (const [id, timer] of this.#pending) this.#arm(id, Math.max(0, timer.due - this.now()));
+    for (const slot of this.#slots.keys()) this.#arm(slot);
   }
 }

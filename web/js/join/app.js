@@ -7,7 +7,7 @@ import { SessionState } from "../client/session.js";
 import { PageTimers } from "../client/timers.js";
 import { byId, element, setData, setText } from "../dom.js";
 import { Lines } from "./lines.js";
-import { SIMULATED, takeSeat } from "./seat.js";
+import { SIMULATED, presetReceiver, takeSeat } from "./seat.js";
 import { languageOf, say } from "./words.js";
 
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
@@ -27,6 +27,8 @@ const page = document.baseURI;
 
 let lines = null;
 let seat = null;
+let users = [];
+let hasChosen = false;
 let faceOf = new Map();
 const items = new Map();
 
@@ -46,7 +48,8 @@ async function join() {
     timers.after(RETRY_MS, join);
     return;
   }
-  faceOf = new Map(asked.users.map(({ name, face }) => [name, face]));
+  users = asked.users;
+  faceOf = new Map(users.map(({ name, face }) => [name, face]));
   const taken = await takeSeat({ ...asked, remembered: recall(), random: Math.random, open });
   if (taken === null) {
     showState("full", "bad");
@@ -56,7 +59,7 @@ async function join() {
   seat = taken;
   remember(rest);
   setText(byId("you"), `${faceOf.get(client.user)} ${client.user}`);
-  showReceivers(asked.users, taken.host);
+  showReceivers();
   byId("chat").hidden = false;
   paint();
 }
@@ -125,7 +128,7 @@ function showState(key, mood, values) {
   setData(byId("state"), "mood", mood);
 }
 
-function showReceivers(users, host) {
+function showReceivers() {
   const group = (key, names) => {
     const node = element("optgroup", "", ...names.map((name) => new Option(`${faceOf.get(name)} ${name}`, name)));
     node.label = words(key);
@@ -140,7 +143,6 @@ function showReceivers(users, host) {
     group("simulated", names.slice(0, SIMULATED)),
     group("people", names.slice(SIMULATED)),
   );
-  byId("to").value = host;
 }
 
 function paint() {
@@ -159,6 +161,7 @@ function paint() {
     senders.append(new Option(`${faceOf.get(name)} ${name}`, name));
   }
   senders.hidden = senders.children.length === 0;
+  if (!hasChosen) byId("to").value = presetReceiver({ users, host: seat.host, senders: lines.senders });
 }
 
 /** Keeps existing elements, so that only new ones are announced. */
@@ -174,6 +177,7 @@ function showLine(line) {
 }
 
 async function smileAt(to, face) {
+  hasChosen = true;
   const line = lines.say(to, face);
   paint();
   try {
@@ -204,5 +208,6 @@ for (const event of ["online", "offline"]) {
     seat.client.session.hurry();
   });
 }
+byId("to").addEventListener("change", () => (hasChosen = true));
 showFaces();
 join();

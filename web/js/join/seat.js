@@ -36,6 +36,14 @@ export async function takeSeat({ users, remembered, day, random, open }) {
   return null;
 }
 
+/**
+ * The receiver until the person chooses one. Only users in a running conversation answer: the first user is in every
+ * run; the host is, once it has answered the claim, and spreads the phones over the users.
+ */
+export function presetReceiver({ users, host, senders }) {
+  return senders.includes(host) ? host : users[0].name;
+}
+
 async function isTaken({ client, id, host, word }) {
   const { offset } = await client.smile(host, word, id);
   const { smiles } = await client.history(host, { before: offset + 1, limit: 1 });
