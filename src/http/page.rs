@@ -63,7 +63,7 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 fn body(asset: EmbeddedFile) -> Body {
     match asset.metadata.mimetype() {
         "text/html" => with_version(&String::from_utf8_lossy(&asset.data)).into(),
-        "text/javascript" => without_comments(&String::from_utf8_lossy(&asset.data)).into(),
+        "text/javascript" | "text/css" => without_comments(&String::from_utf8_lossy(&asset.data)).into(),
         _ => asset.data.into_owned().into(),
     }
 }
@@ -73,12 +73,12 @@ fn with_version(page: &str) -> String {
     Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
 }
 
-/// Strips whole-line comments, `//` and `/** … */`: a fifth of the compressed bytes.
+/// Strips whole-line comments, `//` and `/* … */`: a fifth of the compressed bytes.
 fn without_comments(module: &str) -> String {
     let mut within = false;
     let code = module.split_inclusive('\n').filter(|line| {
         let line = line.trim();
-        within |= line.starts_with("/**");
+        within |= line.starts_with("/*");
         let comment = within || line.starts_with("//");
         within &= !line.ends_with("*/");
         !comment

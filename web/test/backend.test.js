@@ -34,14 +34,14 @@ test("a crash sends only what was chosen", async () => {
   assert.equal(requests[1].method, "POST");
 });
 
-test("a refusal tells its status and code", async () => {
+test("a refusal has its status and code", async () => {
   const refusing = backendWith(answering(409, { code: "crash_off", message: "off" }));
   await assert.rejects(refusing.crash({}), { status: 409, code: "crash_off", message: "off" });
   const bare = backendWith(async () => ({ ok: false, status: 502, headers: new Headers(), json: () => Promise.reject(new Error("no JSON")) }));
   await assert.rejects(bare.replicas(), { status: 502, code: "http_502" });
 });
 
-test("a refusal tells how long to wait, in its body or in its header, whichever is longer", async () => {
+test("a refusal has a retry hint, from its body or its header, whichever is longer", async () => {
   const refusing = (header, body) =>
     backendWith(async () => ({
       ok: false, status: 429, headers: new Headers(header), json: async () => body,
@@ -52,7 +52,7 @@ test("a refusal tells how long to wait, in its body or in its header, whichever 
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
-test("what a browser hides from a socket is found by asking at the same address", async () => {
+test("a plain GET finds the cause of a refusal that browsers hide from a socket", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {
@@ -121,7 +121,7 @@ async function nextAsk(parts, wait) {
   }
 }
 
-/** Nothing is asked for so long, and then something is. */
+/** Checks that no request is sent for this long, and that one follows. */
 async function asksAfter(parts, wait) {
   const { asked } = parts;
   parts.timers.advance(wait - 1);
@@ -130,7 +130,7 @@ async function asksAfter(parts, wait) {
   assert.equal(parts.asked, asked + 1);
 }
 
-test("replicas are asked for every second, less often when nothing goes on or nobody looks", async () => {
+test("replicas are polled every second, less often without a run or in a hidden page", async () => {
   const parts = watching();
   await parts.watch.ask();
   await asksAfter(parts, WATCH_MS);
@@ -142,7 +142,7 @@ test("replicas are asked for every second, less often when nothing goes on or no
   await asksAfter(parts, HIDDEN_WATCH_MS);
 });
 
-test("who asks too often asks less, as long as it is told so and in no case sooner", async () => {
+test("a rate-limited watch polls less often, for as long as it is refused, and never before the hint", async () => {
   const parts = watching();
   await parts.watch.ask();
   parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
@@ -164,7 +164,7 @@ test("who asks too often asks less, as long as it is told so and in no case soon
   await asksAfter(parts, WATCH_MS);
 });
 
-test("a timer that fires a little early does not end the asking", async () => {
+test("a timer that fires a little early does not end the polling", async () => {
   const parts = watching();
   const after = parts.timers.after.bind(parts.timers);
   parts.timers.after = (wait, run) => after(wait - 1, run);
@@ -176,7 +176,7 @@ test("a timer that fires a little early does not end the asking", async () => {
   await nextAsk(parts, WATCH_MS);
 });
 
-test("a question that a hung replica has is asked again at once: the next one may reach another", async () => {
+test("a poll that timed out is repeated at once: the next one may reach another replica", async () => {
   const parts = watching();
   parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
   parts.takes = REQUEST_LIMIT_MS;
@@ -187,7 +187,7 @@ test("a question that a hung replica has is asked again at once: the next one ma
   assert.equal(parts.watch.unreachableSince, null);
 });
 
-test("asking twice at once asks once and keeps one rhythm", async () => {
+test("two polls at once send one request and keep one rhythm", async () => {
   const parts = watching();
   await Promise.all([parts.watch.ask(), parts.watch.ask()]);
   assert.equal(parts.asked, 1);
@@ -211,7 +211,7 @@ test("failures are dated from the first, keep what was known, and end by themsel
   assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
 });
 
-test("a backend that refuses is there; nobody, or a proxy that finds none, is silence", async () => {
+test("a refusal proves that the backend is up; no answer, or a proxy without a backend, does not", async () => {
   const parts = watching();
   const failure = (status, code) => new BackendError({ status, code, message: "" });
   const silentSince = async (error) => {

@@ -31,10 +31,10 @@ function withSocket() {
   return { timers, sockets, client };
 }
 
-/** Lets what waits for promises run. */
+/** Runs all pending promise callbacks. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-test("smiles said before, during and after a crash are stored once, in order, and reach the other", async () => {
+test("smiles sent before, during and after a crash are stored once, in order, and reach the peer", async () => {
   const { timers, backend, open } = world();
   const heard = [];
   open("bruno", { onSmile: ({ smile }) => heard.push(smile) });
@@ -54,7 +54,7 @@ test("smiles said before, during and after a crash are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("more than fits under way waits for its turn, and being shed delays it", async () => {
+test("smiles past the in-flight maximum are queued, and a shed smile delays them", async () => {
   const { timers, backend, open } = world({ capacity: 8 });
   const anna = open("anna");
   const all = Promise.all(Array.from({ length: 4 * UNDER_WAY }, () => anna.smile("bruno", "😀")));
@@ -72,7 +72,7 @@ test("a final error fails the smile, and a given id is kept", async () => {
   await assert.rejects(smile, { code: "unknown_user", message: "nobody has that name" });
 });
 
-test("a history is asked for again when the session breaks or the store is away", async () => {
+test("a history is requested again when the session breaks or the store is unavailable", async () => {
   const { timers, sockets, client } = withSocket();
   const history = client.history("bruno", { before: 7, limit: 1 });
   const asked = { type: "history", with: "bruno", before: 7, limit: 1 };
@@ -101,7 +101,7 @@ test("a resumed session is live once the server has answered, and one that misse
   assert.equal(client.session.state, SessionState.LIVE);
 });
 
-test("what was missed for good is told", () => {
+test("a gap is reported", () => {
   const { timers, backend, open } = world();
   let gaps = 0;
   open("anna", { onGap: () => (gaps += 1) });
@@ -111,7 +111,7 @@ test("what was missed for good is told", () => {
   assert.equal(gaps, 1);
 });
 
-test("the cause of a refusal is found by asking without an upgrade", async () => {
+test("a request without an upgrade finds the cause of a refusal", async () => {
   const asked = [];
   const answering = (status, body) => async (url) => {
     asked.push(url.href);

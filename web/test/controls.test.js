@@ -19,7 +19,7 @@ test("settings go into the address and come back", () => {
   assert.deepEqual(settingsOf("?conversations=30&rate=5&start"), { ...DEFAULTS, conversations: 30, starts: true });
 });
 
-test("what makes no sense in an address is left at its default", () => {
+test("invalid values in an address keep their defaults", () => {
   for (const search of [
     "", "?conversations=31&rate=0&seed=-1&mode=boom&chaos=7", "?conversations=&rate=21&seed=4294967296", "?rate=5.5&chaos=x",
     "?conversations=1e1&seed=0x10",
@@ -47,13 +47,13 @@ test("a key does what the help says, in either case", () => {
   assert.equal(wishOf(pressed("constructor"), { isOff: false }), null);
 });
 
-test("a key that is meant for something else does nothing", () => {
+test("a key with another purpose triggers no shortcut", () => {
   for (const more of [{ ctrlKey: true }, { metaKey: true }, { altKey: true }, { repeat: true }, { target: { closest: () => ({}) } }]) {
     assert.equal(wishOf(pressed("c", more), { isOff: false }), null);
   }
 });
 
-test("the same seed says the same, another user or seed something else", () => {
+test("the same seed gives the same faces, another user or seed gives others", () => {
   const take = (seed, name) => {
     const chance = chanceOf(seed, name);
     return Array.from({ length: 50 }, () => chance());
@@ -65,7 +65,7 @@ test("the same seed says the same, another user or seed something else", () => {
   assert.equal(new Set(take(0, "")).size, 50);
 });
 
-test("a screen reader hears what is new, once and with pauses, and not what is outdated", () => {
+test("a screen reader announces each new event once, with pauses, and skips outdated ones", () => {
   const timers = new FakeTimers();
   const said = [];
   const announcer = new Announcer({ timers, say: (text) => said.push(text) });

@@ -26,7 +26,7 @@ function crashedAndBack(crashes, { at = 1_000, users = ["anna", "bruno"] } = {})
   return incident;
 }
 
-test("a crash is told in figures: seen, sessions moved, all live, replaced", () => {
+test("a crash has figures: seen, sessions moved, all live, replaced", () => {
   const crashes = twoReplicas();
   const incident = crashedAndBack(crashes);
   assert.equal(crashes.all.length, 1);
@@ -36,7 +36,7 @@ test("a crash is told in figures: seen, sessions moved, all live, replaced", () 
   assert.equal(crashes.isOpen(6_000), false);
 });
 
-test("what is not known yet has no figure, and the crash stays open for a while", () => {
+test("unknown times have no figure, and the crash stays open for a while", () => {
   const crashes = twoReplicas();
   const incident = crashes.asked({ at: 1_000, by: By.CHAOS, mode: "hang" });
   crashes.sessionLost({ at: 1_100, user: "anna", replica: "be.1", isOrderly: false });
@@ -47,7 +47,7 @@ test("what is not known yet has no figure, and the crash stays open for a while"
   assert.deepEqual([crashes.all, crashes.last], [[], null]);
 });
 
-test("a crash that somebody else asked for is noticed, with the sessions that it cost", () => {
+test("a crash that another client requested is noticed, with the lost sessions", () => {
   const crashes = twoReplicas();
   crashes.sessionLost({ at: 5_000, user: "anna", replica: "be.2", isOrderly: false });
   crashes.sessionLost({ at: 5_100, user: "bruno", replica: "be.1", isOrderly: false });
@@ -74,7 +74,7 @@ test("a request without an answer is the crash that follows it", () => {
   assert.deepEqual([crashes.all.length, incident.victim, incident.seenAfter], [1, "be.2", 1_000]);
 });
 
-test("best, median and worst leave out what is not known", () => {
+test("best, median and worst leave out unknown times", () => {
   assert.equal(spread([null, null]), null);
   assert.deepEqual(spread([700]), { best: 700, median: 700, worst: 700 });
   assert.deepEqual(spread([900, null, 100, 500]), { best: 100, median: 500, worst: 900 });

@@ -12,7 +12,7 @@ function crashed() {
 
 const kinds = (incident) => incident.steps.map((step) => step.kind);
 
-test("the whole story is told in order, measured from the request", () => {
+test("all events are listed in order, with times since the request", () => {
   const incident = crashed();
   incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
   incident.sessionLost({ at: 1_050, user: "bruno", replica: "be1.1" });
@@ -33,7 +33,7 @@ test("the whole story is told in order, measured from the request", () => {
   ]);
 });
 
-test("sessions on other replicas are another story", () => {
+test("losses of sessions on other replicas do not count", () => {
   const incident = crashed();
   incident.sessionLost({ at: 1_030, user: "carla", replica: "be2.1" });
   assert.equal(incident.sessionsLost, 0);

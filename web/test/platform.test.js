@@ -26,7 +26,7 @@ function platformThat(answer, storage = new FakeStorage()) {
   return platform;
 }
 
-test("the page says nothing of a platform that nobody told, or that it does not know", () => {
+test("the page shows no platform if it is missing or unknown", () => {
   for (const told of [undefined, "nomad", "constructor"]) {
     const platform = platformThat({ platform: told });
     assert.equal(platform.name, null);
@@ -49,7 +49,7 @@ test("every platform, way to fail and stage has its words in both languages", ()
   }
 });
 
-test("on Compose a crashed backend is gone for good, and the page knows what brings it back", () => {
+test("on Compose a crashed backend stays down, and the page shows the command that restarts it", () => {
   const platform = platformThat({ platform: "compose" });
   const command = "docker compose up -d";
   const before = { key: "revival.compose.exit", command, mood: "calm" };
@@ -61,7 +61,7 @@ test("on Compose a crashed backend is gone for good, and the page knows what bri
   assert.deepEqual(hangs, { key: "gone.compose.hang", command: "docker compose restart backend", mood: "bad" });
 });
 
-test("a restart that takes a moment is not taken for the end", () => {
+test("a backend that restarts within a moment does not count as down", () => {
   const platform = platformThat({ platform: "compose" });
   assert.equal(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS - 1 }).mood, "calm");
 });
@@ -90,7 +90,7 @@ test("Swarm and Kubernetes bring replicas back by themselves, and the page says 
   for (const name of ["process", "compose"]) assert.equal(platformThat({ platform: name }).heals, false);
 });
 
-test("what was learnt outlives the backend, a reload and an older replica", () => {
+test("a known platform survives the backend, a reload and an older replica", () => {
   const storage = new FakeStorage();
   const links = [{ name: "Visualizer", url: "http://h:8090/" }];
   const platform = platformThat({ platform: "compose", links, replicas: TWO }, storage);

@@ -128,7 +128,7 @@ test("an attempt without a welcome is given up and tried again", () => {
   assert.equal(sockets.length, 2);
 });
 
-test("a drained session comes back when it was told to", () => {
+test("a drained session reconnects at the server's hint", () => {
   for (const code of [1012, 4002]) {
     const { session, sockets, timers, live } = setUp();
     live();
@@ -155,7 +155,7 @@ test("a hint holds for one return only", () => {
   assert.equal(session.retryAt - timers.now(), 50);
 });
 
-test("what we sent was broken: no retry", () => {
+test("after a close for an invalid frame there is no retry", () => {
   for (const code of [1002, 1003, 1007, 1009]) {
     const { session, sockets, timers, live } = setUp();
     live();
@@ -176,7 +176,7 @@ test("a breach of policy backs off long, and is not hurried", () => {
   assert.equal(session.retryAt - timers.now(), POLICY_WAIT_MS);
 });
 
-test("a silent server is asked, shown as silent, then given up", () => {
+test("a silent server is pinged, shown as silent, then dropped", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   timers.advance(SILENCE_ASK_MS);
@@ -200,7 +200,7 @@ test("a server that answers after all is live again", () => {
   assert.equal(sockets.length, 1);
 });
 
-test("when the backend is back nobody sits out the rest of the back-off", () => {
+test("when the backend is back, sessions skip the rest of their back-off", () => {
   const { session, sockets, timers } = setUp({ random: () => 0.99 });
   session.start();
   for (let attempt = 0; attempt < 7; attempt += 1) {
@@ -255,7 +255,7 @@ test("a session that was resuming before a silence still is after it", () => {
   assert.equal(session.state, SessionState.LIVE);
 });
 
-test("a session that is put off waits as long as asked, spread, and only if it waits for less", () => {
+test("a postponed session waits for the given time plus a spread, unless it already waits longer", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   session.postpone(3_000);

@@ -118,7 +118,7 @@ test("the only replica dies at eighteen conversations: all come back, red stays 
   assertProven(simulation.ledger.totals);
 });
 
-test("a backend that loses smiles is found out", () => {
+test("a backend that loses smiles is detected", () => {
   const { simulation, timers, backend } = setUp();
   let lost = 0;
   backend.loses = (smile) => smile.offset % 50 === 0 && (lost += 1) > 0;
@@ -128,7 +128,7 @@ test("a backend that loses smiles is found out", () => {
   assert.ok(simulation.ledger.totals.lost >= lost - 1 && simulation.ledger.totals.lost <= lost);
 });
 
-test("a store that was replaced is told honestly", () => {
+test("smiles of a replaced store do not count as lost, duplicated or reordered", () => {
   const { simulation, timers, backend, allLive } = setUp({ capacity: 1_000 });
   simulation.run(10);
   timers.advance(5_003);
@@ -158,7 +158,7 @@ test("stop closes every session, keeps the numbers and leaves no timer", () => {
   assert.equal(simulation.ledger.totals.inFlight, 0);
 });
 
-test("starting anew resets the numbers, changing the count while it runs does not", () => {
+test("a new start resets the numbers, a changed count during a run does not", () => {
   const { simulation, timers, backend } = setUp();
   simulation.run(4);
   timers.advance(3_000);
@@ -208,7 +208,7 @@ test("a simulated user answers whoever smiles at it, once, beside its conversati
   assertProven(simulation.ledger.totals);
 });
 
-test("two simulated users that a person makes smile at each other do not go on for ever", () => {
+test("two simulated users that a person starts do not answer each other forever", () => {
   const { simulation, timers, backend, allLive } = setUp();
   const presenter = new Client({
     page: "http://h/", user: "user0", timers, random: Math.random, openSocket: (url) => backend.openSocket(url),
@@ -251,7 +251,7 @@ test("the same seed opens with the same faces, whatever chance the network has",
   assert.deepEqual(opening(1), opening(2));
 });
 
-test("an opened conversation hears its past and its present, and a question nobody heard fails", () => {
+test("an opened conversation gets its history and live smiles, and a lost request fails", () => {
   const { simulation, timers, allLive, backend } = setUp();
   simulation.run(1);
   timers.advanceUntil(allLive);

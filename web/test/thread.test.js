@@ -28,7 +28,7 @@ test("further back is asked for from the oldest smile that is known, until there
   assert.equal(threadAfter(whole, { kind: "live", smiles: smiles(8) }).more, false);
 });
 
-test("a question that nobody heard can be asked again", () => {
+test("a request without an answer can be repeated", () => {
   assert.equal(after([{ kind: "asked" }]).asking, true);
   assert.equal(after([{ kind: "asked" }, { kind: "failed" }]).asking, false);
 });
@@ -38,7 +38,7 @@ test("a thread stays short while it runs, and what it drops can be asked for aga
   const many = Array.from({ length: KEPT }, (_, index) => ({ kind: "live", smiles: smiles(10 + index) }));
   const thread = after([first, ...many]);
   assert.deepEqual([thread.smiles.length, thread.more, thread.smiles[0].offset], [KEPT, true, 10]);
-  // Who reads on into the past keeps it.
+  // A reader of older smiles keeps them.
   const read = threadAfter(thread, { kind: "history", smiles: smiles(1, 2), more: false });
   assert.equal(read.smiles.length, KEPT + 2);
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);

@@ -28,7 +28,7 @@ test("a sample tells how fast it went since the one before, however long that wa
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
 
-test("a timeline changes nothing that was given away, and forgets what is old", () => {
+test("a timeline is immutable and drops old samples", () => {
   const before = running(10);
   const after = marked(sampled(before, { at: 11_000, successes: 0, overloads: 0, replicas: [] }), { at: 11_000, kind: Mark.STOP });
   assert.deepEqual([before.samples.length, before.marks.length], [11, 0]);
@@ -49,7 +49,7 @@ test("marks of a kind on a replica within a second are one, and counted", () => 
   assert.equal(timeline.marks.length, 4);
 });
 
-test("what became of replicas is told once, by the lists of them", () => {
+test("the changes between two lists of replicas are reported once", () => {
   const ready = [replica("be.1"), replica("be.2")];
   const changes = (before, after) => changesBetween(before, after).map(({ kind, replica: id }) => `${kind} ${id}`);
   assert.deepEqual(changes([], ready), []);

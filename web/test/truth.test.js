@@ -18,7 +18,7 @@ const says = (facts) => {
   return [key.replace("status.", ""), mood];
 };
 
-test("what goes well is said as it is", () => {
+test("the states without a failure are shown", () => {
   assert.deepEqual(says({ isReady: false }), ["loading", "calm"]);
   assert.deepEqual(says({}), ["idle", "good"]);
   assert.deepEqual(says({ limit: 12 }), ["too_few_users", "doubt"]);
@@ -26,7 +26,7 @@ test("what goes well is said as it is", () => {
   assert.deepEqual(says({ sessions: 60, live: 59, connected: 60 }), ["partly", "doubt"]);
 });
 
-test("nobody reads of a failure that lasts for 0 s", () => {
+test("a failure of 0 s is not shown", () => {
   assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS - 1 }), ["idle", "good"]);
   assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS }), ["unreachable", "bad"]);
   assert.deepEqual(says({ unreachableFor: 9_000, isReady: false }), ["unreachable", "bad"]);
@@ -43,7 +43,7 @@ test("a service is not called dead while its sockets live", () => {
   assert.deepEqual(says({ ...hung, live: 0, connected: 0 }), ["unreachable", "bad"]);
 });
 
-test("an address that asks too often is told so, not that the backend is away", () => {
+test("a rate-limited address is shown as such, not as an unreachable backend", () => {
   assert.deepEqual(says({ quietFor: 4_000 }), ["too_often", "doubt"]);
   assert.deepEqual(says({ quietFor: 4_000, sessions: 60, live: 60, connected: 60 }), ["too_often.running", "doubt"]);
 });

@@ -102,7 +102,7 @@ impl Fleet {
                 assert_eq!(ledger[what], 0, "{what}: {ledger}");
             }
             assert!(output.status.success() && ledger["acked"] == ledger["sent"], "{ledger}");
-            assert!(ledger["sent"].as_u64() > Some(100), "the simulation was about little: {ledger}");
+            assert!(ledger["sent"].as_u64() > Some(100), "the simulation sent too few smiles: {ledger}");
             ledger
         }
     }

@@ -103,7 +103,7 @@ impl TestProcess {
     }
 
     fn id(&self) -> String {
-        self.child.id().expect("it was not waited for").to_string()
+        self.child.id().expect("it still runs").to_string()
     }
 
     /// Sends a signal by its `kill` name.
