@@ -188,7 +188,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let proxy = rewriting_proxy(server.address).await;
     let phone = Browser::open("en").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
-    let cause = format!("A proxy changes the host of this page into {}", server.address);
+    let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
     assert!(server.log().contains("--allowed-origins"), "{}", server.log());
 }
