@@ -118,11 +118,11 @@ impl Plan {
     }
 }
 
-/// The users of a conversation: (0, 1), (2, 3) and so on; when all are taken, again with partners further away.
+/// The users of a conversation: (0, 1), (2, 3) and so on; later rounds pair users further apart.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);
-    // Between 1 and the number of users less one: never a user with itself.
+    // Between 1 and the number of users minus 1, so that no user is paired with itself.
     let distance = 1 + (2 * round) % (users.len() - 1);
     let first = (2 * place + round) % users.len();
     [users[first].clone(), users[(first + distance) % users.len()].clone()]
@@ -134,12 +134,12 @@ fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
 pub struct RunId(String);
 
 impl RunId {
-    /// A random name, unique to this run.
+    /// A random prefix, unique to this run.
     pub fn random() -> Self {
         Self(format!("r{:016x}", rand::random::<u64>()))
     }
 
-    /// The name as text.
+    /// The prefix as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -149,7 +149,7 @@ impl RunId {
         SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
     }
 
-    /// The planned smile an id names; `None` when it is not of this run.
+    /// The planned smile an id names; `None` when the id is not from this run.
     pub fn beat_of(&self, id: &SmileId) -> Option<Beat> {
         let place = id.as_str().strip_prefix(&self.0)?.strip_prefix('-')?;
         let (conversation, number) = place.split_once('-')?;

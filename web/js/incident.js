@@ -126,7 +126,7 @@ export class Incident {
     return time === null ? null : Math.max(0, time - this.#askedAt);
   }
 
-  // Until the server names the replica, every session lost since counts.
+  // Until the server names the replica, every session lost since the request counts.
   get #victims() {
     const losses = [...this.#losses.values()];
     return this.victim === null ? losses : losses.filter((loss) => loss.replica === this.victim);

@@ -135,7 +135,7 @@ impl Ledger {
         })
     }
 
-    /// One offset, one smile: sessions that see two at the same place disagree on the order.
+    /// No two smiles share an offset: sessions that see two at the same offset could disagree on their order.
     fn judge_offsets(&self, faults: &mut Faults) {
         let mut placed: Vec<_> = self.sent().filter_map(|(beat, smile)| Some((smile.offset?, beat))).collect();
         placed.sort_unstable();
@@ -167,7 +167,7 @@ impl Ledger {
         }
     }
 
-    /// Promise 4: every session has all of its user's stream. A smile counts as lost once, however many miss it.
+    /// Promise 4: every session has its user's whole stream. A smile counts once, however many sessions miss it.
     fn judge_streams(&self, faults: &mut Faults) {
         let mut expected_of: HashMap<&UserName, Vec<(Offset, Beat)>> = HashMap::new();
         for (beat, smile) in self.sent() {

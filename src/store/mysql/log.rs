@@ -11,7 +11,7 @@ use crate::store::batch::{Batch, NewBatch, decode, select_at};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
 /// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. 1053,
-/// server shutdown, is not among them, since the commit may come first.
+/// server shutdown, is not among them, since MySQL may have committed before it.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
 /// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
@@ -59,7 +59,7 @@ impl MySql {
             .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
             .bind(batch.key.token)
             .bind(&batch.payload);
-        // Reads the whole answer: with a part of it unread, the connection accepts no further statement.
+        // Reads the whole answer: a connection with unread results accepts no further statement.
         let answers = pooled.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => {
