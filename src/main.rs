@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Leaves one processor to the store: to the threads of SQLite and of the indexer, or to a MySQL on the same machine.
-/// With a worker on every processor, the two preempt each other in the middle of a commit.
+/// Leaves one processor to what this process works with: the threads of SQLite and of the indexer, or MySQL on the same
+/// machine. With a worker on every processor, replica and store preempt each other in the middle of a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {

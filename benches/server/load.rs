@@ -122,9 +122,9 @@ pub(crate) struct Figures {
     pub(crate) index_behind: Option<f64>,
     /// CPU time of MySQL per answer, if known.
     pub(crate) mysql_micros: Option<f64>,
-    /// Latency from a smile to its ack.
+    /// Median latency from a smile to its ack.
     pub(crate) p50_millis: f64,
-    /// Latency from a smile to its ack.
+    /// 99th percentile of the latency from a smile to its ack.
     pub(crate) p99_millis: f64,
     /// Smiles per append; NaN for other servers.
     pub(crate) batch: f64,

@@ -88,7 +88,7 @@ pub struct CheckOptions {
 /// The options of `smilingchat replicas`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplicasOptions {
-    /// A replica, or the proxy before the replicas
+    /// A replica, or the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_REPLICAS_URL", value_name = "http://HOST:PORT",
           default_value = "http://127.0.0.1:8080", value_parser = http_url)]
     pub url: Url,
@@ -104,7 +104,7 @@ pub struct CrashOptions {
     /// Id of the replica; without one, the ready replica that has been up longest
     pub replica: Option<String>,
 
-    /// A replica, or the proxy before the replicas
+    /// A replica, or the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_CRASH_URL", value_name = "http://HOST:PORT",
           default_value = "http://127.0.0.1:8080", value_parser = http_url)]
     pub url: Url,

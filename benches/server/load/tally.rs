@@ -18,9 +18,9 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     /// Time from the first smile to the last ack.
     pub(crate) seconds: f64,
-    /// Latency from a smile to its ack.
+    /// Median latency from a smile to its ack.
     pub(crate) p50_millis: f64,
-    /// Latency from a smile to its ack.
+    /// 99th percentile of the latency from a smile to its ack.
     pub(crate) p99_millis: f64,
 }
 
