@@ -37,7 +37,7 @@ impl Publication {
 
     /// The encoded `smile` frame; clones share the bytes.
     pub(crate) fn frame(&self) -> Bytes {
-        self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile).into()).clone()
+        self.frame.get_or_init(|| ServerFrame::encode_smile(&self.smile)).clone()
     }
 }
 

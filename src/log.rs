@@ -18,7 +18,7 @@ use crate::hub::Outbox;
 use crate::index::Index;
 use crate::limits::{Overload, Pressure};
 use crate::model::NewSmile;
-use crate::store::{LARGEST_BATCH, Store};
+use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -67,7 +67,7 @@ pub(crate) struct Permit<'log> {
 impl Log {
     /// Creates the handle, and the appender to run.
     pub(crate) fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
-        let pressure = Pressure::new(u32::try_from(LARGEST_BATCH).unwrap_or(u32::MAX));
+        let pressure = Pressure::new(u32::try_from(store.batch_limit().smiles).unwrap_or(u32::MAX));
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
         let queue = Arc::new(Queue { waiting, filled: Notify::new() });
         let appender = Appender::new(Arc::clone(&queue), store, tail, index, metrics);

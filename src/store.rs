@@ -31,7 +31,7 @@ use std::time::Duration;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
-pub(crate) use batch::{Batch, BatchKey, LARGEST_BATCH, NewBatch, fitting};
+pub(crate) use batch::{Batch, BatchKey, BatchLimit, NewBatch};
 pub(crate) use cluster::{
     Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus,
@@ -186,6 +186,14 @@ impl Store {
     /// Whether other replicas may append to the same log.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Self::MySql(_))
+    }
+
+    /// The largest batch that this store takes at once.
+    pub(crate) fn batch_limit(&self) -> BatchLimit {
+        match self {
+            Self::Sqlite(_) => BatchLimit::SQLITE,
+            Self::MySql(_) => BatchLimit::MYSQL,
+        }
     }
 
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has

@@ -15,7 +15,7 @@ use crate::index::{Duplicates, Index};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
-use crate::store::{Append, AppendError, BatchKey, Error, IdHash, LARGEST_BATCH, NewBatch, Store, StoreError, fitting};
+use crate::store::{Append, AppendError, BatchKey, Error, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe};
 
@@ -111,11 +111,12 @@ impl Appender {
     /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost
     /// less per smile, and more frames share one write.
     async fn gather(&self, deadline: Instant) {
+        let limit = self.writer.store.batch_limit();
         let mut gathered = 0;
         loop {
             tokio::task::yield_now().await;
             let waiting = self.queue.waiting.lock().entries.len();
-            if waiting <= gathered || waiting >= LARGEST_BATCH || Instant::now() >= deadline {
+            if waiting <= gathered || waiting >= limit.smiles || Instant::now() >= deadline {
                 return;
             }
             gathered = waiting;
@@ -124,7 +125,7 @@ impl Appender {
 
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.queue.waiting.lock();
-        let count = fitting(waiting.entries.iter().map(|sent| &sent.smile));
+        let count = self.writer.store.batch_limit().fitting(waiting.entries.iter().map(|sent| &sent.smile));
         waiting.pressure.dequeued(count);
         waiting.entries.drain(..count).collect()
     }

@@ -1,9 +1,20 @@
 //! Frames from the server, and the body of an HTTP error.
 
+use std::cell::RefCell;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorCode, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
+
+/// Size of the buffer that the frames of a thread share.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// The unused part of this thread's buffer. Allocating each frame costs more than encoding it.
+    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
+}
 
 /// A frame of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,21 +110,21 @@ pub struct Rates {
 
 impl ServerFrame {
     /// Encodes the frame as JSON.
-    pub fn encode(&self) -> String {
-        super::to_json(self)
+    pub fn encode(&self) -> Bytes {
+        encode(self)
     }
 
     /// Encodes a smile as JSON without cloning it.
-    pub fn encode_smile(smile: &Smile) -> String {
-        super::to_json(&SmileFrame::Smile(smile))
+    pub fn encode_smile(smile: &Smile) -> Bytes {
+        encode(&SmileFrame::Smile(smile))
     }
 
     /// Decodes a frame, for clients.
     ///
     /// # Errors
     /// A one-line message when the text is not a frame of this protocol.
-    pub fn decode(text: &str) -> Result<Self, String> {
-        super::from_json(text.as_bytes())
+    pub fn decode(text: impl AsRef<[u8]>) -> Result<Self, String> {
+        super::from_json(text.as_ref())
     }
 
     /// Creates the answer to a refused frame.
@@ -142,6 +153,14 @@ impl ServerFrame {
             ],
         }
     }
+}
+
+/// Serializes a frame into the buffer of this thread.
+fn encode(frame: &impl Serialize) -> Bytes {
+    BUFFER.with_borrow_mut(|buffer| {
+        serde_json::to_writer(buffer.writer(), frame).expect("types of this crate serialize to JSON");
+        buffer.split().freeze()
+    })
 }
 
 /// The body of an HTTP error.
@@ -217,7 +236,7 @@ mod tests {
         };
         let history = ServerFrame::History { with: UserName::new("anna"), smiles: vec![a_smile()], more: true };
         for frame in [welcome, history, ServerFrame::Smile(a_smile()), ServerFrame::help(&UserName::new("anna"))] {
-            assert_eq!(ServerFrame::decode(&frame.encode()), Ok(frame));
+            assert_eq!(ServerFrame::decode(frame.encode()), Ok(frame));
         }
     }
 }

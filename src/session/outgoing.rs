@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{CloseReason, End, Session};
 use crate::hub::{Outcome, Publication, Push, Taken};
 use crate::model::{Offset, Smile, SmileId};
@@ -71,7 +73,7 @@ impl Session {
     }
 
     /// Returns the ack if this session sent the smile and still waits for the answer.
-    fn answer_own(&mut self, smile: &Smile, now: Instant) -> Option<String> {
+    fn answer_own(&mut self, smile: &Smile, now: Instant) -> Option<Bytes> {
         if smile.from != self.user {
             return None;
         }

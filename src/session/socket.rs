@@ -78,7 +78,7 @@ impl Socket {
     }
 
     /// Buffers a text frame. Waits without a timeout while the buffer is full.
-    pub(super) async fn feed(&mut self, frame: impl Into<Bytes>) -> Result<(), End> {
+    pub(super) async fn feed(&mut self, frame: Bytes) -> Result<(), End> {
         self.stream.feed(text(frame)).await.map_err(|_| End::Broken)
     }
 
@@ -88,7 +88,7 @@ impl Socket {
     }
 
     /// Writes and flushes a text frame.
-    pub(super) async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), End> {
+    pub(super) async fn send(&mut self, frame: Bytes) -> Result<(), End> {
         self.write(text(frame)).await
     }
 
@@ -129,8 +129,8 @@ impl Socket {
 }
 
 /// A text frame without another UTF-8 check: the caller encoded it.
-fn text(frame: impl Into<Bytes>) -> Message {
-    Message::Frame(Frame::message(frame.into(), OpCode::Data(Data::Text), true))
+fn text(frame: Bytes) -> Message {
+    Message::Frame(Frame::message(frame, OpCode::Data(Data::Text), true))
 }
 
 fn read_error(error: &Error) -> End {

@@ -6,24 +6,37 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
-/// The maximum number of smiles in a batch.
-pub(crate) const LARGEST_BATCH: usize = 1000;
-
-/// The maximum size of a payload. It fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more
-/// in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
-pub(super) const LARGEST_PAYLOAD: usize = 15 * 1024;
-
 /// The maximum bytes of a smile besides its id and faces: offset, time and users.
 const RECORD_BYTES: usize = 12;
 
-/// The number of leading smiles that fit into one batch.
-pub(crate) fn fitting<'smiles>(smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
-    let mut left = LARGEST_PAYLOAD;
-    let mut fits = |smile: &&NewSmile| {
-        let bytes = RECORD_BYTES + smile.id.as_str().len() + smile.faces.as_str().len();
-        left.checked_sub(bytes).map(|rest| left = rest).is_some()
-    };
-    smiles.take(LARGEST_BATCH).take_while(|smile| fits(smile)).count()
+/// The bounds of a batch. They depend on the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimit {
+    /// The maximum number of smiles.
+    pub smiles: usize,
+    /// The maximum size of the payload in bytes.
+    pub(super) payload: usize,
+}
+
+impl BatchLimit {
+    /// The larger a commit, the less it costs per smile, and the more frames share one write to a socket. A history
+    /// reads whole rows, so their size is bounded.
+    pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
+
+    /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in several writes
+    /// with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement. At 28
+    /// bytes each, about 550 smiles fit.
+    pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
+
+    /// The number of leading smiles that fit into one batch.
+    pub(crate) fn fitting<'smiles>(&self, smiles: impl Iterator<Item = &'smiles NewSmile>) -> usize {
+        let mut left = self.payload;
+        let mut fits = |smile: &&NewSmile| {
+            let bytes = RECORD_BYTES + smile.id.as_str().len() + smile.faces.as_str().len();
+            left.checked_sub(bytes).map(|rest| left = rest).is_some()
+        };
+        smiles.take(self.smiles).take_while(|smile| fits(smile)).count()
+    }
 }
 
 /// The format version that this program writes and reads.

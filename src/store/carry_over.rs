@@ -3,13 +3,16 @@
 use sqlx::FromRow;
 
 use super::StoreError;
-use super::batch::{BatchKey, LARGEST_BATCH, NewBatch, encode};
+use super::batch::{BatchKey, NewBatch, encode};
 use super::offset;
 use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
 /// Rows carried over in one transaction.
 pub(super) const ROWS_PER_TRANSACTION: u32 = 20_000;
+
+/// Smiles in one batch.
+const SMILES_PER_BATCH: usize = 1000;
 
 /// A row of the earlier schema.
 #[derive(Debug, FromRow)]
@@ -45,7 +48,7 @@ pub(super) fn into_batches(
         StoreError::Unavailable(format!("row {} is not a smile: it was edited by hand", row.position).into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
-    let batches = smiles.chunks(LARGEST_BATCH).map(|smiles| {
+    let batches = smiles.chunks(SMILES_PER_BATCH).map(|smiles| {
         let batch = NewBatch {
             previous: None,
             key: BatchKey { first: smiles[0].offset, token: rand::random() },

@@ -69,7 +69,7 @@ async fn batch_of(store: &Store, smiles: &[NewSmile]) -> NewBatch {
 
 /// Appends smiles to a log without other writers.
 pub(crate) async fn append_all(store: &Store, smiles: &[NewSmile]) {
-    for some in smiles.chunks(LARGEST_BATCH) {
+    for some in smiles.chunks(store.batch_limit().smiles) {
         assert_eq!(store.append(&batch_of(store, some).await).await.unwrap(), Append::Done);
     }
 }

@@ -9,7 +9,7 @@ use sqlx::{FromRow, MySqlConnection, QueryBuilder};
 
 use super::{MySql, statements};
 use crate::model::{Offset, UserName};
-use crate::store::batch::LARGEST_PAYLOAD;
+use crate::store::batch::BatchLimit;
 use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
@@ -177,7 +177,7 @@ fn in_one_write<Key>(rows: &[(Key, Vec<u8>)]) -> Vec<&[(Key, Vec<u8>)]> {
     for (place, (_, bytes)) in rows.iter().enumerate() {
         let bytes = KEY_BYTES + bytes.len();
         sum += bytes;
-        if sum > LARGEST_PAYLOAD && place > start {
+        if sum > BatchLimit::MYSQL.payload && place > start {
             parts.push(&rows[start..place]);
             (start, sum) = (place, bytes);
         }

@@ -15,9 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use url::Url;
 
 /// The number of the smile at which a fault happens, from 1.
@@ -314,7 +314,8 @@ async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Say(frame)) => {
-                    if socket.send(Message::text(frame.encode())).await.is_err() { break }
+                    let text = Utf8Bytes::try_from(frame.encode()).expect("JSON is UTF-8");
+                    if socket.send(Message::Text(text)).await.is_err() { break }
                 }
                 Some(Order::Close(code)) => {
                     let _ = socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await;
