@@ -55,7 +55,8 @@ pub use self::outbox::MOST_UNANSWERED;
 /// How long a client waits for a server that says nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a connection and its upgrade.
+    /// For a connection and its upgrade. It doubles up to four times this while attempts fail: a busy server needs
+    /// longer.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
@@ -65,11 +66,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(4),
-            ping_after: Duration::from_millis(1500),
-            silence: Duration::from_millis(3500),
-        }
+        Self { connect: Duration::from_secs(2), ping_after: Duration::from_secs(1), silence: Duration::from_secs(3) }
     }
 }
 
@@ -232,7 +229,8 @@ impl Client {
 
     fn connect(&mut self, wait: Duration) {
         let url = self.urls[self.moves % self.urls.len()].clone();
-        let (user, position, patience) = (self.user.clone(), self.position.clone(), self.patience);
+        let (user, position) = (self.user.clone(), self.position.clone());
+        let patience = Patience { connect: self.backoff.connect_timeout(self.patience.connect), ..self.patience };
         self.state = State::Connecting(Box::pin(async move {
             sleep(wait).await;
             Connection::open(&url, &user, position.as_ref(), &patience).await

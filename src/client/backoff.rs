@@ -24,6 +24,11 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
+    /// The time limit of the next attempt: `first` for a lost connection, then twice as long after each failure.
+    pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
+        doubled(first, self.failures.saturating_sub(1), 4 * first)
+    }
+
     /// Resets the back-off, once a session has answered.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -70,6 +75,16 @@ mod tests {
         for (failures, longest) in longest.iter().enumerate() {
             let ceiling = Duration::from_millis(50 << failures).min(RECONNECT_MOST);
             assert!(*longest <= ceiling && *longest > ceiling.mul_f64(0.9), "{failures}: {longest:?} of {ceiling:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_gets_more_time_after_each_failure() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut backoff = Backoff::default();
+        for times in [1, 1, 2, 4, 4] {
+            assert_eq!(backoff.connect_timeout(Duration::from_secs(2)), Duration::from_secs(2 * times));
+            backoff.next(None, &mut random);
         }
     }
 

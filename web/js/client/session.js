@@ -1,13 +1,14 @@
 // A user's session across connections: connect, welcome, resume, detect a silent server, wait, reconnect. The
 // listener handles the smiles.
 
-import { Backoff } from "./backoff.js";
+import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** Time limit for the welcome. */
-export const CONNECT_LIMIT_MS = 4_000;
+/** Time limit for the welcome. It doubles up to the cap while attempts fail: a busy server needs longer. */
+export const CONNECT_LIMIT_MS = 2_000;
+export const CONNECT_LIMIT_CAP_MS = 8_000;
 /** Silence after which the session sends a ping. */
-export const SILENCE_ASK_MS = 1_500;
+export const SILENCE_ASK_MS = 1_000;
 /** Limits for an unanswered ping: after the first the session is shown as silent, after the second it ends. */
 export const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
@@ -124,7 +125,9 @@ export class Session {
     this.#welcomedAt = null;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
-    this.#cancelTimer = this.#timers.after(CONNECT_LIMIT_MS, () => this.#giveUp("no_welcome"));
+    // The first attempt after a lost connection counts as one already.
+    const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, CONNECT_LIMIT_CAP_MS);
+    this.#cancelTimer = this.#timers.after(limit, () => this.#giveUp("no_welcome"));
   }
 
   #receive(text) {
