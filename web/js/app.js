@@ -136,18 +136,15 @@ const chaosView = new ChaosView({ translate, format });
 const timelineView = new TimelineView({ translate, format, hueOf });
 const crashesView = new CrashesView({ translate, format });
 const threadView = new ThreadView({ translate, format, hueOf, onChange: () => renderLoop.request() });
-const conversationsView = new ConversationsView({
-  translate,
-  format,
-  hueOf,
-  onOpen: (conversation) => threadView.open(conversation),
-});
+const openThread = (conversation) => threadView.open(conversation);
+const conversationsView = new ConversationsView({ translate, format, hueOf, onOpen: openThread });
 const replicasView = new ReplicasView({ translate, format, hueOf, onCrash: (replica) => crash({ replica }) });
 const renderLoop = new RenderLoop({
   timers,
   requestFrame: (paintSoon) => requestAnimationFrame(paintSoon),
   afterFrame: (run) => setTimeout(run),
   paint,
+  paintMore: () => conversationsView.paintMore(timers.now()),
 });
 const sayControl = new SayControl({ translate, page: pageUrl, timers, dialQueue: environment.dialQueue });
 new JoinView({ pageUrl, timers });
@@ -228,8 +225,7 @@ function paint() {
   chaosView.paint({ chaos, now });
   crashesView.paint(run.crashes);
   announce();
-  if (document.hidden) return;
-  conversationsView.paint(now);
+  if (document.hidden) return false;
   threadView.paint(now);
   timelineView.paint(run.timeline);
   replicasView.paint({
@@ -238,6 +234,7 @@ function paint() {
     sessionsHere,
     age: now - (replicaWatch.answeredAt ?? now),
   });
+  return conversationsView.paint(now);
 }
 
 function since(time, now) {

@@ -15,6 +15,9 @@ export const MARKS = {
   [LineState.REFUSED]: "✕",
 };
 
+/** Cards painted in one frame. All thirty at once take a slow machine longer than people call smooth. */
+const CARDS_PER_FRAME = 6;
+
 export class ConversationsView {
   #translate;
   #format;
@@ -24,6 +27,8 @@ export class ConversationsView {
   #empty = byId("conversations-empty");
   #cards = new Map();
   #changed = new Set();
+  /** The conversations of this paint whose cards wait for a frame. */
+  #waiting = new Set();
 
   /** `onOpen(conversation)` is called when a user opens a card. */
   constructor({ translate, format, hueOf, onOpen }) {
@@ -57,11 +62,22 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
+  /** Paints the first changed cards; true if some wait for the next frame. */
   paint(now) {
     for (const [conversation, card] of this.#cards) {
-      if (this.#changed.has(conversation) || card.isCountingDown) card.paint(now);
+      if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);
     }
     this.#changed.clear();
+    return this.paintMore(now);
+  }
+
+  /** Paints the next cards that wait; true if some still wait. */
+  paintMore(now) {
+    for (const conversation of [...this.#waiting].slice(0, CARDS_PER_FRAME)) {
+      this.#waiting.delete(conversation);
+      this.#cards.get(conversation)?.paint(now);
+    }
+    return this.#waiting.size > 0;
   }
 }
 

@@ -2,7 +2,7 @@
 // gets no frames.
 
 export const FRAME_GAP_MS = 80;
-/** The gap is at least this many times what the last frame took: a slow machine paints less often, and stays responsive. */
+/** The gap is at least this many times what the last paint took: a slow machine paints less often, and stays responsive. */
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
@@ -11,18 +11,24 @@ export class RenderLoop {
   #requestFrame;
   #afterFrame;
   #paint;
+  #paintMore;
   #pending = false;
+  #hasMore = false;
   #generation = 0;
   #paintedAt = -Infinity;
-  #gap = FRAME_GAP_MS;
+  #cost = 0;
   #cancelTimer = () => {};
 
-  /** `afterFrame(run)` runs after what a frame painted is on its way to the screen. */
-  constructor({ timers, requestFrame, afterFrame, paint }) {
+  /**
+   * `afterFrame(run)` runs after what a frame painted is on its way to the screen. `paint()` returns whether it left
+   * something to the next frames, which `paintMore()` paints until it returns false.
+   */
+  constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;
     this.#requestFrame = requestFrame;
     this.#afterFrame = afterFrame;
     this.#paint = paint;
+    this.#paintMore = paintMore;
   }
 
   /** Requests a paint; several requests share one. */
@@ -30,30 +36,47 @@ export class RenderLoop {
     if (this.#pending) return;
     this.#pending = true;
     this.#generation += 1;
-    const generation = this.#generation;
-    const paintOnce = () => {
-      if (!this.#pending || generation !== this.#generation) return;
-      const began = this.#timers.now();
-      this.flush();
-      this.#afterFrame(() => this.#took(this.#timers.now() - began));
-    };
-    const gap = Math.max(0, this.#paintedAt + this.#gap - this.#timers.now());
-    this.#cancelTimer = this.#timers.after(gap, () => {
-      this.#cancelTimer = this.#timers.after(NO_FRAME_MS, paintOnce);
-      this.#requestFrame(paintOnce);
-    });
+    this.#schedule(this.#generation);
   }
 
-  #took(cost) {
-    this.#paintedAt = this.#timers.now();
-    this.#gap = Math.max(FRAME_GAP_MS, GAP_PER_COST * cost);
+  #schedule(generation) {
+    const gap = Math.max(FRAME_GAP_MS, GAP_PER_COST * this.#cost);
+    const wait = this.#paintedAt + gap - this.#timers.now();
+    if (wait > 0) {
+      this.#cancelTimer = this.#timers.after(wait, () => this.#schedule(generation));
+      return;
+    }
+    const paintOnce = () => {
+      if (this.#pending && generation === this.#generation) this.flush();
+    };
+    this.#cancelTimer = this.#timers.after(NO_FRAME_MS, paintOnce);
+    this.#requestFrame(paintOnce);
   }
 
   /** Paints now. */
   flush() {
     this.#cancelTimer();
     this.#pending = false;
-    this.#paintedAt = this.#timers.now();
-    this.#paint();
+    this.#cost = 0;
+    this.#frame(this.#paint);
+  }
+
+  #frame(paint) {
+    const began = this.#timers.now();
+    this.#paintedAt = began;
+    if (paint()) this.#continue();
+    this.#afterFrame(() => {
+      this.#paintedAt = this.#timers.now();
+      this.#cost += this.#paintedAt - began;
+    });
+  }
+
+  #continue() {
+    if (this.#hasMore) return;
+    this.#hasMore = true;
+    this.#requestFrame(() => {
+      this.#hasMore = false;
+      this.#frame(this.#paintMore);
+    });
   }
 }

@@ -99,7 +99,7 @@ test("a rate is the slope over its window", () => {
 function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];
-  const made = { timers, frames, paints: 0 };
+  const made = { timers, frames, paints: 0, left: 0 };
   made.loop = new RenderLoop({
     timers,
     requestFrame: (run) => frames.push(run),
@@ -107,7 +107,9 @@ function renderLoop({ cost = 0 } = {}) {
     paint: () => {
       made.paints += 1;
       timers.advance(cost);
+      return made.left > 0;
     },
+    paintMore: () => (made.left -= 1) > 0,
   });
   return made;
 }
@@ -127,6 +129,18 @@ test("many changes are painted once, at a frame", () => {
   timers.advance(1);
   frames.pop()();
   assert.equal(made.paints, 2);
+});
+
+test("what a paint leaves is painted in the next frames, by one chain of them", () => {
+  const made = renderLoop();
+  const { frames, loop } = made;
+  made.left = 2;
+  loop.flush();
+  loop.flush();
+  assert.equal(frames.length, 1);
+  frames.pop()();
+  frames.pop()();
+  assert.deepEqual([made.left, frames.length], [0, 0]);
 });
 
 test("without frames a timer paints, and the late frame does nothing", () => {
