@@ -7,15 +7,16 @@ use fastbloom::BloomFilter;
 
 use crate::model::Offset;
 
-/// Offsets that one filter covers.
-const GENERATION: u64 = 1 << 22;
+/// Offsets that one filter covers. Each filter costs a look-up one or two misses of the cache, so they are few and
+/// large.
+const GENERATION: u64 = 1 << 23;
 
 /// Bits of a filter, 20 per offset, and bits that an id sets: at most one false positive in 7,000.
-const BITS: usize = 20 << 22;
+const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
-/// Number of filters kept, of 10 MiB each. Ids older than the filters always need a query.
-const MAX_FILTERS: usize = 4;
+/// Number of filters kept, of 20 MiB each. Ids older than the filters always need a query.
+const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
 #[derive(Debug)]
