@@ -18,7 +18,7 @@ use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
 use crate::model::{NewSmile, Offset, Smile, UserName};
-use crate::store::{IdHash, SEGMENT, Store, StoreError};
+use crate::store::{BatchKey, IdHash, SEGMENT, Store, StoreError};
 use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
@@ -42,13 +42,15 @@ pub(crate) struct Index {
     loaded: Arc<SetOnce<()>>,
 }
 
-/// The indexed duplicates of a batch.
+/// What the log holds of a batch of new smiles.
 #[derive(Debug)]
-pub(crate) struct Duplicates {
-    /// The last indexed offset at the time of the look-up.
-    pub indexed: Offset,
+pub(crate) struct LookUp {
+    /// The last batch of the log, if it has one.
+    pub previous: Option<BatchKey>,
+    /// The end of the log: ids up to here were looked up.
+    pub cursor: Offset,
     /// The offset of the smile with the same sender and id, by index in the batch.
-    pub offsets: HashMap<usize, Offset>,
+    pub known: HashMap<usize, Offset>,
 }
 
 /// The last offset of the first `segments` segments.
@@ -136,18 +138,32 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// Finds the smiles whose sender and id are already indexed.
+    /// Finds the smiles whose sender and id the log already holds, in the index or in memory, as one consistent view.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn find_duplicates(
+    pub(crate) async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<LookUp, StoreError> {
+        self.loaded.wait().await;
+        loop {
+            // Ids enter the filters before memory drops them, so none is missed in between.
+            let indexed = self.tail.indexed();
+            let mut known = self.find_indexed(smiles, hashes, indexed).await?;
+            let view = self.tail.look_up(hashes);
+            // Else the index has advanced meanwhile.
+            if view.indexed == indexed {
+                known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
+                return Ok(LookUp { previous: view.last, cursor: view.cursor, known });
+            }
+        }
+    }
+
+    /// Finds the smiles whose sender and id are indexed up to `indexed`; returns their offsets by index in `smiles`.
+    async fn find_indexed(
         &self,
         smiles: &[NewSmile],
         hashes: &[IdHash],
-    ) -> Result<Duplicates, StoreError> {
-        self.loaded.wait().await;
-        // Ids enter the filters before memory drops them, so none is missed in between.
-        let indexed = self.tail.indexed();
+        indexed: Offset,
+    ) -> Result<HashMap<usize, Offset>, StoreError> {
         let candidates: Vec<(usize, u64)> = {
             let filters = self.filters.lock();
             let hashes = hashes.iter().map(|hash| hash.short()).enumerate();
@@ -155,14 +171,14 @@ impl Index {
         };
         let mut offsets = HashMap::new();
         if candidates.is_empty() || indexed.0 == 0 {
-            return Ok(Duplicates { indexed, offsets });
+            return Ok(offsets);
         }
         // Hashes may collide, and retention may have removed the smile.
         for stored in self.read_smiles(&self.read_offsets(&candidates).await?).await? {
             let same = |place: &&(usize, u64)| smiles[place.0].id == stored.id && smiles[place.0].from == stored.from;
             offsets.extend(candidates.iter().filter(same).map(|(place, _)| (*place, stored.offset)));
         }
-        Ok(Duplicates { indexed, offsets })
+        Ok(offsets)
     }
 
     /// Reads the indexed offsets of these hashes, in order.

@@ -69,7 +69,7 @@ pub(crate) struct Replica {
 #[derive(Debug)]
 enum Mode {
     /// The replica is the store's only process and needs no lease.
-    Standalone { replica: NewReplica, started_at: Timestamp, since: Instant },
+    Standalone { record: Box<ReplicaRecord>, since: Instant },
     /// The replica shares the store and holds a lease.
     Clustered(Lease),
 }
@@ -100,7 +100,8 @@ impl Replica {
     ) -> Result<Arc<Self>, StoreError> {
         let (id, mode) = match membership {
             Membership::Alone { number } => {
-                (replica.id(number), Mode::Standalone { replica, started_at: Timestamp::now(), since: Instant::now() })
+                let record = Box::new(standalone_record(replica, number));
+                (record.id.clone(), Mode::Standalone { record, since: Instant::now() })
             }
             Membership::Shared(cluster) => {
                 let lease = Lease::take(cluster, replica).await?;
@@ -171,7 +172,6 @@ impl Replica {
     async fn maintain(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
         if is_due {
             lease.renew(self.status()).await;
-            lease.remove_lost().await;
         }
         let Ok(replicas) = lease.read().await else { return };
         if let Some(mode) = replicas.iter().find(|replica| replica.id == self.id).and_then(|own| own.crash) {
@@ -197,8 +197,9 @@ impl Replica {
     pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
         let status = self.status();
         let mut replicas = match &self.mode {
-            Mode::Standalone { replica, started_at, since } => {
-                vec![standalone_record(&self.id, replica, *started_at, *since)]
+            Mode::Standalone { record, since } => {
+                let uptime_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                vec![ReplicaRecord { uptime_ms, ..*record.clone() }]
             }
             Mode::Clustered(lease) => lease.replicas(),
         };
@@ -289,16 +290,16 @@ impl Replica {
     }
 }
 
-/// The record of a standalone replica. It renews no lease, so its heartbeat is always fresh.
-fn standalone_record(id: &str, replica: &NewReplica, started_at: Timestamp, since: Instant) -> ReplicaRecord {
+/// The record of a standalone replica that starts now. It renews no lease, so its heartbeat is always fresh.
+fn standalone_record(replica: NewReplica, number: i64) -> ReplicaRecord {
     ReplicaRecord {
-        id: id.to_owned(),
-        name: replica.name.clone(),
-        host: replica.host.clone(),
-        node: replica.node.clone(),
+        id: replica.id(number),
+        name: replica.name,
+        host: replica.host,
+        node: replica.node,
         state: ReplicaState::Ready,
-        started_at,
-        uptime_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        started_at: Timestamp::now(),
+        uptime_ms: 0,
         heartbeat_age_ms: 0,
         sessions: 0,
         smiles_per_second: 0.0,

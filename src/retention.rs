@@ -1,10 +1,10 @@
-//! Removes old smiles in small steps, so that appends never wait long.
+//! Removes old smiles, in small steps so that appends never wait long, and replicas that were lost long ago.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::index;
-use crate::store::{Store, StoreError};
+use crate::store::{Membership, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -17,11 +17,11 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between two rounds.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Removes smiles that are older than `kept`, forever.
+/// Removes smiles that are older than `kept`, and replicas that were lost long ago, forever.
 pub(crate) async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
     loop {
         if let Err(error) = round(&store, &tail, kept, &metrics).await {
-            tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
+            tracing::warn!(%error, "cannot remove old smiles and lost replicas; trying again in a minute");
         }
         tokio::time::sleep(ROUND_INTERVAL).await;
     }
@@ -33,6 +33,9 @@ async fn round(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) ->
         index::forget(store, trimmed).await?;
         metrics.smiles_trimmed.inc_by(smiles);
         tokio::time::sleep(STEP_PAUSE).await;
+    }
+    if let Membership::Shared(cluster) = store.membership() {
+        cluster.forget_lost().await?;
     }
     Ok(())
 }

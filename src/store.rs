@@ -196,6 +196,24 @@ impl Store {
         }
     }
 
+    /// Waits for this replica's turn to append, if replicas take turns. Returns what was committed after `after`
+    /// meanwhile, as far as it is known.
+    pub(crate) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            Self::MySql(store) => store.take_turn(after).await,
+        }
+    }
+
+    /// Drops all connections, so that later queries reach whatever server the address leads to now; `false` if the
+    /// store has no server.
+    pub(crate) fn connect_again(&self) -> bool {
+        if let Self::MySql(store) = self {
+            store.connect_again();
+        }
+        self.is_shared()
+    }
+
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
     /// no batch. All users must come from [`Store::user`].
     pub(crate) fn new_batch(

@@ -8,7 +8,7 @@ mod follower;
 mod recent;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -83,24 +83,23 @@ struct Shared {
     indexed: AtomicU64,
     /// Notified after each publication and each step of the index.
     moved: Notify,
-    /// One of [`ALONE`], [`POLLING`] and [`BINLOG`].
-    following: AtomicU8,
-    start: Instant,
-    /// When the log was last read, in milliseconds since `start`.
-    last_contact: AtomicU64,
+    /// Contact with a shared log; `None` if no other replica can append.
+    contact: Mutex<Option<Contact>>,
     /// Since when the log has been shorter than what was published.
     short_since: Mutex<Option<Instant>>,
 }
 
-/// Values of [`Shared::following`].
-const ALONE: u8 = 0;
-const POLLING: u8 = 1;
-const BINLOG: u8 = 2;
+/// How and when this replica last read a shared log.
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    following: Following,
+    at: Instant,
+}
 
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
     pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        let following = AtomicU8::new(if store.is_shared() { POLLING } else { ALONE });
+        let contact = store.is_shared().then(|| Contact { following: Following::Polling, at: Instant::now() });
         let shared = Shared {
             store,
             epoch,
@@ -111,9 +110,7 @@ impl Tail {
             head: AtomicU64::new(indexed.0),
             indexed: AtomicU64::new(indexed.0),
             moved: Notify::new(),
-            following,
-            start: Instant::now(),
-            last_contact: AtomicU64::new(0),
+            contact: Mutex::new(contact),
             short_since: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -184,14 +181,12 @@ impl Tail {
     /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
     /// log is another one or has lost its end, else [`StoreError::Unavailable`].
     pub(crate) async fn read(&self) -> Result<Offset, StoreError> {
-        let read = self.read_on().await;
-        match &self.shared.store {
+        match self.read_on().await {
             // The server may not be the primary, and its log may be stale: read once more over new connections.
-            Store::MySql(store) if matches!(read, Err(StoreError::Trimmed | StoreError::Replaced)) => {
-                store.connect_again();
+            Err(StoreError::Trimmed | StoreError::Replaced) if self.shared.store.connect_again() => {
                 self.read_on().await
             }
-            _ => read,
+            read => read,
         }
     }
 
@@ -328,32 +323,24 @@ impl Tail {
     /// Whether the tail is close to the head and has read the log lately.
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
-        let last_contact = Duration::from_millis(self.shared.last_contact.load(Ordering::Relaxed));
-        let in_contact =
-            self.following().is_none() || self.shared.start.elapsed().saturating_sub(last_contact) <= SILENCE_TIMEOUT;
-        close && in_contact
+        close && self.shared.contact.lock().is_none_or(|contact| contact.at.elapsed() <= SILENCE_TIMEOUT)
     }
 
     /// How this replica follows the log; `None` if no other replica can append.
     pub(crate) fn following(&self) -> Option<Following> {
-        match self.shared.following.load(Ordering::Relaxed) {
-            POLLING => Some(Following::Polling),
-            BINLOG => Some(Following::Binlog),
-            _ => None,
-        }
+        self.shared.contact.lock().map(|contact| contact.following)
     }
 
     fn follow_by(&self, following: Following) {
-        let how = match following {
-            Following::Polling => POLLING,
-            Following::Binlog => BINLOG,
-        };
-        self.shared.following.store(how, Ordering::Relaxed);
+        if let Some(contact) = &mut *self.shared.contact.lock() {
+            contact.following = following;
+        }
         self.shared.metrics.following_binlog.set((following == Following::Binlog).into());
     }
 
     fn record_contact(&self) {
-        let milliseconds = u64::try_from(self.shared.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.last_contact.store(milliseconds, Ordering::Relaxed);
+        if let Some(contact) = &mut *self.shared.contact.lock() {
+            contact.at = Instant::now();
+        }
     }
 }

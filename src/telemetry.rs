@@ -117,7 +117,7 @@ impl Metrics {
             append_smiles: builder.histogram(
                 "append_smiles",
                 "Smiles in one append",
-                &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0],
+                &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0],
             ),
             smiles_trimmed: builder.counter("smiles_trimmed_total", "Smiles removed by retention"),
             index_behind: builder.gauge("index_behind", "Published smiles that are not indexed"),

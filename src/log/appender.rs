@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::outage::{Outage, STUMBLE};
 use super::{Queue, Submission};
 use crate::hub::{Outbox, Outcome, Publication};
-use crate::index::{Duplicates, Index};
+use crate::index::{Index, LookUp};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
 use crate::protocol::Refusal;
-use crate::store::{Append, AppendError, BatchKey, Error, IdHash, NewBatch, Store, StoreError};
+use crate::store::{Append, AppendError, Error, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::{Metrics, observe};
 
@@ -49,17 +49,6 @@ struct Writer {
     store: Store,
     tail: Tail,
     index: Index,
-}
-
-/// The result of looking up the ids of a batch.
-#[derive(Debug)]
-struct Lookup {
-    /// The last batch of the log.
-    previous: Option<BatchKey>,
-    /// The end of the log: ids up to here were looked up.
-    cursor: Offset,
-    /// The offsets of the smiles stored before, by index in the batch.
-    known: HashMap<usize, Offset>,
 }
 
 /// The outcome of a batch.
@@ -190,11 +179,9 @@ impl Appender {
 impl Writer {
     /// Waits for this replica's turn on a shared store.
     async fn take_turn(&self) {
-        if let Store::MySql(store) = &self.store {
-            for batch in store.take_turn(self.tail.cursor()).await {
-                // A batch that does not follow the cursor is read from the log later.
-                let _ = self.tail.publish_stored(batch);
-            }
+        for batch in self.store.take_turn(self.tail.cursor()).await {
+            // A batch that does not follow the cursor is read from the log later.
+            let _ = self.tail.publish_stored(batch);
         }
     }
 
@@ -203,7 +190,7 @@ impl Writer {
         let at = Timestamp::now();
         let hashes: Vec<_> = smiles.iter().map(|smile| self.store.id_hash(&smile.from, &smile.id)).collect();
         loop {
-            let Lookup { previous, cursor, known } = match self.look_up(&smiles, &hashes).await {
+            let LookUp { previous, cursor, known } = match self.index.look_up(&smiles, &hashes).await {
                 Ok(lookup) => lookup,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
@@ -240,23 +227,6 @@ impl Writer {
         }
     }
 
-    /// Looks up ids in memory and in the index, as one consistent view.
-    async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<Lookup, StoreError> {
-        let mut found: Option<Duplicates> = None;
-        loop {
-            let view = self.tail.look_up(hashes);
-            match found {
-                Some(found) if found.indexed == view.indexed => {
-                    let mut known = found.offsets;
-                    known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
-                    return Ok(Lookup { previous: view.last, cursor: view.cursor, known });
-                }
-                // The index has advanced since the last look-up.
-                _ => found = Some(self.index.find_duplicates(smiles, hashes).await?),
-            }
-        }
-    }
-
     /// Retries one batch until its outcome is certain. The inner error says why the batch is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Result<Append, Error>, StoreError> {
         let (mut tries, mut pause, began) = (0_u32, Duration::ZERO, Instant::now());
@@ -278,15 +248,14 @@ impl Writer {
                 }
             };
             let error = match attempt {
-                Ok(Append::Unlinked) if began.elapsed() > UNLINKED_TIMEOUT => match &self.store {
+                Ok(Append::Unlinked) if began.elapsed() > UNLINKED_TIMEOUT => {
                     // The server may no longer be the primary: ask once more over new connections.
-                    Store::MySql(store) if !reconnected => {
-                        reconnected = true;
-                        store.connect_again();
-                        continue;
+                    if reconnected || !self.store.connect_again() {
+                        return Err(StoreError::Replaced);
                     }
-                    _ => return Err(StoreError::Replaced),
-                },
+                    reconnected = true;
+                    continue;
+                }
                 Ok(Append::Unlinked) => {
                     pause = UNLINKED_RETRY;
                     continue;

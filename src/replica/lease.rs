@@ -1,15 +1,12 @@
 //! The lease of this replica, and the list of replicas as last read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::protocol::CrashMode;
 use crate::store::{Cluster, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
-
-/// Interval between two removals of replicas that were lost long ago.
-const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The lease of a replica on a shared store.
 #[derive(Debug)]
@@ -20,7 +17,6 @@ pub(super) struct Lease {
     renewed_at: Mutex<Instant>,
     /// Whether the last renewal failed. Only the first failure is logged.
     not_renewed: AtomicBool,
-    cleaned_up_at: Mutex<Option<Instant>>,
     /// The last list, and when it was requested.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
@@ -36,7 +32,6 @@ impl Lease {
             registration,
             renewed_at: Mutex::new(begun),
             not_renewed: AtomicBool::new(false),
-            cleaned_up_at: Mutex::default(),
             last_read: Mutex::new(last_read),
         })
     }
@@ -63,17 +58,6 @@ impl Lease {
             }
             Err(error) if !failed_before => tracing::warn!(%error, "the lease could not be renewed; trying again"),
             Err(_) => {}
-        }
-    }
-
-    /// Removes replicas that were lost long ago, once a minute.
-    pub(super) async fn remove_lost(&self) {
-        if self.cleaned_up_at.lock().is_some_and(|at| at.elapsed() < CLEANUP_INTERVAL) {
-            return;
-        }
-        *self.cleaned_up_at.lock() = Some(Instant::now());
-        if let Err(error) = self.cluster.forget_lost().await {
-            tracing::debug!(%error, "replicas that were lost long ago could not be removed");
         }
     }
 

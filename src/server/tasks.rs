@@ -65,20 +65,25 @@ impl Tasks {
             self.connections.clone(),
             self.stop_listening.clone(),
         ));
-        self.vital.spawn(async move {
+        self.spawn_vital(name, async {
             serve.await;
-            (name, Ok(()))
+            Ok(())
         });
         other_routes
+    }
+
+    /// Spawns a task whose end ends the replica.
+    fn spawn_vital(&mut self, name: &'static str, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        self.vital.spawn(async move { (name, task.await) });
     }
 
     /// Spawns the appender, the indexer and, on a shared store, the follower.
     pub(super) fn spawn_log(&mut self, appender: Appender, indexer: Indexer, follower: Option<Follower>) {
         let stop = self.stop_appending.clone();
-        self.vital.spawn(async { (APPENDER, Box::pin(appender.run(stop)).await) });
+        self.spawn_vital(APPENDER, Box::pin(appender.run(stop)));
         self.spawn_indexer(indexer);
         if let Some(follower) = follower {
-            self.vital.spawn(async { ("follower", Box::pin(follower.run()).await) });
+            self.spawn_vital("follower", Box::pin(follower.run()));
         }
     }
 
@@ -90,31 +95,29 @@ impl Tasks {
         self.indexer = Some(std::thread::spawn(move || {
             let _ = ended.send(runtime.block_on(stop.run_until_cancelled(indexer.run())));
         }));
-        self.vital.spawn(async {
-            // The channel closes if the thread panics; the task then ends, and with it the replica.
-            ("indexer", has_ended.await.ok().flatten().unwrap_or(Ok(())))
-        });
+        // The channel closes if the thread panics; the task then ends, and with it the replica.
+        self.spawn_vital("indexer", async { has_ended.await.ok().flatten().unwrap_or(Ok(())) });
     }
 
     /// Spawns the lease, and the retention of smiles that are older than `kept`.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, kept: Duration) {
         let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
-        self.vital.spawn(async move {
+        self.spawn_vital(LEASE, async move {
             replica.run(stop).await;
-            (LEASE, Ok(()))
+            Ok(())
         });
         let (store, tail) = (app.context.store.clone(), app.context.tail.clone());
         let metrics = Arc::clone(&app.context.metrics);
-        self.vital.spawn(async move {
+        self.spawn_vital("retention", async move {
             retention::run(store, tail, kept, metrics).await;
-            ("retention", Ok(()))
+            Ok(())
         });
     }
 
     pub(super) fn spawn_rate_limit(&mut self, limit: RateLimit) {
-        self.vital.spawn(async {
+        self.spawn_vital("rate limit", async move {
             limit.maintain().await;
-            ("rate limit", Ok(()))
+            Ok(())
         });
     }
 }
