@@ -1,6 +1,7 @@
 //! Frames from the server, and the body of an HTTP error.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -8,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorCode, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
-/// Size of the buffer that the frames of a thread share.
+/// Size of a buffer that the frames of a thread share. Allocating each frame costs more than encoding it.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// The unused part of this thread's buffer. Allocating each frame costs more than encoding it.
-    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
+    /// For smiles. Memory keeps these frames for a while, and with each the whole buffer, so no other frame is in it.
+    static SMILES: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
+    /// For all other frames. They are dropped once they are written, and the buffer is used again.
+    static OTHERS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
 }
 
 /// A frame of the server.
@@ -111,12 +114,12 @@ pub struct Rates {
 impl ServerFrame {
     /// Encodes the frame as JSON.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        encode(&OTHERS, self)
     }
 
     /// Encodes a smile as JSON without cloning it.
     pub fn encode_smile(smile: &Smile) -> Bytes {
-        encode(&SmileFrame::Smile(smile))
+        encode(&SMILES, &SmileFrame::Smile(smile))
     }
 
     /// Decodes a frame, for clients.
@@ -155,9 +158,9 @@ impl ServerFrame {
     }
 }
 
-/// Serializes a frame into the buffer of this thread.
-fn encode(frame: &impl Serialize) -> Bytes {
-    BUFFER.with_borrow_mut(|buffer| {
+/// Serializes a frame into a buffer of this thread.
+fn encode(buffer: &'static LocalKey<RefCell<BytesMut>>, frame: &impl Serialize) -> Bytes {
+    buffer.with_borrow_mut(|buffer| {
         serde_json::to_writer(buffer.writer(), frame).expect("types of this crate serialize to JSON");
         buffer.split().freeze()
     })
