@@ -1,4 +1,4 @@
-//! Removes old smiles, in small steps so that appends never wait long, and replicas that were lost long ago.
+//! Removes old smiles and replicas that were lost long ago. Smiles go in small steps, so appends never wait long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// Batches removed in one transaction, which takes a few milliseconds.
-const BATCHES_PER_STEP: u32 = 200;
+const BATCHES_PER_STEP: u32 = 50;
 
 /// Pause between two steps, for the appends.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
@@ -17,25 +17,36 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between two rounds.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Removes smiles that are older than `kept`, and replicas that were lost long ago, forever.
+/// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
 pub(crate) async fn run(store: Store, tail: Tail, kept: Duration, metrics: Arc<Metrics>) {
+    tokio::join!(remove_smiles(&store, &tail, kept, &metrics), remove_lost_replicas(&store));
+}
+
+async fn remove_smiles(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) {
     loop {
-        if let Err(error) = round(&store, &tail, kept, &metrics).await {
-            tracing::warn!(%error, "cannot remove old smiles and lost replicas; trying again in a minute");
+        if let Err(error) = trim(store, tail, kept, metrics).await {
+            tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
         }
         tokio::time::sleep(ROUND_INTERVAL).await;
     }
 }
 
-async fn round(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
+async fn remove_lost_replicas(store: &Store) {
+    let Membership::Shared(cluster) = store.membership() else { return };
+    loop {
+        if let Err(error) = cluster.forget_lost().await {
+            tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
+        }
+        tokio::time::sleep(ROUND_INTERVAL).await;
+    }
+}
+
+async fn trim(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
     while let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? {
         tail.trim(trimmed);
         index::forget(store, trimmed).await?;
         metrics.smiles_trimmed.inc_by(smiles);
         tokio::time::sleep(STEP_PAUSE).await;
-    }
-    if let Membership::Shared(cluster) = store.membership() {
-        cluster.forget_lost().await?;
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ impl Tasks {
         self.spawn_vital("indexer", async { has_ended.await.ok().flatten().unwrap_or(Ok(())) });
     }
 
-    /// Spawns the lease, and the retention of smiles that are older than `kept`.
+    /// Spawns the lease, and the removal of smiles older than `kept` and of replicas lost long ago.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, kept: Duration) {
         let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
         self.spawn_vital(LEASE, async move {
