@@ -63,7 +63,7 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 fn body(asset: EmbeddedFile) -> Body {
     match asset.metadata.mimetype() {
         "text/html" => with_version(&String::from_utf8_lossy(&asset.data)).into(),
-        "text/javascript" | "text/css" => without_comments(&String::from_utf8_lossy(&asset.data)).into(),
+        "text/javascript" | "text/css" => stripped(&String::from_utf8_lossy(&asset.data)).into(),
         _ => asset.data.into_owned().into(),
     }
 }
@@ -73,11 +73,13 @@ fn with_version(page: &str) -> String {
     Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
 }
 
-/// Strips whole-line comments, `//` and `/* … */`: a fifth of the compressed bytes.
-fn without_comments(module: &str) -> String {
+/// Strips whole-line comments, `//` and `/* … */`, and the indentation: a fifth of the compressed bytes. No string of the
+/// page spans lines.
+fn stripped(source: &str) -> String {
     let mut within = false;
-    let code = module.split_inclusive('\n').filter(|line| {
-        let line = line.trim();
+    let lines = source.split_inclusive('\n').map(|line| line.trim_start_matches(' '));
+    let code = lines.filter(|line| {
+        let line = line.trim_end();
         within |= line.starts_with("/*");
         let comment = within || line.starts_with("//");
         within &= !line.ends_with("*/");
@@ -99,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_line_comments_are_stripped() {
+    fn whole_line_comments_and_indentation_are_stripped() {
         let module =
             "// Header.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
-        assert_eq!(without_comments(module), "\nconst a = 1; // kept\n  f(`/**`, \"//\", a * b);\n");
+        assert_eq!(stripped(module), "\nconst a = 1; // kept\nf(`/**`, \"//\", a * b);\n");
     }
 }
