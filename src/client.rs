@@ -55,8 +55,8 @@ pub use self::outbox::MOST_UNANSWERED;
 /// How long a client waits for a server that says nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a connection and its upgrade. It doubles up to four times this while attempts fail: a busy server needs
-    /// longer.
+    /// For a connection and its upgrade. The limit doubles after each failure, up to four times this value, because a
+    /// busy server needs longer.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,

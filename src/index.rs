@@ -42,7 +42,7 @@ pub(crate) struct Index {
     loaded: Arc<SetOnce<()>>,
 }
 
-/// What the log holds of a batch of new smiles.
+/// The result of looking up new smiles in the log.
 #[derive(Debug)]
 pub(crate) struct LookUp {
     /// The last batch of the log, if it has one.
@@ -149,7 +149,7 @@ impl Index {
             let indexed = self.tail.indexed();
             let mut known = self.find_indexed(smiles, hashes, indexed).await?;
             let view = self.tail.look_up(hashes);
-            // Else the index has advanced meanwhile.
+            // Otherwise the index advanced meanwhile: look up again.
             if view.indexed == indexed {
                 known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
                 return Ok(LookUp { previous: view.last, cursor: view.cursor, known });

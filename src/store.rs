@@ -196,8 +196,8 @@ impl Store {
         }
     }
 
-    /// Waits for this replica's turn to append, if replicas take turns. Returns what was committed after `after`
-    /// meanwhile, as far as it is known.
+    /// Waits for this replica's turn to append, if replicas take turns. Returns the batches after `after` that other
+    /// replicas have committed; empty if they are not known.
     pub(crate) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
@@ -205,8 +205,8 @@ impl Store {
         }
     }
 
-    /// Drops all connections, so that later queries reach whatever server the address leads to now; `false` if the
-    /// store has no server.
+    /// Discards all connections, so later queries reach the server that the address leads to now. Returns `false` if
+    /// the store has no server.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(store) = self {
             store.connect_again();

@@ -24,7 +24,8 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit of the next attempt: `first` for a lost connection, then twice as long after each failure.
+    /// The time limit of the next attempt: `first` after a lost connection, then doubled after each failure, up to four
+    /// times `first`.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }

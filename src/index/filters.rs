@@ -7,8 +7,8 @@ use fastbloom::BloomFilter;
 
 use crate::model::Offset;
 
-/// Offsets that one filter covers. Each filter costs a look-up one or two misses of the cache, so they are few and
-/// large.
+/// Offsets that one filter covers. Each filter costs a look-up one or two cache misses, so there are few filters and
+/// each is large.
 const GENERATION: u64 = 1 << 23;
 
 /// Bits of a filter, 20 per offset, and bits that an id sets: at most one false positive in 7,000.

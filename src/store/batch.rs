@@ -24,8 +24,9 @@ impl BatchLimit {
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
     /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in several writes
-    /// with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement. At 28
-    /// bytes each, about 550 smiles fit.
+    /// with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
+    /// [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 fill it; the load shedding divides the queue by
+    /// this number.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.

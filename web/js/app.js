@@ -384,7 +384,7 @@ function listenToBrowser() {
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     for (const conversation of simulation.conversations) conversationsView.mark(conversation);
-    renderLoop.request();
+    renderLoop.flush();
     replicaWatch.ask();
   });
 }

@@ -15,7 +15,7 @@ export const MARKS = {
   [LineState.REFUSED]: "✕",
 };
 
-/** Cards painted in one frame. All thirty at once take a slow machine longer than people call smooth. */
+/** Cards painted in one frame. On a slow machine, a frame that paints all thirty takes long enough to be seen. */
 const CARDS_PER_FRAME = 6;
 
 export class ConversationsView {
@@ -27,7 +27,7 @@ export class ConversationsView {
   #empty = byId("conversations-empty");
   #cards = new Map();
   #changed = new Set();
-  /** The conversations of this paint whose cards wait for a frame. */
+  /** The conversations of this paint whose cards are not painted yet. */
   #waiting = new Set();
 
   /** `onOpen(conversation)` is called when a user opens a card. */
@@ -49,7 +49,7 @@ export class ConversationsView {
     for (const [conversation, card] of this.#cards) {
       if (present.has(conversation)) continue;
       card.node.remove();
-      this.#cards.delete(conversation);
+      for (const held of [this.#cards, this.#changed, this.#waiting]) held.delete(conversation);
     }
     for (const conversation of conversations) {
       if (this.#cards.has(conversation)) continue;

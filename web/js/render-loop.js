@@ -2,7 +2,7 @@
 // gets no frames.
 
 export const FRAME_GAP_MS = 80;
-/** The gap is at least this many times what the last paint took: a slow machine paints less often, and stays responsive. */
+/** The gap is at least this many times what the last paint took: a slow machine paints less, and stays responsive. */
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
@@ -21,7 +21,7 @@ export class RenderLoop {
 
   /**
    * `afterFrame(run)` runs after what a frame painted is on its way to the screen. `paint()` returns whether it left
-   * something to the next frames, which `paintMore()` paints until it returns false.
+   * something for the next frames. `paintMore()` paints of that, and returns whether something is still left.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;
@@ -40,8 +40,7 @@ export class RenderLoop {
   }
 
   #schedule(generation) {
-    const gap = Math.max(FRAME_GAP_MS, GAP_PER_COST * this.#cost);
-    const wait = this.#paintedAt + gap - this.#timers.now();
+    const wait = this.#paintedAt + Math.max(FRAME_GAP_MS, GAP_PER_COST * this.#cost) - this.#timers.now();
     if (wait > 0) {
       this.#cancelTimer = this.#timers.after(wait, () => this.#schedule(generation));
       return;

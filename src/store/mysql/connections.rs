@@ -7,11 +7,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{Connection, MySqlConnection};
+use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
+use sqlx::{Connection, FromRow, MySqlConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::server::{Kept, Server, Session};
+use super::statements;
 
 /// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
 /// or the network is down.
@@ -104,6 +105,17 @@ impl Connections {
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
         self.take().await?.ask(question).await
+    }
+
+    /// The rows that `text` selects. The caller guarantees that its literals are safe.
+    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    where
+        Row: for<'row> FromRow<'row, MySqlRow>,
+    {
+        let read = async |mut connection: MySqlConnection| {
+            Ok((statements(text.clone()).fetch_all(&mut connection).await?, connection))
+        };
+        self.ask(read).await?.iter().map(Row::from_row).collect()
     }
 
     /// Closes the idle connections and refuses further use.

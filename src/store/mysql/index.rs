@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use sqlx::{FromRow, MySqlConnection, QueryBuilder};
+use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::{MySql, statements};
 use crate::model::{Offset, UserName};
@@ -98,16 +98,12 @@ impl MySql {
         &self,
         keys: &[BlockKey],
     ) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let text = format!(
-                "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
-                 LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
-                list(keys)
-            );
-            let rows = statements(text).fetch_all(&mut connection).await?;
-            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
-        };
-        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self.inner.reading.ask(read).await?;
+        let text = format!(
+            "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
+             LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
+            list(keys)
+        );
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self.inner.reading.rows(text).await?;
         let indexed = rows.first().map_or(0, |(indexed, ..)| indexed.unsigned_abs());
         let blocks =
             rows.into_iter().filter_map(|(_, block, entries)| Some((BlockKey(block?.unsigned_abs()), entries?)));
@@ -119,19 +115,15 @@ impl MySql {
         user: &UserName,
         segment: u64,
     ) -> Result<SegmentPage, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let peers = self.directory().users().iter().filter(|peer| peer.name != *user);
-            let conversations: Vec<String> =
-                peers.map(|peer| self.directory().conversation(user, &peer.name).to_string()).collect();
-            let text = format!(
-                "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
-                 ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
-                conversations.join(",")
-            );
-            let rows = statements(text).fetch_all(&mut connection).await?;
-            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
-        };
-        let rows: Vec<(i64, Option<Vec<u8>>)> = self.inner.reading.ask(read).await?;
+        let peers = self.directory().users().iter().filter(|peer| peer.name != *user);
+        let conversations: Vec<String> =
+            peers.map(|peer| self.directory().conversation(user, &peer.name).to_string()).collect();
+        let text = format!(
+            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
+            conversations.join(",")
+        );
+        let rows: Vec<(i64, Option<Vec<u8>>)> = self.inner.reading.rows(text).await?;
         let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
         Ok(SegmentPage::new(trimmed, segment, rows.iter().filter_map(|(_, places)| places.as_ref())))
     }

@@ -113,11 +113,7 @@ impl MySql {
     }
 
     pub(in crate::store) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let rows = statements(select_at(offsets)).fetch_all(&mut connection).await?;
-            Ok((rows.iter().map(FromRow::from_row).collect::<sqlx::Result<_>>()?, connection))
-        };
-        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.ask(read).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.rows(select_at(offsets)).await?;
         rows.iter().map(|(token, payload)| self.batch(*token, payload)).collect()
     }
 

@@ -4,9 +4,8 @@
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** Time limit for the welcome. It doubles up to the cap while attempts fail: a busy server needs longer. */
+/** Time limit for the welcome. It doubles after each failure, up to four times this: a busy server needs longer. */
 export const CONNECT_LIMIT_MS = 2_000;
-export const CONNECT_LIMIT_CAP_MS = 8_000;
 /** Silence after which the session sends a ping. */
 export const SILENCE_ASK_MS = 1_000;
 /** Limits for an unanswered ping: after the first the session is shown as silent, after the second it ends. */
@@ -125,8 +124,8 @@ export class Session {
     this.#welcomedAt = null;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
-    // The first attempt after a lost connection counts as one already.
-    const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, CONNECT_LIMIT_CAP_MS);
+    // `attempt` is 1 at the first try after a lost connection.
+    const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, 4 * CONNECT_LIMIT_MS);
     this.#cancelTimer = this.#timers.after(limit, () => this.#giveUp("no_welcome"));
   }
 
