@@ -134,7 +134,7 @@ mod tests {
             }
             admitted
         });
-        // One second at 2,000 offers: the burst, and 100 that the second brought, less the one due at its very end.
+        // 2,000 attempts in one second: the burst and the 100 refilled tokens, less the one due at the very end.
         assert_eq!(taken.count(), 25 + 99);
     }
 

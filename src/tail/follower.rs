@@ -1,7 +1,7 @@
 //! Follows a shared log: over the database's binary log or, where that is not possible, by polling.
 //!
-//! The tail orders what either one brings. A stream of the binary log may start late, end early or be refused without
-//! loss: the follower reads missing batches from the log.
+//! The tail orders the batches from both sources. No batch is lost if a stream of the binary log starts late, ends
+//! early or is refused: the follower reads missing batches from the log.
 
 use std::time::Duration;
 

@@ -180,7 +180,7 @@ impl Server {
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
     /// more than `most` sessions of a pool execute statements.
     ///
-    /// Some statements, such as a commit that waits for a semi-synchronous replica, are ended by no time-out of MySQL.
+    /// No time-out of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
     pub(super) async fn bound_abandoned(
         &self,
         work: &'static str,

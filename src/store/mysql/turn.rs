@@ -28,7 +28,7 @@ const MISSED: u32 = 16;
 /// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this it is down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long after another replica's append this replica takes turns, and how long it does not after a failed attempt.
+/// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
 const WHILE: Duration = Duration::from_secs(1);
 
 /// The appends of other replicas, as far as this replica's own appends show them.
