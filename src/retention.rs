@@ -9,7 +9,7 @@ use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 /// Batches removed in one transaction, which takes a few milliseconds.
-const BATCHES_PER_STEP: u32 = 50;
+const BATCHES_PER_STEP: u32 = 100;
 
 /// Pause between two steps, for the appends.
 const STEP_PAUSE: Duration = Duration::from_millis(50);

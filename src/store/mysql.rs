@@ -99,7 +99,7 @@ impl MySql {
     }
 
     /// Discards all connections. The next statements reach the server that the address leads to now.
-    pub(crate) fn connect_again(&self) {
+    pub(super) fn connect_again(&self) {
         self.inner.server.leave(self.inner.server.generation());
     }
 

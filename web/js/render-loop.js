@@ -21,7 +21,7 @@ export class RenderLoop {
 
   /**
    * `afterFrame(run)` runs after what a frame painted is on its way to the screen. `paint()` returns whether it left
-   * something for the next frames. `paintMore()` paints of that, and returns whether something is still left.
+   * something for the next frames. `paintMore()` paints a part of that, and returns whether something is still left.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;

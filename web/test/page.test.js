@@ -113,6 +113,13 @@ test("every script has a header comment and a bounded length", () => {
   }
 });
 
+// The server and the image of the proxy strip the indentation, which would change such a string.
+test("no template string spans lines", () => {
+  for (const [name, text] of scripts) {
+    for (const line of text.split("\n")) assert.equal(line.split("`").length % 2, 1, `${name}: ${line}`);
+  }
+});
+
 test("every face leads to a face, from any seed", () => {
   for (let seed = 0; seed < 20; seed += 1) {
     const random = seededRandom(seed);

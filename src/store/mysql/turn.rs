@@ -66,7 +66,7 @@ impl MySql {
     /// Waits for the lock if other replicas append as well. The next append releases it. Returns the batches after
     /// `after` that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
     /// wait here is short.
-    pub(crate) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
+    pub(in crate::store) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
         if !self.peer_appends().takes_turns(Instant::now()) {
             return Vec::new();
         }
