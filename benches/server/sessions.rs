@@ -8,8 +8,16 @@ use crate::process::Server;
 use crate::report::{Report, micros, millis, thousands};
 use crate::scale::Scale;
 
-const HEADER: [&str; 7] =
-    ["sessions", "smiles/s", "frames/s", "CPU of the server per frame", "ack p50", "ack p99", "sessions per smile"];
+const HEADER: [&str; 8] = [
+    "sessions",
+    "smiles/s",
+    "frames/s",
+    "CPU of the server per frame",
+    "ack p50",
+    "ack p99",
+    "sessions per smile",
+    "smiles per append",
+];
 
 /// Starts a new server for each number of sessions. All sessions listen, the usual number sends.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
@@ -31,6 +39,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
             millis(figures.p50_millis),
             millis(figures.p99_millis),
             format!("{:.1}", frames / figures.per_second),
+            format!("{:.1}", figures.batch),
         ]);
     }
     report.table("sessions", &HEADER, rows);

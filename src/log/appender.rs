@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::outage::{Outage, STUMBLE};
@@ -24,6 +25,9 @@ const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a growing batch may gather.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// How long a batch may wait for a backlog of sessions.
+const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -73,8 +77,9 @@ impl Appender {
         loop {
             let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
             while let Some(began) = self.begin() {
-                // Both waits count as store delay, so they shed load as a slow commit does.
+                // All waits count as store delay, so they shed load as a slow commit does.
                 self.writer.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG).await;
+                wait_for_backlog(began + BACKLOG_TIMEOUT).await;
                 self.writer.take_turn().await;
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
@@ -286,6 +291,15 @@ impl Writer {
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
         Ok(())
+    }
+}
+
+/// Waits while more tasks are ready than a worker's own queue holds. These are the sessions of the previous batch: a
+/// batch published now would reach each of them no sooner, and cost each a second write.
+async fn wait_for_backlog(deadline: Instant) {
+    let runtime = Handle::current().metrics();
+    while runtime.global_queue_depth() > 0 && Instant::now() < deadline {
+        tokio::task::yield_now().await;
     }
 }
 
