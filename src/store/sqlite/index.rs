@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Sqlite as Database};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite as Database};
 
 use super::Sqlite;
 use crate::model::{Offset, UserName};
@@ -44,42 +42,37 @@ impl Sqlite {
         // Short transactions keep the commits of the log fast. After a crash between them, the segment is written
         // again.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
-            let mut insert =
-                QueryBuilder::new("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
+            let mut insert = begin();
+            insert.push("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
             insert.push_values(conversations, |mut row, (users, offsets)| {
                 row.push_bind(self.directory().conversation(users.0, users.1))
                     .push_bind(number(step.segment))
                     .push_bind(encode_places(step.segment, offsets));
             });
-            self.write(vec![insert.build().persistent(false)]).await?;
+            self.write(insert).await?;
         }
         for blocks in step.blocks.chunks(BLOCKS_PER_TRANSACTION) {
-            let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO index_ids (block, entries) ");
+            let mut insert = begin();
+            insert.push("INSERT OR REPLACE INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
                 row.push_bind(number(key.0)).push_bind(entries);
             });
-            self.write(vec![insert.build().persistent(false)]).await?;
+            self.write(insert).await?;
         }
-        let superseded = format!("DELETE FROM index_ids WHERE block IN ({})", list(&step.superseded));
-        self.write(vec![
-            sqlx::query(AssertSqlSafe(superseded)).persistent(false),
-            sqlx::query("UPDATE log_state SET indexed = ?1").bind(number(step.segment + 1)),
-        ])
-        .await?;
+        let mut end = begin();
+        end.push(format!("DELETE FROM index_ids WHERE block IN ({});", list(&step.superseded)));
+        end.push("UPDATE log_state SET indexed = ").push_bind(number(step.segment + 1));
+        self.write(end).await?;
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the index is derived
-    /// again.
-    async fn write(&self, statements: Vec<Query<'_, Database, SqliteArguments>>) -> Result<(), StoreError> {
+    /// Ends and executes a transaction that [`begin`] began. All of it is one command to the thread of the connection:
+    /// while a busy processor switches between threads, the log cannot commit.
+    async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
+        transaction.push("; COMMIT; PRAGMA synchronous = FULL");
         let mut writer = self.inner.writer.lock().await;
         let mut connection = writer.take().await?;
-        let mut transaction = connection.begin_with("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE").await?;
-        for statement in statements {
-            statement.execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        sqlx::query("PRAGMA synchronous = FULL").execute(&mut connection).await?;
+        transaction.build().persistent(false).execute(&mut connection).await?;
         writer.keep(connection);
         Ok(())
     }
@@ -141,13 +134,20 @@ impl Sqlite {
         segments: u64,
         blocks: &[Range<BlockKey>],
     ) -> Result<(), StoreError> {
-        let conversations = sqlx::query("DELETE FROM index_conversations WHERE segment < ?1").bind(number(segments));
-        let blocks = blocks.iter().map(|Range { start, end }| {
-            let blocks = sqlx::query("DELETE FROM index_ids WHERE block >= ?1 AND block < ?2");
-            blocks.bind(number(start.0)).bind(number(end.0))
-        });
-        self.write([conversations].into_iter().chain(blocks).collect()).await
+        let mut delete = begin();
+        delete.push("DELETE FROM index_conversations WHERE segment < ").push_bind(number(segments));
+        for Range { start, end } in blocks {
+            delete.push("; DELETE FROM index_ids WHERE block >= ").push_bind(number(start.0));
+            delete.push(" AND block < ").push_bind(number(end.0));
+        }
+        self.write(delete).await
     }
+}
+
+/// Begins a transaction that commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the
+/// index is derived again.
+fn begin() -> QueryBuilder<Database> {
+    QueryBuilder::new("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ")
 }
 
 /// Converts a count to an SQLite integer.
