@@ -2,33 +2,46 @@
 
 use std::time::Duration;
 
+use hyper::StatusCode;
+use url::Url;
+
 use crate::config::CheckOptions;
-use crate::http_client;
+use crate::http_client::{self, RequestError};
 
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a replica is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// No answer within 3 s.
+    #[error(transparent)]
+    NoAnswer(#[from] RequestError),
+    /// The status of the answer was not 2xx. The answer may say why.
+    #[error("GET {0}: {1} {2}")]
+    NotReady(Url, StatusCode, String),
+}
 
 /// Asks once.
 ///
 /// # Errors
-/// Says in one line why it is not ready: the answer was not 2xx, or there was none within 3 s.
-pub async fn check(options: &CheckOptions) -> Result<(), String> {
+/// [`CheckError`].
+pub async fn check(options: &CheckOptions) -> Result<(), CheckError> {
     let (status, body) = http_client::get(&options.url, PATIENCE).await?;
     if status.is_success() {
         return Ok(());
     }
     let reason = String::from_utf8_lossy(&body);
-    Err(format!("GET {}: {status} {}", options.url, reason.trim().chars().take(200).collect::<String>()))
+    Err(CheckError::NotReady(options.url.clone(), status, reason.trim().chars().take(200).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use url::Url;
 
     use super::*;
 
-    async fn check_against(answer: &'static str) -> Result<(), String> {
+    async fn check_against(answer: &'static str) -> Result<(), CheckError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/readyz", listener.local_addr().unwrap())).unwrap();
         let server = tokio::spawn(async move {
@@ -48,7 +61,7 @@ mod tests {
     async fn only_success_is_ready() {
         check_against("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         let error = check_against("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\ndraining").await;
-        assert!(error.unwrap_err().ends_with("503 Service Unavailable draining"));
+        assert!(error.unwrap_err().to_string().ends_with("503 Service Unavailable draining"));
         check_against("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n").await.unwrap_err();
     }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod deployment;
+mod invalid_value;
 mod store_url;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
 pub use deployment::{Link, Node, Platform};
+pub use invalid_value::InvalidValue;
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
 /// A realtime chat of smiles that loses nothing when a replica dies.
@@ -194,7 +196,7 @@ impl ServeOptions {
     /// # Errors
     /// When no store is given and the platform names no data directory (no home, as in a container), when a password
     /// is given for a store that has none, or when its file cannot be read.
-    pub fn store_url(&self) -> Result<StoreUrl, String> {
+    pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
                 let password_file = self.store_password_file.clone();
@@ -203,12 +205,12 @@ impl ServeOptions {
                 Ok(StoreUrl::MySql(MySqlUrl { password_file, ..url.clone() }))
             }
             _ if self.store_password_file.is_some() => {
-                Err("an SQLite file has no password: leave --store-password-file out".to_owned())
+                Err("an SQLite file has no password: leave --store-password-file out".into())
             }
             Some(url) => Ok(url.clone()),
             None => ProjectDirs::from("", "", "smilingchat")
                 .map(|directories| StoreUrl::Sqlite(directories.data_dir().join("smilingchat.db")))
-                .ok_or_else(|| "this user has no data directory: give --store sqlite:PATH".to_owned()),
+                .ok_or_else(|| "this user has no data directory: give --store sqlite:PATH".into()),
         }
     }
 }
@@ -217,11 +219,11 @@ impl ServeOptions {
 ///
 /// # Errors
 /// What is wrong with the file, in one line.
-pub fn secret(file: &Path, what: &str) -> Result<String, String> {
+pub fn secret(file: &Path, what: &str) -> Result<String, InvalidValue> {
     let secret = std::fs::read_to_string(file)
         .map_err(|error| format!("cannot read the {what} in {}: {error}", file.display()))?;
     match secret.trim() {
-        "" => Err(format!("there is no {what} in {}", file.display())),
+        "" => Err(format!("there is no {what} in {}", file.display()).into()),
         secret => Ok(secret.to_owned()),
     }
 }
@@ -237,9 +239,9 @@ fn allowed_in_replica_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-fn replica_name(text: &str) -> Result<String, String> {
+fn replica_name(text: &str) -> Result<String, InvalidValue> {
     let valid = (1..=64).contains(&text.len()) && text.chars().all(allowed_in_replica_name);
-    if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()) }
+    if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".into()) }
 }
 
 /// `on` or `off`.
@@ -280,13 +282,13 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = String;
+    type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
             .map(Self)
-            .map_err(|_| format!("{text} is not a network such as 10.0.0.0/8"))
+            .map_err(|_| format!("{text} is not a network such as 10.0.0.0/8").into())
     }
 }
 
@@ -302,10 +304,10 @@ impl Origin {
 }
 
 impl FromStr for Origin {
-    type Err = String;
+    type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text} is not an origin such as https://chat.example");
+        let wrong = || format!("{text} is not an origin such as https://chat.example").into();
         let url = Url::parse(text).map_err(|_| wrong())?;
         let bare = url.has_host() && url.path() == "/" && !text.ends_with('/');
         let bare = bare && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();

@@ -11,11 +11,32 @@ use url::{Position, Url};
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No connection, or an answer that breaks off or is too large.
+    #[error("{request}: {source}")]
+    Failed {
+        /// Method and URL.
+        request: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No complete answer within this time.
+    #[error("{request}: no answer within {seconds} s")]
+    TimedOut {
+        /// Method and URL.
+        request: String,
+        /// The time limit.
+        seconds: f64,
+    },
+}
+
 /// Sends one GET request; returns status and body.
 ///
 /// # Errors
-/// Says in one line what failed and against which URL: no connection, no answer within `patience`, a body too large.
-pub(crate) async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), String> {
+/// [`RequestError`].
+pub(crate) async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), RequestError> {
     ask(Method::GET, url, None, None, patience).await
 }
 
@@ -28,7 +49,7 @@ pub(crate) async fn post(
     json: String,
     token: Option<&str>,
     patience: Duration,
-) -> Result<(StatusCode, Bytes), String> {
+) -> Result<(StatusCode, Bytes), RequestError> {
     ask(Method::POST, url, Some(json), token, patience).await
 }
 
@@ -38,11 +59,12 @@ async fn ask(
     json: Option<String>,
     token: Option<&str>,
     patience: Duration,
-) -> Result<(StatusCode, Bytes), String> {
-    match timeout(patience, exchange(method.clone(), url, json, token)).await {
+) -> Result<(StatusCode, Bytes), RequestError> {
+    let request = format!("{method} {url}");
+    match timeout(patience, exchange(method, url, json, token)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("{method} {url}: {error}")),
-        Err(_) => Err(format!("{method} {url}: no answer within {} s", patience.as_secs_f64())),
+        Ok(Err(source)) => Err(RequestError::Failed { request, source }),
+        Err(_) => Err(RequestError::TimedOut { request, seconds: patience.as_secs_f64() }),
     }
 }
 
@@ -134,12 +156,12 @@ mod tests {
     async fn failures_name_the_url() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-        let error = get(&silent, Duration::from_millis(50)).await.unwrap_err();
+        let error = get(&silent, Duration::from_millis(50)).await.unwrap_err().to_string();
         assert!(error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"), "{error}");
         drop(listener);
-        let error = get(&silent, PATIENCE).await.unwrap_err();
+        let error = get(&silent, PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains(silent.as_str()), "{error}");
-        let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err();
+        let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains("only http://"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
-use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
+use smilingchat::config::{Command, CommandLine, ServeOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
 use tokio::runtime::Runtime;
@@ -14,6 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Sets the number of worker threads, as in any program that uses tokio.
 const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
+
+/// Why a command failed, in one line.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
@@ -44,13 +47,14 @@ async fn run(command_line: CommandLine) -> ExitCode {
     // In a task of its own, so that the workers of the runtime are all there is to this process.
     let outcome = tokio::spawn(async move {
         match command_line.command {
-            None => serve(command_line.serve).await,
-            Some(Command::Serve(options)) => serve(*options).await,
-            Some(Command::Simulate(options)) => simulate(&options).await,
-            Some(Command::Check(options)) => check::check(&options).await.map(|()| ExitCode::SUCCESS),
-            Some(Command::Replicas(options)) => operate::replicas(&options).await.map(|()| ExitCode::SUCCESS),
-            Some(Command::Crash(options)) => operate::crash(&options).await.map(|()| ExitCode::SUCCESS),
+            None => serve(command_line.serve).await?,
+            Some(Command::Serve(options)) => serve(*options).await?,
+            Some(Command::Simulate(options)) => return Ok(simulate::run(&options).await?.into()),
+            Some(Command::Check(options)) => check::check(&options).await?,
+            Some(Command::Replicas(options)) => operate::replicas(&options).await?,
+            Some(Command::Crash(options)) => operate::crash(&options).await?,
         }
+        Ok::<_, Failure>(ExitCode::SUCCESS)
     });
     match outcome.await {
         Ok(Ok(code)) => code,
@@ -97,17 +101,13 @@ fn variable_behind(argument: &str) -> Option<String> {
     variable.to_str().map(str::to_owned)
 }
 
-async fn simulate(options: &SimulateOptions) -> Result<ExitCode, String> {
-    simulate::run(options).await.map(ExitCode::from).map_err(|error| error.to_string())
-}
-
-async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
+async fn serve(options: ServeOptions) -> Result<(), Failure> {
     telemetry::start_logging();
     let mut asked_to_stop = Box::pin(asked_to_stop()?);
     let server = tokio::select! {
-        started = Server::start(options) => started.map_err(|error| error.to_string())?,
+        started = Server::start(options) => started?,
         // A store may be waited for.
-        () = &mut asked_to_stop => return Ok(ExitCode::SUCCESS),
+        () = &mut asked_to_stop => return Ok(()),
     };
     tracing::info!(
         replica = server.replica(),
@@ -115,14 +115,13 @@ async fn serve(options: ServeOptions) -> Result<ExitCode, String> {
         operations = format!("http://{}", server.ops_address),
         "ready"
     );
-    server.run(asked_to_stop).await.map_err(|error| error.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(server.run(asked_to_stop).await?)
 }
 
 /// Ends with SIGTERM, as orchestrators send it, or with Ctrl-C.
-fn asked_to_stop() -> Result<impl Future<Output = ()>, String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

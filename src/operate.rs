@@ -5,28 +5,42 @@ use std::io::{self, Write};
 use jiff::SignedDuration;
 
 use crate::client::api::{self, ApiError, Replica, ReplicaList};
-use crate::config::{CrashOptions, ReplicasOptions, secret};
+use crate::config::{CrashOptions, InvalidValue, ReplicasOptions, secret};
 use crate::protocol::{CrashMode, CrashRequest};
 
 const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILES/S", "CAPACITY", "VERSION"];
 
+/// Why a command failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// The file of the token cannot be read.
+    #[error(transparent)]
+    Token(#[from] InvalidValue),
+    /// The request failed.
+    #[error("{0}{advice}", advice = advice(.0))]
+    Request(#[from] ApiError),
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
 /// Prints the replicas: a table, or the answer of the server as it is.
 ///
 /// # Errors
-/// Says in one line why there is no list.
-pub async fn replicas(options: &ReplicasOptions) -> Result<(), String> {
-    let (list, json) = api::replicas(&options.url).await.map_err(|error| error.to_string())?;
+/// [`OperateError`].
+pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
+    let (list, json) = api::replicas(&options.url).await?;
     say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
 }
 
 /// Crashes a replica and prints its id.
 ///
 /// # Errors
-/// Says in one line why no replica crashes, and what to do.
-pub async fn crash(options: &CrashOptions) -> Result<(), String> {
+/// [`OperateError`].
+pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     let token = options.token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
-    let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(|error| advise(&error))?;
+    let crashed = api::crash(&options.url, &request, token.as_deref()).await?;
     say(&match crashed.mode {
         CrashMode::Hang => format!("{} hangs: its process lives and answers nothing", crashed.replica),
         CrashMode::Unready => {
@@ -36,17 +50,16 @@ pub async fn crash(options: &CrashOptions) -> Result<(), String> {
     })
 }
 
-fn advise(error: &ApiError) -> String {
-    let advice = match error {
+fn advice(error: &ApiError) -> &'static str {
+    match error {
         ApiError::Refused { status, .. } if status.as_u16() == 401 => "; give the file of the token with --token-file",
         ApiError::Refused { status, .. } if status.as_u16() == 404 => "; `smilingchat replicas` shows their ids",
         _ => "",
-    };
-    format!("{error}{advice}")
+    }
 }
 
-fn say(text: &str) -> Result<(), String> {
-    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot write to standard output: {error}"))
+fn say(text: &str) -> Result<(), OperateError> {
+    Ok(writeln!(io::stdout(), "{text}")?)
 }
 
 fn table(list: &ReplicaList) -> String {

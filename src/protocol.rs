@@ -28,12 +28,17 @@ pub fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("types of this crate serialize to JSON")
 }
 
+/// Says in one line why a text is not JSON of the expected type.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BadJson(#[from] serde_json::Error);
+
 /// Parses JSON.
 ///
 /// # Errors
-/// A one-line message when the text is not JSON of this type.
-pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(text).map_err(|error| error.to_string())
+/// [`BadJson`] when the text is not JSON of this type.
+pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadJson> {
+    Ok(serde_json::from_slice(text)?)
 }
 
 /// Why a frame or a request was refused. The code on the wire is the variant in snake case.

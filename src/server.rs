@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use self::file_limit::FileBudget;
 use self::tasks::{APPENDER, LEASE, STOPPABLE_TASKS, Tasks};
-use crate::config::{ServeOptions, Switch, host_name, secret};
+use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, CrashButton, OriginPolicy, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
@@ -52,8 +52,14 @@ pub enum ServerError {
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
     /// The options are invalid, or name a file that cannot be read.
-    #[error("{0}")]
-    Options(String),
+    #[error(transparent)]
+    Options(#[from] InvalidValue),
+    /// The limit of open files is unknown.
+    #[error("cannot read the limit of open files: {0}")]
+    FileLimit(std::io::Error),
+    /// The limit of open files allows no session.
+    #[error("the limit of {0} open files leaves none for sessions: raise it, for example with ulimit -n")]
+    TooFewFiles(u64),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,7 +92,7 @@ impl Server {
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
         let crash_button = crash_button(&options)?;
-        let store_url = options.store_url().map_err(ServerError::Options)?;
+        let store_url = options.store_url()?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
         let file_budget = file_limit::file_budget(options.max_sessions)?;
@@ -299,9 +305,8 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
     }
 }
 
-fn crash_button(options: &ServeOptions) -> Result<CrashButton, ServerError> {
-    let token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose();
-    let token = token.map_err(ServerError::Options)?;
+fn crash_button(options: &ServeOptions) -> Result<CrashButton, InvalidValue> {
+    let token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose()?;
     Ok(CrashButton { enabled: options.crash == Switch::On, token })
 }
 

@@ -33,8 +33,8 @@ use self::plan::{Plan, RunId};
 use self::progress::Progress;
 use self::report::{Circumstances, Report};
 use self::user::User;
-use crate::client;
-use crate::config::{SimulateOptions, secret};
+use crate::client::{self, api::ApiError};
+use crate::config::{InvalidValue, SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
@@ -69,7 +69,7 @@ impl Default for Patience {
 pub enum SimulationError {
     /// No replica listed the users.
     #[error("no replica can be reached, is the server running? {0}")]
-    NoDirectory(String),
+    NoDirectory(#[source] ApiError),
     /// A conversation takes two.
     #[error("the store has {0} users, and a conversation takes two")]
     TooFewUsers(usize),
@@ -77,8 +77,8 @@ pub enum SimulationError {
     #[error("interrupted before the run began")]
     Interrupted,
     /// The token of the crash button cannot be read.
-    #[error("{0}")]
-    NoToken(String),
+    #[error(transparent)]
+    NoToken(#[from] InvalidValue),
     /// The directory answered, and yet no session began.
     #[error("no replica takes a session: {0}")]
     NoSession(String),
@@ -118,8 +118,7 @@ pub async fn conduct(
     progress: Progress,
     interrupt: Arc<Notify>,
 ) -> Result<Report, SimulationError> {
-    let token = options.crash_token_file.as_deref().map(|file| secret(file, "token")).transpose();
-    let token = token.map_err(SimulationError::NoToken)?;
+    let token = options.crash_token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
     let users = tokio::select! {
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),

@@ -11,17 +11,21 @@ use thiserror::Error;
 use url::Url;
 
 use crate::http_client;
+pub use crate::http_client::RequestError;
 use crate::model::{Epoch, Offset, User};
-use crate::protocol::{self, CrashAnswer, CrashRequest, ErrorBody};
+use crate::protocol::{self, BadJson, CrashAnswer, CrashRequest, ErrorBody};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a request failed.
 #[derive(Debug, Error)]
 pub enum ApiError {
+    /// There is no replica to ask.
+    #[error("no URL to ask")]
+    NoUrl,
     /// No connection, or no answer in time.
-    #[error("{0}")]
-    NoAnswer(String),
+    #[error(transparent)]
+    NoAnswer(#[from] RequestError),
     /// The replica, or a proxy before it, refused.
     #[error("{request}: {status}: {message}")]
     Refused {
@@ -33,12 +37,12 @@ pub enum ApiError {
         message: String,
     },
     /// The answer has a different shape, so the server is not a replica.
-    #[error("{request}: this is not the answer of a replica: {why}")]
+    #[error("{request}: this is not the answer of a replica: {source}")]
     Unreadable {
         /// Method and URL.
         request: String,
         /// Where the answer differs.
-        why: String,
+        source: BadJson,
     },
 }
 
@@ -124,8 +128,8 @@ fn endpoint(url: &Url, path: &str) -> Url {
     url
 }
 
-fn success(request: &str, answer: Result<(StatusCode, Bytes), String>) -> Result<Bytes, ApiError> {
-    let (status, body) = answer.map_err(ApiError::NoAnswer)?;
+fn success(request: &str, answer: Result<(StatusCode, Bytes), RequestError>) -> Result<Bytes, ApiError> {
+    let (status, body) = answer?;
     if status.is_success() {
         return Ok(body);
     }
@@ -137,7 +141,7 @@ fn success(request: &str, answer: Result<(StatusCode, Bytes), String>) -> Result
 }
 
 fn read<'body, T: Deserialize<'body>>(request: &str, body: &'body Bytes) -> Result<T, ApiError> {
-    protocol::from_json(body).map_err(|why| ApiError::Unreadable { request: request.to_owned(), why })
+    protocol::from_json(body).map_err(|source| ApiError::Unreadable { request: request.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ impl Connection {
             self.pinged_at = None;
             match message {
                 Message::Text(text) => {
-                    return ServerFrame::decode(&text).map_or_else(Heard::NotAFrame, Heard::Frame);
+                    return ServerFrame::decode(&text)
+                        .map_or_else(|why| Heard::NotAFrame(why.to_string()), Heard::Frame);
                 }
                 Message::Binary(_) => return Heard::NotAFrame("a binary frame".to_owned()),
                 Message::Close(frame) => return Heard::Gone(self.gone(frame.map(|frame| frame.code.into()))),

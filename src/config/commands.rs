@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use strum::VariantNames;
 use url::Url;
 
+use super::InvalidValue;
 use crate::protocol::CrashMode;
 
 /// The options of `smilingchat simulate`.
@@ -48,27 +49,31 @@ pub struct SimulateOptions {
     pub json: bool,
 }
 
-fn websocket_url(text: &str) -> Result<Url, String> {
-    url_of_scheme("ws", text).map_err(|error| format!("{error}; give ws://HOST:PORT/ws"))
+fn websocket_url(text: &str) -> Result<Url, InvalidValue> {
+    url_of_scheme("ws", text, "ws://HOST:PORT/ws")
 }
 
-fn http_url(text: &str) -> Result<Url, String> {
-    url_of_scheme("http", text).map_err(|error| format!("{error}; give http://HOST:PORT"))
+fn http_url(text: &str) -> Result<Url, InvalidValue> {
+    url_of_scheme("http", text, "http://HOST:PORT")
 }
 
-fn url_of_scheme(scheme: &str, text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if url.scheme() == scheme { Ok(url) } else { Err(format!("{}: is not supported", url.scheme())) }
+fn url_of_scheme(scheme: &str, text: &str, form: &str) -> Result<Url, InvalidValue> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; give {form}"))?;
+    if url.scheme() == scheme {
+        Ok(url)
+    } else {
+        Err(format!("{}: is not supported; give {form}", url.scheme()).into())
+    }
 }
 
-fn positive_or_never(text: &str) -> Result<f64, String> {
-    if text == "0" { Ok(0.0) } else { positive(text).map_err(|message| format!("{message}, or 0 for never")) }
+fn positive_or_never(text: &str) -> Result<f64, InvalidValue> {
+    if text == "0" { Ok(0.0) } else { positive(text).map_err(|error| format!("{error}, or 0 for never").into()) }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+fn positive(text: &str) -> Result<f64, InvalidValue> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number <= 1_000_000.0 => Ok(number),
-        _ => Err("give a number above 0 and up to 1000000".to_owned()),
+        _ => Err("give a number above 0 and up to 1000000".into()),
     }
 }
 

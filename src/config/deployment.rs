@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::InvalidValue;
+
 /// The most characters of a link's name.
 const LONGEST_LINK_NAME: usize = 64;
 
@@ -14,7 +16,7 @@ const LONGEST_NODE_NAME: usize = 253;
 
 /// The platform that runs a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_platform)]
+#[strum(serialize_all = "snake_case", parse_err_ty = InvalidValue, parse_err_fn = no_platform)]
 pub enum Platform {
     /// A process started by hand. The default, so that an empty variable counts as unset.
     #[default]
@@ -28,8 +30,8 @@ pub enum Platform {
     Kubernetes,
 }
 
-fn no_platform(_: &str) -> String {
-    "give process, compose, swarm or kubernetes".to_owned()
+fn no_platform(_: &str) -> InvalidValue {
+    "give process, compose, swarm or kubernetes".into()
 }
 
 /// The name of a machine, where it is known.
@@ -37,7 +39,7 @@ fn no_platform(_: &str) -> String {
 pub struct Node(pub Option<String>);
 
 impl FromStr for Node {
-    type Err = String;
+    type Err = InvalidValue;
 
     /// An empty text is no name, so that an empty variable counts as unset.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -46,7 +48,7 @@ impl FromStr for Node {
             name if name.len() <= LONGEST_NODE_NAME && name.chars().all(super::allowed_in_replica_name) => {
                 Ok(Self(Some(name.to_owned())))
             }
-            _ => Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -")),
+            _ => Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -").into()),
         }
     }
 }
@@ -61,7 +63,7 @@ pub struct Link {
 }
 
 impl FromStr for Link {
-    type Err = String;
+    type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
@@ -69,14 +71,16 @@ impl FromStr for Link {
         let (name, url) = (name.trim(), url.trim());
         let length = name.chars().count();
         if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
-            return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}"));
+            return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}").into());
         }
         let url = Url::parse(url).map_err(|error| format!("the URL of {name} is wrong ({error}): {form}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("the URL of {name} must begin with http:// or https://: {form}"));
+            return Err(format!("the URL of {name} must begin with http:// or https://: {form}").into());
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("the URL of {name} contains a user, which the page would show to everyone: {form}"));
+            return Err(
+                format!("the URL of {name} contains a user, which the page would show to everyone: {form}").into()
+            );
         }
         Ok(Self { name: name.to_owned(), url })
     }
@@ -119,7 +123,7 @@ mod tests {
             assert_eq!(name.parse(), Ok(Node(Some(name.to_owned()))));
         }
         for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
-            assert!(wrong.parse::<Node>().unwrap_err().contains("253"), "{wrong}");
+            assert!(wrong.parse::<Node>().unwrap_err().to_string().contains("253"), "{wrong}");
         }
     }
 
@@ -144,7 +148,7 @@ mod tests {
             ("A=http://anna:secret@localhost", "user"),
             ("A=http://localhost/a,b", "%2C"),
         ] {
-            let error = wrong.parse::<List<Link>>().unwrap_err();
+            let error = wrong.parse::<List<Link>>().unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains("secret"), "{wrong}: {error}");
         }
         assert!(format!("{}=http://localhost", "n".repeat(65)).parse::<Link>().is_err());

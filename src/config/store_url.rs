@@ -9,6 +9,8 @@ use directories::BaseDirs;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use super::InvalidValue;
+
 /// The port MySQL listens on where none is given.
 const MYSQL_PORT: u16 = 3306;
 
@@ -25,7 +27,7 @@ pub enum StoreUrl {
 }
 
 impl FromStr for StoreUrl {
-    type Err = String;
+    type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("sqlite:") {
@@ -34,26 +36,26 @@ impl FromStr for StoreUrl {
         if text.starts_with("mysql:") {
             return text.parse().map(Self::MySql);
         }
-        Err(format!("give sqlite:PATH or {MYSQL_FORM}"))
+        Err(format!("give sqlite:PATH or {MYSQL_FORM}").into())
     }
 }
 
 /// The path of an SQLite file. Expands a leading `~`, since no shell does so after `sqlite:`.
-fn sqlite_path(path: &str) -> Result<PathBuf, String> {
+fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     if path.is_empty() || path.starts_with(':') {
-        return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".to_owned());
+        return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".into());
     }
     if let Some((path, _)) = path.split_once('?') {
-        return Err(format!("an SQLite file has no settings after a ?: give sqlite:{path}"));
+        return Err(format!("an SQLite file has no settings after a ?: give sqlite:{path}").into());
     }
     match path.strip_prefix('~') {
         None => Ok(PathBuf::from(path)),
         Some(below) => {
             let home = BaseDirs::new().map(|directories| directories.home_dir().to_owned());
             let below = below.strip_prefix('/').filter(|below| !below.is_empty());
-            home.zip(below)
-                .map(|(home, below)| home.join(below))
-                .ok_or_else(|| format!("{path} is not in this user's home directory: give its whole path, from / on"))
+            home.zip(below).map(|(home, below)| home.join(below)).ok_or_else(|| {
+                format!("{path} is not in this user's home directory: give its whole path, from / on").into()
+            })
         }
     }
 }
@@ -81,7 +83,7 @@ pub struct MySqlUrl {
 
 /// What is asked of TLS. There is no way to refuse it: MySQL wants an encrypted connection for the password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString)]
-#[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = String, parse_err_fn = no_tls_mode)]
+#[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
     /// Used when the server offers it, whatever its certificate.
     #[default]
@@ -104,7 +106,7 @@ impl fmt::Debug for MySqlUrl {
 }
 
 impl FromStr for MySqlUrl {
-    type Err = String;
+    type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // No part of the text goes into an error: wherever a URL is cut wrongly, there may be a password.
@@ -112,11 +114,11 @@ impl FromStr for MySqlUrl {
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
         let user = decoded(url.username())?;
         if user.is_empty() {
-            return Err(format!("no user; give {MYSQL_FORM}"));
+            return Err(format!("no user; give {MYSQL_FORM}").into());
         }
         let database = decoded(url.path().trim_start_matches('/'))?;
         if database.is_empty() || database.contains('/') {
-            return Err(format!("no database; give {MYSQL_FORM}"));
+            return Err(format!("no database; give {MYSQL_FORM}").into());
         }
         let mut parsed = Self {
             // An IPv6 address is in brackets in a URL and nowhere else.
@@ -133,21 +135,21 @@ impl FromStr for MySqlUrl {
             match name.as_ref() {
                 "ssl-mode" => parsed.tls = value.parse()?,
                 "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
-                _ => return Err("after the ? there may be ssl-mode and ssl-ca".to_owned()),
+                _ => return Err("after the ? there may be ssl-mode and ssl-ca".into()),
             }
         }
         Ok(parsed)
     }
 }
 
-fn no_tls_mode(_: &str) -> String {
-    "ssl-mode is preferred, required, verify_ca or verify_identity".to_owned()
+fn no_tls_mode(_: &str) -> InvalidValue {
+    "ssl-mode is preferred, required, verify_ca or verify_identity".into()
 }
 
 /// Percent-decodes a part of a URL.
-fn decoded(part: &str) -> Result<String, String> {
+fn decoded(part: &str) -> Result<String, InvalidValue> {
     let text = percent_decode_str(part).decode_utf8();
-    text.map(Cow::into_owned).map_err(|_| "the percent-encoded text is not UTF-8".to_owned())
+    text.map(Cow::into_owned).map_err(|_| "the percent-encoded text is not UTF-8".into())
 }
 
 #[cfg(test)]
@@ -183,7 +185,7 @@ mod tests {
             ("sqlite:~/", "whole path"),
             ("sqlite:~anna/x.db", "whole path"),
         ] {
-            let error = wrong.parse::<StoreUrl>().unwrap_err();
+            let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.contains(said), "{wrong}: {error}");
         }
     }
@@ -213,7 +215,7 @@ mod tests {
             ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode is"),
             ("mysql://anna:secret@db/chat?secret=1", "there may be"),
         ] {
-            let error = wrong.parse::<StoreUrl>().unwrap_err();
+            let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("secret"), "{wrong}: {error}");
         }
     }

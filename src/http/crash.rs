@@ -1,5 +1,6 @@
 //! `POST /api/crash`: crashes a replica for real.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::body::{Bytes, to_bytes};
@@ -80,12 +81,12 @@ fn authorize(button: &CrashButton, headers: &HeaderMap) -> Result<(), HttpError>
 }
 
 fn read(body: &Bytes) -> Result<CrashRequest, HttpError> {
-    let wrong = |why: &str| {
+    let wrong = |why: &dyn Display| {
         let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}}: {why}"#);
         HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
     };
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(wrong("the body is not a JSON object"));
+        return Err(wrong(&"the body is not a JSON object"));
     }
     from_json(body).map_err(|error| wrong(&error))
 }

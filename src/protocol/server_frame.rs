@@ -6,7 +6,7 @@ use std::thread::LocalKey;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Refusal};
+use super::{BadJson, ErrorCode, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
 /// Size of a buffer that the frames of a thread share. Allocating each frame costs more than encoding it.
@@ -125,8 +125,8 @@ impl ServerFrame {
     /// Decodes a frame, for clients.
     ///
     /// # Errors
-    /// A one-line message when the text is not a frame of this protocol.
-    pub fn decode(text: impl AsRef<[u8]>) -> Result<Self, String> {
+    /// [`BadJson`] when the text is not a frame of this protocol.
+    pub fn decode(text: impl AsRef<[u8]>) -> Result<Self, BadJson> {
         super::from_json(text.as_ref())
     }
 
@@ -239,7 +239,7 @@ mod tests {
         };
         let history = ServerFrame::History { with: UserName::new("anna"), smiles: vec![a_smile()], more: true };
         for frame in [welcome, history, ServerFrame::Smile(a_smile()), ServerFrame::help(&UserName::new("anna"))] {
-            assert_eq!(ServerFrame::decode(frame.encode()), Ok(frame));
+            assert_eq!(ServerFrame::decode(frame.encode()).unwrap(), frame);
         }
     }
 }

@@ -24,18 +24,16 @@ pub(super) struct FileBudget {
 /// Raises the limit as far as possible. Logs a warning if it allows fewer than `max_sessions` sessions.
 ///
 /// # Errors
-/// If the limit allows no session at all.
+/// [`ServerError::TooFewFiles`] if the limit allows no session, [`ServerError::FileLimit`] if it is unknown.
 pub(super) fn file_budget(max_sessions: u32) -> Result<FileBudget, ServerError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
         tracing::warn!(%error, "cannot raise the limit of open files");
         Resource::NOFILE.get_soft()
     });
-    let limit = limit.map_err(|error| ServerError::Options(format!("cannot read the limit of open files: {error}")))?;
+    let limit = limit.map_err(ServerError::FileLimit)?;
     let file_budget = divide(limit, max_sessions);
     if file_budget.sessions == 0 {
-        return Err(ServerError::Options(format!(
-            "the limit of {limit} open files leaves none for sessions: raise it, for example with ulimit -n"
-        )));
+        return Err(ServerError::TooFewFiles(limit));
     }
     if file_budget.sessions < max_sessions as usize {
         tracing::warn!(

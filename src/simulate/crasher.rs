@@ -9,7 +9,7 @@ use tokio::time::interval;
 
 use super::Shared;
 use super::ledger::Event;
-use crate::client::api;
+use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
 /// Crashes a replica at every interval, without end.
@@ -22,19 +22,19 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
         let at = shared.now();
         let event = match crash_one(&shared, token.as_deref()).await {
             Ok(replica) => Event::Crashed { replica },
-            Err(cause) => Event::NotCrashed { cause },
+            Err(error) => Event::NotCrashed { cause: error.to_string() },
         };
         shared.note_at(0, at, event).await;
     }
 }
 
 /// Asks one replica after the other until one answers. Returns the id of the crashing replica.
-async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, String> {
-    let mut last = "no URL to ask".to_owned();
+async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
+    let mut last = ApiError::NoUrl;
     for url in &shared.urls {
         match api::crash(url, &CrashRequest::default(), token).await {
             Ok(crashed) => return Ok(crashed.replica),
-            Err(error) => last = error.to_string(),
+            Err(error) => last = error,
         }
     }
     Err(last)

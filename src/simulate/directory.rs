@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
-use crate::client::api;
+use crate::client::api::{self, ApiError};
 use crate::model::UserName;
 
 const ROUNDS: u32 = 4;
@@ -18,8 +18,8 @@ const SIMULATED: usize = 60;
 ///
 /// # Errors
 /// The last failure, if no replica listed the users.
-pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
-    let mut last = "no URL to ask".to_owned();
+pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, ApiError> {
+    let mut last = ApiError::NoUrl;
     for round in 0..ROUNDS {
         if round > 0 {
             sleep(PAUSE).await;
@@ -27,7 +27,7 @@ pub(super) async fn users(urls: &[Url]) -> Result<Vec<UserName>, String> {
         for url in urls {
             match api::users(url).await {
                 Ok(users) => return Ok(users.into_iter().take(SIMULATED).map(|user| user.name).collect()),
-                Err(error) => last = error.to_string(),
+                Err(error) => last = error,
             }
         }
     }

@@ -23,7 +23,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 pub(crate) use self::binlog::Binlog;
 pub(crate) use self::cluster::Cluster;
 use self::connections::Connections;
-use self::server::Server;
+use self::server::MySqlServer;
 use self::turn::PeerAppends;
 use super::StoreError;
 use super::user_directory::UserDirectory;
@@ -40,7 +40,7 @@ pub(crate) struct MySql {
 
 #[derive(Debug)]
 struct Inner {
-    server: Arc<Server>,
+    server: Arc<MySqlServer>,
     directory: UserDirectory,
     hash_key: [u8; 16],
     /// For the appender: one transaction in flight per replica.
@@ -67,9 +67,9 @@ impl MySql {
             })?;
             options = options.ssl_ca_from_pem(authority);
         }
-        let server = Arc::new(Server::new(url.clone(), options));
+        let server = Arc::new(MySqlServer::new(url.clone(), options));
         let (users, hash_key) = migrate::when_there(&server).await?;
-        tokio::spawn(Server::watch_address(Arc::downgrade(&server)));
+        tokio::spawn(MySqlServer::watch_address(Arc::downgrade(&server)));
         let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
             inner: Arc::new(Inner {

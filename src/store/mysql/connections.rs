@@ -11,7 +11,7 @@ use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{Connection, FromRow, MySqlConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::server::{Kept, Server, Session};
+use super::server::{Kept, MySqlServer, MySqlSession};
 use super::statements;
 
 /// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
@@ -35,7 +35,7 @@ pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 #[derive(Debug)]
 pub(super) struct Connections {
     work: &'static str,
-    server: Arc<Server>,
+    server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
 }
@@ -44,13 +44,13 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct PooledConnection<'connections> {
     pub(super) connection: MySqlConnection,
-    session: Session,
+    session: MySqlSession,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
 }
 
 impl Connections {
-    pub(super) fn new(work: &'static str, server: &Arc<Server>, most: usize) -> Self {
+    pub(super) fn new(work: &'static str, server: &Arc<MySqlServer>, most: usize) -> Self {
         Self { work, server: Arc::clone(server), most, places: Semaphore::new(most) }
     }
 

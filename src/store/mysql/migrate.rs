@@ -13,7 +13,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, MySqlConnection, QueryBuilder};
 
 use super::connections::{ANSWER, NOT_PRIMARY, number, within};
-use super::server::Server;
+use super::server::MySqlServer;
 use crate::store::carry_over::{ROWS_PER_TRANSACTION, StoredRow, into_batches};
 use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key, integer};
@@ -73,7 +73,7 @@ type User = (u32, String, String);
 pub(super) type Opened = (Vec<User>, [u8; 16]);
 
 /// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
-pub(super) async fn when_there(server: &Server) -> Result<Opened, StoreError> {
+pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreError> {
     let begun = Instant::now();
     let mut said: Option<Instant> = None;
     loop {
@@ -96,7 +96,7 @@ pub(super) async fn when_there(server: &Server) -> Result<Opened, StoreError> {
     }
 }
 
-async fn upgraded(server: &Server) -> Result<Opened, sqlx::Error> {
+async fn upgraded(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     let (mut connection, _) = server.connect().await?;
     sqlx::raw_sql(PATIENCE).execute(&mut connection).await?;
     lock(&mut connection).await?;

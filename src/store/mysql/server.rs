@@ -41,7 +41,7 @@ const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// The server behind the address of the store, shared by all connections.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct MySqlServer {
     pub(super) url: MySqlUrl,
     options: MySqlConnectOptions,
     uuid: Mutex<String>,
@@ -55,7 +55,7 @@ pub(super) struct Server {
 
 /// Identifies a session of the server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Session {
+pub(super) struct MySqlSession {
     pub(super) id: i64,
     pub(super) generation: u64,
 }
@@ -66,11 +66,11 @@ pub(super) struct Kept {
     /// The pool it belongs to.
     pub(super) work: &'static str,
     pub(super) connection: MySqlConnection,
-    pub(super) session: Session,
+    pub(super) session: MySqlSession,
     pub(super) since: Instant,
 }
 
-impl Server {
+impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
         Self {
             url,
@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Opens a connection and applies the session settings.
-    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, Session)> {
+    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, MySqlSession)> {
         let connect = async {
             let options = match self.password()? {
                 Some(password) => self.options.clone().password(&password),
@@ -104,7 +104,7 @@ impl Server {
             }
             let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
             let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-            Ok((connection, Session { id, generation: self.meets(uuid) }))
+            Ok((connection, MySqlSession { id, generation: self.meets(uuid) }))
         };
         within(ANSWER, connect).await
     }
@@ -207,7 +207,7 @@ impl Server {
     }
 
     /// Records that a session has answered.
-    pub(super) fn has_answered(&self, session: Session) {
+    pub(super) fn has_answered(&self, session: MySqlSession) {
         self.under_way().retain(|(_, id)| *id != session.id);
     }
 
