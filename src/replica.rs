@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
-use crate::store::{Membership, NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError};
+use crate::store::{NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -93,18 +93,18 @@ impl Replica {
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not take the registration.
     pub(crate) async fn join(
-        membership: Membership,
+        store: &Store,
         replica: NewReplica,
         local: LocalState,
         rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
-        let (id, mode) = match membership {
-            Membership::Alone { number } => {
-                let record = Box::new(standalone_record(replica, number));
+        let (id, mode) = match store {
+            Store::Sqlite(file) => {
+                let record = Box::new(standalone_record(replica, file.starts));
                 (record.id.clone(), Mode::Standalone { record, since: Instant::now() })
             }
-            Membership::Shared(cluster) => {
-                let lease = Lease::take(cluster, replica).await?;
+            Store::MySql(shared) => {
+                let lease = Lease::take(Arc::clone(shared), replica).await?;
                 (lease.id(), Mode::Clustered(lease))
             }
         };
@@ -245,7 +245,7 @@ impl Replica {
             None => lease.read().await.ok().and_then(find),
             found => found,
         };
-        found.is_some_and(|replica| !replica.obeys)
+        found.is_some_and(|found| !found.replica.obeys)
     }
 
     /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready,
@@ -262,7 +262,7 @@ impl Replica {
                 };
                 is_victim.then(|| self.id.clone())
             }
-            Mode::Clustered(lease) => lease.request_crash(named, mode).await?,
+            Mode::Clustered(lease) => lease.store.request_crash(named, mode).await?,
         };
         if victim.as_ref() == Some(&self.id) {
             self.fail(mode);
@@ -294,19 +294,15 @@ impl Replica {
 fn standalone_record(replica: NewReplica, number: i64) -> ReplicaRecord {
     ReplicaRecord {
         id: replica.id(number),
-        name: replica.name,
-        host: replica.host,
-        node: replica.node,
+        replica,
         state: ReplicaState::Ready,
         started_at: Timestamp::now(),
         uptime_ms: 0,
         heartbeat_age_ms: 0,
         sessions: 0,
         smiles_per_second: 0.0,
-        capacity: replica.capacity,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         following: None,
-        obeys: replica.obeys,
         crash: None,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::index;
-use crate::store::{Membership, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -32,9 +32,9 @@ async fn remove_smiles(store: &Store, tail: &Tail, kept: Duration, metrics: &Met
 }
 
 async fn remove_lost_replicas(store: &Store) {
-    let Membership::Shared(cluster) = store.membership() else { return };
+    let Store::MySql(store) = store else { return };
     loop {
-        if let Err(error) = cluster.forget_lost().await {
+        if let Err(error) = store.forget_lost().await {
             tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
         }
         tokio::time::sleep(ROUND_INTERVAL).await;

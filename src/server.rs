@@ -105,7 +105,7 @@ impl Server {
         let (app, appender, indexer) = app(&options, file_budget, &store, drain_schedule, crash_button).await?;
         let follower = match &store {
             Store::Sqlite(_) => None,
-            Store::MySql(shared) => Some(Follower::new(shared.clone(), app.context.tail.clone())),
+            Store::MySql(shared) => Some(Follower::new(Arc::clone(shared), app.context.tail.clone())),
         };
         tasks.spawn_log(appender, indexer, follower);
         tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
@@ -225,7 +225,7 @@ async fn app(
     };
     let local = LocalState { tail: tail.clone(), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
-    let join = || Replica::join(store.membership(), new_replica.clone(), local.clone(), rebalance);
+    let join = || Replica::join(store, new_replica.clone(), local.clone(), rebalance);
     let replica = when_available(store, join).await?;
     let context = Context {
         replica: replica.id().to_owned(),

@@ -26,8 +26,10 @@ mod user_directory;
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::user_directory::UserDirectory;
 use crate::config::StoreUrl;
 use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
 
@@ -38,7 +40,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use id_hash::IdHash;
 pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
-pub(crate) use mysql::{Binlog, Cluster, MySql};
+pub(crate) use mysql::{Binlog, MySql};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -119,21 +121,9 @@ pub(crate) struct LogPage {
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
     /// A file, for one process.
-    Sqlite(sqlite::Sqlite),
+    Sqlite(Arc<sqlite::Sqlite>),
     /// A database, for any number of replicas.
-    MySql(mysql::MySql),
-}
-
-/// Whether replicas can share a store.
-#[derive(Clone, Debug)]
-pub(crate) enum Membership {
-    /// One process at a time.
-    Alone {
-        /// The number of times that the store was opened, which makes the replica's id unique.
-        number: i64,
-    },
-    /// Any number of replicas with leases.
-    Shared(Cluster),
+    MySql(Arc<mysql::MySql>),
 }
 
 /// Calls the same method of either database.
@@ -155,32 +145,28 @@ impl Store {
     /// [`StoreError::CannotOpen`] if the file cannot be opened or the server refuses.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
-            StoreUrl::Sqlite(path) => sqlite::Sqlite::open(path).await.map(Self::Sqlite),
-            StoreUrl::MySql(url) => mysql::MySql::open(url).await.map(Self::MySql),
+            StoreUrl::Sqlite(path) => Ok(Self::Sqlite(Arc::new(sqlite::Sqlite::open(path).await?))),
+            StoreUrl::MySql(url) => Ok(Self::MySql(Arc::new(mysql::MySql::open(url).await?))),
         }
+    }
+
+    fn directory(&self) -> &UserDirectory {
+        either!(self, database => &database.directory)
     }
 
     /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
     pub(crate) fn users(&self) -> &[User] {
-        either!(self, database => database.directory().users())
+        self.directory().users()
     }
 
     /// The user with this name, without a query.
     pub(crate) fn user(&self, name: &str) -> Option<&UserName> {
-        either!(self, database => database.directory().find(name))
+        self.directory().find(name)
     }
 
     /// The hash of a sender and an id, with the key of this log.
     pub(crate) fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
-        either!(self, database => IdHash::new(database.hash_key(), sender, id))
-    }
-
-    /// How replicas share this store.
-    pub(crate) fn membership(&self) -> Membership {
-        match self {
-            Self::Sqlite(store) => Membership::Alone { number: store.starts() },
-            Self::MySql(store) => Membership::Shared(store.cluster()),
-        }
+        either!(self, database => IdHash::new(&database.hash_key, sender, id))
     }
 
     /// Whether other replicas may append to the same log.
@@ -223,7 +209,7 @@ impl Store {
         smiles: &[NewSmile],
         at: Timestamp,
     ) -> NewBatch {
-        either!(self, database => NewBatch::new(previous, after.next(), smiles, at, database.directory()))
+        NewBatch::new(previous, after.next(), smiles, at, self.directory())
     }
 
     /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
@@ -269,7 +255,9 @@ impl Store {
         if offsets.is_empty() {
             return Ok(Vec::new());
         }
-        either!(self, database => database.batches_at(offsets).await)
+        let text = batch::select_at(offsets);
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(text).await?);
+        rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
     /// Replaces `epoch` by a new one; `false` if the log has another epoch already.
@@ -322,7 +310,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn read_blocks(&self, keys: &[BlockKey]) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
-        either!(self, database => database.read_blocks(keys).await)
+        let text = format!(
+            "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
+             LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
+            index::list(keys)
+        );
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = either!(self, database => database.rows(text).await?);
+        let (indexed, ..) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let blocks = rows.into_iter().filter_map(|(_, key, entries)| Some((BlockKey(key?.unsigned_abs()), entries?)));
+        Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
     /// Reads the offsets of a user's smiles in one segment.
@@ -344,7 +340,13 @@ impl Store {
         through: u64,
         limit: u32,
     ) -> Result<Vec<Vec<Offset>>, StoreError> {
-        either!(self, database => database.read_conversation(users, through, limit).await)
+        let conversation = self.directory().conversation(users.0, users.1);
+        let text = format!(
+            "SELECT segment, places FROM index_conversations \
+             WHERE conversation = {conversation} AND segment <= {through} ORDER BY segment DESC LIMIT {limit}"
+        );
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(text).await?);
+        Ok(rows.iter().map(|(segment, places)| index::decode_places(segment.unsigned_abs(), places)).collect())
     }
 
     /// Removes the conversations of the segments below `segments` and these blocks of ids.
@@ -371,7 +373,7 @@ fn offset(integer: i64) -> Offset {
     Offset(integer.unsigned_abs())
 }
 
-/// Converts to a database integer: offsets stay below 2^53.
-fn integer(offset: Offset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
+/// Converts to a database integer: offsets, counts and times stay far below 2^63.
+fn integer(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }

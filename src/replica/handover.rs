@@ -97,23 +97,26 @@ impl Handover {
 mod tests {
     use super::*;
     use crate::model::Timestamp;
+    use crate::store::NewReplica;
 
     pub(super) fn replica(id: &str, sessions: usize) -> ReplicaRecord {
         ReplicaRecord {
             id: id.to_owned(),
-            name: id.to_owned(),
-            host: "here".to_owned(),
-            node: None,
+            replica: NewReplica {
+                name: id.to_owned(),
+                host: "here".to_owned(),
+                node: None,
+                capacity: 100,
+                obeys: true,
+            },
             state: ReplicaState::Ready,
             started_at: Timestamp::from_milliseconds(0),
             uptime_ms: 0,
             heartbeat_age_ms: 0,
             sessions: u32::try_from(sessions).unwrap(),
             smiles_per_second: 0.0,
-            capacity: 100,
             version: "0".to_owned(),
             following: None,
-            obeys: true,
             crash: None,
         }
     }

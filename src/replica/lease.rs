@@ -1,17 +1,17 @@
 //! The lease of this replica, and the list of replicas as last read.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::protocol::CrashMode;
-use crate::store::{Cluster, LEASE, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
+use crate::store::{LEASE, MySql, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
 /// The lease of a replica on a shared store.
 #[derive(Debug)]
 pub(super) struct Lease {
-    cluster: Cluster,
+    pub(super) store: Arc<MySql>,
     registration: Registration,
     /// The start of the last successful renewal: the store's clock may have counted from there.
     renewed_at: Mutex<Instant>,
@@ -23,12 +23,12 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Registers the replica and reads the list.
-    pub(super) async fn take(cluster: Cluster, replica: NewReplica) -> Result<Self, StoreError> {
+    pub(super) async fn take(store: Arc<MySql>, replica: NewReplica) -> Result<Self, StoreError> {
         let begun = Instant::now();
-        let registration = cluster.register(replica).await?;
-        let last_read = (cluster.replicas().await?, begun);
+        let registration = store.register(replica).await?;
+        let last_read = (store.replicas().await?, begun);
         Ok(Self {
-            cluster,
+            store,
             registration,
             renewed_at: Mutex::new(begun),
             not_renewed: AtomicBool::new(false),
@@ -47,7 +47,7 @@ impl Lease {
 
     pub(super) async fn renew(&self, status: ReplicaStatus) {
         let begun = Instant::now();
-        let renewed = self.cluster.renew(&self.registration, status).await;
+        let renewed = self.store.renew(&self.registration, status).await;
         let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
             Ok(()) => {
@@ -64,7 +64,7 @@ impl Lease {
     /// Reads all replicas, and caches them for [`Lease::replicas`].
     pub(super) async fn read(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let begun = Instant::now();
-        let replicas = self.cluster.replicas().await?;
+        let replicas = self.store.replicas().await?;
         *self.last_read.lock() = (replicas.clone(), begun);
         Ok(replicas)
     }
@@ -75,16 +75,8 @@ impl Lease {
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()
     }
 
-    pub(super) async fn request_crash(
-        &self,
-        named: Option<&str>,
-        mode: CrashMode,
-    ) -> Result<Option<String>, StoreError> {
-        self.cluster.request_crash(named, mode).await
-    }
-
     pub(super) async fn give_up(&self) {
-        if let Err(error) = self.cluster.unregister(&self.registration).await {
+        if let Err(error) = self.store.unregister(&self.registration).await {
             tracing::warn!(%error, "could not remove this replica's registration; it will be listed as lost");
         }
     }

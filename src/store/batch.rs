@@ -62,6 +62,14 @@ pub(crate) struct BatchKey {
 }
 
 impl Batch {
+    /// Decodes a row of the log.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if this version cannot decode it.
+    pub(super) fn decode(token: i64, payload: &[u8], directory: &UserDirectory) -> Result<Self, StoreError> {
+        Ok(Self { token, smiles: decode(payload, directory)? })
+    }
+
     /// The key of this batch; `None` if it is empty.
     pub(crate) fn key(&self) -> Option<BatchKey> {
         self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
@@ -143,11 +151,7 @@ pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, dire
     to_bytes(&run)
 }
 
-/// Decodes a row.
-///
-/// # Errors
-/// [`StoreError::Unavailable`] if this version cannot decode it.
-pub(super) fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreError> {
+fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreError> {
     let damaged =
         || StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into());
     let run: Run<'_> = postcard::from_bytes(row).map_err(|_| damaged())?;

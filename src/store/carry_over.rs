@@ -1,15 +1,24 @@
 //! Converts the smiles of an earlier schema, with one row per smile, into batches.
 
-use sqlx::FromRow;
+use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 
 use super::StoreError;
 use super::batch::{BatchKey, NewBatch, encode};
-use super::offset;
 use super::user_directory::UserDirectory;
+use super::{integer, offset};
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
 /// Rows carried over in one transaction.
 pub(super) const ROWS_PER_TRANSACTION: u32 = 20_000;
+
+/// The end of the log tells how far an interrupted conversion got.
+pub(super) const HEAD: &str = "
+    SELECT COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
+    FROM log_state WHERE one = 1";
+
+pub(super) const READ_OLD: &str = "
+    SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
+    WHERE position > ? ORDER BY position LIMIT ?";
 
 /// Smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
@@ -58,4 +67,21 @@ pub(super) fn into_batches(
         (batch, smiles[smiles.len() - 1].at)
     });
     Ok(batches.collect())
+}
+
+/// Inserts batches. Their number must not be zero.
+pub(super) fn insert<DB: Database>(batches: &[(NewBatch, Timestamp)]) -> QueryBuilder<DB>
+where
+    i64: for<'value> Encode<'value, DB> + Type<DB>,
+    Vec<u8>: for<'value> Encode<'value, DB> + Type<DB>,
+{
+    let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
+    insert.push_values(batches, |mut row, (batch, at)| {
+        row.push_bind(integer(batch.key.first.0))
+            .push_bind(integer(batch.count))
+            .push_bind(batch.key.token)
+            .push_bind(at.as_milliseconds())
+            .push_bind(&batch.payload);
+    });
+    insert
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sqlx::FromRow;
 
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
@@ -47,13 +48,9 @@ pub enum Following {
 pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number; never reused.
     pub id: String,
-    /// The configured name.
-    pub name: String,
-    /// The host name; in a container, the container's.
-    pub host: String,
-    /// The node it runs on, if configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
+    /// What it registered with.
+    #[serde(flatten)]
+    pub replica: NewReplica,
     /// The current state.
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
@@ -66,16 +63,11 @@ pub(crate) struct ReplicaRecord {
     pub sessions: u32,
     /// Smiles per second that it admits now; 0 if it is lost.
     pub smiles_per_second: f64,
-    /// The maximum of smiles per second; 0 means no limit.
-    pub capacity: u32,
     /// The version of the program.
     pub version: String,
     /// How it follows other replicas; `None` on a store for one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub following: Option<Following>,
-    /// Whether it obeys crash requests.
-    #[serde(skip)]
-    pub obeys: bool,
     /// The pending crash request.
     #[serde(skip)]
     pub crash: Option<CrashMode>,
@@ -97,29 +89,27 @@ impl ReplicaRecord {
 }
 
 /// A replica that registers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, FromRow)]
 pub(crate) struct NewReplica {
     /// The configured name.
     pub name: String,
     /// The host name; in a container, the container's.
     pub host: String,
     /// The node it runs on, if configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// The maximum of smiles per second; 0 means no limit.
     pub capacity: u32,
     /// Whether it obeys crash requests.
+    #[serde(skip)]
     pub obeys: bool,
 }
 
 impl NewReplica {
     /// The id of this replica with this number.
     pub(crate) fn id(&self, number: i64) -> String {
-        replica_id(&self.name, number)
+        format!("{}.{number}", self.name)
     }
-}
-
-pub(super) fn replica_id(name: &str, number: i64) -> String {
-    format!("{name}.{number}")
 }
 
 /// A registered replica.
@@ -162,19 +152,21 @@ mod tests {
     fn a_replica_without_renewals_is_lost_and_holds_no_sessions() {
         let replica = ReplicaRecord {
             id: "be1.1".to_owned(),
-            name: "be1".to_owned(),
-            host: "here".to_owned(),
-            node: None,
+            replica: NewReplica {
+                name: "be1".to_owned(),
+                host: "here".to_owned(),
+                node: None,
+                capacity: 100,
+                obeys: true,
+            },
             state: ReplicaState::Draining,
             started_at: Timestamp::from_milliseconds(0),
             uptime_ms: 60_000,
             heartbeat_age_ms: 1000,
             sessions: 7,
             smiles_per_second: 4.5,
-            capacity: 100,
             version: "0".to_owned(),
             following: None,
-            obeys: true,
             crash: None,
         };
         let late = replica.clone().after(Duration::from_secs(4));

@@ -17,11 +17,10 @@ mod turn;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow};
 
 pub(crate) use self::binlog::Binlog;
-pub(crate) use self::cluster::Cluster;
 use self::connections::Connections;
 use self::server::MySqlServer;
 use self::turn::PeerAppends;
@@ -32,17 +31,12 @@ use crate::config::{MySqlUrl, TlsMode};
 /// Connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit of 151.
 const READERS: usize = 4;
 
-/// An open MySQL store. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct MySql {
-    inner: Arc<Inner>,
-}
-
+/// An open MySQL store.
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct MySql {
     server: Arc<MySqlServer>,
-    directory: UserDirectory,
-    hash_key: [u8; 16],
+    pub(super) directory: UserDirectory,
+    pub(super) hash_key: [u8; 16],
     /// For the appender: one transaction in flight per replica.
     appending: Connections,
     /// The appends of other replicas.
@@ -68,48 +62,42 @@ impl MySql {
             options = options.ssl_ca_from_pem(authority);
         }
         let server = Arc::new(MySqlServer::new(url.clone(), options));
-        let (users, hash_key) = migrate::when_there(&server).await?;
+        let (directory, hash_key) = migrate::when_there(&server).await?;
         tokio::spawn(MySqlServer::watch_address(Arc::downgrade(&server)));
         let connections = |work, most| Connections::new(work, &server, most);
         Ok(Self {
-            inner: Arc::new(Inner {
-                directory: UserDirectory::new(users),
-                hash_key,
-                appending: connections("appending", 1),
-                peer_appends: Mutex::default(),
-                following: connections("following", 1),
-                indexing: connections("indexing", 1),
-                upkeep: connections("upkeep", 1),
-                reading: connections("reading", READERS),
-                server,
-            }),
+            directory,
+            hash_key,
+            appending: connections("appending", 1),
+            peer_appends: Mutex::default(),
+            following: connections("following", 1),
+            indexing: connections("indexing", 1),
+            upkeep: connections("upkeep", 1),
+            reading: connections("reading", READERS),
+            server,
         })
-    }
-
-    pub(super) fn directory(&self) -> &UserDirectory {
-        &self.inner.directory
-    }
-
-    pub(super) fn cluster(&self) -> Cluster {
-        Cluster { store: self.clone() }
-    }
-
-    pub(super) fn hash_key(&self) -> &[u8; 16] {
-        &self.inner.hash_key
     }
 
     /// Discards all connections. The next statements reach the server that the address leads to now.
     pub(super) fn connect_again(&self) {
-        self.inner.server.leave(self.inner.server.generation());
+        self.server.leave(self.server.generation());
     }
 
     /// How many times connections were discarded.
     pub(crate) fn generation(&self) -> u64 {
-        self.inner.server.generation()
+        self.server.generation()
+    }
+
+    /// The rows that `text` selects. The caller guarantees that its literals are safe.
+    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    where
+        Row: for<'row> FromRow<'row, MySqlRow>,
+    {
+        self.reading.rows(|| statements(text.clone())).await
     }
 
     pub(super) async fn close(&self) {
-        let Inner { appending, following, indexing, upkeep, reading, .. } = &*self.inner;
+        let Self { appending, following, indexing, upkeep, reading, .. } = self;
         for connections in [appending, following, indexing, upkeep, reading] {
             connections.close().await;
         }

@@ -7,15 +7,13 @@ mod migrate;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Execute, Executor, FromRow, SqliteConnection};
 use tokio::sync::Mutex;
 
-use self::migrate::Opened;
 use super::user_directory::UserDirectory;
 use super::{Error, StoreError};
 
@@ -32,18 +30,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// parallel to the commits.
 const WAL_PAGES: u32 = 8192;
 
-/// An open SQLite store. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Sqlite {
-    inner: Arc<Inner>,
-}
-
+/// An open SQLite store.
 #[derive(Debug)]
-struct Inner {
-    directory: UserDirectory,
-    hash_key: [u8; 16],
-    /// How often the file was opened, including this time.
-    starts: i64,
+pub(crate) struct Sqlite {
+    pub(super) directory: UserDirectory,
+    pub(super) hash_key: [u8; 16],
+    /// How often the file was opened, including this time. This makes the replica's id unique.
+    pub(crate) starts: i64,
     readers: SqlitePool,
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
     /// once it is on the disk. Only index writes relax that.
@@ -77,6 +70,14 @@ impl KeptConnection {
         }
     }
 
+    /// Executes one or more statements and returns the number of changed rows. An error closes the connection.
+    async fn execute<'query>(&mut self, query: impl Execute<'query, sqlx::Sqlite> + 'query) -> sqlx::Result<u64> {
+        let mut connection = self.take().await?;
+        let changed = connection.execute(query).await?.rows_affected();
+        self.keep(connection);
+        Ok(changed)
+    }
+
     fn keep(&mut self, connection: SqliteConnection) {
         self.connection = Some(connection);
     }
@@ -103,7 +104,7 @@ impl Sqlite {
         let file = LockedFile::new(path).map_err(|error| cannot(&error))?;
         let mut writer = KeptConnection::new(options(path));
         let mut connection = writer.take().await.map_err(|error| cannot(&explain(error)))?;
-        let Opened { users, hash_key, starts } =
+        let (directory, hash_key, starts) =
             migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&explain(error)))?;
         writer.keep(connection);
         let readers = SqlitePoolOptions::new()
@@ -111,40 +112,32 @@ impl Sqlite {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(SqliteConnectOptions::new().filename(path).read_only(true));
-        let store = Self {
-            inner: Arc::new(Inner {
-                directory: UserDirectory::new(users),
-                hash_key,
-                starts,
-                readers,
-                writer: Mutex::new(writer),
-                checkpointer: Mutex::new(KeptConnection::new(options(path))),
-                file,
-            }),
-        };
-        store.carry_over().await.map_err(|error| cannot(&error))?;
-        Ok(store)
+        Ok(Self {
+            directory,
+            hash_key,
+            starts,
+            readers,
+            writer: Mutex::new(writer),
+            checkpointer: Mutex::new(KeptConnection::new(options(path))),
+            file,
+        })
     }
 
-    pub(super) fn directory(&self) -> &UserDirectory {
-        &self.inner.directory
-    }
-
-    pub(super) fn starts(&self) -> i64 {
-        self.inner.starts
-    }
-
-    pub(super) fn hash_key(&self) -> &[u8; 16] {
-        &self.inner.hash_key
+    /// The rows that `text` selects. The caller guarantees that its literals are safe.
+    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    where
+        Row: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
+    {
+        sqlx::query_as(AssertSqlSafe(text)).persistent(false).fetch_all(&self.readers).await
     }
 
     pub(super) async fn close(&self) {
-        self.inner.readers.close().await;
-        self.inner.checkpointer.lock().await.close().await;
-        self.inner.writer.lock().await.close().await;
+        self.readers.close().await;
+        self.checkpointer.lock().await.close().await;
+        self.writer.lock().await.close().await;
         // Closing the file is not enough: a process that was forked a moment ago shares the lock until it executes its
         // program.
-        if let Err(error) = self.inner.file.file.unlock() {
+        if let Err(error) = self.file.file.unlock() {
             tracing::warn!(%error, "the store stays locked until this process has ended");
         }
     }
@@ -223,7 +216,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("chat.db")).await.unwrap();
         store.forget_index(1, &[]).await.unwrap();
-        let mut connection = store.inner.writer.lock().await.take().await.unwrap();
+        let mut connection = store.writer.lock().await.take().await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
         assert_eq!(synchronous, 2, "FULL");
     }

@@ -3,6 +3,7 @@
 //! The tail orders the batches from both sources. No batch is lost if a stream of the binary log starts late, ends
 //! early or is refused: the follower reads missing batches from the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -36,7 +37,7 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The task that follows a shared log for a tail.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    store: MySql,
+    store: Arc<MySql>,
     tail: Tail,
     /// The reason for polling that was logged last, so that it is logged once.
     logged: Option<String>,
@@ -44,7 +45,7 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
-    pub(crate) fn new(store: MySql, tail: Tail) -> Self {
+    pub(crate) fn new(store: Arc<MySql>, tail: Tail) -> Self {
         Self { store, tail, logged: None }
     }
 

@@ -68,7 +68,7 @@ impl Replica {
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
         if let Store::MySql(shared) = &store {
-            tasks.spawn(Follower::new(shared.clone(), tail.clone()).run());
+            tasks.spawn(Follower::new(Arc::clone(shared), tail.clone()).run());
         }
         Self { store, tail, index, metrics, log, hub, indexer: Some(indexer), tasks }
     }

@@ -3,6 +3,7 @@
 //! An event is committed and on MySQL's disk, but may not be visible to a query yet (MySQL bug 120471), so the rows are
 //! taken from the events themselves.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -18,8 +19,7 @@ use super::MySql;
 use super::connections::ANSWER;
 use crate::config::{MySqlUrl, TlsMode};
 use crate::store::StoreError;
-use crate::store::batch::{Batch, decode};
-use crate::store::user_directory::UserDirectory;
+use crate::store::batch::Batch;
 
 /// The heartbeat interval of an idle binary log.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub(crate) struct Binlog {
     stream: BinlogStream,
     database: String,
     table: String,
-    directory: UserDirectory,
+    store: Arc<MySql>,
     /// Batches of the transaction that has not committed yet.
     transaction: Vec<Batch>,
     /// When the last event came.
@@ -71,15 +71,15 @@ impl MySql {
     ///
     /// # Errors
     /// [`StoreError::CannotFollow`] if this replica cannot read one, else [`StoreError::Unavailable`].
-    pub(crate) async fn open_binlog(&self) -> Result<Binlog, StoreError> {
+    pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         let mut binlog = within(ANSWER, self.request()).await?;
         // The server refuses the request, or sends the first event at once.
         within(ANSWER, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }
 
-    async fn request(&self) -> Result<Binlog, StoreError> {
-        let server = &self.inner.server;
+    async fn request(self: &Arc<Self>) -> Result<Binlog, StoreError> {
+        let server = &self.server;
         let password = server.password().map_err(|error| StoreError::Unavailable(error.into()))?;
         let options = |encrypted| options(&server.url, password.clone(), encrypted);
         let mut connection = match Conn::new(options(true)).await {
@@ -105,7 +105,7 @@ impl MySql {
         if !cannot.is_empty() {
             return Err(StoreError::CannotFollow(cannot));
         }
-        let changes = server.changes();
+        let changes = server.generation.subscribe();
         let heartbeat = HEARTBEAT.as_nanos();
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;
         let names: Option<(String, String)> = connection.exec_first(NAMES, (TABLE,)).await?;
@@ -120,7 +120,7 @@ impl MySql {
             stream: connection.get_binlog_stream(request).await?,
             database,
             table,
-            directory: self.directory().clone(),
+            store: Arc::clone(self),
             transaction: Vec::new(),
             heard_at: Instant::now(),
             changes,
@@ -170,7 +170,7 @@ impl Binlog {
         for row in rows.rows(table) {
             let (_, inserted) = row.map_err(broken)?;
             let (token, payload) = inserted.as_ref().and_then(read).ok_or_else(|| unreadable("a row of the log"))?;
-            self.transaction.push(Batch { token, smiles: decode(payload, &self.directory)? });
+            self.transaction.push(Batch::decode(token, payload, &self.store.directory)?);
         }
         Ok(())
     }

@@ -5,19 +5,18 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlQueryResult;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::mysql::{MySqlQueryResult, MySqlRow};
+use sqlx::{FromRow, MySqlConnection, Row};
 
 use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
-use crate::store::cluster::replica_id;
 use crate::store::{
     LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
-    ReplicaStatus, StoreError,
+    ReplicaStatus, StoreError, integer,
 };
 
-/// Renews the lease, or registers if there is no row with this number. Without a number MySQL chooses one.
+/// Renews the lease, or registers if there is no row with this number. MySQL chooses a number in place of 0.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, following)
@@ -28,7 +27,8 @@ const RENEW: &str = "
 
 /// Numbers follow the order of registration.
 const LIST: &str = "
-    SELECT number, name, host, node, version, capacity, obeys, draining, sessions, smiles_per_second, following, crash,
+    SELECT CONCAT(name, '.', number) AS id, name, host, node, version, capacity, obeys, draining, sessions,
+        smiles_per_second, following, crash,
         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at) DIV 1000 AS started_at,
         TIMESTAMPDIFF(MICROSECOND, started_at, UTC_TIMESTAMP(3)) DIV 1000 AS uptime,
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
@@ -48,45 +48,17 @@ const ASK_LONGEST_UP: &str = "
 
 const FORGET: &str = "DELETE FROM leases WHERE renewed_at < UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND";
 
-#[derive(FromRow)]
-struct Row {
-    number: i64,
-    name: String,
-    host: String,
-    node: Option<String>,
-    version: String,
-    capacity: u32,
-    obeys: bool,
-    draining: bool,
-    sessions: u32,
-    smiles_per_second: f64,
-    following: Option<String>,
-    crash: Option<String>,
-    started_at: i64,
-    uptime: i64,
-    age: i64,
-}
-
-/// A statement of this file with its values bound.
-type Statement<'values> = sqlx::query::Query<'values, sqlx::MySql, sqlx::mysql::MySqlArguments>;
-
-/// The replicas of one MySQL store. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Cluster {
-    pub(super) store: MySql,
-}
-
-impl Cluster {
+impl MySql {
     /// Registers a replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
-        let at = Instant::now();
+        let mut registration = Registration { number: 0, replica, at: Instant::now() };
         // If the answer is lost, the row of the first attempt shows as a lost replica for a while.
-        let registered = self.write(None, &replica, at, ReplicaStatus::default()).await?;
-        let number = i64::try_from(registered.last_insert_id()).unwrap_or(i64::MAX);
-        Ok(Registration { number, replica, at })
+        let registered = self.write_lease(&registration, ReplicaStatus::default()).await?;
+        registration.number = integer(registered.last_insert_id());
+        Ok(registration)
     }
 
     /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile.
@@ -94,17 +66,15 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
-        self.write(Some(registration.number), &registration.replica, registration.at, status).await?;
+        self.write_lease(registration, status).await?;
         Ok(())
     }
 
-    async fn write(
+    async fn write_lease(
         &self,
-        number: Option<i64>,
-        replica: &NewReplica,
-        at: Instant,
+        Registration { number, replica, at }: &Registration,
         status: ReplicaStatus,
-    ) -> Result<MySqlQueryResult, sqlx::Error> {
+    ) -> sqlx::Result<MySqlQueryResult> {
         let renew = || {
             sqlx::query(RENEW)
                 .bind(number)
@@ -114,13 +84,13 @@ impl Cluster {
                 .bind(env!("CARGO_PKG_VERSION"))
                 .bind(replica.capacity)
                 .bind(replica.obeys)
-                .bind(milliseconds(at.elapsed()))
+                .bind(integer(at.elapsed().as_millis()))
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
                 .bind(status.following.map(<&str>::from))
         };
-        self.repeatable(renew).await
+        self.upkeep.execute(renew).await
     }
 
     /// Removes the registration.
@@ -128,7 +98,8 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
-        self.repeatable(|| sqlx::query("DELETE FROM leases WHERE number = ?").bind(registration.number)).await?;
+        let delete = || sqlx::query("DELETE FROM leases WHERE number = ?").bind(registration.number);
+        self.upkeep.execute(delete).await?;
         Ok(())
     }
 
@@ -137,10 +108,7 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let list = async |mut connection: MySqlConnection| {
-            Ok((sqlx::query_as(LIST).fetch_all(&mut connection).await?, connection))
-        };
-        Ok(self.store.inner.upkeep.ask(list).await?.into_iter().map(record).collect())
+        Ok(self.upkeep.rows(|| sqlx::query(LIST)).await?)
     }
 
     /// Requests a crash of the replica with that id, or else of the one with the longest uptime among those that are
@@ -157,20 +125,20 @@ impl Cluster {
         mode: CrashMode,
     ) -> Result<Option<String>, StoreError> {
         let request = match named {
-            Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(milliseconds(LEASE)).bind(id),
-            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(milliseconds(RECENT_RENEWAL)),
+            Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(integer(LEASE.as_millis())).bind(id),
+            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(integer(RECENT_RENEWAL.as_millis())),
         };
         let ask = async |mut connection: MySqlConnection| {
             let asked = request.execute(&mut connection).await?;
             if asked.rows_affected() == 0 {
                 return Ok((None, connection));
             }
-            let id = sqlx::query_as("SELECT name, number FROM leases WHERE number = ?").bind(asked.last_insert_id());
+            let id = sqlx::query_scalar("SELECT CONCAT(name, '.', number) FROM leases WHERE number = ?");
+            let id = id.bind(asked.last_insert_id());
             Ok((id.fetch_optional(&mut connection).await?, connection))
         };
         // Not repeated after a lost connection: that could crash a second replica.
-        let id: Option<(String, i64)> = self.store.inner.upkeep.ask_once(ask).await?;
-        Ok(id.map(|(name, number)| replica_id(&name, number)))
+        Ok(self.upkeep.ask_once(ask).await?)
     }
 
     /// Removes replicas that have been lost for longer than [`LOST_REPLICA_RETENTION`].
@@ -178,45 +146,30 @@ impl Cluster {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn forget_lost(&self) -> Result<(), StoreError> {
-        self.repeatable(|| sqlx::query(FORGET).bind(milliseconds(LOST_REPLICA_RETENTION))).await?;
+        let forget = || sqlx::query(FORGET).bind(integer(LOST_REPLICA_RETENTION.as_millis()));
+        self.upkeep.execute(forget).await?;
         Ok(())
     }
-
-    /// Executes an idempotent statement.
-    async fn repeatable<'values>(
-        &self,
-        statement: impl Fn() -> Statement<'values>,
-    ) -> Result<MySqlQueryResult, sqlx::Error> {
-        self.store
-            .inner
-            .upkeep
-            .ask(async |mut connection| Ok((statement().execute(&mut connection).await?, connection)))
-            .await
-    }
 }
 
-fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn record(row: Row) -> ReplicaRecord {
-    let record = ReplicaRecord {
-        id: replica_id(&row.name, row.number),
-        name: row.name,
-        host: row.host,
-        node: row.node,
-        state: if row.draining { ReplicaState::Draining } else { ReplicaState::Ready },
-        started_at: Timestamp::from_milliseconds(row.started_at),
+impl FromRow<'_, MySqlRow> for ReplicaRecord {
+    fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
         // A clock that is set back makes an age negative; count it as zero.
-        uptime_ms: row.uptime.max(0).unsigned_abs(),
-        heartbeat_age_ms: row.age.max(0).unsigned_abs(),
-        sessions: row.sessions,
-        smiles_per_second: row.smiles_per_second,
-        capacity: row.capacity,
-        version: row.version,
-        following: row.following.and_then(|following| following.parse().ok()),
-        obeys: row.obeys,
-        crash: row.crash.and_then(|mode| mode.parse().ok()),
-    };
-    record.after(Duration::ZERO)
+        let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
+        let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
+        let record = Self {
+            id: row.try_get("id")?,
+            replica: NewReplica::from_row(row)?,
+            state: if row.try_get("draining")? { ReplicaState::Draining } else { ReplicaState::Ready },
+            started_at: Timestamp::from_milliseconds(row.try_get("started_at")?),
+            uptime_ms: age("uptime")?,
+            heartbeat_age_ms: age("age")?,
+            sessions: row.try_get("sessions")?,
+            smiles_per_second: row.try_get("smiles_per_second")?,
+            version: row.try_get("version")?,
+            following: following.and_then(|following| following.parse().ok()),
+            crash: crash.and_then(|mode| mode.parse().ok()),
+        };
+        Ok(record.after(Duration::ZERO))
+    }
 }

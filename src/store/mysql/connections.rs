@@ -7,12 +7,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
-use sqlx::{Connection, FromRow, MySqlConnection};
+use sqlx::mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow};
+use sqlx::{Connection, Execute, Executor, FromRow, MySql, MySqlConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::server::{Kept, MySqlServer, MySqlSession};
-use super::statements;
 
 /// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
 /// or the network is down.
@@ -59,12 +58,12 @@ impl Connections {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let (connection, session) = if let Some(kept) = self.take_kept().await {
-            self.server.under_way().push((self.work, kept.session.id));
+            self.server.under_way.lock().push((self.work, kept.session.id));
             (kept.connection, kept.session)
         } else {
             self.forget();
             let (mut connection, session) = Box::pin(self.server.connect()).await?;
-            self.server.under_way().push((self.work, session.id));
+            self.server.under_way.lock().push((self.work, session.id));
             within(ANSWER, self.server.bound_abandoned(self.work, 2 * self.most, &mut connection)).await?;
             (connection, session)
         };
@@ -74,7 +73,7 @@ impl Connections {
     /// The most recently used idle connection, if it is alive. If it is too old or dead, so are the rest.
     async fn take_kept(&self) -> Option<Kept> {
         let mut kept = {
-            let mut all = self.server.kept();
+            let mut all = self.server.kept.lock();
             let last = all.iter().rposition(|kept| kept.work == self.work)?;
             all.remove(last)
         };
@@ -107,15 +106,22 @@ impl Connections {
         self.take().await?.ask(question).await
     }
 
-    /// The rows that `text` selects. The caller guarantees that its literals are safe.
-    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    /// The rows that an idempotent statement selects.
+    pub(super) async fn rows<'query, Row, Query>(&self, query: impl Fn() -> Query) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
+        Query: Execute<'query, MySql> + 'query,
     {
-        let read = async |mut connection: MySqlConnection| {
-            Ok((statements(text.clone()).fetch_all(&mut connection).await?, connection))
-        };
+        let read = async |mut connection: MySqlConnection| Ok((connection.fetch_all(query()).await?, connection));
         self.ask(read).await?.iter().map(Row::from_row).collect()
+    }
+
+    /// Executes an idempotent statement.
+    pub(super) async fn execute<'query, Query>(&self, query: impl Fn() -> Query) -> sqlx::Result<MySqlQueryResult>
+    where
+        Query: Execute<'query, MySql> + 'query,
+    {
+        self.ask(async |mut connection: MySqlConnection| Ok((connection.execute(query()).await?, connection))).await
     }
 
     /// Closes the idle connections and refuses further use.
@@ -128,7 +134,7 @@ impl Connections {
     }
 
     fn forget(&self) {
-        self.server.kept().retain(|kept| kept.work != self.work);
+        self.server.kept.lock().retain(|kept| kept.work != self.work);
     }
 }
 
@@ -141,7 +147,7 @@ impl PooledConnection<'_> {
     {
         let Self { connection, session, connections, _place: place } = self;
         let server = &connections.server;
-        let mut changes = server.changes();
+        let mut changes = server.generation.subscribe();
         let answer = tokio::select! {
             biased;
             answer = within(ANSWER, question(connection)) => answer,

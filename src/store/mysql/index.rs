@@ -1,7 +1,6 @@
 //! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of
 //! the replicas.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -10,7 +9,7 @@ use sqlx::{MySqlConnection, QueryBuilder};
 use super::{MySql, statements};
 use crate::model::{Offset, UserName};
 use crate::store::batch::BatchLimit;
-use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
+use crate::store::index::{BlockKey, IndexStep, SegmentPage, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
 /// Claims the index, or extends the claim, for 1 s by the database's clock. The claim of a dead or frozen replica
@@ -19,36 +18,26 @@ const CLAIM: &str = "
     UPDATE log_state SET indexer = ?, indexer_until = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + 1000
     WHERE one = 1 AND (indexer = ? OR indexer_until < CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED))";
 
-const CONVERSATION: &str = "
-    SELECT segment, places FROM index_conversations WHERE conversation = ? AND segment <= ?
-    ORDER BY segment DESC LIMIT ?";
-
 /// Upper bound for the bytes of a row besides its blob, in the statement and its values.
 const KEY_BYTES: usize = 40;
 
 impl MySql {
     /// Whether this replica, identified by `claimant`, may write the index.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
-        let claim = async |mut connection: MySqlConnection| {
-            let claim = sqlx::query(CLAIM).bind(claimant).bind(claimant);
-            Ok((claim.execute(&mut connection).await?, connection))
-        };
+        let claim = || sqlx::query(CLAIM).bind(claimant).bind(claimant);
         // Counts matching rows, changed or not.
-        Ok(self.inner.indexing.ask(claim).await?.rows_affected() > 0)
+        Ok(self.indexing.execute(claim).await?.rows_affected() > 0)
     }
 
     pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let indexed = sqlx::query_scalar("SELECT indexed FROM log_state WHERE one = 1");
-            Ok((indexed.fetch_one(&mut connection).await?, connection))
-        };
-        let indexed: i64 = self.inner.indexing.ask(read).await?;
+        let read = || sqlx::query("SELECT indexed FROM log_state WHERE one = 1");
+        let rows: Vec<(i64,)> = self.indexing.rows(read).await?;
+        let (indexed,) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Ok(indexed.unsigned_abs())
     }
 
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         Ok(self
-            .inner
             .indexing
             .ask_once(async |mut connection| Ok((self.write(step, &mut connection).await?, connection)))
             .await?)
@@ -57,7 +46,7 @@ impl MySql {
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
         let moved = sqlx::query("UPDATE log_state SET indexed = ? WHERE one = 1 AND indexed = ?");
-        let moved = moved.bind(number(step.segment + 1)).bind(number(step.segment)).execute(&mut *connection).await?;
+        let moved = moved.bind(integer(step.segment + 1)).bind(integer(step.segment)).execute(&mut *connection).await?;
         if moved.rows_affected() == 0 {
             // Another replica has written this segment.
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
@@ -65,7 +54,7 @@ impl MySql {
         }
         // The statements stay prepared. Closing one and sending the next are two writes, and Nagle's algorithm delays
         // the second until the first is acknowledged, 40 ms later.
-        let directory = self.directory();
+        let directory = &self.directory;
         let places = step
             .conversations
             .iter()
@@ -73,7 +62,7 @@ impl MySql {
         for places in in_one_write(&places.collect::<Vec<_>>()) {
             let mut insert = QueryBuilder::new("INSERT INTO index_conversations (conversation, segment, places) ");
             insert.push_values(places, |mut row, (conversation, places)| {
-                row.push_bind(conversation).push_bind(number(step.segment)).push_bind(places);
+                row.push_bind(conversation).push_bind(integer(step.segment)).push_bind(places);
             });
             insert.push(" AS written ON DUPLICATE KEY UPDATE places = written.places");
             insert.build().execute(&mut *connection).await?;
@@ -81,7 +70,7 @@ impl MySql {
         for blocks in in_one_write(&step.blocks) {
             let mut insert = QueryBuilder::new("INSERT INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
-                row.push_bind(number(key.0)).push_bind(entries);
+                row.push_bind(integer(key.0)).push_bind(entries);
             });
             insert.push(" AS written ON DUPLICATE KEY UPDATE entries = written.entries");
             insert.build().execute(&mut *connection).await?;
@@ -94,56 +83,22 @@ impl MySql {
         Ok(())
     }
 
-    pub(in crate::store) async fn read_blocks(
-        &self,
-        keys: &[BlockKey],
-    ) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
-        let text = format!(
-            "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
-             LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
-            list(keys)
-        );
-        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self.inner.reading.rows(text).await?;
-        let indexed = rows.first().map_or(0, |(indexed, ..)| indexed.unsigned_abs());
-        let blocks =
-            rows.into_iter().filter_map(|(_, block, entries)| Some((BlockKey(block?.unsigned_abs()), entries?)));
-        Ok((indexed, blocks.collect()))
-    }
-
     pub(in crate::store) async fn read_segment(
         &self,
         user: &UserName,
         segment: u64,
     ) -> Result<SegmentPage, StoreError> {
-        let peers = self.directory().users().iter().filter(|peer| peer.name != *user);
+        let peers = self.directory.users().iter().filter(|peer| peer.name != *user);
         let conversations: Vec<String> =
-            peers.map(|peer| self.directory().conversation(user, &peer.name).to_string()).collect();
+            peers.map(|peer| self.directory.conversation(user, &peer.name).to_string()).collect();
         let text = format!(
             "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
              ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
             conversations.join(",")
         );
-        let rows: Vec<(i64, Option<Vec<u8>>)> = self.inner.reading.rows(text).await?;
+        let rows: Vec<(i64, Option<Vec<u8>>)> = self.rows(text).await?;
         let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
         Ok(SegmentPage::new(trimmed, segment, rows.iter().filter_map(|(_, places)| places.as_ref())))
-    }
-
-    pub(in crate::store) async fn read_conversation(
-        &self,
-        users: (&UserName, &UserName),
-        through: u64,
-        limit: u32,
-    ) -> Result<Vec<Vec<Offset>>, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let rows = sqlx::query_as(CONVERSATION)
-                .bind(self.directory().conversation(users.0, users.1))
-                .bind(number(through))
-                .bind(limit)
-                .fetch_all(&mut connection);
-            Ok((rows.await?, connection))
-        };
-        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.ask(read).await?;
-        Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
     pub(in crate::store) async fn forget_index(
@@ -155,10 +110,7 @@ impl MySql {
         for Range { start, end } in blocks {
             let _ = write!(text, "; DELETE FROM index_ids WHERE block >= {} AND block < {}", start.0, end.0);
         }
-        self.inner
-            .upkeep
-            .ask_once(async |mut connection| Ok((statements(text).execute(&mut connection).await?, connection)))
-            .await?;
+        self.upkeep.execute(|| statements(text.clone())).await?;
         Ok(())
     }
 }
@@ -178,9 +130,4 @@ fn in_one_write<Key>(rows: &[(Key, Vec<u8>)]) -> Vec<&[(Key, Vec<u8>)]> {
         parts.push(&rows[start..]);
     }
     parts
-}
-
-/// A count as MySQL's integer type.
-fn number(count: u64) -> i64 {
-    integer(Offset(count))
 }

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{FromRow, MySqlConnection};
-
 use super::connections::{NOT_PRIMARY, number, within};
 use super::{MySql, statements};
 use crate::model::{Epoch, Offset};
-use crate::store::batch::{Batch, NewBatch, decode, select_at};
+use crate::store::batch::{Batch, NewBatch};
 use crate::store::{Append, AppendError, LogPage, LogState, StoreError, integer, offset};
 
 /// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. 1053,
@@ -50,20 +48,20 @@ type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
 
 impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
-        let pooled = within(REACHED, self.inner.appending.take()).await;
+        let pooled = within(REACHED, self.appending.take()).await;
         let pooled = pooled.map_err(|error| AppendError::NotBegun(error.into()))?;
         let call = sqlx::query_scalar("CALL append_batch(?, ?, ?, ?, ?, ?)")
-            .bind(batch.previous.map(|previous| integer(previous.first)))
+            .bind(batch.previous.map(|previous| integer(previous.first.0)))
             .bind(batch.previous.map(|previous| previous.token))
-            .bind(integer(batch.key.first))
-            .bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
+            .bind(integer(batch.key.first.0))
+            .bind(integer(batch.count))
             .bind(batch.key.token)
             .bind(&batch.payload);
         // Reads the whole answer: a connection with unread results accepts no further statement.
         let answers = pooled.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => {
-                self.peer_appends().appended(batch.key.first, batch.count, Instant::now());
+                self.peer_appends.lock().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
             Ok(Some(OCCUPIED)) => self.whose(batch).await,
@@ -79,9 +77,10 @@ impl MySql {
 
     /// Whether the batch at this offset is the given one: an earlier attempt may have succeeded without an answer.
     async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
-        match self.batches_at(&[batch.key.first]).await.map(|mut batches| batches.pop()) {
-            Ok(Some(stored)) if stored.key() == Some(batch.key) => {
-                self.peer_appends().appended(batch.key.first, batch.count, Instant::now());
+        let tokens = self.rows(format!("SELECT token FROM log_batches WHERE first = {}", batch.key.first)).await;
+        match tokens.map(|tokens: Vec<(i64,)>| tokens.first().copied()) {
+            Ok(Some((token,))) if token == batch.key.token => {
+                self.peer_appends.lock().appended(batch.key.first, batch.count, Instant::now());
                 Ok(Append::Done)
             }
             Ok(Some(_)) => Ok(Append::Occupied),
@@ -91,41 +90,27 @@ impl MySql {
     }
 
     pub(in crate::store) async fn log_state(&self) -> Result<LogState, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            Ok((sqlx::query_as(STATE).fetch_one(&mut connection).await?, connection))
-        };
-        let (epoch, trimmed, head): (String, i64, i64) = self.inner.reading.ask(read).await?;
-        Ok(log_state(&epoch, trimmed, head))
+        let rows: Vec<(String, i64, i64)> = self.reading.rows(|| sqlx::query(STATE)).await?;
+        let (epoch, trimmed, head) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(log_state(epoch, *trimmed, *head))
     }
 
     pub(in crate::store) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
-        let read = async |mut connection: MySqlConnection| {
-            let page = sqlx::query_as(READ).bind(integer(after)).bind(batches).fetch_all(&mut connection).await?;
-            Ok((page, connection))
-        };
-        let rows: Vec<PageRow> = self.inner.following.ask(read).await?;
+        let read = || sqlx::query(READ).bind(integer(after.0)).bind(batches);
+        let rows: Vec<PageRow> = self.following.rows(read).await?;
         let Some((epoch, trimmed, head, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
         };
         let state = log_state(epoch, *trimmed, *head);
-        let batches = rows.iter().filter_map(|(.., token, payload)| Some(self.batch((*token)?, payload.as_ref()?)));
+        let batches = rows
+            .iter()
+            .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, &self.directory)));
         Ok(LogPage { state, batches: batches.collect::<Result<_, _>>()? })
     }
 
-    pub(in crate::store) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
-        let rows: Vec<(i64, Vec<u8>)> = self.inner.reading.rows(select_at(offsets)).await?;
-        rows.iter().map(|(token, payload)| self.batch(*token, payload)).collect()
-    }
-
-    pub(super) fn batch(&self, token: i64, payload: &[u8]) -> Result<Batch, StoreError> {
-        Ok(Batch { token, smiles: decode(payload, self.directory())? })
-    }
-
     pub(in crate::store) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        let change = sqlx::query(BEGIN_EPOCH).bind(epoch.as_str());
-        let upkeep = &self.inner.upkeep;
-        let done = upkeep.ask_once(async |mut connection| Ok((change.execute(&mut connection).await?, connection)));
-        Ok(done.await?.rows_affected() > 0)
+        let change = || sqlx::query(BEGIN_EPOCH).bind(epoch.as_str());
+        Ok(self.upkeep.execute(change).await?.rows_affected() > 0)
     }
 
     pub(in crate::store) async fn trim(
@@ -133,13 +118,9 @@ impl MySql {
         kept: Duration,
         batches: u32,
     ) -> Result<Option<(Offset, u64)>, StoreError> {
-        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let upkeep = &self.inner.upkeep;
-        let read = async |mut connection: MySqlConnection| {
-            let oldest = sqlx::query_as(OLDEST).bind(kept).bind(batches).fetch_all(&mut connection).await?;
-            Ok((oldest, connection))
-        };
-        let oldest: Vec<(i64, i64)> = upkeep.ask(read).await?;
+        let kept = integer(kept.as_millis());
+        let upkeep = &self.upkeep;
+        let oldest: Vec<(i64, i64)> = upkeep.rows(|| sqlx::query(OLDEST).bind(kept).bind(batches)).await?;
         let Some((trimmed, _)) = oldest.iter().take_while(|(_, old)| *old != 0).last() else { return Ok(None) };
         // One round trip, so that a replica that freezes holds no lock. The row lock of `log_state` lets one replica
         // trim at a time, so each batch is removed and counted once.
@@ -149,10 +130,8 @@ impl MySql {
              DELETE FROM log_batches WHERE first <= {trimmed}; COMMIT; \
              SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
         );
-        let removed = upkeep
-            .ask_once(async |mut connection| Ok((statements(text).fetch_one(&mut connection).await?, connection)))
-            .await?;
-        let (removed,) = <(i64,)>::from_row(&removed)?;
+        let removed: Vec<(i64,)> = upkeep.rows(|| statements(text.clone())).await?;
+        let (removed,) = removed.first().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Some((offset(*trimmed), removed.unsigned_abs())))
     }
 }

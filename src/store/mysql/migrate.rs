@@ -10,13 +10,13 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection, MySqlConnection, QueryBuilder};
+use sqlx::{Connection, MySqlConnection};
 
 use super::connections::{ANSWER, NOT_PRIMARY, number, within};
 use super::server::MySqlServer;
-use crate::store::carry_over::{ROWS_PER_TRANSACTION, StoredRow, into_batches};
+use crate::store::carry_over::{HEAD, READ_OLD, ROWS_PER_TRANSACTION, StoredRow, insert, into_batches};
 use crate::store::user_directory::UserDirectory;
-use crate::store::{StoreError, hash_key, integer};
+use crate::store::{StoreError, hash_key};
 
 /// Pause between two attempts to reach the server.
 const RETRY: Duration = Duration::from_millis(500);
@@ -48,14 +48,6 @@ const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
 
-const HEAD: &str = "
-    SELECT COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
-    FROM log_state WHERE one = 1";
-
-const READ_OLD: &str = "
-    SELECT position, CAST(sender AS SIGNED) AS sender, CAST(receiver AS SIGNED) AS receiver, id, faces, at
-    FROM smiles_before_batches WHERE position > ? ORDER BY position LIMIT ?";
-
 const DROP_OLD: &str = "DROP TABLE IF EXISTS smiles_before_batches, replicas_before_batches";
 
 /// Errors of a server that starts, stops or is full, and of a router without a server.
@@ -66,11 +58,8 @@ const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// A user of the database: row id, name and face.
-type User = (u32, String, String);
-
 /// The users, and the key of the hashes in the index.
-pub(super) type Opened = (Vec<User>, [u8; 16]);
+pub(super) type Opened = (UserDirectory, [u8; 16]);
 
 /// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
 pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreError> {
@@ -102,15 +91,13 @@ async fn upgraded(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     lock(&mut connection).await?;
     within(MIGRATING, migrate(&mut connection)).await?;
     let users = sqlx::query_as("SELECT CAST(id AS UNSIGNED), name, face FROM users ORDER BY id");
-    let users: Vec<(u64, String, String)> = within(ANSWER, users.fetch_all(&mut connection)).await?;
-    let users: Vec<User> =
-        users.into_iter().map(|(id, name, face)| (u32::try_from(id).unwrap_or(u32::MAX), name, face)).collect();
-    carry_over(&mut connection, &UserDirectory::new(users.clone())).await?;
+    let directory = UserDirectory::new(within(ANSWER, users.fetch_all(&mut connection)).await?);
+    carry_over(&mut connection, &directory).await?;
     let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
     let key = hash_key(within(ANSWER, key).await?)?;
     // MySQL releases the lock with the connection.
     let _ = within(ANSWER, connection.close()).await;
-    Ok((users, key))
+    Ok((directory, key))
 }
 
 async fn lock(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
@@ -161,15 +148,7 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
         }
         tracing::info!(smiles = rows.len(), "carrying smiles of an earlier version over into batches");
         let batches = into_batches(&rows, directory).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
-        insert.push_values(&batches, |mut row, (batch, at)| {
-            row.push_bind(integer(batch.key.first))
-                .push_bind(i64::try_from(batch.count).unwrap_or(i64::MAX))
-                .push_bind(batch.key.token)
-                .push_bind(at.as_milliseconds())
-                .push_bind(&batch.payload);
-        });
-        within(MIGRATING, insert.build().persistent(false).execute(&mut *connection)).await?;
+        within(MIGRATING, insert(&batches).build().persistent(false).execute(&mut *connection)).await?;
     }
     within(MIGRATING, sqlx::raw_sql(DROP_OLD).execute(connection)).await?;
     Ok(())

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection, Row};
 use tokio::sync::watch;
@@ -46,11 +46,12 @@ pub(super) struct MySqlServer {
     options: MySqlConnectOptions,
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
-    generation: watch::Sender<u64>,
-    kept: Mutex<Vec<Kept>>,
+    pub(super) generation: watch::Sender<u64>,
+    /// All idle connections.
+    pub(super) kept: Mutex<Vec<Kept>>,
     /// Pool and session id of each connection that was taken and has not answered. A statement whose connection was
     /// dropped may still run in MySQL.
-    under_way: Mutex<Vec<(&'static str, i64)>>,
+    pub(super) under_way: Mutex<Vec<(&'static str, i64)>>,
 }
 
 /// Identifies a session of the server.
@@ -123,7 +124,7 @@ impl MySqlServer {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
             tracing::warn!(server = self.address(), "the address leads to another MySQL server; reconnecting");
-            self.under_way().clear();
+            self.under_way.lock().clear();
         }
         *known = uuid;
         self.generation()
@@ -150,7 +151,7 @@ impl MySqlServer {
             left
         });
         if left {
-            self.kept().clear();
+            self.kept.lock().clear();
         }
         left
     }
@@ -159,22 +160,12 @@ impl MySqlServer {
         *self.generation.borrow()
     }
 
-    /// Changes when connections are discarded.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
-    }
-
     /// Adds an idle connection.
     pub(super) fn keep(&self, kept: Kept) {
-        let mut all = self.kept();
+        let mut all = self.kept.lock();
         if kept.session.generation == self.generation() {
             all.push(kept);
         }
-    }
-
-    /// All idle connections.
-    pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock()
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
@@ -187,7 +178,7 @@ impl MySqlServer {
         most: usize,
         connection: &mut MySqlConnection,
     ) -> sqlx::Result<()> {
-        let piled_up = || self.under_way().iter().filter(|(other, _)| *other == work).count() > most;
+        let piled_up = || self.under_way.lock().iter().filter(|(other, _)| *other == work).count() > most;
         if !piled_up() {
             return Ok(());
         }
@@ -198,7 +189,7 @@ impl MySqlServer {
             }
         }
         // The list includes this connection, which executes the query.
-        self.under_way().retain(|(_, id)| at_work.contains(id));
+        self.under_way.lock().retain(|(_, id)| at_work.contains(id));
         if piled_up() {
             let kind = io::ErrorKind::TimedOut;
             return Err(io::Error::new(kind, "MySQL still works on statements that were given up").into());
@@ -208,11 +199,7 @@ impl MySqlServer {
 
     /// Records that a session has answered.
     pub(super) fn has_answered(&self, session: MySqlSession) {
-        self.under_way().retain(|(_, id)| *id != session.id);
-    }
-
-    pub(super) fn under_way(&self) -> MutexGuard<'_, Vec<(&'static str, i64)>> {
-        self.under_way.lock()
+        self.under_way.lock().retain(|(_, id)| *id != session.id);
     }
 
     pub(super) fn address(&self) -> String {

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
 use sqlx::{FromRow, Row};
 
+use super::connections::within;
 use super::{MySql, statements};
 use crate::model::Offset;
 use crate::store::Batch;
@@ -67,48 +67,35 @@ impl MySql {
     /// `after` that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
     /// wait here is short.
     pub(in crate::store) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
-        if !self.peer_appends().takes_turns(Instant::now()) {
+        if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
         }
-        tokio::time::timeout(NO_ANSWER, self.ask_for_turn(after)).await.unwrap_or_else(|_| {
-            tracing::debug!("MySQL did not answer a request for the turn");
+        within(NO_ANSWER, self.ask_for_turn(after)).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot take the turn to append");
             Vec::new()
         })
     }
 
     /// Dropping this future closes the connection, which releases the lock.
-    async fn ask_for_turn(&self, after: Offset) -> Vec<Batch> {
+    async fn ask_for_turn(&self, after: Offset) -> sqlx::Result<Vec<Batch>> {
         // The pool holds one connection, so the append uses the same one.
-        let Ok(mut pooled) = self.inner.appending.take().await else { return Vec::new() };
+        let mut pooled = self.appending.take().await?;
         let text = format!("{TAKE_TURN}; {READ_MISSED} {after} ORDER BY first LIMIT {MISSED}");
-        match statements(text).fetch_all(&mut pooled.connection).await {
-            Ok(rows) => {
-                pooled.keep();
-                if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
-                    self.peer_appends().kept_waiting(Instant::now());
-                }
-                let batches = rows.iter().skip(1).map(|row| {
-                    let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
-                    self.batch(token, &payload)
-                });
-                // The follower reads an undecodable batch again and reports it.
-                batches.map_while(Result::ok).collect()
-            }
+        let rows = match statements(text).fetch_all(&mut pooled.connection).await {
             // The execution time limit ended the wait.
-            Err(sqlx::Error::Database(_)) => {
-                self.peer_appends().kept_waiting(Instant::now());
-                pooled.keep();
-                Vec::new()
-            }
-            Err(error) => {
-                tracing::debug!(%error, "cannot take the turn to append");
-                Vec::new()
-            }
+            Err(sqlx::Error::Database(_)) => Vec::new(),
+            answer => answer?,
+        };
+        pooled.keep();
+        if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
+            self.peer_appends.lock().kept_waiting(Instant::now());
         }
-    }
-
-    pub(super) fn peer_appends(&self) -> MutexGuard<'_, PeerAppends> {
-        self.inner.peer_appends.lock()
+        let batches = rows.iter().skip(1).map(|row| {
+            let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
+            Batch::decode(token, &payload, &self.directory)
+        });
+        // The follower reads an undecodable batch again and reports it.
+        Ok(batches.map_while(Result::ok).collect())
     }
 }
 

@@ -1,13 +1,12 @@
 //! The index in SQLite.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite as Database};
+use sqlx::{QueryBuilder, Sqlite as Database};
 
 use super::Sqlite;
-use crate::model::{Offset, UserName};
-use crate::store::index::{BlockKey, IndexStep, SegmentPage, decode_places, encode_places, list};
+use crate::model::UserName;
+use crate::store::index::{BlockKey, IndexStep, SegmentPage, encode_places, list};
 use crate::store::{StoreError, integer, offset};
 
 /// A user's places in a segment: one look-up per possible peer.
@@ -15,10 +14,6 @@ const SEGMENT: &str = "
     SELECT places FROM users AS peer
     CROSS JOIN index_conversations AS pages
     ON pages.conversation = min(?1, peer.id) << 32 | max(?1, peer.id) AND pages.segment = ?2";
-
-const CONVERSATION: &str = "
-    SELECT segment, places FROM index_conversations WHERE conversation = ?1 AND segment <= ?2
-    ORDER BY segment DESC LIMIT ?3";
 
 /// Rows in one transaction: 32 KiB of ids; conversations usually take less.
 const BLOCKS_PER_TRANSACTION: usize = 16;
@@ -31,10 +26,10 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
-        if !self.inner.file.is_in_place() {
+        if !self.file.is_in_place() {
             return Err(StoreError::Replaced);
         }
-        let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.inner.readers).await?;
+        let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.readers).await?;
         Ok(indexed.unsigned_abs())
     }
 
@@ -45,8 +40,8 @@ impl Sqlite {
             let mut insert = begin();
             insert.push("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
             insert.push_values(conversations, |mut row, (users, offsets)| {
-                row.push_bind(self.directory().conversation(users.0, users.1))
-                    .push_bind(number(step.segment))
+                row.push_bind(self.directory.conversation(users.0, users.1))
+                    .push_bind(integer(step.segment))
                     .push_bind(encode_places(step.segment, offsets));
             });
             self.write(insert).await?;
@@ -55,13 +50,13 @@ impl Sqlite {
             let mut insert = begin();
             insert.push("INSERT OR REPLACE INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
-                row.push_bind(number(key.0)).push_bind(entries);
+                row.push_bind(integer(key.0)).push_bind(entries);
             });
             self.write(insert).await?;
         }
         let mut end = begin();
         end.push(format!("DELETE FROM index_ids WHERE block IN ({});", list(&step.superseded)));
-        end.push("UPDATE log_state SET indexed = ").push_bind(number(step.segment + 1));
+        end.push("UPDATE log_state SET indexed = ").push_bind(integer(step.segment + 1));
         self.write(end).await?;
         if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
@@ -70,37 +65,18 @@ impl Sqlite {
     /// while a busy processor switches between threads, the log cannot commit.
     async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
         transaction.push("; COMMIT; PRAGMA synchronous = FULL");
-        let mut writer = self.inner.writer.lock().await;
-        let mut connection = writer.take().await?;
-        transaction.build().persistent(false).execute(&mut connection).await?;
-        writer.keep(connection);
+        self.writer.lock().await.execute(transaction.build().persistent(false)).await?;
         Ok(())
     }
 
     /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one
     /// blocks them and moves the small rest, so that the next commit restarts the log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
-        let mut checkpointer = self.inner.checkpointer.lock().await;
-        let mut connection = checkpointer.take().await?;
-        sqlx::query(CHECKPOINT).execute(&mut connection).await?;
-        let writer = self.inner.writer.lock().await;
-        sqlx::query(CHECKPOINT).execute(&mut connection).await?;
-        drop(writer);
-        checkpointer.keep(connection);
+        let mut checkpointer = self.checkpointer.lock().await;
+        checkpointer.execute(sqlx::query(CHECKPOINT)).await?;
+        let _writer = self.writer.lock().await;
+        checkpointer.execute(sqlx::query(CHECKPOINT)).await?;
         Ok(())
-    }
-
-    pub(in crate::store) async fn read_blocks(
-        &self,
-        keys: &[BlockKey],
-    ) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
-        let mut snapshot = self.inner.readers.begin().await?;
-        let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&mut *snapshot).await?;
-        let text = format!("SELECT block, entries FROM index_ids WHERE block IN ({})", list(keys));
-        let rows = sqlx::query_as(AssertSqlSafe(text)).persistent(false);
-        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(&mut *snapshot).await?;
-        let blocks = rows.into_iter().map(|(block, entries)| (BlockKey(block.unsigned_abs()), entries));
-        Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
     pub(in crate::store) async fn read_segment(
@@ -108,25 +84,11 @@ impl Sqlite {
         user: &UserName,
         segment: u64,
     ) -> Result<SegmentPage, StoreError> {
-        let mut snapshot = self.inner.readers.begin().await?;
+        let mut snapshot = self.readers.begin().await?;
         let trimmed: i64 = sqlx::query_scalar("SELECT trimmed FROM log_state").fetch_one(&mut *snapshot).await?;
-        let rows = sqlx::query_scalar(SEGMENT).bind(self.directory().id(user)).bind(number(segment));
+        let rows = sqlx::query_scalar(SEGMENT).bind(self.directory.id(user)).bind(integer(segment));
         let rows: Vec<Vec<u8>> = rows.fetch_all(&mut *snapshot).await?;
         Ok(SegmentPage::new(offset(trimmed), segment, rows.iter()))
-    }
-
-    pub(in crate::store) async fn read_conversation(
-        &self,
-        users: (&UserName, &UserName),
-        through: u64,
-        limit: u32,
-    ) -> Result<Vec<Vec<Offset>>, StoreError> {
-        let rows = sqlx::query_as(CONVERSATION)
-            .bind(self.directory().conversation(users.0, users.1))
-            .bind(number(through))
-            .bind(limit);
-        let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(&self.inner.readers).await?;
-        Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
     pub(in crate::store) async fn forget_index(
@@ -135,10 +97,10 @@ impl Sqlite {
         blocks: &[Range<BlockKey>],
     ) -> Result<(), StoreError> {
         let mut delete = begin();
-        delete.push("DELETE FROM index_conversations WHERE segment < ").push_bind(number(segments));
+        delete.push("DELETE FROM index_conversations WHERE segment < ").push_bind(integer(segments));
         for Range { start, end } in blocks {
-            delete.push("; DELETE FROM index_ids WHERE block >= ").push_bind(number(start.0));
-            delete.push(" AND block < ").push_bind(number(end.0));
+            delete.push("; DELETE FROM index_ids WHERE block >= ").push_bind(integer(start.0));
+            delete.push(" AND block < ").push_bind(integer(end.0));
         }
         self.write(delete).await
     }
@@ -148,9 +110,4 @@ impl Sqlite {
 /// index is derived again.
 fn begin() -> QueryBuilder<Database> {
     QueryBuilder::new("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ")
-}
-
-/// Converts a count to an SQLite integer.
-fn number(count: u64) -> i64 {
-    integer(Offset(count))
 }

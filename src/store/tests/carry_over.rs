@@ -122,7 +122,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     // The first part of it was committed.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
     let row = |smile: &Smile| StoredRow {
-        position: integer(smile.offset),
+        position: integer(smile.offset.0),
         sender: row_id(&smile.from),
         receiver: row_id(&smile.to),
         id: smile.id.as_str().to_owned(),
@@ -168,8 +168,8 @@ async fn replica_numbers_of_a_file_continue_after_an_upgrade() {
         DELETE FROM replicas WHERE number = 17";
     database.run(replicas).await;
     for expected in [18, 19] {
-        let Membership::Alone { number } = database.open().await.membership() else { panic!("a file has one process") };
-        assert_eq!(number, expected);
+        let Store::Sqlite(file) = database.open().await else { panic!("a file has one process") };
+        assert_eq!(file.starts, expected);
     }
 }
 

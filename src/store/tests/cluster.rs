@@ -5,10 +5,10 @@ use super::database::Database;
 use super::*;
 use crate::protocol::CrashMode;
 
-pub(super) fn cluster_of(store: &Store) -> Cluster {
-    match store.membership() {
-        Membership::Shared(cluster) => cluster,
-        Membership::Alone { .. } => panic!("this is for MySQL"),
+pub(super) fn cluster_of(store: &Store) -> Arc<MySql> {
+    match store {
+        Store::MySql(shared) => Arc::clone(shared),
+        Store::Sqlite(_) => panic!("this is for MySQL"),
     }
 }
 
@@ -22,7 +22,7 @@ async fn run(database: &Database, statements: &'static str) {
 }
 
 /// A cluster on a database of its own, and freshly registered replicas with these names.
-async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Cluster, [Registration; COUNT]) {
+async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Arc<MySql>, [Registration; COUNT]) {
     let cluster = cluster_of(&database.open().await);
     let mut registrations = Vec::new();
     for name in names {
@@ -31,7 +31,7 @@ async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) 
     (cluster, registrations.try_into().unwrap())
 }
 
-async fn states(cluster: &Cluster) -> Vec<(String, ReplicaState)> {
+async fn states(cluster: &MySql) -> Vec<(String, ReplicaState)> {
     cluster.replicas().await.unwrap().into_iter().map(|replica| (replica.id, replica.state)).collect()
 }
 
@@ -85,7 +85,7 @@ async fn a_removed_replica_that_renews_is_restored_unchanged() {
     }
     let after = cluster.replicas().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
-        assert_eq!((&before.id, &before.node, before.obeys), (&after.id, &after.node, after.obeys));
+        assert_eq!((&before.id, &before.replica), (&after.id, &after.replica));
         assert!(after.uptime_ms >= 300, "it was not restarted: {after:?}");
     }
     assert_eq!(after.len(), 2);
