@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
-pub use deployment::{Link, Node, Platform};
+pub use deployment::{Link, Platform};
 pub use invalid_value::InvalidValue;
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
@@ -36,19 +36,14 @@ pub struct CommandLine {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run a replica: the page, the API and the WebSocket sessions (the default)
-    #[command(next_line_help = true)]
     Serve(Box<ServeOptions>),
     /// Run conversations against replicas and keep the ledger of every smile
-    #[command(next_line_help = true)]
     Simulate(SimulateOptions),
     /// Ask a replica once whether it is ready; exits 0 or 1
-    #[command(next_line_help = true)]
     Check(CheckOptions),
     /// List the replicas
-    #[command(next_line_help = true)]
     Replicas(ReplicasOptions),
     /// Crash a replica
-    #[command(next_line_help = true)]
     Crash(CrashOptions),
 }
 
@@ -90,8 +85,8 @@ pub struct ServeOptions {
     pub platform: Platform,
 
     /// Name of the machine this replica runs on, as the page shows it
-    #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "")]
-    pub node: Node,
+    #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "", value_parser = deployment::node)]
+    pub node: String,
 
     /// Links that the page shows, such as dashboards, separated by commas; http and https only
     #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "")]
@@ -186,11 +181,6 @@ impl Default for SessionTimes {
 }
 
 impl ServeOptions {
-    /// The name of this replica: as given, or the host's.
-    pub fn replica_name(&self) -> String {
-        self.replica.clone().unwrap_or_else(host_name)
-    }
-
     /// The store: as given, or a file in the platform's data directory.
     ///
     /// # Errors
@@ -272,14 +262,7 @@ impl<T: FromStr> FromStr for List<T> {
 
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(IpNet);
-
-impl Network {
-    /// Whether `address` lies in this network.
-    pub fn contains(&self, address: &IpAddr) -> bool {
-        self.0.contains(address)
-    }
-}
+pub struct Network(pub IpNet);
 
 impl FromStr for Network {
     type Err = InvalidValue;
@@ -352,8 +335,8 @@ mod tests {
     fn lists_may_be_empty_and_are_checked() {
         assert_eq!("".parse::<List<Network>>().unwrap().0.len(), 0);
         let networks: List<Network> = "10.0.0.0/8, 192.0.2.7".parse().unwrap();
-        assert!(networks.0[0].contains(&"10.1.2.3".parse().unwrap()));
-        assert!(networks.0[1].contains(&"192.0.2.7".parse().unwrap()));
+        assert!(networks.0[0].0.contains(&"10.1.2.3".parse::<IpAddr>().unwrap()));
+        assert!(networks.0[1].0.contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
         assert!("10.0.0.0/99".parse::<List<Network>>().is_err());
     }
 

@@ -9,14 +9,13 @@ mod rate_limit;
 mod upgrade;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -86,19 +85,13 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     limited
         .merge(free)
         .layer(compression)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .layer(middleware::map_response_with_state(Arc::clone(&app), finish))
         .with_state(app)
 }
 
 /// Routes of the operations listener.
 pub(crate) fn operations(app: Arc<AppState>) -> Router {
-    let not_found = || async {
-        HttpError::permanent(
-            StatusCode::NOT_FOUND,
-            ErrorCode::NotFound,
-            "no such path: try /metrics, /livez or /readyz",
-        )
-    };
+    let not_found = async || Refusal::permanent(ErrorCode::NotFound, "no such path: try /metrics, /livez or /readyz");
     Router::new()
         .route("/metrics", get(metrics))
         .merge(probes())
@@ -110,7 +103,7 @@ pub(crate) fn operations(app: Arc<AppState>) -> Router {
 /// Routes of both listeners until the store is open: alive, not ready, and 503 for everything else.
 pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
-    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || HttpError::store_unavailable())
+    Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())
 }
 
 fn probes() -> Router<Arc<AppState>> {
@@ -134,14 +127,12 @@ async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     ([(header::CONTENT_TYPE, text_format)], app.context.metrics.render(app.context.hub.sessions())).into_response()
 }
 
-async fn method_not_allowed() -> HttpError {
-    let message = "this path does not support the method";
-    HttpError::permanent(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed, message)
+async fn method_not_allowed() -> Refusal {
+    Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
 /// Adds the security headers, and counts refusals.
-async fn finish(State(app): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);
     }
@@ -157,34 +148,29 @@ async fn finish(State(app): State<Arc<AppState>>, request: Request, next: Next) 
     response
 }
 
-/// An error response: the status, and the same refusal as in a frame.
-#[derive(Debug)]
-struct HttpError(StatusCode, Refusal);
-
-impl HttpError {
-    fn permanent(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(status, Refusal::permanent(code, message))
-    }
-
-    fn temporary(status: StatusCode, code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
-        Self(status, Refusal::temporary(code, message, retry_after))
-    }
-
-    fn store_unavailable() -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, Refusal::store_unavailable())
+/// The status of the response to a refused request.
+fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::NotASmile => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::ForbiddenOrigin => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound | ErrorCode::UnknownUser | ErrorCode::UnknownReplica => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::CrashOff => StatusCode::CONFLICT,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Overloaded | ErrorCode::Draining | ErrorCode::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-impl IntoResponse for HttpError {
+/// A refused request gets the same refusal as a frame.
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self(status, refusal) = self;
-        let mut response = (status, json(&ErrorBody::from(&refusal))).into_response();
-        response.extensions_mut().insert(refusal.code);
-        if let Some(milliseconds) = refusal.retry_after_ms() {
-            // Whole seconds, rounded up (RFC 9110, section 10.2.3).
-            response.headers_mut().insert(header::RETRY_AFTER, milliseconds.div_ceil(1000).max(1).into());
-        }
-        response
+        // Whole seconds, rounded up (RFC 9110, section 10.2.3).
+        let seconds = self.retry_after_ms().map(|milliseconds| milliseconds.div_ceil(1000));
+        let retry_after = seconds.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
+        (status(self.code), Extension(self.code), retry_after, json(&ErrorBody::from(&self))).into_response()
     }
 }
 

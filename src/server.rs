@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::file_limit::FileBudget;
-use self::tasks::{APPENDER, LEASE, STOPPABLE_TASKS, Tasks};
+use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, CrashButton, OriginPolicy, RateLimit};
 use crate::hub::Hub;
@@ -27,7 +27,6 @@ use crate::protocol::Rates;
 use crate::replica::{LocalState, Replica};
 use crate::session::{Context, DrainSchedule};
 use crate::store::{NewReplica, Store, StoreError};
-use crate::tail::Follower;
 use crate::telemetry::Metrics;
 
 /// Interval between two batches of leaving sessions.
@@ -76,7 +75,6 @@ pub struct Server {
     /// The address of `/metrics`.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
-    store: Store,
     drain_sender: watch::Sender<Option<DrainSchedule>>,
     drain_timeout: Duration,
     tasks: Tasks,
@@ -103,23 +101,18 @@ impl Server {
         let store = Store::open(&store_url).await?;
         let (drain_sender, drain_schedule) = watch::channel(None);
         let (app, appender, indexer) = app(&options, file_budget, &store, drain_schedule, crash_button).await?;
-        let follower = match &store {
-            Store::Sqlite(_) => None,
-            Store::MySql(shared) => Some(Follower::new(Arc::clone(shared), app.context.tail.clone())),
-        };
-        tasks.spawn_log(appender, indexer, follower);
-        tasks.spawn_upkeep(&app, Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60));
+        let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
+        tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
         let _ = operations.send(http::operations(Arc::clone(&app)));
         if let Some(limit) = limit {
-            tasks.spawn_rate_limit(limit);
+            tasks.spawn_endless("rate limit", limit.maintain().map(Ok));
         }
         Ok(Self {
             address,
             ops_address,
             app,
-            store,
             drain_sender,
             drain_timeout: Duration::from_secs(options.drain_timeout.into()),
             tasks,
@@ -169,7 +162,7 @@ impl Server {
     /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old
     /// offsets.
     async fn begin_epoch(&self) {
-        let begin = self.store.begin_epoch(&self.app.context.epoch);
+        let begin = self.app.context.store.begin_epoch(&self.app.context.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
             Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
             // The epoch has changed already.
@@ -179,24 +172,16 @@ impl Server {
         }
     }
 
-    /// Waits for the appender and for the lease, whose late renewal would register the replica again. Then aborts all
-    /// other tasks, removes the registration and closes the store.
+    /// Waits for the appender, for the lease, whose late renewal would register the replica again, and for all other
+    /// tasks. Then removes the registration and closes the store.
     async fn close(&mut self) -> Result<(), ServerError> {
-        let mut ending = STOPPABLE_TASKS;
-        while ending > 0
-            && let Some(ended) = self.tasks.vital.join_next().await
-        {
-            match ended {
-                Ok((APPENDER | LEASE, Ok(()))) => ending -= 1,
-                // A listener, which was stopped before.
-                Ok((_, Ok(()))) => {}
-                failed => return Err(ended_early(failed)),
+        while let Some(ended) = self.tasks.vital.join_next().await {
+            if !matches!(ended, Ok((_, Ok(())))) {
+                return Err(ended_early(ended));
             }
         }
-        self.tasks.vital.abort_all();
-        while self.tasks.vital.join_next().await.is_some() {}
         self.app.replica.leave().await;
-        self.store.close().await;
+        self.app.context.store.close().await;
         Ok(())
     }
 }
@@ -217,9 +202,9 @@ async fn app(
     let (tail, index) = (indexer.tail().clone(), indexer.index().clone());
     let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
-        name: options.replica_name(),
+        name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),
-        node: options.node.0.clone(),
+        node: Some(options.node.clone()).filter(|node| !node.is_empty()),
         capacity: options.capacity,
         obeys: crash_button.enabled,
     };

@@ -34,22 +34,12 @@ fn no_platform(_: &str) -> InvalidValue {
     "give process, compose, swarm or kubernetes".into()
 }
 
-/// The name of a machine, where it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node(pub Option<String>);
-
-impl FromStr for Node {
-    type Err = InvalidValue;
-
-    /// An empty text is no name, so that an empty variable counts as unset.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "" => Ok(Self(None)),
-            name if name.len() <= LONGEST_NODE_NAME && name.chars().all(super::allowed_in_replica_name) => {
-                Ok(Self(Some(name.to_owned())))
-            }
-            _ => Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -").into()),
-        }
+/// Checks the name of a machine. It may be empty, so that an empty variable counts as unset.
+pub(super) fn node(text: &str) -> Result<String, InvalidValue> {
+    if text.len() <= LONGEST_NODE_NAME && text.chars().all(super::allowed_in_replica_name) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -").into())
     }
 }
 
@@ -102,7 +92,7 @@ mod tests {
     fn empty_values_count_as_unset() {
         for arguments in [&[][..], &["--platform=", "--node=", "--links="], &["--links= , "]] {
             let ServeOptions { platform, node, links, .. } = options(arguments);
-            assert_eq!((platform, node, links), (Platform::Process, Node(None), List(Vec::new())), "{arguments:?}");
+            assert_eq!((platform, node, links), (Platform::Process, String::new(), List(Vec::new())), "{arguments:?}");
         }
     }
 
@@ -120,10 +110,10 @@ mod tests {
     fn a_node_is_named_as_kubernetes_and_docker_name_it() {
         let longest = "n".repeat(LONGEST_NODE_NAME);
         for name in ["worker1", "ip-192-168-12-34.eu-west-3.compute.internal", &longest] {
-            assert_eq!(name.parse(), Ok(Node(Some(name.to_owned()))));
+            assert_eq!(super::node(name), Ok(name.to_owned()));
         }
         for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
-            assert!(wrong.parse::<Node>().unwrap_err().to_string().contains("253"), "{wrong}");
+            assert!(super::node(wrong).unwrap_err().to_string().contains("253"), "{wrong}");
         }
     }
 

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{AppState, HttpError, json};
-use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, from_json};
+use super::{AppState, json};
+use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, Refusal, from_json};
 
 const MAX_BODY_BYTES: usize = 1024;
 
@@ -31,7 +31,7 @@ struct Named {
 }
 
 /// Checks the request in the order that the protocol defines, and crashes a replica.
-pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) -> Result<Response, HttpError> {
+pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     app.origins.check(&head.headers)?;
     if !app.crash_button.enabled {
@@ -50,40 +50,40 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
         Ok(None) => {
             let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
-            Err(HttpError::permanent(StatusCode::NOT_FOUND, ErrorCode::UnknownReplica, message))
+            Err(Refusal::permanent(ErrorCode::UnknownReplica, message))
         }
         Err(error) => {
             app.context.metrics.store_failed(&error, "cannot choose a replica to crash");
-            Err(HttpError::store_unavailable())
+            Err(Refusal::store_unavailable())
         }
     }
 }
 
-fn switched_off(replica: &str) -> HttpError {
+fn switched_off(replica: &str) -> Refusal {
     let message = format!("crashing is switched off at {replica} (--crash off)");
-    HttpError::permanent(StatusCode::CONFLICT, ErrorCode::CrashOff, message)
+    Refusal::permanent(ErrorCode::CrashOff, message)
 }
 
-fn authorize(button: &CrashButton, headers: &HeaderMap) -> Result<(), HttpError> {
+fn authorize(button: &CrashButton, headers: &HeaderMap) -> Result<(), Refusal> {
     if let Some(token) = &button.token
         && !has_token(headers, token)
     {
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
-        return Err(HttpError::permanent(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message));
+        return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         let message = "send the body as application/json";
-        return Err(HttpError::permanent(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType, message));
+        return Err(Refusal::permanent(ErrorCode::UnsupportedMediaType, message));
     }
     Ok(())
 }
 
-fn read(body: &Bytes) -> Result<CrashRequest, HttpError> {
+fn read(body: &Bytes) -> Result<CrashRequest, Refusal> {
     let wrong = |why: &dyn Display| {
         let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}}: {why}"#);
-        HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
+        Refusal::permanent(ErrorCode::BadRequest, message)
     };
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(wrong(&"the body is not a JSON object"));

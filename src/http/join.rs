@@ -2,15 +2,14 @@
 
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use qrcode::QrCode;
 use qrcode::render::svg;
 use serde::Deserialize;
 use url::Url;
 
-use super::HttpError;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Refusal};
 
 /// The maximum length of the address: a longer one makes the code too fine for a camera at the back of the room.
 const MAX_BYTES: usize = 300;
@@ -25,8 +24,8 @@ pub(super) struct Address {
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,
-) -> Result<Response, HttpError> {
-    let bad = |message: String| HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+) -> Result<Response, Refusal> {
+    let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let Query(Address { url }) = address.map_err(|error| bad(error.body_text()))?;
     let url = Url::parse(&url).map_err(|error| bad(format!("url is the address of join.html: {error}")))?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();

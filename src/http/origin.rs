@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use parking_lot::Mutex;
 
-use super::HttpError;
 use crate::config::Origin;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Refusal};
 
 /// The maximum number of origins to log, since clients can invent any number.
 const MAX_LOGGED: usize = 100;
@@ -27,7 +26,7 @@ impl OriginPolicy {
 
     /// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes
     /// `Host`.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), HttpError> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if is_own_or_allowed(headers, &self.allowed) {
             return Ok(());
         }
@@ -42,7 +41,7 @@ impl OriginPolicy {
             "this origin is not allowed: the page is from {origin}, and the Host header is {host}. A proxy must pass Host \
              unchanged; --allowed-origins adds origins"
         );
-        Err(HttpError::permanent(StatusCode::FORBIDDEN, ErrorCode::ForbiddenOrigin, message))
+        Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
     }
 }
 

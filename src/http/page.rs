@@ -12,8 +12,7 @@ use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::HttpError;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Refusal};
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
@@ -38,7 +37,7 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
     let (version, path) = versioned.unwrap_or(("", if path.is_empty() { "index.html" } else { path }));
     let Some(asset) = Assets::get(path) else {
-        return HttpError::permanent(StatusCode::NOT_FOUND, ErrorCode::NotFound, "no such path").into_response();
+        return Refusal::permanent(ErrorCode::NotFound, "no such path").into_response();
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();

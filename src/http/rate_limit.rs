@@ -19,9 +19,8 @@ use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
-use super::HttpError;
 use crate::config::Network;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Refusal};
 
 /// The governor middleware that adds no headers to allowed responses.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
@@ -118,7 +117,7 @@ fn refused(error: &GovernorError) -> Response {
         GovernorError::UnableToExtractKey | GovernorError::Other { .. } => Duration::from_secs(1),
     };
     let message = "too many requests from this client address; try again later";
-    HttpError::temporary(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message, wait).into_response()
+    Refusal::temporary(ErrorCode::RateLimited, message, wait).into_response()
 }
 
 /// Extracts the client's address as the key of its bucket.
@@ -139,7 +138,7 @@ impl KeyExtractor for ClientKey {
 /// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy
 /// appends; entries left of the first untrusted address may be forged.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
-    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
+    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.0.contains(address));
     let lines = headers.get_all("x-forwarded-for").iter().rev();
     let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',').map(str::trim));
     let mut address = peer.to_canonical();

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::{AppState, HttpError, json, origin};
+use super::{AppState, json, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
 use crate::protocol::{ErrorBody, ErrorCode, Refusal};
 use crate::replica::NotReady;
@@ -30,37 +31,34 @@ const RETRY_HINT: Duration = Duration::from_secs(1);
 const HEAD_RETRY: Duration = Duration::from_millis(10);
 const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Query {
-    user: Option<String>,
+    #[serde(default)]
+    user: String,
     after: Option<String>,
     epoch: Option<String>,
 }
 
 /// `GET /ws`
-pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Response {
-    match check(&app, request.uri(), request.headers()).await {
-        Ok((opening, permit)) => match create_response_with_body(&request, Body::empty) {
-            Ok(response) => {
-                start(&app, hyper::upgrade::on(&mut request), opening, permit);
-                response
-            }
-            Err(error) => upgrade_required(&error.to_string(), request.headers()),
-        },
-        Err(refused) => refused.into_response(),
+pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Result<Response, Refusal> {
+    let (opening, permit) = check(&app, request.uri(), request.headers()).await?;
+    match create_response_with_body(&request, Body::empty) {
+        Ok(response) => {
+            start(&app, hyper::upgrade::on(&mut request), opening, permit);
+            Ok(response)
+        }
+        Err(error) => Ok(upgrade_required(&error.to_string(), request.headers())),
     }
 }
 
-async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), HttpError> {
-    let query = read(uri)?;
-    let after = resume_offset(&query)?;
+async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refusal> {
+    let (query, after) = read(uri)?;
     app.origins.check(headers)?;
-    let user = app.context.store.user(query.user.as_deref().unwrap_or_default()).cloned();
-    let user = user.ok_or_else(|| HttpError(StatusCode::NOT_FOUND, Refusal::unknown_user()))?;
+    let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.replica.ready().map_err(not_ready)?;
     let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
         let message = "this replica is full; try another one";
-        HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message, RETRY_HINT)
+        Refusal::temporary(ErrorCode::Overloaded, message, RETRY_HINT)
     })?;
     let start = match after {
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
@@ -69,31 +67,28 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Openin
     Ok((Opening { user, start }, permit))
 }
 
-fn read(uri: &Uri) -> Result<Query, HttpError> {
-    let bad = |message: String| HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+/// The query, and the offset to resume from. Integers above [`OFFSET_LIMIT`] are valid too: they are beyond the head of
+/// any log.
+fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
+    let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
         .map_err(|error| bad(format!("the query cannot be read: {error}")))?;
-    match query.user {
-        Some(ref user) if !user.is_empty() => Ok(query),
-        _ => Err(bad("user is missing: connect to /ws?user=NAME".to_owned())),
+    if query.user.is_empty() {
+        return Err(bad("user is missing: connect to /ws?user=NAME".to_owned()));
     }
-}
-
-/// The offset to resume from. Integers above [`OFFSET_LIMIT`] are valid too: they are beyond the head of any log.
-fn resume_offset(query: &Query) -> Result<Option<Offset>, HttpError> {
-    let bad = |message| HttpError::permanent(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
-    let Some(after) = &query.after else { return Ok(None) };
+    let Some(after) = &query.after else { return Ok((query, None)) };
     if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad("after is a whole number: the highest offset you have seen"));
+        return Err(bad("after is a whole number: the highest offset you have seen".to_owned()));
     }
     if query.epoch.is_none() {
-        return Err(bad("after needs epoch: the epoch of the session that the offset comes from"));
+        return Err(bad("after needs epoch: the epoch of the session that the offset comes from".to_owned()));
     }
-    Ok(Some(Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT))))
+    let after = Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT));
+    Ok((query, Some(after)))
 }
 
 /// Recovers if this log holds everything after `after`: same epoch, not beyond the head, not trimmed.
-async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, HttpError> {
+async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.epoch.as_str()) {
         return Ok(Start::NotRecovered);
     }
@@ -101,7 +96,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
             app.context.metrics.store_failed(&error, "cannot read the state of the log to resume a session");
-            HttpError::store_unavailable()
+            Refusal::store_unavailable()
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > HEAD_TIMEOUT {
@@ -113,13 +108,13 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     }
 }
 
-fn not_ready(reason: NotReady) -> HttpError {
+fn not_ready(reason: NotReady) -> Refusal {
     let code = match reason {
         NotReady::Draining | NotReady::Unready => ErrorCode::Draining,
         NotReady::LeaseLost => ErrorCode::StoreUnavailable,
         NotReady::Behind => ErrorCode::Overloaded,
     };
-    HttpError::temporary(StatusCode::SERVICE_UNAVAILABLE, code, reason.to_string(), RETRY_HINT)
+    Refusal::temporary(code, reason.to_string(), RETRY_HINT)
 }
 
 /// Runs the session after the handshake. Tracks it from now on, so that a drain waits for it.
@@ -163,12 +158,8 @@ struct UpgradeRequired {
 }
 
 fn upgrade_required(error: &str, headers: &HeaderMap) -> Response {
-    let message = format!("this is a WebSocket address: {error}");
-    let error = ErrorBody { code: ErrorCode::UpgradeRequired, message, retry_after_ms: None };
-    let body = json(&UpgradeRequired { error, host: origin::text(headers, header::HOST) });
-    let mut response = (StatusCode::UPGRADE_REQUIRED, body).into_response();
-    response.extensions_mut().insert(ErrorCode::UpgradeRequired);
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    response
+    let refusal = Refusal::permanent(ErrorCode::UpgradeRequired, format!("this is a WebSocket address: {error}"));
+    let body = json(&UpgradeRequired { error: (&refusal).into(), host: origin::text(headers, header::HOST) });
+    let fields = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
+    (StatusCode::UPGRADE_REQUIRED, fields, Extension(refusal.code), body).into_response()
 }

@@ -89,14 +89,8 @@ pub(super) async fn serve(
     let mut failing = false;
     loop {
         // The permit first: at the limit, clients wait in the accept queue.
-        let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
-            () = stop.cancelled() => return,
-        };
+        let accepted = async { (Arc::clone(&permits).acquire_owned().await, listener.accept().await) };
+        let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
@@ -139,7 +133,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
     let ended = tokio::select! {
         // Ends at an upgrade too: the session takes over the connection.
         ended = connection.as_mut() => ended,
-        () = asked_to_end(&stop) => {
+        _ = tokio::time::timeout(LIFETIME, stop.cancelled()) => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_REQUEST, connection).await.unwrap_or(Ok(()))
         }
@@ -147,10 +141,6 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-async fn asked_to_end(stop: &CancellationToken) {
-    let _ = tokio::time::timeout(LIFETIME, stop.cancelled()).await;
 }
 
 #[cfg(test)]

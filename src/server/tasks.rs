@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -13,17 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listener;
-use crate::http::{self, AppState, RateLimit};
+use crate::http::{self, AppState};
 use crate::index::Indexer;
 use crate::log::Appender;
 use crate::retention;
-use crate::store::StoreError;
+use crate::session::Context;
+use crate::store::{Store, StoreError};
 use crate::tail::Follower;
-
-/// The tasks that end by themselves after `stop_appending`.
-pub(super) const APPENDER: &str = "appender";
-pub(super) const LEASE: &str = "lease";
-pub(super) const STOPPABLE_TASKS: usize = 2;
 
 /// The tasks of a replica.
 #[derive(Debug, Default)]
@@ -65,26 +62,37 @@ impl Tasks {
             self.connections.clone(),
             self.stop_listening.clone(),
         ));
-        self.spawn_vital(name, async {
-            serve.await;
-            Ok(())
-        });
+        self.spawn(name, serve.map(Ok));
         other_routes
     }
 
-    /// Spawns a task whose end ends the replica.
-    fn spawn_vital(&mut self, name: &'static str, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+    /// Spawns a task that ends by itself once it is told to stop. Its end before that ends the replica.
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns the appender, the indexer and, on a shared store, the follower.
-    pub(super) fn spawn_log(&mut self, appender: Appender, indexer: Indexer, follower: Option<Follower>) {
+    /// Spawns a task that runs until `stop_appending`, and is dropped then. Its end before that ends the replica.
+    pub(super) fn spawn_endless(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) {
         let stop = self.stop_appending.clone();
-        self.spawn_vital(APPENDER, Box::pin(appender.run(stop)));
+        self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
+    }
+
+    /// Spawns the appender and the lease, which complete what they have begun, and everything that goes on meanwhile:
+    /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
+    pub(super) fn spawn_upkeep(&mut self, app: &AppState, appender: Appender, indexer: Indexer, kept: Duration) {
+        let Context { store, tail, metrics, .. } = &*app.context;
+        self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
+        self.spawn("lease", Arc::clone(&app.replica).run(self.stop_appending.clone()).map(Ok));
         self.spawn_indexer(indexer);
-        if let Some(follower) = follower {
-            self.spawn_vital("follower", Box::pin(follower.run()));
+        if let Store::MySql(shared) = store {
+            self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(shared), tail.clone()).run()));
         }
+        let retention = retention::run(store.clone(), tail.clone(), kept, Arc::clone(metrics));
+        self.spawn_endless("retention", retention.map(Ok));
     }
 
     /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each
@@ -96,28 +104,6 @@ impl Tasks {
             let _ = ended.send(runtime.block_on(stop.run_until_cancelled(indexer.run())));
         }));
         // The channel closes if the thread panics; the task then ends, and with it the replica.
-        self.spawn_vital("indexer", async { has_ended.await.ok().flatten().unwrap_or(Ok(())) });
-    }
-
-    /// Spawns the lease, and the removal of smiles older than `kept` and of replicas lost long ago.
-    pub(super) fn spawn_upkeep(&mut self, app: &AppState, kept: Duration) {
-        let (replica, stop) = (Arc::clone(&app.replica), self.stop_appending.clone());
-        self.spawn_vital(LEASE, async move {
-            replica.run(stop).await;
-            Ok(())
-        });
-        let (store, tail) = (app.context.store.clone(), app.context.tail.clone());
-        let metrics = Arc::clone(&app.context.metrics);
-        self.spawn_vital("retention", async move {
-            retention::run(store, tail, kept, metrics).await;
-            Ok(())
-        });
-    }
-
-    pub(super) fn spawn_rate_limit(&mut self, limit: RateLimit) {
-        self.spawn_vital("rate limit", async move {
-            limit.maintain().await;
-            Ok(())
-        });
+        self.spawn("indexer", async { has_ended.await.ok().flatten().unwrap_or(Ok(())) });
     }
 }
