@@ -23,7 +23,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::config::{Link, Platform};
-use crate::protocol::{ErrorBody, ErrorCode, Refusal, to_json};
+use crate::protocol::{ErrorCode, Refusal, to_json};
 use crate::replica::Replica;
 use crate::session;
 
@@ -168,9 +168,9 @@ fn status(code: ErrorCode) -> StatusCode {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
-        let seconds = self.retry_after_ms().map(|milliseconds| milliseconds.div_ceil(1000));
+        let seconds = self.retry_after_ms.map(|milliseconds| milliseconds.div_ceil(1000));
         let retry_after = seconds.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
-        (status(self.code), Extension(self.code), retry_after, json(&ErrorBody::from(&self))).into_response()
+        (status(self.code), Extension(self.code), retry_after, json(&self)).into_response()
     }
 }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::model::{Offset, Smile, SmileId, UserName};
-use crate::protocol::{Refusal, ServerFrame};
+use crate::protocol::ServerFrame;
 
 /// Capacity of an outbox in publications.
 pub(crate) const OUTBOX: usize = 256;
@@ -41,22 +41,15 @@ impl Publication {
     }
 }
 
-/// Why a submitted smile will not be published. A stored smile has no outcome: its publication is the answer.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The id was stored before, at this offset.
-    Duplicate(Offset),
-    /// The smile was not stored.
-    Refused(Box<Refusal>),
-}
-
 /// An entry of an outbox.
 #[derive(Debug)]
 pub(crate) enum Push {
-    /// A smile to or from the session's user, in the order of the log.
+    /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent it.
     Publication(Arc<Publication>),
-    /// The outcome of a smile that this session sent.
-    Outcome(SmileId, Outcome),
+    /// The id of a smile that this session sent was stored before, at this offset.
+    Duplicate(SmileId, Offset),
+    /// A smile that this session sent was not stored.
+    Refused(SmileId),
     /// The session must leave: another replica has more room.
     HandOver,
 }
@@ -64,7 +57,8 @@ pub(crate) enum Push {
 /// The queue of one session.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    session: u64,
+    /// The number of the session, unique within the replica.
+    pub session: u64,
     queue: Mutex<Queue>,
     filled: Notify,
 }
@@ -88,9 +82,9 @@ pub(crate) struct Taken {
 }
 
 impl Outbox {
-    /// Adds the outcome of a smile. It always fits, since a session has a bounded number of smiles in flight.
-    pub(crate) fn answer(&self, id: SmileId, outcome: Outcome) {
-        self.queue.lock().pushes.push_back(Push::Outcome(id, outcome));
+    /// Adds an entry that is no publication. It always fits, since a session has a bounded number of smiles in flight.
+    pub(crate) fn push(&self, push: Push) {
+        self.queue.lock().pushes.push_back(push);
         self.filled.notify_one();
     }
 
@@ -114,14 +108,11 @@ impl Outbox {
 
     /// Asks the session to leave; `false` if it was asked before.
     fn hand_over(&self) -> bool {
-        let mut queue = self.queue.lock();
-        if std::mem::replace(&mut queue.handed_over, true) {
-            return false;
+        let first = !std::mem::replace(&mut self.queue.lock().handed_over, true);
+        if first {
+            self.push(Push::HandOver);
         }
-        queue.pushes.push_back(Push::HandOver);
-        drop(queue);
-        self.filled.notify_one();
-        true
+        first
     }
 
     fn take(&self) -> Option<Taken> {
@@ -187,20 +178,11 @@ impl Hub {
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
-    outbox: Arc<Outbox>,
+    /// The outbox of this session.
+    pub outbox: Arc<Outbox>,
 }
 
 impl Subscription {
-    /// The number of this session, unique within the replica.
-    pub(crate) fn session(&self) -> u64 {
-        self.outbox.session
-    }
-
-    /// The outbox of this session.
-    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
-    }
-
     /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
     pub(crate) async fn take(&self) -> Taken {
         loop {
@@ -234,7 +216,7 @@ mod tests {
             from: UserName::new("anna"),
             to: UserName::new("bruno"),
             faces: Faces::parse("😀").unwrap(),
-            at: Timestamp::from_milliseconds(0),
+            at: Timestamp(0),
         };
         Arc::new(Publication::new(smile, None))
     }
@@ -244,7 +226,7 @@ mod tests {
         let Some(taken) = subscription.outbox.take() else { return (Vec::new(), false) };
         let offset = |push| match push {
             Push::Publication(publication) => publication.smile.offset.0,
-            Push::Outcome(..) | Push::HandOver => 0,
+            Push::Duplicate(..) | Push::Refused(_) | Push::HandOver => 0,
         };
         (taken.pushes.into_iter().map(offset).collect(), taken.lagged)
     }
@@ -279,7 +261,7 @@ mod tests {
             })
             .sum();
         assert_eq!(lagged, 1);
-        slow.outbox().answer(SmileId::parse("c1").unwrap(), Outcome::Duplicate(Offset(5)));
+        slow.outbox.push(Push::Duplicate(SmileId::parse("c1").unwrap(), Offset(5)));
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.publish(&publication(999));

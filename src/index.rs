@@ -18,8 +18,8 @@ use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
 use crate::model::{NewSmile, Offset, Smile, UserName};
-use crate::store::{BatchKey, IdHash, SEGMENT, Store, StoreError};
-use crate::tail::{StreamPage, Tail};
+use crate::store::{IdHash, SEGMENT, Store, StoreError};
+use crate::tail::{StreamPage, Tail, TailView};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
@@ -36,21 +36,11 @@ const BLOCKS_PER_READ: usize = 500;
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     store: Store,
-    tail: Tail,
+    /// The end of the log, which this index follows.
+    pub tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
     /// Set when the filters hold the ids that were indexed before the start.
     loaded: Arc<SetOnce<()>>,
-}
-
-/// The result of looking up new smiles in the log.
-#[derive(Debug)]
-pub(crate) struct LookUp {
-    /// The last batch of the log, if it has one.
-    pub previous: Option<BatchKey>,
-    /// The end of the log: ids up to here were looked up.
-    pub cursor: Offset,
-    /// The offset of the smile with the same sender and id, by index in the batch.
-    pub known: HashMap<usize, Offset>,
 }
 
 /// The last offset of the first `segments` segments.
@@ -82,12 +72,10 @@ impl Index {
             return Err(StoreError::Trimmed);
         }
         let wanted = found.offsets.into_iter().filter(|offset| *offset > after && *offset <= until);
-        let offsets: Vec<_> = wanted.take(limit + 1).collect();
-        let (offsets, through) = match offsets.get(..limit) {
-            Some(page) if offsets.len() > limit => (page, page.last().copied().unwrap_or(until)),
-            _ => (&offsets[..], until),
-        };
-        let smiles = self.read_smiles(offsets).await?;
+        let offsets: Vec<_> = wanted.take(limit).collect();
+        let full = offsets.last().filter(|_| offsets.len() == limit);
+        let through = full.copied().unwrap_or(until);
+        let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
@@ -142,7 +130,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<LookUp, StoreError> {
+    pub(crate) async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<TailView, StoreError> {
         self.loaded.wait().await;
         loop {
             // Ids enter the filters before memory drops them, so none is missed in between.
@@ -151,8 +139,8 @@ impl Index {
             let view = self.tail.look_up(hashes);
             // Otherwise the index advanced meanwhile: look up again.
             if view.indexed == indexed {
-                known.extend(view.known.iter().zip(0..).filter_map(|(offset, place)| Some((place, (*offset)?))));
-                return Ok(LookUp { previous: view.last, cursor: view.cursor, known });
+                known.extend(view.known);
+                return Ok(TailView { known, ..view });
             }
         }
     }

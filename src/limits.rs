@@ -8,17 +8,19 @@ mod budget;
 mod pressure;
 
 pub(crate) use budget::FaultBudget;
-pub(crate) use pressure::{Overload, Pressure, UNAVAILABLE_AFTER};
+pub(crate) use pressure::{Pressure, UNAVAILABLE_AFTER};
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::protocol::{ErrorCode, Refusal};
+
 /// A token bucket, by the generic cell rate algorithm (ITU-T I.371, annex A).
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
-    /// Time to refill one token; `None` means no limit.
-    interval: Option<Duration>,
+    /// Time to refill one token; zero means no limit.
+    interval: Duration,
     /// How far ahead of the rate a burst may run.
     tolerance: Duration,
     /// When the bucket is full again.
@@ -34,30 +36,27 @@ impl Bucket {
     /// A full bucket of `burst` tokens that refills at `per_second`. 0 for either means no limit.
     pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let limited = per_second > 0 && burst > 0;
-        let interval = limited.then(|| Duration::from_secs(1) / per_second);
-        let tolerance = interval.unwrap_or_default() * burst.saturating_sub(1);
+        let interval = if limited { Duration::from_secs(1) / per_second } else { Duration::ZERO };
+        let tolerance = interval * burst.saturating_sub(1);
         Self { interval, tolerance, full_at: now, last_hint: now }
     }
 
     /// Time until a token is available; zero if one is available now.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
-        match self.interval {
-            None => Duration::ZERO,
-            Some(_) => self.full_at.saturating_duration_since(now).saturating_sub(self.tolerance),
-        }
+        self.full_at.saturating_duration_since(now).saturating_sub(self.tolerance)
     }
 
     /// Takes a token; call it only when [`Bucket::wait`] is zero.
     pub(crate) fn take(&mut self, now: Instant) {
-        if let Some(interval) = self.interval {
-            self.full_at = self.full_at.max(now) + interval;
+        if !self.interval.is_zero() {
+            self.full_at = self.full_at.max(now) + self.interval;
         }
     }
 
     /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the
     /// refill interval: if all senders got the same hint, all but one would be refused again.
     pub(crate) fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
-        let next = self.last_hint + self.interval.unwrap_or_default();
+        let next = self.last_hint + self.interval;
         self.last_hint = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
         self.last_hint.duration_since(now)
     }
@@ -88,27 +87,22 @@ impl Capacity {
     }
 }
 
-/// Why a smile is not admitted, with the retry hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// This session exceeds its rate.
-    BySession(Duration),
-    /// This replica is at capacity.
-    ByCapacity(Duration),
-}
-
 /// Takes a token from the session's bucket and from the replica's, or from neither.
 ///
 /// # Errors
-/// [`Denied`], with a hint of at least the longer of both waits.
-pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Denied> {
+/// A refusal, with a hint of at least the longer of both waits.
+pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Refusal> {
     let mut capacity = capacity.state.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
     if !by_session.is_zero() {
-        return Err(Denied::BySession(session.retry_hint(now, by_session.max(by_capacity))));
+        let message = "this session exceeds its rate of smiles; send the same id again";
+        let hint = session.retry_hint(now, by_session.max(by_capacity));
+        return Err(Refusal::temporary(ErrorCode::RateLimited, message, hint));
     }
     if !by_capacity.is_zero() {
-        return Err(Denied::ByCapacity(capacity.bucket.retry_hint(now, by_capacity)));
+        let message = "this replica is at its capacity; send the same id again";
+        let hint = capacity.bucket.retry_hint(now, by_capacity);
+        return Err(Refusal::temporary(ErrorCode::Overloaded, message, hint));
     }
     session.take(now);
     capacity.bucket.take(now);
@@ -174,7 +168,7 @@ mod tests {
         let start = Instant::now();
         let capacity = Capacity::new(4, start);
         let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
-            Err(Denied::ByCapacity(wait)) => wait.as_millis(),
+            Err(Refusal { code: ErrorCode::Overloaded, retry_after_ms: Some(wait), .. }) => wait,
             other => panic!("{other:?}"),
         };
         assert_eq!(admit(&mut Bucket::new(0, 0, start), &capacity, start), Ok(()));
@@ -194,10 +188,11 @@ mod tests {
         let capacity = Capacity::new(4, now);
         let mut greedy = Bucket::new(1, 1, now);
         assert_eq!(admit(&mut greedy, &capacity, now), Ok(()));
-        assert_eq!(admit(&mut greedy, &capacity, now), Err(Denied::BySession(Duration::from_secs(1))));
+        let refused = |answer: Result<(), Refusal>| answer.err().map(|refusal| (refusal.code, refusal.retry_after_ms));
+        assert_eq!(refused(admit(&mut greedy, &capacity, now)), Some((ErrorCode::RateLimited, Some(1000))));
 
         let mut patient = Bucket::new(20, 40, now);
-        assert_eq!(admit(&mut patient, &capacity, now), Err(Denied::ByCapacity(Duration::from_millis(250))));
+        assert_eq!(refused(admit(&mut patient, &capacity, now)), Some((ErrorCode::Overloaded, Some(250))));
         assert_eq!(admit(&mut patient, &capacity, now + Duration::from_millis(250)), Ok(()));
         assert_eq!(patient.wait(now + Duration::from_millis(250)), Duration::ZERO);
         assert_eq!(capacity.admitted(), 2);

@@ -9,26 +9,21 @@ mod outage;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::hub::Outbox;
 use crate::index::Index;
-use crate::limits::{Overload, Pressure};
+use crate::limits::Pressure;
 use crate::model::NewSmile;
+use crate::protocol::Refusal;
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
-
-/// Capacity of the queue. [`Pressure`] sheds long before it is full, unless the store is very fast.
-const QUEUE: usize = 8192;
-
-/// The retry hint when the queue is full.
-const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
 /// One admitted smile, and the outbox that receives its outcome if it is not published.
 #[derive(Debug)]
@@ -38,14 +33,9 @@ struct Submission {
     sender: Arc<Outbox>,
 }
 
-/// A handle that submits smiles to the log. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Log {
-    queue: Arc<Queue>,
-}
-
+/// The queue in front of the log.
 #[derive(Debug)]
-struct Queue {
+pub(crate) struct Log {
     waiting: Mutex<Waiting>,
     filled: Notify,
 }
@@ -56,48 +46,39 @@ struct Waiting {
     pressure: Pressure,
 }
 
-/// A permit to submit one smile. It holds the queue's lock, so that a slot is certain while the rate limits are
-/// checked.
-#[derive(Debug)]
-pub(crate) struct Permit<'log> {
-    waiting: MutexGuard<'log, Waiting>,
-    filled: &'log Notify,
-}
-
 impl Log {
-    /// Creates the handle, and the appender to run.
-    pub(crate) fn new(store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> (Self, Appender) {
-        let pressure = Pressure::new(u32::try_from(store.batch_limit().smiles).unwrap_or(u32::MAX));
+    /// Creates the queue, and the appender to run.
+    pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
+        let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
-        let queue = Arc::new(Queue { waiting, filled: Notify::new() });
-        let appender = Appender::new(Arc::clone(&queue), store, tail, index, metrics);
-        (Self { queue }, appender)
+        let log = Arc::new(Self { waiting, filled: Notify::new() });
+        let appender = Appender::new(Arc::clone(&log), store, tail, index, metrics);
+        (log, appender)
     }
 
-    /// Reserves a slot for one smile. Do not hold the permit across an `await`.
+    /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise
+    /// `sender` gets the outcome. Smiles of one session keep their order.
+    ///
+    /// The queue is locked while the limits are checked, so that an admitted smile is certain of its place.
     ///
     /// # Errors
-    /// [`Overload`] when the store is unavailable or too slow, or the queue is full.
-    pub(crate) fn reserve(&self, now: Instant) -> Result<Permit<'_>, Overload> {
-        let waiting = self.queue.waiting.lock();
-        waiting.pressure.check(now)?;
-        if waiting.entries.len() >= QUEUE {
-            return Err(Overload::Slow(RETRY_AFTER_FULL));
-        }
-        Ok(Permit { waiting, filled: &self.queue.filled })
-    }
-}
-
-impl Permit<'_> {
-    /// Queues an admitted smile. Its publication is the answer; otherwise `sender` gets the outcome. Smiles of one
-    /// session keep their order.
-    pub(crate) fn submit(mut self, smile: NewSmile, admitted_at: Instant, sender: &Arc<Outbox>) {
-        let first = self.waiting.entries.is_empty();
-        self.waiting.pressure.admitted();
-        self.waiting.entries.push(Submission { smile, admitted_at, sender: Arc::clone(sender) });
-        drop(self.waiting);
+    /// A refusal when the store is unavailable or too slow, when the queue is full, or by `admit`.
+    pub(crate) fn submit(
+        &self,
+        smile: NewSmile,
+        now: Instant,
+        sender: &Arc<Outbox>,
+        admit: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut waiting = self.waiting.lock();
+        waiting.pressure.check(now, waiting.entries.len())?;
+        admit()?;
+        let first = waiting.entries.is_empty();
+        waiting.entries.push(Submission { smile, admitted_at: now, sender: Arc::clone(sender) });
+        drop(waiting);
         if first {
             self.filled.notify_one();
         }
+        Ok(())
     }
 }

@@ -6,7 +6,6 @@ mod faces;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
@@ -121,42 +120,20 @@ impl Epoch {
 
 /// A wall-clock time in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(i64);
+pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The time `milliseconds` after the Unix epoch.
-    pub const fn from_milliseconds(milliseconds: i64) -> Self {
-        Self(milliseconds)
-    }
-
     /// The current time of this machine's clock.
     pub fn now() -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    /// Milliseconds since the Unix epoch.
-    pub const fn as_milliseconds(self) -> i64 {
-        self.0
-    }
-
-    /// The time `ago` before this one.
-    pub fn before(self, ago: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
-    }
-}
-
-impl fmt::Display for Timestamp {
-    /// Formats as RFC 3339 in UTC with milliseconds, as in `2026-11-23T05:00:00.123Z`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{moment:.3}")
+        Self(jiff::Timestamp::now().as_millisecond())
     }
 }
 
 impl Serialize for Timestamp {
+    /// Formats as RFC 3339 in UTC with milliseconds, as in `2026-11-23T05:00:00.123Z`.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
+        serializer.collect_str(&format_args!("{moment:.3}"))
     }
 }
 
@@ -216,9 +193,10 @@ mod tests {
 
     #[test]
     fn timestamps_are_rfc_3339_with_three_digits() {
-        assert_eq!(Timestamp::from_milliseconds(1_795_410_000_120).to_string(), "2026-11-23T05:00:00.120Z");
-        assert_eq!(Timestamp::from_milliseconds(0).to_string(), "1970-01-01T00:00:00.000Z");
+        let text = |milliseconds| serde_json::to_string(&Timestamp(milliseconds)).unwrap();
+        assert_eq!(text(1_795_410_000_120), "\"2026-11-23T05:00:00.120Z\"");
+        assert_eq!(text(0), "\"1970-01-01T00:00:00.000Z\"");
         let back: Timestamp = serde_json::from_str("\"2026-11-23T05:00:00.120Z\"").unwrap();
-        assert_eq!(back, Timestamp::from_milliseconds(1_795_410_000_120));
+        assert_eq!(back, Timestamp(1_795_410_000_120));
     }
 }

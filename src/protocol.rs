@@ -8,7 +8,7 @@ mod server_frame;
 
 pub use client_frame::{BadFrame, ClientFrame, DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT};
 pub use crash::{CrashAnswer, CrashMode, CrashRequest};
-pub use server_frame::{ErrorBody, Rates, ServerFrame};
+pub use server_frame::{Rates, ServerFrame};
 
 use std::time::Duration;
 
@@ -42,7 +42,9 @@ pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadJson> {
 }
 
 /// Why a frame or a request was refused. The code on the wire is the variant in snake case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
@@ -79,42 +81,34 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// All codes that occur in frames, so that their metrics start at zero.
-    pub const OF_FRAMES: [Self; 6] = [
-        Self::Overloaded,
-        Self::RateLimited,
-        Self::StoreUnavailable,
-        Self::BadRequest,
-        Self::NotASmile,
-        Self::UnknownUser,
-    ];
-
     /// Whether the same frame or request may succeed later.
     pub fn temporary(self) -> bool {
         matches!(self, Self::Overloaded | Self::RateLimited | Self::StoreUnavailable | Self::Draining)
     }
 }
 
-/// The refusal of a frame or of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The refusal of a frame or of a request. The body of an HTTP error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.
     pub code: ErrorCode,
     /// For people: what happened and what to do.
     pub message: String,
-    /// When to retry a temporary refusal.
-    pub retry_after: Option<Duration>,
+    /// When to retry a temporary refusal, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal that a retry cannot change.
     pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after_ms: None }
     }
 
-    /// A refusal that a retry after `retry_after` may avoid.
+    /// A refusal that a retry after `retry_after` may avoid. The hint is rounded up to milliseconds, at least 1.
     pub fn temporary(code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
-        Self { code, message: message.into(), retry_after: Some(retry_after) }
+        let milliseconds = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
+        Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
     }
 
     /// The store refused or did not answer. The hint is short because every frame tries the store again.
@@ -126,11 +120,6 @@ impl Refusal {
     /// No user has this name.
     pub fn unknown_user() -> Self {
         Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
-    }
-
-    /// The retry hint in milliseconds, rounded up, at least 1.
-    pub fn retry_after_ms(&self) -> Option<u64> {
-        self.retry_after.map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1))
     }
 }
 
@@ -193,8 +182,8 @@ mod tests {
 
     #[test]
     fn names_on_the_wire_agree_with_serde() {
-        for code in ErrorCode::OF_FRAMES {
-            assert_eq!(to_json(&code), format!("\"{}\"", <&str>::from(code)));
+        for code in ErrorCode::VARIANTS {
+            assert_eq!(to_json(code), format!("\"{}\"", <&str>::from(code)));
         }
     }
 
@@ -207,7 +196,7 @@ mod tests {
 
     #[test]
     fn hints_are_rounded_up() {
-        let hint = |wait| Refusal::temporary(ErrorCode::Overloaded, "", wait).retry_after_ms();
+        let hint = |wait| Refusal::temporary(ErrorCode::Overloaded, "", wait).retry_after_ms;
         assert_eq!(hint(Duration::ZERO), Some(1));
         assert_eq!(hint(Duration::from_micros(1001)), Some(2));
         assert_eq!(hint(Duration::from_millis(40)), Some(40));

@@ -78,7 +78,7 @@ enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct LocalState {
     /// Tells whether the replica is behind the log.
-    pub tail: Tail,
+    pub tail: Arc<Tail>,
     /// Counts and hands over sessions.
     pub hub: Arc<Hub>,
     /// Counts admitted smiles.

@@ -199,8 +199,8 @@ async fn app(
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
     let (log_state, indexer) = when_available(store, open).await?;
-    let (tail, index) = (indexer.tail().clone(), indexer.index().clone());
-    let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
+    let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
+    let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),
@@ -208,7 +208,7 @@ async fn app(
         capacity: options.capacity,
         obeys: crash_button.enabled,
     };
-    let local = LocalState { tail: tail.clone(), hub, capacity, metrics };
+    let local = LocalState { tail: Arc::clone(&tail), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
     let join = || Replica::join(store, new_replica.clone(), local.clone(), rebalance);
     let replica = when_available(store, join).await?;

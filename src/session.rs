@@ -13,6 +13,7 @@ mod incoming;
 mod outgoing;
 mod socket;
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,11 +51,11 @@ pub(crate) struct Context {
     /// Looks up users.
     pub store: Store,
     /// Appends smiles.
-    pub log: Log,
+    pub log: Arc<Log>,
     /// Delivers publications.
     pub hub: Arc<Hub>,
     /// The end of the published log.
-    pub tail: Tail,
+    pub tail: Arc<Tail>,
     /// Reads histories and missed smiles.
     pub index: Index,
     /// The smile rate of the replica.
@@ -114,14 +115,11 @@ pub(crate) enum End {
 pub(crate) async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
     let subscription = context.hub.subscribe(&opening.user);
     let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
-    let end = match session.welcome(&opening).await {
-        Ok(()) => session.live().await,
-        Err(end) => end,
-    };
+    let Err(end) = session.live(&opening).await;
     if let End::ByServer(reason) = end {
         session.socket.close(reason).await;
     }
-    tracing::debug!(user = %opening.user, session = session.subscription.session(), ended = ?end, "session closed");
+    tracing::debug!(user = %opening.user, session = session.subscription.outbox.session, ended = ?end, "session closed");
     end
 }
 
@@ -176,7 +174,7 @@ impl Session {
         let welcome = ServerFrame::Welcome {
             v: PROTOCOL_VERSION,
             user: self.user.clone(),
-            session: format!("{}-{}", self.context.replica, self.subscription.session()),
+            session: format!("{}-{}", self.context.replica, self.subscription.outbox.session),
             replica: self.context.replica.clone(),
             epoch: self.context.epoch.clone(),
             offset,
@@ -188,90 +186,72 @@ impl Session {
         if recovered { Box::pin(self.catch_up(cursor)).await } else { Ok(()) }
     }
 
-    /// Sends and receives until the session ends.
-    async fn live(&mut self) -> End {
+    /// Welcomes the client, then sends and receives until the session ends.
+    async fn live(&mut self, opening: &Opening) -> Result<Infallible, End> {
+        self.welcome(opening).await?;
         let mut alarm = pin!(tokio::time::sleep_until(self.next_deadline().into()));
         loop {
             let deadline = self.next_deadline().into();
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
-            let turn = tokio::select! {
-                taken = self.subscription.take() => self.deliver(taken).await,
+            tokio::select! {
+                taken = self.subscription.take() => self.deliver(taken).await?,
                 // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
-                frame = self.socket.next(), if self.in_flight.has_room() => match frame {
-                    Ok(frame) => self.receive(frame).await,
-                    Err(end) => Err(end),
-                },
-                () = alarm.as_mut() => self.deadline_passed().await,
-                Ok(()) = self.drain.changed(), if self.leave.is_none() => {
-                    self.schedule_leave();
-                    Ok(())
-                }
-            };
-            if let Err(end) = turn {
-                return end;
+                frame = self.socket.next(), if self.in_flight.has_room() => self.receive(frame?).await?,
+                () = alarm.as_mut() => self.deadline_passed().await?,
+                Ok(()) = self.drain.changed(), if self.leave.is_none() => self.schedule_leave(),
             }
         }
     }
 
     async fn receive(&mut self, frame: Incoming) -> Result<(), End> {
         match frame {
-            Incoming::Text(text) => self.frame(&text).await,
-            Incoming::Pong => {
-                self.heartbeat.pong(Instant::now());
-                Ok(())
-            }
+            Incoming::Text(text) => self.frame(&text).await?,
+            Incoming::Pong => self.heartbeat.pong(Instant::now()),
             Incoming::Close(code) => {
                 // Best effort: the client may already be gone.
                 let _ = self.socket.flush().await;
-                Err(End::ByClient(code))
+                return Err(End::ByClient(code));
             }
-            Incoming::Nothing => Ok(()),
+            Incoming::Nothing => {}
         }
+        Ok(())
     }
 
     fn next_deadline(&self) -> Instant {
-        self.leave.map_or(self.heartbeat.deadline(), |(at, _)| at.min(self.heartbeat.deadline()))
+        self.leave.map_or(self.heartbeat.deadline, |(at, _)| at.min(self.heartbeat.deadline))
     }
 
     async fn deadline_passed(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if let Some((_, reason)) = self.leave.filter(|(at, _)| *at <= now) {
-            return Err(Box::pin(self.leave_now(reason)).await);
+            return Box::pin(self.leave_now(reason)).await;
         }
-        match self.heartbeat.deadline_passed(now) {
+        match self.heartbeat.deadline_passed(now, self.in_flight.has_room()) {
             None => Ok(()),
             Some(Due::Ping) => self.socket.ping().await,
-            Some(Due::NoPong) if !self.in_flight.has_room() => {
-                self.heartbeat.extend(now);
-                Ok(())
-            }
             Some(Due::NoPong) => Err(End::ByServer(CloseReason::NoPong)),
         }
     }
 
     fn schedule_leave(&mut self) {
         if let Some(drain) = *self.drain.borrow_and_update() {
-            let batch = self.subscription.session() % drain.batches.max(1);
+            let batch = self.subscription.outbox.session % drain.batches.max(1);
             let wait = drain.interval * u32::try_from(batch).unwrap_or(u32::MAX);
             self.leave = Some((Instant::now() + wait, CloseReason::Restart));
         }
     }
 
     /// Waits for the outcome of the smiles in flight, sends `drain` and ends.
-    async fn leave_now(&mut self, reason: CloseReason) -> End {
+    async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {
         let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
         while !self.in_flight.is_empty() {
             let Ok(taken) = tokio::time::timeout_at(deadline, self.subscription.take()).await else { break };
-            if let Err(end) = self.deliver(taken).await {
-                return end;
-            }
+            self.deliver(taken).await?;
         }
         let reconnect_after_ms = rand::random_range(0..=RECONNECT_SPREAD_MS);
-        match self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await {
-            Ok(()) => End::ByServer(reason),
-            Err(end) => end,
-        }
+        self.socket.send(ServerFrame::Drain { reconnect_after_ms }.encode()).await?;
+        Err(End::ByServer(reason))
     }
 }

@@ -40,7 +40,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use id_hash::IdHash;
 pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
-pub(crate) use mysql::{Binlog, MySql};
+pub(crate) use mysql::MySql;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -202,11 +202,11 @@ impl Store {
 
     /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
     /// no batch. All users must come from [`Store::user`].
-    pub(crate) fn new_batch(
+    pub(crate) fn new_batch<'smiles>(
         &self,
         previous: Option<BatchKey>,
         after: Offset,
-        smiles: &[NewSmile],
+        smiles: impl IntoIterator<Item = &'smiles NewSmile>,
         at: Timestamp,
     ) -> NewBatch {
         NewBatch::new(previous, after.next(), smiles, at, self.directory())

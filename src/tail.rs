@@ -7,6 +7,7 @@
 mod follower;
 mod recent;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub(crate) struct TailView {
     pub last: Option<BatchKey>,
     /// The last indexed offset. Ids up to here must be looked up in the index.
     pub indexed: Offset,
-    /// For each smile, the offset after `indexed` with the same sender and id.
-    pub known: Vec<Option<Offset>>,
+    /// The offset of the smile with the same sender and id, by index in the batch.
+    pub known: HashMap<usize, Offset>,
 }
 
 /// A page of a user's stream.
@@ -62,14 +63,9 @@ pub(crate) struct StreamPage {
     pub through: Offset,
 }
 
-/// A handle to the end of the log. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Tail {
-    shared: Arc<Shared>,
-}
-
+/// The end of the log.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Tail {
     store: Store,
     epoch: Epoch,
     recent: Mutex<Recent>,
@@ -98,9 +94,9 @@ struct Contact {
 
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         let contact = store.is_shared().then(|| Contact { following: Following::Polling, at: Instant::now() });
-        let shared = Shared {
+        Arc::new(Self {
             store,
             epoch,
             recent: Mutex::new(Recent::new(indexed)),
@@ -112,8 +108,7 @@ impl Tail {
             moved: Notify::new(),
             contact: Mutex::new(contact),
             short_since: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared) }
+        })
     }
 
     /// Publishes the batch that follows the cursor. Skips a batch that is already published.
@@ -123,7 +118,7 @@ impl Tail {
     pub(crate) fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let (first, last) = (first.0.smile.offset, last.0.smile.offset);
-        let mut recent = self.shared.recent.lock();
+        let mut recent = self.recent.lock();
         if last <= recent.end() {
             return Ok(());
         }
@@ -131,17 +126,17 @@ impl Tail {
             return Err(Gap);
         }
         // The cursor must move before the first push: see `cursor`.
-        self.shared.head.fetch_max(last.0, Ordering::SeqCst);
-        self.shared.cursor.store(last.0, Ordering::SeqCst);
+        self.head.fetch_max(last.0, Ordering::SeqCst);
+        self.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
-        recent.set_last(key);
+        recent.last = Some(key);
         for (publication, hash) in batch {
             recent.push(publication, *hash);
-            lagged += self.shared.hub.publish(publication);
+            lagged += self.hub.publish(publication);
         }
         drop(recent);
-        self.shared.metrics.lagged.inc_by(lagged);
-        self.shared.metrics.smiles_published.inc_by(batch.len() as u64);
+        self.metrics.lagged.inc_by(lagged);
+        self.metrics.smiles_published.inc_by(batch.len() as u64);
         self.notify_moved();
         Ok(())
     }
@@ -155,24 +150,10 @@ impl Tail {
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
         }
-        self.publish(key, &self.publications(batch.smiles))
-    }
-
-    fn publications(&self, smiles: Vec<Smile>) -> Vec<(Arc<Publication>, IdHash)> {
-        let hash = |smile: &Smile| self.shared.store.id_hash(&smile.from, &smile.id);
-        let hashed = smiles.into_iter().map(|smile| (hash(&smile), smile));
-        hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash)).collect()
-    }
-
-    /// Starts the tail within `batch`, of which a part may be indexed. Call it at most once, before anything is
-    /// published.
-    pub(crate) fn start_within(&self, batch: Batch) {
-        let Some(key) = batch.key() else { return };
-        let start = self.cursor();
-        self.shared.recent.lock().set_last(key);
-        let rest = batch.smiles.into_iter().filter(|smile| smile.offset > start).collect();
-        // The rest follows the start, so there is no gap.
-        let _ = self.publish(key, &self.publications(rest));
+        let hash = |smile: &Smile| self.store.id_hash(&smile.from, &smile.id);
+        let hashed = batch.smiles.into_iter().map(|smile| (hash(&smile), smile));
+        let publications = hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash));
+        self.publish(key, &publications.collect::<Vec<_>>())
     }
 
     /// Reads and publishes the log from the cursor to its head; returns the head.
@@ -183,9 +164,7 @@ impl Tail {
     pub(crate) async fn read(&self) -> Result<Offset, StoreError> {
         match self.read_on().await {
             // The server may not be the primary, and its log may be stale: read once more over new connections.
-            Err(StoreError::Trimmed | StoreError::Replaced) if self.shared.store.connect_again() => {
-                self.read_on().await
-            }
+            Err(StoreError::Trimmed | StoreError::Replaced) if self.store.connect_again() => self.read_on().await,
             read => read,
         }
     }
@@ -193,10 +172,10 @@ impl Tail {
     async fn read_on(&self) -> Result<Offset, StoreError> {
         loop {
             let cursor = self.cursor();
-            let page = self.shared.store.read_log(cursor, PAGE).await?;
+            let page = self.store.read_log(cursor, PAGE).await?;
             self.check(&page.state, cursor)?;
             self.record_contact();
-            self.shared.head.fetch_max(page.state.head.0, Ordering::SeqCst);
+            self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
                 if self.publish_stored(batch) == Err(Gap) {
@@ -211,14 +190,14 @@ impl Tail {
 
     /// Checks that the log still holds everything published. It does unless the data was replaced, as by a restore.
     fn check(&self, log: &LogState, published: Offset) -> Result<(), StoreError> {
-        if log.epoch != self.shared.epoch {
+        if log.epoch != self.epoch {
             return Err(StoreError::Replaced);
         }
         if log.trimmed > published {
             return Err(StoreError::Trimmed);
         }
         self.trim(log.trimmed);
-        let mut short_since = self.shared.short_since.lock();
+        let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
             return Ok(());
@@ -230,39 +209,39 @@ impl Tail {
     /// The last offset published or being published. The log holds everything up to it. A session that subscribed
     /// before this call gets every later offset through its outbox.
     pub(crate) fn cursor(&self) -> Offset {
-        Offset(self.shared.cursor.load(Ordering::SeqCst))
+        Offset(self.cursor.load(Ordering::SeqCst))
     }
 
     /// The last offset known to be committed.
     pub(crate) fn head(&self) -> Offset {
-        Offset(self.shared.head.load(Ordering::SeqCst))
+        Offset(self.head.load(Ordering::SeqCst))
     }
 
     /// The last indexed offset.
     pub(crate) fn indexed(&self) -> Offset {
-        Offset(self.shared.indexed.load(Ordering::SeqCst))
+        Offset(self.indexed.load(Ordering::SeqCst))
     }
 
-    /// Looks up these hashes among the smiles that are not indexed yet.
+    /// Looks up these hashes among the smiles that are not indexed yet, as one consistent view.
     pub(crate) fn look_up(&self, hashes: &[IdHash]) -> TailView {
-        let recent = self.shared.recent.lock();
-        let known = hashes.iter().map(|hash| recent.find(*hash)).collect();
-        TailView { cursor: recent.end(), last: recent.last(), indexed: recent.indexed(), known }
+        let recent = self.recent.lock();
+        let known = hashes.iter().enumerate().filter_map(|(place, hash)| Some((place, recent.find(*hash)?))).collect();
+        TailView { cursor: recent.end(), last: recent.last, indexed: recent.indexed, known }
     }
 
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
     pub(crate) fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
-        self.shared.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
+        self.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
     }
 
     /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
     pub(crate) fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
-        self.shared.recent.lock().hashes(until).map(Iterator::collect)
+        self.recent.lock().hashes(until).map(Iterator::collect)
     }
 
     /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
     pub(crate) fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
-        let recent = self.shared.recent.lock();
+        let recent = self.recent.lock();
         let stream = recent.stream(user, after)?.take_while(|publication| publication.smile.offset <= until);
         let smiles: Vec<_> = stream.take(limit).cloned().collect();
         let full = smiles.last().filter(|_| smiles.len() == limit);
@@ -278,30 +257,30 @@ impl Tail {
         before: Offset,
         limit: usize,
     ) -> (Vec<Smile>, Offset) {
-        let (smiles, after) = self.shared.recent.lock().conversation(users, before, limit);
+        let (smiles, after) = self.recent.lock().conversation(users, before, limit);
         (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
     }
 
     /// Records that everything up to `indexed` is in the index.
     pub(crate) fn set_indexed(&self, indexed: Offset) {
-        let mut recent = self.shared.recent.lock();
+        let mut recent = self.recent.lock();
         recent.set_indexed(indexed);
-        self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
+        self.indexed.store(recent.indexed.0, Ordering::SeqCst);
         drop(recent);
         self.notify_moved();
     }
 
     /// Drops everything up to `trimmed`, which retention has removed.
     pub(crate) fn trim(&self, trimmed: Offset) {
-        let mut recent = self.shared.recent.lock();
+        let mut recent = self.recent.lock();
         recent.trim(trimmed);
-        self.shared.indexed.store(recent.indexed().0, Ordering::SeqCst);
+        self.indexed.store(recent.indexed.0, Ordering::SeqCst);
     }
 
     fn notify_moved(&self) {
         let lag = i64::try_from(self.index_lag()).unwrap_or(i64::MAX);
-        self.shared.metrics.index_behind.set(lag);
-        self.shared.moved.notify_waiters();
+        self.metrics.index_behind.set(lag);
+        self.moved.notify_waiters();
     }
 
     /// The number of smiles that are published and not indexed.
@@ -312,7 +291,7 @@ impl Tail {
     /// Waits until `condition` holds. Checks it after each publication and each step of the index.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
-            let moved = self.shared.moved.notified();
+            let moved = self.moved.notified();
             if condition(self) {
                 return;
             }
@@ -323,23 +302,23 @@ impl Tail {
     /// Whether the tail is close to the head and has read the log lately.
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
-        close && self.shared.contact.lock().is_none_or(|contact| contact.at.elapsed() <= SILENCE_TIMEOUT)
+        close && self.contact.lock().is_none_or(|contact| contact.at.elapsed() <= SILENCE_TIMEOUT)
     }
 
     /// How this replica follows the log; `None` if no other replica can append.
     pub(crate) fn following(&self) -> Option<Following> {
-        self.shared.contact.lock().map(|contact| contact.following)
+        self.contact.lock().map(|contact| contact.following)
     }
 
     fn follow_by(&self, following: Following) {
-        if let Some(contact) = &mut *self.shared.contact.lock() {
+        if let Some(contact) = &mut *self.contact.lock() {
             contact.following = following;
         }
-        self.shared.metrics.following_binlog.set((following == Following::Binlog).into());
+        self.metrics.following_binlog.set((following == Following::Binlog).into());
     }
 
     fn record_contact(&self) {
-        if let Some(contact) = &mut *self.shared.contact.lock() {
+        if let Some(contact) = &mut *self.contact.lock() {
             contact.at = Instant::now();
         }
     }

@@ -13,7 +13,7 @@ use url::Url;
 use crate::http_client;
 pub use crate::http_client::RequestError;
 use crate::model::{Epoch, Offset, User};
-use crate::protocol::{self, BadJson, CrashAnswer, CrashRequest, ErrorBody};
+use crate::protocol::{self, BadJson, CrashAnswer, CrashRequest, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -135,7 +135,7 @@ fn success(request: &str, answer: Result<(StatusCode, Bytes), RequestError>) -> 
     }
     let message = protocol::from_json(&body).map_or_else(
         |_| "the answer gives no reason; is this the address of a replica?".to_owned(),
-        |body: ErrorBody| body.message,
+        |body: Refusal| body.message,
     );
     Err(ApiError::Refused { request: request.to_owned(), status, message })
 }

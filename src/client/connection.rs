@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{Patience, Position};
 use crate::model::UserName;
-use crate::protocol::{self, ErrorBody, ServerFrame};
+use crate::protocol::{self, Refusal, ServerFrame};
 
 /// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
 const BUFFER_BYTES: usize = 4096;
@@ -195,7 +195,7 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
     let body = response.body().as_deref().unwrap_or_default();
     // The body is exact to the millisecond, but it may come in a later packet than the head, or from a proxy.
-    let body: Option<ErrorBody> = protocol::from_json(body).ok();
+    let body: Option<Refusal> = protocol::from_json(body).ok();
     let milliseconds = body.as_ref().and_then(|body| body.retry_after_ms).map(Duration::from_millis);
     NotOpened {
         cause: body

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use super::{AppState, json, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
-use crate::protocol::{ErrorBody, ErrorCode, Refusal};
+use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::NotReady;
 use crate::session::{self, End, Opening, Socket, Start};
 
@@ -153,13 +153,13 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]
-    error: ErrorBody,
+    error: Refusal,
     host: String,
 }
 
 fn upgrade_required(error: &str, headers: &HeaderMap) -> Response {
-    let refusal = Refusal::permanent(ErrorCode::UpgradeRequired, format!("this is a WebSocket address: {error}"));
-    let body = json(&UpgradeRequired { error: (&refusal).into(), host: origin::text(headers, header::HOST) });
+    let error = Refusal::permanent(ErrorCode::UpgradeRequired, format!("this is a WebSocket address: {error}"));
+    let body = json(&UpgradeRequired { error, host: origin::text(headers, header::HOST) });
     let fields = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
-    (StatusCode::UPGRADE_REQUIRED, fields, Extension(refusal.code), body).into_response()
+    (StatusCode::UPGRADE_REQUIRED, fields, Extension(ErrorCode::UpgradeRequired), body).into_response()
 }

@@ -36,10 +36,9 @@ impl Filters {
 
     /// Adds an id, before or after it is indexed.
     pub(super) fn add(&mut self, hash: u64, offset: Offset) {
-        let generation = offset.0 / GENERATION;
-        if !self.is_full_for(generation) {
+        if !self.has_no_room_for(offset) {
             let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
-            self.generations.entry(generation).or_insert_with(filter).insert_hash(hash);
+            self.generations.entry(offset.0 / GENERATION).or_insert_with(filter).insert_hash(hash);
         }
         while self.generations.len() > MAX_FILTERS
             && let Some((oldest, _)) = self.generations.pop_first()
@@ -51,12 +50,8 @@ impl Filters {
 
     /// Whether the filters are full of ids newer than `offset`.
     pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
-        self.is_full_for(offset.0 / GENERATION)
-    }
-
-    fn is_full_for(&self, generation: u64) -> bool {
         self.generations.len() == MAX_FILTERS
-            && self.generations.first_key_value().is_some_and(|(oldest, _)| generation < *oldest)
+            && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)
     }
 
     /// Extends the covered range down to `after`, whose ids must have been added.

@@ -71,7 +71,8 @@ impl Run {
 /// One slice of a merge.
 #[derive(Debug)]
 pub(super) struct Merge {
-    run: Run,
+    /// The new run.
+    pub(super) run: Run,
     slice: u64,
 }
 
@@ -79,11 +80,6 @@ impl Merge {
     /// The blocks to merge.
     pub(super) fn inputs(&self) -> impl Iterator<Item = BlockKey> {
         inputs(self.run, self.slice)
-    }
-
-    /// The blocks of the new run, from the entries of all inputs.
-    pub(super) fn outputs(&self, entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
-        cut(self.run, entries)
     }
 
     /// The inputs of the previous merge. No reader needs them any longer.
@@ -158,7 +154,7 @@ pub(super) fn first_run(segment: u64, entries: Vec<Entry>) -> Vec<(BlockKey, Vec
 }
 
 /// Sorts entries into the blocks of `run`, without empty blocks.
-fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
+pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
     // A stable sort: fast on concatenated sorted inputs.
     entries.sort();
     let blocks = entries.chunk_by(|one, other| run.block(one.hash) == run.block(other.hash));
@@ -210,7 +206,7 @@ mod tests {
             let mut superseded = Vec::new();
             for merge in merges(self.indexed) {
                 let inputs = merge.inputs().filter_map(|key| self.blocks.get(&key));
-                new.extend(merge.outputs(inputs.flat_map(|block| entries(block)).collect()));
+                new.extend(cut(merge.run, inputs.flat_map(|block| entries(block)).collect()));
                 superseded.extend(merge.superseded());
             }
             self.blocks.extend(new);

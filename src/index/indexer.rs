@@ -38,7 +38,8 @@ const STANDSTILL: Duration = Duration::from_mins(1);
 /// The task that writes the index. One runs per replica.
 #[derive(Debug)]
 pub(crate) struct Indexer {
-    index: Index,
+    /// The reader of this index.
+    pub index: Index,
     /// Identifies this replica in the claim to write.
     claimant: i64,
 }
@@ -61,47 +62,40 @@ pub(crate) async fn open(
         indexed = store.indexed().await?;
         after = log.trimmed.max(end_of(indexed));
     }
-    let tail = Tail::new(store.clone(), log.epoch.clone(), after, hub, metrics);
-    // A batch may span the end of the last indexed segment.
-    if let Some(batch) = store.batch_at(after.next()).await? {
-        tail.start_within(batch);
-    }
+    let start = before_batch_at(store, after).await?;
+    let tail = Tail::new(store.clone(), log.epoch.clone(), start, hub, metrics);
     tail.read().await?;
+    tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
     let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
     Ok((log, Indexer { index, claimant: rand::random() }))
 }
 
+/// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log
+/// begins with a whole one. `offset` itself if no batch holds it.
+async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreError> {
+    let batch = store.batch_at(offset).await?;
+    let holding = batch.filter(|batch| batch.smiles.last().is_some_and(|last| last.offset >= offset));
+    Ok(holding.and_then(|batch| batch.key()).map_or(offset, |key| Offset(key.first.0 - 1)))
+}
+
 /// Indexes a segment from the log instead of memory.
 async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
-    let (mut after, end) = (end_of(segment), end_of(segment + 1));
+    let (start, end) = (end_of(segment), end_of(segment + 1));
+    let mut after = before_batch_at(store, start).await?;
     let mut smiles = Vec::new();
-    if let Some(batch) = store.batch_at(after.next()).await? {
-        after = batch.smiles.last().map_or(after, |last| last.offset).max(after);
-        smiles.extend(batch.smiles);
-    }
     while after < end {
         let page = store.read_log(after, 64).await?;
         let Some(last) = page.batches.last().and_then(|batch| batch.smiles.last()) else { break };
         after = last.offset;
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
     }
-    smiles.retain(|smile| smile.offset > end_of(segment) && smile.offset <= end);
+    smiles.retain(|smile| smile.offset > start && smile.offset <= end);
     let step = plan(store, segment, &smiles.iter().collect::<Vec<_>>()).await?;
     store.write_index(&step).await
 }
 
 impl Indexer {
-    /// Returns the reader of this index.
-    pub(crate) fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// Returns the tail that this index follows.
-    pub(crate) fn tail(&self) -> &Tail {
-        &self.index.tail
-    }
-
     /// Writes the index until the store fails for good.
     ///
     /// # Errors
@@ -253,7 +247,7 @@ async fn plan<'smiles>(
     let read = if inputs.is_empty() { HashMap::new() } else { store.read_blocks(&inputs).await?.1 };
     for merge in merges {
         let inputs = merge.inputs().filter_map(|key| read.get(&key));
-        blocks.extend(merge.outputs(inputs.flat_map(|block| ids::entries(block)).collect()));
+        blocks.extend(ids::cut(merge.run, inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(merge.superseded());
     }
     Ok(IndexStep { segment, conversations: conversations(smiles), blocks, superseded })

@@ -5,6 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::protocol::{ErrorCode, Refusal};
+
+/// Capacity of the log's queue. The expected delay sheds long before it is full, unless the store is very fast.
+const QUEUE: usize = 8192;
+
+/// The retry hint when the queue is full.
+const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
+
 /// The longest expected wait for a commit. Past it new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
@@ -17,22 +25,11 @@ const LONGEST_HINT: Duration = Duration::from_secs(5);
 /// A batch that takes longer means that the store is unavailable. Queued smiles are then refused at once.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
-/// Why the store accepts no smile now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overload {
-    /// The store is slow; it will have caught up after this time.
-    Slow(Duration),
-    /// The store does not answer.
-    Unavailable,
-}
-
-/// The measured speed of the store and the smiles queued for it.
+/// The measured speed of the store.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     /// The maximum number of smiles in a batch.
-    largest_batch: u32,
-    /// Smiles admitted and not yet in a batch.
-    waiting: u32,
+    largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
     /// The duration of a batch: an exponential moving average with weight 1/2.
@@ -41,18 +38,8 @@ pub(crate) struct Pressure {
 
 impl Pressure {
     /// No pressure, on a store that takes `largest_batch` smiles in a batch.
-    pub(crate) fn new(largest_batch: u32) -> Self {
-        Self { largest_batch, waiting: 0, batch_began: None, per_batch: Duration::ZERO }
-    }
-
-    /// Records an admitted smile.
-    pub(crate) fn admitted(&mut self) {
-        self.waiting += 1;
-    }
-
-    /// Records smiles that left the queue, into a batch or refused.
-    pub(crate) fn dequeued(&mut self, smiles: usize) {
-        self.waiting = self.waiting.saturating_sub(u32::try_from(smiles).unwrap_or(u32::MAX));
+    pub(crate) fn new(largest_batch: usize) -> Self {
+        Self { largest_batch, batch_began: None, per_batch: Duration::ZERO }
     }
 
     /// Records the start of a batch. All time until it ends counts as store delay.
@@ -68,27 +55,30 @@ impl Pressure {
         self.per_batch = (self.per_batch + took) / 2;
     }
 
-    /// Checks whether a smile can be admitted at `now`.
+    /// Checks whether a smile can be admitted at `now`, behind `waiting` smiles that are not yet in a batch.
     ///
     /// # Errors
-    /// [`Overload`] if the smile must be shed.
-    pub(crate) fn check(&self, now: Instant) -> Result<(), Overload> {
+    /// A refusal if the smile must be shed.
+    pub(crate) fn check(&self, now: Instant, waiting: usize) -> Result<(), Refusal> {
         if self.batch_began.is_some_and(|began| now.duration_since(began) > UNAVAILABLE_AFTER) {
-            return Err(Overload::Unavailable);
+            return Err(Refusal::store_unavailable());
         }
-        match self.expected_wait(now) {
-            wait if wait <= LONGEST_WAIT => Ok(()),
-            wait => Err(Overload::Slow(wait.saturating_sub(RETRY_AT).min(LONGEST_HINT))),
-        }
+        let hint = match self.expected_wait(now, waiting) {
+            wait if wait > LONGEST_WAIT => wait.saturating_sub(RETRY_AT).min(LONGEST_HINT),
+            _ if waiting >= QUEUE => RETRY_AFTER_FULL,
+            _ => return Ok(()),
+        };
+        let message = "this replica's store is behind; send the same id again";
+        Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
     /// The rest of the running batch plus all batches up to the one with this smile.
-    fn expected_wait(&self, now: Instant) -> Duration {
+    fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
         // Expect an overdue batch to take as long again as it has taken.
         let rest_of_batch = self.per_batch.checked_sub(elapsed).unwrap_or(elapsed);
-        let batches = self.waiting / self.largest_batch + 1;
+        let batches = u32::try_from(waiting / self.largest_batch + 1).unwrap_or(u32::MAX);
         rest_of_batch + self.per_batch * batches
     }
 }
@@ -97,55 +87,58 @@ impl Pressure {
 mod tests {
     use super::*;
 
-    /// A store that runs a batch after many that took `per_batch` each, with `waiting` queued smiles.
-    fn busy(waiting: u32, per_batch: Duration) -> (Pressure, Instant) {
+    /// A store that runs a batch after many that took `per_batch` each.
+    fn busy(per_batch: Duration) -> (Pressure, Instant) {
         let mut now = Instant::now();
         let mut pressure = Pressure::new(1000);
         for _ in 0..20 {
-            pressure.admitted();
             pressure.batch_began(now);
-            pressure.dequeued(1);
             now += per_batch;
             pressure.batch_ended(now);
         }
-        pressure.admitted();
         pressure.batch_began(now);
-        pressure.dequeued(1);
-        (0..waiting).for_each(|_| pressure.admitted());
         (pressure, now)
+    }
+
+    /// The code and the hint of a refusal.
+    fn refused(answer: Result<(), Refusal>) -> Option<(ErrorCode, Duration)> {
+        answer.err().map(|refusal| (refusal.code, Duration::from_millis(refusal.retry_after_ms.unwrap())))
     }
 
     #[test]
     fn a_fast_store_admits_a_long_queue() {
-        let (pressure, now) = busy(8000, Duration::from_millis(20));
-        assert_eq!(pressure.check(now), Ok(()));
+        let (pressure, now) = busy(Duration::from_millis(20));
+        assert_eq!(pressure.check(now, 8000), Ok(()));
+        assert_eq!(refused(pressure.check(now, QUEUE)), Some((ErrorCode::Overloaded, RETRY_AFTER_FULL)));
     }
 
     #[test]
     fn one_slow_commit_does_not_shed() {
-        let (pressure, now) = busy(900, Duration::from_millis(200));
-        assert_eq!(pressure.check(now), Ok(()));
+        let (pressure, now) = busy(Duration::from_millis(200));
+        assert_eq!(pressure.check(now, 900), Ok(()));
     }
 
     #[test]
     fn a_slow_store_sheds_with_a_retry_hint() {
-        let (pressure, now) = busy(3000, Duration::from_millis(200));
-        let Err(Overload::Slow(hint)) = pressure.check(now) else { panic!("it takes more") };
+        let (pressure, now) = busy(Duration::from_millis(200));
+        let (code, hint) = refused(pressure.check(now, 3000)).expect("it takes more");
+        assert_eq!(code, ErrorCode::Overloaded);
         assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
     }
 
     #[test]
     fn a_hanging_store_is_unavailable_until_it_answers() {
-        let (mut pressure, now) = busy(0, Duration::from_millis(1));
-        assert_eq!(pressure.check(now + Duration::from_millis(400)), Ok(()));
-        assert!(matches!(pressure.check(now + Duration::from_millis(600)), Err(Overload::Slow(_))));
-        let later = now + Duration::from_secs(30);
-        assert_eq!(pressure.check(later), Err(Overload::Unavailable));
-        pressure.batch_ended(later);
-        assert_eq!(pressure.check(later), Ok(()));
+        let (mut pressure, now) = busy(Duration::from_millis(1));
+        let check = |pressure: &Pressure, after| refused(pressure.check(now + after, 0)).map(|(code, _)| code);
+        assert_eq!(check(&pressure, Duration::from_millis(400)), None);
+        assert_eq!(check(&pressure, Duration::from_millis(600)), Some(ErrorCode::Overloaded));
+        let late = Duration::from_secs(30);
+        assert_eq!(check(&pressure, late), Some(ErrorCode::StoreUnavailable));
+        pressure.batch_ended(now + late);
+        assert_eq!(check(&pressure, late), None);
         // The outage must not count as the speed of the store.
-        pressure.batch_began(later);
-        let soon = |answer| !matches!(answer, Err(Overload::Slow(hint)) if hint > Duration::from_secs(1));
-        assert!(soon(pressure.check(later)), "{:?}", pressure.check(later));
+        pressure.batch_began(now + late);
+        let answer = refused(pressure.check(now + late, 0));
+        assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "{answer:?}");
     }
 }

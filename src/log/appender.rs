@@ -10,15 +10,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::outage::{Outage, STUMBLE};
-use super::{Queue, Submission};
-use crate::hub::{Outbox, Outcome, Publication};
-use crate::index::{Index, LookUp};
+use super::{Log, Submission};
+use crate::hub::{Publication, Push};
+use crate::index::Index;
 use crate::limits::UNAVAILABLE_AFTER;
-use crate::model::{NewSmile, Offset, Smile, SmileId, Timestamp};
-use crate::protocol::Refusal;
+use crate::model::{NewSmile, Offset, Smile, Timestamp};
 use crate::store::{Append, AppendError, Error, IdHash, NewBatch, Store, StoreError};
-use crate::tail::Tail;
-use crate::telemetry::{Metrics, observe};
+use crate::tail::{Tail, TailView};
+use crate::telemetry::Metrics;
 
 /// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
 const MAX_INDEX_LAG: u64 = 40_000;
@@ -41,7 +40,7 @@ const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 /// The task that appends. One runs per replica.
 #[derive(Debug)]
 pub(crate) struct Appender {
-    queue: Arc<Queue>,
+    log: Arc<Log>,
     writer: Writer,
     outage: Outage,
     metrics: Arc<Metrics>,
@@ -51,7 +50,7 @@ pub(crate) struct Appender {
 #[derive(Debug)]
 struct Writer {
     store: Store,
-    tail: Tail,
+    tail: Arc<Tail>,
     index: Index,
 }
 
@@ -65,8 +64,8 @@ struct Appended {
 }
 
 impl Appender {
-    pub(super) fn new(queue: Arc<Queue>, store: Store, tail: Tail, index: Index, metrics: Arc<Metrics>) -> Self {
-        Self { queue, writer: Writer { store, tail, index }, outage: Outage::default(), metrics }
+    pub(super) fn new(log: Arc<Log>, store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> Self {
+        Self { log, writer: Writer { store, tail, index }, outage: Outage::default(), metrics }
     }
 
     /// Appends until `stop`, then appends the rest of the queue.
@@ -75,7 +74,7 @@ impl Appender {
     /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] when the log no longer matches what this replica published.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         loop {
-            let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
+            let filled = stop.run_until_cancelled(self.log.filled.notified()).await;
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 self.writer.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG).await;
@@ -93,7 +92,7 @@ impl Appender {
 
     /// Starts the clock of the next batch if the queue has smiles.
     fn begin(&self) -> Option<Instant> {
-        let mut waiting = self.queue.waiting.lock();
+        let mut waiting = self.log.waiting.lock();
         if waiting.entries.is_empty() {
             return None;
         }
@@ -109,7 +108,7 @@ impl Appender {
         let mut gathered = 0;
         loop {
             tokio::task::yield_now().await;
-            let waiting = self.queue.waiting.lock().entries.len();
+            let waiting = self.log.waiting.lock().entries.len();
             if waiting <= gathered || waiting >= limit.smiles || Instant::now() >= deadline {
                 return;
             }
@@ -118,9 +117,8 @@ impl Appender {
     }
 
     fn take(&self) -> Vec<Submission> {
-        let mut waiting = self.queue.waiting.lock();
+        let mut waiting = self.log.waiting.lock();
         let count = self.writer.store.batch_limit().fitting(waiting.entries.iter().map(|sent| &sent.smile));
-        waiting.pressure.dequeued(count);
         waiting.entries.drain(..count).collect()
     }
 
@@ -128,7 +126,7 @@ impl Appender {
         self.metrics.append_smiles.observe(batch.len() as f64);
         let senders: Vec<_> = batch.iter().map(|sent| (Arc::clone(&sent.sender), sent.smile.id.clone())).collect();
         let appended = self.store_answers(batch, began).await?;
-        observe(&self.metrics.append_seconds, began.elapsed());
+        self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match &appended.refused {
             Some(error) => {
                 self.outage.begins(error);
@@ -140,13 +138,13 @@ impl Appender {
             match appended.duplicates.get(&place) {
                 Some(offset) => {
                     self.metrics.smiles_duplicate.inc();
-                    sender.answer(id, Outcome::Duplicate(*offset));
+                    sender.push(Push::Duplicate(id, *offset));
                 }
-                None if appended.refused.is_some() => refuse(&sender, id),
+                None if appended.refused.is_some() => sender.push(Push::Refused(id)),
                 None => self.metrics.smiles_stored.inc(),
             }
         }
-        self.queue.waiting.lock().pressure.batch_ended(Instant::now());
+        self.log.waiting.lock().pressure.batch_ended(Instant::now());
         Ok(())
     }
 
@@ -160,20 +158,15 @@ impl Appender {
         }
         loop {
             self.outage.begins(&"it does not answer");
-            let waiting = {
-                let mut waiting = self.queue.waiting.lock();
-                let entries = std::mem::take(&mut waiting.entries);
-                waiting.pressure.dequeued(entries.len());
-                entries
-            };
+            let waiting = std::mem::take(&mut self.log.waiting.lock().entries);
             self.outage.refused(waiting.len());
             for sent in waiting {
-                refuse(&sent.sender, sent.smile.id);
+                sent.sender.push(Push::Refused(sent.smile.id));
             }
             tokio::select! {
                 biased;
                 appended = append.as_mut() => return appended,
-                () = self.queue.filled.notified() => {}
+                () = self.log.filled.notified() => {}
                 // The outage is logged by then.
                 () = tokio::time::sleep(STUMBLE) => {}
             }
@@ -195,7 +188,7 @@ impl Writer {
         let at = Timestamp::now();
         let hashes: Vec<_> = smiles.iter().map(|smile| self.store.id_hash(&smile.from, &smile.id)).collect();
         loop {
-            let LookUp { previous, cursor, known } = match self.index.look_up(&smiles, &hashes).await {
+            let TailView { last, cursor, known, .. } = match self.index.look_up(&smiles, &hashes).await {
                 Ok(lookup) => lookup,
                 Err(error) => return Ok(Appended { refused: Some(error.into()), ..Appended::default() }),
             };
@@ -204,15 +197,8 @@ impl Writer {
                 return Ok(Appended { duplicates, refused: None });
             }
             let is_new = |place: usize| !duplicates.contains_key(&place);
-            let some: Vec<NewSmile>;
-            let new = if duplicates.is_empty() {
-                &smiles
-            } else {
-                let places = smiles.iter().enumerate().filter(|(place, _)| is_new(*place));
-                some = places.map(|(_, smile)| smile.clone()).collect();
-                &some
-            };
-            let row = self.store.new_batch(previous, cursor, new, at);
+            let new = smiles.iter().enumerate().filter(|(place, _)| is_new(*place)).map(|(_, smile)| smile);
+            let row = self.store.new_batch(last, cursor, new, at);
             match self.settle(&row).await? {
                 Ok(Append::Done) => {
                     let places = smiles.into_iter().enumerate().filter(|(place, _)| is_new(*place));
@@ -324,11 +310,6 @@ fn with_repeats(hashes: &[IdHash], cursor: Offset, known: &HashMap<usize, Offset
         }
     }
     duplicates
-}
-
-/// Answers a smile that was not stored.
-fn refuse(sender: &Outbox, id: SmileId) {
-    sender.answer(id, Outcome::Refused(Box::new(Refusal::store_unavailable())));
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Frames from the client: JSON, and short forms to type by hand.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -53,38 +51,30 @@ pub struct BadFrame {
 }
 
 impl BadFrame {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), id: None }
+    fn new(message: impl Into<String>, id: Option<String>) -> Self {
+        Self { message: message.into(), id }
     }
 }
 
 /// The type of a frame, parsed first.
 #[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(borrow)]
-    r#type: Option<Cow<'a, str>>,
+struct Kind {
+    r#type: Option<String>,
 }
 
-/// The fast path: a smile without escapes, parsed once and without copies.
+/// The fields of a smile. With `&str`, the fast path: a smile without escapes, parsed once and without copies.
 #[derive(Deserialize)]
-struct PlainSmile<'a> {
-    r#type: &'a str,
-    id: Option<&'a str>,
-    to: &'a str,
-    smile: &'a str,
-}
-
-#[derive(Deserialize)]
-struct SmileFields {
-    id: Option<String>,
-    to: Option<String>,
-    smile: Option<String>,
+struct SmileFields<Text> {
+    r#type: Text,
+    id: Option<Text>,
+    to: Text,
+    smile: Text,
 }
 
 #[derive(Deserialize)]
 struct HistoryFields {
-    with: Option<String>,
-    before: Option<u64>,
+    with: UserName,
+    before: Option<Offset>,
     limit: Option<u32>,
 }
 
@@ -110,44 +100,35 @@ impl ClientFrame {
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        if let Ok(PlainSmile { r#type: "smile", id, to, smile }) = serde_json::from_str(text) {
-            return Self::smile(id, Some(to), Some(smile));
+        if let Ok(fields @ SmileFields { r#type: "smile", .. }) = serde_json::from_str::<SmileFields<&str>>(text) {
+            return Self::smile(&fields);
         }
-        let kind: Kind<'_> = read(text)?;
-        match kind.r#type.as_deref() {
-            Some("smile") => {
-                let SmileFields { id, to, smile } = read(text)?;
-                Self::smile(id.as_deref(), to.as_deref(), smile.as_deref())
-            }
-            Some("history") => Self::history(&read(text)?),
+        match read::<Kind>(text)?.r#type.as_deref() {
+            Some("smile") => Self::smile(&read::<SmileFields<String>>(text)?),
+            Some("history") => Self::history(read(text)?),
             Some("ping") => Ok(Self::Ping),
             Some("help") => Ok(Self::Help),
-            Some(_) | None => Err(BadFrame {
-                message: "a frame needs \"type\": smile, history, ping or help".to_owned(),
-                id: id_to_repeat(text),
-            }),
+            _ => Err(BadFrame::new("a frame needs \"type\": smile, history, ping or help", id_to_repeat(text))),
         }
     }
 
-    fn smile(id: Option<&str>, to: Option<&str>, smile: Option<&str>) -> Result<Self, BadFrame> {
-        let bad = |message: &str| BadFrame { message: message.to_owned(), id: id.and_then(repeatable) };
-        let to = to.ok_or_else(|| bad("a smile needs \"to\", the name of a user"))?;
-        let smile = smile.ok_or_else(|| bad("a smile needs \"smile\", one to eight faces"))?;
-        let parsed = id.map(|id| SmileId::parse(id).ok_or_else(|| bad("id is 1 to 64 of A-Z a-z 0-9 . _ -")));
-        Ok(Self::Smile { id: parsed.transpose()?, to: UserName::new(to), smile: smile.into() })
+    fn smile(fields: &SmileFields<impl AsRef<str>>) -> Result<Self, BadFrame> {
+        let parsed = |id: &str| {
+            SmileId::parse(id).ok_or_else(|| BadFrame::new("id is 1 to 64 of A-Z a-z 0-9 . _ -", repeatable(id)))
+        };
+        let id = fields.id.as_ref().map(|id| parsed(id.as_ref())).transpose()?;
+        Ok(Self::Smile { id, to: UserName::new(fields.to.as_ref()), smile: fields.smile.as_ref().into() })
     }
 
-    fn history(fields: &HistoryFields) -> Result<Self, BadFrame> {
-        let with = fields.with.as_deref();
-        let with = with.ok_or_else(|| BadFrame::new("history needs \"with\", the name of a user"))?;
-        let limit = fields.limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
+    fn history(HistoryFields { with, before, limit }: HistoryFields) -> Result<Self, BadFrame> {
+        let limit = limit.unwrap_or(DEFAULT_HISTORY_LIMIT);
         if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
-            return Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")));
+            return Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}"), None));
         }
-        if fields.before.is_some_and(|before| before >= OFFSET_LIMIT) {
-            return Err(BadFrame::new("before is an offset, below 2^53"));
+        if before.is_some_and(|before| before.0 >= OFFSET_LIMIT) {
+            return Err(BadFrame::new("before is an offset, below 2^53", None));
         }
-        Ok(Self::History { with: UserName::new(with), before: fields.before.map(Offset), limit })
+        Ok(Self::History { with, before, limit })
     }
 
     fn decode_typed(text: &str) -> Result<Self, BadFrame> {
@@ -159,7 +140,7 @@ impl ClientFrame {
             Some((to, smile)) if !to.is_empty() => {
                 Ok(Self::Smile { id: None, to: UserName::new(to), smile: smile.trim().into() })
             }
-            _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help")),
+            _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help", None)),
         }
     }
 }
@@ -167,7 +148,7 @@ impl ClientFrame {
 /// Parses the fields of a frame that `T` has.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadFrame> {
     serde_json::from_str(text)
-        .map_err(|error| BadFrame { message: format!("this JSON is not a frame: {error}"), id: id_to_repeat(text) })
+        .map_err(|error| BadFrame::new(format!("this JSON is not a frame: {error}"), id_to_repeat(text)))
 }
 
 /// Extracts the id of a malformed frame.

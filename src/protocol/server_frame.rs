@@ -1,4 +1,4 @@
-//! Frames from the server, and the body of an HTTP error.
+//! Frames from the server.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
@@ -136,7 +136,7 @@ impl ServerFrame {
             code: refusal.code,
             message: refusal.message.clone(),
             id,
-            retry_after_ms: refusal.retry_after_ms(),
+            retry_after_ms: refusal.retry_after_ms,
             temporary: refusal.code.temporary(),
         }
     }
@@ -166,24 +166,6 @@ fn encode(buffer: &'static LocalKey<RefCell<BytesMut>>, frame: &impl Serialize) 
     })
 }
 
-/// The body of an HTTP error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// The kind of refusal.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-    /// When to retry, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-}
-
-impl From<&Refusal> for ErrorBody {
-    fn from(refusal: &Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message.clone(), retry_after_ms: refusal.retry_after_ms() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -199,7 +181,7 @@ mod tests {
             from: UserName::new("bruno"),
             to: UserName::new("anna"),
             faces: Faces::parse("😁").unwrap(),
-            at: Timestamp::from_milliseconds(1_795_410_000_123),
+            at: Timestamp(1_795_410_000_123),
         }
     }
 

@@ -110,7 +110,7 @@ mod tests {
                 obeys: true,
             },
             state: ReplicaState::Ready,
-            started_at: Timestamp::from_milliseconds(0),
+            started_at: Timestamp(0),
             uptime_ms: 0,
             heartbeat_age_ms: 0,
             sessions: u32::try_from(sessions).unwrap(),

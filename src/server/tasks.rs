@@ -89,9 +89,9 @@ impl Tasks {
         self.spawn("lease", Arc::clone(&app.replica).run(self.stop_appending.clone()).map(Ok));
         self.spawn_indexer(indexer);
         if let Store::MySql(shared) = store {
-            self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(shared), tail.clone()).run()));
+            self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(shared), Arc::clone(tail)).run()));
         }
-        let retention = retention::run(store.clone(), tail.clone(), kept, Arc::clone(metrics));
+        let retention = retention::run(store.clone(), Arc::clone(tail), kept, Arc::clone(metrics));
         self.spawn_endless("retention", retention.map(Ok));
     }
 

@@ -21,7 +21,8 @@ const STALL: Duration = Duration::from_secs(1);
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
-    deadline: Instant,
+    /// When to call [`Heartbeat::deadline_passed`].
+    pub(super) deadline: Instant,
     /// When the unanswered ping was sent.
     pinged_at: Option<Instant>,
 }
@@ -33,13 +34,8 @@ impl Heartbeat {
         Self { interval: times.ping_interval, timeout: times.pong_timeout, deadline: now + first, pinged_at: None }
     }
 
-    /// When to call [`Heartbeat::deadline_passed`].
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Returns what is due at `now`; `None` if the deadline has moved meanwhile.
-    pub(super) fn deadline_passed(&mut self, now: Instant) -> Option<Due> {
+    /// Returns what is due at `now`; `None` if the deadline moves: `reads` tells whether the session reads at present.
+    pub(super) fn deadline_passed(&mut self, now: Instant, reads: bool) -> Option<Due> {
         if now < self.deadline {
             return None;
         }
@@ -48,9 +44,9 @@ impl Heartbeat {
             self.deadline = now + self.timeout;
             return Some(Due::Ping);
         }
-        // During a stall nothing was read, so the pong may be in the socket's buffer.
-        if now > self.deadline + STALL {
-            self.extend(now);
+        // During a stall nothing was read either. The pong may be in the socket's buffer.
+        if !reads || now > self.deadline + STALL {
+            self.deadline = now + self.timeout;
             return None;
         }
         Some(Due::NoPong)
@@ -61,11 +57,6 @@ impl Heartbeat {
         if let Some(pinged_at) = self.pinged_at.take() {
             self.deadline = (pinged_at + self.interval).max(now);
         }
-    }
-
-    /// Restarts the timeout of the pending pong.
-    pub(super) fn extend(&mut self, now: Instant) {
-        self.deadline = now + self.timeout;
     }
 }
 
@@ -79,36 +70,36 @@ mod tests {
     fn a_missing_pong_ends_the_session() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
-        let first = heartbeat.deadline();
+        let first = heartbeat.deadline;
         assert!((start + SECOND * 12..=start + SECOND * 25).contains(&first));
-        assert_eq!(heartbeat.deadline_passed(start + SECOND * 11), None);
-        assert_eq!(heartbeat.deadline_passed(first), Some(Due::Ping));
-        assert_eq!(heartbeat.deadline(), first + SECOND * 10);
+        assert_eq!(heartbeat.deadline_passed(start + SECOND * 11, true), None);
+        assert_eq!(heartbeat.deadline_passed(first, true), Some(Due::Ping));
+        assert_eq!(heartbeat.deadline, first + SECOND * 10);
 
         heartbeat.pong(first + SECOND);
-        let second = heartbeat.deadline();
+        let second = heartbeat.deadline;
         assert_eq!(second, first + SECOND * 25, "the interval is from ping to ping");
-        assert_eq!(heartbeat.deadline_passed(second), Some(Due::Ping));
-        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10), Some(Due::NoPong));
+        assert_eq!(heartbeat.deadline_passed(second, true), Some(Due::Ping));
+        assert_eq!(heartbeat.deadline_passed(second + SECOND * 10, true), Some(Due::NoPong));
     }
 
     #[test]
     fn a_stalled_server_extends_the_pong_timeout() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
-        let first = heartbeat.deadline();
-        assert_eq!(heartbeat.deadline_passed(first), Some(Due::Ping));
+        let first = heartbeat.deadline;
+        assert_eq!(heartbeat.deadline_passed(first, true), Some(Due::Ping));
         let woken = first + SECOND * 60;
-        assert_eq!(heartbeat.deadline_passed(woken), None);
-        assert_eq!(heartbeat.deadline_passed(woken + SECOND * 10), Some(Due::NoPong));
+        assert_eq!(heartbeat.deadline_passed(woken, true), None);
+        assert_eq!(heartbeat.deadline_passed(woken + SECOND * 10, true), Some(Due::NoPong));
     }
 
     #[test]
     fn an_unsolicited_pong_changes_nothing() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
-        let first = heartbeat.deadline();
+        let first = heartbeat.deadline;
         heartbeat.pong(start);
-        assert_eq!(heartbeat.deadline(), first);
+        assert_eq!(heartbeat.deadline, first);
     }
 }

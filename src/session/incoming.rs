@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::in_flight::Sent;
 use super::{CloseReason, End, Session};
-use crate::limits::{Denied, Overload, admit};
+use crate::limits::admit;
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 
@@ -35,28 +35,12 @@ impl Session {
             .map_err(|not_a_smile| Refusal::permanent(ErrorCode::NotASmile, not_a_smile.to_string()))?;
 
         let now = Instant::now();
-        let permit = self.context.log.reserve(now).map_err(|behind| match behind {
-            Overload::Slow(wait) => {
-                let message = "this replica's store is behind; send the same id again";
-                Refusal::temporary(ErrorCode::Overloaded, message, wait)
-            }
-            Overload::Unavailable => Refusal::store_unavailable(),
-        })?;
-        admit(&mut self.smiles, &self.context.capacity, now).map_err(|denied| match denied {
-            Denied::BySession(wait) => {
-                let message = "this session exceeds its rate of smiles; send the same id again";
-                Refusal::temporary(ErrorCode::RateLimited, message, wait)
-            }
-            Denied::ByCapacity(wait) => {
-                let message = "this replica is at its capacity; send the same id again";
-                Refusal::temporary(ErrorCode::Overloaded, message, wait)
-            }
-        })?;
-
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
-        self.in_flight.sent(Sent { id: id.clone(), named, admitted_at: now });
-        permit.submit(NewSmile { id, from: self.user.clone(), to, faces }, now, self.subscription.outbox());
+        let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
+        let by_rate = || admit(&mut self.smiles, &self.context.capacity, now);
+        self.context.log.submit(new, now, &self.subscription.outbox, by_rate)?;
+        self.in_flight.sent(Sent { id, named, admitted_at: now });
         Ok(())
     }
 

@@ -7,11 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{CloseReason, End, Session};
-use crate::hub::{Outcome, Publication, Push, Taken};
-use crate::model::{Offset, Smile, SmileId};
-use crate::protocol::ServerFrame;
+use crate::hub::{Publication, Push, Taken};
+use crate::model::{Offset, SmileId};
+use crate::protocol::{Refusal, ServerFrame};
 use crate::store::StoreError;
-use crate::telemetry::observe;
 
 /// Smiles in one read while catching up.
 const PAGE: usize = 200;
@@ -47,56 +46,47 @@ impl Session {
     }
 
     async fn push(&mut self, push: Push, now: Instant) -> Result<(), End> {
-        match push {
-            Push::Publication(publication) => self.publication(&publication, now).await,
-            Push::Outcome(id, outcome) => self.outcome(&id, outcome, now).await,
+        let frame = match push {
+            Push::Publication(publication) if publication.smile.offset <= self.offset => None,
+            Push::Publication(publication) => Some(self.publication(&publication, now)),
+            Push::Duplicate(id, offset) => self.ack(&id, offset, true, now),
+            Push::Refused(id) => self.refusal(&id),
             Push::HandOver => {
                 self.leave.get_or_insert((Instant::now(), CloseReason::Rebalance));
-                Ok(())
-            }
-        }
-    }
-
-    async fn publication(&mut self, publication: &Publication, now: Instant) -> Result<(), End> {
-        let smile = &publication.smile;
-        if smile.offset <= self.offset {
-            return Ok(());
-        }
-        self.offset = smile.offset;
-        if let Some(ack) = self.answer_own(smile, now) {
-            return self.socket.feed(ack).await;
-        }
-        if let Some(admitted_at) = publication.admitted_at {
-            observe(&self.context.metrics.delivery_seconds, now - admitted_at);
-        }
-        self.socket.feed(publication.frame()).await
-    }
-
-    /// Returns the ack if this session sent the smile and still waits for the answer.
-    fn answer_own(&mut self, smile: &Smile, now: Instant) -> Option<Bytes> {
-        if smile.from != self.user {
-            return None;
-        }
-        let sent = self.in_flight.take(&smile.id)?;
-        observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
-        Some(ServerFrame::Ack { id: sent.id, offset: smile.offset, duplicate: false }.encode())
-    }
-
-    /// Answers a smile that will not be published, unless the same id from another session of this user was published
-    /// meanwhile.
-    async fn outcome(&mut self, id: &SmileId, outcome: Outcome, now: Instant) -> Result<(), End> {
-        let Some(sent) = self.in_flight.take(id) else { return Ok(()) };
-        let answer = match outcome {
-            Outcome::Duplicate(offset) => {
-                observe(&self.context.metrics.ack_seconds, now - sent.admitted_at);
-                ServerFrame::Ack { id: sent.id, offset, duplicate: true }
-            }
-            Outcome::Refused(refusal) => {
-                self.context.metrics.error(refusal.code);
-                ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned()))
+                None
             }
         };
-        self.socket.feed(answer.encode()).await
+        let Some(frame) = frame else { return Ok(()) };
+        self.socket.feed(frame).await
+    }
+
+    /// Returns the ack if this session sent the smile and still waits for the answer, else the smile itself.
+    fn publication(&mut self, publication: &Publication, now: Instant) -> Bytes {
+        let smile = &publication.smile;
+        self.offset = smile.offset;
+        let own = smile.from == self.user;
+        if let Some(ack) = own.then(|| self.ack(&smile.id, smile.offset, false, now)).flatten() {
+            return ack;
+        }
+        if let Some(admitted_at) = publication.admitted_at {
+            self.context.metrics.delivery_seconds.observe((now - admitted_at).as_secs_f64());
+        }
+        publication.frame()
+    }
+
+    /// Returns the ack of a smile; `None` if the same id from another session of this user was published meanwhile.
+    fn ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
+        let sent = self.in_flight.take(id)?;
+        self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());
+        Some(ServerFrame::Ack { id: sent.id, offset, duplicate }.encode())
+    }
+
+    /// Returns the answer to a smile that was not stored; `None` as for [`Self::ack`].
+    fn refusal(&mut self, id: &SmileId) -> Option<Bytes> {
+        let sent = self.in_flight.take(id)?;
+        let refusal = Refusal::store_unavailable();
+        self.context.metrics.error(refusal.code);
+        Some(ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned())).encode())
     }
 
     /// Sends the user's stream after the session's offset up to `until`.

@@ -97,11 +97,8 @@ impl Socket {
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
-        match tokio::time::timeout(self.write_timeout, self.stream.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Broken),
-            Err(_) => Err(End::ByServer(CloseReason::Slow)),
-        }
+        let sent = tokio::time::timeout(self.write_timeout, self.stream.send(message)).await;
+        sent.map_err(|_| End::ByServer(CloseReason::Slow))?.map_err(|_| End::Broken)
     }
 
     /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client

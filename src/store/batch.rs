@@ -110,14 +110,14 @@ struct Record<'row> {
 
 impl NewBatch {
     /// Encodes `smiles` to follow `previous` from the offset `first` on. All users must be in the directory.
-    pub(super) fn new(
+    pub(super) fn new<'smiles>(
         previous: Option<BatchKey>,
         first: Offset,
-        smiles: &[NewSmile],
+        smiles: impl IntoIterator<Item = &'smiles NewSmile>,
         at: Timestamp,
         directory: &UserDirectory,
     ) -> Self {
-        let records = smiles.iter().zip(0..).map(|(smile, after_first)| Record {
+        let records = smiles.into_iter().zip(0..).map(|(smile, after_first)| Record {
             after_first,
             after_at: 0,
             sender: directory.id(&smile.from),
@@ -125,9 +125,9 @@ impl NewBatch {
             id: smile.id.as_str(),
             faces: smile.faces.as_str(),
         });
-        let run = Run { format: FORMAT, first: first.0, at: at.as_milliseconds(), smiles: records.collect() };
+        let run = Run { format: FORMAT, first: first.0, at: at.0, smiles: records.collect() };
         let key = BatchKey { first, token: rand::random() };
-        Self { previous, key, count: smiles.len(), payload: to_bytes(&run) }
+        Self { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
     }
 }
 
@@ -135,7 +135,7 @@ impl NewBatch {
 pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, directory: &UserDirectory) -> Vec<u8> {
     let mut run = Run { format: FORMAT, first: 0, at: 0, smiles: Vec::new() };
     for smile in smiles {
-        let at = smile.at.as_milliseconds();
+        let at = smile.at.0;
         if run.smiles.is_empty() {
             (run.first, run.at) = (smile.offset.0, at);
         }
@@ -165,7 +165,7 @@ fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreErro
             from: directory.name(record.sender)?.clone(),
             to: directory.name(record.receiver)?.clone(),
             faces: Faces::from_stored(record.faces),
-            at: Timestamp::from_milliseconds(run.at + record.after_at),
+            at: Timestamp(run.at + record.after_at),
         })
     };
     run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
@@ -197,7 +197,7 @@ mod tests {
             from: crate::model::UserName::new("anna"),
             to: crate::model::UserName::new("bruno"),
             faces: Faces::parse("😀").unwrap(),
-            at: Timestamp::from_milliseconds(at),
+            at: Timestamp(at),
         }
     }
 

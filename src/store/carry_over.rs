@@ -50,7 +50,7 @@ pub(super) fn into_batches(
             from: user(row.sender)?,
             to: user(row.receiver)?,
             faces: Faces::from_stored(&row.faces),
-            at: Timestamp::from_milliseconds(row.at),
+            at: Timestamp(row.at),
         })
     };
     let damaged = |row: &StoredRow| {
@@ -80,7 +80,7 @@ where
         row.push_bind(integer(batch.key.first.0))
             .push_bind(integer(batch.count))
             .push_bind(batch.key.token)
-            .push_bind(at.as_milliseconds())
+            .push_bind(at.0)
             .push_bind(&batch.payload);
     });
     insert

@@ -160,7 +160,7 @@ mod tests {
                 obeys: true,
             },
             state: ReplicaState::Draining,
-            started_at: Timestamp::from_milliseconds(0),
+            started_at: Timestamp(0),
             uptime_ms: 60_000,
             heartbeat_age_ms: 1000,
             sessions: 7,

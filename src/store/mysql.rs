@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow};
 
-pub(crate) use self::binlog::Binlog;
 use self::connections::Connections;
 use self::server::MySqlServer;
 use self::turn::PeerAppends;

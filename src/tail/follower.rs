@@ -3,6 +3,7 @@
 //! The tail orders the batches from both sources. No batch is lost if a stream of the binary log starts late, ends
 //! early or is refused: the follower reads missing batches from the log.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Tail;
 use crate::model::Offset;
-use crate::store::{Batch, Binlog, Following, MySql, StoreError};
+use crate::store::{Batch, Following, MySql, StoreError};
 
 /// Bounds of the polling interval. It doubles while the log does not grow.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
@@ -38,14 +39,14 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Follower {
     store: Arc<MySql>,
-    tail: Tail,
+    tail: Arc<Tail>,
     /// The reason for polling that was logged last, so that it is logged once.
     logged: Option<String>,
 }
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
-    pub(crate) fn new(store: Arc<MySql>, tail: Tail) -> Self {
+    pub(crate) fn new(store: Arc<MySql>, tail: Arc<Tail>) -> Self {
         Self { store, tail, logged: None }
     }
 
@@ -57,10 +58,7 @@ impl Follower {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let opened = Instant::now();
-            let ended = match self.store.open_binlog().await {
-                Ok(binlog) => self.stream(binlog).await,
-                Err(error) => error,
-            };
+            let Err(ended) = self.stream().await;
             pause = match ended {
                 error @ (StoreError::Trimmed | StoreError::Replaced) => return Err(error),
                 StoreError::CannotFollow(_) => UNSUPPORTED_PAUSE,
@@ -72,13 +70,11 @@ impl Follower {
         }
     }
 
-    /// Publishes the batches of the binary log until the stream fails; returns why.
-    async fn stream(&mut self, mut binlog: Binlog) -> StoreError {
+    /// Publishes the batches of the binary log until the stream fails.
+    async fn stream(&mut self) -> Result<Infallible, StoreError> {
+        let mut binlog = self.store.open_binlog().await?;
         // The batches before the start of the stream.
-        let mut streamed = match self.tail.read().await {
-            Ok(head) => head,
-            Err(error) => return error,
-        };
+        let mut streamed = self.tail.read().await?;
         let mut overdue = streamed;
         self.tail.follow_by(Following::Binlog);
         self.logged = None;
@@ -90,28 +86,22 @@ impl Follower {
             tokio::select! {
                 // After a stall, handle the buffered events before the check.
                 biased;
-                batches = binlog.next() => match self.publish(batches).await {
-                    Ok(last) => streamed = streamed.max(last),
-                    Err(error) => return error,
-                },
+                batches = binlog.next() => streamed = streamed.max(self.publish(batches?).await?),
                 _ = check.tick() => {
                     if streamed < overdue {
-                        return StoreError::Unavailable("the replication stream omitted a batch".into());
+                        return Err(StoreError::Unavailable("the replication stream omitted a batch".into()));
                     }
-                    overdue = match self.tail.read().await {
-                        Ok(head) => head,
-                        Err(error) => return error,
-                    };
+                    overdue = self.tail.read().await?;
                 }
             }
         }
     }
 
     /// Publishes the batches of one transaction; returns their last offset.
-    async fn publish(&self, batches: Result<Vec<Batch>, StoreError>) -> Result<Offset, StoreError> {
+    async fn publish(&self, batches: Vec<Batch>) -> Result<Offset, StoreError> {
         let mut last = Offset::default();
         self.tail.record_contact();
-        for batch in batches? {
+        for batch in batches {
             let (Some(first), Some(end)) = (batch.smiles.first(), batch.smiles.last()) else { continue };
             let first = first.offset;
             last = end.offset;

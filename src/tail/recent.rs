@@ -13,14 +13,14 @@ use crate::store::{BatchKey, IdHash};
 const KEPT_INDEXED: u64 = 65_536;
 
 /// Consecutive smiles up to the cursor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recent {
     /// Everything after this offset is in memory.
     start: Offset,
     /// Everything up to this offset is in the index.
-    indexed: Offset,
+    pub(super) indexed: Offset,
     /// The last batch of the log, if it has one.
-    last: Option<BatchKey>,
+    pub(super) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
     /// The hashes of the smiles that are not indexed, in order.
     hashes: VecDeque<IdHash>,
@@ -33,33 +33,12 @@ pub(super) struct Recent {
 impl Recent {
     /// An empty window after `indexed`.
     pub(super) fn new(indexed: Offset) -> Self {
-        Self {
-            start: indexed,
-            indexed,
-            last: None,
-            smiles: VecDeque::new(),
-            hashes: VecDeque::new(),
-            offsets: HashMap::default(),
-            by_user: HashMap::default(),
-        }
+        Self { start: indexed, indexed, ..Self::default() }
     }
 
     /// The last offset in memory.
     pub(super) fn end(&self) -> Offset {
         Offset(self.start.0 + self.smiles.len() as u64)
-    }
-
-    pub(super) fn indexed(&self) -> Offset {
-        self.indexed
-    }
-
-    pub(super) fn last(&self) -> Option<BatchKey> {
-        self.last
-    }
-
-    /// Sets the last batch of the log.
-    pub(super) fn set_last(&mut self, last: BatchKey) {
-        self.last = Some(last);
     }
 
     /// Adds the smile that follows the last one.
@@ -68,12 +47,7 @@ impl Recent {
         self.hashes.push_back(hash);
         self.offsets.insert(hash, smile.offset);
         for user in [&smile.from, &smile.to] {
-            match self.by_user.get_mut(user) {
-                Some(smiles) => smiles.push_back(Arc::clone(publication)),
-                None => {
-                    self.by_user.insert(user.clone(), VecDeque::from([Arc::clone(publication)]));
-                }
-            }
+            self.by_user.entry(user.clone()).or_default().push_back(Arc::clone(publication));
         }
         self.smiles.push_back(Arc::clone(publication));
     }
@@ -171,7 +145,7 @@ mod tests {
             from: UserName::new(from),
             to: UserName::new(to),
             faces: Faces::parse("😀").unwrap(),
-            at: Timestamp::from_milliseconds(0),
+            at: Timestamp(0),
         };
         Arc::new(Publication::new(smile, None))
     }
@@ -215,13 +189,13 @@ mod tests {
         assert_eq!((recent.find(hash(13)), recent.find(hash(17))), (Some(Offset(13)), None));
         assert_eq!(recent.hashes(Offset(12)).map(Iterator::collect), Some(vec![hash(11), hash(12)]));
         recent.set_indexed(Offset(13));
-        assert_eq!((recent.find(hash(13)), recent.indexed()), (None, Offset(13)));
+        assert_eq!((recent.find(hash(13)), recent.indexed), (None, Offset(13)));
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
         assert_eq!(recent.hashes(Offset(14)).map(Iterator::collect), Some(vec![hash(14)]));
         assert!(recent.hashes(Offset(12)).is_none() && recent.hashes(Offset(17)).is_none());
         assert!(recent.stream(&UserName::new("anna"), Offset(10)).is_some(), "kept for those that resume");
         recent.set_indexed(Offset(99));
-        assert_eq!(recent.indexed(), Offset(16), "no further than what is here");
+        assert_eq!(recent.indexed, Offset(16), "no further than what is here");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -81,7 +82,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
-    let tail = replica.tail.clone();
+    let tail = Arc::clone(&replica.tail);
     stores(&replica, "before", 1).await;
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");

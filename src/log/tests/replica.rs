@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::{Hub, Outcome, Push, Subscription};
+use crate::hub::{Hub, Push, Subscription};
 use crate::index::{self, Index, Indexer};
 use crate::log::Log;
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
@@ -42,10 +42,10 @@ impl Answer {
 /// A running replica.
 pub(super) struct Replica {
     pub(super) store: Store,
-    pub(super) tail: Tail,
+    pub(super) tail: Arc<Tail>,
     pub(super) index: Index,
     pub(super) metrics: Arc<Metrics>,
-    log: Log,
+    log: Arc<Log>,
     hub: Arc<Hub>,
     indexer: Option<Indexer>,
     tasks: JoinSet<Result<(), StoreError>>,
@@ -63,12 +63,12 @@ impl Replica {
     pub(super) async fn without_indexer(store: Store) -> Self {
         let (hub, metrics) = (Arc::new(Hub::default()), Arc::new(Metrics::new()));
         let (_, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
-        let (tail, index) = (indexer.tail().clone(), indexer.index().clone());
-        let (log, appender) = Log::new(store.clone(), tail.clone(), index.clone(), Arc::clone(&metrics));
+        let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
+        let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
         if let Store::MySql(shared) = &store {
-            tasks.spawn(Follower::new(Arc::clone(shared), tail.clone()).run());
+            tasks.spawn(Follower::new(Arc::clone(shared), Arc::clone(&tail)).run());
         }
         Self { store, tail, index, metrics, log, hub, indexer: Some(indexer), tasks }
     }
@@ -101,7 +101,7 @@ impl Replica {
 
     /// Waits until the log accepts smiles again after a fault.
     pub(super) async fn takes_smiles(&self) {
-        while self.log.reserve(Instant::now()).is_err() {
+        while self.log.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -125,12 +125,8 @@ impl Replica {
         let mut answers = vec![None; smiles.len()];
         for (place, smile) in smiles.iter().enumerate() {
             let session = sessions.get_mut(&smile.from).expect("a session");
-            let now = Instant::now();
-            match self.log.reserve(now) {
-                Ok(permit) => {
-                    session.in_flight.entry(smile.id.clone()).or_default().push_back(place);
-                    permit.submit(smile.clone(), now, session.subscription.outbox());
-                }
+            match self.log.submit(smile.clone(), Instant::now(), &session.subscription.outbox, || Ok(())) {
+                Ok(()) => session.in_flight.entry(smile.id.clone()).or_default().push_back(place),
                 Err(_) => answers[place] = Some(Answer::Refused),
             }
         }
@@ -201,10 +197,8 @@ impl Session {
         for push in taken.pushes {
             match push {
                 Push::Publication(publication) => answers.extend(self.published(&publication.smile)),
-                Push::Outcome(id, Outcome::Duplicate(offset)) => {
-                    answers.extend(self.answer(&id, Answer::Duplicate(offset)));
-                }
-                Push::Outcome(id, Outcome::Refused(_)) => answers.extend(self.answer(&id, Answer::Refused)),
+                Push::Duplicate(id, offset) => answers.extend(self.answer(&id, Answer::Duplicate(offset))),
+                Push::Refused(id) => answers.extend(self.answer(&id, Answer::Refused)),
                 Push::HandOver => {}
             }
         }

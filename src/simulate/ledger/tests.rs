@@ -131,7 +131,7 @@ pub(super) fn smile(plan: &Plan, run: &RunId, beat: Beat, offset: u64) -> Smile 
         from: plan.user(beat.sender()).clone(),
         to: plan.user(beat.receiver()).clone(),
         faces: Faces::from_stored(&plan.faces(beat)),
-        at: Timestamp::from_milliseconds(0),
+        at: Timestamp(0),
     }
 }
 

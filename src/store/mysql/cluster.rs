@@ -161,7 +161,7 @@ impl FromRow<'_, MySqlRow> for ReplicaRecord {
             id: row.try_get("id")?,
             replica: NewReplica::from_row(row)?,
             state: if row.try_get("draining")? { ReplicaState::Draining } else { ReplicaState::Ready },
-            started_at: Timestamp::from_milliseconds(row.try_get("started_at")?),
+            started_at: Timestamp(row.try_get("started_at")?),
             uptime_ms: age("uptime")?,
             heartbeat_age_ms: age("age")?,
             sessions: row.try_get("sessions")?,

@@ -54,7 +54,7 @@ pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, hea
                 from: UserName::new(from),
                 to: UserName::new(to),
                 faces: Faces::parse(faces).unwrap(),
-                at: Timestamp::from_milliseconds(at),
+                at: Timestamp(at),
             });
         }
         database.run(&rows).await;
@@ -127,7 +127,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
         receiver: row_id(&smile.to),
         id: smile.id.as_str().to_owned(),
         faces: smile.faces.as_str().to_owned(),
-        at: smile.at.as_milliseconds(),
+        at: smile.at.0,
     };
     let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
     let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
@@ -140,10 +140,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
             .run(&format!(
                 "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
                  VALUES ({}, {}, {}, {}, x'{payload}')",
-                batch.key.first,
-                batch.count,
-                batch.key.token,
-                at.as_milliseconds()
+                batch.key.first, batch.count, batch.key.token, at.0
             ))
             .await;
     }
@@ -153,7 +150,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
 async fn carried_over_smiles_keep_their_age(database: &Database) {
     let smiles = fill_previous_version(database, 0, 3500).await;
     let store = is_carried_over(database, &smiles).await;
-    let age = Timestamp::now().as_milliseconds() - smiles[2500].at.as_milliseconds();
+    let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
     assert_eq!((trimmed, removed), (Offset(2000), 2000), "whole batches whose last smile is old enough");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use smilingchat::model::{Epoch, Faces, Offset, Smile, SmileId, Timestamp, User, UserName};
-use smilingchat::protocol::{self, ClientFrame, ErrorBody, ErrorCode, PROTOCOL_VERSION, Rates, Refusal, ServerFrame};
+use smilingchat::protocol::{self, ClientFrame, ErrorCode, PROTOCOL_VERSION, Rates, Refusal, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -355,7 +355,7 @@ fn upgrade(
     world.upgrades += 1;
     if world.upgrades.is_multiple_of(every) {
         let refusal = Refusal::temporary(ErrorCode::Draining, "leaving", Duration::from_millis(5));
-        let body = protocol::to_json(&ErrorBody::from(&refusal));
+        let body = protocol::to_json(&refusal);
         let refusal = ErrorResponse::new(Some(body));
         let (mut parts, body) = refusal.into_parts();
         parts.status = 503.try_into().unwrap();
