@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
-use crate::store::{NewReplica, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
+use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -53,7 +53,10 @@ pub(crate) enum NotReady {
 #[derive(Debug)]
 pub(crate) struct Replica {
     id: String,
-    mode: Mode,
+    registration: Registration,
+    started_at: Timestamp,
+    /// `None` if the replica is the store's only process, which needs no lease.
+    lease: Option<Lease>,
     local: LocalState,
     /// Whether it hands sessions over to emptier replicas.
     rebalance: bool,
@@ -63,15 +66,6 @@ pub(crate) struct Replica {
     unready: AtomicBool,
     /// The last crash request.
     crash: Mutex<Option<CrashMode>>,
-}
-
-/// Whether the replica shares its store.
-#[derive(Debug)]
-enum Mode {
-    /// The replica is the store's only process and needs no lease.
-    Standalone { record: Box<ReplicaRecord>, since: Instant },
-    /// The replica shares the store and holds a lease.
-    Clustered(Lease),
 }
 
 /// The parts of this process that determine a replica's readiness and status.
@@ -98,19 +92,19 @@ impl Replica {
         local: LocalState,
         rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
-        let (id, mode) = match store {
-            Store::Sqlite(file) => {
-                let record = Box::new(standalone_record(replica, file.starts));
-                (record.id.clone(), Mode::Standalone { record, since: Instant::now() })
-            }
+        let (registration, lease) = match store {
+            Store::Sqlite(file) => (Registration { number: file.starts, replica, at: Instant::now() }, None),
             Store::MySql(shared) => {
-                let lease = Lease::take(Arc::clone(shared), replica).await?;
-                (lease.id(), Mode::Clustered(lease))
+                let registration = shared.register(replica).await?;
+                let lease = Lease::new(Arc::clone(shared), &registration).await?;
+                (registration, Some(lease))
             }
         };
         Ok(Arc::new(Self {
-            id,
-            mode,
+            id: registration.id(),
+            registration,
+            started_at: Timestamp::now(),
+            lease,
             local,
             rebalance,
             smiles_per_second: Mutex::default(),
@@ -134,7 +128,7 @@ impl Replica {
             Err(NotReady::Draining)
         } else if self.unready.load(Ordering::Relaxed) {
             Err(NotReady::Unready)
-        } else if matches!(&self.mode, Mode::Clustered(lease) if !lease.is_held()) {
+        } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
             Err(NotReady::LeaseLost)
         } else if !self.local.tail.is_current() {
             Err(NotReady::Behind)
@@ -161,17 +155,17 @@ impl Replica {
                 *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
                 (renewed_at, counted) = (Some(now), admitted);
             }
-            if let Mode::Clustered(lease) = &self.mode {
+            if let Some(lease) = &self.lease {
                 self.maintain(lease, is_due, &mut handover).await;
             }
             self.local.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
-    /// One round of a clustered replica, four times a second. `is_due` once a second.
+    /// One round of a replica with a lease, four times a second. `is_due` once a second.
     async fn maintain(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
         if is_due {
-            lease.renew(self.status()).await;
+            lease.renew(&self.registration, self.status()).await;
         }
         let Ok(replicas) = lease.read().await else { return };
         if let Some(mode) = replicas.iter().find(|replica| replica.id == self.id).and_then(|own| own.crash) {
@@ -188,33 +182,35 @@ impl Replica {
         ReplicaStatus {
             sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *self.smiles_per_second.lock(),
-            draining: self.refuses_sessions(),
+            draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
             following: self.local.tail.following(),
         }
     }
 
     /// Lists the replicas that run or were lost lately, without a query. The values of this replica are current.
     pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
-        let status = self.status();
-        let mut replicas = match &self.mode {
-            Mode::Standalone { record, since } => {
-                let uptime_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                vec![ReplicaRecord { uptime_ms, ..*record.clone() }]
-            }
-            Mode::Clustered(lease) => lease.replicas(),
-        };
+        let mut replicas = self.lease.as_ref().map_or_else(|| vec![self.standalone_record()], Lease::replicas);
         let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
         if let Some(own) = own {
-            own.sessions = status.sessions;
-            own.smiles_per_second = status.smiles_per_second;
-            own.following = status.following;
-            own.state = if status.draining { ReplicaState::Draining } else { ReplicaState::Ready };
+            own.status = self.status();
+            own.state = if own.status.draining { ReplicaState::Draining } else { ReplicaState::Ready };
         }
         replicas
     }
 
-    fn refuses_sessions(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed)
+    /// The record of a standalone replica. It renews no lease, so its heartbeat is always fresh.
+    fn standalone_record(&self) -> ReplicaRecord {
+        ReplicaRecord {
+            id: self.id.clone(),
+            replica: self.registration.replica.clone(),
+            state: ReplicaState::Ready,
+            started_at: self.started_at,
+            uptime_ms: u64::try_from(self.registration.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            heartbeat_age_ms: 0,
+            status: ReplicaStatus::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            crash: None,
+        }
     }
 
     /// Stops accepting sessions.
@@ -225,21 +221,23 @@ impl Replica {
 
     /// Renews the lease at once, so that the other replicas see the current status.
     pub(crate) async fn announce(&self) {
-        if let Mode::Clustered(lease) = &self.mode {
-            lease.renew(self.status()).await;
+        if let Some(lease) = &self.lease {
+            lease.renew(&self.registration, self.status()).await;
         }
     }
 
     /// Removes the registration.
     pub(crate) async fn leave(&self) {
-        if let Mode::Clustered(lease) = &self.mode {
-            lease.give_up().await;
+        if let Some(lease) = &self.lease
+            && let Err(error) = lease.store.unregister(&self.registration).await
+        {
+            tracing::warn!(%error, "could not remove this replica's registration; it will be listed as lost");
         }
     }
 
     /// Whether crashing is switched off at this replica. Queries the store only for an id that the last list lacks.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
-        let Mode::Clustered(lease) = &self.mode else { return false };
+        let Some(lease) = &self.lease else { return false };
         let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
         let found = match find(lease.replicas()) {
             None => lease.read().await.ok().and_then(find),
@@ -254,15 +252,15 @@ impl Replica {
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
     pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
-        let victim = match &self.mode {
-            Mode::Standalone { .. } => {
+        let victim = match &self.lease {
+            None => {
                 let is_victim = match named {
                     Some(id) => id == self.id,
                     None => self.ready().is_ok() && self.crash.lock().is_none(),
                 };
                 is_victim.then(|| self.id.clone())
             }
-            Mode::Clustered(lease) => lease.store.request_crash(named, mode).await?,
+            Some(lease) => lease.store.request_crash(named, mode).await?,
         };
         if victim.as_ref() == Some(&self.id) {
             self.fail(mode);
@@ -287,23 +285,6 @@ impl Replica {
             })),
             CrashMode::Unready => self.unready.store(true, Ordering::Relaxed),
         }
-    }
-}
-
-/// The record of a standalone replica that starts now. It renews no lease, so its heartbeat is always fresh.
-fn standalone_record(replica: NewReplica, number: i64) -> ReplicaRecord {
-    ReplicaRecord {
-        id: replica.id(number),
-        replica,
-        state: ReplicaState::Ready,
-        started_at: Timestamp::now(),
-        uptime_ms: 0,
-        heartbeat_age_ms: 0,
-        sessions: 0,
-        smiles_per_second: 0.0,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        following: None,
-        crash: None,
     }
 }
 

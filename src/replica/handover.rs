@@ -63,7 +63,7 @@ impl Handover {
         let others: Vec<(usize, &str)> = replicas
             .iter()
             .filter(|replica| replica.id != this && self.is_settled(&replica.id, now))
-            .map(|replica| (replica.sessions as usize, replica.id.as_str()))
+            .map(|replica| (replica.status.sessions as usize, replica.id.as_str()))
             .collect();
         let in_transit: usize = self.handed_over.iter().map(|(_, sessions)| sessions).sum();
         let total = own + others.iter().map(|(sessions, _)| sessions).sum::<usize>() + in_transit;
@@ -97,7 +97,7 @@ impl Handover {
 mod tests {
     use super::*;
     use crate::model::Timestamp;
-    use crate::store::NewReplica;
+    use crate::store::{NewReplica, ReplicaStatus};
 
     pub(super) fn replica(id: &str, sessions: usize) -> ReplicaRecord {
         ReplicaRecord {
@@ -113,10 +113,8 @@ mod tests {
             started_at: Timestamp(0),
             uptime_ms: 0,
             heartbeat_age_ms: 0,
-            sessions: u32::try_from(sessions).unwrap(),
-            smiles_per_second: 0.0,
+            status: ReplicaStatus { sessions: u32::try_from(sessions).unwrap(), ..ReplicaStatus::default() },
             version: "0".to_owned(),
-            following: None,
             crash: None,
         }
     }

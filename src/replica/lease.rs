@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::store::{LEASE, MySql, NewReplica, Registration, ReplicaRecord, ReplicaStatus, StoreError};
+use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
 /// The lease of a replica on a shared store.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
-    registration: Registration,
     /// The start of the last successful renewal: the store's clock may have counted from there.
     renewed_at: Mutex<Instant>,
     /// Whether the last renewal failed. Only the first failure is logged.
@@ -22,22 +21,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Registers the replica and reads the list.
-    pub(super) async fn take(store: Arc<MySql>, replica: NewReplica) -> Result<Self, StoreError> {
-        let begun = Instant::now();
-        let registration = store.register(replica).await?;
-        let last_read = (store.replicas().await?, begun);
+    /// Reads the list after the registration, which is the first renewal.
+    pub(super) async fn new(store: Arc<MySql>, registration: &Registration) -> Result<Self, StoreError> {
+        let last_read = (store.replicas().await?, registration.at);
         Ok(Self {
             store,
-            registration,
-            renewed_at: Mutex::new(begun),
+            renewed_at: Mutex::new(registration.at),
             not_renewed: AtomicBool::new(false),
             last_read: Mutex::new(last_read),
         })
-    }
-
-    pub(super) fn id(&self) -> String {
-        self.registration.id()
     }
 
     /// Whether the last renewal is younger than [`LEASE`].
@@ -45,9 +37,9 @@ impl Lease {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
-    pub(super) async fn renew(&self, status: ReplicaStatus) {
+    pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
-        let renewed = self.store.renew(&self.registration, status).await;
+        let renewed = self.store.renew(registration, status).await;
         let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
             Ok(()) => {
@@ -73,11 +65,5 @@ impl Lease {
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
         let (replicas, at) = &*self.last_read.lock();
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()
-    }
-
-    pub(super) async fn give_up(&self) {
-        if let Err(error) = self.store.unregister(&self.registration).await {
-            tracing::warn!(%error, "could not remove this replica's registration; it will be listed as lost");
-        }
     }
 }

@@ -59,15 +59,11 @@ pub(crate) struct ReplicaRecord {
     pub uptime_ms: u64,
     /// Milliseconds since it last renewed its lease, by the store's clock.
     pub heartbeat_age_ms: u64,
-    /// Open sessions; 0 if it is lost.
-    pub sessions: u32,
-    /// Smiles per second that it admits now; 0 if it is lost.
-    pub smiles_per_second: f64,
+    /// The status that it wrote with its last renewal. A lost replica has no sessions and admits nothing.
+    #[serde(flatten)]
+    pub status: ReplicaStatus,
     /// The version of the program.
     pub version: String,
-    /// How it follows other replicas; `None` on a store for one process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub following: Option<Following>,
     /// The pending crash request.
     #[serde(skip)]
     pub crash: Option<CrashMode>,
@@ -81,8 +77,8 @@ impl ReplicaRecord {
         self.heartbeat_age_ms = self.heartbeat_age_ms.saturating_add(milliseconds);
         if u128::from(self.heartbeat_age_ms) > LEASE.as_millis() {
             self.state = ReplicaState::Lost;
-            self.sessions = 0;
-            self.smiles_per_second = 0.0;
+            self.status.sessions = 0;
+            self.status.smiles_per_second = 0.0;
         }
         self
     }
@@ -105,40 +101,37 @@ pub(crate) struct NewReplica {
     pub obeys: bool,
 }
 
-impl NewReplica {
-    /// The id of this replica with this number.
-    pub(crate) fn id(&self, number: i64) -> String {
-        format!("{}.{number}", self.name)
-    }
-}
-
 /// A registered replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     /// Makes the id unique.
-    pub(super) number: i64,
-    pub(super) replica: NewReplica,
+    pub number: i64,
+    /// What registered.
+    pub replica: NewReplica,
     /// When the registration was requested.
-    pub(super) at: Instant,
+    pub at: Instant,
 }
 
 impl Registration {
     /// The id of this replica.
     pub(crate) fn id(&self) -> String {
-        self.replica.id(self.number)
+        format!("{}.{}", self.replica.name, self.number)
     }
 }
 
 /// The status that a replica writes with each renewal.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, FromRow)]
 pub(crate) struct ReplicaStatus {
     /// Open sessions.
     pub sessions: u32,
     /// Smiles per second that it admits now.
     pub smiles_per_second: f64,
     /// Whether it accepts no more sessions.
+    #[serde(skip)]
     pub draining: bool,
     /// How it follows other replicas; `None` on a store for one process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[sqlx(skip)]
     pub following: Option<Following>,
 }
 
@@ -163,17 +156,15 @@ mod tests {
             started_at: Timestamp(0),
             uptime_ms: 60_000,
             heartbeat_age_ms: 1000,
-            sessions: 7,
-            smiles_per_second: 4.5,
+            status: ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true, following: None },
             version: "0".to_owned(),
-            following: None,
             crash: None,
         };
         let late = replica.clone().after(Duration::from_secs(4));
-        assert_eq!((late.state, late.sessions), (ReplicaState::Draining, 7));
+        assert_eq!((late.state, late.status.sessions), (ReplicaState::Draining, 7));
         assert_eq!((late.uptime_ms, late.heartbeat_age_ms), (64_000, 5000));
         let lost = replica.after(Duration::from_millis(4001));
-        assert_eq!((lost.state, lost.sessions, lost.smiles_per_second), (ReplicaState::Lost, 0, 0.0));
+        assert_eq!((lost.state, lost.status.sessions, lost.status.smiles_per_second), (ReplicaState::Lost, 0, 0.0));
     }
 
     #[test]

@@ -157,17 +157,17 @@ impl FromRow<'_, MySqlRow> for ReplicaRecord {
         // A clock that is set back makes an age negative; count it as zero.
         let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
         let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
+        let following = following.and_then(|following| following.parse().ok());
+        let status = ReplicaStatus { following, ..ReplicaStatus::from_row(row)? };
         let record = Self {
             id: row.try_get("id")?,
             replica: NewReplica::from_row(row)?,
-            state: if row.try_get("draining")? { ReplicaState::Draining } else { ReplicaState::Ready },
+            state: if status.draining { ReplicaState::Draining } else { ReplicaState::Ready },
             started_at: Timestamp(row.try_get("started_at")?),
             uptime_ms: age("uptime")?,
             heartbeat_age_ms: age("age")?,
-            sessions: row.try_get("sessions")?,
-            smiles_per_second: row.try_get("smiles_per_second")?,
+            status,
             version: row.try_get("version")?,
-            following: following.and_then(|following| following.parse().ok()),
             crash: crash.and_then(|mode| mode.parse().ok()),
         };
         Ok(record.after(Duration::ZERO))

@@ -50,7 +50,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     let replicas = cluster.replicas().await.unwrap();
     assert_eq!((replicas[0].id.as_str(), replicas[0].state), ("be1.2", ReplicaState::Ready), "the first one is first");
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
-    assert_eq!((replicas[1].sessions, replicas[1].following), (7, Some(Following::Polling)));
+    assert_eq!((replicas[1].status.sessions, replicas[1].status.following), (7, Some(Following::Polling)));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_lease_expires_by_the_database_clock() {
     there.forget_lost().await.unwrap();
     assert_eq!(states(&there).await, [(alive.id(), ReplicaState::Ready), (silent.id(), ReplicaState::Lost)]);
     let silent = there.replicas().await.unwrap().pop().unwrap();
-    assert_eq!(silent.sessions, 0, "a lost replica holds no sessions");
+    assert_eq!(silent.status.sessions, 0, "a lost replica holds no sessions");
     assert!((5001..60_000).contains(&silent.heartbeat_age_ms), "{silent:?}");
     assert!((3_600_000..3_660_000).contains(&silent.uptime_ms), "{silent:?}");
     here.renew(&gone, ReplicaStatus::default()).await.unwrap();
