@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Why a replica is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// No answer within 3 s.
+    /// No connection, or no complete answer within 3 s.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
     /// The status of the answer was not 2xx. The answer may say why.

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_lags_once_and_an_outcome_still_fits() {
+    fn a_full_outbox_lags_once_and_an_answer_still_fits() {
         let hub = Arc::new(Hub::default());
         let (slow, quick) = (hub.subscribe(&UserName::new("bruno")), hub.subscribe(&UserName::new("bruno")));
         let lagged: u64 = (1..=OUTBOX as u64 + 9)

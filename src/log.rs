@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
-/// One admitted smile, and the outbox that receives its outcome if it is not published.
+/// One admitted smile, and the outbox that receives the answer if it is not published.
 #[derive(Debug)]
 struct Submission {
     smile: NewSmile,
@@ -57,7 +57,7 @@ impl Log {
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise
-    /// `sender` gets the outcome. Smiles of one session keep their order.
+    /// `sender` gets the answer. Smiles of one session keep their order.
     ///
     /// The queue is locked while the limits are checked, so that an admitted smile is certain of its place.
     ///

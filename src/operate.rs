@@ -16,9 +16,12 @@ pub enum OperateError {
     /// The file of the token cannot be read.
     #[error(transparent)]
     Token(#[from] InvalidValue),
-    /// The request failed.
+    /// There is no list of replicas.
+    #[error(transparent)]
+    NoList(#[from] ApiError),
+    /// No replica crashes.
     #[error("{0}{advice}", advice = advice(.0))]
-    Request(#[from] ApiError),
+    NotCrashed(#[source] ApiError),
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -40,7 +43,7 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
 pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     let token = options.token_file.as_deref().map(|file| secret(file, "token")).transpose()?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
-    let crashed = api::crash(&options.url, &request, token.as_deref()).await?;
+    let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(OperateError::NotCrashed)?;
     say(&match crashed.mode {
         CrashMode::Hang => format!("{} hangs: its process lives and answers nothing", crashed.replica),
         CrashMode::Unready => {

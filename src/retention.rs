@@ -19,14 +19,23 @@ const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
 pub(crate) async fn run(store: Store, tail: Arc<Tail>, kept: Duration, metrics: Arc<Metrics>) {
+    tokio::join!(remove_smiles(&store, &tail, kept, &metrics), remove_lost_replicas(&store));
+}
+
+async fn remove_smiles(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) {
     loop {
-        if let Store::MySql(shared) = &store
-            && let Err(error) = shared.forget_lost().await
-        {
-            tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
-        }
-        if let Err(error) = trim(&store, &tail, kept, &metrics).await {
+        if let Err(error) = trim(store, tail, kept, metrics).await {
             tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
+        }
+        tokio::time::sleep(ROUND_INTERVAL).await;
+    }
+}
+
+async fn remove_lost_replicas(store: &Store) {
+    let Store::MySql(store) = store else { return };
+    loop {
+        if let Err(error) = store.forget_lost().await {
+            tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
         }
         tokio::time::sleep(ROUND_INTERVAL).await;
     }

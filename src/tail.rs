@@ -48,9 +48,10 @@ pub(crate) struct TailView {
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
     pub last: Option<BatchKey>,
-    /// The last indexed offset. Ids up to here must be looked up in the index.
+    /// The last indexed offset.
     pub indexed: Offset,
-    /// The offset of the smile with the same sender and id, by index in the batch.
+    /// The offset of the smile with the same sender and id, by index in the batch. From [`Tail::look_up`], only offsets
+    /// after `indexed`.
     pub known: HashMap<usize, Offset>,
 }
 

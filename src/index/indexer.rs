@@ -38,7 +38,7 @@ const STANDSTILL: Duration = Duration::from_mins(1);
 /// The task that writes the index. One runs per replica.
 #[derive(Debug)]
 pub(crate) struct Indexer {
-    /// The reader of this index.
+    /// Reads the index that this task writes.
     pub index: Index,
     /// Identifies this replica in the claim to write.
     claimant: i64,

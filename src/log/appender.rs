@@ -78,7 +78,7 @@ impl Appender {
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 self.writer.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG).await;
-                wait_for_backlog(began + BACKLOG_TIMEOUT).await;
+                self.wait_for_backlog(began + BACKLOG_TIMEOUT).await;
                 self.writer.take_turn().await;
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
@@ -99,6 +99,17 @@ impl Appender {
         let now = Instant::now();
         waiting.pressure.batch_began(now);
         Some(now)
+    }
+
+    /// Waits while more tasks are ready than the workers' own queues hold, unless a full batch is queued. Most of these
+    /// are the sessions of the previous batch: a batch published now would reach each of them no sooner, and cost each a
+    /// second write.
+    async fn wait_for_backlog(&self, deadline: Instant) {
+        let (runtime, full) = (Handle::current().metrics(), self.writer.store.batch_limit().smiles);
+        let has_room = || self.log.waiting.lock().entries.len() < full;
+        while runtime.global_queue_depth() > 0 && has_room() && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost
@@ -277,15 +288,6 @@ impl Writer {
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
         Ok(())
-    }
-}
-
-/// Waits while more tasks are ready than a worker's own queue holds. These are the sessions of the previous batch: a
-/// batch published now would reach each of them no sooner, and cost each a second write.
-async fn wait_for_backlog(deadline: Instant) {
-    let runtime = Handle::current().metrics();
-    while runtime.global_queue_depth() > 0 && Instant::now() < deadline {
-        tokio::task::yield_now().await;
     }
 }
 

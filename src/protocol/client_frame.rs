@@ -147,8 +147,9 @@ impl ClientFrame {
 
 /// Parses the fields of a frame that `T` has.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadFrame> {
-    serde_json::from_str(text)
-        .map_err(|error| BadFrame::new(format!("this JSON is not a frame: {error}"), id_to_repeat(text)))
+    serde_json::from_str(text).map_err(|error| {
+        BadFrame::new(format!("this JSON is not a frame: {error}; send help for examples"), id_to_repeat(text))
+    })
 }
 
 /// Extracts the id of a malformed frame.

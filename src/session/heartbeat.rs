@@ -34,7 +34,8 @@ impl Heartbeat {
         Self { interval: times.ping_interval, timeout: times.pong_timeout, deadline: now + first, pinged_at: None }
     }
 
-    /// Returns what is due at `now`; `None` if the deadline moves: `reads` tells whether the session reads at present.
+    /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the session
+    /// does not read or has stalled.
     pub(super) fn deadline_passed(&mut self, now: Instant, reads: bool) -> Option<Due> {
         if now < self.deadline {
             return None;

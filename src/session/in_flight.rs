@@ -1,7 +1,7 @@
 //! The smiles of a session that wait for an answer from the log.
 //!
-//! A publication or an outcome with the same id answers a smile. If a session sends one id twice, each answer goes to
-//! one of the two frames; the client cannot tell them apart.
+//! A publication or another entry of the outbox with the same id answers a smile. If a session sends one id twice, each
+//! answer goes to one of the two frames; the client cannot tell them apart.
 
 use std::collections::VecDeque;
 use std::time::Instant;

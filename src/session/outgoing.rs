@@ -74,7 +74,8 @@ impl Session {
         publication.frame()
     }
 
-    /// Returns the ack of a smile; `None` if the same id from another session of this user was published meanwhile.
+    /// Returns the ack of a smile; `None` if this session has no smile with this id in flight: it was answered already, or
+    /// another session of the user sent it.
     fn ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
         let sent = self.in_flight.take(id)?;
         self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());

@@ -70,7 +70,8 @@ impl KeptConnection {
         }
     }
 
-    /// Executes one or more statements and returns the number of changed rows. An error closes the connection.
+    /// Executes one or more statements. Returns the number of changed rows, which is exact for one statement only. An
+    /// error closes the connection.
     async fn execute<'query>(&mut self, query: impl Execute<'query, sqlx::Sqlite> + 'query) -> sqlx::Result<u64> {
         let mut connection = self.take().await?;
         let changed = connection.execute(query).await?.rows_affected();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sqlx::FromRow;
+
 use super::connections::{NOT_PRIMARY, number, within};
 use super::{MySql, statements};
 use crate::model::{Epoch, Offset};
@@ -130,8 +132,9 @@ impl MySql {
              DELETE FROM log_batches WHERE first <= {trimmed}; COMMIT; \
              SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
         );
-        let removed: Vec<(i64,)> = upkeep.rows(|| statements(text.clone())).await?;
-        let (removed,) = removed.first().ok_or(sqlx::Error::RowNotFound)?;
+        // Not repeated after a lost connection: the second attempt would count nothing.
+        let remove = async |mut connection| Ok((statements(text).fetch_one(&mut connection).await?, connection));
+        let (removed,) = <(i64,)>::from_row(&upkeep.ask_once(remove).await?)?;
         Ok(Some((offset(*trimmed), removed.unsigned_abs())))
     }
 }
