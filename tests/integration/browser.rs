@@ -518,6 +518,7 @@ async fn the_page_speaks_the_language_of_the_browser() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for (language, stop) in [("it", "Ferma"), ("en", "Stop"), ("fr", "Stop")] {
         let browser = open_page(language, &server).await;
-        assert_eq!(browser.text("stop").await, stop, "{language}");
+        // The scripts load their words after the load event of the page.
+        eventually(language, async || browser.text("stop").await == stop).await;
     }
 }
