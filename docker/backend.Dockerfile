@@ -5,7 +5,7 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /build
-# Symbols are a fifth of the binary; a panic tells its file and line without them.
+# Symbols are a fifth of the binary; a panic reports its file and line without them.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies, apart from our sources: built again only when the manifest changes. Cargo wants a file for each target

@@ -3,8 +3,10 @@
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
-# `release` is for two processors, and each image carries its SBOM and its provenance. That needs a builder that does this:
-# docker buildx create --use
+# `release` builds for two architectures, and each image carries its SBOM and provenance. It needs a builder that
+# supports both:
+#
+#   docker buildx create --use
 
 variable "REGISTRY" {
   default = ""

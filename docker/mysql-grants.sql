@@ -1,2 +1,3 @@
--- What the account needs beyond its own database: to follow the binary log. Run once, when the data directory is made.
+-- What the account needs beyond its own database: to follow the binary log. Run once, when the data directory is
+-- created.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'smilingchat'@'%';

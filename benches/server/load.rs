@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) users: Vec<String>,
     /// Sessions that are open.
     pub(crate) sessions: usize,
-    /// Sessions that send; the rest listens.
+    /// Sessions that send; the rest listen.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender.
     pub(crate) unanswered: usize,

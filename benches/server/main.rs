@@ -9,9 +9,9 @@
 //! ```
 //!
 //! On SQLite: ready, memory, throughput, sustained, sessions, log, peers. On MySQL: replicas, replicas-sustained,
-//! latency, following, recovery, replicas-peers. The latter use the server at `TEST_MYSQL_URL`, or one that
-//! `scripts/mysql` starts; only the latter's CPU time is known. `BENCH_SERVER` names another server program, such as an
-//! older build. The peers need Node with npm, and Python with venv.
+//! latency, following, recovery, replicas-peers. The MySQL measurements use the server at `TEST_MYSQL_URL`, or one that
+//! `scripts/mysql` starts; MySQL's CPU time is known only for the second. `BENCH_SERVER` names another server program,
+//! such as an older build. The peers need Node with npm, and Python with venv.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures are rounded for people")]
 

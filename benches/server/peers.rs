@@ -1,5 +1,5 @@
-//! Alternatives on the same work: Socket.IO 4 with a row per message, and the original architecture, Flask with a
-//! request and a row per smile. Their sources are in benches/peers.
+//! Alternatives on the same work: Socket.IO 4 with a row per message, and the first version's architecture, Flask with
+//! a request and a row per smile. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -53,6 +53,6 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         mysql.remove().await;
     }
     let header =
-        ["sessions lost", "reconnects", "recovery in ms: p50, p99, longest", "smiles", "lost, doubled, reordered"];
+        ["sessions lost", "reconnects", "recovery in ms: p50, p99, longest", "smiles", "lost, duplicated, reordered"];
     report.table("recovery", &header, rows);
 }

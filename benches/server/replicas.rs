@@ -1,4 +1,4 @@
-//! One and several replicas on MySQL, compared in turn with the bare echo and plain inserts of the same batches.
+//! One and several replicas on MySQL, measured alternately with the bare echo and plain inserts of the same batches.
 
 use std::slice::from_ref;
 

@@ -1,4 +1,4 @@
-//! One replica on SQLite, compared in turn with the bare echo and plain inserts of the same batches.
+//! One replica on SQLite, measured alternately with the bare echo and plain inserts of the same batches.
 
 use std::slice::from_ref;
 
@@ -39,7 +39,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
 
 /// The columns of the table.
 pub(crate) const HEADER: [&str; 7] =
-    ["unanswered", "what", "per second", "CPU of the server", "busy: server, load", "answer p50, p99", "beside ours"];
+    ["unanswered", "what", "per second", "CPU of the server", "busy: server, load", "answer p50, p99", "compared with ours"];
 
 /// Runs all three in every round; returns the medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {

@@ -65,11 +65,11 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     status=${answer##*$'\n'}
     case $status in
     201)
-        echo "create-secret: the Secret $1 in the namespace $namespace was made"
+        echo "create-secret: the Secret $1 in the namespace $namespace was created"
         exit 0
         ;;
     409)
-        echo "create-secret: there is a Secret $1 in the namespace $namespace already; it stays as it is"
+        echo "create-secret: the Secret $1 already exists in the namespace $namespace; keeping it"
         exit 0
         ;;
     esac

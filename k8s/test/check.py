@@ -43,13 +43,13 @@ kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_valid
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses a key that comes twice, of which YAML would keep the last."""
+    """Rejects a duplicate key, of which YAML would keep only the last value."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1 and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is duplicated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -57,7 +57,7 @@ def documents_of(path):
     with open(path, encoding="utf-8") as file:
         documents = [document for document in yaml.load_all(file, Loader) if document is not None]
     if not documents:
-        raise ValueError("there is nothing in it")
+        raise ValueError("the file is empty")
     for document in documents:
         if not isinstance(document, dict) or not document.get("apiVersion") or not document.get("kind"):
             raise ValueError(f"a document has no apiVersion or no kind: {str(document)[:60]}")
@@ -127,7 +127,7 @@ class Checks:
                 self.fault(document, f"is in the namespace {metadata.get('namespace')} and belongs in {wanted}")
             identity = (document["apiVersion"], document["kind"], metadata["name"])
             if identity in seen:
-                self.fault(document, "is there twice")
+                self.fault(document, "is defined twice")
             seen.add(identity)
 
     def images(self):
@@ -139,7 +139,7 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """The pod security standard of that name, and a read-only root besides."""
+        """The pod security standard of that name, plus a read-only root file system."""
         for workload in self.workloads:
             pod = self.pod(workload)
             context = pod.get("securityContext", {})
@@ -157,7 +157,7 @@ class Checks:
                         self.fault(workload, f"the container {name} {text}")
 
                 require(own.get("runAsNonRoot", context.get("runAsNonRoot")) is True, "may run as root")
-                require(own.get("runAsUser", context.get("runAsUser")), "names no user that is not root")
+                require(own.get("runAsUser", context.get("runAsUser")), "sets no non-root user")
                 profile = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
                 require(profile in {"RuntimeDefault", "Localhost"}, "has no seccomp profile")
                 require(own.get("allowPrivilegeEscalation") is False, "may gain privileges")
@@ -191,7 +191,7 @@ class Checks:
                 if not {"cpu", "memory"} <= set(resources.get("requests", {})):
                     self.fault(workload, f"the container {container['name']} does not request CPU and memory")
                 if "memory" not in resources.get("limits", {}):
-                    self.fault(workload, f"the container {container['name']} has no limit of memory")
+                    self.fault(workload, f"the container {container['name']} has no memory limit")
 
     @staticmethod
     def matches(selector, labels):
@@ -203,7 +203,7 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """The workloads whose pods are selected. That nobody's are is a fault, for each value of a list, too."""
+        """The workloads whose pods are selected. Selecting no pods is a fault, also for a single value of a list."""
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
         if OPERATOR_LABEL in wanted and self.of_kind("InnoDBCluster"):
@@ -234,17 +234,17 @@ class Checks:
                 self.fault(workload, "does not select its own pods")
             for constraint in self.pod(workload).get("topologySpreadConstraints", []):
                 if not self.matches(constraint["labelSelector"], self.labels(workload)):
-                    self.fault(workload, "spreads other pods than its own")
+                    self.fault(workload, "spreads pods other than its own")
             for container in self.containers(workload):
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     port = container.get(probe, {}).get("httpGet", {}).get("port")
                     if port is not None and port not in self.ports(workload):
-                        self.fault(workload, f"the {probe} asks the port {port}, which is not there")
+                        self.fault(workload, f"the {probe} uses the port {port}, which the container does not declare")
         for service in self.of_kind("Service"):
             for workload in self.selected(service, {"matchLabels": service["spec"]["selector"]}):
                 for port in service["spec"]["ports"]:
                     if port.get("targetPort", port["port"]) not in self.ports(workload):
-                        self.fault(service, f"leads to the port {port.get('targetPort')}, which is not there")
+                        self.fault(service, f"targets the port {port.get('targetPort')}, which no container declares")
         for budget in self.of_kind("PodDisruptionBudget"):
             self.selected(budget, budget["spec"]["selector"])
         for scaler in self.of_kind("HorizontalPodAutoscaler"):
@@ -262,7 +262,7 @@ class Checks:
             and not each["spec"].get("ingress") and not each["spec"].get("egress")
             for each in policies
         ):
-            self.faults.append("no NetworkPolicy denies everything first")
+            self.faults.append("no NetworkPolicy denies all traffic by default")
         for policy in policies:
             spec = policy["spec"]
             chosen = self.selected(policy, spec["podSelector"]) if spec["podSelector"] else []
@@ -270,7 +270,7 @@ class Checks:
                 for port in rule.get("ports", []):
                     for workload in chosen:
                         if port["port"] not in self.ports(workload):
-                            self.fault(policy, f"lets in to the port {port['port']}, which is not there")
+                            self.fault(policy, f"allows ingress to the port {port['port']}, which no container declares")
             for rule in spec.get("ingress", []) + spec.get("egress", []):
                 for peer in rule.get("from", []) + rule.get("to", []):
                     if "podSelector" not in peer or "namespaceSelector" in peer:
@@ -278,7 +278,7 @@ class Checks:
                     for workload in self.selected(policy, peer["podSelector"]):
                         for port in rule.get("ports", []) if "to" in rule else []:
                             if port["port"] not in self.ports(workload):
-                                self.fault(policy, f"lets out to the port {port['port']}, which is not there")
+                                self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
 
     def references(self):
         """Every ConfigMap and Secret that is named exists, with the keys that are named."""
@@ -316,18 +316,18 @@ class Checks:
                             check(workload, kind, source["name"], [source["key"]])
                 used |= {mount["name"] for mount in container.get("volumeMounts", [])}
             for name in used ^ mounted:
-                self.fault(workload, f"the volume {name} is not both there and mounted")
+                self.fault(workload, f"the volume {name} is declared but not mounted, or mounted but not declared")
         for cluster in self.of_kind("InnoDBCluster"):
             check(cluster, "Secret", cluster["spec"]["secretName"], ["rootUser", "rootHost", "rootPassword"])
 
     def no_secrets(self):
         for secret in self.of_kind("Secret"):
-            self.fault(secret, "a secret in a manifest is no secret")
+            self.fault(secret, "a manifest must not contain a Secret")
 
     def nodes(self, zones):
         """Pods of Deployments are on many nodes, and leave one that is gone within half a minute.
 
-        Where nodes may lack a zone they are not spread over zones: the scheduler leaves nodes out that lack any key.
+        Where nodes may lack a zone they are not spread over zones: the scheduler skips nodes that lack any of the keys.
         """
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):
@@ -350,7 +350,7 @@ class Checks:
                     settings = self.config_maps.get(source.get("configMapRef", {}).get("name"), {}).get("data", {})
                     drain = int(settings.get("SMILINGCHAT_DRAIN_TIMEOUT", drain))
                 if grace <= sleep + drain:
-                    self.fault(workload, f"{grace} s are too short for a preStop of {sleep} s and a drain of {drain} s")
+                    self.fault(workload, f"{grace} s is too short for a preStop of {sleep} s and a drain of {drain} s")
 
     def invariants(self, zones):
         self.namespaces()

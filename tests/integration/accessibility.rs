@@ -15,7 +15,7 @@ const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/no
 
 const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
 
-/// Every rule of WCAG 2.2 A and AA, and what is good practice beside it. What is found: the rule, its help, and where.
+/// Every rule of WCAG 2.2 A and AA, plus axe's best practices. Of each violation: the rule, its help, and where.
 /// Nothing may be left undecided, except contrast: axe does not judge glyphs such as ✓, nor text below a transparent
 /// button.
 const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];

@@ -56,7 +56,7 @@ async fn tap(phone: &Browser, faces: usize) {
         face.scrollIntoView({ block: 'center' });
         const { x, y, width, height } = face.getBoundingClientRect();
         return { x: x + width / 2, y: y + height / 2 }";
-    // A tab in the background has no finger on it.
+    // A background tab receives no touch events.
     phone.command("Page.bringToFront", &json!({})).await;
     for face in 0..faces {
         let point = phone.run(place, &json!([face])).await;
@@ -88,7 +88,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("the code is shown", async || browser.run(shown, &json!([])).await == true).await;
     let address = browser.text("join-address").await;
     assert_eq!(address, format!("http://{}/join.html", server.address));
-    assert!(browser.text("join-local").await.contains("Phones do not find"), "127.0.0.1 is only this machine");
+    assert!(browser.text("join-local").await.contains("Phones cannot find"), "127.0.0.1 is only this machine");
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
     // Another host name acts as another phone, with separate storage.

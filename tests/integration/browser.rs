@@ -175,7 +175,7 @@ async fn the_page_fits_on_one_screen() {
     }
 }
 
-/// What is wider than the place it has.
+/// Elements that are wider than their container.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)

@@ -38,9 +38,9 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     let server = TestProcess::start(&folder.path().join(STORE), &limits).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 2).await;
-    eventually("the page says that the address asks too often", async || {
+    eventually("the page says that the address sends too many requests", async || {
         get(server.address, "/api/users").await;
-        says(&browser, "This address asks too often").await
+        says(&browser, "Too many requests from this address").await
     })
     .await;
     assert_eq!(mood(&browser).await, "doubt");

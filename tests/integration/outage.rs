@@ -167,7 +167,8 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
 /// The most lines that a replica may log per outage, the end of the outage included.
 const LINES: usize = 10;
 
-/// MySQL is away in these ways: cut off, silent, and as a server that keeps statements waiting for a locked table.
+/// MySQL is unavailable in these ways: cut off, silent, and as a server that keeps statements waiting for a locked
+/// table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_takes_few_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
@@ -231,7 +232,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let fleet = Fleet::start(2, database).await;
     let mut gate = MySqlConnection::connect(&fleet.database.url()).await.unwrap();
     let normal = fleet.database.sessions().await;
-    // No time-out of MySQL's ends a renewal of a lease from here on.
+    // From here on no MySQL timeout ends the renewal of a lease.
     fleet.database.run("CREATE TABLE gate (one INT PRIMARY KEY); INSERT INTO gate VALUES (1)").await;
     sqlx::raw_sql("BEGIN; SELECT * FROM gate FOR UPDATE").execute(&mut gate).await.unwrap();
     let hangs = "CREATE TRIGGER hangs BEFORE INSERT ON leases FOR EACH ROW
@@ -244,7 +245,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let hanging = async || fleet.database.ask(&hanging).await;
     eventually("two renewals of each replica hang", async || hanging().await >= 4).await;
     let (since, mut most) = (Instant::now(), 0);
-    // Four more of each would begin in this time.
+    // Each replica would begin four more renewals in this time.
     while since.elapsed() < Duration::from_secs(10) {
         most = most.max(fleet.database.sessions().await);
         tokio::time::sleep(Duration::from_millis(50)).await;

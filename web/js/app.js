@@ -66,7 +66,7 @@ const environment = {
   openSocket: (url) => new WebSocket(url),
 };
 
-// The state of a run besides its smiles. Each run starts it again.
+// The state of a run other than its smiles. Each run resets it.
 const run = { timeline: NO_TIMELINE, crashes: new Crashes(), startedAt: 0 };
 
 const backend = new Backend({ pageUrl, timers, fetch: (url, options) => fetch(url, options) });

@@ -7,7 +7,7 @@ export const WATCH_MS = 1_000;
 /** The polling interval without a run, and in a hidden page. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
-/** The pause after a time-out: the next request may reach another replica than the hanging one. */
+/** The pause after a timeout: the next request may reach a replica other than the hanging one. */
 export const TIMED_OUT_WATCH_MS = 100;
 /** The pause after a rate-limit refusal; doubles with each further one. */
 export const TOO_OFTEN_WATCH_MS = 2_000;

@@ -22,7 +22,7 @@ export class ReplicasView {
   #empty = byId("replicas-empty");
   #cards = new Map();
 
-  /** `onCrash(id)`: the person wants this very replica to crash. */
+  /** `onCrash(id)`: the user asked to crash this replica. */
   constructor({ translate, format, hueOf, onCrash }) {
     this.#translate = translate;
     this.#format = format;
@@ -31,7 +31,7 @@ export class ReplicasView {
   }
 
   /**
-   * `staleFor` is the milliseconds nobody answered, or null; `sessionsHere(id)` counts this page's sessions
+   * `staleFor` is the time in milliseconds without an answer, or null; `sessionsHere(id)` counts this page's sessions
    * on a replica; the list is `age` milliseconds old.
    */
   paint({ replicas, staleFor, sessionsHere, age }) {

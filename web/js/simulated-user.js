@@ -10,7 +10,7 @@ export { Beat };
 
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
-/** The maximum of guests that wait for an answer. */
+/** The maximum number of guests that wait for an answer. */
 export const GUESTS = 8;
 
 /** The id prefix of an answer to a guest. It gets no answer itself, so that two simulated users do not loop forever. */

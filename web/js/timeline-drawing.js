@@ -127,7 +127,7 @@ function drawLane(context, layout, samples, replica, index, look) {
   context.textAlign = "left";
   context.fillStyle = last === null || last.state === "lost" ? look.quiet : look.ink;
   const held = last === null || last.state === "lost" ? "" : ` ${last.sessions}`;
-  // Ids end in what tells them apart.
+  // Ids differ at their end.
   const name = replica.length > LABEL_LETTERS ? `…${replica.slice(1 - LABEL_LETTERS)}` : replica;
   context.fillText(`${name}${held}`, layout.right + 6, y, layout.width - layout.right - 8);
 }

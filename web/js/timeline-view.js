@@ -38,7 +38,7 @@ export class TimelineView {
     this.#canvas.addEventListener("blur", () => this.#moveTo(null));
     this.#canvas.addEventListener("keydown", (event) => this.#press(event));
     this.#details.addEventListener("toggle", () => this.#paintRows());
-    // What was drawn for another size or other colours is drawn again.
+    // Redraws after a change of size or colours.
     new ResizeObserver(() => this.#redraw()).observe(this.#canvas.parentElement);
     addEventListener("resize", () => this.#redraw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
@@ -52,7 +52,7 @@ export class TimelineView {
     this.#paintRows();
   }
 
-  /** How the page looks now, for a drawing elsewhere. */
+  /** The current colours, fonts and sizes, for a drawing elsewhere. */
   look() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -152,7 +152,7 @@ export class TimelineView {
     return [GLYPHS[kind], words, replica, count > 1 ? `×${count}` : null].filter((part) => part !== null).join(" ");
   }
 
-  // The whole of it in words, the newest first; made only for those who opened it.
+  // All samples as text, newest first; built only while the table is open.
   #paintRows() {
     if (!this.#details.open || this.#timeline === null) return;
     const [, to] = spanOf(this.#timeline);

@@ -53,7 +53,7 @@ test("a key with another purpose triggers no shortcut", () => {
   }
 });
 
-test("the same seed gives the same faces, another user or seed gives others", () => {
+test("the same seed gives the same faces, a different user or seed gives different ones", () => {
   const take = (seed, name) => {
     const chance = chanceOf(seed, name);
     return Array.from({ length: 50 }, () => chance());

@@ -98,7 +98,7 @@ test("one id with two offsets is duplicated", () => {
   assert.equal(ledger.totals.duplicated, 1);
 });
 
-test("the same ack again, before the delivery, is no harm", () => {
+test("the same ack again, before the delivery, is harmless", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -128,14 +128,14 @@ test("acks out of order are reordered", () => {
   assert.equal(ledger.totals.reordered, 1);
 });
 
-test("smiles of others move the stream and count for nothing", () => {
+test("other users' smiles move the stream and count for nothing", () => {
   const ledger = pair();
   assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
   assert.equal(ledger.position("bruno"), 150);
   assert.deepEqual(counts(ledger), {});
 });
 
-test("a resume that recovered loses nothing and doubles nothing", () => {
+test("a resume that recovered loses nothing and duplicates nothing", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -161,7 +161,7 @@ test("what a resume without recovery jumped over is unverified, what follows is 
   assert.equal(ledger.totals.lost, 1);
 });
 
-test("a new epoch makes what the old one owed unverified, and starts afresh", () => {
+test("a new epoch makes what the old one owed unverified, and starts over", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");

@@ -12,7 +12,7 @@ function setUp() {
   return { timers, sent, outbox, beat };
 }
 
-test("nothing is said before the session is open", () => {
+test("nothing is sent before the session is open", () => {
   const { sent, outbox, beat } = setUp();
   assert.equal(beat(), Beat.SKIPPED);
   outbox.opened();
@@ -30,7 +30,7 @@ test("unsettled smiles are bounded, and settling makes room", () => {
   assert.equal(beat(), Beat.NEW);
 });
 
-test("a shed smile goes again by itself, with its id, no sooner than asked", () => {
+test("a shed smile is sent again automatically, with its id, no sooner than asked", () => {
   const { timers, sent, outbox, beat } = setUp();
   outbox.opened();
   beat();

@@ -17,7 +17,7 @@ const scripts = names.map((name) => [name, read(`js/${name}`)]);
 const page = read("index.html");
 const pages = [page, read("join.html")];
 
-test("both languages have the same keys, none empty, with the same holes", () => {
+test("both languages have the same keys, none empty, with the same placeholders", () => {
   const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
   const [en, it] = [ENGLISH, ITALIAN];
   assert.deepEqual(Object.keys(it), Object.keys(en));
@@ -68,7 +68,7 @@ test("times and numbers read well", () => {
   assert.equal(new Format("it").span(2_540), "2,5 s");
 });
 
-test("the ids others rely on are there, once", () => {
+test("each id that other code relies on exists once", () => {
   const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
   for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, id);
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);

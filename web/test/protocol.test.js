@@ -36,7 +36,7 @@ test("well-formed frames are read, unknown types and fields included", () => {
   for (const frame of frames) assert.deepEqual(parseFrame(JSON.stringify(frame)), frame);
 });
 
-test("what is no frame is null", () => {
+test("anything that is not a frame parses to null", () => {
   const broken = [
     "", "hello", "null", "7", "[]", "{}", '{"type":7}',
     '{"type":"ack","id":"c1","offset":-1,"duplicate":false}',

@@ -34,7 +34,7 @@ function assertProven({ lost, duplicated, reordered, unverified, sent, acked, de
   assert.ok(sent - Math.min(acked, delivered) <= inFlight, "what is not in flight is acked and delivered");
 }
 
-test("a conversation exchanges five smiles a second, in turns", () => {
+test("a conversation exchanges five smiles a second, alternately", () => {
   const { simulation, timers, allLive } = setUp();
   simulation.run(1);
   timers.advanceUntil(allLive);

@@ -19,7 +19,7 @@ test("the past and the present meet, each smile once, in the order of the log", 
   assert.deepEqual([thread.more, thread.asking], [true, false]);
 });
 
-test("further back is asked for from the oldest smile that is known, until there is no more", () => {
+test("older smiles are requested from the oldest known one, until there is no more", () => {
   assert.deepEqual(nextPage(NO_THREAD), { limit: PAGE });
   const thread = after([{ kind: "history", smiles: smiles(5, 7), more: true }]);
   assert.deepEqual(nextPage(thread), { before: 5, limit: PAGE });

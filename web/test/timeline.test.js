@@ -23,7 +23,7 @@ test("a sample tells how fast it went since the one before, however long that wa
   assert.deepEqual(timeline.samples.at(-1).overloads, 10);
   timeline = sampled(timeline, { at: 5_000, successes: 350, overloads: 30, replicas: [] });
   assert.deepEqual([timeline.samples.at(-1).successes, timeline.samples.at(-1).overloads], [25, 0]);
-  // Two at the same moment, and totals that begin again, are no harm.
+  // Two at the same moment, and totals that begin again, are harmless.
   timeline = sampled(timeline, { at: 5_000, successes: 0, overloads: 0, replicas: [] });
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
@@ -100,7 +100,7 @@ test("every mark has a sign of its own", () => {
   assert.equal(new Set(Object.values(GLYPHS)).size, Object.values(Mark).length);
 });
 
-/** A canvas that writes down what is drawn on it. */
+/** A canvas that records what is drawn on it. */
 function sketch() {
   const drawn = [];
   const context = new Proxy({}, {

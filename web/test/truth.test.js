@@ -90,7 +90,7 @@ test("a tab remembers what an earlier page of it kept", () => {
   assert.deepEqual([storage.getItem("key"), values.size], [null, 0]);
 });
 
-test("why sessions are refused is asked once they failed twice, and not by each of them", async () => {
+test("the cause of a refusal is requested once, after two failures, not by each session", async () => {
   const timers = new FakeTimers();
   const refused = new BackendError({ status: 403, code: "forbidden_origin", message: "" });
   const asked = [];

@@ -1,4 +1,4 @@
-//! A user of the original architecture: one HTTP request per smile, and a poll every second.
+//! A user of the first version's architecture: one HTTP request per smile, and a poll every second.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -16,7 +16,7 @@ export MYSQL_PWD
 password=$(<"$secrets/password")
 readonly password
 [[ $password =~ ^[A-Za-z0-9]+$ ]] || {
-    echo "create-account: the password in $secrets/password has characters that cannot be put into SQL here" >&2
+    echo "create-account: the password in $secrets/password contains characters that this script cannot quote in SQL" >&2
     exit 1
 }
 
@@ -27,7 +27,7 @@ ask() {
 # A server that answers may still be read-only.
 until why=$(ask --execute='SELECT @@GLOBAL.super_read_only' 2>&1) && [[ $why == 0 ]]; do
     if ((SECONDS > minutes * 60)); then
-        echo "create-account: $host:$port takes no writes after $minutes minutes: $why" >&2
+        echo "create-account: $host:$port still accepts no writes after $minutes minutes: $why" >&2
         exit 1
     fi
     echo "create-account: waiting for $host:$port: ${why:-no answer}"
@@ -40,4 +40,4 @@ printf '%s;\n' \
     "CREATE USER IF NOT EXISTS 'smilingchat'@'%' IDENTIFIED BY '$password'" \
     "GRANT ALL ON smilingchat.* TO 'smilingchat'@'%'" | ask
 ask <"$grants"
-echo "create-account: the database smilingchat and its account are there"
+echo "create-account: the database smilingchat and its account exist"

@@ -68,7 +68,7 @@ impl TestClient {
         let mut client = Self { socket, welcome: Value::Null };
         match client.event().await {
             Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
-            other => return Err(format!("{other:?} came in place of welcome")),
+            other => return Err(format!("{other:?} came instead of welcome")),
         }
         Ok(client)
     }
@@ -173,7 +173,7 @@ impl TestClient {
     pub(crate) async fn next(&mut self) -> Value {
         match self.event().await {
             Event::Frame(frame) => frame,
-            other => panic!("{other:?} came in place of a frame"),
+            other => panic!("{other:?} came instead of a frame"),
         }
     }
 

@@ -100,7 +100,7 @@ impl Drop for TestDatabase {
         // `block_on` panics within a runtime, so use a thread.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            // One whose commits still hang after a failure keeps it.
+            // A database whose commits still hang after a failed test is left behind.
             runtime.map(|runtime| runtime.block_on(async { timeout(PATIENCE, run(&server, drop_it)).await }))
         });
         // Best effort: the server may be gone.

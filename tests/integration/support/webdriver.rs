@@ -54,7 +54,7 @@ impl Browser {
         Self::open_with(language, json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
 
-    /// The same, of a user who reads text of twice the usual size.
+    /// The same, for a user who reads text of twice the usual size.
     pub(crate) async fn open_with_large_text(language: &str) -> Self {
         Self::open_with(language, json!({ "webkit.webprefs.default_font_size": 32 })).await
     }
@@ -175,8 +175,8 @@ fn capabilities(language: &str, profile: &TempDir, preferences: Value) -> WebDri
     Ok(wanted)
 }
 
-/// Starts chromedriver on a free port. It picks one of IPv4 and ends if the same one of IPv6 is in use: then another try
-/// picks another.
+/// Starts chromedriver on a free port. It picks a free IPv4 port and exits if that port is in use on IPv6; a further
+/// attempt picks a different port.
 async fn start_driver() -> (Child, u16) {
     let mut output = String::new();
     for _ in 0..5 {

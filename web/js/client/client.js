@@ -6,7 +6,7 @@ import { historyFrame, pingFrame, smileFrame, socketUrl } from "./protocol.js";
 import { Session, SessionState } from "./session.js";
 import { PageTimers } from "./timers.js";
 
-/** The maximum of smiles in flight; more are queued. */
+/** The maximum number of smiles in flight; more are queued. */
 export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;

@@ -2,7 +2,7 @@
 // docs/client.mjs is an example.
 //
 // Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
-//   Session      one WebSocket after the other: welcome, resume from the last offset, back-off with jitter, the server's
+//   Session      one WebSocket at a time: welcome, resume from the last offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
 //   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for
 //   DialQueue    how many sessions of a page connect at once

@@ -3,7 +3,7 @@
 
 import { retryWait } from "./backoff.js";
 
-/** The maximum of unsettled smiles, at which a user sends no new ones. */
+/** The maximum number of unsettled smiles, at which a user sends no new ones. */
 export const UNSETTLED_LIMIT = 3;
 
 /** The outcome of a beat. */

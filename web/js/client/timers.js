@@ -42,7 +42,7 @@ export class PageTimers {
     else this.#worker.postMessage({ slot, ms });
   }
 
-  // A microtask each: a timer that throws takes none of its slot with it.
+  // A microtask each: a timer that throws does not stop the other timers of its slot.
   #fire(slot) {
     const timers = this.#slots.get(slot) ?? [];
     this.#slots.delete(slot);

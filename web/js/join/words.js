@@ -21,15 +21,15 @@ const ENGLISH = {
   live: "Connected to {replica}",
   resuming: "Connected to {replica}, which sends what you missed",
   silent: "{replica} has fallen silent…",
-  waiting: "The connection to {replica} is lost, but none of your smiles. Trying again…",
+  waiting: "The connection to {replica} is lost. Your smiles are safe. Trying again…",
   nowhere: "The backend does not answer. Trying again…",
   host_rewritten: "A proxy changes the host of this page to {host}, so the backend refuses it. The proxy must pass Host on.",
   no_upgrade: "A proxy between this page and the backend does not let WebSockets through.",
   rate_limited: "Too many requests come from this network. Trying again…",
   stopped: "Disconnected",
-  failed: "The backend and this page do not understand each other. Reload it.",
+  failed: "The backend rejected a message from this page. Reload the page.",
   reconnects: "{n} crashes and moves survived",
-  gap: "The backend has a new log: smiles sent in between are not shown here.",
+  gap: "The backend has a new log: smiles sent in the meantime are not shown here.",
 };
 
 const ITALIAN = {
