@@ -148,10 +148,21 @@ async fn operating_documents_exactly_the_metrics() {
 }
 
 #[test]
-fn the_images_have_the_version_of_the_program() {
-    let bake = include_str!("../../docker/bake.hcl");
-    let version = format!("variable \"VERSION\" {{\n  default = \"{}\"", env!("CARGO_PKG_VERSION"));
-    assert!(bake.contains(&version), "docker/bake.hcl has another version than Cargo.toml");
+fn the_platforms_use_the_version_of_the_program() {
+    let image = "smilingchat-backend:VERSION";
+    for (file, named) in [
+        ("docker/bake.hcl", "default = \"VERSION\""),
+        ("docker/compose.yaml", image),
+        ("swarm/stack.yaml", image),
+        ("swarm/README.md", image),
+        ("k8s/README.md", image),
+        ("k8s/base/kustomization.yaml", "newTag: VERSION"),
+        ("scripts/e2e", "readonly version=VERSION"),
+    ] {
+        let text = fs::read_to_string(root().join(file)).expect("a file");
+        let named = named.replace("VERSION", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&named), "{file} has another version than Cargo.toml: {named} is missing");
+    }
 }
 
 #[test]
