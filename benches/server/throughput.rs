@@ -38,8 +38,15 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
 }
 
 /// The columns of the table.
-pub(crate) const HEADER: [&str; 7] =
-    ["unanswered", "what", "per second", "CPU of the server", "busy: server, load", "answer p50, p99", "compared with ours"];
+pub(crate) const HEADER: [&str; 7] = [
+    "unanswered",
+    "what",
+    "per second",
+    "CPU of the server",
+    "busy: server, load",
+    "answer p50, p99",
+    "compared with ours",
+];
 
 /// Runs all three in every round; returns the medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {
