@@ -48,15 +48,10 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     if let Some((path, _)) = path.split_once('?') {
         return Err(format!("an SQLite file has no settings after a ?: give sqlite:{path}").into());
     }
-    match path.strip_prefix('~') {
-        None => Ok(PathBuf::from(path)),
-        Some(below) => {
-            let home = BaseDirs::new().map(|directories| directories.home_dir().to_owned());
-            let below = below.strip_prefix('/').filter(|below| !below.is_empty());
-            home.zip(below).map(|(home, below)| home.join(below)).ok_or_else(|| {
-                format!("{path} is not in this user's home directory: give its whole path, from / on").into()
-            })
-        }
+    let Some(below) = path.strip_prefix('~') else { return Ok(path.into()) };
+    match (BaseDirs::new(), below.strip_prefix('/')) {
+        (Some(directories), Some(below)) if !below.is_empty() => Ok(directories.home_dir().join(below)),
+        _ => Err(format!("{path} is not in this user's home directory: give its whole path, from / on").into()),
     }
 }
 
@@ -82,7 +77,7 @@ pub struct MySqlUrl {
 }
 
 /// What is asked of TLS. There is no way to refuse it: MySQL wants an encrypted connection for the password.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
     /// Used when the server offers it, whatever its certificate.
