@@ -132,23 +132,17 @@ impl NewBatch {
 }
 
 /// Encodes smiles of the log in ascending order.
-pub(super) fn encode<'smiles>(smiles: impl Iterator<Item = &'smiles Smile>, directory: &UserDirectory) -> Vec<u8> {
-    let mut run = Run { format: FORMAT, first: 0, at: 0, smiles: Vec::new() };
-    for smile in smiles {
-        let at = smile.at.0;
-        if run.smiles.is_empty() {
-            (run.first, run.at) = (smile.offset.0, at);
-        }
-        run.smiles.push(Record {
-            after_first: smile.offset.0 - run.first,
-            after_at: at - run.at,
-            sender: directory.id(&smile.from),
-            receiver: directory.id(&smile.to),
-            id: smile.id.as_str(),
-            faces: smile.faces.as_str(),
-        });
-    }
-    to_bytes(&run)
+pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
+    let (first, at) = smiles.first().map_or((0, 0), |smile| (smile.offset.0, smile.at.0));
+    let records = smiles.iter().map(|smile| Record {
+        after_first: smile.offset.0 - first,
+        after_at: smile.at.0 - at,
+        sender: directory.id(&smile.from),
+        receiver: directory.id(&smile.to),
+        id: smile.id.as_str(),
+        faces: smile.faces.as_str(),
+    });
+    to_bytes(&Run { format: FORMAT, first, at, smiles: records.collect() })
 }
 
 fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreError> {
@@ -208,14 +202,14 @@ mod tests {
     #[test]
     fn batches_survive_a_round_trip() {
         let smiles = [smile(7, 1_795_410_000_120), smile(9, 1_795_410_000_119), smile(4_000, 1_795_420_000_000)];
-        let row = encode(smiles.iter(), &directory());
+        let row = encode(&smiles, &directory());
         assert_eq!(decode(&row, &directory()).unwrap(), smiles);
         assert!(row.len() < 3 * 30, "{} bytes", row.len());
     }
 
     #[test]
     fn a_malformed_row_is_an_error() {
-        let mut row = encode([smile(7, 0)].iter(), &directory());
+        let mut row = encode(&[smile(7, 0)], &directory());
         for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1]] {
             assert!(decode(bytes, &directory()).is_err());
         }

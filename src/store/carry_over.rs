@@ -1,24 +1,25 @@
 //! Converts the smiles of an earlier schema, with one row per smile, into batches.
 
-use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
+use std::fmt::Write as _;
 
-use super::StoreError;
-use super::batch::{BatchKey, NewBatch, encode};
+use sqlx::FromRow;
+
+use super::batch::encode;
+use super::offset;
 use super::user_directory::UserDirectory;
-use super::{integer, offset};
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
-/// Rows carried over in one transaction.
-pub(super) const ROWS_PER_TRANSACTION: u32 = 20_000;
-
-/// The end of the log tells how far an interrupted conversion got.
-pub(super) const HEAD: &str = "
-    SELECT COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
-    FROM log_state WHERE one = 1";
-
-pub(super) const READ_OLD: &str = "
+/// The rows to convert in one transaction. The end of the log tells how far an interrupted conversion got.
+pub(super) const NEXT_ROWS: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
-    WHERE position > ? ORDER BY position LIMIT ?";
+    WHERE position > (
+        SELECT COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), trimmed)
+        FROM log_state WHERE one = 1
+    )
+    ORDER BY position LIMIT 20000";
+
+/// Ends the conversion. MySQL had a second table.
+const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE smiles_before_batches";
 
 /// Smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
@@ -34,14 +35,16 @@ pub(super) struct StoredRow {
     pub(super) at: i64,
 }
 
-/// Groups consecutive rows into batches, each with the time of its last smile.
+/// The next statement of the conversion: inserts consecutive rows as batches, each with the time of its last smile, or
+/// drops the old tables if there are no rows left.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] if a row is not a valid smile.
-pub(super) fn into_batches(
-    rows: &[StoredRow],
-    directory: &UserDirectory,
-) -> Result<Vec<(NewBatch, Timestamp)>, StoreError> {
+/// [`sqlx::Error::Decode`] if a row is not a valid smile.
+pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::Result<String> {
+    if rows.is_empty() {
+        return Ok(DROP_OLD.to_owned());
+    }
+    tracing::info!(smiles = rows.len(), "carrying smiles of an earlier version over into batches");
     let smile = |row: &StoredRow| {
         let user = |id: i64| directory.name(u32::try_from(id).ok()?).cloned();
         Some(Smile {
@@ -54,34 +57,18 @@ pub(super) fn into_batches(
         })
     };
     let damaged = |row: &StoredRow| {
-        StoreError::Unavailable(format!("row {} is not a smile: it was edited by hand", row.position).into())
+        sqlx::Error::Decode(format!("row {} is not a smile: it was edited by hand", row.position).into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
-    let batches = smiles.chunks(SMILES_PER_BATCH).map(|smiles| {
-        let batch = NewBatch {
-            previous: None,
-            key: BatchKey { first: smiles[0].offset, token: rand::random() },
-            count: smiles.len(),
-            payload: encode(smiles.iter(), directory),
-        };
-        (batch, smiles[smiles.len() - 1].at)
-    });
-    Ok(batches.collect())
-}
-
-/// Inserts batches. Their number must not be zero.
-pub(super) fn insert<DB: Database>(batches: &[(NewBatch, Timestamp)]) -> QueryBuilder<DB>
-where
-    i64: for<'value> Encode<'value, DB> + Type<DB>,
-    Vec<u8>: for<'value> Encode<'value, DB> + Type<DB>,
-{
-    let mut insert = QueryBuilder::new("INSERT INTO log_batches (first, smiles, token, appended_at, payload) ");
-    insert.push_values(batches, |mut row, (batch, at)| {
-        row.push_bind(integer(batch.key.first.0))
-            .push_bind(integer(batch.count))
-            .push_bind(batch.key.token)
-            .push_bind(at.0)
-            .push_bind(&batch.payload);
-    });
-    insert
+    let mut insert = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES ".to_owned();
+    for (place, batch) in smiles.chunks(SMILES_PER_BATCH).enumerate() {
+        let (first, count, at) = (batch[0].offset, batch.len(), batch[batch.len() - 1].at.0);
+        let comma = if place > 0 { "," } else { "" };
+        let _ = write!(insert, "{comma}({first}, {count}, {}, {at}, x'", rand::random::<i64>());
+        for byte in encode(batch, directory) {
+            let _ = write!(insert, "{byte:02x}");
+        }
+        insert.push_str("')");
+    }
+    Ok(insert)
 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use super::cluster::cluster_of;
 use super::*;
-use crate::store::carry_over::{StoredRow, into_batches};
+use crate::store::carry_over::{StoredRow, next_step};
 use crate::store::user_directory::UserDirectory;
 
 on_every_database! {
@@ -131,19 +131,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     };
     let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
     let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
-    for (batch, at) in into_batches(&rows, &directory).unwrap() {
-        let payload: String = batch.payload.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        database
-            .run(&format!(
-                "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
-                 VALUES ({}, {}, {}, {}, x'{payload}')",
-                batch.key.first, batch.count, batch.key.token, at.0
-            ))
-            .await;
-    }
+    database.run(&next_step(&rows, &directory).unwrap()).await;
     is_carried_over(database, &smiles).await;
 }
 
