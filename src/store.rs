@@ -25,6 +25,7 @@ pub(crate) mod tests;
 mod user_directory;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,12 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
         Self::Unavailable(Box::new(error))
     }
 }
@@ -117,6 +124,9 @@ pub(crate) struct LogPage {
     pub batches: Vec<Batch>,
 }
 
+/// A row of a page: epoch, trimmed and head of the log, and token and payload of a batch if there is one.
+type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
+
 /// An open store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
@@ -145,7 +155,12 @@ impl Store {
     /// [`StoreError::CannotOpen`] if the file cannot be opened or the server refuses.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
-            StoreUrl::Sqlite(path) => Ok(Self::Sqlite(Arc::new(sqlite::Sqlite::open(path).await?))),
+            StoreUrl::Sqlite(path) => {
+                let file = sqlite::Sqlite::open(path).await.map_err(|error| {
+                    StoreError::CannotOpen(format!("cannot open the store {}: {error}", path.display()))
+                })?;
+                Ok(Self::Sqlite(Arc::new(file)))
+            }
             StoreUrl::MySql(url) => Ok(Self::MySql(Arc::new(mysql::MySql::open(url).await?))),
         }
     }
@@ -156,7 +171,7 @@ impl Store {
 
     /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
     pub(crate) fn users(&self) -> &[User] {
-        self.directory().users()
+        &self.directory().users
     }
 
     /// The user with this name, without a query.
@@ -227,7 +242,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
-        either!(self, database => database.log_state().await)
+        let rows = either!(self, database => database.rows(&batch::select_page(Offset(0), 0)).await?);
+        Ok(self.page(&rows)?.state)
     }
 
     /// Reads at most `batches` batches after `after`, which must be the last offset of a batch.
@@ -235,7 +251,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
-        either!(self, database => database.read_log(after, batches).await)
+        let text = batch::select_page(after, batches);
+        let rows = match self {
+            Self::Sqlite(file) => file.rows(&text).await?,
+            Self::MySql(server) => server.following.rows(&text).await?,
+        };
+        self.page(&rows)
+    }
+
+    /// Decodes what [`batch::select_page`] selects.
+    fn page(&self, rows: &[PageRow]) -> Result<LogPage, StoreError> {
+        let Some((epoch, trimmed, head, ..)) = rows.first() else {
+            return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
+        };
+        let state = LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) };
+        let batches = rows
+            .iter()
+            .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, self.directory())));
+        Ok(LogPage { state, batches: batches.collect::<Result<_, _>>()? })
     }
 
     /// Reads the batch that holds `offset`, or the last one before it, if any.
@@ -256,7 +289,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let text = batch::select_at(offsets);
-        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(text).await?);
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
@@ -265,7 +298,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        either!(self, database => database.begin_epoch(epoch).await)
+        let (new, old) = (rand::random::<u128>(), epoch.as_str());
+        let text = format!("UPDATE log_state SET epoch = '{new:032x}' WHERE one = 1 AND epoch = '{old}'");
+        Ok(either!(self, database => database.execute(&text).await?) > 0)
     }
 
     /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first.
@@ -274,7 +309,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
-        either!(self, database => database.trim(kept, batches).await)
+        let now = match self {
+            Self::Sqlite(_) => sqlite::NOW,
+            Self::MySql(_) => mysql::NOW,
+        };
+        let text = format!(
+            "SELECT first, first + smiles - 1, appended_at < {now} - {} FROM log_batches ORDER BY first LIMIT {batches}",
+            kept.as_millis()
+        );
+        let oldest: Vec<(i64, i64, bool)> = either!(self, database => database.rows(&text).await?);
+        let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
+        let removed = match self {
+            Self::Sqlite(file) => {
+                let text = format!(
+                    "BEGIN; UPDATE log_state SET trimmed = {last}; DELETE FROM log_batches WHERE first <= {last}; COMMIT"
+                );
+                file.execute(&text).await?;
+                (last - oldest[0].0).unsigned_abs() + 1
+            }
+            Self::MySql(server) => server.remove(*last).await?,
+        };
+        Ok(Some((offset(*last), removed)))
     }
 
     /// Reads the number of indexed segments.
@@ -282,7 +337,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
     pub(crate) async fn indexed(&self) -> Result<u64, StoreError> {
-        either!(self, database => database.indexed().await)
+        if let Self::Sqlite(file) = self
+            && !file.is_in_place()
+        {
+            return Err(StoreError::Replaced);
+        }
+        let text = "SELECT indexed FROM log_state WHERE one = 1";
+        let rows: Vec<(i64,)> = either!(self, database => database.rows(text).await?);
+        let (indexed,) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(indexed.unsigned_abs())
     }
 
     /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an
@@ -315,7 +378,7 @@ impl Store {
              LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
             index::list(keys)
         );
-        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = either!(self, database => database.rows(text).await?);
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
         let (indexed, ..) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let blocks = rows.into_iter().filter_map(|(_, key, entries)| Some((BlockKey(key?.unsigned_abs()), entries?)));
         Ok((indexed.unsigned_abs(), blocks.collect()))
@@ -326,7 +389,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
-        either!(self, database => database.read_segment(user, segment).await)
+        let rows: Vec<(i64, Option<Vec<u8>>)> =
+            either!(self, database => database.rows(&database.select_segment(user, segment)).await?);
+        let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
+        let places = rows.iter().filter_map(|(_, places)| places.as_ref());
+        let mut offsets: Vec<_> = places.flat_map(|places| index::decode_places(segment, places)).collect();
+        offsets.sort_unstable();
+        Ok(SegmentPage { trimmed, offsets })
     }
 
     /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment
@@ -345,7 +414,7 @@ impl Store {
             "SELECT segment, places FROM index_conversations \
              WHERE conversation = {conversation} AND segment <= {through} ORDER BY segment DESC LIMIT {limit}"
         );
-        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(text).await?);
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
         Ok(rows.iter().map(|(segment, places)| index::decode_places(segment.unsigned_abs(), places)).collect())
     }
 
@@ -354,7 +423,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn forget_index(&self, segments: u64, blocks: &[Range<BlockKey>]) -> Result<(), StoreError> {
-        either!(self, database => database.forget_index(segments, blocks).await)
+        let mut text = format!("BEGIN; DELETE FROM index_conversations WHERE segment < {segments}");
+        for Range { start, end } in blocks {
+            let _ = write!(text, "; DELETE FROM index_ids WHERE block >= {} AND block < {}", start.0, end.0);
+        }
+        text.push_str("; COMMIT");
+        either!(self, database => database.execute(&text).await?);
+        Ok(())
     }
 
     /// Closes the database cleanly.

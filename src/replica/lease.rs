@@ -42,7 +42,7 @@ impl Lease {
         let renewed = self.store.renew(registration, status).await;
         let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
-            Ok(()) => {
+            Ok(_) => {
                 *self.renewed_at.lock() = begun;
                 if failed_before {
                     tracing::info!("the lease is renewed again");

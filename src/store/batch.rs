@@ -129,6 +129,11 @@ impl NewBatch {
         let key = BatchKey { first, token: rand::random() };
         Self { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
     }
+
+    /// The query for the token of the batch at this offset.
+    pub(super) fn select_token(&self) -> String {
+        format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
+    }
 }
 
 /// Encodes smiles of the log in ascending order.
@@ -163,6 +168,19 @@ fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreErro
         })
     };
     run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
+}
+
+/// The query for the state of the log and the batches after an offset, in one snapshot.
+pub(super) fn select_page(after: Offset, batches: u32) -> String {
+    format!(
+        "SELECT state.epoch, state.trimmed, \
+             COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), state.trimmed), \
+             page.token, page.payload \
+         FROM log_state AS state LEFT JOIN ( \
+             SELECT first, token, payload FROM log_batches WHERE first > {after} ORDER BY first LIMIT {batches} \
+         ) AS page ON TRUE \
+         WHERE state.one = 1 ORDER BY page.first"
+    )
 }
 
 /// The query for the batches that hold these offsets, or the last one before each.

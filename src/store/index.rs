@@ -34,15 +34,6 @@ pub(crate) struct SegmentPage {
     pub offsets: Vec<Offset>,
 }
 
-impl SegmentPage {
-    /// Decodes the rows of a segment.
-    pub(super) fn new<'row>(trimmed: Offset, segment: u64, rows: impl Iterator<Item = &'row Vec<u8>>) -> Self {
-        let mut offsets: Vec<_> = rows.flat_map(|row| decode_places(segment, row)).collect();
-        offsets.sort_unstable();
-        Self { trimmed, offsets }
-    }
-}
-
 /// Encodes the offsets of one segment as a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {
     let place = |offset: &Offset| u16::try_from(offset.0 - 1 - segment * SEGMENT).unwrap_or(u16::MAX).to_le_bytes();

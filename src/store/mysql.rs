@@ -17,7 +17,7 @@ mod turn;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
+use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow};
 
 use self::connections::Connections;
@@ -25,10 +25,13 @@ use self::server::MySqlServer;
 use self::turn::PeerAppends;
 use super::StoreError;
 use super::user_directory::UserDirectory;
-use crate::config::{MySqlUrl, TlsMode};
+use crate::config::MySqlUrl;
 
 /// Connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit of 151.
 const READERS: usize = 4;
+
+/// The database's clock: milliseconds since 1970.
+pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// An open MySQL store.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(crate) struct MySql {
     /// The appends of other replicas.
     peer_appends: Mutex<PeerAppends>,
     /// For the follower, so that no read of a session delays it.
-    following: Connections,
+    pub(super) following: Connections,
     /// For the indexer, whose transactions are long.
     indexing: Connections,
     /// For leases and retention: short statements that never wait for readers.
@@ -88,11 +91,17 @@ impl MySql {
     }
 
     /// The rows that `text` selects. The caller guarantees that its literals are safe.
-    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
     {
-        self.reading.rows(|| statements(text.clone())).await
+        self.reading.rows(text).await
+    }
+
+    /// Executes idempotent statements. Returns the number of matching rows. The caller guarantees that the literals are
+    /// safe.
+    pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
+        self.upkeep.execute(text).await
     }
 
     pub(super) async fn close(&self) {
@@ -105,18 +114,12 @@ impl MySql {
 
 /// The connection options. Statements are not logged, since they contain smiles.
 fn options(url: &MySqlUrl) -> MySqlConnectOptions {
-    let mode = match url.tls {
-        TlsMode::Preferred => MySqlSslMode::Preferred,
-        TlsMode::Required => MySqlSslMode::Required,
-        TlsMode::VerifyAuthority => MySqlSslMode::VerifyCa,
-        TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
-    };
     MySqlConnectOptions::new()
         .host(&url.host)
         .port(url.port)
         .username(&url.user)
         .database(&url.database)
-        .ssl_mode(mode)
+        .ssl_mode(<&str>::from(url.tls).parse().expect("the modes have MySQL's names"))
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .disable_statement_logging()
@@ -124,6 +127,6 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
 
 /// Several statements in one round trip, or one that is not worth preparing. The caller guarantees that the literals
 /// are safe.
-fn statements(text: String) -> sqlx::RawSql {
+fn statements(text: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }

@@ -14,8 +14,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, Connection, Execute, Executor, FromRow, SqliteConnection};
 use tokio::sync::Mutex;
 
+use super::Error;
 use super::user_directory::UserDirectory;
-use super::{Error, StoreError};
 
 /// Reading connections. In WAL mode readers do not wait for the writer.
 const READERS: u32 = 4;
@@ -30,6 +30,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// parallel to the commits.
 const WAL_PAGES: u32 = 8192;
 
+/// The system's clock: milliseconds since 1970.
+pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
 /// An open SQLite store.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
@@ -43,30 +46,31 @@ pub(crate) struct Sqlite {
     writer: Mutex<KeptConnection>,
     /// Checkpoints the write-ahead log without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
-    /// Locked while the store is open. The system unlocks it however the process ends.
-    file: LockedFile,
+    /// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock
+    /// belongs to the file, so it holds for every path to it, and the system unlocks it however the process ends. It is
+    /// a flock(2) lock, which does not interfere with SQLite's fcntl(2) locks.
+    file: File,
+    path: PathBuf,
 }
 
 /// A connection that is reopened after an error, the only sure way out of a broken transaction.
 #[derive(Debug)]
 struct KeptConnection {
-    options: SqliteConnectOptions,
+    /// `None` once it is closed for good.
+    options: Option<SqliteConnectOptions>,
     connection: Option<SqliteConnection>,
-    closed: bool,
 }
 
 impl KeptConnection {
     fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: None, closed: false }
+        Self { options: Some(options), connection: None }
     }
 
-    /// Takes the connection. Return it with [`KeptConnection::keep`] after success; dropping it after an error closes
-    /// it.
+    /// Takes the connection. Put it back after success; dropping it after an error closes it.
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None if self.closed => Err(sqlx::Error::PoolClosed),
-            None => SqliteConnection::connect_with(&self.options).await,
+            None => SqliteConnection::connect_with(self.options.as_ref().ok_or(sqlx::Error::PoolClosed)?).await,
         }
     }
 
@@ -75,16 +79,12 @@ impl KeptConnection {
     async fn execute<'query>(&mut self, query: impl Execute<'query, sqlx::Sqlite> + 'query) -> sqlx::Result<u64> {
         let mut connection = self.take().await?;
         let changed = connection.execute(query).await?.rows_affected();
-        self.keep(connection);
+        self.connection = Some(connection);
         Ok(changed)
     }
 
-    fn keep(&mut self, connection: SqliteConnection) {
-        self.connection = Some(connection);
-    }
-
     async fn close(&mut self) {
-        self.closed = true;
+        self.options = None;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -95,19 +95,21 @@ impl KeptConnection {
 
 impl Sqlite {
     /// Opens the file; creates it, its folder and its tables if they are missing.
-    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let cannot = |error: &dyn std::fmt::Display| {
-            StoreError::CannotOpen(format!("cannot open the store {}: {error}", path.display()))
-        };
+    pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
+            std::fs::create_dir_all(folder)?;
         }
-        let file = LockedFile::new(path).map_err(|error| cannot(&error))?;
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                Error::from("another smilingchat uses it; stop that one, or give this one another --store")
+            }
+            TryLockError::Error(error) => error.into(),
+        })?;
         let mut writer = KeptConnection::new(options(path));
-        let mut connection = writer.take().await.map_err(|error| cannot(&explain(error)))?;
-        let (directory, hash_key, starts) =
-            migrate::up_to_date(&mut connection).await.map_err(|error| cannot(&explain(error)))?;
-        writer.keep(connection);
+        let mut connection = writer.take().await.map_err(explain)?;
+        let (directory, hash_key, starts) = migrate::up_to_date(&mut connection).await.map_err(explain)?;
+        writer.connection = Some(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -121,15 +123,29 @@ impl Sqlite {
             writer: Mutex::new(writer),
             checkpointer: Mutex::new(KeptConnection::new(options(path))),
             file,
+            path: path.to_owned(),
         })
     }
 
+    /// Whether the path still leads to the opened file. Writes to a deleted or replaced file would be lost.
+    pub(super) fn is_in_place(&self) -> bool {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
+        matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
+    }
+
     /// The rows that `text` selects. The caller guarantees that its literals are safe.
-    pub(super) async fn rows<Row>(&self, text: String) -> sqlx::Result<Vec<Row>>
+    pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
     {
         sqlx::query_as(AssertSqlSafe(text)).persistent(false).fetch_all(&self.readers).await
+    }
+
+    /// Executes statements, durably. Returns the number of changed rows, which is exact for one statement only. The
+    /// caller guarantees that the literals are safe.
+    pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
+        self.writer.lock().await.execute(sqlx::raw_sql(AssertSqlSafe(text))).await
     }
 
     pub(super) async fn close(&self) {
@@ -138,7 +154,7 @@ impl Sqlite {
         self.writer.lock().await.close().await;
         // Closing the file is not enough: a process that was forked a moment ago shares the lock until it executes its
         // program.
-        if let Err(error) = self.file.file.unlock() {
+        if let Err(error) = self.file.unlock() {
             tracing::warn!(%error, "the store stays locked until this process has ended");
         }
     }
@@ -169,38 +185,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .thread_name(|_| "store-writer".to_owned())
 }
 
-/// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock
-/// belongs to the file, so it holds for every path to it. It is a flock(2) lock, which does not interfere with SQLite's
-/// fcntl(2) locks.
-#[derive(Debug)]
-struct LockedFile {
-    file: File,
-    path: PathBuf,
-}
-
-impl LockedFile {
-    fn new(path: &Path) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file, path: path.to_owned() }),
-            Err(TryLockError::WouldBlock) => {
-                Err("another smilingchat uses it; stop that one, or give this one another --store".into())
-            }
-            Err(TryLockError::Error(error)) => Err(error.into()),
-        }
-    }
-
-    /// Whether the path still leads to the opened file. Writes to a deleted or replaced file would be lost.
-    fn is_in_place(&self) -> bool {
-        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
-        matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::IndexStep;
 
     #[tokio::test]
     async fn a_closed_store_can_be_opened_again_and_writes_no_more() {
@@ -209,14 +197,15 @@ mod tests {
         let store = Sqlite::open(&path).await.unwrap();
         store.close().await;
         Sqlite::open(&path).await.expect("the lock is released, although the closed store still exists");
-        assert!(store.forget_index(1, &[]).await.is_err());
+        assert!(store.execute("DELETE FROM index_ids").await.is_err());
     }
 
     #[tokio::test]
     async fn log_commits_are_synchronous_after_an_index_write() {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("chat.db")).await.unwrap();
-        store.forget_index(1, &[]).await.unwrap();
+        let step = IndexStep { segment: 0, conversations: Vec::new(), blocks: Vec::new(), superseded: Vec::new() };
+        store.write_index(&step).await.unwrap();
         let mut connection = store.writer.lock().await.take().await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
         assert_eq!(synchronous, 2, "FULL");

@@ -7,7 +7,8 @@ use crate::model::{User, UserName};
 /// Every user of the store.
 #[derive(Debug, Default)]
 pub(super) struct UserDirectory {
-    users: Vec<User>,
+    /// In the order of their row ids.
+    pub(super) users: Vec<User>,
     ids: HashMap<UserName, u32>,
     /// Indexed by row id; the ids are small.
     names: Vec<Option<UserName>>,
@@ -26,11 +27,6 @@ impl UserDirectory {
             directory.users.push(User { name, face });
         }
         directory
-    }
-
-    /// The users in the order of their row ids.
-    pub(super) fn users(&self) -> &[User] {
-        &self.users
     }
 
     /// The user with this name.

@@ -5,15 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::{MySqlQueryResult, MySqlRow};
+use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, MySqlConnection, Row};
 
 use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 use crate::store::{
-    LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
-    ReplicaStatus, StoreError, integer,
+    LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    StoreError, integer,
 };
 
 /// Renews the lease, or registers if there is no row with this number. MySQL chooses a number in place of 0.
@@ -46,8 +46,6 @@ const ASK_LONGEST_UP: &str = "
     WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND NOT draining AND crash IS NULL
     ORDER BY number LIMIT 1";
 
-const FORGET: &str = "DELETE FROM leases WHERE renewed_at < UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND";
-
 impl MySql {
     /// Registers a replica.
     ///
@@ -56,27 +54,19 @@ impl MySql {
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let mut registration = Registration { number: 0, replica, at: Instant::now() };
         // If the answer is lost, the row of the first attempt shows as a lost replica for a while.
-        let registered = self.write_lease(&registration, ReplicaStatus::default()).await?;
-        registration.number = integer(registered.last_insert_id());
+        registration.number = self.renew(&registration, ReplicaStatus::default()).await?;
         Ok(registration)
     }
 
-    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile.
+    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. Returns the number that
+    /// MySQL chose, if it did.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<(), StoreError> {
-        self.write_lease(registration, status).await?;
-        Ok(())
-    }
-
-    async fn write_lease(
-        &self,
-        Registration { number, replica, at }: &Registration,
-        status: ReplicaStatus,
-    ) -> sqlx::Result<MySqlQueryResult> {
-        let renew = || {
-            sqlx::query(RENEW)
+    pub(crate) async fn renew(&self, registration: &Registration, status: ReplicaStatus) -> Result<i64, StoreError> {
+        let Registration { number, replica, at } = registration;
+        let renew = async |mut connection: MySqlConnection| {
+            let renew = sqlx::query(RENEW)
                 .bind(number)
                 .bind(&replica.name)
                 .bind(&replica.host)
@@ -88,9 +78,10 @@ impl MySql {
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
-                .bind(status.following.map(<&str>::from))
+                .bind(status.following.map(<&str>::from));
+            Ok((renew.execute(&mut connection).await?, connection))
         };
-        self.upkeep.execute(renew).await
+        Ok(integer(self.upkeep.ask(renew).await?.last_insert_id()))
     }
 
     /// Removes the registration.
@@ -98,8 +89,7 @@ impl MySql {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn unregister(&self, registration: &Registration) -> Result<(), StoreError> {
-        let delete = || sqlx::query("DELETE FROM leases WHERE number = ?").bind(registration.number);
-        self.upkeep.execute(delete).await?;
+        self.execute(&format!("DELETE FROM leases WHERE number = {}", registration.number)).await?;
         Ok(())
     }
 
@@ -108,7 +98,7 @@ impl MySql {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        Ok(self.upkeep.rows(|| sqlx::query(LIST)).await?)
+        Ok(self.upkeep.rows(LIST).await?)
     }
 
     /// Requests a crash of the replica with that id, or else of the one with the longest uptime among those that are
@@ -146,8 +136,9 @@ impl MySql {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn forget_lost(&self) -> Result<(), StoreError> {
-        let forget = || sqlx::query(FORGET).bind(integer(LOST_REPLICA_RETENTION.as_millis()));
-        self.upkeep.execute(forget).await?;
+        let seconds = LOST_REPLICA_RETENTION.as_secs();
+        let forget = format!("DELETE FROM leases WHERE renewed_at < UTC_TIMESTAMP(3) - INTERVAL {seconds} SECOND");
+        self.execute(&forget).await?;
         Ok(())
     }
 }

@@ -7,11 +7,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow};
-use sqlx::{Connection, Execute, Executor, FromRow, MySql, MySqlConnection};
+use parking_lot::Mutex;
+use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
+use sqlx::{Connection, Executor, FromRow, MySqlConnection, Row};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::server::{Kept, MySqlServer, MySqlSession};
+use super::statements;
 
 /// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
 /// or the network is down.
@@ -30,19 +32,28 @@ const ALIVE: Duration = Duration::from_millis(300);
 /// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
+/// Id, user, host, database, command and more of every session of this account.
+const SESSIONS: &str = "SHOW PROCESSLIST";
+
+/// Commands of a session that executes a statement or hangs in one.
+const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
+
 /// A bounded pool of connections for one kind of work.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     work: &'static str,
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
+    /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
+    /// still run in MySQL.
+    under_way: Mutex<Vec<i64>>,
 }
 
 /// A connection in use.
 #[derive(Debug)]
 pub(super) struct PooledConnection<'connections> {
-    pub(super) connection: MySqlConnection,
+    connection: MySqlConnection,
     session: MySqlSession,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
@@ -50,7 +61,7 @@ pub(super) struct PooledConnection<'connections> {
 
 impl Connections {
     pub(super) fn new(work: &'static str, server: &Arc<MySqlServer>, most: usize) -> Self {
-        Self { work, server: Arc::clone(server), most, places: Semaphore::new(most) }
+        Self { work, server: Arc::clone(server), most, places: Semaphore::new(most), under_way: Mutex::default() }
     }
 
     /// Takes a connection. Waiters are served in order.
@@ -58,15 +69,14 @@ impl Connections {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let (connection, session) = if let Some(kept) = self.take_kept().await {
-            self.server.under_way.lock().push((self.work, kept.session.id));
             (kept.connection, kept.session)
         } else {
             self.forget();
             let (mut connection, session) = Box::pin(self.server.connect()).await?;
-            self.server.under_way.lock().push((self.work, session.id));
-            within(ANSWER, self.server.bound_abandoned(self.work, 2 * self.most, &mut connection)).await?;
+            within(ANSWER, self.bound_abandoned(&mut connection)).await?;
             (connection, session)
         };
+        self.under_way.lock().push(session.id);
         Ok(PooledConnection { connection, session, connections: self, _place: place })
     }
 
@@ -77,11 +87,32 @@ impl Connections {
             let last = all.iter().rposition(|kept| kept.work == self.work)?;
             all.remove(last)
         };
-        let stands = match kept.since.elapsed() {
-            silent if silent < TRUSTED => true,
-            silent => silent < KEPT && within(ALIVE, kept.connection.ping()).await.is_ok(),
-        };
+        let silent = kept.since.elapsed();
+        let stands = silent < TRUSTED || silent < KEPT && within(ALIVE, kept.connection.ping()).await.is_ok();
         stands.then_some(kept)
+    }
+
+    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
+    /// twice as many sessions as this pool has connections execute statements.
+    ///
+    /// No time-out of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
+    async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        let piled_up = || self.under_way.lock().len() >= 2 * self.most;
+        if !piled_up() {
+            return Ok(());
+        }
+        let mut at_work: Vec<i64> = Vec::new();
+        for session in sqlx::raw_sql(SESSIONS).fetch_all(connection).await? {
+            if AT_WORK.contains(&session.try_get(4)?) {
+                at_work.push(session.try_get(0)?);
+            }
+        }
+        self.under_way.lock().retain(|id| at_work.contains(id));
+        if piled_up() {
+            let kind = io::ErrorKind::TimedOut;
+            return Err(io::Error::new(kind, "MySQL still works on statements that were given up").into());
+        }
+        Ok(())
     }
 
     /// Runs `question`, and once more if the idle connection turned out to be dead. Only for idempotent statements.
@@ -90,7 +121,7 @@ impl Connections {
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
         match self.ask_once(&question).await {
-            Err(error) if has_ended(&error) => {
+            Err(sqlx::Error::Io(error)) if error.kind() != io::ErrorKind::TimedOut => {
                 self.forget();
                 self.ask_once(&question).await
             }
@@ -106,22 +137,22 @@ impl Connections {
         self.take().await?.ask(question).await
     }
 
-    /// The rows that an idempotent statement selects.
-    pub(super) async fn rows<'query, Row, Query>(&self, query: impl Fn() -> Query) -> sqlx::Result<Vec<Row>>
+    /// The rows that an idempotent statement selects. The caller guarantees that its literals are safe.
+    pub(in crate::store) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
-        Query: Execute<'query, MySql> + 'query,
     {
-        let read = async |mut connection: MySqlConnection| Ok((connection.fetch_all(query()).await?, connection));
+        let read =
+            async |mut connection: MySqlConnection| Ok((connection.fetch_all(statements(text)).await?, connection));
         self.ask(read).await?.iter().map(Row::from_row).collect()
     }
 
-    /// Executes an idempotent statement.
-    pub(super) async fn execute<'query, Query>(&self, query: impl Fn() -> Query) -> sqlx::Result<MySqlQueryResult>
-    where
-        Query: Execute<'query, MySql> + 'query,
-    {
-        self.ask(async |mut connection: MySqlConnection| Ok((connection.execute(query()).await?, connection))).await
+    /// Executes idempotent statements. Returns the number of matching rows, changed or not. The caller guarantees that
+    /// the literals are safe.
+    pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
+        let write =
+            async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
+        Ok(self.ask(write).await?.rows_affected())
     }
 
     /// Closes the idle connections and refuses further use.
@@ -145,7 +176,7 @@ impl PooledConnection<'_> {
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        let Self { connection, session, connections, _place: place } = self;
+        let Self { connection, session, connections, _place } = self;
         let server = &connections.server;
         let mut changes = server.generation.subscribe();
         let answer = tokio::select! {
@@ -153,15 +184,15 @@ impl PooledConnection<'_> {
             answer = within(ANSWER, question(connection)) => answer,
             _ = changes.changed() => Err(io::Error::other("the address leads to another MySQL server").into()),
         };
+        if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
+            connections.under_way.lock().retain(|id| *id != session.id);
+        }
         match answer {
             Ok((answer, connection)) => {
-                Self { connection, session, connections, _place: place }.keep();
+                server.keep(Kept { work: connections.work, connection, session, since: Instant::now() });
                 Ok(answer)
             }
             Err(error) => {
-                if matches!(error, sqlx::Error::Database(_)) {
-                    server.has_answered(session);
-                }
                 let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
                 if not_primary && server.leave(session.generation) {
                     tracing::warn!(server = server.address(), %error, "MySQL accepts no writes; reconnecting");
@@ -170,17 +201,13 @@ impl PooledConnection<'_> {
             }
         }
     }
-
-    /// Returns the connection to the pool.
-    pub(super) fn keep(self) {
-        let Self { connection, session, connections, .. } = self;
-        connections.server.has_answered(session);
-        connections.server.keep(Kept { work: connections.work, connection, session, since: Instant::now() });
-    }
 }
 
 /// The answer if it arrives in time. After a time-out its connection must not be used again.
-pub(super) async fn within<T>(time: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+pub(super) async fn within<T, E: From<io::Error>>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "MySQL did not answer in time").into()),
@@ -190,8 +217,4 @@ pub(super) async fn within<T>(time: Duration, answer: impl Future<Output = sqlx:
 /// MySQL's error number, if the error is MySQL's.
 pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
     error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
-}
-
-fn has_ended(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.kind() != io::ErrorKind::TimedOut)
 }

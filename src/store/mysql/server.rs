@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection, Row};
+use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
 use tokio::sync::watch;
 
 use super::connections::{ANSWER, within};
@@ -33,12 +33,6 @@ const SET_UP: &str = "
 /// Interval between checks of the server behind the address.
 const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Id, user, host, database, command and more of every session of this account.
-const SESSIONS: &str = "SHOW PROCESSLIST";
-
-/// Commands of a session that executes a statement or hangs in one.
-const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
-
 /// The server behind the address of the store, shared by all connections.
 #[derive(Debug)]
 pub(super) struct MySqlServer {
@@ -49,9 +43,6 @@ pub(super) struct MySqlServer {
     pub(super) generation: watch::Sender<u64>,
     /// All idle connections.
     pub(super) kept: Mutex<Vec<Kept>>,
-    /// Pool and session id of each connection that was taken and has not answered. A statement whose connection was
-    /// dropped may still run in MySQL.
-    pub(super) under_way: Mutex<Vec<(&'static str, i64)>>,
 }
 
 /// Identifies a session of the server.
@@ -73,14 +64,7 @@ pub(super) struct Kept {
 
 impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
-        Self {
-            url,
-            options,
-            uuid: Mutex::default(),
-            generation: watch::Sender::default(),
-            kept: Mutex::default(),
-            under_way: Mutex::default(),
-        }
+        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default(), kept: Mutex::default() }
     }
 
     /// Opens a connection and applies the session settings.
@@ -124,7 +108,6 @@ impl MySqlServer {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
             tracing::warn!(server = self.address(), "the address leads to another MySQL server; reconnecting");
-            self.under_way.lock().clear();
         }
         *known = uuid;
         self.generation()
@@ -166,40 +149,6 @@ impl MySqlServer {
         if kept.session.generation == self.generation() {
             all.push(kept);
         }
-    }
-
-    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
-    /// more than `most` sessions of a pool execute statements.
-    ///
-    /// No time-out of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
-    pub(super) async fn bound_abandoned(
-        &self,
-        work: &'static str,
-        most: usize,
-        connection: &mut MySqlConnection,
-    ) -> sqlx::Result<()> {
-        let piled_up = || self.under_way.lock().iter().filter(|(other, _)| *other == work).count() > most;
-        if !piled_up() {
-            return Ok(());
-        }
-        let mut at_work: Vec<i64> = Vec::new();
-        for session in sqlx::raw_sql(SESSIONS).fetch_all(connection).await? {
-            if AT_WORK.contains(&session.try_get(4)?) {
-                at_work.push(session.try_get(0)?);
-            }
-        }
-        // The list includes this connection, which executes the query.
-        self.under_way.lock().retain(|(_, id)| at_work.contains(id));
-        if piled_up() {
-            let kind = io::ErrorKind::TimedOut;
-            return Err(io::Error::new(kind, "MySQL still works on statements that were given up").into());
-        }
-        Ok(())
-    }
-
-    /// Records that a session has answered.
-    pub(super) fn has_answered(&self, session: MySqlSession) {
-        self.under_way.lock().retain(|(_, id)| *id != session.id);
     }
 
     pub(super) fn address(&self) -> String {

@@ -5,10 +5,9 @@ use super::{MySql, statements};
 impl MySql {
     /// The follower keeps seeing the log as it is now, as on a server whose replication has stopped.
     pub(crate) async fn reads_the_past(&self) {
-        let mut pooled = self.following.take().await.unwrap();
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";
-        statements(freeze.to_owned()).execute(&mut pooled.connection).await.unwrap();
-        pooled.keep();
+        let set = async |mut connection| Ok((statements(freeze).execute(&mut connection).await?, connection));
+        self.following.ask_once(set).await.unwrap();
     }
 }

@@ -19,9 +19,6 @@ use crate::store::Batch;
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// The batches that other replicas have appended meanwhile.
-const READ_MISSED: &str = "SELECT token, payload FROM log_batches WHERE first >";
-
 /// Maximum number of batches read with the lock. More exist only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
@@ -51,10 +48,6 @@ impl PeerAppends {
         self.end = Offset(first.0 + count as u64 - 1);
     }
 
-    fn kept_waiting(&mut self, now: Instant) {
-        self.kept_waiting_at = Some(now);
-    }
-
     /// Whether to take the lock before an append.
     fn takes_turns(&self, now: Instant) -> bool {
         let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < WHILE);
@@ -78,17 +71,17 @@ impl MySql {
 
     /// Dropping this future closes the connection, which releases the lock.
     async fn ask_for_turn(&self, after: Offset) -> sqlx::Result<Vec<Batch>> {
-        // The pool holds one connection, so the append uses the same one.
-        let mut pooled = self.appending.take().await?;
-        let text = format!("{TAKE_TURN}; {READ_MISSED} {after} ORDER BY first LIMIT {MISSED}");
-        let rows = match statements(text).fetch_all(&mut pooled.connection).await {
+        let read_missed = "SELECT token, payload FROM log_batches WHERE first >";
+        let text = format!("{TAKE_TURN}; {read_missed} {after} ORDER BY first LIMIT {MISSED}");
+        let take = async |mut connection| match statements(&text).fetch_all(&mut connection).await {
             // The execution time limit ended the wait.
-            Err(sqlx::Error::Database(_)) => Vec::new(),
-            answer => answer?,
+            Err(sqlx::Error::Database(_)) => Ok((Vec::new(), connection)),
+            rows => Ok((rows?, connection)),
         };
-        pooled.keep();
+        // The pool holds one connection, so the append uses the same one.
+        let rows = self.appending.ask_once(take).await?;
         if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
-            self.peer_appends.lock().kept_waiting(Instant::now());
+            self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
         }
         let batches = rows.iter().skip(1).map(|row| {
             let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;
@@ -121,7 +114,7 @@ mod tests {
         let start = Instant::now();
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(6), 1, start);
-        peer_appends.kept_waiting(start);
+        peer_appends.kept_waiting_at = Some(start);
         peer_appends.appended(Offset(10), 1, start + WHILE / 2);
         assert!(!peer_appends.takes_turns(start + WHILE / 2));
         assert!(peer_appends.takes_turns(start + WHILE));

@@ -1,19 +1,11 @@
 //! The index in SQLite.
 
-use std::ops::Range;
-
 use sqlx::{QueryBuilder, Sqlite as Database};
 
 use super::Sqlite;
 use crate::model::UserName;
-use crate::store::index::{BlockKey, IndexStep, SegmentPage, encode_places, list};
-use crate::store::{StoreError, integer, offset};
-
-/// A user's places in a segment: one look-up per possible peer.
-const SEGMENT: &str = "
-    SELECT places FROM users AS peer
-    CROSS JOIN index_conversations AS pages
-    ON pages.conversation = min(?1, peer.id) << 32 | max(?1, peer.id) AND pages.segment = ?2";
+use crate::store::index::{IndexStep, encode_places, list};
+use crate::store::{StoreError, integer};
 
 /// Rows in one transaction: 32 KiB of ids; conversations usually take less.
 const BLOCKS_PER_TRANSACTION: usize = 16;
@@ -25,20 +17,12 @@ const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
-    pub(in crate::store) async fn indexed(&self) -> Result<u64, StoreError> {
-        if !self.file.is_in_place() {
-            return Err(StoreError::Replaced);
-        }
-        let indexed: i64 = sqlx::query_scalar("SELECT indexed FROM log_state").fetch_one(&self.readers).await?;
-        Ok(indexed.unsigned_abs())
-    }
-
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
         // Short transactions keep the commits of the log fast. After a crash between them, the segment is written
         // again.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
             let mut insert = begin();
-            insert.push("INSERT OR REPLACE INTO index_conversations (conversation, segment, places) ");
+            insert.push("REPLACE INTO index_conversations (conversation, segment, places) ");
             insert.push_values(conversations, |mut row, (users, offsets)| {
                 row.push_bind(self.directory.conversation(users.0, users.1))
                     .push_bind(integer(step.segment))
@@ -48,17 +32,17 @@ impl Sqlite {
         }
         for blocks in step.blocks.chunks(BLOCKS_PER_TRANSACTION) {
             let mut insert = begin();
-            insert.push("INSERT OR REPLACE INTO index_ids (block, entries) ");
+            insert.push("REPLACE INTO index_ids (block, entries) ");
             insert.push_values(blocks, |mut row, (key, entries)| {
                 row.push_bind(integer(key.0)).push_bind(entries);
             });
             self.write(insert).await?;
         }
+        let (superseded, next) = (list(&step.superseded), step.segment + 1);
         let mut end = begin();
-        end.push(format!("DELETE FROM index_ids WHERE block IN ({});", list(&step.superseded)));
-        end.push("UPDATE log_state SET indexed = ").push_bind(integer(step.segment + 1));
+        end.push(format!("DELETE FROM index_ids WHERE block IN ({superseded}); UPDATE log_state SET indexed = {next}"));
         self.write(end).await?;
-        if (step.segment + 1).is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
+        if next.is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
     /// Ends and executes a transaction that [`begin`] began. All of it is one command to the thread of the connection:
@@ -79,30 +63,16 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(in crate::store) async fn read_segment(
-        &self,
-        user: &UserName,
-        segment: u64,
-    ) -> Result<SegmentPage, StoreError> {
-        let mut snapshot = self.readers.begin().await?;
-        let trimmed: i64 = sqlx::query_scalar("SELECT trimmed FROM log_state").fetch_one(&mut *snapshot).await?;
-        let rows = sqlx::query_scalar(SEGMENT).bind(self.directory.id(user)).bind(integer(segment));
-        let rows: Vec<Vec<u8>> = rows.fetch_all(&mut *snapshot).await?;
-        Ok(SegmentPage::new(offset(trimmed), segment, rows.iter()))
-    }
-
-    pub(in crate::store) async fn forget_index(
-        &self,
-        segments: u64,
-        blocks: &[Range<BlockKey>],
-    ) -> Result<(), StoreError> {
-        let mut delete = begin();
-        delete.push("DELETE FROM index_conversations WHERE segment < ").push_bind(integer(segments));
-        for Range { start, end } in blocks {
-            delete.push("; DELETE FROM index_ids WHERE block >= ").push_bind(integer(start.0));
-            delete.push(" AND block < ").push_bind(integer(end.0));
-        }
-        self.write(delete).await
+    /// The query for what retention has removed and for a user's places in a segment: one look-up per possible peer.
+    pub(in crate::store) fn select_segment(&self, user: &UserName, segment: u64) -> String {
+        let user = self.directory.id(user);
+        format!(
+            "SELECT state.trimmed, found.places FROM log_state AS state LEFT JOIN ( \
+                 SELECT pages.places FROM users AS peer CROSS JOIN index_conversations AS pages \
+                 ON pages.conversation = min({user}, peer.id) << 32 | max({user}, peer.id) \
+                     AND pages.segment = {segment} \
+             ) AS found ON TRUE"
+        )
     }
 }
 
