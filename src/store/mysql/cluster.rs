@@ -12,7 +12,7 @@ use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 use crate::store::{
-    LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
+    LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
     StoreError, integer,
 };
 
@@ -34,17 +34,9 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id. `LAST_INSERT_ID` returns its row.
-const ASK_NAMED: &str = "
-    UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
-    WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND CONCAT(name, '.', number) = ?";
-
-/// Requests a crash of the replica with the longest uptime. Two concurrent requests choose two replicas: the rows that
-/// the first one read stay locked until it has written, and the second one reads them again.
-const ASK_LONGEST_UP: &str = "
-    UPDATE leases SET crash = ?, number = LAST_INSERT_ID(number)
-    WHERE obeys AND renewed_at >= UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND AND NOT draining AND crash IS NULL
-    ORDER BY number LIMIT 1";
+/// Requests a crash of the replica with this id, and a second time only where that is wanted: of two concurrent requests
+/// that chose the same replica, one changes nothing.
+const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
     /// Registers a replica.
@@ -114,21 +106,23 @@ impl MySql {
         named: Option<&str>,
         mode: CrashMode,
     ) -> Result<Option<String>, StoreError> {
-        let request = match named {
-            Some(id) => sqlx::query(ASK_NAMED).bind(<&str>::from(mode)).bind(integer(LEASE.as_millis())).bind(id),
-            None => sqlx::query(ASK_LONGEST_UP).bind(<&str>::from(mode)).bind(integer(RECENT_RENEWAL.as_millis())),
+        let recent = |replica: &ReplicaRecord| u128::from(replica.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
+        let qualifies = |replica: &ReplicaRecord| match named {
+            Some(id) => replica.id == id && replica.state != ReplicaState::Lost,
+            None => replica.state == ReplicaState::Ready && replica.crash.is_none() && recent(replica),
         };
-        let ask = async |mut connection: MySqlConnection| {
-            let asked = request.execute(&mut connection).await?;
-            if asked.rows_affected() == 0 {
-                return Ok((None, connection));
+        for replica in self.replicas().await? {
+            if !replica.replica.obeys || !qualifies(&replica) {
+                continue;
             }
-            let id = sqlx::query_scalar("SELECT CONCAT(name, '.', number) FROM leases WHERE number = ?");
-            let id = id.bind(asked.last_insert_id());
-            Ok((id.fetch_optional(&mut connection).await?, connection))
-        };
-        // Not repeated after a lost connection: that could crash a second replica.
-        Ok(self.upkeep.ask_once(ask).await?)
+            let ask = sqlx::query(ASK).bind(<&str>::from(mode)).bind(&replica.id).bind(named.is_some());
+            let ask = async |mut connection| Ok((ask.execute(&mut connection).await?, connection));
+            // Not repeated after a lost connection: that could crash a second replica.
+            if self.upkeep.ask_once(ask).await?.rows_affected() > 0 {
+                return Ok(Some(replica.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes replicas that have been lost for longer than [`LOST_REPLICA_RETENTION`].
