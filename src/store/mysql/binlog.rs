@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use mysql_async::binlog::EventType;
-use mysql_async::binlog::events::{Event, RowsEventData};
+use mysql_async::binlog::events::{Event, WriteRowsEvent};
 use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
 use mysql_async::prelude::Queryable;
@@ -16,7 +16,7 @@ use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, DriverError, Error, O
 use tokio::sync::watch;
 
 use super::MySql;
-use super::connections::ANSWER;
+use super::connections::{ANSWER, within};
 use crate::config::{MySqlUrl, TlsMode};
 use crate::store::StoreError;
 use crate::store::batch::Batch;
@@ -27,19 +27,21 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection is dead: two missed heartbeats and some.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's version and identity, and whether its commits wait for a replica after they are in the binary log.
+/// The server's version and identity, whether its commits wait for a replica after they are in the binary log, and the
+/// name of the database as the server spells it, which may differ in case from the given one.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
             AND variable_name IN ('rpl_semi_sync_source_enabled', 'rpl_semi_sync_master_enabled')
-    ), @@server_uuid";
+    ), @@server_uuid, (
+        SELECT table_schema FROM information_schema.tables
+        WHERE table_schema = DATABASE() AND table_name = 'log_batches'
+    )";
 
-/// The table whose rows are batches.
-const TABLE: &str = "log_batches";
+type Settings = (u8, String, String, u8, bool, String, Option<String>);
 
-/// The names of database and table as the server spells them, which may differ in case from the given ones.
-const NAMES: &str = "
-    SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+/// The table whose rows are batches. All statements spell it like this.
+const TABLE: &[u8] = b"log_batches";
 
 /// The positions of its columns.
 const TOKEN: usize = 2;
@@ -56,7 +58,6 @@ const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
 pub(crate) struct Binlog {
     stream: BinlogStream,
     database: String,
-    table: String,
     store: Arc<MySql>,
     /// Batches of the transaction that has not committed yet.
     transaction: Vec<Batch>,
@@ -80,7 +81,7 @@ impl MySql {
 
     async fn request(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         let server = &self.server;
-        let password = server.password().map_err(|error| StoreError::Unavailable(error.into()))?;
+        let password = server.password()?;
         let options = |encrypted| options(&server.url, password.clone(), encrypted);
         let mut connection = match Conn::new(options(true)).await {
             Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if server.url.tls == TlsMode::Preferred => {
@@ -88,28 +89,27 @@ impl MySql {
             }
             connected => connected?,
         };
-        let settings: Option<(u8, String, String, u8, bool, String)> = connection.query_first(SETTINGS).await?;
-        let cannot = match settings {
-            Some((.., 1, _, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
-            Some((0, ..)) | None => "the server keeps no binary log".to_owned(),
-            Some((_, format, ..)) if format != "ROW" => format!("binlog_format is {format} and must be ROW"),
+        let cannot = |why: &str| Err(StoreError::CannotFollow(why.to_owned()));
+        let settings: Option<Settings> = connection.query_first(SETTINGS).await?;
+        let (uuid, database) = match settings {
+            Some((.., 1, _, _, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
+            Some((0, ..)) | None => return cannot("the server keeps no binary log"),
+            Some((_, format, ..)) if format != "ROW" => {
+                return cannot(&format!("binlog_format is {format} and must be ROW"));
+            }
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
-                format!("the server is of version {version}, and 8.4 is needed to follow its binary log")
+                return cannot(&format!(
+                    "the server is of version {version}, and 8.4 is needed to follow its binary log"
+                ));
             }
-            Some((.., true, _)) => "it shows a commit before a semi-synchronous replica has it".to_owned(),
-            Some((.., uuid)) => {
-                server.meets(uuid);
-                String::new()
-            }
+            Some((.., true, _, _)) => return cannot("it shows a commit before a semi-synchronous replica has it"),
+            Some((.., None)) => return Err(unreadable("the name of the database")),
+            Some((.., uuid, Some(database))) => (uuid, database),
         };
-        if !cannot.is_empty() {
-            return Err(StoreError::CannotFollow(cannot));
-        }
+        server.meets(uuid);
         let changes = server.generation.subscribe();
         let heartbeat = HEARTBEAT.as_nanos();
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;
-        let names: Option<(String, String)> = connection.exec_first(NAMES, (TABLE,)).await?;
-        let (database, table) = names.ok_or_else(|| unreadable("the name of the log's table"))?;
         let end: Option<mysql_async::Row> = connection.query_first("SHOW BINARY LOG STATUS").await?;
         let end = end.and_then(|row| Some((row.get::<Vec<u8>, _>(0)?, row.get::<u64, _>(1)?)));
         let (file, position) = end.ok_or_else(|| unreadable("the end of the binary log"))?;
@@ -119,7 +119,6 @@ impl MySql {
         Ok(Binlog {
             stream: connection.get_binlog_stream(request).await?,
             database,
-            table,
             store: Arc::clone(self),
             transaction: Vec::new(),
             heard_at: Instant::now(),
@@ -145,7 +144,7 @@ impl Binlog {
             };
             self.heard_at = Instant::now();
             match event.header().event_type() {
-                Ok(EventType::WRITE_ROWS_EVENT | EventType::WRITE_ROWS_EVENT_V1) => self.rows(&event)?,
+                Ok(EventType::WRITE_ROWS_EVENT) => self.rows(&event)?,
                 Ok(EventType::XID_EVENT) if !self.transaction.is_empty() => {
                     return Ok(std::mem::take(&mut self.transaction));
                 }
@@ -159,16 +158,13 @@ impl Binlog {
     }
 
     fn rows(&mut self, event: &Event) -> Result<(), StoreError> {
-        let broken = |error: std::io::Error| StoreError::Unavailable(Box::new(error));
-        let data = event.read_data().map_err(broken)?;
-        let Some(mysql_async::binlog::events::EventData::RowsEvent(rows)) = data else { return Ok(()) };
-        let (RowsEventData::WriteRowsEvent(_) | RowsEventData::WriteRowsEventV1(_)) = rows else { return Ok(()) };
+        let rows: WriteRowsEvent<'_> = event.read_event()?;
         let table = self.stream.get_tme(rows.table_id()).ok_or_else(|| unreadable("the table of a row"))?;
-        if table.database_name_raw() != self.database.as_bytes() || table.table_name_raw() != self.table.as_bytes() {
+        if table.database_name_raw() != self.database.as_bytes() || table.table_name_raw() != TABLE {
             return Ok(());
         }
         for row in rows.rows(table) {
-            let (_, inserted) = row.map_err(broken)?;
+            let (_, inserted) = row?;
             let (token, payload) = inserted.as_ref().and_then(read).ok_or_else(|| unreadable("a row of the log"))?;
             self.transaction.push(Batch::decode(token, payload, &self.store.directory)?);
         }
@@ -218,12 +214,5 @@ impl From<Error> for StoreError {
             Error::Server(error) if NOT_ALLOWED.contains(&error.code) => Self::CannotFollow(error.message),
             error => Self::Unavailable(Box::new(error)),
         }
-    }
-}
-
-async fn within<T>(time: Duration, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(time, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(StoreError::Unavailable("MySQL is silent on the replication stream".into())),
     }
 }
