@@ -242,7 +242,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
-        let rows = either!(self, database => database.rows(&batch::select_page(Offset(0), 0)).await?);
+        let no_batches = batch::select_page(Offset(0), 0);
+        let rows = either!(self, database => database.rows(&no_batches).await?);
         Ok(self.page(&rows)?.state)
     }
 
