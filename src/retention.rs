@@ -19,34 +19,29 @@ const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
 pub(crate) async fn run(store: Store, tail: Arc<Tail>, kept: Duration, metrics: Arc<Metrics>) {
-    tokio::join!(remove_smiles(&store, &tail, kept, &metrics), remove_lost_replicas(&store));
-}
-
-async fn remove_smiles(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) {
     loop {
-        if let Err(error) = trim(store, tail, kept, metrics).await {
-            tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
-        }
-        tokio::time::sleep(ROUND_INTERVAL).await;
-    }
-}
-
-async fn remove_lost_replicas(store: &Store) {
-    let Store::MySql(store) = store else { return };
-    loop {
-        if let Err(error) = store.forget_lost().await {
+        if let Store::MySql(store) = &store
+            && let Err(error) = store.forget_lost().await
+        {
             tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
         }
-        tokio::time::sleep(ROUND_INTERVAL).await;
+        let pause = match trim(&store, &tail, kept, &metrics).await {
+            Ok(true) => STEP_PAUSE,
+            Ok(false) => ROUND_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove old smiles; trying again in a minute");
+                ROUND_INTERVAL
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn trim(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<(), StoreError> {
-    while let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? {
-        tail.trim(trimmed);
-        index::forget(store, trimmed).await?;
-        metrics.smiles_trimmed.inc_by(smiles);
-        tokio::time::sleep(STEP_PAUSE).await;
-    }
-    Ok(())
+/// Removes the oldest batches; `false` if none is old enough.
+async fn trim(store: &Store, tail: &Tail, kept: Duration, metrics: &Metrics) -> Result<bool, StoreError> {
+    let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
+    tail.trim(trimmed);
+    index::forget(store, trimmed).await?;
+    metrics.smiles_trimmed.inc_by(smiles);
+    Ok(true)
 }
