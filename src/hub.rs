@@ -3,7 +3,7 @@
 //! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from the log.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::ServerFrame;
 
-/// Capacity of an outbox in publications.
+/// Capacity of an outbox. Entries that are no publications fit beyond it.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
@@ -66,7 +66,6 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     pushes: VecDeque<Push>,
-    publications: usize,
     /// The queue overflowed. No publication is added until the session takes the queue.
     lagged: bool,
     handed_over: bool,
@@ -94,12 +93,11 @@ impl Outbox {
         if queue.lagged {
             return false;
         }
-        queue.lagged = queue.publications == OUTBOX;
+        queue.lagged = queue.pushes.len() >= OUTBOX;
         if queue.lagged {
             // A full queue has already woken the session.
             return true;
         }
-        queue.publications += 1;
         queue.pushes.push_back(Push::Publication(Arc::clone(publication)));
         drop(queue);
         self.filled.notify_one();
@@ -114,22 +112,12 @@ impl Outbox {
         }
         first
     }
-
-    fn take(&self) -> Option<Taken> {
-        let mut queue = self.queue.lock();
-        if queue.pushes.is_empty() {
-            return None;
-        }
-        queue.publications = 0;
-        Some(Taken { pushes: std::mem::take(&mut queue.pushes), lagged: std::mem::take(&mut queue.lagged) })
-    }
 }
 
 /// The sessions of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
-    sessions: AtomicUsize,
     last_session: AtomicU64,
 }
 
@@ -139,13 +127,12 @@ impl Hub {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, queue: Mutex::default(), filled: Notify::new() });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
-        self.sessions.fetch_add(1, Ordering::Relaxed);
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }
 
     /// The number of sessions.
     pub(crate) fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        self.outboxes.iter().map(|outboxes| outboxes.len()).sum()
     }
 
     /// Asks up to `count` sessions to leave, each at most once; returns their number.
@@ -186,8 +173,12 @@ impl Subscription {
     /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
     pub(crate) async fn take(&self) -> Taken {
         loop {
-            if let Some(taken) = self.outbox.take() {
-                return taken;
+            {
+                let mut queue = self.outbox.queue.lock();
+                if !queue.pushes.is_empty() {
+                    let (pushes, lagged) = (std::mem::take(&mut queue.pushes), std::mem::take(&mut queue.lagged));
+                    return Taken { pushes, lagged };
+                }
             }
             self.outbox.filled.notified().await;
         }
@@ -200,12 +191,13 @@ impl Drop for Subscription {
             outboxes.retain(|outbox| outbox.session != self.outbox.session);
         }
         self.hub.outboxes.remove_if(&self.user, |_, outboxes| outboxes.is_empty());
-        self.hub.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::model::{Faces, Timestamp};
 
@@ -223,7 +215,7 @@ mod tests {
 
     /// The offsets in an outbox, 0 for other entries, and whether the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
-        let Some(taken) = subscription.outbox.take() else { return (Vec::new(), false) };
+        let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {
             Push::Publication(publication) => publication.smile.offset.0,
             Push::Duplicate(..) | Push::Refused(_) | Push::HandOver => 0,
