@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::model::{Offset, Smile, SmileId, UserName};
-use crate::protocol::ServerFrame;
+use crate::protocol::{CloseReason, ServerFrame};
 
 /// Capacity of an outbox. Entries that are no publications fit beyond it.
 pub(crate) const OUTBOX: usize = 256;
@@ -50,8 +50,8 @@ pub(crate) enum Push {
     Duplicate(SmileId, Offset),
     /// A smile that this session sent was not stored.
     Refused(SmileId),
-    /// The session must leave: another replica has more room.
-    HandOver,
+    /// The session must leave.
+    Leave(CloseReason),
 }
 
 /// The queue of one session.
@@ -68,7 +68,7 @@ struct Queue {
     pushes: VecDeque<Push>,
     /// The queue overflowed. No publication is added until the session takes the queue.
     lagged: bool,
-    handed_over: bool,
+    leaving: bool,
 }
 
 /// The contents of an outbox.
@@ -105,10 +105,10 @@ impl Outbox {
     }
 
     /// Asks the session to leave; `false` if it was asked before.
-    fn hand_over(&self) -> bool {
-        let first = !std::mem::replace(&mut self.queue.lock().handed_over, true);
+    fn ask_to_leave(&self, reason: CloseReason) -> bool {
+        let first = !std::mem::replace(&mut self.queue.lock().leaving, true);
         if first {
-            self.push(Push::HandOver);
+            self.push(Push::Leave(reason));
         }
         first
     }
@@ -136,15 +136,12 @@ impl Hub {
     }
 
     /// Asks up to `count` sessions to leave, each at most once; returns their number.
-    pub(crate) fn hand_over(&self, count: usize) -> usize {
-        let mut moved = 0;
+    pub(crate) fn ask_to_leave(&self, count: usize, reason: CloseReason) -> usize {
+        let mut asked = 0;
         for entry in &self.outboxes {
-            moved += entry.iter().filter(|outbox| outbox.hand_over()).take(count - moved).count();
-            if moved >= count {
-                break;
-            }
+            asked += entry.iter().filter(|outbox| outbox.ask_to_leave(reason)).take(count - asked).count();
         }
-        moved
+        asked
     }
 
     /// Pushes a smile to every session of its two users; returns the number of sessions that it made lag.
@@ -218,7 +215,7 @@ mod tests {
         let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {
             Push::Publication(publication) => publication.smile.offset.0,
-            Push::Duplicate(..) | Push::Refused(_) | Push::HandOver => 0,
+            Push::Duplicate(..) | Push::Refused(_) | Push::Leave(_) => 0,
         };
         (taken.pushes.into_iter().map(offset).collect(), taken.lagged)
     }
@@ -271,10 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn no_session_is_handed_over_twice() {
+    fn no_session_is_asked_to_leave_twice() {
         let hub = Arc::new(Hub::default());
         let sessions = ["anna", "anna", "bruno", "carla"].map(|name| hub.subscribe(&UserName::new(name)));
-        assert_eq!([hub.hand_over(3), hub.hand_over(3), hub.hand_over(3)], [3, 1, 0]);
+        assert_eq!([(); 3].map(|()| hub.ask_to_leave(3, CloseReason::Restart)), [3, 1, 0]);
         assert_eq!(sessions.map(|session| taken(&session).0), [[0], [0], [0], [0]]);
     }
 }

@@ -6,12 +6,13 @@ mod listener;
 mod tasks;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,13 +24,13 @@ use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
-use crate::protocol::Rates;
+use crate::protocol::{CloseReason, Rates};
 use crate::replica::{LocalState, Replica};
-use crate::session::{Context, DrainSchedule};
+use crate::session::Context;
 use crate::store::{NewReplica, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Interval between two batches of leaving sessions.
+/// Interval between two batches of leaving sessions, whose clients do not all reconnect at once.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sessions in a batch, unless the drain timeout requires more.
@@ -75,7 +76,6 @@ pub struct Server {
     /// The address of `/metrics`.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
-    drain_sender: watch::Sender<Option<DrainSchedule>>,
     drain_timeout: Duration,
     tasks: Tasks,
 }
@@ -99,8 +99,7 @@ impl Server {
         let operations = tasks.spawn_listener("operations listener", operations, file_budget.connections);
 
         let store = Store::open(&store_url).await?;
-        let (drain_sender, drain_schedule) = watch::channel(None);
-        let (app, appender, indexer) = app(&options, file_budget, &store, drain_schedule, crash_button).await?;
+        let (app, appender, indexer) = app(&options, file_budget, &store, crash_button).await?;
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
@@ -109,14 +108,7 @@ impl Server {
         if let Some(limit) = limit {
             tasks.spawn_endless("rate limit", limit.maintain().map(Ok));
         }
-        Ok(Self {
-            address,
-            ops_address,
-            app,
-            drain_sender,
-            drain_timeout: Duration::from_secs(options.drain_timeout.into()),
-            tasks,
-        })
+        Ok(Self { address, ops_address, app, drain_timeout: Duration::from_secs(options.drain_timeout.into()), tasks })
     }
 
     /// The id of this replica.
@@ -141,7 +133,7 @@ impl Server {
         }
         let deadline = Instant::now() + self.drain_timeout;
         tokio::select! {
-            () = drain(Arc::clone(&self.app), self.drain_sender.clone(), deadline).boxed() => {}
+            () = drain(Arc::clone(&self.app), deadline).boxed() => {}
             Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
         }
         self.tasks.stop_listening.cancel();
@@ -191,7 +183,6 @@ async fn app(
     options: &ServeOptions,
     file_budget: FileBudget,
     store: &Store,
-    drain_schedule: watch::Receiver<Option<DrainSchedule>>,
     crash_button: CrashButton,
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
@@ -224,7 +215,6 @@ async fn app(
         metrics: local.metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
-        drain_schedule,
     };
     let app = AppState {
         context: Arc::new(context),
@@ -257,17 +247,24 @@ where
 }
 
 /// Drains the sessions: accepts no more, closes them in batches, and aborts the rest before the deadline.
-async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSchedule>>, deadline: Instant) {
+async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
-    let _ = drain_sender.send(Some(drain_schedule(sessions, timeout)));
+    let batch = drain_batch(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
     // At the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
-    let _ = tokio::time::timeout_at(last_sessions.into(), leaving).await;
+    let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
+    // A handshake under way may still open a session, so this repeats until all have left.
+    loop {
+        app.context.hub.ask_to_leave(batch, CloseReason::Restart);
+        if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
+            break;
+        }
+    }
     if !app.sessions.is_empty() {
         tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; cutting the rest");
         app.abort_sessions.cancel();
@@ -275,11 +272,10 @@ async fn drain(app: Arc<AppState>, drain_sender: watch::Sender<Option<DrainSched
     }
 }
 
-/// Batches of [`BATCH`] sessions, or larger ones so that all leave within half the timeout.
-fn drain_schedule(sessions: usize, timeout: Duration) -> DrainSchedule {
-    let most = (timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis()).max(1);
-    let wanted = sessions.div_ceil(BATCH).max(1) as u128;
-    DrainSchedule { batches: u64::try_from(wanted.min(most)).unwrap_or(u64::MAX), interval: DRAIN_INTERVAL }
+/// Sessions in a batch: [`BATCH`], or more so that all leave within half the timeout.
+fn drain_batch(sessions: usize, timeout: Duration) -> usize {
+    let batches = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
+    sessions.div_ceil(usize::try_from(batches).unwrap_or(usize::MAX).max(1)).max(BATCH)
 }
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
@@ -308,12 +304,11 @@ mod tests {
 
     #[test]
     fn batches_of_a_drain_fit_into_half_the_timeout() {
-        let batches = |sessions, seconds| drain_schedule(sessions, Duration::from_secs(seconds)).batches;
-        assert_eq!(batches(0, 20), 1);
-        assert_eq!(batches(50, 20), 1);
-        assert_eq!(batches(1000, 20), 20);
-        assert_eq!(batches(15_000, 20), 100);
-        assert_eq!(batches(15_000, 0), 1);
+        let batch = |sessions, seconds| drain_batch(sessions, Duration::from_secs(seconds));
+        assert_eq!(batch(0, 20), 50);
+        assert_eq!(batch(1000, 20), 50);
+        assert_eq!(batch(15_000, 20), 150);
+        assert_eq!(batch(15_000, 0), 15_000);
     }
 
     #[tokio::test]

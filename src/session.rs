@@ -18,8 +18,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
 use crate::config::SessionTimes;
 use crate::hub::{Hub, Subscription};
 use crate::index::Index;
@@ -66,17 +64,6 @@ pub(crate) struct Context {
     pub times: SessionTimes,
     /// The metrics of the replica.
     pub metrics: Arc<Metrics>,
-    /// Set once, when the replica drains.
-    pub drain_schedule: watch::Receiver<Option<DrainSchedule>>,
-}
-
-/// Sessions of a draining replica leave in batches, so that their clients do not all reconnect at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DrainSchedule {
-    /// Number of batches.
-    pub batches: u64,
-    /// Time between two batches.
-    pub interval: Duration,
 }
 
 /// The user and the start of a new session.
@@ -135,9 +122,8 @@ struct Session {
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    drain: watch::Receiver<Option<DrainSchedule>>,
-    /// When and why to leave.
-    leave: Option<(Instant, CloseReason)>,
+    /// Why to leave.
+    leave: Option<CloseReason>,
 }
 
 impl Session {
@@ -152,7 +138,6 @@ impl Session {
             histories: bucket,
             faults: FaultBudget::default(),
             heartbeat: Heartbeat::new(context.times, now),
-            drain: context.drain_schedule.clone(),
             leave: None,
             context,
             socket,
@@ -189,9 +174,12 @@ impl Session {
     /// Welcomes the client, then sends and receives until the session ends.
     async fn live(&mut self, opening: &Opening) -> Result<Infallible, End> {
         self.welcome(opening).await?;
-        let mut alarm = pin!(tokio::time::sleep_until(self.next_deadline().into()));
+        let mut alarm = pin!(tokio::time::sleep_until(self.heartbeat.deadline.into()));
         loop {
-            let deadline = self.next_deadline().into();
+            if let Some(reason) = self.leave {
+                Box::pin(self.leave_now(reason)).await?;
+            }
+            let deadline = self.heartbeat.deadline.into();
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
@@ -200,7 +188,6 @@ impl Session {
                 // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
                 frame = self.socket.next(), if self.in_flight.has_room() => self.receive(frame?).await?,
                 () = alarm.as_mut() => self.deadline_passed().await?,
-                Ok(()) = self.drain.changed(), if self.leave.is_none() => self.schedule_leave(),
             }
         }
     }
@@ -219,27 +206,11 @@ impl Session {
         Ok(())
     }
 
-    fn next_deadline(&self) -> Instant {
-        self.leave.map_or(self.heartbeat.deadline, |(at, _)| at.min(self.heartbeat.deadline))
-    }
-
     async fn deadline_passed(&mut self) -> Result<(), End> {
-        let now = Instant::now();
-        if let Some((_, reason)) = self.leave.filter(|(at, _)| *at <= now) {
-            return Box::pin(self.leave_now(reason)).await;
-        }
-        match self.heartbeat.deadline_passed(now, self.in_flight.has_room()) {
+        match self.heartbeat.deadline_passed(Instant::now(), self.in_flight.has_room()) {
             None => Ok(()),
             Some(Due::Ping) => self.socket.ping().await,
             Some(Due::NoPong) => Err(End::ByServer(CloseReason::NoPong)),
-        }
-    }
-
-    fn schedule_leave(&mut self) {
-        if let Some(drain) = *self.drain.borrow_and_update() {
-            let batch = self.subscription.outbox.session % drain.batches.max(1);
-            let wait = drain.interval * u32::try_from(batch).unwrap_or(u32::MAX);
-            self.leave = Some((Instant::now() + wait, CloseReason::Restart));
         }
     }
 

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::hub::Hub;
+use crate::protocol::CloseReason;
 use crate::store::{ReplicaRecord, ReplicaState};
 
 /// How long a replica must be ready before it counts: the proxy must find it first.
@@ -40,7 +41,7 @@ impl Handover {
     /// Hands over the surplus; returns the number of sessions. Call it once a second.
     pub(super) fn hand_over(&mut self, replicas: &[ReplicaRecord], this: &str, hub: &Hub, now: Instant) -> usize {
         let surplus = self.surplus(replicas, this, hub.sessions(), now);
-        let sessions = hub.hand_over(surplus);
+        let sessions = hub.ask_to_leave(surplus, CloseReason::Rebalance);
         if sessions > 0 {
             tracing::debug!(sessions, "sessions are handed over to emptier replicas");
             self.handed_over(sessions, now);

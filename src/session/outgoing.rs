@@ -51,8 +51,8 @@ impl Session {
             Push::Publication(publication) => Some(self.publication(&publication, now)),
             Push::Duplicate(id, offset) => self.ack(&id, offset, true, now),
             Push::Refused(id) => self.refusal(&id),
-            Push::HandOver => {
-                self.leave.get_or_insert((Instant::now(), CloseReason::Rebalance));
+            Push::Leave(reason) => {
+                self.leave = Some(reason);
                 None
             }
         };

@@ -199,7 +199,7 @@ impl Session {
                 Push::Publication(publication) => answers.extend(self.published(&publication.smile)),
                 Push::Duplicate(id, offset) => answers.extend(self.answer(&id, Answer::Duplicate(offset))),
                 Push::Refused(id) => answers.extend(self.answer(&id, Answer::Refused)),
-                Push::HandOver => {}
+                Push::Leave(_) => {}
             }
         }
         let until = replica.tail.cursor();
