@@ -90,7 +90,7 @@ pub enum Start {
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The client closed it, with this code.
+    /// The client closed it, with this code, 1005 if the frame has none.
     ByClient(u16),
     /// The server closes it.
     ByServer(CloseReason),
@@ -99,14 +99,30 @@ pub(crate) enum End {
 }
 
 /// Runs a session to its end.
-pub(crate) async fn run(context: Arc<Context>, socket: Socket, opening: Opening) -> End {
-    let subscription = context.hub.subscribe(&opening.user);
-    let mut session = Session::new(Arc::clone(&context), socket, subscription, &opening);
-    let Err(end) = session.live(&opening).await;
-    if let End::ByServer(reason) = end {
-        session.socket.close(reason).await;
+pub(crate) async fn run(context: Arc<Context>, socket: Socket, Opening { user, start }: Opening) -> End {
+    let now = Instant::now();
+    let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
+    let mut session = Session {
+        subscription: context.hub.subscribe(&user),
+        heartbeat: Heartbeat::new(context.times, now),
+        context,
+        user,
+        socket,
+        offset: Offset::default(),
+        in_flight: InFlight::default(),
+        smiles: bucket.clone(),
+        histories: bucket,
+        faults: FaultBudget::default(),
+        leave: None,
+    };
+    let Err(end) = session.live(start).await;
+    match end {
+        End::ByServer(reason) => session.socket.close(reason).await,
+        // Sends the answer to the close. Best effort: the client may already be gone.
+        End::ByClient(_) => drop(session.socket.flush().await),
+        End::Broken => {}
     }
-    tracing::debug!(user = %opening.user, session = session.subscription.outbox.session, ended = ?end, "session closed");
+    tracing::debug!(user = %session.user, session = session.subscription.outbox.session, ended = ?end, "session closed");
     end
 }
 
@@ -127,35 +143,17 @@ struct Session {
 }
 
 impl Session {
-    fn new(context: Arc<Context>, socket: Socket, subscription: Subscription, opening: &Opening) -> Self {
-        let now = Instant::now();
-        let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
-        Self {
-            user: opening.user.clone(),
-            offset: Offset::default(),
-            in_flight: InFlight::default(),
-            smiles: bucket.clone(),
-            histories: bucket,
-            faults: FaultBudget::default(),
-            heartbeat: Heartbeat::new(context.times, now),
-            leave: None,
-            context,
-            socket,
-            subscription,
-        }
-    }
-
     /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor;
     /// smiles that the tail has not published yet arrive live.
-    async fn welcome(&mut self, opening: &Opening) -> Result<(), End> {
+    async fn welcome(&mut self, start: Start) -> Result<(), End> {
         // Read after subscribing: every later offset reaches the outbox.
         let cursor = self.context.tail.cursor();
-        let (offset, recovered) = match opening.start {
+        let (offset, recovered) = match start {
             Start::Recovered(offset) => (offset, true),
             Start::Fresh | Start::NotRecovered => (cursor, false),
         };
         self.offset = offset;
-        self.context.metrics.sessions_opened.with_label_values(&[<&str>::from(opening.start)]).inc();
+        self.context.metrics.sessions_opened.with_label_values(&[<&str>::from(start)]).inc();
         let welcome = ServerFrame::Welcome {
             v: PROTOCOL_VERSION,
             user: self.user.clone(),
@@ -168,12 +166,12 @@ impl Session {
             limits: self.context.rates,
         };
         self.socket.send(welcome.encode()).await?;
-        if recovered { Box::pin(self.catch_up(cursor)).await } else { Ok(()) }
+        Box::pin(self.catch_up(cursor)).await
     }
 
     /// Welcomes the client, then sends and receives until the session ends.
-    async fn live(&mut self, opening: &Opening) -> Result<Infallible, End> {
-        self.welcome(opening).await?;
+    async fn live(&mut self, start: Start) -> Result<Infallible, End> {
+        self.welcome(start).await?;
         let mut alarm = pin!(tokio::time::sleep_until(self.heartbeat.deadline.into()));
         loop {
             if let Some(reason) = self.leave {
@@ -186,31 +184,17 @@ impl Session {
             tokio::select! {
                 taken = self.subscription.take() => self.deliver(taken).await?,
                 // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
-                frame = self.socket.next(), if self.in_flight.has_room() => self.receive(frame?).await?,
-                () = alarm.as_mut() => self.deadline_passed().await?,
+                frame = self.socket.next(), if self.in_flight.has_room() => match frame? {
+                    Incoming::Text(text) => self.frame(&text).await?,
+                    Incoming::Pong => self.heartbeat.pong(Instant::now()),
+                    Incoming::Nothing => {}
+                },
+                () = alarm.as_mut() => match self.heartbeat.deadline_passed(Instant::now(), self.in_flight.has_room()) {
+                    Some(Due::Ping) => self.socket.ping().await?,
+                    Some(Due::NoPong) => return Err(End::ByServer(CloseReason::NoPong)),
+                    None => {}
+                },
             }
-        }
-    }
-
-    async fn receive(&mut self, frame: Incoming) -> Result<(), End> {
-        match frame {
-            Incoming::Text(text) => self.frame(&text).await?,
-            Incoming::Pong => self.heartbeat.pong(Instant::now()),
-            Incoming::Close(code) => {
-                // Best effort: the client may already be gone.
-                let _ = self.socket.flush().await;
-                return Err(End::ByClient(code));
-            }
-            Incoming::Nothing => {}
-        }
-        Ok(())
-    }
-
-    async fn deadline_passed(&mut self) -> Result<(), End> {
-        match self.heartbeat.deadline_passed(Instant::now(), self.in_flight.has_room()) {
-            None => Ok(()),
-            Some(Due::Ping) => self.socket.ping().await,
-            Some(Due::NoPong) => Err(End::ByServer(CloseReason::NoPong)),
         }
     }
 

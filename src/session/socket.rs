@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -29,7 +30,10 @@ const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes read and discarded from a client that keeps sending after the close frame.
-const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// Buffer for these bytes, small because many sessions may close at once.
+const LINGER_BUFFER_BYTES: usize = 512;
 
 /// A message from the client.
 #[derive(Debug)]
@@ -38,8 +42,6 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// The answer to a ping.
     Pong,
-    /// A close with this code, 1005 if the frame has none. The library has queued the answer.
-    Close(u16),
     /// A ping, which the library answers.
     Nothing,
 }
@@ -71,9 +73,14 @@ impl Socket {
             Some(Ok(Message::Binary(_))) => Err(End::ByServer(CloseReason::NotText)),
             Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
-            Some(Ok(Message::Close(frame))) => Ok(Incoming::Close(frame.map_or(1005, |frame| frame.code.into()))),
-            Some(Err(error)) => Err(read_error(&error)),
-            None => Err(End::Broken),
+            // The library has queued the answer to the close.
+            Some(Ok(Message::Close(frame))) => Err(End::ByClient(frame.map_or(1005, |frame| frame.code.into()))),
+            Some(Err(Error::Capacity(_))) => Err(End::ByServer(CloseReason::TooLarge)),
+            Some(Err(Error::Utf8(_))) => Err(End::ByServer(CloseReason::NotUtf8)),
+            Some(Err(Error::Protocol(error))) if error != ProtocolError::ResetWithoutClosingHandshake => {
+                Err(End::ByServer(CloseReason::ProtocolError))
+            }
+            Some(Err(_)) | None => Err(End::Broken),
         }
     }
 
@@ -107,20 +114,13 @@ impl Socket {
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
         let close = async {
-            if self.stream.send(Message::Close(Some(frame))).await.is_err() {
-                return;
-            }
+            self.stream.send(Message::Close(Some(frame))).await.map_err(std::io::Error::other)?;
             let connection = self.stream.get_mut();
-            let _ = connection.shutdown().await;
-            let mut discarded = 0;
-            let mut buffer = [0; 512];
-            while discarded < LINGER_BYTES {
-                match connection.read(&mut buffer).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(read) => discarded += read,
-                }
-            }
+            connection.shutdown().await?;
+            let mut rest = BufReader::with_capacity(LINGER_BUFFER_BYTES, connection.take(LINGER_BYTES));
+            tokio::io::copy_buf(&mut rest, &mut tokio::io::sink()).await
         };
+        // Best effort: the client may already be gone.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, Box::pin(close)).await;
     }
 }
@@ -128,15 +128,4 @@ impl Socket {
 /// A text frame without another UTF-8 check: the caller encoded it.
 fn text(frame: Bytes) -> Message {
     Message::Frame(Frame::message(frame, OpCode::Data(Data::Text), true))
-}
-
-fn read_error(error: &Error) -> End {
-    use tokio_tungstenite::tungstenite::error::ProtocolError;
-    match error {
-        Error::Capacity(_) => End::ByServer(CloseReason::TooLarge),
-        Error::Utf8(_) => End::ByServer(CloseReason::NotUtf8),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Broken,
-        Error::Protocol(_) => End::ByServer(CloseReason::ProtocolError),
-        _ => End::Broken,
-    }
 }
