@@ -8,11 +8,11 @@
 //! into the ack. After it has sent offset n, the client has the user's whole stream up to n.
 
 mod heartbeat;
-mod in_flight;
 mod incoming;
 mod outgoing;
 mod socket;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,9 +29,12 @@ use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 use heartbeat::{Due, Heartbeat};
-use in_flight::InFlight;
+use outgoing::Sent;
 use socket::Incoming;
 pub(crate) use socket::Socket;
+
+/// Smiles that one session may have in flight.
+const MAX_IN_FLIGHT: usize = 128;
 
 /// How long a leaving session waits for the outcome of its smiles in flight.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -109,7 +112,7 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, Opening { user, s
         user,
         socket,
         offset: Offset::default(),
-        in_flight: InFlight::default(),
+        in_flight: VecDeque::new(),
         smiles: bucket.clone(),
         histories: bucket,
         faults: FaultBudget::default(),
@@ -133,7 +136,8 @@ struct Session {
     subscription: Subscription,
     /// The user's stream up to this offset has been sent.
     offset: Offset,
-    in_flight: InFlight,
+    /// The smiles that wait for an answer from the log, oldest first.
+    in_flight: VecDeque<Sent>,
     smiles: Bucket,
     histories: Bucket,
     faults: FaultBudget,
@@ -181,15 +185,16 @@ impl Session {
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
+            // Back-pressure: at the limit the session stops reading, and TCP slows the client down.
+            let reads = self.in_flight.len() < MAX_IN_FLIGHT;
             tokio::select! {
                 taken = self.subscription.take() => self.deliver(taken).await?,
-                // Back-pressure: at the in-flight limit the session stops reading, and TCP slows the client down.
-                frame = self.socket.next(), if self.in_flight.has_room() => match frame? {
+                frame = self.socket.next(), if reads => match frame? {
                     Incoming::Text(text) => self.frame(&text).await?,
                     Incoming::Pong => self.heartbeat.pong(Instant::now()),
                     Incoming::Nothing => {}
                 },
-                () = alarm.as_mut() => match self.heartbeat.deadline_passed(Instant::now(), self.in_flight.has_room()) {
+                () = alarm.as_mut() => match self.heartbeat.deadline_passed(Instant::now(), reads) {
                     Some(Due::Ping) => self.socket.ping().await?,
                     Some(Due::NoPong) => return Err(End::ByServer(CloseReason::NoPong)),
                     None => {}

@@ -2,6 +2,7 @@
 //!
 //! Only this file advances the session's offset.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,6 +18,24 @@ const PAGE: usize = 200;
 
 /// Frames written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
+
+/// A smile submitted to the log.
+///
+/// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each answer
+/// goes to one of the two frames; the client cannot tell them apart.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) id: SmileId,
+    /// Whether the client chose the id. Errors repeat only such ids.
+    pub(super) named: bool,
+    pub(super) admitted_at: Instant,
+}
+
+/// Removes the oldest smile with this id.
+fn take(in_flight: &mut VecDeque<Sent>, id: &SmileId) -> Option<Sent> {
+    let index = in_flight.iter().position(|sent| sent.id == *id)?;
+    in_flight.remove(index)
+}
 
 impl Session {
     /// Writes the contents of the outbox, and catches up if the outbox overflowed.
@@ -77,14 +96,14 @@ impl Session {
     /// Returns the ack of a smile; `None` if this session has no smile with this id in flight: it was answered already, or
     /// another session of the user sent it.
     fn ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
-        let sent = self.in_flight.take(id)?;
+        let sent = take(&mut self.in_flight, id)?;
         self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());
         Some(ServerFrame::Ack { id: sent.id, offset, duplicate }.encode())
     }
 
     /// Returns the answer to a smile that was not stored; `None` as for [`Self::ack`].
     fn refusal(&mut self, id: &SmileId) -> Option<Bytes> {
-        let sent = self.in_flight.take(id)?;
+        let sent = take(&mut self.in_flight, id)?;
         let refusal = Refusal::store_unavailable();
         self.context.metrics.error(refusal.code);
         Some(ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned())).encode())
@@ -108,5 +127,22 @@ impl Session {
             self.offset = page.through;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_takes_one() {
+        let sent = |(id, named)| Sent { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
+        let mut in_flight: VecDeque<_> = [("a", true), ("b", true), ("a", false)].into_iter().map(sent).collect();
+        let mut take = |id: &str| take(&mut in_flight, &SmileId::parse(id).unwrap()).map(|sent| sent.named);
+        assert_eq!(
+            [take("a"), take("c"), take("a"), take("a"), take("b")],
+            [Some(true), None, Some(false), None, Some(true)]
+        );
+        assert!(in_flight.is_empty());
     }
 }
