@@ -2,7 +2,7 @@
 //!
 //! Batches come from the appender and, on a shared store, from the follower. The first one to bring the batch that
 //! follows the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the
-//! cursor is rejected with [`Gap`], and the caller reads the missing ones from the log.
+//! cursor is rejected, and the caller reads the missing ones from the log.
 
 mod follower;
 mod recent;
@@ -36,10 +36,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a
 /// query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A batch does not follow the cursor: batches before it are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gap;
 
 /// A consistent view of the tail for a batch of new smiles.
 #[derive(Debug)]
@@ -115,16 +111,15 @@ impl Tail {
     /// Publishes the batch that follows the cursor. Skips a batch that is already published.
     ///
     /// # Errors
-    /// [`Gap`] when batches between the cursor and this one are missing.
-    pub(crate) fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), Gap> {
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
-        let (first, last) = (first.0.smile.offset, last.0.smile.offset);
+    /// [`StoreError::Unavailable`] when batches between the cursor and this one are missing.
+    pub(crate) fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), StoreError> {
+        let last = Offset(key.first.0 + batch.len() as u64 - 1);
         let mut recent = self.recent.lock();
         if last <= recent.end() {
             return Ok(());
         }
-        if first != recent.end().next() {
-            return Err(Gap);
+        if key.first != recent.end().next() {
+            return Err(StoreError::Unavailable("the log has a gap: the table was edited by hand".into()));
         }
         // The cursor must move before the first push: see `cursor`.
         self.head.fetch_max(last.0, Ordering::SeqCst);
@@ -146,7 +141,7 @@ impl Tail {
     ///
     /// # Errors
     /// As [`Tail::publish`].
-    pub(crate) fn publish_stored(&self, batch: Batch) -> Result<(), Gap> {
+    pub(crate) fn publish_stored(&self, batch: Batch) -> Result<(), StoreError> {
         let Some(key) = batch.key() else { return Ok(()) };
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
@@ -179,9 +174,7 @@ impl Tail {
             self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
-                if self.publish_stored(batch) == Err(Gap) {
-                    return Err(StoreError::Unavailable("the log has a gap: the table was edited by hand".into()));
-                }
+                self.publish_stored(batch)?;
             }
             if !full {
                 return Ok(page.state.head);
