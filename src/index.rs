@@ -8,18 +8,18 @@ mod filters;
 mod ids;
 mod indexer;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
 use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
-use crate::model::{NewSmile, Offset, Smile, UserName};
-use crate::store::{IdHash, SEGMENT, Store, StoreError};
-use crate::tail::{StreamPage, Tail, TailView};
+use crate::model::{Offset, Smile, UserName};
+use crate::store::{BatchKey, IdHash, SEGMENT, Store, StoreError};
+use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
@@ -32,10 +32,22 @@ const OFFSETS_PER_READ: usize = 200;
 /// Blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
+/// A consistent view of the end of the log and of the ids in all of it.
+#[derive(Debug)]
+pub(crate) struct TailView {
+    /// The last published offset.
+    pub cursor: Offset,
+    /// The batch that ends there, if the log has one.
+    pub last: Option<BatchKey>,
+    /// The offsets of the ids that the log holds.
+    pub known: HashMap<IdHash, Offset>,
+}
+
 /// A reader of the index. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
-    store: Store,
+    /// Holds the log and the index.
+    pub store: Store,
     /// The end of the log, which this index follows.
     pub tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
@@ -61,7 +73,8 @@ impl Index {
         until: Offset,
         limit: usize,
     ) -> Result<StreamPage, StoreError> {
-        if let Some(page) = self.tail.stream(user, after, until, limit) {
+        let in_memory = self.tail.recent.lock().stream(user, after, until, limit);
+        if let Some(page) = in_memory {
             return Ok(page);
         }
         // Memory drops only indexed smiles, so the store has the whole segment.
@@ -73,14 +86,12 @@ impl Index {
         }
         let wanted = found.offsets.into_iter().filter(|offset| *offset > after && *offset <= until);
         let offsets: Vec<_> = wanted.take(limit).collect();
-        let full = offsets.last().filter(|_| offsets.len() == limit);
-        let through = full.copied().unwrap_or(until);
         let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
         let smiles = smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None))).collect();
-        Ok(StreamPage { smiles, through })
+        Ok(StreamPage::new(smiles, until, limit))
     }
 
     /// Reads the smiles at these ascending offsets; trimmed ones are left out.
@@ -106,7 +117,7 @@ impl Index {
     ) -> Result<(Vec<Smile>, bool), StoreError> {
         let before = before.unwrap_or(Offset(u64::MAX));
         let wanted = limit + 1;
-        let (mut smiles, after) = self.tail.conversation(users, before, wanted);
+        let (mut smiles, after) = self.tail.recent.lock().conversation(users, before, wanted);
         let newest = Offset(after.0.min(before.0.saturating_sub(1)));
         let mut through = newest.0.checked_sub(1).map(|place| place / SEGMENT);
         while let Some(segment) = through
@@ -126,58 +137,49 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// Finds the smiles whose sender and id the log already holds, in the index or in memory, as one consistent view.
+    /// Finds the ids that the log already holds, in the index or in memory, as one consistent view.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn look_up(&self, smiles: &[NewSmile], hashes: &[IdHash]) -> Result<TailView, StoreError> {
+    pub(crate) async fn look_up(&self, hashes: &[IdHash]) -> Result<TailView, StoreError> {
         self.loaded.wait().await;
         loop {
             // Ids enter the filters before memory drops them, so none is missed in between.
             let indexed = self.tail.indexed();
-            let mut known = self.find_indexed(smiles, hashes, indexed).await?;
-            let view = self.tail.look_up(hashes);
+            let mut known = self.find_indexed(hashes, indexed).await?;
+            let recent = self.tail.recent.lock();
             // Otherwise the index advanced meanwhile: look up again.
-            if view.indexed == indexed {
-                known.extend(view.known);
-                return Ok(TailView { known, ..view });
+            if recent.indexed == indexed {
+                known.extend(hashes.iter().filter_map(|hash| Some((*hash, recent.find(*hash)?))));
+                return Ok(TailView { cursor: recent.end(), last: recent.last, known });
             }
         }
     }
 
-    /// Finds the smiles whose sender and id are indexed up to `indexed`; returns their offsets by index in `smiles`.
-    async fn find_indexed(
-        &self,
-        smiles: &[NewSmile],
-        hashes: &[IdHash],
-        indexed: Offset,
-    ) -> Result<HashMap<usize, Offset>, StoreError> {
-        let candidates: Vec<(usize, u64)> = {
+    /// Finds the offsets of the ids that are indexed up to `indexed`.
+    async fn find_indexed(&self, hashes: &[IdHash], indexed: Offset) -> Result<HashMap<IdHash, Offset>, StoreError> {
+        let candidates: Vec<_> = {
             let filters = self.filters.lock();
-            let hashes = hashes.iter().map(|hash| hash.short()).enumerate();
-            hashes.filter(|(_, hash)| filters.may_hold(*hash, Offset::default(), indexed)).collect()
+            let hashes = hashes.iter().map(|hash| hash.short());
+            hashes.filter(|hash| filters.may_hold(*hash, Offset::default(), indexed)).collect()
         };
-        let mut offsets = HashMap::new();
-        if candidates.is_empty() || indexed.0 == 0 {
-            return Ok(offsets);
+        if candidates.is_empty() {
+            return Ok(HashMap::default());
         }
-        // Hashes may collide, and retention may have removed the smile.
-        for stored in self.read_smiles(&self.read_offsets(&candidates).await?).await? {
-            let same = |place: &&(usize, u64)| smiles[place.0].id == stored.id && smiles[place.0].from == stored.from;
-            offsets.extend(candidates.iter().filter(same).map(|(place, _)| (*place, stored.offset)));
-        }
-        Ok(offsets)
+        // Short hashes may collide, and retention may have removed the smile.
+        let stored = self.read_smiles(&self.read_offsets(&candidates).await?).await?;
+        Ok(stored.iter().map(|smile| (self.store.id_hash(&smile.from, &smile.id), smile.offset)).collect())
     }
 
-    /// Reads the indexed offsets of these hashes, in order.
-    async fn read_offsets(&self, candidates: &[(usize, u64)]) -> Result<Vec<Offset>, StoreError> {
+    /// Reads the indexed offsets of these short hashes, in order.
+    async fn read_offsets(&self, candidates: &[u64]) -> Result<Vec<Offset>, StoreError> {
         // Memory drops a segment bit by bit after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             let keys: Vec<_> = {
                 let filters = self.filters.lock();
                 let runs = ids::runs(expected);
-                let wanted = candidates.iter().flat_map(|(_, hash)| {
+                let wanted = candidates.iter().flat_map(|hash| {
                     let filters = &filters;
                     runs.iter()
                         .filter(|run| filters.may_hold(*hash, end_of(run.first_segment()), end_of(run.end_segment())))
@@ -194,7 +196,7 @@ impl Index {
                     continue 'again;
                 }
                 let entries = blocks.values().flat_map(|block| ids::entries(block));
-                let wanted = entries.filter(|entry| candidates.iter().any(|(_, hash)| *hash == entry.hash));
+                let wanted = entries.filter(|entry| candidates.contains(&entry.hash));
                 found.extend(wanted.map(|Entry { offset, .. }| offset));
             }
             found.sort_unstable();

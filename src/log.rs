@@ -19,8 +19,7 @@ use crate::index::Index;
 use crate::limits::Pressure;
 use crate::model::NewSmile;
 use crate::protocol::Refusal;
-use crate::store::Store;
-use crate::tail::Tail;
+use crate::store::{IdHash, Store};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
@@ -29,6 +28,7 @@ pub(crate) use self::appender::Appender;
 #[derive(Debug)]
 struct Submission {
     smile: NewSmile,
+    hash: IdHash,
     admitted_at: Instant,
     sender: Arc<Outbox>,
 }
@@ -36,6 +36,7 @@ struct Submission {
 /// The queue in front of the log.
 #[derive(Debug)]
 pub(crate) struct Log {
+    store: Store,
     waiting: Mutex<Waiting>,
     filled: Notify,
 }
@@ -48,12 +49,12 @@ struct Waiting {
 
 impl Log {
     /// Creates the queue, and the appender to run.
-    pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
+    pub(crate) fn new(index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
+        let store = index.store.clone();
         let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
-        let log = Arc::new(Self { waiting, filled: Notify::new() });
-        let appender = Appender::new(Arc::clone(&log), store, tail, index, metrics);
-        (log, appender)
+        let log = Arc::new(Self { store, waiting, filled: Notify::new() });
+        (Arc::clone(&log), Appender { log, index, metrics })
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise
@@ -70,11 +71,12 @@ impl Log {
         sender: &Arc<Outbox>,
         admit: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
+        let hash = self.store.id_hash(&smile.from, &smile.id);
         let mut waiting = self.waiting.lock();
         waiting.pressure.check(now, waiting.entries.len())?;
         admit()?;
         let first = waiting.entries.is_empty();
-        waiting.entries.push(Submission { smile, admitted_at: now, sender: Arc::clone(sender) });
+        waiting.entries.push(Submission { smile, hash, admitted_at: now, sender: Arc::clone(sender) });
         drop(waiting);
         if first {
             self.filled.notify_one();

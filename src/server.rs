@@ -191,7 +191,7 @@ async fn app(
     let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
     let (log_state, indexer) = when_available(store, open).await?;
     let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
-    let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
+    let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),

@@ -7,7 +7,6 @@
 mod follower;
 mod recent;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,13 +15,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::recent::Recent;
 use crate::hub::{Hub, Publication};
-use crate::model::{Epoch, Offset, Smile, UserName};
+use crate::model::{Epoch, Offset, Smile};
 use crate::store::{Batch, BatchKey, Following, IdHash, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::follower::Follower;
+pub(crate) use self::recent::{Recent, StreamPage};
 
 /// Batches in one read of the log.
 const PAGE: u32 = 64;
@@ -37,43 +36,19 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A consistent view of the tail for a batch of new smiles.
-#[derive(Debug)]
-pub(crate) struct TailView {
-    /// The last published offset.
-    pub cursor: Offset,
-    /// The batch that ends there, if the log has one.
-    pub last: Option<BatchKey>,
-    /// The last indexed offset.
-    pub indexed: Offset,
-    /// The offset of the smile with the same sender and id, by index in the batch. From [`Tail::look_up`], only offsets
-    /// after `indexed`.
-    pub known: HashMap<usize, Offset>,
-}
-
-/// A page of a user's stream.
-#[derive(Clone, Debug)]
-pub(crate) struct StreamPage {
-    /// In the order of the log.
-    pub smiles: Vec<Arc<Publication>>,
-    /// The page is complete up to this offset, which is always after its start.
-    pub through: Offset,
-}
-
 /// The end of the log.
 #[derive(Debug)]
 pub(crate) struct Tail {
     store: Store,
     epoch: Epoch,
-    recent: Mutex<Recent>,
+    /// The smiles in memory. Publishing waits for those that read them, so each holds the lock briefly.
+    pub recent: Mutex<Recent>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// The last indexed offset.
-    indexed: AtomicU64,
     /// Notified after each publication and each step of the index.
     moved: Notify,
     /// Contact with a shared log; `None` if no other replica can append.
@@ -101,7 +76,6 @@ impl Tail {
             metrics,
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),
-            indexed: AtomicU64::new(indexed.0),
             moved: Notify::new(),
             contact: Mutex::new(contact),
             short_since: Mutex::default(),
@@ -213,62 +187,18 @@ impl Tail {
 
     /// The last indexed offset.
     pub(crate) fn indexed(&self) -> Offset {
-        Offset(self.indexed.load(Ordering::SeqCst))
-    }
-
-    /// Looks up these hashes among the smiles that are not indexed yet, as one consistent view.
-    pub(crate) fn look_up(&self, hashes: &[IdHash]) -> TailView {
-        let recent = self.recent.lock();
-        let known = hashes.iter().enumerate().filter_map(|(place, hash)| Some((place, recent.find(*hash)?))).collect();
-        TailView { cursor: recent.end(), last: recent.last, indexed: recent.indexed, known }
-    }
-
-    /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
-    pub(crate) fn range(&self, after: Offset, until: Offset) -> Option<Vec<Arc<Publication>>> {
-        self.recent.lock().range(after, until).map(|smiles| smiles.cloned().collect())
-    }
-
-    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
-    pub(crate) fn hashes(&self, until: Offset) -> Option<Vec<IdHash>> {
-        self.recent.lock().hashes(until).map(Iterator::collect)
-    }
-
-    /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
-    pub(crate) fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
-        let recent = self.recent.lock();
-        let stream = recent.stream(user, after)?.take_while(|publication| publication.smile.offset <= until);
-        let smiles: Vec<_> = stream.take(limit).cloned().collect();
-        let full = smiles.last().filter(|_| smiles.len() == limit);
-        let through = full.map_or(until, |last| last.smile.offset);
-        Some(StreamPage { smiles, through })
-    }
-
-    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
-    /// holds all smiles.
-    pub(crate) fn conversation(
-        &self,
-        users: (&UserName, &UserName),
-        before: Offset,
-        limit: usize,
-    ) -> (Vec<Smile>, Offset) {
-        let (smiles, after) = self.recent.lock().conversation(users, before, limit);
-        (smiles.iter().map(|publication| publication.smile.clone()).collect(), after)
+        self.recent.lock().indexed
     }
 
     /// Records that everything up to `indexed` is in the index.
     pub(crate) fn set_indexed(&self, indexed: Offset) {
-        let mut recent = self.recent.lock();
-        recent.set_indexed(indexed);
-        self.indexed.store(recent.indexed.0, Ordering::SeqCst);
-        drop(recent);
+        self.recent.lock().set_indexed(indexed);
         self.notify_moved();
     }
 
     /// Drops everything up to `trimmed`, which retention has removed.
     pub(crate) fn trim(&self, trimmed: Offset) {
-        let mut recent = self.recent.lock();
-        recent.trim(trimmed);
-        self.indexed.store(recent.indexed.0, Ordering::SeqCst);
+        self.recent.lock().trim(trimmed);
     }
 
     fn notify_moved(&self) {

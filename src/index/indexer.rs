@@ -166,7 +166,8 @@ impl Indexer {
     fn segment(&self, segment: u64) -> Option<Vec<Arc<Publication>>> {
         let tail = &self.index.tail;
         let end = end_of(segment + 1);
-        tail.range(tail.indexed().max(end_of(segment)).min(end), end)
+        let after = tail.indexed().max(end_of(segment)).min(end);
+        tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect())
     }
 
     /// Moves the ids of a segment from memory into the filters, a few at a time: the tail's lock blocks sessions.
@@ -176,7 +177,8 @@ impl Indexer {
         while tail.indexed() < end {
             let from = tail.indexed();
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
-            let Some(hashes) = tail.hashes(until) else { return };
+            let hashes: Option<Vec<_>> = tail.recent.lock().hashes(until).map(Iterator::collect);
+            let Some(hashes) = hashes else { return };
             {
                 let mut filters = self.index.filters.lock();
                 for (hash, offset) in hashes.iter().zip(from.next().0..) {

@@ -6,21 +6,39 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use crate::hub::Publication;
-use crate::model::{Offset, UserName};
+use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
 /// Smiles kept in memory after they are indexed, for clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
+/// A page of a user's stream.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamPage {
+    /// In the order of the log.
+    pub smiles: Vec<Arc<Publication>>,
+    /// The page is complete up to this offset, which is always after its start.
+    pub through: Offset,
+}
+
+impl StreamPage {
+    /// The first `limit` smiles up to `until`, or all if there are fewer.
+    pub(crate) fn new(smiles: Vec<Arc<Publication>>, until: Offset, limit: usize) -> Self {
+        let full = smiles.last().filter(|_| smiles.len() == limit);
+        let through = full.map_or(until, |last| last.smile.offset);
+        Self { smiles, through }
+    }
+}
+
 /// Consecutive smiles up to the cursor.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(crate) struct Recent {
     /// Everything after this offset is in memory.
     start: Offset,
     /// Everything up to this offset is in the index.
-    pub(super) indexed: Offset,
+    pub(crate) indexed: Offset,
     /// The last batch of the log, if it has one.
-    pub(super) last: Option<BatchKey>,
+    pub(crate) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
     /// The hashes of the smiles that are not indexed, in order.
     hashes: VecDeque<IdHash>,
@@ -37,7 +55,7 @@ impl Recent {
     }
 
     /// The last offset in memory.
-    pub(super) fn end(&self) -> Offset {
+    pub(crate) fn end(&self) -> Offset {
         Offset(self.start.0 + self.smiles.len() as u64)
     }
 
@@ -53,18 +71,18 @@ impl Recent {
     }
 
     /// The offset of a smile that is not indexed, by its hash.
-    pub(super) fn find(&self, hash: IdHash) -> Option<Offset> {
+    pub(crate) fn find(&self, hash: IdHash) -> Option<Offset> {
         self.offsets.get(&hash).copied()
     }
 
     /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
-    pub(super) fn hashes(&self, until: Offset) -> Option<impl Iterator<Item = IdHash>> {
+    pub(crate) fn hashes(&self, until: Offset) -> Option<impl Iterator<Item = IdHash>> {
         let count = usize::try_from(until.0.checked_sub(self.indexed.0)?).ok()?;
         (count <= self.hashes.len()).then(|| self.hashes.iter().take(count).copied())
     }
 
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
-    pub(super) fn range(&self, after: Offset, until: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
+    pub(crate) fn range(&self, after: Offset, until: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
         if after == until {
             return Some(self.smiles.range(0..0));
         }
@@ -74,31 +92,31 @@ impl Recent {
         (from <= to && to <= self.smiles.len()).then(|| self.smiles.range(from..to))
     }
 
-    /// The smiles to or from `user` after `after`, in order; `None` if memory does not reach back to `after`.
-    pub(super) fn stream(&self, user: &UserName, after: Offset) -> Option<impl Iterator<Item = &Arc<Publication>>> {
+    /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
+    pub(crate) fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
         if after < self.start {
             return None;
         }
-        let smiles = self.by_user.get(user).into_iter().flat_map(move |smiles| {
+        let stream = self.by_user.get(user).into_iter().flat_map(|smiles| {
             let first = smiles.partition_point(|publication| publication.smile.offset <= after);
-            smiles.range(first..)
+            smiles.range(first..).take_while(|publication| publication.smile.offset <= until)
         });
-        Some(smiles)
+        Some(StreamPage::new(stream.take(limit).cloned().collect(), until, limit))
     }
 
     /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
     /// holds all smiles.
-    pub(super) fn conversation(
+    pub(crate) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),
         before: Offset,
         limit: usize,
-    ) -> (Vec<Arc<Publication>>, Offset) {
+    ) -> (Vec<Smile>, Offset) {
         let smiles = self.by_user.get(one).into_iter().flat_map(|smiles| smiles.iter().rev());
         let between = smiles
             .skip_while(|publication| publication.smile.offset >= before)
             .filter(|publication| publication.smile.from == *other || publication.smile.to == *other);
-        (between.take(limit).cloned().collect(), self.start)
+        (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
     /// Drops the hashes up to `indexed`, and the oldest smiles beyond [`KEPT_INDEXED`].
@@ -136,7 +154,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Faces, Smile, SmileId, Timestamp};
+    use crate::model::{Faces, SmileId, Timestamp};
 
     fn publication(offset: u64, from: &str, to: &str) -> Arc<Publication> {
         let smile = Smile {
@@ -171,14 +189,18 @@ mod tests {
     #[test]
     fn memory_serves_streams_and_conversations_back_to_its_start() {
         let recent = recent(6);
-        let stream = |user, after| recent.stream(&UserName::new(user), Offset(after)).map(offsets);
+        let stream = |user, after| {
+            let page = recent.stream(&UserName::new(user), Offset(after), recent.end(), 9)?;
+            Some(offsets(page.smiles.iter()))
+        };
         assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
         assert_eq!(stream("bruno", 13), Some(vec![14, 15, 16]));
         assert_eq!(stream("zoe", 10), Some(vec![]));
         assert_eq!(stream("anna", 9), None, "offset 10 is not here");
         let users = (&UserName::new("bruno"), &UserName::new("anna"));
         let (smiles, after) = recent.conversation(users, Offset(15), 9);
-        assert_eq!((offsets(smiles.iter()), after), (vec![13, 11], Offset(10)));
+        let offset = |smile: &Smile| smile.offset.0;
+        assert_eq!((smiles.iter().map(offset).collect(), after), (vec![13, 11], Offset(10)));
         assert_eq!(recent.range(Offset(12), Offset(15)).map(offsets), Some(vec![13, 14, 15]));
         assert!(recent.range(Offset(9), Offset(15)).is_none() && recent.range(Offset(12), Offset(17)).is_none());
     }
@@ -193,7 +215,8 @@ mod tests {
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
         assert_eq!(recent.hashes(Offset(14)).map(Iterator::collect), Some(vec![hash(14)]));
         assert!(recent.hashes(Offset(12)).is_none() && recent.hashes(Offset(17)).is_none());
-        assert!(recent.stream(&UserName::new("anna"), Offset(10)).is_some(), "kept for those that resume");
+        let anna = UserName::new("anna");
+        assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "kept for those that resume");
         recent.set_indexed(Offset(99));
         assert_eq!(recent.indexed, Offset(16), "no further than what is here");
     }
@@ -205,8 +228,8 @@ mod tests {
         assert_eq!(recent.start, Offset(60), "what is not indexed stays");
         recent.set_indexed(Offset(1000));
         assert_eq!(recent.start, Offset(110));
-        let held = offsets(recent.stream(&UserName::new("anna"), Offset(110)).unwrap());
-        assert_eq!(held.first(), Some(&111));
+        let held = recent.stream(&UserName::new("anna"), Offset(110), recent.end(), 9).unwrap();
+        assert_eq!(offsets(held.smiles.iter()).first(), Some(&111));
         assert_eq!(recent.end(), Offset(KEPT_INDEXED + 110));
     }
 }

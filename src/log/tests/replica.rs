@@ -64,7 +64,7 @@ impl Replica {
         let (hub, metrics) = (Arc::new(Hub::default()), Arc::new(Metrics::new()));
         let (_, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
         let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
-        let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
+        let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
         if let Store::MySql(shared) = &store {
