@@ -18,7 +18,6 @@ pub(super) struct Outage {
     logged: bool,
     /// When the last logged outage ended.
     ended_at: Option<Instant>,
-    refused: usize,
 }
 
 impl Outage {
@@ -32,21 +31,14 @@ impl Outage {
         }
     }
 
-    /// Counts refused smiles.
-    pub(super) fn refused(&mut self, smiles: usize) {
-        self.refused += smiles;
-    }
-
     /// Records that an append succeeded.
     pub(super) fn ends(&mut self) {
         if let Some(since) = self.since.take()
             && std::mem::take(&mut self.logged)
         {
-            let (seconds, refused) = (since.elapsed().as_secs_f64(), self.refused);
-            tracing::info!(seconds, refused, "the store accepts smiles again");
+            tracing::info!(seconds = since.elapsed().as_secs_f64(), "the store accepts smiles again");
             self.ended_at = Some(Instant::now());
         }
-        self.refused = 0;
     }
 }
 
@@ -62,9 +54,7 @@ mod tests {
         outage.ends();
         outage.begins(&"busy");
         assert!(!outage.logged);
-        outage.refused(3);
         outage.ends();
-        assert_eq!(outage.refused, 0, "a stumble leaves nothing for the next outage to report");
         outage.begins(&"busy");
         outage.since = Instant::now().checked_sub(STUMBLE);
         outage.begins(&"busy");
