@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
+use crate::store::{IdHash, Store};
 
 /// Capacity of an outbox. Entries that are no publications fit beyond it.
 pub(crate) const OUTBOX: usize = 256;
@@ -24,15 +25,23 @@ pub(crate) const OUTBOX: usize = 256;
 pub(crate) struct Publication {
     /// The smile.
     pub smile: Smile,
+    /// The hash of its sender and id.
+    pub hash: IdHash,
     /// When this replica admitted the smile; `None` if another replica did.
     pub admitted_at: Option<Instant>,
     frame: OnceLock<Bytes>,
 }
 
 impl Publication {
-    /// Wraps a smile of the log.
-    pub(crate) fn new(smile: Smile, admitted_at: Option<Instant>) -> Self {
-        Self { smile, admitted_at, frame: OnceLock::new() }
+    /// Wraps a smile of the log, and the time at which this replica admitted it.
+    pub(crate) fn new(smile: Smile, hash: IdHash, admitted_at: Option<Instant>) -> Self {
+        Self { smile, hash, admitted_at, frame: OnceLock::new() }
+    }
+
+    /// Wraps a smile that was read from the log.
+    pub(crate) fn stored(store: &Store, smile: Smile) -> Arc<Self> {
+        let hash = store.id_hash(&smile.from, &smile.id);
+        Arc::new(Self::new(smile, hash, None))
     }
 
     /// The encoded `smile` frame; clones share the bytes.
@@ -207,7 +216,8 @@ mod tests {
             faces: Faces::parse("😀").unwrap(),
             at: Timestamp(0),
         };
-        Arc::new(Publication::new(smile, None))
+        let hash = IdHash::new(&[7; 16], &smile.from, &smile.id);
+        Arc::new(Publication::new(smile, hash, None))
     }
 
     /// The offsets in an outbox, 0 for other entries, and whether the session lagged.

@@ -90,8 +90,8 @@ impl Index {
         if smiles.len() < offsets.len() {
             return Err(StoreError::Trimmed);
         }
-        let smiles = smiles.into_iter().map(|smile| Arc::new(Publication::new(smile, None))).collect();
-        Ok(StreamPage::new(smiles, until, limit))
+        let smiles = smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
+        Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
     /// Reads the smiles at these ascending offsets; trimmed ones are left out.

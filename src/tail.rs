@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::hub::{Hub, Publication};
-use crate::model::{Epoch, Offset, Smile};
-use crate::store::{Batch, BatchKey, Following, IdHash, LogState, Store, StoreError};
+use crate::model::{Epoch, Offset};
+use crate::store::{Batch, BatchKey, Following, LogState, Store, StoreError};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::follower::Follower;
@@ -86,7 +86,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when batches between the cursor and this one are missing.
-    pub(crate) fn publish(&self, key: BatchKey, batch: &[(Arc<Publication>, IdHash)]) -> Result<(), StoreError> {
+    pub(crate) fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
         let last = Offset(key.first.0 + batch.len() as u64 - 1);
         let mut recent = self.recent.lock();
         if last <= recent.end() {
@@ -100,8 +100,8 @@ impl Tail {
         self.cursor.store(last.0, Ordering::SeqCst);
         let mut lagged = 0;
         recent.last = Some(key);
-        for (publication, hash) in batch {
-            recent.push(publication, *hash);
+        for publication in batch {
+            recent.push(publication);
             lagged += self.hub.publish(publication);
         }
         drop(recent);
@@ -120,9 +120,7 @@ impl Tail {
         if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
             return Ok(());
         }
-        let hash = |smile: &Smile| self.store.id_hash(&smile.from, &smile.id);
-        let hashed = batch.smiles.into_iter().map(|smile| (hash(&smile), smile));
-        let publications = hashed.map(|(hash, smile)| (Arc::new(Publication::new(smile, None)), hash));
+        let publications = batch.smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
         self.publish(key, &publications.collect::<Vec<_>>())
     }
 

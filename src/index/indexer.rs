@@ -145,7 +145,11 @@ impl Indexer {
             tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
-        let Some(smiles) = self.segment(segment) else { return Ok(()) };
+        // Without the smiles that retention has removed.
+        let end = end_of(segment + 1);
+        let after = tail.indexed().max(end_of(segment)).min(end);
+        let smiles: Option<Vec<_>> = tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect());
+        let Some(smiles) = smiles else { return Ok(()) };
         let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
         let step = plan(store, segment, &smiles).await?;
         store.write_index(&step).await?;
@@ -153,41 +157,29 @@ impl Indexer {
         Ok(())
     }
 
-    /// Reads the number of indexed segments, and drops their ids from memory.
+    /// Reads the number of indexed segments. Moves their ids from memory into the filters, a few at a time: the tail's
+    /// lock blocks sessions.
     async fn read_progress(&self) -> Result<u64, StoreError> {
-        let stored = self.index.store.indexed().await?;
-        while self.indexed() < stored && self.index.tail.cursor() >= end_of(self.indexed() + 1) {
-            self.drop_ids(self.indexed()).await;
-        }
-        Ok(stored)
-    }
-
-    /// The smiles of a segment that is not indexed yet, without trimmed ones.
-    fn segment(&self, segment: u64) -> Option<Vec<Arc<Publication>>> {
-        let tail = &self.index.tail;
-        let end = end_of(segment + 1);
-        let after = tail.indexed().max(end_of(segment)).min(end);
-        tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect())
-    }
-
-    /// Moves the ids of a segment from memory into the filters, a few at a time: the tail's lock blocks sessions.
-    async fn drop_ids(&self, segment: u64) {
-        let tail = &self.index.tail;
-        let end = end_of(segment + 1);
+        let Index { store, tail, filters, .. } = &self.index;
+        let stored = store.indexed().await?;
+        let end = end_of(stored).min(tail.cursor());
         while tail.indexed() < end {
             let from = tail.indexed();
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
-            let hashes: Option<Vec<_>> = tail.recent.lock().hashes(until).map(Iterator::collect);
-            let Some(hashes) = hashes else { return };
+            let id = |publication: &Arc<Publication>| (publication.hash.short(), publication.smile.offset);
+            let ids: Option<Vec<_>> = tail.recent.lock().range(from, until).map(|smiles| smiles.map(id).collect());
+            // Otherwise retention has removed some meanwhile.
+            let Some(ids) = ids else { break };
             {
-                let mut filters = self.index.filters.lock();
-                for (hash, offset) in hashes.iter().zip(from.next().0..) {
-                    filters.add(hash.short(), Offset(offset));
+                let mut filters = filters.lock();
+                for (hash, offset) in ids {
+                    filters.add(hash, offset);
                 }
             }
             tail.set_indexed(until);
             tokio::task::yield_now().await;
         }
+        Ok(stored)
     }
 
     /// Loads the ids that were indexed before the start into the filters, newest first.

@@ -176,7 +176,7 @@ impl Appender {
                 let stored = batch.drain(..new.len()).zip(row.key.first.0..).map(|(sent, offset)| {
                     let NewSmile { id, from, to, faces } = sent.smile;
                     let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
-                    (Arc::new(Publication::new(smile, Some(sent.admitted_at))), sent.hash)
+                    Arc::new(Publication::new(smile, sent.hash, Some(sent.admitted_at)))
                 });
                 tail.publish(row.key, &stored.collect::<Vec<_>>())?;
                 self.metrics.smiles_stored.inc_by(new.len() as u64);

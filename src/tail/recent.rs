@@ -40,9 +40,7 @@ pub(crate) struct Recent {
     /// The last batch of the log, if it has one.
     pub(crate) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
-    /// The hashes of the smiles that are not indexed, in order.
-    hashes: VecDeque<IdHash>,
-    /// The offsets of `hashes`.
+    /// The offsets of the smiles that are not indexed.
     offsets: HashMap<IdHash, Offset>,
     /// The smiles to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
@@ -60,10 +58,9 @@ impl Recent {
     }
 
     /// Adds the smile that follows the last one.
-    pub(super) fn push(&mut self, publication: &Arc<Publication>, hash: IdHash) {
+    pub(super) fn push(&mut self, publication: &Arc<Publication>) {
         let smile = &publication.smile;
-        self.hashes.push_back(hash);
-        self.offsets.insert(hash, smile.offset);
+        self.offsets.insert(publication.hash, smile.offset);
         for user in [&smile.from, &smile.to] {
             self.by_user.entry(user.clone()).or_default().push_back(Arc::clone(publication));
         }
@@ -75,10 +72,9 @@ impl Recent {
         self.offsets.get(&hash).copied()
     }
 
-    /// The hashes of the smiles up to `until` that are not indexed, in order; `None` unless memory holds all of them.
-    pub(crate) fn hashes(&self, until: Offset) -> Option<impl Iterator<Item = IdHash>> {
-        let count = usize::try_from(until.0.checked_sub(self.indexed.0)?).ok()?;
-        (count <= self.hashes.len()).then(|| self.hashes.iter().take(count).copied())
+    /// The place in `smiles` of the one after `offset`; `None` if memory does not reach back that far.
+    fn place(&self, offset: Offset) -> Option<usize> {
+        usize::try_from(offset.0.checked_sub(self.start.0)?).ok()
     }
 
     /// The smiles after `after` and up to `until`; `None` unless memory holds all of them.
@@ -86,9 +82,7 @@ impl Recent {
         if after == until {
             return Some(self.smiles.range(0..0));
         }
-        let from = after.0.checked_sub(self.start.0)?;
-        let to = until.0.checked_sub(self.start.0)?;
-        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        let (from, to) = (self.place(after)?, self.place(until)?);
         (from <= to && to <= self.smiles.len()).then(|| self.smiles.range(from..to))
     }
 
@@ -119,12 +113,12 @@ impl Recent {
         (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
-    /// Drops the hashes up to `indexed`, and the oldest smiles beyond [`KEPT_INDEXED`].
+    /// Drops the ids up to `indexed`, and the oldest smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
-            && let Some(hash) = self.hashes.pop_front()
+            && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))
         {
-            self.offsets.remove(&hash);
+            self.offsets.remove(&publication.hash);
             self.indexed = self.indexed.next();
         }
         self.forget(Offset(self.end().0.saturating_sub(KEPT_INDEXED)).min(self.indexed));
@@ -165,7 +159,7 @@ mod tests {
             faces: Faces::parse("😀").unwrap(),
             at: Timestamp(0),
         };
-        Arc::new(Publication::new(smile, None))
+        Arc::new(Publication::new(smile, hash(offset), None))
     }
 
     fn offsets<'recent>(smiles: impl Iterator<Item = &'recent Arc<Publication>>) -> Vec<u64> {
@@ -177,7 +171,7 @@ mod tests {
         let mut recent = Recent::new(Offset(10));
         for offset in 11..11 + count {
             let (from, to) = if offset % 2 == 1 { ("anna", "bruno") } else { ("bruno", "carla") };
-            recent.push(&publication(offset, from, to), hash(offset));
+            recent.push(&publication(offset, from, to));
         }
         recent
     }
@@ -209,12 +203,9 @@ mod tests {
     fn ids_are_known_until_they_are_indexed() {
         let mut recent = recent(6);
         assert_eq!((recent.find(hash(13)), recent.find(hash(17))), (Some(Offset(13)), None));
-        assert_eq!(recent.hashes(Offset(12)).map(Iterator::collect), Some(vec![hash(11), hash(12)]));
         recent.set_indexed(Offset(13));
         assert_eq!((recent.find(hash(13)), recent.indexed), (None, Offset(13)));
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
-        assert_eq!(recent.hashes(Offset(14)).map(Iterator::collect), Some(vec![hash(14)]));
-        assert!(recent.hashes(Offset(12)).is_none() && recent.hashes(Offset(17)).is_none());
         let anna = UserName::new("anna");
         assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "kept for those that resume");
         recent.set_indexed(Offset(99));
