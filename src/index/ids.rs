@@ -26,14 +26,11 @@ const HIGHEST_TIER: u32 = 8;
 /// Position of the tier in a block key. The remaining bits number at most 45, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
-/// Bytes of an entry: hash and offset, both little-endian.
-const ENTRY: usize = 16;
-
 /// A sorted run of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    tier: u32,
-    number: u64,
+    pub(super) tier: u32,
+    pub(super) number: u64,
 }
 
 impl Run {
@@ -66,32 +63,17 @@ impl Run {
     pub(super) fn blocks(self) -> impl Iterator<Item = BlockKey> {
         (0..segments(self.tier) * FAN_OUT).map(move |block| self.key(block))
     }
-}
 
-/// One slice of a merge.
-#[derive(Debug)]
-pub(super) struct Merge {
-    /// The new run.
-    pub(super) run: Run,
-    slice: u64,
-}
-
-impl Merge {
-    /// The blocks to merge.
-    pub(super) fn inputs(&self) -> impl Iterator<Item = BlockKey> {
-        inputs(self.run, self.slice)
+    /// The blocks that merge into this slice of the run.
+    pub(super) fn inputs(self, slice: u64) -> impl Iterator<Item = BlockKey> {
+        (0..FAN_OUT).map(move |part| Self { tier: self.tier - 1, number: self.number * FAN_OUT + part }.key(slice))
     }
 
-    /// The inputs of the previous merge. No reader needs them any longer.
-    pub(super) fn superseded(&self) -> impl Iterator<Item = BlockKey> {
-        let before = self.run.number.checked_sub(1).map(|number| Run { number, ..self.run });
-        let slice = self.slice;
-        before.into_iter().flat_map(move |run| inputs(run, slice))
+    /// The blocks that merged into this slice of the run before. No reader needs them once this slice is merged.
+    pub(super) fn superseded(self, slice: u64) -> impl Iterator<Item = BlockKey> {
+        let before = self.number.checked_sub(1).map(|number| Self { number, ..self });
+        before.into_iter().flat_map(move |run| run.inputs(slice))
     }
-}
-
-fn inputs(run: Run, slice: u64) -> impl Iterator<Item = BlockKey> {
-    (0..FAN_OUT).map(move |part| Run { tier: run.tier - 1, number: run.number * FAN_OUT + part }.key(slice))
 }
 
 /// Number of segments in a run of this tier.
@@ -124,12 +106,12 @@ pub(super) fn runs(indexed: u64) -> Vec<Run> {
     runs
 }
 
-/// The slices to merge while this segment is indexed.
-pub(super) fn merges(segment: u64) -> Vec<Merge> {
+/// The new runs, and the slice of each to merge while this segment is indexed.
+pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     let merge = |tier| {
         let step = segment.checked_sub(delay(tier))?;
         let number = (step / segments(tier)).checked_sub(1)?;
-        Some(Merge { run: Run { tier, number }, slice: step % segments(tier) })
+        Some((Run { tier, number }, step % segments(tier)))
     };
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
@@ -148,11 +130,6 @@ pub(super) struct Entry {
     pub(super) offset: Offset,
 }
 
-/// The blocks of a run of tier 0: the entries of one segment.
-pub(super) fn first_run(segment: u64, entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
-    cut(Run { tier: 0, number: segment }, entries)
-}
-
 /// Sorts entries into the blocks of `run`, without empty blocks.
 pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
     // A stable sort: fast on concatenated sorted inputs.
@@ -161,13 +138,10 @@ pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)>
     blocks.map(|block| (run.block(block[0].hash), encode(block))).collect()
 }
 
+/// Encodes a block: hash and offset of each entry, both little-endian.
 fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(entries.len() * ENTRY);
-    for Entry { hash, offset } in entries {
-        block.extend_from_slice(&hash.to_le_bytes());
-        block.extend_from_slice(&offset.0.to_le_bytes());
-    }
-    block
+    let numbers = entries.iter().map(|entry| [entry.hash.to_le_bytes(), entry.offset.0.to_le_bytes()]);
+    numbers.collect::<Vec<_>>().into_flattened().into_flattened()
 }
 
 /// Decodes a block.
@@ -202,12 +176,12 @@ mod tests {
 
     impl Model {
         fn step(&mut self) {
-            let mut new = first_run(self.indexed, entries_of(self.indexed));
+            let mut new = cut(Run { tier: 0, number: self.indexed }, entries_of(self.indexed));
             let mut superseded = Vec::new();
-            for merge in merges(self.indexed) {
-                let inputs = merge.inputs().filter_map(|key| self.blocks.get(&key));
-                new.extend(cut(merge.run, inputs.flat_map(|block| entries(block)).collect()));
-                superseded.extend(merge.superseded());
+            for (run, slice) in merges(self.indexed) {
+                let inputs = run.inputs(slice).filter_map(|key| self.blocks.get(&key));
+                new.extend(cut(run, inputs.flat_map(|block| entries(block)).collect()));
+                superseded.extend(run.superseded(slice));
             }
             self.blocks.extend(new);
             for key in superseded {
@@ -258,7 +232,7 @@ mod tests {
         let mut most = 0.0_f64;
         for segment in 0..1_500_u64 {
             model.step();
-            let kept: usize = model.blocks.values().map(|block| block.len() / ENTRY).sum();
+            let kept: usize = model.blocks.values().map(|block| entries(block).count()).sum();
             most = most.max(kept as f64 / (segment as f64 * 3.0 + 100.0));
         }
         assert!(most < 3.5, "an id is kept {most} times");

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
-use super::ids::{self, Entry};
+use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
-use crate::model::{Offset, Smile, UserName};
-use crate::store::{IndexStep, LogState, SEGMENT, Store, StoreError};
+use crate::model::{Offset, Smile};
+use crate::store::{IdHash, IndexStep, LogState, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -32,7 +32,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the index may stand still before a line is logged. The appender and the lease report a store that is away.
+/// How long the index may stand still before a line is logged, and from one line to the next. The appender and the lease
+/// report a store that is away.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -91,8 +92,8 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);
-    let step = plan(store, segment, &smiles.iter().collect::<Vec<_>>()).await?;
-    store.write_index(&step).await
+    let smiles = smiles.iter().map(|smile| (store.id_hash(&smile.from, &smile.id), smile));
+    store.write_index(&plan(store, segment, smiles).await?).await
 }
 
 impl Indexer {
@@ -105,22 +106,18 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        let (mut failing_since, mut logged) = (None::<Instant>, false);
+        // Since when no step has succeeded and no line was logged.
+        let mut quiet_since = Instant::now();
         loop {
-            let due = end_of(self.indexed() + 1);
+            let due = end_of(self.index.tail.indexed().0 / SEGMENT + 1);
             let _ = tokio::time::timeout(POLL_INTERVAL, self.index.tail.wait_for(|tail| tail.cursor() >= due)).await;
             match self.step().await {
-                Ok(()) => {
-                    if logged {
-                        tracing::info!("the index advances again");
-                    }
-                    (failing_since, logged) = (None, false);
-                }
+                Ok(()) => quiet_since = Instant::now(),
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
-                    if !logged && failing_since.get_or_insert_with(Instant::now).elapsed() > STANDSTILL {
+                    if quiet_since.elapsed() > STANDSTILL {
                         tracing::warn!(%error, "the index cannot be written; trying again until it can");
-                        logged = true;
+                        quiet_since = Instant::now();
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
@@ -128,16 +125,12 @@ impl Indexer {
         }
     }
 
-    /// The number of segments whose ids have left memory.
-    fn indexed(&self) -> u64 {
-        self.index.tail.indexed().0 / SEGMENT
-    }
-
     /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
     async fn step(&self) -> Result<(), StoreError> {
         let Index { store, tail, .. } = &self.index;
         let segment = self.read_progress().await?;
-        if tail.cursor() < end_of(segment + 1) {
+        let end = end_of(segment + 1);
+        if tail.cursor() < end {
             return Ok(());
         }
         if !store.claim_index(self.claimant).await? {
@@ -146,13 +139,11 @@ impl Indexer {
             return Ok(());
         }
         // Without the smiles that retention has removed.
-        let end = end_of(segment + 1);
         let after = tail.indexed().max(end_of(segment)).min(end);
         let smiles: Option<Vec<_>> = tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect());
         let Some(smiles) = smiles else { return Ok(()) };
-        let smiles: Vec<&Smile> = smiles.iter().map(|publication| &publication.smile).collect();
-        let step = plan(store, segment, &smiles).await?;
-        store.write_index(&step).await?;
+        let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
+        store.write_index(&plan(store, segment, smiles).await?).await?;
         self.read_progress().await?;
         Ok(())
     }
@@ -184,46 +175,35 @@ impl Indexer {
 
     /// Loads the ids that were indexed before the start into the filters, newest first.
     async fn load_filters(&self) {
-        let mut logged = false;
-        loop {
-            match self.load_runs().await {
-                Ok(true) => break,
-                // A run was merged meanwhile: start over.
-                Ok(false) => {}
-                Err(error) => {
-                    if !logged {
-                        tracing::warn!(%error, "the ids of the index cannot be read; smiles wait until they can");
-                        logged = true;
-                    }
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-            }
+        // The appender reports that smiles wait.
+        while let Err(error) = self.load_runs().await {
+            tracing::debug!(%error, "the ids of the index cannot be read yet");
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         // Only this task sets it.
         let _ = self.index.loaded.set(());
     }
 
-    /// Loads all runs; `false` if one was merged away meanwhile.
-    async fn load_runs(&self) -> Result<bool, StoreError> {
-        let runs = ids::runs(self.index.store.indexed().await?);
-        for run in runs {
-            if self.index.filters.lock().has_no_room_for(end_of(run.first_segment()).next()) {
+    async fn load_runs(&self) -> Result<(), StoreError> {
+        let Index { store, filters, .. } = &self.index;
+        for run in ids::runs(store.indexed().await?) {
+            if filters.lock().has_no_room_for(end_of(run.first_segment()).next()) {
                 break;
             }
             let keys: Vec<_> = run.blocks().collect();
             for keys in keys.chunks(BLOCKS_PER_READ) {
-                let (indexed, blocks) = self.index.store.read_blocks(keys).await?;
+                let (indexed, blocks) = store.read_blocks(keys).await?;
                 if !ids::runs(indexed).contains(&run) {
-                    return Ok(false);
+                    return Err(StoreError::Unavailable("a run of ids was merged meanwhile".into()));
                 }
-                let mut filters = self.index.filters.lock();
+                let mut filters = filters.lock();
                 for Entry { hash, offset } in blocks.values().flat_map(|block| ids::entries(block)) {
                     filters.add(hash, offset);
                 }
             }
-            self.index.filters.lock().cover(end_of(run.first_segment()));
+            filters.lock().cover(end_of(run.first_segment()));
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -231,30 +211,23 @@ impl Indexer {
 async fn plan<'smiles>(
     store: &Store,
     segment: u64,
-    smiles: &[&'smiles Smile],
+    smiles: impl Iterator<Item = (IdHash, &'smiles Smile)>,
 ) -> Result<IndexStep<'smiles>, StoreError> {
-    let hash = |smile: &Smile| store.id_hash(&smile.from, &smile.id).short();
-    let entries = smiles.iter().map(|smile| Entry { hash: hash(smile), offset: smile.offset }).collect();
-    let mut blocks = ids::first_run(segment, entries);
+    let (mut entries, mut conversations) = (Vec::new(), foldhash::HashMap::<_, Vec<_>>::default());
+    for (hash, Smile { offset, from, to, .. }) in smiles {
+        entries.push(Entry { hash: hash.short(), offset: *offset });
+        conversations.entry((from.min(to), from.max(to))).or_default().push(*offset);
+    }
+    let mut blocks = ids::cut(Run { tier: 0, number: segment }, entries);
     let (merges, mut superseded) = (ids::merges(segment), Vec::new());
-    let inputs: Vec<_> = merges.iter().flat_map(ids::Merge::inputs).collect();
+    let inputs: Vec<_> = merges.iter().flat_map(|(run, slice)| run.inputs(*slice)).collect();
     let read = if inputs.is_empty() { HashMap::new() } else { store.read_blocks(&inputs).await?.1 };
-    for merge in merges {
-        let inputs = merge.inputs().filter_map(|key| read.get(&key));
-        blocks.extend(ids::cut(merge.run, inputs.flat_map(|block| ids::entries(block)).collect()));
-        superseded.extend(merge.superseded());
+    for (run, slice) in merges {
+        let inputs = run.inputs(slice).filter_map(|key| read.get(&key));
+        blocks.extend(ids::cut(run, inputs.flat_map(|block| ids::entries(block)).collect()));
+        superseded.extend(run.superseded(slice));
     }
-    Ok(IndexStep { segment, conversations: conversations(smiles), blocks, superseded })
-}
-
-/// Groups the offsets by conversation.
-fn conversations<'smiles>(smiles: &[&'smiles Smile]) -> Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)> {
-    let mut conversations: foldhash::HashMap<_, Vec<Offset>> = foldhash::HashMap::default();
-    for smile in smiles {
-        let users = ((&smile.from).min(&smile.to), (&smile.from).max(&smile.to));
-        conversations.entry(users).or_default().push(smile.offset);
-    }
-    conversations.into_iter().collect()
+    Ok(IndexStep { segment, conversations: conversations.into_iter().collect(), blocks, superseded })
 }
 
 /// Removes the index of the segments that retention has trimmed completely.
