@@ -193,10 +193,10 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(mut outboxes) = self.hub.outboxes.get_mut(&self.user) {
+        self.hub.outboxes.remove_if_mut(&self.user, |_, outboxes| {
             outboxes.retain(|outbox| outbox.session != self.outbox.session);
-        }
-        self.hub.outboxes.remove_if(&self.user, |_, outboxes| outboxes.is_empty());
+            outboxes.is_empty()
+        });
     }
 }
 

@@ -154,7 +154,7 @@ impl Server {
     /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old
     /// offsets.
     async fn begin_epoch(&self) {
-        let begin = self.app.context.store.begin_epoch(&self.app.context.epoch);
+        let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
             Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
             // The epoch has changed already.
@@ -189,7 +189,7 @@ async fn app(
     let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
-    let (log_state, indexer) = when_available(store, open).await?;
+    let indexer = when_available(store, open).await?;
     let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
     let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
@@ -205,7 +205,6 @@ async fn app(
     let replica = when_available(store, join).await?;
     let context = Context {
         replica: replica.id().to_owned(),
-        epoch: log_state.epoch,
         store: store.clone(),
         log,
         hub: local.hub,

@@ -23,7 +23,7 @@ use crate::hub::{Hub, Subscription};
 use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
-use crate::model::{Epoch, Offset, UserName};
+use crate::model::{Offset, UserName};
 use crate::protocol::{CloseReason, PROTOCOL_VERSION, Rates, ServerFrame};
 use crate::store::Store;
 use crate::tail::Tail;
@@ -47,8 +47,6 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 pub(crate) struct Context {
     /// Id of the replica.
     pub replica: String,
-    /// Identity of the log.
-    pub epoch: Epoch,
     /// Looks up users.
     pub store: Store,
     /// Appends smiles.
@@ -163,7 +161,7 @@ impl Session {
             user: self.user.clone(),
             session: format!("{}-{}", self.context.replica, self.subscription.outbox.session),
             replica: self.context.replica.clone(),
-            epoch: self.context.epoch.clone(),
+            epoch: self.context.tail.epoch.clone(),
             offset,
             recovered,
             ping_interval_ms: u64::try_from(self.context.times.ping_interval.as_millis()).unwrap_or(u64::MAX),

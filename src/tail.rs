@@ -40,7 +40,8 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Tail {
     store: Store,
-    epoch: Epoch,
+    /// The identity of the log.
+    pub epoch: Epoch,
     /// The smiles in memory. Publishing waits for those that read them, so each holds the lock briefly.
     pub recent: Mutex<Recent>,
     hub: Arc<Hub>,

@@ -49,7 +49,7 @@ pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
     let list = ReplicaList {
         replicas: app.replica.list(),
         this: app.replica.id(),
-        epoch: &app.context.epoch,
+        epoch: &app.context.tail.epoch,
         head: app.context.tail.head(),
         platform: <&str>::from(app.platform),
         links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),

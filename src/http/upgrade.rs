@@ -89,7 +89,7 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
 
 /// Recovers if this log holds everything after `after`: same epoch, not beyond the head, not trimmed.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
-    if epoch != Some(app.context.epoch.as_str()) {
+    if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);
     }
     let asked = Instant::now();

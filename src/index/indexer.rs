@@ -15,7 +15,7 @@ use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
 use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile};
-use crate::store::{IdHash, IndexStep, LogState, SEGMENT, Store, StoreError};
+use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -49,11 +49,7 @@ pub(crate) struct Indexer {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
-pub(crate) async fn open(
-    store: &Store,
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
-) -> Result<(LogState, Indexer), StoreError> {
+pub(crate) async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result<Indexer, StoreError> {
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
@@ -64,12 +60,12 @@ pub(crate) async fn open(
         after = log.trimmed.max(end_of(indexed));
     }
     let start = before_batch_at(store, after).await?;
-    let tail = Tail::new(store.clone(), log.epoch.clone(), start, hub, metrics);
+    let tail = Tail::new(store.clone(), log.epoch, start, hub, metrics);
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
     let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
-    Ok((log, Indexer { index, claimant: rand::random() }))
+    Ok(Indexer { index, claimant: rand::random() })
 }
 
 /// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log
@@ -236,8 +232,5 @@ async fn plan<'smiles>(
 /// [`StoreError::Unavailable`].
 pub(crate) async fn forget(store: &Store, trimmed: Offset) -> Result<(), StoreError> {
     let segments = trimmed.0 / SEGMENT;
-    if segments == 0 {
-        return Ok(());
-    }
     store.forget_index(segments, &ids::before(segments)).await
 }

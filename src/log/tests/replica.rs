@@ -62,7 +62,7 @@ impl Replica {
     /// Starts a replica without an indexer. It looks up no ids before [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let (hub, metrics) = (Arc::new(Hub::default()), Arc::new(Metrics::new()));
-        let (_, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
+        let indexer = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
         let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
         let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
