@@ -191,8 +191,8 @@ impl Appender {
     /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] it is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
         let Index { store, tail, .. } = &self.index;
-        let (mut tries, mut pause, began) = (0_u32, Duration::ZERO, Instant::now());
-        let (mut follower_has_read, mut reconnected) = (false, false);
+        let (mut pause, began) = (Duration::ZERO, Instant::now());
+        let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);
         loop {
             let attempt = async {
                 if !pause.is_zero() {
@@ -204,35 +204,34 @@ impl Appender {
                 biased;
                 attempt = attempt => attempt,
                 // The follower has read a batch at this offset: the store answers again, so a pending attempt is lost.
-                () = tail.wait_for(|tail| tail.cursor() >= batch.key.first), if tries > 0 && !follower_has_read => {
+                () = tail.wait_for(|tail| tail.cursor() >= batch.key.first), if in_doubt && !follower_has_read => {
                     (follower_has_read, pause) = (true, Duration::ZERO);
                     continue;
                 }
             };
             let error = match attempt {
-                Ok(Append::Unlinked) if began.elapsed() > UNLINKED_TIMEOUT => {
-                    // The server may no longer be the primary: ask once more over new connections.
-                    if reconnected || !store.connect_again() {
-                        return Err(StoreError::Replaced);
-                    }
-                    reconnected = true;
-                    continue;
-                }
                 Ok(Append::Unlinked) => {
+                    if began.elapsed() > UNLINKED_TIMEOUT {
+                        // The server may no longer be the primary: ask once more over new connections.
+                        if reconnected || !store.connect_again() {
+                            return Err(StoreError::Replaced);
+                        }
+                        reconnected = true;
+                    }
                     pause = UNLINKED_RETRY;
                     continue;
                 }
                 Ok(append) => return Ok(append),
                 Err(AppendError::Replaced) => return Err(StoreError::Replaced),
-                Err(AppendError::NotBegun(error)) if tries == 0 => return Err(StoreError::Unavailable(error)),
+                Err(AppendError::NotBegun(error)) if !in_doubt => return Err(StoreError::Unavailable(error)),
                 // An earlier attempt may have committed, or may still commit.
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
-            tries += 1;
-            if tries == 1 {
+            if !in_doubt {
                 tracing::warn!(%error, "a batch is in doubt; appending it again");
             }
-            pause = SHORTEST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+            in_doubt = true;
+            pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }
     }
 }

@@ -126,8 +126,7 @@ impl Follower {
         let mut pause = SHORTEST_POLL;
         while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
-            let read = self.tail.read().await;
-            pause = match read {
+            pause = match self.tail.read().await {
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
