@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::outage::{Outage, STUMBLE};
+use super::outage::Outage;
 use super::{Log, Submission};
 use crate::hub::{Publication, Push};
 use crate::index::{Index, TailView};
@@ -24,6 +24,9 @@ const LINGER: Duration = Duration::from_millis(1);
 
 /// How long a batch may wait for a backlog of sessions.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Time between two looks at an overdue batch. A smile that was admitted just in time is refused at the next one.
+const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -127,8 +130,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Writes a batch. While the store does not answer, refuses the queued smiles at once; only the smiles in the batch
-    /// must wait, since their outcome is unknown.
+    /// Writes a batch. Once it is overdue, refuses the queued smiles, and the queue accepts no more; only the smiles in the
+    /// batch must wait, since their outcome is unknown.
     async fn store_answers(
         &self,
         batch: &mut Vec<Submission>,
@@ -136,19 +139,14 @@ impl Appender {
         outage: &mut Outage,
     ) -> Result<(), StoreError> {
         let mut written = pin!(self.write(batch));
-        if let Ok(written) = tokio::time::timeout_at((began + UNAVAILABLE_AFTER).into(), written.as_mut()).await {
-            return written;
-        }
+        let mut deadline = began + UNAVAILABLE_AFTER;
         loop {
+            if let Ok(written) = tokio::time::timeout_at(deadline.into(), written.as_mut()).await {
+                return written;
+            }
             outage.begins(&"it does not answer");
             refuse(std::mem::take(&mut self.log.waiting.lock().entries));
-            tokio::select! {
-                biased;
-                written = written.as_mut() => return written,
-                () = self.log.filled.notified() => {}
-                // The outage is logged by then.
-                () = tokio::time::sleep(STUMBLE) => {}
-            }
+            deadline += OVERDUE_INTERVAL;
         }
     }
 

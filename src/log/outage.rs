@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// The longest failure that counts as a stumble.
-pub(super) const STUMBLE: Duration = Duration::from_secs(2);
+const STUMBLE: Duration = Duration::from_secs(2);
 
 /// The current outage, if any.
 #[derive(Debug, Default)]
