@@ -79,9 +79,8 @@ impl Follower {
         self.tail.follow_by(Following::Binlog);
         self.logged = None;
         tracing::info!("following the binary log");
-        let mut check = tokio::time::interval(CHECK_INTERVAL);
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.reset();
         loop {
             tokio::select! {
                 // After a stall, handle the buffered events before the check.
