@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -71,13 +71,13 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
         .route("/api/replicas", get(api::replicas))
         .route("/api/join.svg", get(join::code))
         .route("/api/crash", post(crash::crash))
-        .fallback(page::asset)
+        .fallback(get(page::asset).fallback(method_not_allowed))
         .method_not_allowed_fallback(method_not_allowed);
     if let Some(limit) = limit {
         limited = limit.layer(limited);
     }
     let free = Router::new()
-        .route("/v/{*file}", any(page::asset))
+        .route("/v/{*file}", get(page::asset))
         .route("/ping", get(api::ping))
         .merge(probes())
         .method_not_allowed_fallback(method_not_allowed);

@@ -6,10 +6,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use headers::{ETag, HeaderMapExt, IfNoneMatch};
+use headers::{HeaderMapExt, IfNoneMatch};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::protocol::{ErrorCode, Refusal};
@@ -32,38 +31,33 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Serves an asset, or 404.
-pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
     let (version, path) = versioned.unwrap_or(("", if path.is_empty() { "index.html" } else { path }));
     let Some(asset) = Assets::get(path) else {
         return Refusal::permanent(ErrorCode::NotFound, "no such path").into_response();
     };
-    if !matches!(method, Method::GET | Method::HEAD) {
-        return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
-    }
     // During an upgrade the page may load assets of another version from this replica; those must not be cached.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let mime = HeaderValue::from_str(&format!("{}; charset=utf-8", asset.metadata.mimetype()));
-    let tag = entity_tag(&asset);
-    let known = |tag| headers.typed_get().is_some_and(|known: IfNoneMatch| !known.precondition_passes(tag));
-    let mut response = match &tag {
-        Some(tag) if known(tag) => StatusCode::NOT_MODIFIED.into_response(),
-        _ => body(asset).into_response(),
-    };
-    if let (Some(tag), Ok(mime)) = (tag, mime) {
-        response.headers_mut().typed_insert(tag);
-        response.headers_mut().insert(header::CONTENT_TYPE, mime);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    response
+    // Weak, since all encodings share it (RFC 9110, section 8.8.3). A debug build reads changed assets from the disk.
+    let tag = format!("W/\"{}-{}\"", *VERSION, asset.metadata.last_modified().unwrap_or_default());
+    let known: Option<IfNoneMatch> = headers.typed_get();
+    let is_known = known.zip(tag.parse().ok()).is_some_and(|(known, tag)| !known.precondition_passes(&tag));
+    let fields = [
+        (header::CONTENT_TYPE, format!("{}; charset=utf-8", asset.metadata.mimetype())),
+        (header::CACHE_CONTROL, caching.to_owned()),
+        (header::ETAG, tag),
+    ];
+    if is_known { (StatusCode::NOT_MODIFIED, fields).into_response() } else { (fields, text(&asset)).into_response() }
 }
 
-fn body(asset: EmbeddedFile) -> Body {
+fn text(asset: &EmbeddedFile) -> String {
+    let text = String::from_utf8_lossy(&asset.data);
     match asset.metadata.mimetype() {
-        "text/html" => with_version(&String::from_utf8_lossy(&asset.data)).into(),
-        "text/javascript" | "text/css" => stripped(&String::from_utf8_lossy(&asset.data)).into(),
-        _ => asset.data.into_owned().into(),
+        "text/html" => with_version(&text),
+        "text/javascript" | "text/css" => stripped(&text),
+        _ => text.into_owned(),
     }
 }
 
@@ -85,14 +79,6 @@ fn stripped(source: &str) -> String {
         !comment
     });
     code.collect()
-}
-
-/// The entity tag of an asset: weak, since all encodings share it (RFC 9110, section 8.8.3). It includes the version,
-/// which is part of the page.
-fn entity_tag(asset: &EmbeddedFile) -> Option<ETag> {
-    let hash = asset.metadata.sha256_hash();
-    let half = hash.iter().take(16).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-    format!("W/\"{half:032x}{}\"", *VERSION).parse().ok()
 }
 
 #[cfg(test)]
