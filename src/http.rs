@@ -15,7 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::{Extension, Json, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +23,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::config::{Link, Platform};
-use crate::protocol::{ErrorCode, Refusal, to_json};
+use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::Replica;
 use crate::session;
 
@@ -115,23 +115,21 @@ fn liveness<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/livez", get(|| async { "alive\n" }))
 }
 
-async fn readyz(State(app): State<Arc<AppState>>) -> Response {
-    match app.replica.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
+async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (StatusCode, String)> {
+    let ready = app.replica.ready().map(|()| "ready\n");
+    ready.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")))
 }
 
-async fn metrics(State(app): State<Arc<AppState>>) -> Response {
-    let text_format = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, text_format)], app.context.metrics.render(app.context.hub.sessions())).into_response()
+async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
+    let text = app.context.metrics.render(app.context.hub.sessions());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Adds the security headers, and counts refusals.
+/// Adds the security headers, and counts refusals. Only the page and the QR code say that they may be cached.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);
@@ -142,8 +140,9 @@ async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Res
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -170,12 +169,6 @@ impl IntoResponse for Refusal {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
         let seconds = self.retry_after_ms.map(|milliseconds| milliseconds.div_ceil(1000));
         let retry_after = seconds.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
-        (status(self.code), Extension(self.code), retry_after, json(&self)).into_response()
+        (status(self.code), Extension(self.code), retry_after, Json(self)).into_response()
     }
-}
-
-/// A JSON response that must not be cached.
-fn json<T: serde::Serialize>(value: &T) -> impl IntoResponse + use<T> {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (headers, to_json(value))
 }

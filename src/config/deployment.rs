@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use serde::Serialize;
 use url::Url;
 
 use super::InvalidValue;
@@ -44,12 +45,12 @@ pub(super) fn node(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// A link on the page.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Link {
     /// What it is called there.
     pub name: String,
     /// Where it leads.
-    pub url: Url,
+    pub url: String,
 }
 
 impl FromStr for Link {
@@ -72,7 +73,7 @@ impl FromStr for Link {
                 format!("the URL of {name} contains a user, which the page would show to everyone: {form}").into()
             );
         }
-        Ok(Self { name: name.to_owned(), url })
+        Ok(Self { name: name.to_owned(), url: url.into() })
     }
 }
 

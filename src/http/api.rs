@@ -1,20 +1,17 @@
 //! The read-only API: `/ping`, `/api/users` and `/api/replicas`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{AppState, json};
+use super::AppState;
+use crate::config::Link;
 use crate::model::{Epoch, Offset};
 use crate::store::ReplicaRecord;
-
-#[derive(Serialize)]
-struct Ping<'a> {
-    replica: &'a str,
-    version: &'static str,
-}
 
 #[derive(Serialize)]
 struct ReplicaList<'a> {
@@ -24,35 +21,29 @@ struct ReplicaList<'a> {
     epoch: &'a Epoch,
     head: Offset,
     platform: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    links: Vec<NamedUrl<'a>>,
-}
-
-#[derive(Serialize)]
-struct NamedUrl<'a> {
-    name: &'a str,
-    url: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    links: &'a [Link],
 }
 
 /// `GET /ping`
 pub(super) async fn ping(State(app): State<Arc<AppState>>) -> Response {
-    json(&Ping { replica: app.replica.id(), version: env!("CARGO_PKG_VERSION") }).into_response()
+    Json(BTreeMap::from([("replica", app.replica.id()), ("version", env!("CARGO_PKG_VERSION"))])).into_response()
 }
 
 /// `GET /api/users`
 pub(super) async fn users(State(app): State<Arc<AppState>>) -> Response {
-    json(&app.context.store.users()).into_response()
+    Json(app.context.store.users()).into_response()
 }
 
 /// `GET /api/replicas`
 pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
-    let list = ReplicaList {
+    Json(ReplicaList {
         replicas: app.replica.list(),
         this: app.replica.id(),
         epoch: &app.context.tail.epoch,
         head: app.context.tail.head(),
         platform: <&str>::from(app.platform),
-        links: app.links.iter().map(|link| NamedUrl { name: &link.name, url: link.url.as_str() }).collect(),
-    };
-    json(&list).into_response()
+        links: &app.links,
+    })
+    .into_response()
 }

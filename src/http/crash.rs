@@ -1,16 +1,17 @@
 //! `POST /api/crash`: crashes a replica for real.
 
-use std::fmt::Display;
 use std::sync::Arc;
 
-use axum::body::{Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{AppState, json};
+use super::AppState;
 use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, Refusal, from_json};
 
 const MAX_BODY_BYTES: usize = 1024;
@@ -43,11 +44,15 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     {
         return Err(switched_off(&replica));
     }
-    authorize(&app.crash_button, &head.headers)?;
-    let CrashRequest { replica, mode } = read(&body)?;
+    if app.crash_button.token.as_ref().is_some_and(|token| !has_token(&head.headers, token)) {
+        let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
+        return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
+    }
+    let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
+    let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
     let mode = mode.unwrap_or_default();
     match app.replica.crash(replica.as_deref(), mode).await {
-        Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, json(&CrashAnswer { replica, mode })).into_response()),
+        Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, Json(CrashAnswer { replica, mode })).into_response()),
         Ok(None) => {
             let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
             Err(Refusal::permanent(ErrorCode::UnknownReplica, message))
@@ -64,31 +69,14 @@ fn switched_off(replica: &str) -> Refusal {
     Refusal::permanent(ErrorCode::CrashOff, message)
 }
 
-fn authorize(button: &CrashButton, headers: &HeaderMap) -> Result<(), Refusal> {
-    if let Some(token) = &button.token
-        && !has_token(headers, token)
-    {
-        let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
-        return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
-    }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        let message = "send the body as application/json";
-        return Err(Refusal::permanent(ErrorCode::UnsupportedMediaType, message));
-    }
-    Ok(())
-}
-
-fn read(body: &Bytes) -> Result<CrashRequest, Refusal> {
-    let wrong = |why: &dyn Display| {
-        let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}}: {why}"#);
-        Refusal::permanent(ErrorCode::BadRequest, message)
+fn unreadable(rejection: &JsonRejection) -> Refusal {
+    let code = match rejection {
+        JsonRejection::MissingJsonContentType(_) => ErrorCode::UnsupportedMediaType,
+        _ => ErrorCode::BadRequest,
     };
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(wrong(&"the body is not a JSON object"));
-    }
-    from_json(body).map_err(|error| wrong(&error))
+    let why = rejection.body_text();
+    let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}} as application/json: {why}"#);
+    Refusal::permanent(code, message)
 }
 
 /// Whether the request has the bearer token. Compares in constant time.

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::{AppState, json, origin};
+use super::{AppState, origin};
 use crate::model::{OFFSET_LIMIT, Offset};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::NotReady;
@@ -159,7 +159,7 @@ struct UpgradeRequired {
 
 fn upgrade_required(error: &str, headers: &HeaderMap) -> Response {
     let error = Refusal::permanent(ErrorCode::UpgradeRequired, format!("this is a WebSocket address: {error}"));
-    let body = json(&UpgradeRequired { error, host: origin::text(headers, header::HOST) });
+    let body = Json(UpgradeRequired { error, host: origin::text(headers, header::HOST) });
     let fields = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
     (StatusCode::UPGRADE_REQUIRED, fields, Extension(ErrorCode::UpgradeRequired), body).into_response()
 }
