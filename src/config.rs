@@ -2,22 +2,22 @@
 
 mod commands;
 mod deployment;
-mod invalid_value;
 mod store_url;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use directories::ProjectDirs;
 use ipnet::IpNet;
 use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
 pub use deployment::{Link, Platform};
-pub use invalid_value::InvalidValue;
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
 /// A realtime chat of smiles that loses nothing when a replica dies.
@@ -72,7 +72,7 @@ pub struct ServeOptions {
     pub store_password_file: Option<PathBuf>,
 
     /// Name of this replica; its id in the store begins with it [default: the host name]
-    #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = replica_name)]
+    #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
     /// What runs this replica, for the page to say what will start it again after a crash
@@ -84,12 +84,14 @@ pub struct ServeOptions {
     )]
     pub platform: Platform,
 
+    // Kubernetes allows 253 characters (RFC 1123).
     /// Name of the machine this replica runs on, as the page shows it
-    #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "", value_parser = deployment::node)]
+    #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "", value_parser = name(0..=253))]
     pub node: String,
 
     /// Links that the page shows, such as dashboards, separated by commas; http and https only
-    #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "")]
+    #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "",
+          value_parser = list(Link::from_str))]
     pub links: List<Link>,
 
     /// Smiles per second this replica admits, with a burst of a quarter of it; 0 is unlimited
@@ -119,15 +121,17 @@ pub struct ServeOptions {
     pub max_sessions: u32,
 
     /// Networks whose X-Forwarded-For is trusted, separated by commas
-    #[arg(long, env = "SMILINGCHAT_TRUSTED_PROXIES", value_name = "CIDR,…", default_value = "")]
-    pub trusted_proxies: List<Network>,
+    #[arg(long, env = "SMILINGCHAT_TRUSTED_PROXIES", value_name = "CIDR,…", default_value = "",
+          value_parser = list(network))]
+    pub trusted_proxies: List<IpNet>,
 
     /// Origins allowed besides the request's own host, separated by commas
-    #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "")]
+    #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "",
+          value_parser = list(Origin::from_str))]
     pub allowed_origins: List<Origin>,
 
     /// Whether POST /api/crash kills a replica
-    #[arg(long, env = "SMILINGCHAT_CRASH", value_name = "on|off", default_value = "on", hide_possible_values = true)]
+    #[arg(long, env = "SMILINGCHAT_CRASH", value_name = "on|off", default_value = "on")]
     pub crash: Switch,
 
     /// File with the token that POST /api/crash asks for
@@ -136,13 +140,7 @@ pub struct ServeOptions {
 
     /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of
     /// them
-    #[arg(
-        long,
-        env = "SMILINGCHAT_REBALANCE",
-        value_name = "on|off",
-        default_value = "off",
-        hide_possible_values = true
-    )]
+    #[arg(long, env = "SMILINGCHAT_REBALANCE", value_name = "on|off", default_value = "off")]
     pub rebalance: Switch,
 
     /// Seconds from SIGTERM to the end of the process, at most
@@ -205,6 +203,17 @@ impl ServeOptions {
     }
 }
 
+/// Says in one line what is wrong with the value of an option, and what to give instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(Cow<'static, str>);
+
+impl<Message: Into<Cow<'static, str>>> From<Message> for InvalidValue {
+    fn from(message: Message) -> Self {
+        Self(message.into())
+    }
+}
+
 /// Reads a secret from a file, without the final line break that editors add.
 ///
 /// # Errors
@@ -220,22 +229,27 @@ pub fn secret(file: &Path, what: &str) -> Result<String, InvalidValue> {
 
 /// The name of this machine, as far as it fits a replica's name.
 pub fn host_name() -> String {
-    let name = gethostname::gethostname().to_string_lossy().into_owned();
-    let name: String = name.chars().filter(|&c| allowed_in_replica_name(c)).take(64).collect();
+    let name = gethostname::gethostname();
+    let name: String = name.to_string_lossy().chars().filter(|&c| allowed_in_name(c)).take(64).collect();
     if name.is_empty() { "replica".to_owned() } else { name }
 }
 
-fn allowed_in_replica_name(c: char) -> bool {
+fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-fn replica_name(text: &str) -> Result<String, InvalidValue> {
-    let valid = (1..=64).contains(&text.len()) && text.chars().all(allowed_in_replica_name);
-    if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".into()) }
+/// A parser of names of such a length. An empty variable counts as unset where a name may be empty.
+fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
+    move |text| {
+        let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
+        let wrong = || format!("a name is 1 to {} of A-Z a-z 0-9 . _ -", length.end()).into();
+        valid.then(|| text.to_owned()).ok_or_else(wrong)
+    }
 }
 
 /// `on` or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Switch {
     /// Enabled.
     On,
@@ -243,36 +257,18 @@ pub enum Switch {
     Off,
 }
 
-/// Values separated by commas; empty ones are passed over, so that an empty variable is an empty list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<T>(pub Vec<T>);
+/// Values of one option. By this name clap takes them as one value; a `Vec` would be an option to repeat.
+pub type List<T> = Vec<T>;
 
-impl<T: FromStr> FromStr for List<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
+/// A parser of values separated by commas. It passes over empty ones, so that an empty variable is an empty list.
+fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
+    move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }
 
 /// A network in CIDR notation, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(pub IpNet);
-
-impl FromStr for Network {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self)
-            .map_err(|_| format!("{text} is not a network such as 10.0.0.0/8").into())
-    }
+fn network(text: &str) -> Result<IpNet, InvalidValue> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("{text} is not a network such as 10.0.0.0/8").into())
 }
 
 /// A web origin: scheme, host and port, the scheme's default port left out (RFC 6454).
@@ -290,11 +286,9 @@ impl FromStr for Origin {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text} is not an origin such as https://chat.example").into();
-        let url = Url::parse(text).map_err(|_| wrong())?;
-        let bare = url.has_host() && url.path() == "/" && !text.ends_with('/');
-        let bare = bare && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        if bare && matches!(url.scheme(), "http" | "https") { Ok(Self(url)) } else { Err(wrong()) }
+        let bare = text.matches('/').count() == 2 && !text.contains(['?', '#', '@', '\\']);
+        let url = Url::parse(text).ok().filter(|url| bare && matches!(url.scheme(), "http" | "https"));
+        url.map(Self).ok_or_else(|| format!("{text} is not an origin such as https://chat.example").into())
     }
 }
 
@@ -333,11 +327,12 @@ mod tests {
 
     #[test]
     fn lists_may_be_empty_and_are_checked() {
-        assert_eq!("".parse::<List<Network>>().unwrap().0.len(), 0);
-        let networks: List<Network> = "10.0.0.0/8, 192.0.2.7".parse().unwrap();
-        assert!(networks.0[0].0.contains(&"10.1.2.3".parse::<IpAddr>().unwrap()));
-        assert!(networks.0[1].0.contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
-        assert!("10.0.0.0/99".parse::<List<Network>>().is_err());
+        let networks = list(network);
+        assert_eq!(networks(""), Ok(Vec::new()));
+        let read = networks("10.0.0.0/8, 192.0.2.7").unwrap();
+        assert!(read[0].contains(&"10.1.2.3".parse::<IpAddr>().unwrap()));
+        assert!(read[1].contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
+        assert!(networks("10.0.0.0/99").is_err());
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Server {
         let (app, appender, indexer) = app(&options, file_budget, &store, crash_button).await?;
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
-        let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.0.clone());
+        let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
         let _ = operations.send(http::operations(Arc::clone(&app)));
         if let Some(limit) = limit {
@@ -221,10 +221,10 @@ async fn app(
         session_permits: Arc::new(Semaphore::new(file_budget.sessions)),
         sessions: TaskTracker::new(),
         abort_sessions: CancellationToken::new(),
-        origins: OriginPolicy::new(options.allowed_origins.0.clone()),
+        origins: OriginPolicy::new(options.allowed_origins.clone()),
         crash_button,
         platform: options.platform,
-        links: options.links.0.clone(),
+        links: options.links.clone(),
     };
     Ok((Arc::new(app), appender, indexer))
 }

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use strum::VariantNames;
 use url::Url;
 
 use super::InvalidValue;
@@ -15,7 +13,7 @@ use crate::protocol::CrashMode;
 pub struct SimulateOptions {
     /// The /ws of one or more replicas, separated by commas
     #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
-          default_value = "ws://127.0.0.1:8080/ws", value_parser = websocket_url)]
+          default_value = "ws://127.0.0.1:8080/ws", value_parser = url("ws", "ws://HOST:PORT/ws"))]
     pub url: Vec<Url>,
 
     /// Conversations, of two users each
@@ -49,20 +47,12 @@ pub struct SimulateOptions {
     pub json: bool,
 }
 
-fn websocket_url(text: &str) -> Result<Url, InvalidValue> {
-    url_of_scheme("ws", text, "ws://HOST:PORT/ws")
-}
-
-fn http_url(text: &str) -> Result<Url, InvalidValue> {
-    url_of_scheme("http", text, "http://HOST:PORT")
-}
-
-fn url_of_scheme(scheme: &str, text: &str, form: &str) -> Result<Url, InvalidValue> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; give {form}"))?;
-    if url.scheme() == scheme {
-        Ok(url)
-    } else {
-        Err(format!("{}: is not supported; give {form}", url.scheme()).into())
+/// A parser of URLs of this scheme.
+fn url(scheme: &'static str, form: &'static str) -> impl Fn(&str) -> Result<Url, InvalidValue> + Clone {
+    move |text| match Url::parse(text) {
+        Ok(url) if url.scheme() == scheme => Ok(url),
+        Ok(url) => Err(format!("{}: is not supported; give {form}", url.scheme()).into()),
+        Err(error) => Err(format!("{error}; give {form}").into()),
     }
 }
 
@@ -71,10 +61,8 @@ fn positive_or_never(text: &str) -> Result<f64, InvalidValue> {
 }
 
 fn positive(text: &str) -> Result<f64, InvalidValue> {
-    match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= 1_000_000.0 => Ok(number),
-        _ => Err("give a number above 0 and up to 1000000".into()),
-    }
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1_000_000.0);
+    number.ok_or_else(|| "give a number above 0 and up to 1000000".into())
 }
 
 /// The options of `smilingchat check`.
@@ -95,7 +83,7 @@ pub struct CheckOptions {
 pub struct ReplicasOptions {
     /// A replica, or the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_REPLICAS_URL", value_name = "http://HOST:PORT",
-          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+          default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
     /// Print the answer of GET /api/replicas as it is
@@ -111,19 +99,14 @@ pub struct CrashOptions {
 
     /// A replica, or the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_CRASH_URL", value_name = "http://HOST:PORT",
-          default_value = "http://127.0.0.1:8080", value_parser = http_url)]
+          default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
     /// How it fails: its process ends, it answers nothing more, or it takes no new session
-    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit",
-          value_parser = crash_mode(), hide_possible_values = true)]
+    #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 
     /// File with the token that POST /api/crash asks for; the variable is the one of `serve --crash-token-file`
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-}
-
-fn crash_mode() -> impl TypedValueParser<Value = CrashMode> {
-    PossibleValuesParser::new(CrashMode::VARIANTS).try_map(|name| name.parse::<CrashMode>())
 }

@@ -12,15 +12,11 @@ use super::InvalidValue;
 /// The most characters of a link's name.
 const LONGEST_LINK_NAME: usize = 64;
 
-/// The most characters of a node's name, which is what Kubernetes allows (RFC 1123).
-const LONGEST_NODE_NAME: usize = 253;
-
 /// The platform that runs a replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case", parse_err_ty = InvalidValue, parse_err_fn = no_platform)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Platform {
     /// A process started by hand. The default, so that an empty variable counts as unset.
-    #[default]
     #[strum(to_string = "process", serialize = "")]
     Process,
     /// Docker Compose.
@@ -29,19 +25,6 @@ pub enum Platform {
     Swarm,
     /// Kubernetes.
     Kubernetes,
-}
-
-fn no_platform(_: &str) -> InvalidValue {
-    "give process, compose, swarm or kubernetes".into()
-}
-
-/// Checks the name of a machine. It may be empty, so that an empty variable counts as unset.
-pub(super) fn node(text: &str) -> Result<String, InvalidValue> {
-    if text.len() <= LONGEST_NODE_NAME && text.chars().all(super::allowed_in_replica_name) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("a node's name is 1 to {LONGEST_NODE_NAME} of A-Z a-z 0-9 . _ -").into())
-    }
 }
 
 /// A link on the page.
@@ -82,7 +65,7 @@ mod tests {
     use clap::Parser;
     use strum::VariantArray;
 
-    use super::super::{CommandLine, List, ServeOptions};
+    use super::super::{CommandLine, ServeOptions, list, name};
     use super::*;
 
     fn options(arguments: &[&str]) -> ServeOptions {
@@ -93,7 +76,7 @@ mod tests {
     fn empty_values_count_as_unset() {
         for arguments in [&[][..], &["--platform=", "--node=", "--links="], &["--links= , "]] {
             let ServeOptions { platform, node, links, .. } = options(arguments);
-            assert_eq!((platform, node, links), (Platform::Process, String::new(), List(Vec::new())), "{arguments:?}");
+            assert_eq!((platform, node, links), (Platform::Process, String::new(), Vec::new()), "{arguments:?}");
         }
     }
 
@@ -109,20 +92,20 @@ mod tests {
 
     #[test]
     fn a_node_is_named_as_kubernetes_and_docker_name_it() {
-        let longest = "n".repeat(LONGEST_NODE_NAME);
+        let (node, longest) = (name(0..=253), "n".repeat(253));
         for name in ["worker1", "ip-192-168-12-34.eu-west-3.compute.internal", &longest] {
-            assert_eq!(super::node(name), Ok(name.to_owned()));
+            assert_eq!(node(name), Ok(name.to_owned()));
         }
         for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
-            assert!(super::node(wrong).unwrap_err().to_string().contains("253"), "{wrong}");
+            assert!(node(wrong).unwrap_err().to_string().contains("253"), "{wrong}");
         }
     }
 
     #[test]
     fn links_lead_to_the_web_and_hide_nothing() {
         let text = "Swarm visualizer=http://localhost:8090, Grafäna=https://grafana.example/d/1?from=now-5m&to=now";
-        let links: List<Link> = text.parse().unwrap();
-        let seen: Vec<_> = links.0.iter().map(|link| (link.name.as_str(), link.url.as_str())).collect();
+        let links = list(Link::from_str)(text).unwrap();
+        let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.url.as_str())).collect();
         let expected = [
             ("Swarm visualizer", "http://localhost:8090/"),
             ("Grafäna", "https://grafana.example/d/1?from=now-5m&to=now"),
@@ -139,7 +122,7 @@ mod tests {
             ("A=http://anna:secret@localhost", "user"),
             ("A=http://localhost/a,b", "%2C"),
         ] {
-            let error = wrong.parse::<List<Link>>().unwrap_err().to_string();
+            let error = list(Link::from_str)(wrong).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains("secret"), "{wrong}: {error}");
         }
         assert!(format!("{}=http://localhost", "n".repeat(65)).parse::<Link>().is_err());

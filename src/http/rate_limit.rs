@@ -14,12 +14,12 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
-use crate::config::Network;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// The governor middleware that adds no headers to allowed responses.
@@ -41,7 +41,7 @@ pub(crate) struct RateLimit {
 
 impl RateLimit {
     /// Allows `per_second` requests with a burst of `burst` per client address; `None` if either is 0, for no limit.
-    pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<Network>) -> Option<Self> {
+    pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
         let address = ClientKey { trusted_proxies: trusted_proxies.into() };
@@ -123,7 +123,7 @@ fn refused(error: &GovernorError) -> Response {
 /// Extracts the client's address as the key of its bucket.
 #[derive(Clone, Debug)]
 pub(super) struct ClientKey {
-    trusted_proxies: Arc<[Network]>,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl KeyExtractor for ClientKey {
@@ -137,8 +137,8 @@ impl KeyExtractor for ClientKey {
 
 /// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy
 /// appends; entries left of the first untrusted address may be forged.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
-    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.0.contains(address));
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
+    let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let lines = headers.get_all("x-forwarded-for").iter().rev();
     let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',').map(str::trim));
     let mut address = peer.to_canonical();
