@@ -27,9 +27,11 @@ pub(crate) struct Bucket {
     full_at: Instant,
     /// The time that the last retry hint named.
     last_hint: Instant,
+    /// The number of tokens taken.
+    taken: u64,
 }
 
-/// Upper bound of a retry hint.
+/// Upper bound of a retry hint: a hanging store may recover soon.
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
@@ -38,7 +40,7 @@ impl Bucket {
         let limited = per_second > 0 && burst > 0;
         let interval = if limited { Duration::from_secs(1) / per_second } else { Duration::ZERO };
         let tolerance = interval * burst.saturating_sub(1);
-        Self { interval, tolerance, full_at: now, last_hint: now }
+        Self { interval, tolerance, full_at: now, last_hint: now, taken: 0 }
     }
 
     /// Time until a token is available; zero if one is available now.
@@ -48,6 +50,7 @@ impl Bucket {
 
     /// Takes a token; call it only when [`Bucket::wait`] is zero.
     pub(crate) fn take(&mut self, now: Instant) {
+        self.taken += 1;
         if !self.interval.is_zero() {
             self.full_at = self.full_at.max(now) + self.interval;
         }
@@ -64,26 +67,17 @@ impl Bucket {
 
 /// The bucket that all sessions of a replica share.
 #[derive(Debug)]
-pub(crate) struct Capacity {
-    state: Mutex<CapacityState>,
-}
-
-#[derive(Debug)]
-struct CapacityState {
-    bucket: Bucket,
-    admitted: u64,
-}
+pub(crate) struct Capacity(Mutex<Bucket>);
 
 impl Capacity {
     /// Allows `per_second` smiles with a burst of a quarter of that, at least 1; 0 means no limit.
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        let bucket = Bucket::new(per_second, (per_second / 4).max(1), now);
-        Self { state: Mutex::new(CapacityState { bucket, admitted: 0 }) }
+        Self(Mutex::new(Bucket::new(per_second, (per_second / 4).max(1), now)))
     }
 
     /// The number of smiles admitted since the start.
     pub(crate) fn admitted(&self) -> u64 {
-        self.state.lock().admitted
+        self.0.lock().taken
     }
 }
 
@@ -92,8 +86,8 @@ impl Capacity {
 /// # Errors
 /// A refusal, with a hint of at least the longer of both waits.
 pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Refusal> {
-    let mut capacity = capacity.state.lock();
-    let (by_session, by_capacity) = (session.wait(now), capacity.bucket.wait(now));
+    let mut capacity = capacity.0.lock();
+    let (by_session, by_capacity) = (session.wait(now), capacity.wait(now));
     if !by_session.is_zero() {
         let message = "this session exceeds its rate of smiles; send the same id again";
         let hint = session.retry_hint(now, by_session.max(by_capacity));
@@ -101,12 +95,11 @@ pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> 
     }
     if !by_capacity.is_zero() {
         let message = "this replica is at its capacity; send the same id again";
-        let hint = capacity.bucket.retry_hint(now, by_capacity);
+        let hint = capacity.retry_hint(now, by_capacity);
         return Err(Refusal::temporary(ErrorCode::Overloaded, message, hint));
     }
     session.take(now);
-    capacity.bucket.take(now);
-    capacity.admitted += 1;
+    capacity.take(now);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::LONGEST_HINT;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// Capacity of the log's queue. The expected delay sheds long before it is full, unless the store is very fast.
@@ -18,9 +19,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.
 const RETRY_AT: Duration = Duration::from_millis(250);
-
-/// Upper bound of a retry hint: a hanging store may recover soon.
-const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 /// A batch that takes longer means that the store is unavailable. Queued smiles are then refused at once.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
