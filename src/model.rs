@@ -61,15 +61,23 @@ pub struct User {
 
 /// The sender's id of a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "SmolStr")]
 pub struct SmileId(SmolStr);
+
+impl TryFrom<SmolStr> for SmileId {
+    type Error = &'static str;
+
+    fn try_from(text: SmolStr) -> Result<Self, Self::Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
+        valid.then(|| Self(text)).ok_or("id is 1 to 64 of A-Z a-z 0-9 . _ -")
+    }
+}
 
 impl SmileId {
     /// Parses an id; `None` if `text` is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
-        valid.then(|| Self(text.into()))
+        Self::try_from(SmolStr::from(text)).ok()
     }
 
     /// Generates an id of 128 random bits, for a smile without one.

@@ -29,16 +29,14 @@ pub fn to_json<T: Serialize>(value: &T) -> String {
 }
 
 /// Says in one line why a text is not JSON of the expected type.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct BadJson(#[from] serde_json::Error);
+pub type BadJson = serde_json::Error;
 
 /// Parses JSON.
 ///
 /// # Errors
 /// [`BadJson`] when the text is not JSON of this type.
 pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadJson> {
-    Ok(serde_json::from_slice(text)?)
+    serde_json::from_slice(text)
 }
 
 /// Why a frame or a request was refused. The code on the wire is the variant in snake case.
@@ -123,7 +121,7 @@ impl Refusal {
     }
 }
 
-/// Why the server closes a session. Clients act on the number.
+/// Why the server closes a session. Clients act on the number. The text has at most 123 bytes (RFC 6455, section 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
 #[repr(u16)]
 pub enum CloseReason {
@@ -167,11 +165,6 @@ impl CloseReason {
     pub fn code(self) -> u16 {
         self as u16
     }
-
-    /// The reason text, at most 123 bytes (RFC 6455, section 5.5).
-    pub fn text(self) -> &'static str {
-        self.into()
-    }
 }
 
 #[cfg(test)]
@@ -190,7 +183,7 @@ mod tests {
     #[test]
     fn close_reasons_fit_a_control_frame() {
         for reason in CloseReason::VARIANTS {
-            assert!(reason.text().len() <= 123, "{reason:?}");
+            assert!(<&str>::from(reason).len() <= 123, "{reason:?}");
         }
     }
 

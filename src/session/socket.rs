@@ -112,7 +112,7 @@ impl Socket {
     /// still sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC
     /// 9293, section 3.10.4).
     pub(super) async fn close(&mut self, reason: CloseReason) {
-        let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
+        let frame = CloseFrame { code: reason.code().into(), reason: <&str>::from(reason).into() };
         let close = async {
             self.stream.send(Message::Close(Some(frame))).await.map_err(std::io::Error::other)?;
             let connection = self.stream.get_mut();
