@@ -23,13 +23,11 @@ fn main() -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) => return refuse(error),
     };
-    match runtime() {
-        Ok(runtime) => runtime.block_on(run(command_line)),
-        Err(error) => {
-            eprintln!("smilingchat: cannot start the threads of the runtime: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = runtime().map_err(Failure::from).and_then(|runtime| runtime.block_on(run(command_line)));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("smilingchat: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Leaves one processor to what this process works with: the threads of SQLite and of the indexer, or MySQL on the same
@@ -43,9 +41,9 @@ fn runtime() -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-async fn run(command_line: CommandLine) -> ExitCode {
+async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
     // In a task of its own, so that the workers of the runtime are all there is to this process.
-    let outcome = tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         match command_line.command {
             None => serve(command_line.serve).await?,
             Some(Command::Serve(options)) => serve(*options).await?,
@@ -54,16 +52,9 @@ async fn run(command_line: CommandLine) -> ExitCode {
             Some(Command::Replicas(options)) => operate::replicas(&options).await?,
             Some(Command::Crash(options)) => operate::crash(&options).await?,
         }
-        Ok::<_, Failure>(ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
     });
-    match outcome.await {
-        Ok(Ok(code)) => code,
-        Ok(Err(error)) => {
-            eprintln!("smilingchat: {error}");
-            ExitCode::FAILURE
-        }
-        Err(_) => ExitCode::FAILURE,
-    }
+    task.await?
 }
 
 /// Prints a usage error or the help.
@@ -121,11 +112,10 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
 /// Ends with SIGTERM, as orchestrators send it, or with Ctrl-C.
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
     })
 }
