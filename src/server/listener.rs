@@ -2,7 +2,6 @@
 //!
 //! Uses hyper directly, since `axum::serve` limits neither the number of connections nor the time for a request head.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,12 +9,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,7 +34,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 /// The socket's send buffer. The system would grow it to megabytes; a slow reader then takes longer than the write
 /// timeout to free space, and would count as stuck.
-const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long clients of a starting replica wait in the accept queue before they get a 503.
 const QUICK_START: Duration = Duration::from_secs(1);
@@ -44,7 +42,7 @@ const QUICK_START: Duration = Duration::from_secs(1);
 /// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
 /// full retries its SYN only after one second and then after two more. Linux caps the length at `net.core.somaxconn`
 /// (listen(2)), 4,096 by default.
-const BACKLOG: u32 = 16 * 1024;
+const BACKLOG: i32 = 16 * 1024;
 
 /// Pause after a failed `accept`.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -54,25 +52,22 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// # Errors
 /// The system's error if the address is in use or not on this machine.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        match TcpSocket::new_v6() {
-            Ok(socket) => socket,
-            Err(_) if address.ip().is_unspecified() => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
-            Err(error) => return Err(error),
-        }
+    let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        socket => socket?,
     };
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         // The default differs between systems.
-        SockRef::from(&socket).set_only_v6(false)?;
+        socket.set_only_v6(false)?;
     }
     // A restart must not fail because of connections in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
+    socket.set_reuse_address(true)?;
     // Accepted connections inherit it.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Serves up to `most` concurrent connections until `stop`. `connections` tracks those that still finish a request.
@@ -113,15 +108,11 @@ pub(super) async fn serve(
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver<Router>, stop: CancellationToken) {
-    // Nagle's algorithm would delay small frames.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a client left before it was served");
-        return;
-    }
+    // Nagle's algorithm would delay small frames. This fails only if the client has left.
+    let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let router = router.borrow().clone();
-        async move { Ok::<Response, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+        router.borrow().clone().oneshot(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
