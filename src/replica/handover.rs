@@ -44,7 +44,7 @@ impl Handover {
         let sessions = hub.ask_to_leave(surplus, CloseReason::Rebalance);
         if sessions > 0 {
             tracing::debug!(sessions, "sessions are handed over to emptier replicas");
-            self.handed_over(sessions, now);
+            self.handed_over.push_back((now, sessions));
         }
         sessions
     }
@@ -86,11 +86,6 @@ impl Handover {
 
     fn is_settled(&self, replica: &str, now: Instant) -> bool {
         self.seen.get(replica).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME)
-    }
-
-    /// Records a hand-over.
-    fn handed_over(&mut self, sessions: usize, now: Instant) {
-        self.handed_over.push_back((now, sessions));
     }
 }
 
@@ -190,8 +185,7 @@ mod tests {
         handover.surplus(&replicas, "this", 16, start);
         handover.surplus(&replicas, "this", 16, start + SETTLE_TIME);
         assert_eq!(handover.surplus(&replicas, "this", 16, start + SETTLE_TIME), 1);
-        handover.handed_over(1, start + SETTLE_TIME);
-        handover.handed_over(2, start + SETTLE_TIME);
+        handover.handed_over.extend([(start + SETTLE_TIME, 1), (start + SETTLE_TIME, 2)]);
         // 13 here, 10 there, 3 in transit: the mean is 13.
         assert_eq!(handover.surplus(&replicas, "this", 13, start + SETTLE_TIME + TRANSIT_TIME / 2), 0);
     }

@@ -137,7 +137,7 @@ impl Simulation {
         let list = if self.old_lists { before } else { list };
         let sessions = member.handover.surplus(&list, &member.id, member.sessions, now);
         assert!(sessions <= member.sessions.div_ceil(MAX_FRACTION));
-        member.handover.handed_over(sessions, now);
+        member.handover.handed_over.push_back((now, sessions));
         member.sessions -= sessions;
         self.moves += sessions;
         self.leave(sessions);
