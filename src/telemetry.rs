@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+    Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
     register_histogram_with_registry as histogram, register_int_counter_vec_with_registry as counters,
     register_int_counter_with_registry as counter, register_int_gauge_with_registry as gauge,
 };
 use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
 
-use crate::protocol::{CloseReason, ErrorCode};
+use crate::protocol::{CloseReason, ErrorCode, Refusal};
 
 /// Histogram buckets from 0.1 ms, a commit on a fast disk, to 10 s, the write timeout.
 const SECONDS: [f64; 15] =
@@ -23,15 +23,6 @@ const SECONDS: [f64; 15] =
 
 /// Histogram buckets of the smiles in one append. A batch holds at most 2,000.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
-
-/// The usual close codes of clients: normal, going away, no code (RFC 6455, section 7.4.1).
-const CLIENT_CLOSES: [u16; 3] = [1000, 1001, 1005];
-
-/// The label of all other close codes of clients.
-const OTHER_CLOSES: &str = "other";
-
-/// The label of broken connections.
-const NO_CLOSE: &str = "0";
 
 /// The time between two log lines about a store that did not answer a client.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
@@ -109,11 +100,9 @@ impl Metrics {
         for code in ErrorCode::VARIANTS {
             metrics.errors.with_label_values(&[<&str>::from(code)]);
         }
-        for code in CLIENT_CLOSES.into_iter().chain(CloseReason::VARIANTS.iter().map(|reason| reason.code())) {
-            metrics.closes.with_label_values(&[&code.to_string()]);
-        }
-        for code in [NO_CLOSE, OTHER_CLOSES] {
-            metrics.closes.with_label_values(&[code]);
+        let by_server = CloseReason::VARIANTS.iter().map(|reason| reason.code().to_string());
+        for code in by_server.chain(["0", "1000", "1001", "1005", "other"].map(str::to_owned)) {
+            metrics.closes.with_label_values(&[&code]);
         }
         #[cfg(target_os = "linux")]
         metrics
@@ -128,41 +117,23 @@ impl Metrics {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
-    /// Says that the store did not answer a client, once a minute: an outage may be met by each of thousands.
-    pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) {
+    /// Says that the store did not answer a client, once a minute: an outage may be met by each of thousands. Returns
+    /// the refusal for the client.
+    pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {
             tracing::warn!(%error, "{what}");
             *logged_at = Some(Instant::now());
         }
-    }
-
-    /// Counts a close by the server.
-    pub(crate) fn closed_by_server(&self, reason: CloseReason) {
-        self.closes.with_label_values(&[&reason.code().to_string()]).inc();
-    }
-
-    /// Counts a close by the client. Unusual codes share one label, so that clients cannot create time series.
-    pub(crate) fn closed_by_client(&self, code: u16) {
-        if CLIENT_CLOSES.contains(&code) {
-            self.closes.with_label_values(&[&code.to_string()]).inc();
-        } else {
-            self.closes.with_label_values(&[OTHER_CLOSES]).inc();
-        }
-    }
-
-    /// Counts a broken connection.
-    pub(crate) fn connection_broke(&self) {
-        self.closes.with_label_values(&[NO_CLOSE]).inc();
+        Refusal::store_unavailable()
     }
 
     /// Renders all metrics in the Prometheus text format, version 0.0.4, with the current number of `sessions`.
-    pub(crate) fn render(&self, sessions: usize) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Never: every metric has a name and a value.
+    pub(crate) fn render(&self, sessions: usize) -> String {
         self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "cannot encode the metrics");
-        }
-        text
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("valid names and labels")
     }
 }

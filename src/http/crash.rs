@@ -51,17 +51,13 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
     let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
     let mode = mode.unwrap_or_default();
-    match app.replica.crash(replica.as_deref(), mode).await {
-        Ok(Some(replica)) => Ok((StatusCode::ACCEPTED, Json(CrashAnswer { replica, mode })).into_response()),
-        Ok(None) => {
-            let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
-            Err(Refusal::permanent(ErrorCode::UnknownReplica, message))
-        }
-        Err(error) => {
-            app.context.metrics.store_failed(&error, "cannot choose a replica to crash");
-            Err(Refusal::store_unavailable())
-        }
-    }
+    let crashed = app.replica.crash(replica.as_deref(), mode).await;
+    let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot choose a replica to crash"));
+    let replica = crashed?.ok_or_else(|| {
+        let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
+        Refusal::permanent(ErrorCode::UnknownReplica, message)
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(CrashAnswer { replica, mode })).into_response())
 }
 
 fn switched_off(replica: &str) -> Refusal {

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::{AppState, origin};
-use crate::model::{OFFSET_LIMIT, Offset};
+use crate::model::Offset;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::NotReady;
 use crate::session::{self, End, Opening, Socket, Start};
@@ -67,8 +67,8 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Openin
     Ok((Opening { user, start }, permit))
 }
 
-/// The query, and the offset to resume from. Integers above [`OFFSET_LIMIT`] are valid too: they are beyond the head of
-/// any log.
+/// The query, and the offset to resume from. Integers of any length are valid: those that no offset reaches are beyond
+/// the head of any log.
 fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
@@ -83,7 +83,7 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     if query.epoch.is_none() {
         return Err(bad("after needs epoch: the epoch of the session that the offset comes from".to_owned()));
     }
-    let after = Offset(after.parse().unwrap_or(OFFSET_LIMIT).min(OFFSET_LIMIT));
+    let after = Offset(after.parse().unwrap_or(u64::MAX));
     Ok((query, Some(after)))
 }
 
@@ -95,8 +95,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     let asked = Instant::now();
     loop {
         let log = app.context.store.log_state().await.map_err(|error| {
-            app.context.metrics.store_failed(&error, "cannot read the state of the log to resume a session");
-            Refusal::store_unavailable()
+            app.context.metrics.store_failed(&error, "cannot read the state of the log to resume a session")
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > HEAD_TIMEOUT {
@@ -135,15 +134,15 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
             let socket = Socket::new(stream, read, context.times.write_timeout).await;
             session::run(context, socket, opening).await
         };
-        let ended = tokio::select! {
-            ended = session => ended,
-            () = abort_sessions.cancelled() => End::Broken,
+        let code = match abort_sessions.run_until_cancelled(session).await.unwrap_or(End::Broken) {
+            End::Broken => "0".to_owned(),
+            End::ByServer(reason) => reason.code().to_string(),
+            // Normal, going away, no code (RFC 6455, section 7.4.1).
+            End::ByClient(code @ (1000 | 1001 | 1005)) => code.to_string(),
+            // One label for the rest, so that clients cannot create time series.
+            End::ByClient(_) => "other".to_owned(),
         };
-        match ended {
-            End::ByClient(code) => metrics.closed_by_client(code),
-            End::ByServer(reason) => metrics.closed_by_server(reason),
-            End::Broken => metrics.connection_broke(),
-        }
+        metrics.closes.with_label_values(&[&code]).inc();
         drop(permit);
     });
 }
