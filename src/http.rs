@@ -117,7 +117,7 @@ fn liveness<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (StatusCode, String)> {
     let ready = app.replica.ready().map(|()| "ready\n");
-    ready.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")))
+    ready.map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)))
 }
 
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {

@@ -15,7 +15,7 @@ use self::lease::Lease;
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
-use crate::protocol::CrashMode;
+use crate::protocol::{CrashMode, ErrorCode, Refusal};
 use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
@@ -32,22 +32,8 @@ const CRASH_DELAY: Duration = Duration::from_millis(50);
 /// Tasks that block a worker each: more than the runtime has workers.
 const BLOCKING_TASKS: usize = 1024;
 
-/// Why a replica takes no sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReady {
-    /// The replica is draining.
-    #[error("draining: this replica is leaving")]
-    Draining,
-    /// A crash request made it unready.
-    #[error("unready: a crash request asked for it; restart this replica")]
-    Unready,
-    /// Its last renewal of the lease is too old.
-    #[error("lease lost: the store did not accept this replica's renewal")]
-    LeaseLost,
-    /// Its tail is too far behind the log.
-    #[error("behind: this replica has not published all of the log yet")]
-    Behind,
-}
+/// The retry hint of a replica that is not ready.
+const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// This replica.
 #[derive(Debug)]
@@ -63,7 +49,6 @@ pub(crate) struct Replica {
     /// The rate of admitted smiles at the last renewal.
     smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
-    unready: AtomicBool,
     /// The last crash request.
     crash: Mutex<Option<CrashMode>>,
 }
@@ -109,7 +94,6 @@ impl Replica {
             rebalance,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
-            unready: AtomicBool::new(false),
             crash: Mutex::default(),
         }))
     }
@@ -122,19 +106,25 @@ impl Replica {
     /// Checks whether this replica is ready, without a query.
     ///
     /// # Errors
-    /// The first reason why it is not.
-    pub(crate) fn ready(&self) -> Result<(), NotReady> {
-        if self.draining.load(Ordering::Relaxed) {
-            Err(NotReady::Draining)
-        } else if self.unready.load(Ordering::Relaxed) {
-            Err(NotReady::Unready)
+    /// The refusal of a session, with the first reason why it is not.
+    pub(crate) fn ready(&self) -> Result<(), Refusal> {
+        let (code, reason) = if self.draining.load(Ordering::Relaxed) {
+            (ErrorCode::Draining, "draining: this replica is leaving")
+        } else if self.is_unready() {
+            (ErrorCode::Draining, "unready: a crash request asked for it; restart this replica")
         } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
-            Err(NotReady::LeaseLost)
+            (ErrorCode::StoreUnavailable, "lease lost: the store did not accept this replica's renewal")
         } else if !self.local.tail.is_current() {
-            Err(NotReady::Behind)
+            (ErrorCode::Overloaded, "behind: this replica has not published all of the log yet")
         } else {
-            Ok(())
-        }
+            return Ok(());
+        };
+        Err(Refusal::temporary(code, reason, RETRY_HINT))
+    }
+
+    /// Whether a crash request has made this replica unready.
+    fn is_unready(&self) -> bool {
+        *self.crash.lock() == Some(CrashMode::Unready)
     }
 
     /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current
@@ -182,7 +172,7 @@ impl Replica {
         ReplicaStatus {
             sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *self.smiles_per_second.lock(),
-            draining: self.draining.load(Ordering::Relaxed) || self.unready.load(Ordering::Relaxed),
+            draining: self.draining.load(Ordering::Relaxed) || self.is_unready(),
             following: self.local.tail.following(),
         }
     }
@@ -274,17 +264,14 @@ impl Replica {
             return;
         }
         tracing::error!(replica = self.id, ?mode, "this replica was asked to crash");
-        match mode {
-            CrashMode::Exit => drop(tokio::spawn(async {
-                tokio::time::sleep(CRASH_DELAY).await;
-                std::process::abort();
-            })),
-            CrashMode::Hang => drop(tokio::spawn(async {
-                tokio::time::sleep(CRASH_DELAY).await;
-                hang();
-            })),
-            CrashMode::Unready => self.unready.store(true, Ordering::Relaxed),
-        }
+        tokio::spawn(async move {
+            tokio::time::sleep(CRASH_DELAY).await;
+            match mode {
+                CrashMode::Exit => std::process::abort(),
+                CrashMode::Hang => hang(),
+                CrashMode::Unready => {}
+            }
+        });
     }
 }
 

@@ -21,10 +21,9 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::{AppState, origin};
 use crate::model::Offset;
 use crate::protocol::{ErrorCode, Refusal};
-use crate::replica::NotReady;
 use crate::session::{self, End, Opening, Socket, Start};
 
-/// The retry hint of a full replica or one that is not ready.
+/// The retry hint of a full replica.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// Pause and time limit while an offset is beyond the known head.
@@ -55,7 +54,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Openin
     let (query, after) = read(uri)?;
     app.origins.check(headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
-    app.replica.ready().map_err(not_ready)?;
+    app.replica.ready()?;
     let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
         let message = "this replica is full; try another one";
         Refusal::temporary(ErrorCode::Overloaded, message, RETRY_HINT)
@@ -105,15 +104,6 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
         // Another replica may have sent this offset before a query shows its commit.
         tokio::time::sleep(HEAD_RETRY).await;
     }
-}
-
-fn not_ready(reason: NotReady) -> Refusal {
-    let code = match reason {
-        NotReady::Draining | NotReady::Unready => ErrorCode::Draining,
-        NotReady::LeaseLost => ErrorCode::StoreUnavailable,
-        NotReady::Behind => ErrorCode::Overloaded,
-    };
-    Refusal::temporary(code, reason.to_string(), RETRY_HINT)
 }
 
 /// Runs the session after the handshake. Tracks it from now on, so that a drain waits for it.
