@@ -16,7 +16,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::file_limit::FileBudget;
 use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, CrashButton, OriginPolicy, RateLimit};
@@ -54,12 +53,9 @@ pub enum ServerError {
     /// The options are invalid, or name a file that cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
-    /// The limit of open files is unknown.
-    #[error("cannot read the limit of open files: {0}")]
-    FileLimit(std::io::Error),
     /// The limit of open files allows no session.
     #[error("the limit of {0} open files leaves none for sessions: raise it, for example with ulimit -n")]
-    TooFewFiles(u64),
+    TooFewFiles(u32),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,7 +81,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
-    pub async fn start(options: ServeOptions) -> Result<Self, ServerError> {
+    pub async fn start(mut options: ServeOptions) -> Result<Self, ServerError> {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
@@ -93,13 +89,14 @@ impl Server {
         let store_url = options.store_url()?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
-        let file_budget = file_limit::file_budget(options.max_sessions)?;
+        let (max_sessions, connections) = file_limit::divide_files(options.max_sessions)?;
+        options.max_sessions = max_sessions;
         let mut tasks = Tasks::default();
-        let public = tasks.spawn_listener("public listener", public, file_budget.connections);
-        let operations = tasks.spawn_listener("operations listener", operations, file_budget.connections);
+        let public = tasks.spawn_listener("public listener", public, connections as usize);
+        let operations = tasks.spawn_listener("operations listener", operations, connections as usize);
 
         let store = Store::open(&store_url).await?;
-        let (app, appender, indexer) = app(&options, file_budget, &store, crash_button).await?;
+        let (app, appender, indexer) = app(&options, &store, crash_button).await?;
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
@@ -181,7 +178,6 @@ impl Server {
 /// Opens the log, registers the replica and builds the shared state. Also returns the appender and the indexer to run.
 async fn app(
     options: &ServeOptions,
-    file_budget: FileBudget,
     store: &Store,
     crash_button: CrashButton,
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
@@ -218,7 +214,7 @@ async fn app(
     let app = AppState {
         context: Arc::new(context),
         replica,
-        session_permits: Arc::new(Semaphore::new(file_budget.sessions)),
+        session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
         sessions: TaskTracker::new(),
         abort_sessions: CancellationToken::new(),
         origins: OriginPolicy::new(options.allowed_origins.clone()),

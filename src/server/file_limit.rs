@@ -8,50 +8,40 @@ use rlimit::Resource;
 use super::ServerError;
 
 /// Files for the store, the listeners, the log and the runtime. SQLite under load needs 25; the rest is a reserve.
-const OWN: u64 = 64;
+const OWN: u32 = 64;
 
 /// Concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
-const MOST_CONNECTIONS: u64 = 2048;
+const MOST_CONNECTIONS: u32 = 2048;
 
-/// The maximum numbers of concurrent sessions and connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileBudget {
-    pub(super) sessions: usize,
-    /// HTTP connections of each of the two listeners.
-    pub(super) connections: usize,
-}
-
-/// Raises the limit as far as possible. Logs a warning if it allows fewer than `max_sessions` sessions.
+/// Raises the limit as far as possible. Returns the maximum numbers of concurrent sessions and of HTTP connections of
+/// each of the two listeners. Logs a warning if the limit allows fewer than `max_sessions` sessions.
 ///
 /// # Errors
-/// [`ServerError::TooFewFiles`] if the limit allows no session, [`ServerError::FileLimit`] if it is unknown.
-pub(super) fn file_budget(max_sessions: u32) -> Result<FileBudget, ServerError> {
-    let limit = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-        Resource::NOFILE.get_soft()
-    });
-    let limit = limit.map_err(ServerError::FileLimit)?;
-    let file_budget = divide(limit, max_sessions);
-    if file_budget.sessions == 0 {
+/// [`ServerError::TooFewFiles`] if the limit allows no session, or is unknown.
+pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError> {
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    let limit = raised.or_else(|_| Resource::NOFILE.get_soft()).unwrap_or_default();
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let (sessions, connections) = divide(limit, max_sessions);
+    if sessions == 0 {
         return Err(ServerError::TooFewFiles(limit));
     }
-    if file_budget.sessions < max_sessions as usize {
+    if sessions < max_sessions {
         tracing::warn!(
             limit,
             max_sessions,
-            sessions = file_budget.sessions,
+            sessions,
             "the limit of open files allows fewer sessions than --max-sessions; further ones get 503. To raise it, set \
              ulimit -n, or nofile in the settings of the container or service"
         );
     }
-    Ok(file_budget)
+    Ok((sessions, connections))
 }
 
-fn divide(limit: u64, max_sessions: u32) -> FileBudget {
+fn divide(limit: u32, max_sessions: u32) -> (u32, u32) {
     let connections = (limit / 8).min(MOST_CONNECTIONS);
-    let sessions = limit.saturating_sub(OWN + 2 * connections).min(max_sessions.into());
-    let number = |files| usize::try_from(files).unwrap_or(usize::MAX);
-    FileBudget { sessions: number(sessions), connections: number(connections) }
+    let sessions = limit.saturating_sub(OWN + 2 * connections).min(max_sessions);
+    (sessions, connections)
 }
 
 #[cfg(test)]
@@ -67,9 +57,9 @@ mod tests {
             (1024, 704, 128),
             (16_384, 12_224, 2048),
             (20_000, 15_000, 2048),
-            (u64::MAX, 15_000, 2048),
+            (u32::MAX, 15_000, 2048),
         ] {
-            assert_eq!(divide(limit, 15_000), FileBudget { sessions, connections }, "{limit}");
+            assert_eq!(divide(limit, 15_000), (sessions, connections), "{limit}");
         }
     }
 }
