@@ -8,6 +8,7 @@ mod page;
 mod rate_limit;
 mod upgrade;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,19 +17,18 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
-use crate::config::{Link, Platform};
+use crate::config::ServeOptions;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::Replica;
 use crate::session;
 
-pub(crate) use crash::CrashButton;
-pub(crate) use origin::OriginPolicy;
 pub(crate) use rate_limit::RateLimit;
 
 /// Allows resources and connections of this origin only, nothing inline, and no framing.
@@ -51,14 +51,12 @@ pub(crate) struct AppState {
     pub sessions: TaskTracker,
     /// Aborts all sessions.
     pub abort_sessions: CancellationToken,
-    /// The origins that browsers may connect from.
-    pub origins: OriginPolicy,
-    /// The settings of the crash button.
-    pub crash_button: CrashButton,
-    /// The orchestrator of this replica, for the page.
-    pub platform: Platform,
-    /// The links on the page.
-    pub links: Vec<Link>,
+    /// The options of `serve`.
+    pub options: ServeOptions,
+    /// The bearer token that crash requests need, if any.
+    pub crash_token: Option<String>,
+    /// The refused origins that were logged.
+    pub logged_origins: Mutex<HashSet<String>>,
 }
 
 /// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and

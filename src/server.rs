@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
-use crate::http::{self, AppState, CrashButton, OriginPolicy, RateLimit};
+use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
@@ -72,7 +73,6 @@ pub struct Server {
     /// The address of `/metrics`.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
-    drain_timeout: Duration,
     tasks: Tasks,
 }
 
@@ -85,7 +85,7 @@ impl Server {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
-        let crash_button = crash_button(&options)?;
+        let crash_token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose()?;
         let store_url = options.store_url()?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
@@ -96,7 +96,7 @@ impl Server {
         let operations = tasks.spawn_listener("operations listener", operations, connections as usize);
 
         let store = Store::open(&store_url).await?;
-        let (app, appender, indexer) = app(&options, &store, crash_button).await?;
+        let (app, appender, indexer) = app(&options, &store, crash_token).await?;
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
@@ -105,7 +105,7 @@ impl Server {
         if let Some(limit) = limit {
             tasks.spawn_endless("rate limit", limit.maintain().map(Ok));
         }
-        Ok(Self { address, ops_address, app, drain_timeout: Duration::from_secs(options.drain_timeout.into()), tasks })
+        Ok(Self { address, ops_address, app, tasks })
     }
 
     /// The id of this replica.
@@ -128,7 +128,7 @@ impl Server {
                 return Err(ended_early(ended));
             }
         }
-        let deadline = Instant::now() + self.drain_timeout;
+        let deadline = Instant::now() + Duration::from_secs(self.app.options.drain_timeout.into());
         tokio::select! {
             () = drain(Arc::clone(&self.app), deadline).boxed() => {}
             Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
@@ -179,7 +179,7 @@ impl Server {
 async fn app(
     options: &ServeOptions,
     store: &Store,
-    crash_button: CrashButton,
+    crash_token: Option<String>,
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
@@ -193,7 +193,7 @@ async fn app(
         host: host_name(),
         node: Some(options.node.clone()).filter(|node| !node.is_empty()),
         capacity: options.capacity,
-        obeys: crash_button.enabled,
+        obeys: options.crash == Switch::On,
     };
     let local = LocalState { tail: Arc::clone(&tail), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
@@ -217,10 +217,9 @@ async fn app(
         session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
         sessions: TaskTracker::new(),
         abort_sessions: CancellationToken::new(),
-        origins: OriginPolicy::new(options.allowed_origins.clone()),
-        crash_button,
-        platform: options.platform,
-        links: options.links.clone(),
+        options: options.clone(),
+        crash_token,
+        logged_origins: Mutex::default(),
     };
     Ok((Arc::new(app), appender, indexer))
 }
@@ -279,11 +278,6 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
         Ok((name, Err(error))) => ServerError::TaskEnded(name, error.to_string()),
         Err(error) => ServerError::TaskEnded("task", error.to_string()),
     }
-}
-
-fn crash_button(options: &ServeOptions) -> Result<CrashButton, InvalidValue> {
-    let token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose()?;
-    Ok(CrashButton { enabled: options.crash == Switch::On, token })
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

@@ -42,8 +42,8 @@ pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
         this: app.replica.id(),
         epoch: &app.context.tail.epoch,
         head: app.context.tail.head(),
-        platform: <&str>::from(app.platform),
-        links: &app.links,
+        platform: <&str>::from(app.options.platform),
+        links: &app.options.links,
     })
     .into_response()
 }

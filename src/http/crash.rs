@@ -11,19 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::AppState;
+use super::{AppState, origin};
+use crate::config::Switch;
 use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, Refusal, from_json};
 
 const MAX_BODY_BYTES: usize = 1024;
-
-/// The settings of the crash button.
-#[derive(Clone, Debug)]
-pub(crate) struct CrashButton {
-    /// Whether this replica obeys crash requests.
-    pub enabled: bool,
-    /// The bearer token that requests need, if any.
-    pub token: Option<String>,
-}
 
 /// The replica in a body that may otherwise be invalid.
 #[derive(Deserialize)]
@@ -34,8 +26,8 @@ struct Named {
 /// Checks the request in the order that the protocol defines, and crashes a replica.
 pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
-    app.origins.check(&head.headers)?;
-    if !app.crash_button.enabled {
+    origin::check(&app, &head.headers)?;
+    if app.options.crash == Switch::Off {
         return Err(switched_off("this replica"));
     }
     let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
@@ -44,7 +36,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     {
         return Err(switched_off(&replica));
     }
-    if app.crash_button.token.as_ref().is_some_and(|token| !has_token(&head.headers, token)) {
+    if app.crash_token.as_ref().is_some_and(|token| !has_token(&head.headers, token)) {
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }

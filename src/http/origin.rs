@@ -1,48 +1,31 @@
 //! The `Origin` check: allows the page itself and the origins on the allow-list (RFC 6455, section 10.2).
 
-use std::collections::HashSet;
-
 use axum::http::{HeaderMap, HeaderName, header};
-use parking_lot::Mutex;
 
+use super::AppState;
 use crate::config::Origin;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// The maximum number of origins to log, since clients can invent any number.
 const MAX_LOGGED: usize = 100;
 
-/// The allow-list, and the refused origins that were logged.
-#[derive(Debug)]
-pub(crate) struct OriginPolicy {
-    allowed: Vec<Origin>,
-    logged: Mutex<HashSet<String>>,
-}
-
-impl OriginPolicy {
-    /// Allows these origins besides the request's own host.
-    pub(crate) fn new(allowed: Vec<Origin>) -> Self {
-        Self { allowed, logged: Mutex::default() }
+/// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes `Host`.
+pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_own_or_allowed(headers, &app.options.allowed_origins) {
+        return Ok(());
     }
-
-    /// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes
-    /// `Host`.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if is_own_or_allowed(headers, &self.allowed) {
-            return Ok(());
-        }
-        let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
-        let mut logged = self.logged.lock();
-        if logged.len() < MAX_LOGGED && logged.insert(origin.clone()) {
-            let advice = "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host \
-                unchanged, or add the origin to --allowed-origins";
-            tracing::warn!(origin, host, advice);
-        }
-        let message = format!(
-            "this origin is not allowed: the page is from {origin}, and the Host header is {host}. A proxy must pass Host \
-             unchanged; --allowed-origins adds origins"
-        );
-        Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
+    let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
+    let mut logged = app.logged_origins.lock();
+    if logged.len() < MAX_LOGGED && logged.insert(origin.clone()) {
+        let advice = "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host \
+            unchanged, or add the origin to --allowed-origins";
+        tracing::warn!(origin, host, advice);
     }
+    let message = format!(
+        "this origin is not allowed: the page is from {origin}, and the Host header is {host}. A proxy must pass Host \
+         unchanged; --allowed-origins adds origins"
+    );
+    Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
 }
 
 /// A header as text, cut to 300 characters.

@@ -52,7 +52,7 @@ pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request)
 
 async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refusal> {
     let (query, after) = read(uri)?;
-    app.origins.check(headers)?;
+    origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.replica.ready()?;
     let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
