@@ -3,6 +3,7 @@
 //! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for
 //! exact close codes, and the raw connection for a close frame that reaches the client.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
     let abort_sessions = app.abort_sessions.clone();
     app.sessions.spawn(async move {
         let metrics = Arc::clone(&context.metrics);
-        let session = async {
+        // Pinned here, so that the task holds it once.
+        let session = pin!(async {
             let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
             let Ok(Ok(connection)) = connection else {
                 tracing::debug!("a client left during the handshake");
@@ -123,7 +125,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
             drop(connection.read_buf);
             let socket = Socket::new(stream, read, context.times.write_timeout).await;
             session::run(context, socket, opening).await
-        };
+        });
         let code = match abort_sessions.run_until_cancelled(session).await.unwrap_or(End::Broken) {
             End::Broken => "0".to_owned(),
             End::ByServer(reason) => reason.code().to_string(),
