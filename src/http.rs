@@ -69,7 +69,7 @@ pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
         .route("/api/replicas", get(api::replicas))
         .route("/api/join.svg", get(join::code))
         .route("/api/crash", post(crash::crash))
-        .fallback(get(page::asset).fallback(method_not_allowed))
+        .fallback(page::asset)
         .method_not_allowed_fallback(method_not_allowed);
     if let Some(limit) = limit {
         limited = limit.layer(limited);

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt, IfNoneMatch};
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -31,13 +31,16 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Serves an asset, or 404.
-pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
     let (version, path) = versioned.unwrap_or(("", if path.is_empty() { "index.html" } else { path }));
     let Some(asset) = Assets::get(path) else {
         return Refusal::permanent(ErrorCode::NotFound, "no such path").into_response();
     };
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
+    }
     // During an upgrade the page may load assets of another version from this replica; those must not be cached.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     // Weak, since all encodings share it (RFC 9110, section 8.8.3). A debug build reads changed assets from the disk.

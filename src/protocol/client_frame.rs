@@ -32,9 +32,9 @@ pub enum ClientFrame {
         /// Only smiles below this offset.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
-        /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`].
-        #[serde(default = "default_history_limit")]
-        limit: u32,
+        /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`], or [`DEFAULT_HISTORY_LIMIT`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
     },
     /// For clients that cannot send WebSocket pings.
     Ping,
@@ -91,7 +91,7 @@ impl ClientFrame {
             id: id_to_repeat(text),
         })?;
         match frame {
-            Self::History { limit, .. } if !(1..=MAX_HISTORY_LIMIT).contains(&limit) => {
+            Self::History { limit: Some(limit), .. } if !(1..=MAX_HISTORY_LIMIT).contains(&limit) => {
                 Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")))
             }
             Self::History { before: Some(Offset(OFFSET_LIMIT..)), .. } => {
@@ -113,10 +113,6 @@ impl ClientFrame {
             _ => Err(BadFrame::new("not understood: type @bruno 😀 to send a smile, or help")),
         }
     }
-}
-
-fn default_history_limit() -> u32 {
-    DEFAULT_HISTORY_LIMIT
 }
 
 /// The id of a malformed frame: valid or not, but short.
@@ -145,7 +141,11 @@ mod tests {
         assert_eq!(decode(r#"{"smile":":)","to":"bruno","type":"smile","later":[{}]}"#), smile(None, "bruno", ":)"));
         assert_eq!(
             decode(r#"{"type":"history","with":"bruno","before":120}"#),
-            ClientFrame::History { with: UserName::new("bruno"), before: Some(Offset(120)), limit: 50 }
+            ClientFrame::History { with: UserName::new("bruno"), before: Some(Offset(120)), limit: None }
+        );
+        assert_eq!(
+            decode(r#"{"type":"history","with":"bruno","before":null,"limit":null}"#),
+            ClientFrame::History { with: UserName::new("bruno"), before: None, limit: None }
         );
         assert_eq!(decode(r#"{"type":"ping"}"#), ClientFrame::Ping);
         assert_eq!(decode(r#"{"type":"p\u0069ng","id":5,"limit":-1}"#), ClientFrame::Ping, "fields of other frames");

@@ -6,7 +6,7 @@ use super::outgoing::Sent;
 use super::{CloseReason, End, Session};
 use crate::limits::admit;
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
-use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
+use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
     /// Handles a text frame. Fails only if the socket does, or once the session has used up its fault budget.
@@ -17,7 +17,7 @@ impl Session {
                 Err(refusal) => self.refuse(&refusal, id.map(|id| id.as_str().to_owned())).await,
             },
             Ok(ClientFrame::History { with, before, limit }) => {
-                match Box::pin(self.history(&with, before, limit)).await {
+                match Box::pin(self.history(&with, before, limit.unwrap_or(DEFAULT_HISTORY_LIMIT))).await {
                     Ok(history) => self.socket.send(history.encode()).await,
                     Err(refusal) => self.refuse(&refusal, None).await,
                 }

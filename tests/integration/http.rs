@@ -150,6 +150,8 @@ async fn other_methods_are_not_allowed() {
             assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")), "{path}");
         }
     }
+    let missing = http().post(format!("http://{}/missing", replica.address)).send().await.unwrap();
+    assert_eq!(refusal(missing).await.0, 404, "a path that does not exist");
 }
 
 #[tokio::test]
