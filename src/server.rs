@@ -229,10 +229,13 @@ async fn when_available<T, Answer>(store: &Store, ask: impl Fn() -> Answer) -> R
 where
     Answer: Future<Output = Result<T, StoreError>>,
 {
+    let mut waits = false;
     loop {
         match ask().await {
             Err(StoreError::Unavailable(error)) if store.is_shared() => {
-                tracing::warn!(%error, "waiting for the store");
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::warn!(%error, "waiting for the store");
+                }
                 tokio::time::sleep(STORE_RETRY).await;
             }
             answer => return answer,

@@ -120,12 +120,15 @@ pub(crate) struct LogState {
 pub(crate) struct LogPage {
     /// The state of the log, from the same snapshot.
     pub state: LogState,
+    /// The token of the last batch before the page, if the log has one.
+    pub previous: Option<i64>,
     /// In order, without gaps.
     pub batches: Vec<Batch>,
 }
 
-/// A row of a page: epoch, trimmed and head of the log, and token and payload of a batch if there is one.
-type PageRow = (String, i64, i64, Option<i64>, Option<Vec<u8>>);
+/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload of
+/// a batch if there is one.
+type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// An open store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -197,12 +200,12 @@ impl Store {
         }
     }
 
-    /// Waits for this replica's turn to append, if replicas take turns. Returns the batches after `after` that other
-    /// replicas have committed; empty if they are not known.
-    pub(crate) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
+    /// Waits for this replica's turn to append, if replicas take turns. Returns the batches after `last`, which ends at
+    /// `after`, that other replicas have committed; empty if they are not known.
+    pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
-            Self::MySql(store) => store.take_turn(after).await,
+            Self::MySql(store) => store.take_turn(last, after).await,
         }
     }
 
@@ -250,26 +253,26 @@ impl Store {
     /// Reads at most `batches` batches after `after`, which must be the last offset of a batch.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] if the tables are gone, else [`StoreError::Unavailable`].
     pub(crate) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
         let text = batch::select_page(after, batches);
         let rows = match self {
             Self::Sqlite(file) => file.rows(&text).await?,
-            Self::MySql(server) => server.following.rows(&text).await?,
+            Self::MySql(server) => server.following.rows(&text).await.map_err(mysql::read_error)?,
         };
         self.page(&rows)
     }
 
     /// Decodes what [`batch::select_page`] selects.
     fn page(&self, rows: &[PageRow]) -> Result<LogPage, StoreError> {
-        let Some((epoch, trimmed, head, ..)) = rows.first() else {
+        let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
         };
         let state = LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) };
         let batches = rows
             .iter()
             .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, self.directory())));
-        Ok(LogPage { state, batches: batches.collect::<Result<_, _>>()? })
+        Ok(LogPage { state, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
     }
 
     /// Reads the batch that holds `offset`, or the last one before it, if any.

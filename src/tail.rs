@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::hub::{Hub, Publication};
 use crate::model::{Epoch, Offset};
-use crate::store::{Batch, BatchKey, Following, LogState, Store, StoreError};
+use crate::store::{Batch, BatchKey, Following, LogPage, Store, StoreError};
 use crate::telemetry::Metrics;
 
 pub(crate) use self::follower::Follower;
@@ -140,23 +140,25 @@ impl Tail {
 
     async fn read_on(&self) -> Result<Offset, StoreError> {
         loop {
-            let cursor = self.cursor();
-            let page = self.store.read_log(cursor, PAGE).await?;
-            self.check(&page.state, cursor)?;
-            self.record_contact();
+            let (last, cursor) = self.end();
+            let page = self.store.read_log(cursor, PAGE).await.inspect_err(|_| *self.short_since.lock() = None)?;
+            self.check(&page, cursor, last)?;
             self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
                 self.publish_stored(batch)?;
             }
+            self.record_contact();
             if !full {
                 return Ok(page.state.head);
             }
         }
     }
 
-    /// Checks that the log still holds everything published. It does unless the data was replaced, as by a restore.
-    fn check(&self, log: &LogState, published: Offset) -> Result<(), StoreError> {
+    /// Checks that the log still holds everything published, up to the batch `last`. It does unless the data was replaced,
+    /// as by a restore or by a primary that lacks the end of the log.
+    fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
+        let log = &page.state;
         if log.epoch != self.epoch {
             return Err(StoreError::Replaced);
         }
@@ -167,10 +169,18 @@ impl Tail {
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
-            return Ok(());
+            // The log may have grown again over what it lost.
+            let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
+            return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }
         let since = *short_since.get_or_insert_with(Instant::now);
         if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
+    }
+
+    /// The last batch in memory, if there is one, and its last offset.
+    pub(crate) fn end(&self) -> (Option<BatchKey>, Offset) {
+        let recent = self.recent.lock();
+        (recent.last, recent.end())
     }
 
     /// The last offset published or being published. The log holds everything up to it. A session that subscribed

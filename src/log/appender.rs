@@ -17,7 +17,7 @@ use crate::store::{Append, AppendError, NewBatch, StoreError};
 use crate::telemetry::Metrics;
 
 /// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
-const MAX_INDEX_LAG: u64 = 40_000;
+pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a growing batch may gather.
 const LINGER: Duration = Duration::from_millis(1);
@@ -56,9 +56,11 @@ impl Appender {
             let filled = stop.run_until_cancelled(self.log.filled.notified()).await;
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
-                self.index.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG).await;
-                self.wait_for_backlog(began + BACKLOG_TIMEOUT).await;
-                for batch in self.index.store.take_turn(self.index.tail.cursor()).await {
+                let indexed = self.index.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
+                self.refuse_while(indexed, "its index is too far behind", &mut outage).await;
+                self.wait_for_backlog(Instant::now() + BACKLOG_TIMEOUT).await;
+                let (last, cursor) = self.index.tail.end();
+                for batch in self.index.store.take_turn(last, cursor).await {
                     // A batch that does not follow the cursor is read from the log later.
                     let _ = self.index.tail.publish_stored(batch);
                 }
@@ -116,10 +118,11 @@ impl Appender {
 
     async fn append(&self, mut batch: Vec<Submission>, began: Instant, outage: &mut Outage) -> Result<(), StoreError> {
         self.metrics.append_smiles.observe(batch.len() as f64);
-        let written = self.store_answers(&mut batch, began, outage).await;
+        let written = self.refuse_while(self.write(&mut batch), "it does not answer", outage).await;
         self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match written {
-            Ok(()) => outage.ends(),
+            Ok(0) => {}
+            Ok(_) => outage.ends(),
             Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
             Err(error) => {
                 outage.begins(&error);
@@ -130,31 +133,26 @@ impl Appender {
         Ok(())
     }
 
-    /// Writes a batch. Once it is overdue, refuses the queued smiles, and the queue accepts no more; only the smiles in the
-    /// batch must wait, since their outcome is unknown.
-    async fn store_answers(
-        &self,
-        batch: &mut Vec<Submission>,
-        began: Instant,
-        outage: &mut Outage,
-    ) -> Result<(), StoreError> {
-        let mut written = pin!(self.write(batch));
-        let mut deadline = began + UNAVAILABLE_AFTER;
+    /// Waits for `done`. Once it is overdue, refuses the queued smiles, and the queue accepts no more. The smiles of a batch
+    /// that is being written must wait, since their outcome is unknown.
+    async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
+        let mut done = pin!(done);
+        let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
         loop {
-            if let Ok(written) = tokio::time::timeout_at(deadline.into(), written.as_mut()).await {
-                return written;
+            if let Ok(done) = tokio::time::timeout_at(deadline.into(), done.as_mut()).await {
+                return done;
             }
-            outage.begins(&"it does not answer");
+            outage.begins(&why);
             refuse(std::mem::take(&mut self.log.waiting.lock().entries));
             deadline += OVERDUE_INTERVAL;
         }
     }
 
     /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes the
-    /// offset first. After an error, the batch has the smiles that were not stored.
-    async fn write(&self, batch: &mut Vec<Submission>) -> Result<(), StoreError> {
+    /// offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not stored.
+    async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
         let Index { store, tail, .. } = &self.index;
-        let at = Timestamp::now();
+        let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {
             let hashes: Vec<_> = batch.iter().map(|sent| sent.hash).collect();
             let TailView { last, cursor, known } = self.index.look_up(&hashes).await?;
@@ -178,18 +176,19 @@ impl Appender {
                 });
                 tail.publish(row.key, &stored.collect::<Vec<_>>())?;
                 self.metrics.smiles_stored.inc_by(new.len() as u64);
+                appended += new.len();
             } else {
                 // Another replica took the offset, and its batch may hold the same ids.
                 tail.read().await?;
             }
         }
-        Ok(())
+        Ok(appended)
     }
 
     /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] it is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
         let Index { store, tail, .. } = &self.index;
-        let (mut pause, began) = (Duration::ZERO, Instant::now());
+        let (mut pause, mut unlinked_since) = (Duration::ZERO, None);
         let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);
         loop {
             let attempt = async {
@@ -209,7 +208,7 @@ impl Appender {
             };
             let error = match attempt {
                 Ok(Append::Unlinked) => {
-                    if began.elapsed() > UNLINKED_TIMEOUT {
+                    if unlinked_since.get_or_insert_with(Instant::now).elapsed() > UNLINKED_TIMEOUT {
                         // The server may no longer be the primary: ask once more over new connections.
                         if reconnected || !store.connect_again() {
                             return Err(StoreError::Replaced);
@@ -228,7 +227,8 @@ impl Appender {
             if !in_doubt {
                 tracing::warn!(%error, "a batch is in doubt; appending it again");
             }
-            in_doubt = true;
+            // A server that answers after an outage may still be applying the log.
+            (in_doubt, unlinked_since, reconnected) = (true, None, false);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }
     }

@@ -170,11 +170,13 @@ fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreErro
     run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
 }
 
-/// The query for the state of the log and the batches after an offset, in one snapshot.
+/// The query for the state of the log, the token of the last batch up to an offset, and the batches after it, in one
+/// snapshot.
 pub(super) fn select_page(after: Offset, batches: u32) -> String {
     format!(
         "SELECT state.epoch, state.trimmed, \
              COALESCE((SELECT first + smiles - 1 FROM log_batches ORDER BY first DESC LIMIT 1), state.trimmed), \
+             (SELECT token FROM log_batches WHERE first <= {after} ORDER BY first DESC LIMIT 1), \
              page.token, page.payload \
          FROM log_state AS state LEFT JOIN ( \
              SELECT first, token, payload FROM log_batches WHERE first > {after} ORDER BY first LIMIT {batches} \

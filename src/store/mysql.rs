@@ -20,6 +20,8 @@ use parking_lot::Mutex;
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow};
 
+pub(super) use self::log::read_error;
+
 use self::connections::Connections;
 use self::server::MySqlServer;
 use self::turn::PeerAppends;

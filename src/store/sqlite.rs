@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, Execute, Executor, FromRow, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, Executor, FromRow, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::Error;
@@ -114,7 +114,7 @@ impl Sqlite {
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_lazy_with(SqliteConnectOptions::new().filename(path).read_only(true));
+            .connect_lazy_with(SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging());
         Ok(Self {
             directory,
             hash_key,
@@ -183,6 +183,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         // Keep statement journals in memory: otherwise each multi-row statement creates and deletes a file.
         .pragma("temp_store", "MEMORY")
         .thread_name(|_| "store-writer".to_owned())
+        .disable_statement_logging()
 }
 
 #[cfg(test)]

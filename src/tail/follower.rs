@@ -66,7 +66,9 @@ impl Follower {
                 _ => (pause * 2).min(LONGEST_PAUSE),
             };
             self.log_polling(&ended);
-            self.poll(pause).await?;
+            if self.poll(pause).await? {
+                pause = SHORTEST_PAUSE;
+            }
         }
     }
 
@@ -119,24 +121,27 @@ impl Follower {
         Ok(last)
     }
 
-    /// Polls the log for `time`, or until the connections move to another server.
-    async fn poll(&mut self, time: Duration) -> Result<(), StoreError> {
+    /// Polls the log for `time`, or until the connections move to another server, or until an outage ends; `true` in the
+    /// last case.
+    async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
-        let mut pause = SHORTEST_POLL;
+        let (mut pause, mut failed) = (SHORTEST_POLL, false);
         while Instant::now() < end && self.store.generation() == server {
             let before = self.tail.head();
             pause = match self.tail.read().await {
+                Ok(_) if failed => return Ok(true),
                 Ok(head) if head > before => SHORTEST_POLL,
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, "the log cannot be read; trying again until it can");
+                    failed = true;
                     RETRY
                 }
             };
             tokio::time::sleep(pause).await;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Logs a passing error once until the binary log is followed again, whatever further errors an outage shows.

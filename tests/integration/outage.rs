@@ -110,21 +110,25 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
 /// Replaces the data that a replica has published, in several ways.
 #[tokio::test]
 async fn a_replica_ends_when_its_log_was_replaced() {
-    let statements = [
-        "UPDATE log_state SET epoch = 'f00d'",
-        "DELETE FROM log_batches WHERE first > 1",
-        "UPDATE log_batches SET token = token + 1",
-    ];
-    for statements in statements {
+    for (statements, sends) in [
+        ("UPDATE log_state SET epoch = 'f00d'", false),
+        ("DELETE FROM log_batches WHERE first > 1", true),
+        // The log of a primary that lacked its end and has grown again.
+        ("UPDATE log_batches SET token = token + 1", false),
+        ("UPDATE log_batches SET token = token + 1", true),
+        ("DROP DATABASE NAME; CREATE DATABASE NAME", false),
+    ] {
         let Some(database) = TestDatabase::new().await else { return };
+        let statements = statements.replace("NAME", database.name());
         let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
         for number in 0..3 {
             anna.persist(&format!("c{number}"), "bruno").await;
         }
-        database.run(statements).await;
-        // The last case shows only at the next append.
-        let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
+        database.run(&statements).await;
+        if sends {
+            let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
+        }
         assert!(!replica.exit().await.success(), "{statements}");
         assert!(replica.log().contains("differs from the one at the start"), "{}", replica.log());
         let (head, epoch) = (anna.offset(), anna.epoch());

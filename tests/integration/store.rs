@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sqlx::Executor;
 
-use crate::support::client::{TestClient, id, offset};
+use crate::support::client::{Event, TestClient, id, offset};
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, get_json, metric};
@@ -145,6 +145,9 @@ async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
         }
         anna.send_smile("c2", "bruno").await;
         assert!(!process.exit().await.success());
+        while let Event::Frame(frame) = anna.event().await {
+            assert_ne!(frame["type"], "ack", "{frame}");
+        }
         eventually("it says why", async || process.log().contains("differs from the one at the start")).await;
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::log::appender::MAX_INDEX_LAG;
 use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
 use crate::store::tests::mysql::proxy::Network;
 
@@ -134,6 +135,33 @@ async fn a_stale_read_does_not_end_the_replica() {
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
     assert!(ended.is_err(), "{ended:?}");
     assert_eq!(replica.tail.read().await.unwrap(), Offset(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
+    let Some(database) = Database::mysql().await else { return };
+    let replica = Replica::start(database.open().await).await;
+    stores(&replica, "before", 1).await;
+    let mut holding = database.connect().await;
+    sqlx::raw_sql("LOCK TABLES index_conversations READ").execute(&mut holding).await.unwrap();
+    let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "gaia", "hugo", "irene", "jonas"];
+    let mut answers = Vec::new();
+    for round in 0_u32.. {
+        let from = |number: usize| (users[number % 10], users[(number + 1) % 10], format!("{round}-{number}"));
+        let smiles: Vec<_> = (0..200).map(from).map(|(from, to, id)| smile(&replica.store, from, to, &id)).collect();
+        // `send` fails if a smile gets no answer.
+        answers.extend(replica.send(&smiles).await);
+        if answers.last() == Some(&Answer::Refused) && replica.tail.index_lag() >= MAX_INDEX_LAG {
+            break;
+        }
+        assert!(answers.len() < 100_000, "the index is {} smiles behind", replica.tail.index_lag());
+    }
+    assert!(replica.tail.index_lag() < MAX_INDEX_LAG + 1_000, "{}", replica.tail.index_lag());
+    drop(holding);
+    replica.is_indexed().await;
+    replica.takes_smiles().await;
+    let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
+    stores(&replica, "after", stored as u64 + 2).await;
 }
 
 /// Runs `scripts/mysql` for a server that no other test uses.

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use super::connections::{NOT_PRIMARY, number, within};
 use super::{MySql, statements};
 use crate::store::batch::NewBatch;
-use crate::store::{Append, AppendError, integer};
+use crate::store::{Append, AppendError, StoreError, integer};
 
 /// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. 1053,
 /// server shutdown, is not among them, since MySQL may have committed before it.
@@ -19,6 +19,14 @@ const OCCUPIED: i64 = 1;
 
 /// Time limit for reaching MySQL, so that a smile is refused within a second when MySQL is down.
 const REACHED: Duration = Duration::from_millis(800);
+
+/// The error of a server without the table: the database was dropped and created again.
+const NO_TABLE: u16 = 1146;
+
+/// What a failed read of the log means.
+pub(in crate::store) fn read_error(error: sqlx::Error) -> StoreError {
+    if number(&error) == Some(NO_TABLE) { StoreError::Replaced } else { error.into() }
+}
 
 impl MySql {
     pub(in crate::store) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {

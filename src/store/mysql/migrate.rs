@@ -60,12 +60,11 @@ pub(super) type Opened = (UserDirectory, [u8; 16]);
 
 /// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
 pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreError> {
-    let begun = Instant::now();
-    let mut said: Option<Instant> = None;
+    let (mut said, mut denied): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         let error = match upgraded(server).await {
             Ok(opened) => return Ok(opened),
-            Err(error) if passes(&error, begun.elapsed()) => error,
+            Err(error) if passes(&error, &mut denied) => error,
             Err(error) => {
                 let why = match error {
                     sqlx::Error::Configuration(_) => NO_TLS.to_owned(),
@@ -129,16 +128,16 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
     Ok(true)
 }
 
-/// Whether to retry after an error, given how long the retries have lasted.
-fn passes(error: &sqlx::Error, waited: Duration) -> bool {
+/// Whether to retry after an error. `denied` is when the server began to refuse the account.
+fn passes(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
+    if number(error).is_some_and(|number| NO_ACCOUNT.contains(&number)) {
+        return denied.get_or_insert_with(Instant::now).elapsed() < ACCOUNT;
+    }
+    *denied = None;
     match error {
         // A starting server refuses connections, has no DNS name yet, or closes the connection during the handshake.
         // `InvalidData` is an invalid certificate.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
-        error => number(error).is_some_and(|number| {
-            PASSING.contains(&number)
-                || NOT_PRIMARY.contains(&number)
-                || NO_ACCOUNT.contains(&number) && waited < ACCOUNT
-        }),
+        error => number(error).is_some_and(|number| PASSING.contains(&number) || NOT_PRIMARY.contains(&number)),
     }
 }

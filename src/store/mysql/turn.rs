@@ -12,7 +12,7 @@ use sqlx::{FromRow, Row};
 use super::connections::within;
 use super::{MySql, statements};
 use crate::model::Offset;
-use crate::store::Batch;
+use crate::store::{Batch, BatchKey};
 
 /// Takes the lock, waiting longer than a few commits take and shorter than a user notices. The connection holds it
 /// until the procedure `append_batch` releases it.
@@ -57,22 +57,28 @@ impl PeerAppends {
 
 impl MySql {
     /// Waits for the lock if other replicas append as well. The next append releases it. Returns the batches after
-    /// `after` that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
+    /// `last`, which ends at `after`, that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
     /// wait here is short.
-    pub(in crate::store) async fn take_turn(&self, after: Offset) -> Vec<Batch> {
+    pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
         }
-        within(NO_ANSWER, self.ask_for_turn(after)).await.unwrap_or_else(|error| {
+        within(NO_ANSWER, self.ask_for_turn(last, after)).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "cannot take the turn to append");
             Vec::new()
         })
     }
 
     /// Dropping this future closes the connection, which releases the lock.
-    async fn ask_for_turn(&self, after: Offset) -> sqlx::Result<Vec<Batch>> {
-        let read_missed = "SELECT token, payload FROM log_batches WHERE first >";
-        let text = format!("{TAKE_TURN}; {read_missed} {after} ORDER BY first LIMIT {MISSED}");
+    async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
+        // Of a log without the last published batch, nothing is published: it was replaced.
+        let same_log = last.map_or_else(String::new, |BatchKey { first, token }| {
+            format!("AND EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
+        });
+        let text = format!(
+            "{TAKE_TURN}; SELECT token, payload FROM log_batches WHERE first > {after} {same_log} \
+             ORDER BY first LIMIT {MISSED}"
+        );
         let take = async |mut connection| match statements(&text).fetch_all(&mut connection).await {
             // The execution time limit ended the wait.
             Err(sqlx::Error::Database(_)) => Ok((Vec::new(), connection)),

@@ -31,6 +31,8 @@ impl Sqlite {
         let inserted = self.writer.lock().await.execute(insert).await;
         let error = match inserted {
             Ok(0) => return Ok(Append::Unlinked),
+            // The file may have been deleted or replaced during the commit.
+            Ok(_) if !self.is_in_place() => return Err(AppendError::Replaced),
             Ok(_) => return Ok(Append::Done),
             Err(error) => explain(error),
         };
