@@ -49,8 +49,8 @@ pub enum Command {
 
 /// A constant, since rustdoc would read the brackets of the URLs in a doc comment as links.
 const STORE_HELP: &str = "Where the smiles are kept: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
-    to insist on TLS, ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
-    without it, a file in the platform's data directory";
+    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
+    default: a file in the platform's data directory";
 
 /// The options of `smilingchat serve`.
 #[derive(Args, Clone, Debug)]
@@ -75,7 +75,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
-    /// What runs this replica, for the page to say what will start it again after a crash
+    /// What runs this replica; the page shows how it restarts the replica after a crash
     #[arg(
         long,
         env = "SMILINGCHAT_PLATFORM",
@@ -94,28 +94,28 @@ pub struct ServeOptions {
           value_parser = list(Link::from_str))]
     pub links: List<Link>,
 
-    /// Smiles per second this replica admits, with a burst of a quarter of it; 0 is unlimited
+    /// Smiles per second this replica admits, with a burst of a quarter of it; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
     pub capacity: u32,
 
-    /// Smiles per second one session may send; 0 is unlimited
+    /// Smiles per second one session may send; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
     pub session_rate: u32,
 
-    /// Smiles one session may send at once after a rest; 0 is unlimited
+    /// Burst of smiles that one session may send after a pause; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
     pub session_burst: u32,
 
-    /// Requests and upgrades per second from one client address; 0 is unlimited.
+    /// Requests and upgrades per second from one client address; 0 means unlimited.
     /// Probes, /ping and the files that the page names are not counted
     #[arg(long, env = "SMILINGCHAT_CLIENT_RATE", value_name = "N", default_value_t = 20)]
     pub client_rate: u32,
 
-    /// Requests and upgrades at once from one client address; 0 is unlimited
+    /// Burst of requests and upgrades from one client address; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_CLIENT_BURST", value_name = "N", default_value_t = 200)]
     pub client_burst: u32,
 
-    /// Sessions at the same time; past it, upgrades are answered 503
+    /// Maximum number of concurrent sessions; further upgrades get 503
     #[arg(long, env = "SMILINGCHAT_MAX_SESSIONS", value_name = "N", default_value_t = 15_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: u32,
@@ -130,16 +130,16 @@ pub struct ServeOptions {
           value_parser = list(Origin::from_str))]
     pub allowed_origins: List<Origin>,
 
-    /// Whether POST /api/crash kills a replica
+    /// Whether this replica accepts and obeys crash requests (POST /api/crash)
     #[arg(long, env = "SMILINGCHAT_CRASH", value_name = "on|off", default_value = "on")]
     pub crash: Switch,
 
-    /// File with the token that POST /api/crash asks for
+    /// File with the token that POST /api/crash requires
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that leads sessions to any of
-    /// them
+    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that routes sessions to any
+    /// replica
     #[arg(long, env = "SMILINGCHAT_REBALANCE", value_name = "on|off", default_value = "off")]
     pub rebalance: Switch,
 
@@ -188,7 +188,7 @@ impl ServeOptions {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
                 let password_file = self.store_password_file.clone();
-                // It is read at every connection, and must be there now.
+                // Every new connection reads the file; fail now if it is missing.
                 password_file.iter().try_for_each(|path| secret(path, "password").map(drop))?;
                 Ok(StoreUrl::MySql(MySqlUrl { password_file, ..url.clone() }))
             }
@@ -242,7 +242,7 @@ fn allowed_in_name(c: char) -> bool {
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
         let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
-        let wrong = || format!("a name is 1 to {} of A-Z a-z 0-9 . _ -", length.end()).into();
+        let wrong = || format!("a name has 1 to {} characters from A-Z a-z 0-9 . _ -", length.end()).into();
         valid.then(|| text.to_owned()).ok_or_else(wrong)
     }
 }
@@ -260,7 +260,7 @@ pub enum Switch {
 /// Values of one option. By this name clap takes them as one value; a `Vec` would be an option to repeat.
 pub type List<T> = Vec<T>;
 
-/// A parser of values separated by commas. It passes over empty ones, so that an empty variable is an empty list.
+/// A parser of values separated by commas. It skips empty ones, so that an empty variable is an empty list.
 fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }

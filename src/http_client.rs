@@ -99,7 +99,7 @@ async fn exchange(
         let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await?.to_bytes();
         Ok((status, body))
     };
-    // The connection makes the progress of both sides, and is dropped with the answer.
+    // Polling the connection drives the exchange. It is dropped after the answer.
     tokio::pin!(connection);
     tokio::pin!(answer);
     tokio::select! {

@@ -27,7 +27,7 @@ pub(crate) struct Publication {
     pub smile: Smile,
     /// The hash of its sender and id.
     pub hash: IdHash,
-    /// When this replica admitted the smile; `None` if another replica did.
+    /// When this replica admitted the smile; `None` if it was read from the store.
     pub admitted_at: Option<Instant>,
     frame: OnceLock<Bytes>,
 }
@@ -97,7 +97,7 @@ impl Outbox {
     }
 
     /// Adds a publication; `true` if it made the session lag.
-    fn publish(&self, publication: &Arc<Publication>) -> bool {
+    fn push_publication(&self, publication: &Arc<Publication>) -> bool {
         let mut queue = self.queue.lock();
         if queue.lagged {
             return false;
@@ -159,7 +159,7 @@ impl Hub {
         for user in [&publication.smile.from, &publication.smile.to] {
             // Pushing never waits, so the shard's lock is held only briefly.
             if let Some(outboxes) = self.outboxes.get(user) {
-                lagged += outboxes.iter().map(|outbox| u64::from(outbox.publish(publication))).sum::<u64>();
+                lagged += outboxes.iter().map(|outbox| u64::from(outbox.push_publication(publication))).sum::<u64>();
             }
         }
         lagged

@@ -42,7 +42,7 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
-    // In a task of its own, so that the workers of the runtime are all there is to this process.
+    // In a task of its own, so that everything runs on the runtime's workers.
     let task = tokio::spawn(async move {
         match command_line.command {
             None => serve(command_line.serve).await?,
@@ -61,7 +61,7 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
 fn refuse(mut error: clap::Error) -> ExitCode {
     let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if argument.starts_with("--store ") {
-        // It may have a password in it.
+        // The value may contain a password.
         error.insert(ContextKind::InvalidValue, ContextValue::String("(not shown)".to_owned()));
     }
     if let Some(variable) = variable_behind(&argument) {
@@ -97,7 +97,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let mut asked_to_stop = Box::pin(asked_to_stop()?);
     let server = tokio::select! {
         started = Server::start(options) => started?,
-        // A store may be waited for.
+        // The start may be waiting for the store.
         () = &mut asked_to_stop => return Ok(()),
     };
     tracing::info!(

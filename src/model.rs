@@ -70,7 +70,7 @@ impl TryFrom<SmolStr> for SmileId {
     fn try_from(text: SmolStr) -> Result<Self, Self::Error> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
-        valid.then_some(Self(text)).ok_or("id is 1 to 64 of A-Z a-z 0-9 . _ -")
+        valid.then_some(Self(text)).ok_or("id has 1 to 64 characters from A-Z a-z 0-9 . _ -")
     }
 }
 

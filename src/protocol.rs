@@ -1,6 +1,6 @@
 //! The wire protocol: frames, error codes and close codes.
 //!
-//! Both ends use it: the server decodes [`ClientFrame`] and encodes [`ServerFrame`], the simulator does the reverse.
+//! Both ends use it: the server decodes [`ClientFrame`] and encodes [`ServerFrame`], `client` does the reverse.
 
 mod client_frame;
 mod crash;
@@ -129,13 +129,13 @@ pub enum CloseReason {
     #[strum(to_string = "the WebSocket protocol was violated")]
     ProtocolError = 1002,
     /// A binary frame.
-    #[strum(to_string = "only text frames are understood")]
+    #[strum(to_string = "only text frames are supported")]
     NotText = 1003,
     /// A text frame that is not UTF-8.
-    #[strum(to_string = "text frames are UTF-8")]
+    #[strum(to_string = "text frames must be UTF-8")]
     NotUtf8 = 1007,
     /// Too many bad or rate-limited frames.
-    #[strum(to_string = "too many refused frames; back off before you return")]
+    #[strum(to_string = "too many refused frames; back off before you reconnect")]
     Policy = 1008,
     /// A frame larger than [`MAX_FRAME_BYTES`].
     #[strum(to_string = "a frame has at most 4096 bytes")]

@@ -111,7 +111,7 @@ impl Replica {
         let (code, reason) = if self.draining.load(Ordering::Relaxed) {
             (ErrorCode::Draining, "draining: this replica is leaving")
         } else if self.is_unready() {
-            (ErrorCode::Draining, "unready: a crash request asked for it; restart this replica")
+            (ErrorCode::Draining, "unready: a crash request made it so; restart this replica")
         } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
             (ErrorCode::StoreUnavailable, "lease lost: the store did not accept this replica's renewal")
         } else if !self.local.tail.is_current() {

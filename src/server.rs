@@ -30,11 +30,11 @@ use crate::session::Context;
 use crate::store::{NewReplica, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Interval between two batches of leaving sessions, whose clients do not all reconnect at once.
+/// Interval between two groups of leaving sessions, whose clients do not all reconnect at once.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sessions in a batch, unless the drain timeout requires more.
-const BATCH: usize = 50;
+/// Sessions in a group, unless the drain timeout requires more.
+const GROUP: usize = 50;
 
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
 const CLOSE_RESERVE: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl Server {
         if let Ok(closed) = tokio::time::timeout_at(deadline.into(), self.close().boxed()).await {
             closed?;
         } else {
-            tracing::warn!("the drain timeout has passed; ending without closing the store");
+            tracing::warn!("the drain timeout has passed; exiting without closing the store");
         }
         tracing::info!("this replica has left");
         Ok(())
@@ -243,36 +243,36 @@ where
     }
 }
 
-/// Drains the sessions: accepts no more, closes them in batches, and aborts the rest before the deadline.
+/// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
 async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
-    let batch = drain_batch(sessions, timeout);
+    let group = drain_group(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
     // At the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.
     loop {
-        app.context.hub.ask_to_leave(batch, CloseReason::Restart);
+        app.context.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
             break;
         }
     }
     if !app.sessions.is_empty() {
-        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; cutting the rest");
+        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; aborting the remaining sessions");
         app.abort_sessions.cancel();
         app.sessions.wait().await;
     }
 }
 
-/// Sessions in a batch: [`BATCH`], or more so that all leave within half the timeout.
-fn drain_batch(sessions: usize, timeout: Duration) -> usize {
-    let batches = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
-    sessions.div_ceil(usize::try_from(batches).unwrap_or(usize::MAX).max(1)).max(BATCH)
+/// Sessions in a group: [`GROUP`], or more so that all leave within half the timeout.
+fn drain_group(sessions: usize, timeout: Duration) -> usize {
+    let groups = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
+    sessions.div_ceil(usize::try_from(groups).unwrap_or(usize::MAX).max(1)).max(GROUP)
 }
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
@@ -295,12 +295,12 @@ mod tests {
     use crate::config::CommandLine;
 
     #[test]
-    fn batches_of_a_drain_fit_into_half_the_timeout() {
-        let batch = |sessions, seconds| drain_batch(sessions, Duration::from_secs(seconds));
-        assert_eq!(batch(0, 20), 50);
-        assert_eq!(batch(1000, 20), 50);
-        assert_eq!(batch(15_000, 20), 150);
-        assert_eq!(batch(15_000, 0), 15_000);
+    fn groups_of_a_drain_fit_into_half_the_timeout() {
+        let group = |sessions, seconds| drain_group(sessions, Duration::from_secs(seconds));
+        assert_eq!(group(0, 20), 50);
+        assert_eq!(group(1000, 20), 50);
+        assert_eq!(group(15_000, 20), 150);
+        assert_eq!(group(15_000, 0), 15_000);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 use heartbeat::{Due, Heartbeat};
-use outgoing::Sent;
+use outgoing::Submitted;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
@@ -80,11 +80,11 @@ pub(crate) struct Opening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Start {
-    /// At the head: the client did not ask to resume.
+    /// At the tail's cursor: the client did not ask to resume.
     Fresh,
     /// After this offset, which the log still reaches back to.
     Recovered(Offset),
-    /// At the head: the log cannot resume from the client's offset.
+    /// At the tail's cursor: the log cannot resume from the client's offset.
     NotRecovered,
 }
 
@@ -135,7 +135,7 @@ struct Session {
     /// The user's stream up to this offset has been sent.
     offset: Offset,
     /// The smiles that wait for an answer from the log, oldest first.
-    in_flight: VecDeque<Sent>,
+    in_flight: VecDeque<Submitted>,
     smiles: Bucket,
     histories: Bucket,
     faults: FaultBudget,

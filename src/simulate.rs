@@ -80,7 +80,7 @@ pub enum SimulationError {
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// The directory answered, and yet no session began.
-    #[error("no replica takes a session: {0}")]
+    #[error("no replica accepts a session: {0}")]
     NoSession(String),
 }
 

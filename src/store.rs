@@ -9,7 +9,7 @@
 //!   all batches that follow one offset, exactly one is taken. Offsets have no gaps, a reader that has seen offset n
 //!   never sees a lower one appear later, and no batch reaches a log that its writer has not read.
 //! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token
-//!   of the row at this offset tells whose batch was taken.
+//!   of the row at this offset shows whose batch was taken.
 //! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment again
 //!   changes nothing.
 
@@ -46,7 +46,7 @@ pub(crate) use mysql::MySql;
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store does not answer or refuses; nothing was changed.
+    /// The store does not answer, or refuses.
     #[error("the store is not available: {0}")]
     Unavailable(#[source] Error),
     /// This replica cannot follow the binary log of its server until an operator intervenes.
@@ -55,7 +55,7 @@ pub enum StoreError {
     /// Retention has removed the offset at which the reader wants to start.
     #[error("the log no longer reaches back that far")]
     Trimmed,
-    /// The data of the store was replaced, so this replica must end. A new epoch tells clients.
+    /// The data of the store was replaced, so this replica must end. A new epoch informs the clients.
     #[error("the log in the store differs from the one at the start, or has lost its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.

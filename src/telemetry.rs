@@ -104,6 +104,9 @@ impl Metrics {
         for code in by_server.chain(["0", "1000", "1001", "1005", "other"].map(str::to_owned)) {
             metrics.closes.with_label_values(&[&code]);
         }
+        for start in ["fresh", "recovered", "not_recovered"] {
+            metrics.sessions_opened.with_label_values(&[start]);
+        }
         #[cfg(target_os = "linux")]
         metrics
             .registry
@@ -117,7 +120,7 @@ impl Metrics {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
-    /// Says that the store did not answer a client, once a minute: an outage may be met by each of thousands. Returns
+    /// Logs that the store did not answer a client, at most once a minute: an outage may affect thousands of clients. Returns
     /// the refusal for the client.
     pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();

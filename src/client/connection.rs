@@ -25,7 +25,7 @@ const BUFFER_BYTES: usize = 4096;
 pub(super) struct NotOpened {
     /// The error code of the refusal, or a word for what went wrong.
     pub cause: String,
-    /// For people.
+    /// Human-readable.
     pub message: String,
     /// The server's retry hint.
     pub retry_after: Option<Duration>,
@@ -156,7 +156,7 @@ impl Connection {
 
     /// The end of this connection, as of now.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        // A connection that breaks soon after a ping was good until then: a busy machine answers as late.
+        // A connection that breaks soon after a ping was still good until then: a busy machine may answer that late.
         let late = self.silence.saturating_sub(self.ping_after) / 2;
         let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }

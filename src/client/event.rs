@@ -55,7 +55,7 @@ pub enum Event {
     NotConnected {
         /// The error code of the refusal, or a word for what went wrong.
         cause: String,
-        /// For people.
+        /// Human-readable.
         message: String,
     },
     /// The server violated the protocol.

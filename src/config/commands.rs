@@ -33,16 +33,16 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
-    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 is never
+    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 means never
     #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
           value_parser = positive_or_never)]
     pub crash_every: f64,
 
-    /// File with the token that POST /api/crash asks for
+    /// File with the token that POST /api/crash requires
     #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// End with the ledger as one JSON object on standard output
+    /// Print the ledger as one JSON object
     #[arg(long, env = "SMILINGCHAT_SIMULATE_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
@@ -68,7 +68,7 @@ fn positive(text: &str) -> Result<f64, InvalidValue> {
 /// The options of `smilingchat check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckOptions {
-    /// What to ask
+    /// URL to request
     #[arg(
         long,
         env = "SMILINGCHAT_CHECK_URL",
@@ -102,11 +102,11 @@ pub struct CrashOptions {
           default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
-    /// How it fails: its process ends, it answers nothing more, or it takes no new session
+    /// How it fails: its process ends, it stops answering, or it takes no new session
     #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 
-    /// File with the token that POST /api/crash asks for; the variable is the one of `serve --crash-token-file`
+    /// File with the token that POST /api/crash requires; the variable is the one of `serve --crash-token-file`
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub token_file: Option<PathBuf>,
 }

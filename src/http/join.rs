@@ -33,7 +33,7 @@ pub(super) async fn code(
         return Err(bad(format!("{url} is not an address on {host}, the Host of this request")));
     }
     if url.as_str().len() > MAX_BYTES {
-        return Err(bad(format!("url has at most {MAX_BYTES} bytes")));
+        return Err(bad(format!("url may have at most {MAX_BYTES} bytes")));
     }
     let code = QrCode::new(url.as_str()).map_err(|error| bad(format!("{url}: {error}")))?;
     let image = code.render::<svg::Color<'_>>().build();

@@ -1,4 +1,4 @@
-//! `/ws`: the checks before a session, in the order that the protocol defines, and the upgrade.
+//! `/ws`: the checks before a session, and the upgrade.
 //!
 //! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for
 //! exact close codes, and the raw connection for a close frame that reaches the client.
@@ -78,7 +78,7 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     }
     let Some(after) = &query.after else { return Ok((query, None)) };
     if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad("after is a whole number: the highest offset you have seen".to_owned()));
+        return Err(bad("after must be a whole number: the highest offset you have seen".to_owned()));
     }
     if query.epoch.is_none() {
         return Err(bad("after needs epoch: the epoch of the session that the offset comes from".to_owned()));

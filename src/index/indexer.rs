@@ -33,7 +33,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the index may stand still before a line is logged, and from one line to the next. The appender and the lease
-/// report a store that is away.
+/// report an unavailable store.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.

@@ -22,7 +22,7 @@ pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 /// How long a growing batch may gather.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How long a batch may wait for a backlog of sessions.
+/// How long a batch may wait until the backlog of sessions has cleared.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Time between two looks at an overdue batch. A smile that was admitted just in time is refused at the next one.
@@ -58,7 +58,7 @@ impl Appender {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 let indexed = self.index.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
                 self.refuse_while(indexed, "its index is too far behind", &mut outage).await;
-                self.wait_for_backlog(Instant::now() + BACKLOG_TIMEOUT).await;
+                self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
                 let (last, cursor) = self.index.tail.end();
                 for batch in self.index.store.take_turn(last, cursor).await {
                     // A batch that does not follow the cursor is read from the log later.
@@ -87,7 +87,7 @@ impl Appender {
     /// Waits while more tasks are ready than the workers' own queues hold, unless a full batch is queued. Most of these
     /// are the sessions of the previous batch: a batch published now would reach each of them no sooner, and cost each a
     /// second write.
-    async fn wait_for_backlog(&self, deadline: Instant) {
+    async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.index.store.batch_limit().smiles);
         let has_room = || self.log.waiting.lock().entries.len() < full;
         while runtime.global_queue_depth() > 0 && has_room() && Instant::now() < deadline {

@@ -68,7 +68,7 @@ pub enum ServerFrame {
     Error {
         /// The kind of refusal.
         code: ErrorCode,
-        /// For people.
+        /// Human-readable.
         message: String,
         /// The id of the refused smile, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub enum ServerFrame {
     Pong,
     /// Answers `help`.
     Help {
-        /// For people.
+        /// Human-readable.
         message: String,
         /// One example of each frame.
         examples: Vec<String>,

@@ -1,6 +1,6 @@
 //! Outgoing frames that come from the log: smiles, acks, and the smiles that a session missed.
 //!
-//! Only this file advances the session's offset.
+//! After `welcome`, only this file advances the session's offset.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -24,7 +24,7 @@ const FRAMES_PER_FLUSH: usize = 64;
 /// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each answer
 /// goes to one of the two frames; the client cannot tell them apart.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct Submitted {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.
     pub(super) named: bool,
@@ -32,7 +32,7 @@ pub(super) struct Sent {
 }
 
 /// Removes the oldest smile with this id.
-fn take(in_flight: &mut VecDeque<Sent>, id: &SmileId) -> Option<Sent> {
+fn take(in_flight: &mut VecDeque<Submitted>, id: &SmileId) -> Option<Submitted> {
     let index = in_flight.iter().position(|sent| sent.id == *id)?;
     in_flight.remove(index)
 }
@@ -55,7 +55,7 @@ impl Session {
             let deadline = now + self.context.times.write_timeout;
             let written = async {
                 for push in pushes.by_ref().take(FRAMES_PER_FLUSH) {
-                    self.push(push, now).await?;
+                    self.feed(push, now).await?;
                 }
                 self.socket.flush().await
             };
@@ -64,12 +64,12 @@ impl Session {
         Ok(())
     }
 
-    async fn push(&mut self, push: Push, now: Instant) -> Result<(), End> {
+    async fn feed(&mut self, push: Push, now: Instant) -> Result<(), End> {
         let frame = match push {
             Push::Publication(publication) if publication.smile.offset <= self.offset => None,
-            Push::Publication(publication) => Some(self.publication(&publication, now)),
-            Push::Duplicate(id, offset) => self.ack(&id, offset, true, now),
-            Push::Refused(id) => self.refusal(&id),
+            Push::Publication(publication) => Some(self.ack_or_smile(&publication, now)),
+            Push::Duplicate(id, offset) => self.take_ack(&id, offset, true, now),
+            Push::Refused(id) => self.take_refusal(&id),
             Push::Leave(reason) => {
                 self.leave = Some(reason);
                 None
@@ -80,11 +80,11 @@ impl Session {
     }
 
     /// Returns the ack if this session sent the smile and still waits for the answer, else the smile itself.
-    fn publication(&mut self, publication: &Publication, now: Instant) -> Bytes {
+    fn ack_or_smile(&mut self, publication: &Publication, now: Instant) -> Bytes {
         let smile = &publication.smile;
         self.offset = smile.offset;
         let own = smile.from == self.user;
-        if let Some(ack) = own.then(|| self.ack(&smile.id, smile.offset, false, now)).flatten() {
+        if let Some(ack) = own.then(|| self.take_ack(&smile.id, smile.offset, false, now)).flatten() {
             return ack;
         }
         if let Some(admitted_at) = publication.admitted_at {
@@ -95,14 +95,14 @@ impl Session {
 
     /// Returns the ack of a smile; `None` if this session has no smile with this id in flight: it was answered already, or
     /// another session of the user sent it.
-    fn ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
+    fn take_ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
         let sent = take(&mut self.in_flight, id)?;
         self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());
         Some(ServerFrame::Ack { id: sent.id, offset, duplicate }.encode())
     }
 
-    /// Returns the answer to a smile that was not stored; `None` as for [`Self::ack`].
-    fn refusal(&mut self, id: &SmileId) -> Option<Bytes> {
+    /// Returns the answer to a smile that was not stored; `None` as for [`Self::take_ack`].
+    fn take_refusal(&mut self, id: &SmileId) -> Option<Bytes> {
         let sent = take(&mut self.in_flight, id)?;
         let refusal = Refusal::store_unavailable();
         self.context.metrics.error(refusal.code);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn each_answer_takes_one() {
-        let sent = |(id, named)| Sent { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
+        let sent = |(id, named)| Submitted { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
         let mut in_flight: VecDeque<_> = [("a", true), ("b", true), ("a", false)].into_iter().map(sent).collect();
         let mut take = |id: &str| take(&mut in_flight, &SmileId::parse(id).unwrap()).map(|sent| sent.named);
         assert_eq!(

@@ -21,7 +21,7 @@ impl Latency {
         Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
     }
 
-    /// Counts one duration; a longer one than an hour counts as an hour.
+    /// Counts one duration; one longer than an hour counts as an hour.
     pub(super) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(microseconds(duration));
     }

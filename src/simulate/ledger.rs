@@ -255,7 +255,7 @@ impl Ledger {
             self.open -= 1;
             self.counts.failed += 1;
             self.fault(Fault::Failed, || {
-                format!("{}: a good smile was refused as {}", id.unwrap_or_default(), <&str>::from(code))
+                format!("{}: a valid smile was refused as {}", id.unwrap_or_default(), <&str>::from(code))
             });
         }
     }
@@ -273,7 +273,7 @@ impl Ledger {
             if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
                 self.breach(
                     number,
-                    &format!("{} is acked as a repeat, and nothing before can have stored it", describe(beat)),
+                    &format!("{} is acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),
                 );
             }
             self.streams[number].learn(offset);

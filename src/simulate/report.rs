@@ -55,7 +55,7 @@ pub struct Report {
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
-    /// Resumes that the server said it could not recover; what they cost is under lost.
+    /// Resumes that the server said it could not recover; smiles missing because of them count as lost.
     pub gaps: u64,
     /// Users whose part of the log was read again to its end, and came out the same.
     pub reread_users: usize,

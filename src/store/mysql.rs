@@ -61,7 +61,7 @@ impl MySql {
         let mut options = options(url);
         if let Some(path) = &url.tls_authority {
             let authority = std::fs::read(path).map_err(|error| {
-                StoreError::CannotOpen(format!("cannot read the authority in {}: {error}", path.display()))
+                StoreError::CannotOpen(format!("cannot read the certificate authority in {}: {error}", path.display()))
             })?;
             options = options.ssl_ca_from_pem(authority);
         }

@@ -102,7 +102,7 @@ impl Sqlite {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
-                Error::from("another smilingchat uses it; stop that one, or give this one another --store")
+                Error::from("another smilingchat uses it; stop that process, or choose a different --store")
             }
             TryLockError::Error(error) => error.into(),
         })?;
@@ -167,7 +167,7 @@ fn explain(error: sqlx::Error) -> Error {
             "a newer version of smilingchat has upgraded it: start that version, or give another --store".into()
         }
         sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some(SQLITE_FULL) => {
-            "the disk is full: make room on it".into()
+            "the disk is full: free some space".into()
         }
         _ => error.into(),
     }
@@ -218,6 +218,6 @@ mod tests {
         let fill =
             "PRAGMA max_page_count = 2; CREATE TABLE full (text TEXT); INSERT INTO full VALUES (randomblob(9999))";
         let error = sqlx::raw_sql(fill).execute(&mut connection).await.unwrap_err();
-        assert_eq!(explain(error).to_string(), "the disk is full: make room on it");
+        assert_eq!(explain(error).to_string(), "the disk is full: free some space");
     }
 }

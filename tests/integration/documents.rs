@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use smilingchat::config::CommandLine;
 
-use crate::support::client::TestClient;
 use crate::support::get;
 use crate::support::replica::TestReplica;
 
@@ -131,8 +130,6 @@ fn operating_names_every_command_and_only_options_that_there_are() {
 #[tokio::test]
 async fn operating_documents_exactly_the_metrics() {
     let replica = TestReplica::start(&[]).await;
-    // Labelled series exist only once they have a value.
-    let _anna = TestClient::connect(replica.address, "anna").await;
     let metrics = get(replica.ops_address, "/metrics").await.text().await.expect("text");
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let exported: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();

@@ -277,8 +277,11 @@ async fn metrics_start_at_zero_and_are_on_the_operations_listener_only() {
     for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {
         assert!(text.contains(&format!("smilingchat_errors_total{{code=\"{code}\"}} 0\n")), "{code}");
     }
-    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4000, 4001] {
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4000, 4001, 4002] {
         assert!(text.contains(&format!("smilingchat_closes_total{{code=\"{code}\"}} 0\n")), "{code}");
+    }
+    for start in ["fresh", "recovered", "not_recovered"] {
+        assert!(text.contains(&format!("smilingchat_sessions_opened_total{{start=\"{start}\"}} 0\n")), "{start}");
     }
     for name in ["sessions", "smiles_stored_total", "smiles_duplicate_total", "smiles_published_total", "lagged_total"]
     {

@@ -20,7 +20,7 @@ pub enum Fault {
     Duplicated,
     /// A smile out of order in a session, or two sessions that disagree, or a sender's order not kept.
     Reordered,
-    /// A smile that says something else than was sent, or to someone else.
+    /// A smile whose faces or receiver differ from what was sent.
     Altered,
     /// A valid smile that was permanently refused.
     Failed,

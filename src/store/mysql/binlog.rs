@@ -24,7 +24,7 @@ use crate::store::batch::Batch;
 /// The heartbeat interval of an idle binary log.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Silence after which the connection is dead: two missed heartbeats and some.
+/// Silence after which the connection is dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The server's version and identity, whether its commits wait for a replica after they are in the binary log, and the
@@ -98,9 +98,7 @@ impl MySql {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
-                return cannot(&format!(
-                    "the server is of version {version}, and 8.4 is needed to follow its binary log"
-                ));
+                return cannot(&format!("the server's version is {version}; following its binary log needs 8.4"));
             }
             Some((.., true, _, _)) => return cannot("it shows a commit before a semi-synchronous replica has it"),
             Some((.., None)) => return Err(unreadable("the name of the database")),
@@ -139,7 +137,7 @@ impl Binlog {
             let event = tokio::select! {
                 event = within(rest, event(&mut self.stream)) => event?,
                 _ = self.changes.changed() => {
-                    return Err(StoreError::Unavailable("the address leads to another MySQL server".into()));
+                    return Err(StoreError::Unavailable("the address points to another MySQL server".into()));
                 }
             };
             self.heard_at = Instant::now();

@@ -182,7 +182,7 @@ impl PooledConnection<'_> {
         let answer = tokio::select! {
             biased;
             answer = within(ANSWER, question(connection)) => answer,
-            _ = changes.changed() => Err(io::Error::other("the address leads to another MySQL server").into()),
+            _ = changes.changed() => Err(io::Error::other("the address points to another MySQL server").into()),
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
             connections.under_way.lock().retain(|id| *id != session.id);

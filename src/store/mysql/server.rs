@@ -78,7 +78,7 @@ impl MySqlServer {
             let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
             let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
             if !is_supported(&version) {
-                let needed = format!("the server is of version {version}, and MySQL 8.4 or 9 is needed");
+                let needed = format!("the server's version is {version}; MySQL 8.4 or 9 is required");
                 return Err(sqlx::Error::Protocol(needed));
             }
             if by_statement != 0 {
@@ -107,7 +107,7 @@ impl MySqlServer {
     pub(super) fn meets(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
-            tracing::warn!(server = self.address(), "the address leads to another MySQL server; reconnecting");
+            tracing::warn!(server = self.address(), "the address points to another MySQL server; reconnecting");
         }
         *known = uuid;
         self.generation()

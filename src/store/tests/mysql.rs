@@ -138,7 +138,7 @@ async fn tls_is_enforced_as_configured() {
     let unknown = open(TlsMode::VerifyAuthority, None).await.unwrap_err().to_string();
     assert!(unknown.contains("certificate"), "MySQL signs its own: {unknown}");
     let missing = open(TlsMode::VerifyAuthority, Some("/nowhere.pem")).await.unwrap_err().to_string();
-    assert!(missing.contains("cannot read the authority in /nowhere.pem"), "{missing}");
+    assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
 }
 
 #[tokio::test]
