@@ -3,6 +3,8 @@
 import { Incident } from "./incident.js";
 import { Mark, changesBetween } from "./timeline.js";
 
+const READY = "ready";
+
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
 /** How long the loss of a session is kept, for a crash that the page notices later. */
@@ -13,6 +15,7 @@ const OPEN_MS = 120_000;
 export class Crashes {
   #incidents = [];
   #replicas = [];
+  #known = new Set();
   #orderly = new Set();
   #losses = [];
 
@@ -31,7 +34,7 @@ export class Crashes {
 
   /** Records a requested crash. */
   asked({ at, by, mode }) {
-    const incident = new Incident({ at, by, mode, replicas: this.#replicas });
+    const incident = new Incident({ at, by, mode });
     this.#incidents.push(incident);
     return incident;
   }
@@ -67,6 +70,15 @@ export class Crashes {
     }
     this.#replicas = replicas;
     for (const incident of this.#incidents) incident.replicasSeen({ at, replicas });
+    for (const { id, state } of replicas) if (state === READY && !this.#known.has(id)) this.#appeared({ at, replica: id });
+  }
+
+  // A new replica takes the place of one lost replica: the one that has waited longest. A crash without a victim may not
+  // have happened, so it comes last.
+  #appeared({ at, replica }) {
+    this.#known.add(replica);
+    const open = this.#incidents.filter((incident) => !incident.isOver);
+    (open.find(({ victim }) => victim !== null) ?? open[0])?.replaced({ at, replica });
   }
 
   // The crash was requested here, possibly without an answer, or by another client.

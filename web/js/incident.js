@@ -14,7 +14,6 @@ const READY = "ready";
 
 export class Incident {
   #askedAt;
-  #knownBefore;
   #confirmedAt = null;
   #losses = new Map();
   #replicaLostAt = null;
@@ -23,11 +22,10 @@ export class Incident {
   victim = null;
   mode = null;
 
-  /** `by` is the requester, and `replicas` the last list before the crash. */
-  constructor({ at, by, mode, replicas }) {
+  /** `by` is the requester. */
+  constructor({ at, by, mode }) {
     this.by = by;
     this.#askedAt = at;
-    this.#knownBefore = new Set(replicas.map((replica) => replica.id));
     this.mode = mode;
   }
 
@@ -53,14 +51,14 @@ export class Incident {
   }
 
   replicasSeen({ at, replicas }) {
-    if (this.victim !== null) {
-      const victim = replicas.find((replica) => replica.id === this.victim);
-      if (victim?.state !== READY) this.#replicaLostAt ??= at;
-    }
-    if (this.#replicaBack === null) {
-      const fresh = replicas.find((replica) => replica.state === READY && !this.#knownBefore.has(replica.id));
-      if (fresh !== undefined) this.#replicaBack = { at, id: fresh.id };
-    }
+    if (this.victim === null) return;
+    const victim = replicas.find((replica) => replica.id === this.victim);
+    if (victim?.state !== READY) this.#replicaLostAt ??= at;
+  }
+
+  /** Records the replica that took the place of the lost one. */
+  replaced({ at, replica }) {
+    this.#replicaBack = { at, id: replica };
   }
 
   get askedAt() {

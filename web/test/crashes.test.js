@@ -74,6 +74,28 @@ test("a request without an answer is the crash that follows it", () => {
   assert.deepEqual([crashes.all.length, incident.victim, incident.seenAfter], [1, "be.2", 1_000]);
 });
 
+test("each new replica replaces one crashed replica, the one that crashed first", () => {
+  const crashes = twoReplicas();
+  const asked = (at, replica) => {
+    const incident = crashes.asked({ at, by: By.CHAOS, mode: "hang" });
+    if (replica !== null) incident.confirmed({ at, replica, mode: "hang" });
+    return incident;
+  };
+  const unanswered = asked(0, null);
+  const incidents = [asked(0, "be.1"), asked(10_000, "be.2")];
+  const replaced = () => incidents.map(({ replacedAfter }) => replacedAfter);
+  crashes.replicasSeen({ at: 20_000, replicas: list("lost", "lost", "draining") });
+  assert.deepEqual(replaced(), [null, null], "a replica that was known or is not ready replaces none");
+  crashes.replicasSeen({ at: 34_000, replicas: list("lost", "lost", "draining", "ready") });
+  assert.deepEqual(replaced(), [34_000, null]);
+  crashes.replicasSeen({ at: 40_000, replicas: list("lost", "lost", "draining", "ready") });
+  crashes.replicasSeen({ at: 44_000, replicas: list("lost", "lost", "draining", "ready", "ready") });
+  assert.deepEqual(replaced(), [34_000, 34_000]);
+  assert.equal(unanswered.isOver, false);
+  crashes.replicasSeen({ at: 50_000, replicas: list("lost", "lost", "draining", "ready", "ready", "ready") });
+  assert.equal(unanswered.replacedAfter, 50_000, "a crash whose victim is unknown comes last");
+});
+
 test("best, median and worst leave out unknown times", () => {
   assert.equal(spread([null, null]), null);
   assert.deepEqual(spread([700]), { best: 700, median: 700, worst: 700 });
