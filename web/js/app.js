@@ -121,6 +121,7 @@ const crashControl = new CrashControl({
 const chaos = new Chaos({
   timers,
   crash: () => crash({ by: By.CHAOS }),
+  canCrash: () => run.crashes.canCrash(timers.now()),
   isBroken: () => {
     const { lost, duplicated, reordered } = simulation.ledger.totals;
     return lost + duplicated + reordered > 0;
@@ -210,11 +211,10 @@ function mark(what) {
 }
 
 async function crash({ replica = null, by = By.PERSON }) {
-  const asked = crashControl.crash({ replica, by });
-  const story = run.crashes.last;
-  const outcome = await asked;
-  if (story?.victim !== null) mark({ kind: Mark.ASKED, replica: story.victim });
-  return outcome;
+  const asked = await crashControl.crash({ replica, by });
+  const { victim } = asked.incident;
+  if (victim !== null) mark({ kind: Mark.ASKED, replica: victim });
+  return asked;
 }
 
 function paint() {

@@ -3,7 +3,7 @@
 
 import { Outcome } from "./crash-control.js";
 
-/** Consecutive attempts without a replica, after which chaos ends even if the platform restarts replicas. */
+/** Consecutive attempts that find no replica to crash, after which chaos ends even if the platform restarts replicas. */
 export const PATIENCE = 3;
 
 export const Ended = Object.freeze({ BY_HAND: "by_hand", NOBODY: "nobody", REFUSED: "refused", LOST: "lost" });
@@ -11,30 +11,37 @@ export const Ended = Object.freeze({ BY_HAND: "by_hand", NOBODY: "nobody", REFUS
 export class Chaos {
   #timers;
   #crash;
+  #canCrash;
   #isBroken;
   #heals;
   #onChange;
   #cancel = () => {};
   #misses = 0;
   #run = 0;
+  #incidents = [];
 
   isOn = false;
-  done = 0;
   /** The time of the next crash, while it is on. */
   nextAt = null;
   /** Why it ended; null if it never has. */
   ended = null;
 
   /**
-   * `crash()` returns the outcome, `isBroken()` whether a promise was broken, `heals()` whether the platform restarts
-   * replicas. `onChange()` requests a repaint.
+   * `crash()` returns `{outcome, incident}`, `canCrash()` whether a replica that can crash is listed, `isBroken()` whether
+   * a promise was broken, `heals()` whether the platform restarts replicas. `onChange()` requests a repaint.
    */
-  constructor({ timers, crash, isBroken, heals, onChange }) {
+  constructor({ timers, crash, canCrash, isBroken, heals, onChange }) {
     this.#timers = timers;
     this.#crash = crash;
+    this.#canCrash = canCrash;
     this.#isBroken = isBroken;
     this.#heals = heals;
     this.#onChange = onChange;
+  }
+
+  /** The number of crashes whose victim is known. One without an answer counts once its replica is seen as lost. */
+  get done() {
+    return this.#incidents.filter(({ victim }) => victim !== null).length;
   }
 
   /** Crashes a replica every `interval` milliseconds, starting after the first interval. */
@@ -42,7 +49,7 @@ export class Chaos {
     this.#cancel();
     this.#run += 1;
     this.#misses = 0;
-    if (!this.isOn) this.done = 0;
+    if (!this.isOn) this.#incidents = [];
     this.isOn = true;
     this.ended = null;
     this.#schedule(interval);
@@ -71,10 +78,12 @@ export class Chaos {
     }
     this.#schedule(interval);
     const run = this.#run;
-    const outcome = await this.#crash();
+    const { outcome, incident } = await this.#crash();
     if (run !== this.#run) return;
-    if (outcome === Outcome.CRASHED) this.done += 1;
-    this.#misses = outcome === Outcome.CRASHED ? 0 : this.#misses + 1;
+    this.#incidents.push(incident);
+    // A request that reaches a hanging replica is not answered, whatever the state of the other replicas.
+    const isMiss = outcome === Outcome.NOBODY || (outcome === Outcome.UNANSWERED && !this.#canCrash());
+    this.#misses = isMiss ? this.#misses + 1 : 0;
     if (outcome === Outcome.REFUSED) this.stop(Ended.REFUSED);
     else if (this.#misses >= (this.#heals() ? PATIENCE : 1)) this.stop(Ended.NOBODY);
     this.#onChange();

@@ -44,7 +44,7 @@ export class CrashControl {
     return this.#mode.value;
   }
 
-  /** Crashes the named replica, or with null one that the server chooses. */
+  /** Crashes the named replica, or with null one that the server chooses. Returns `{outcome, incident}`. */
   async crash({ replica, by }) {
     const mode = this.#mode.value;
     const crashes = this.#crashes();
@@ -55,7 +55,7 @@ export class CrashControl {
     // Without an answer the crash may have happened, so it is still tracked.
     if (outcome === Outcome.NOBODY || outcome === Outcome.REFUSED) crashes.withdrawn(incident);
     this.#onChange();
-    return outcome;
+    return { outcome, incident };
   }
 
   async #ask(incident, { replica, mode, by }) {

@@ -7,14 +7,17 @@ const READY = "ready";
 
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
-/** How long the loss of a session is kept, for a crash that the page notices later. */
+/** How long the loss of a session, or a request without an answer, is kept for a crash that the page notices later. */
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
+/** The age at which a list of replicas says nothing about now. A hidden page asks every 10 s. */
+const STALE_MS = 15_000;
 
 export class Crashes {
   #incidents = [];
   #replicas = [];
+  #seenAt = -Infinity;
   #known = new Set();
   #orderly = new Set();
   #losses = [];
@@ -30,6 +33,12 @@ export class Crashes {
   /** Whether the consequences of a crash are still being tracked. */
   isOpen(now) {
     return this.#incidents.some((incident) => !incident.isOver && now - incident.askedAt < OPEN_MS);
+  }
+
+  /** Whether a recent list has a replica that can crash: a ready one that was not crashed already. */
+  canCrash(now) {
+    const isVictim = (id) => this.#incidents.some(({ victim }) => victim === id);
+    return now - this.#seenAt < STALE_MS && this.#replicas.some(({ id, state }) => state === READY && !isVictim(id));
   }
 
   /** Records a requested crash. */
@@ -69,6 +78,7 @@ export class Crashes {
       if (kind === Mark.LOST && !this.#orderly.has(replica)) this.#lost({ at, replica });
     }
     this.#replicas = replicas;
+    this.#seenAt = at;
     for (const incident of this.#incidents) incident.replicasSeen({ at, replicas });
     for (const { id, state } of replicas) if (state === READY && !this.#known.has(id)) this.#appeared({ at, replica: id });
   }
@@ -84,7 +94,8 @@ export class Crashes {
   // The crash was requested here, possibly without an answer, or by another client.
   #lost({ at, replica }) {
     if (this.#incidents.some((incident) => incident.victim === replica)) return;
-    const unanswered = this.#incidents.find((incident) => incident.victim === null);
+    const isUnanswered = ({ victim, askedAt }) => victim === null && at - askedAt < REMEMBERED_MS;
+    const unanswered = this.#incidents.find(isUnanswered);
     if (unanswered !== undefined) {
       unanswered.victim = replica;
       return;

@@ -74,6 +74,25 @@ test("a request without an answer is the crash that follows it", () => {
   assert.deepEqual([crashes.all.length, incident.victim, incident.seenAfter], [1, "be.2", 1_000]);
 });
 
+test("a request without an answer is not the crash of minutes later", () => {
+  const crashes = twoReplicas();
+  const incident = crashes.asked({ at: 1_000, by: By.CHAOS, mode: "hang" });
+  crashes.replicasSeen({ at: 200_000, replicas: list("ready", "lost") });
+  assert.deepEqual([incident.victim, crashes.last.victim, crashes.last.by], [null, "be.2", By.SOMEBODY]);
+});
+
+test("a replica can crash while it is ready and was not crashed, and for as long as the list is recent", () => {
+  const crashes = new Crashes();
+  assert.equal(crashes.canCrash(0), false);
+  crashes.replicasSeen({ at: 0, replicas: list("ready", "ready", "draining", "lost") });
+  const ask = (at, replica) => crashes.asked({ at, by: By.CHAOS, mode: "hang" }).confirmed({ at, replica, mode: "hang" });
+  ask(1_000, "be.1");
+  assert.equal(crashes.canCrash(2_000), true);
+  assert.equal(crashes.canCrash(60_000), false);
+  ask(3_000, "be.2");
+  assert.equal(crashes.canCrash(4_000), false);
+});
+
 test("each new replica replaces one crashed replica, the one that crashed first", () => {
   const crashes = twoReplicas();
   const asked = (at, replica) => {
@@ -105,13 +124,15 @@ test("best, median and worst leave out unknown times", () => {
 
 function chaotic({ heals = true } = {}) {
   const timers = new FakeTimers();
-  const parts = { timers, outcome: Outcome.CRASHED, asked: 0, broken: false };
+  const parts = { timers, outcome: Outcome.CRASHED, incidents: [], left: false, broken: false };
   parts.chaos = new Chaos({
     timers,
     crash: async () => {
-      parts.asked += 1;
-      return parts.outcome;
+      const incident = { victim: parts.outcome === Outcome.CRASHED ? "be.1" : null };
+      parts.incidents.push(incident);
+      return { outcome: parts.outcome, incident };
     },
+    canCrash: () => parts.left,
     isBroken: () => parts.broken,
     heals: () => heals,
     onChange: () => {},
@@ -146,7 +167,7 @@ test("chaos ends when a promise was broken, before it crashes anything more", as
   parts.chaos.start(10_000);
   parts.broken = true;
   await parts.passes(10_000);
-  assert.deepEqual([parts.asked, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
+  assert.deepEqual([parts.incidents.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
 test("chaos ends when nothing is left to crash; where crashed replicas come back, it waits for them", async () => {
@@ -169,12 +190,26 @@ test("chaos ends when nothing is left to crash; where crashed replicas come back
   }
 });
 
+test("chaos goes on without an answer while a replica is left, and counts a crash once it is seen", async () => {
+  const parts = chaotic({ heals: false });
+  parts.outcome = Outcome.UNANSWERED;
+  parts.left = true;
+  parts.chaos.start(10_000);
+  for (let tick = 0; tick <= PATIENCE; tick += 1) await parts.passes(10_000);
+  assert.deepEqual([parts.chaos.isOn, parts.chaos.done], [true, 0]);
+  parts.incidents[1].victim = "be.2";
+  assert.equal(parts.chaos.done, 1);
+  parts.left = false;
+  await parts.passes(10_000);
+  assert.deepEqual([parts.chaos.ended, parts.chaos.done], [Ended.NOBODY, 1]);
+});
+
 test("chaos ends when it is refused", async () => {
   const parts = chaotic();
   parts.outcome = Outcome.REFUSED;
   parts.chaos.start(10_000);
   await parts.passes(10_000);
-  assert.deepEqual([parts.asked, parts.chaos.ended], [1, Ended.REFUSED]);
+  assert.deepEqual([parts.incidents.length, parts.chaos.ended], [1, Ended.REFUSED]);
 });
 
 test("a record holds the run, in times since its start", () => {
