@@ -88,8 +88,8 @@ const simulation = new Simulation({
 const diagnosis = new Diagnosis({
   backend,
   timers,
+  onRefused: countRefusal,
   onFound: (cause) => {
-    countRefusal(cause);
     if (cause.retryAfter > 0) simulation.postpone(cause.retryAfter);
     renderLoop.request();
   },
@@ -186,7 +186,9 @@ function sessionChanged(user) {
   }
   // Without any answer there is no refusal.
   const isThere = replicaWatch.unreachableSince === null;
-  if (state === SessionState.WAITING && isThere) diagnosis.failed({ attempt, url: environment.urlFor(user.name, null) });
+  if (state === SessionState.WAITING && isThere) {
+    diagnosis.failed({ attempt, url: environment.urlFor(user.name, null), isRefusal: closeReason.isRefusal });
+  }
   if (state === SessionState.LIVE) run.crashes.sessionLive({ at, user: user.name });
   if (state === SessionState.STOPPED) run.crashes.sessionStopped(user.name);
   if (user.isConnected) diagnosis.welcomed();
@@ -201,9 +203,8 @@ function replicasAnswered(answer) {
 }
 
 function countRefusal(error) {
-  if (!simulation.isRunning) return;
-  if (error.isTooOften) simulation.counters.overloaded("address");
-  if (error.code === "no_replica") simulation.counters.overloaded("no_replica");
+  const { overloadCause } = error;
+  if (simulation.isRunning && navigator.onLine && overloadCause !== null) simulation.counters.overloaded(overloadCause);
 }
 
 function mark(what) {

@@ -1,5 +1,7 @@
 // The HTTP requests: users, replicas, crash. Failures become a `BackendError`.
 
+import { isOverload } from "./client/protocol.js";
+
 export const REQUEST_LIMIT_MS = 3_000;
 
 const TOO_OFTEN = 429;
@@ -24,6 +26,13 @@ export class BackendError extends Error {
   /** Whether the backend rate-limits this address. */
   get isTooOften() {
     return this.status === TOO_OFTEN;
+  }
+
+  /** The overload error that this failure is, a key of the dictionary; null if it is none. */
+  get overloadCause() {
+    if (this.isTooOften) return "address";
+    if (this.isSilence) return "no_replica";
+    return isOverload(this.code) ? this.code : null;
   }
 
   /** Whether no backend answered: there was no answer, or it is the proxy's. */

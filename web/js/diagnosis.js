@@ -1,40 +1,59 @@
 // Diagnoses why sessions cannot connect: browsers hide the cause from sockets, so it is requested after several
-// failures.
+// failures, and taken for the cause of each refusal until the next diagnosis.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
 /** The minimum interval between two diagnoses. */
 export const DIAGNOSIS_GAP_MS = 5_000;
+/** How long a refusal waits for a diagnosis. */
+const UNEXPLAINED_MS = 2 * DIAGNOSIS_GAP_MS;
 
 export class Diagnosis {
   #backend;
   #timers;
   #onFound;
+  #onRefused;
+  #unexplained = [];
   #isAsking = false;
   #notBefore = 0;
+  #found = null;
 
   /** The cause as a BackendError, or null. */
   cause = null;
 
-  /** `onFound(cause)` is called for each cause. */
-  constructor({ backend, timers, onFound }) {
+  /** `onFound(cause)` is called for each diagnosis, `onRefused(cause)` for each refused socket and request. */
+  constructor({ backend, timers, onFound, onRefused }) {
     this.#backend = backend;
     this.#timers = timers;
     this.#onFound = onFound;
+    this.#onRefused = onRefused;
   }
 
-  /** Records a waiting session after `attempts` failures; `url` is the address that refused it. */
-  async failed({ attempt, url }) {
-    if (attempt < SUSPICIOUS_ATTEMPTS || this.#isAsking || this.#timers.now() < this.#notBefore) return;
+  /** Records a waiting session after `attempt` failures; `url` is the address, `isRefusal` whether it refused a socket. */
+  async failed({ attempt, url, isRefusal }) {
+    const now = this.#timers.now();
+    if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
+    else if (isRefusal) this.#unexplained.push(now);
+    if (attempt < SUSPICIOUS_ATTEMPTS || this.#isAsking || now < this.#notBefore) return;
     this.#isAsking = true;
     const found = await this.#backend.refusal(url);
     this.#isAsking = false;
-    this.cause = found === null || found.isSilence ? null : found;
+    this.#found = found === null || found.isSilence ? null : found;
+    this.cause = this.#found;
     this.#notBefore = this.#timers.now() + Math.max(DIAGNOSIS_GAP_MS, found?.retryAfter ?? 0);
-    if (this.cause !== null) this.#onFound(this.cause);
+    if (this.cause !== null) this.#explain(this.cause);
+    this.#unexplained = [];
   }
 
-  /** Clears the cause after a welcome. */
+  // The request was refused as the sockets were.
+  #explain(cause) {
+    const now = this.#timers.now();
+    const recent = this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
+    for (let refused = 0; refused <= recent.length; refused += 1) this.#onRefused(cause);
+    this.#onFound(cause);
+  }
+
+  /** Clears the cause after a welcome. Other sockets may still be refused for it. */
   welcomed() {
     this.cause = null;
   }

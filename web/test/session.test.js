@@ -116,6 +116,23 @@ test("only a session that lived a while starts the back-off from the beginning",
   assert.equal(session.retryAt - timers.now(), 100);
 });
 
+test("a connection that closes before its welcome was refused, and no other", () => {
+  const { session, sockets, timers } = setUp();
+  const ended = () => {
+    const { isRefusal } = session.closeReason;
+    timers.advanceUntil(() => session.state === SessionState.CONNECTING);
+    return isRefusal;
+  };
+  session.start();
+  sockets[0].end(1006);
+  assert.equal(ended(), true);
+  sockets[1].tell(welcome());
+  sockets[1].end(1006);
+  assert.equal(ended(), false);
+  timers.advanceUntil(() => session.state === SessionState.WAITING);
+  assert.deepEqual([session.closeReason.name, ended()], ["no_welcome", false]);
+});
+
 test("an attempt without a welcome is given up and tried again", () => {
   const { session, sockets, timers } = setUp();
   session.start();

@@ -12,6 +12,8 @@ const FACTS = {
   sessions: 0, live: 0, connected: 0, limit: 30, most: 30, self: "be1.1",
 };
 
+const UNREACHABLE = new BackendError({ status: 0, code: "unreachable", message: "" });
+
 const says = (facts) => {
   const { key, mood } = statusOf({ ...FACTS, ...facts });
   assert.ok(key in ENGLISH, key);
@@ -90,33 +92,89 @@ test("a tab remembers what an earlier page of it kept", () => {
   assert.deepEqual([storage.getItem("key"), values.size], [null, 0]);
 });
 
-test("the cause of a refusal is requested once, after two failures, not by each session", async () => {
+function diagnosed(refused) {
   const timers = new FakeTimers();
-  const refused = new BackendError({ status: 403, code: "forbidden_origin", message: "" });
   const asked = [];
-  const found = [];
-  let answer = refused;
+  const parts = { timers, asked, found: [], counted: [], answer: refused };
   const backend = {
     refusal: async (url) => {
       asked.push(url);
-      return answer;
+      return parts.answer;
     },
   };
-  const diagnosis = new Diagnosis({ backend, timers, onFound: (cause) => found.push(cause.code) });
-  const fails = (attempt) => diagnosis.failed({ attempt, url: "ws://h/ws?user=anna" });
+  const onFound = (cause) => parts.found.push(cause.code);
+  const onRefused = (cause) => parts.counted.push(cause.overloadCause);
+  parts.diagnosis = new Diagnosis({ backend, timers, onFound, onRefused });
+  parts.fails = (attempt, { isRefusal = true } = {}) => parts.diagnosis.failed({ attempt, url: "ws://h/ws?user=anna", isRefusal });
+  return parts;
+}
+
+test("the cause of a refusal is requested once, after two failures, not by each session", async () => {
+  const refused = new BackendError({ status: 403, code: "forbidden_origin", message: "" });
+  const parts = diagnosed(refused);
+  const { timers, asked, found, diagnosis, fails } = parts;
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(asked.length, 0);
   await Promise.all([fails(SUSPICIOUS_ATTEMPTS), fails(SUSPICIOUS_ATTEMPTS)]);
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.deepEqual([asked.length, found], [1, ["forbidden_origin"]]);
   timers.advance(DIAGNOSIS_GAP_MS);
-  answer = new BackendError({ status: 0, code: "unreachable", message: "" });
+  parts.answer = UNREACHABLE;
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.deepEqual([asked.length, diagnosis.cause], [2, null]);
   timers.advance(DIAGNOSIS_GAP_MS);
-  answer = refused;
+  parts.answer = refused;
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.equal(diagnosis.cause, refused);
   diagnosis.welcomed();
   assert.equal(diagnosis.cause, null);
+});
+
+test("each refused socket counts with the cause of the diagnosis, as its request does", async () => {
+  const full = new BackendError({ status: 503, code: "overloaded", message: "" });
+  const parts = diagnosed(full);
+  const { timers, asked, counted, diagnosis, fails } = parts;
+  await fails(SUSPICIOUS_ATTEMPTS - 1);
+  assert.equal(counted.length, 0);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and a request");
+  await fails(SUSPICIOUS_ATTEMPTS);
+  await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
+  assert.deepEqual([counted.length, asked.length], [4, 1]);
+
+  diagnosis.welcomed();
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 5, "others are refused while one is welcomed");
+  timers.advance(DIAGNOSIS_GAP_MS);
+  await fails(SUSPICIOUS_ATTEMPTS - 1);
+  assert.equal(counted.length, 5, "the cause may be another by now");
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 8);
+
+  timers.advance(DIAGNOSIS_GAP_MS);
+  await fails(SUSPICIOUS_ATTEMPTS - 1);
+  timers.advance(10 * DIAGNOSIS_GAP_MS);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 10, "a refusal of a minute ago may have had another cause");
+
+  timers.advance(DIAGNOSIS_GAP_MS);
+  parts.answer = UNREACHABLE;
+  await fails(SUSPICIOUS_ATTEMPTS);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  parts.answer = full;
+  timers.advance(DIAGNOSIS_GAP_MS);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 13, "a socket that found no backend was not refused, one after it may have been");
+});
+
+test("a failed request is an overload error with the cause that the server counts", () => {
+  const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
+  assert.equal(causeOf(429, "rate_limited"), "address");
+  assert.equal(causeOf(503, "overloaded"), "overloaded");
+  assert.equal(causeOf(503, "store_unavailable"), "store_unavailable");
+  for (const [status, code] of [[0, "unreachable"], [502, "no_replica"], [504, "http_504"]]) {
+    assert.equal(causeOf(status, code), "no_replica");
+  }
+  for (const [status, code] of [[503, "draining"], [403, "forbidden_origin"], [404, "unknown_user"]]) assert.equal(causeOf(status, code), null);
+  for (const cause of ["address", "overloaded", "store_unavailable", "no_replica"]) assert.ok(`cause.${cause}` in ENGLISH);
 });

@@ -53,6 +53,7 @@ export class Session {
   /** The state for the page: state, replica, and since when. */
   state = SessionState.STOPPED;
   replica = null;
+  /** Why the last connection ended: `{code, name, text, isRefusal}`, a refusal if it closed before its welcome. */
   closeReason = null;
   retryAt = null;
   reconnects = 0;
@@ -182,11 +183,11 @@ export class Session {
   // A hanging server never completes the closing handshake, so the socket is dropped at once.
   #giveUp(name) {
     this.#release(NORMAL_CLOSURE);
-    this.#retry({ code: null, name, text: "" });
+    this.#retry({ code: null, name, text: "", isRefusal: false });
   }
 
   #closed(code, text) {
-    const reason = { code, name: closeName(code), text };
+    const reason = { code, name: closeName(code), text, isRefusal: this.#welcomedAt === null };
     this.#release(null);
     if (closeAction(code) === CloseAction.GIVE_UP) {
       this.closeReason = reason;
