@@ -342,18 +342,14 @@ function everything() {
   return { settings: controls.settings, startedAt, timeline, crashes: crashes.all, ledger: ledger.totals, overloads: counters.overloadCauses };
 }
 
-/** Requests the users until an answer arrives. A run cannot start without them. */
+/** A run cannot start without the users. */
 async function learnUsers() {
-  try {
-    const people = await backend.users();
-    simulation.people = people;
-    sayControl.people = people;
-    usersKnown = true;
-    renderLoop.request();
-    if (startsWhenReady) start();
-  } catch (error) {
-    timers.after(Math.max(USERS_RETRY_MS, error.retryAfter), learnUsers);
-  }
+  const people = await backend.learnUsers({ pause: USERS_RETRY_MS });
+  simulation.people = people;
+  sayControl.people = people;
+  usersKnown = true;
+  renderLoop.request();
+  if (startsWhenReady) start();
 }
 
 function applyLanguage() {

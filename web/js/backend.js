@@ -1,6 +1,6 @@
 // The HTTP requests: users, replicas, crash. Failures become a `BackendError`.
 
-import { isOverload } from "./client/protocol.js";
+import { isOverload, retryAfterOf } from "./client/protocol.js";
 
 export const REQUEST_LIMIT_MS = 3_000;
 
@@ -46,6 +46,9 @@ export class Backend {
   #fetch;
   #timers;
 
+  /** The server's date at its last answer, or null. */
+  date = null;
+
   constructor({ pageUrl, fetch, timers }) {
     this.#pageUrl = pageUrl;
     this.#fetch = fetch;
@@ -57,6 +60,21 @@ export class Backend {
     const users = await this.#request("api/users");
     if (!Array.isArray(users)) throw unexpectedAnswer();
     return users.filter((user) => typeof user?.name === "string");
+  }
+
+  /**
+   * The users, requested until there is an answer, with `pause` milliseconds between two requests or as many as the
+   * server asks for. `onFailure(error)` is called for each failed request.
+   */
+  async learnUsers({ pause, onFailure = () => {} }) {
+    for (;;) {
+      try {
+        return await this.users();
+      } catch (error) {
+        onFailure(error);
+        await new Promise((resolve) => this.#timers.after(Math.max(pause, error.retryAfter), resolve));
+      }
+    }
   }
 
   /** {replicas, self, epoch, head}, and from newer replicas {platform, links} */
@@ -96,6 +114,7 @@ export class Backend {
       const url = new URL(path, this.#pageUrl);
       const response = await this.#fetch(url, { ...options, cache: "no-store", signal: abort.signal });
       const answer = await response.json().catch(() => null);
+      this.date = response.headers.get("Date");
       if (response.ok) return answer;
       throw new BackendError({
         status: response.status,
@@ -110,12 +129,6 @@ export class Backend {
       cancelLimit();
     }
   }
-}
-
-function retryAfterOf(response, answer) {
-  const seconds = Number(response.headers.get("Retry-After") ?? 0);
-  const milliseconds = Number(answer?.retry_after_ms ?? 0);
-  return Math.max(0, (Number.isFinite(seconds) ? seconds : 0) * 1_000, Number.isFinite(milliseconds) ? milliseconds : 0);
 }
 
 function unexpectedAnswer() {

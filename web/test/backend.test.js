@@ -52,6 +52,29 @@ test("a refusal has a retry hint, from its body or its header, whichever is long
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
+test("the users are requested until there is an answer, no sooner than the server asks for", async () => {
+  const timers = new FakeTimers();
+  const answers = [
+    [429, { "Retry-After": "7" }, { code: "rate_limited" }],
+    [502, {}, null],
+    [200, { Date: "Thu, 26 Nov 2026 08:00:00 GMT" }, [{ name: "anna", face: "🙂" }]],
+  ];
+  const askedAt = [];
+  const backend = backendWith(async () => {
+    const [status, headers, body] = answers[askedAt.push(timers.now()) - 1];
+    return { ok: status < 400, status, headers: new Headers(headers), json: async () => body };
+  }, timers);
+  const failures = [];
+  let users = null;
+  backend.learnUsers({ pause: 2_000, onFailure: ({ code }) => failures.push(code) }).then((answer) => (users = answer));
+  while (users === null) {
+    await new Promise((resolve) => setImmediate(resolve));
+    timers.advance(10);
+  }
+  assert.deepEqual(askedAt, [0, 7_000, 9_000]);
+  assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
+});
+
 test("a plain GET finds the cause of a refusal that browsers hide from a socket", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];

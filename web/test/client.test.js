@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import test from "node:test";
 import { DialQueue } from "../js/client/dial-queue.js";
 import { Client, UNDER_WAY } from "../js/client/client.js";
@@ -115,10 +117,11 @@ test("a request without an upgrade finds the cause of a refusal", async () => {
   const asked = [];
   const answering = (status, body) => async (url) => {
     asked.push(url.href);
-    return { status, json: async () => JSON.parse(body) };
+    return { status, headers: new Headers({ "Retry-After": "2" }), json: async () => JSON.parse(body) };
   };
   const why = async (fetch, page = PAGE) => {
-    const { code, host } = await whyRefused({ page, user: "anna", fetch });
+    const { code, host, retryAfter } = await whyRefused({ page, user: "anna", fetch });
+    assert.equal(retryAfter, code === "unreachable" ? 0 : 2_000);
     return [code, host];
   };
   const upgrade = (host) => answering(426, JSON.stringify({ code: "upgrade_required", message: "", host }));
@@ -129,4 +132,16 @@ test("a request without an upgrade finds the cause of a refusal", async () => {
   assert.deepEqual(await why(answering(502, "<html>")), ["http_502", null]);
   assert.deepEqual(await why(() => Promise.reject(new TypeError("no network"))), ["unreachable", null]);
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
+});
+
+test("a backend that hangs is unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
+  const server = createServer(() => {});
+  context.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { code } = await whyRefused({ page: `http://127.0.0.1:${server.address().port}/`, user: "anna" });
+  assert.equal(code, "unreachable");
 });

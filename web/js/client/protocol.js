@@ -54,6 +54,12 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
+/** The retry hint of a refusal in milliseconds, from its `Retry-After` or its body, whichever is longer. 0 without one. */
+export function retryAfterOf(response, answer) {
+  const hints = [1_000 * Number(response.headers.get("Retry-After") ?? 0), Number(answer?.retry_after_ms ?? 0)];
+  return Math.max(0, ...hints.filter(Number.isFinite));
+}
+
 /** The address of a session: next to the page, with TLS if the page has it. */
 export function socketUrl(pageUrl, user, resume = null) {
   const url = new URL("ws", pageUrl);

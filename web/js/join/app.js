@@ -1,5 +1,6 @@
 // join.html: a user for a phone, faces to tap, received smiles, and the state of the connection.
 
+import { Backend } from "../backend.js";
 import { Client } from "../client/client.js";
 import { DialQueue } from "../client/dial-queue.js";
 import { whyRefused } from "../client/refused.js";
@@ -13,7 +14,6 @@ import { languageOf, say } from "./words.js";
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
-const TOO_MANY = 429;
 /** The delay before a diagnosis: a restarting backend needs none. */
 const CAUSE_AFTER = 3;
 const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
@@ -24,6 +24,7 @@ const words = (key, values) => say(language, key, values);
 const timers = new PageTimers();
 const dialQueue = new DialQueue();
 const page = document.baseURI;
+const backend = new Backend({ pageUrl: page, timers, fetch: (url, options) => fetch(url, options) });
 
 let lines = null;
 let seat = null;
@@ -32,25 +33,13 @@ let hasChosen = false;
 let faceOf = new Map();
 const items = new Map();
 
-/** The users, and the server's date, since a phone's may differ. */
-async function ask() {
-  const answer = await fetch(new URL("api/users", page), { cache: "no-store" });
-  if (!answer.ok) throw new Error(answer.status === TOO_MANY ? "rate_limited" : "nowhere");
-  return { users: await answer.json(), day: new Date(answer.headers.get("Date") ?? Date.now()) };
-}
-
 async function join() {
-  let asked;
-  try {
-    asked = await ask();
-  } catch (error) {
-    showState(CAUSES.has(error.message) ? error.message : "nowhere", "bad");
-    timers.after(RETRY_MS, join);
-    return;
-  }
-  users = asked.users;
+  const onFailure = (error) => showState(error.isTooOften ? "rate_limited" : "nowhere", "bad");
+  users = await backend.learnUsers({ pause: RETRY_MS, onFailure });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
-  const taken = await takeSeat({ ...asked, remembered: recall(), random: Math.random, open });
+  // The server's date, since a phone's may differ.
+  const day = new Date(backend.date ?? Date.now());
+  const taken = await takeSeat({ users, day, remembered: recall(), random: Math.random, open });
   if (taken === null) {
     showState("full", "bad");
     return;
@@ -112,15 +101,18 @@ function showSession(session, user) {
 }
 
 // One sentence for all attempts after a loss, so that it is announced once.
-function showAttempt({ state, replica, attempt }, user) {
+function showAttempt(session, user) {
+  const { state, replica, attempt } = session;
   if (replica !== null) showState("waiting", "bad", { replica });
-  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(user);
+  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(session, user);
   else if (byId("state").dataset.mood !== "bad") showState("connecting", "calm");
 }
 
-async function showCause(user) {
-  const { code, host } = await whyRefused({ page, user });
-  showState(CAUSES.has(code) ? code : "nowhere", "bad", { host });
+async function showCause(session, user) {
+  const { code, host, retryAfter } = await whyRefused({ page, user });
+  session.postpone(retryAfter);
+  // The session may have been welcomed in the meantime.
+  if (session.replica === null) showState(CAUSES.has(code) ? code : "nowhere", "bad", { host });
 }
 
 function showState(key, mood, values) {
