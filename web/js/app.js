@@ -298,8 +298,7 @@ function start() {
   }
   const { conversations, rate, seed } = controls.settings;
   if (!simulation.isRunning && conversations > 0) {
-    countersView.reset();
-    run.timeline = NO_TIMELINE;
+    forgetRun();
     run.startedAt = timers.now();
     mark({ kind: Mark.START });
   }
@@ -319,11 +318,15 @@ function stop() {
 function reset() {
   stop();
   simulation.reset();
+  forgetRun();
+  renderLoop.flush();
+}
+
+function forgetRun() {
   countersView.reset();
   run.timeline = NO_TIMELINE;
   run.crashes = new Crashes();
   run.crashes.replicasSeen({ at: timers.now(), replicas: replicaWatch.replicas });
-  renderLoop.flush();
 }
 
 function settingsChanged() {

@@ -2,13 +2,12 @@
 
 import { byId, element, setText } from "./dom.js";
 import { GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
-import { readingAt, spanOf } from "./timeline.js";
+import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
 /** The size of text that the drawing is made for. */
 const TEXT_SIZE = 16;
 const NARROW = 520;
 const NARROW_MS = 90_000;
-const WIDE_MS = 180_000;
 const LONG_STEP = 10;
 
 export class TimelineView {
@@ -19,6 +18,7 @@ export class TimelineView {
   #reading = byId("timeline-reading");
   #details = byId("timeline-text");
   #rows = byId("timeline-rows");
+  #run = null;
   #timeline = null;
   #drawn = null;
   #look = null;
@@ -46,7 +46,8 @@ export class TimelineView {
 
   paint(timeline) {
     if (timeline === this.#drawn) return;
-    this.#timeline = timeline;
+    this.#run = timeline;
+    this.#timeline = shownOf(timeline);
     this.#draw();
     this.#paintReading();
     this.#paintRows();
@@ -80,7 +81,7 @@ export class TimelineView {
     this.#look ??= this.look();
     const width = this.#canvas.parentElement.clientWidth;
     if (width === 0) return;
-    const length = width < NARROW ? NARROW_MS : WIDE_MS;
+    const length = width < NARROW ? NARROW_MS : SHOWN_MS;
     const { scale, plotHeight } = this.#look;
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
     const height = (plotHeight + 8 + Math.max(1, lanes.length) * LANE_HEIGHT) * scale;
@@ -95,7 +96,7 @@ export class TimelineView {
     context.setTransform(density, 0, 0, density, 0, 0);
     this.layout = layoutOf(this.#timeline, { width, height, length, scale });
     drawTimeline(context, this.#timeline, this.layout, this.#look, this.#cursor);
-    this.#drawn = this.#timeline;
+    this.#drawn = this.#run;
   }
 
   #point(event) {

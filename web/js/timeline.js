@@ -1,8 +1,10 @@
-// The timeline of the last minutes: a sample per second of the rates and the sessions per replica, and marks for
-// events. Pure functions from a timeline and an event to the next timeline.
+// The timeline of a run: a sample per second of the rates and the sessions per replica, and marks for events. Pure
+// functions from a timeline and an event to the next timeline.
 
-/** The length of a timeline. */
-export const KEPT_MS = 180_000;
+/** The length of a timeline. A record of a longer run has its last hour. */
+export const KEPT_MS = 3_600_000;
+/** The longest visible span. */
+export const SHOWN_MS = 180_000;
 /** The maximum number of lanes; replicas that are gone are dropped first. */
 export const MOST_LANES = 6;
 /** The shortest visible span. */
@@ -34,12 +36,18 @@ export function sampled(timeline, { at, successes, overloads, replicas }) {
     overloads: rate("overloads", overloads),
     replicas: new Map(replicas.map(({ id, state, sessions }) => [id, { state, sessions }])),
   };
-  const recent = ({ at: then }) => at - then <= KEPT_MS;
-  return {
-    samples: [...timeline.samples, sample].filter(recent),
-    marks: timeline.marks.filter(recent),
-    last: { at, successes, overloads },
-  };
+  const samples = [...timeline.samples, sample];
+  return { ...since({ samples, marks: timeline.marks }, at - KEPT_MS), last: { at, successes, overloads } };
+}
+
+/** The last minutes of a timeline, for drawing. */
+export function shownOf({ samples, marks }) {
+  return since({ samples, marks }, (samples.at(-1)?.at ?? 0) - SHOWN_MS);
+}
+
+function since({ samples, marks }, from) {
+  const isRecent = ({ at }) => at >= from;
+  return { samples: samples.filter(isRecent), marks: marks.filter(isRecent) };
 }
 
 /** Adds a mark. Marks of one kind on one replica within a second are merged, and their counts added. */
@@ -71,7 +79,7 @@ export function changesBetween(before, after) {
 }
 
 /** The visible span, [from, to]: at least a minute, growing with the run up to `most`. */
-export function spanOf({ samples }, most = KEPT_MS) {
+export function spanOf({ samples }, most = SHOWN_MS) {
   const to = samples.at(-1)?.at ?? 0;
   return [to - Math.min(most, Math.max(SHORTEST_MS, to - (samples[0]?.at ?? to))), to];
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "../js/timeline-drawing.js";
 import {
-  KEPT_MS, MOST_LANES, Mark, NO_TIMELINE, SHORTEST_MS, changesBetween, lanesOf, marked, readingAt, sampled, spanOf,
+  KEPT_MS, MOST_LANES, Mark, NO_TIMELINE, SHORTEST_MS, SHOWN_MS, changesBetween, lanesOf, marked, readingAt, sampled, shownOf,
+  spanOf,
 } from "../js/timeline.js";
 
 const replica = (id, state = "ready", sessions = 0) => ({ id, state, sessions });
@@ -28,13 +29,17 @@ test("a sample tells how fast it went since the one before, however long that wa
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
 
-test("a timeline is immutable and drops old samples", () => {
+test("a timeline is immutable, keeps an hour, and shows the last minutes", () => {
   const before = running(10);
   const after = marked(sampled(before, { at: 11_000, successes: 0, overloads: 0, replicas: [] }), { at: 11_000, kind: Mark.STOP });
   assert.deepEqual([before.samples.length, before.marks.length], [11, 0]);
   assert.deepEqual([after.samples.length, after.marks.length], [12, 1]);
-  const long = running(400);
+  const long = marked(running(4_000), { at: 4_000_000 - SHOWN_MS - 1, kind: Mark.STOP });
   assert.equal(long.samples.length, KEPT_MS / 1_000 + 1);
+  const shown = shownOf(long);
+  assert.deepEqual([shown.samples.length, shown.samples.at(-1).at, shown.marks.length], [SHOWN_MS / 1_000 + 1, 4_000_000, 0]);
+  assert.equal(shownOf(marked(long, { at: 4_000_000, kind: Mark.STOP })).marks.length, 1);
+  assert.deepEqual(shownOf(NO_TIMELINE), { samples: [], marks: [] });
   const later = sampled(after, { at: 11_001 + KEPT_MS, successes: 0, overloads: 0, replicas: [] });
   assert.equal(later.marks.length, 0);
 });
@@ -60,11 +65,11 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
 });
 
-test("the span grows with the run, from a minute to what is kept or fits", () => {
+test("the span grows with the run, from a minute to what is shown or fits", () => {
   assert.deepEqual(spanOf(NO_TIMELINE), [-SHORTEST_MS, 0]);
   assert.deepEqual(spanOf(running(10)), [10_000 - SHORTEST_MS, 10_000]);
   assert.deepEqual(spanOf(running(100)), [0, 100_000]);
-  assert.deepEqual(spanOf(running(400)), [400_000 - KEPT_MS, 400_000]);
+  assert.deepEqual(spanOf(running(400)), [400_000 - SHOWN_MS, 400_000]);
   assert.deepEqual(spanOf(running(400), 90_000), [310_000, 400_000]);
 });
 
