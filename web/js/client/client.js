@@ -63,7 +63,8 @@ export class Client {
 
   /**
    * Sends a smile, retried through any number of crashes. Resolves to `{id, offset, duplicate}` once it is stored, and
-   * rejects with a `Refusal` if it never will be. `id` must be unique per user forever; by default one is generated.
+   * rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that one which the
+   * server refuses for a moment is stored later. `id` must be unique per user forever; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
