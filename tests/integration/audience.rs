@@ -154,27 +154,32 @@ async fn a_phone_begins_with_a_user_that_answers() {
     eventually("both are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
 }
 
-/// A proxy that sets `Host` to the backend's address, as some do by default. It passes one request per connection, or a
-/// WebSocket.
-async fn rewriting_proxy(backend: SocketAddr) -> SocketAddr {
+/// A proxy that passes one request per connection, or a WebSocket, to the backend that `route` returns for its path. If
+/// `rewrites`, it sets `Host` to the backend's address, as some do by default.
+async fn proxy(rewrites: bool, route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
+    let route = Arc::new(route);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(pass(client, address, backend));
+            tokio::spawn(pass(client, rewrites.then_some(address), Arc::clone(&route)));
         }
     });
     address
 }
 
-async fn pass(mut client: TcpStream, own: SocketAddr, backend: SocketAddr) {
+async fn pass(mut client: TcpStream, rewritten: Option<SocketAddr>, route: Arc<impl Fn(&str) -> SocketAddr>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else { return };
         head.push(byte);
     }
     let head = String::from_utf8(head).expect("text");
-    let head = head.replace(&format!("Host: {own}"), &format!("Host: {backend}"));
+    let backend = route(head.split(' ').nth(1).expect("a path"));
+    let head = match rewritten {
+        Some(own) => head.replace(&format!("Host: {own}"), &format!("Host: {backend}")),
+        None => head,
+    };
     let head = head.replace("Connection: keep-alive", "Connection: close");
     let mut server = TcpStream::connect(backend).await.expect("the backend");
     server.write_all(head.as_bytes()).await.expect("the request");
@@ -185,12 +190,50 @@ async fn pass(mut client: TcpStream, own: SocketAddr, backend: SocketAddr) {
 async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
-    let proxy = rewriting_proxy(server.address).await;
+    let backend = server.address;
+    let proxy = proxy(true, move |_| backend).await;
     let phone = Browser::open("en").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
     assert!(server.log().contains("--allowed-origins"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let answering = TestProcess::start(&folder.path().join("answering.db"), &[]).await;
+    let hanging = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
+    let phone = Browser::open("en").await;
+    for hangs in ["/api/", "/ws"] {
+        let (others, backend) = (answering.address, hanging.address);
+        let proxy = proxy(false, move |path| if path.starts_with(hangs) { backend } else { others }).await;
+        hanging.signal("STOP").await;
+        phone.load(&format!("http://{proxy}/join.html")).await;
+        let says = async || phone.text("state").await.starts_with("The backend does not answer");
+        eventually(&format!("it says that {hangs} hangs"), says).await;
+        hanging.signal("CONT").await;
+        joined(&phone).await;
+        eventually("it is live", async || state(&phone).await == "good").await;
+    }
+}
+
+#[tokio::test]
+async fn a_phone_without_browser_storage_gets_another_user_each_time() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let phone = Browser::open_without_site_data("en").await;
+    become_phone(&phone).await;
+    let mut users = Vec::new();
+    for _ in 0..2 {
+        phone.load(&format!("http://{}/join.html", server.address)).await;
+        users.push(joined(&phone).await);
+        tap(&phone, 1).await;
+        eventually("its smile is stored", async || lines(&phone, "stored", "").await >= 1).await;
+    }
+    let blocked = "try { return localStorage === null } catch (error) { return error.name }";
+    assert_eq!(phone.run(blocked, &json!([])).await, "SecurityError");
+    assert_ne!(users[0], users[1]);
 }
 
 #[tokio::test]
