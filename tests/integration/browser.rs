@@ -1,5 +1,6 @@
 //! The page in a real browser, against the real program and through its crashes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -117,6 +118,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert!(!status.success(), "{status}");
     eventually("the page says that the backend is away", async || mood(&browser).await == "bad").await;
     eventually("no session is shown as live", async || live_sessions(&browser).await == 0).await;
+    eventually("its requests find no replica", async || causes(&browser).await.contains_key("no replica")).await;
     let before = browser.number("successes").await;
 
     let server = start_again(&store, &server).await;
@@ -260,6 +262,49 @@ async fn counted(server: &TestProcess, name: &str) -> u64 {
     format!("{count}").parse().expect("a whole number")
 }
 
+/// Stops the run, waits until the server's counters rest, and returns those of stored, shed and rate-limited smiles and
+/// requests.
+async fn stopped(browser: &Browser, server: &TestProcess) -> [u64; 3] {
+    browser.click("stop").await;
+    eventually("no session is open", async || counted(server, "smilingchat_sessions").await == 0).await;
+    let mut last = [u64::MAX; 3];
+    eventually("the counters rest", async || {
+        let before = last;
+        last = [
+            counted(server, "smilingchat_smiles_stored_total").await,
+            counted(server, r#"smilingchat_errors_total{code="overloaded"}"#).await,
+            counted(server, r#"smilingchat_errors_total{code="rate_limited"}"#).await,
+        ];
+        last == before
+    })
+    .await;
+    last
+}
+
+/// The overload errors on the page by cause.
+async fn causes(browser: &Browser) -> BTreeMap<String, u64> {
+    let text = browser.text("overload-causes").await;
+    let causes = text.split(" · ").filter_map(|cause| cause.rsplit_once(": "));
+    causes.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
+}
+
+/// Whether the page counts what the server counts, but for what was in transit when the run was stopped.
+fn agree(shown: u64, counted: u64) -> bool {
+    shown.abs_diff(counted) <= counted.div_ceil(10)
+}
+
+/// Checks the overload errors on the page against the server's: all of them are at capacity or rate-limited.
+async fn overloads_agree(browser: &Browser, shed: u64, limited: u64) {
+    let causes = causes(browser).await;
+    let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
+    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "{all}");
+    let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
+    assert!(agree(shown(&["at capacity"]), shed), "{all}");
+    let too_often = shown(&["session too fast", "too many requests from this address"]);
+    assert!(agree(too_often, limited), "{all}");
+    assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "{all}");
+}
+
 #[tokio::test]
 async fn the_badges_count_what_the_server_counts() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -267,19 +312,26 @@ async fn the_badges_count_what_the_server_counts() {
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 30).await;
     passes(&browser, "overload-errors", 300).await;
-    browser.click("stop").await;
-    // Only the server counts smiles that were in transit when the sessions closed: up to three per user.
-    let cut_off = 0..=3 * 60;
-    let shed = counted(&server, r#"smilingchat_errors_total{code="overloaded"}"#).await;
-    let limited = counted(&server, r#"smilingchat_errors_total{code="rate_limited"}"#).await;
-    let shown = browser.number("overload-errors").await;
-    assert!(cut_off.contains(&(shed + limited).saturating_sub(shown)), "{shown} shown, {shed} shed, {limited} limited");
-    assert!(shown <= shed + limited, "{shown} shown, {shed} shed, {limited} limited");
-    let causes = browser.text("overload-causes").await;
-    assert!(causes.contains(&format!("at capacity: {}", shown - limited.min(shown))), "{causes}");
-    let stored = counted(&server, "smilingchat_smiles_stored_total").await;
+    let [stored, shed, limited] = stopped(&browser, &server).await;
+    overloads_agree(&browser, shed, limited).await;
     let successes = browser.number("successes").await;
-    assert!(successes <= stored && cut_off.contains(&(stored - successes)), "{successes} shown, {stored} stored");
+    assert!(agree(successes, stored), "{successes} shown, {stored} stored");
+}
+
+#[tokio::test]
+async fn refused_sessions_count_as_the_server_counts_them() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let full: &[_] = &[("max-sessions", "10")];
+    let too_often: &[_] = &[("client-rate", "5"), ("client-burst", "20")];
+    for (options, cause) in [(full, "at capacity"), (too_often, "too many requests from this address")] {
+        let server = TestProcess::start(&folder.path().join(cause), options).await;
+        let browser = open_page("en", &server).await;
+        browser.load(&format!("http://{}/?conversations=30&start", server.address)).await;
+        let many = async || causes(&browser).await.get(cause).is_some_and(|&count| count > 60);
+        eventually(&format!("{cause}: more than 60"), many).await;
+        let [_, shed, limited] = stopped(&browser, &server).await;
+        overloads_agree(&browser, shed, limited).await;
+    }
 }
 
 /// The text of the timeline at its cursor.
@@ -328,6 +380,12 @@ async fn the_timeline_and_the_table_show_a_crash() {
     assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
     let now = browser.run(press, &json!(["End"])).await;
     assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "{now}");
+
+    let has_crashes = async || browser.count("#incident-panel:not([hidden])").await == 1;
+    browser.click("stop").await;
+    assert!(has_crashes().await);
+    browser.click("start").await;
+    eventually("the next run has no crashes", async || !has_crashes().await).await;
 }
 
 #[tokio::test]
