@@ -2,11 +2,12 @@
 //!
 //! Thin on purpose: what can be tested is in the library.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
-use smilingchat::config::{Command, CommandLine, ServeOptions};
+use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
 use tokio::runtime::Runtime;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime().map_err(Failure::from).and_then(|runtime| runtime.block_on(run(command_line)));
     outcome.unwrap_or_else(|error| {
-        eprintln!("smilingchat: {error}");
+        report(&error);
         ExitCode::FAILURE
     })
 }
@@ -47,7 +48,7 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
         match command_line.command {
             None => serve(command_line.serve).await?,
             Some(Command::Serve(options)) => serve(*options).await?,
-            Some(Command::Simulate(options)) => return Ok(simulate::run(&options).await?.into()),
+            Some(Command::Simulate(options)) => return Ok(simulate(&options).await),
             Some(Command::Check(options)) => check::check(&options).await?,
             Some(Command::Replicas(options)) => operate::replicas(&options).await?,
             Some(Command::Crash(options)) => operate::crash(&options).await?,
@@ -55,6 +56,18 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     });
     task.await?
+}
+
+async fn simulate(options: &SimulateOptions) -> ExitCode {
+    let status = simulate::run(options).await.unwrap_or_else(|error| {
+        report(&error);
+        error.exit_status()
+    });
+    status.into()
+}
+
+fn report(error: &dyn Display) {
+    eprintln!("smilingchat: {error}");
 }
 
 /// Prints a usage error or the help.

@@ -84,6 +84,17 @@ pub enum SimulationError {
     NoSession(String),
 }
 
+impl SimulationError {
+    /// The exit status of the command. 1 would say that the server broke the contract: only too few users do.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::TooFewUsers(_) => 1,
+            Self::NoToken(_) => 2,
+            Self::NoDirectory(_) | Self::Interrupted | Self::NoSession(_) => 3,
+        }
+    }
+}
+
 /// Runs a simulation as a command: progress on standard error, the report on standard output.
 ///
 /// The first Ctrl-C ends the sending, each further one the stage that follows. The exit status comes from

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
+use crate::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
 use crate::support::process::{TestProcess, run, run_program, run_program_with, start_program};
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, within};
@@ -277,7 +278,7 @@ async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
     assert!(!server.exit().await.success(), "a crash has a status other than 0");
     let output = run_program(&["simulate", "--crash-token-file=/nowhere"]).await;
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && told.contains("/nowhere") && told.contains("token"), "{told}");
+    assert!(output.status.code() == Some(2) && told.contains("/nowhere") && told.contains("token"), "{told}");
 }
 
 #[tokio::test]
@@ -338,6 +339,26 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     .await;
     let status = within("a status", simulation.wait()).await.expect("a status");
     assert_eq!(status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_simulation_that_reaches_no_server_exits_with_3_and_one_line() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = run_program(&["simulate", &format!("--url=ws://{address}/ws")]).await;
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(3), 1), "{stderr}");
+    assert!(stderr.contains("no replica can be reached") && stderr.contains(&address.to_string()), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_simulation_that_sees_a_broken_promise_exits_with_1() {
+    let behaviour = Behaviour { fault: Fault::DoubleDelivery, ..Behaviour::default() };
+    let server = MisbehavingServer::start(6, behaviour).await;
+    let url = format!("--url={}", server.url());
+    let output = run_program(&["simulate", &url, "--conversations=3", "--rate=100", "--duration=0.5"]).await;
+    let ledger = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{ledger}");
+    assert!(ledger.contains("NOT CLEAN") && ledger.contains("\n  duplicated: "), "{ledger}");
 }
 
 #[tokio::test]

@@ -134,11 +134,39 @@ async fn an_unreachable_replica_is_skipped() {
     assert!(report.refused_upgrades["unreachable"] > 0, "{report}");
 
     let options = SimulateOptions { url: vec![nobody.clone()], ..options };
-    let error = simulate(&options, FOR_EVER).await.unwrap_err().to_string();
+    let error = simulate(&options, FOR_EVER).await.unwrap_err();
+    assert_eq!(error.exit_status(), 3, "{error}");
+    let error = error.to_string();
     assert!(
         error.contains("no replica can be reached") && error.contains(&nobody.port().unwrap().to_string()),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_session_broke_no_promise() {
+    let behaviour = Behaviour { refuse_upgrade_every: 1, ..Behaviour::default() };
+    let server = MisbehavingServer::start(USERS, behaviour).await;
+    let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
+    assert_eq!(error.exit_status(), 3, "{error}");
+    assert!(error.to_string().contains("no replica takes a session: draining"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_with_a_single_user_broke_the_contract() {
+    let server = MisbehavingServer::start(1, Behaviour::default()).await;
+    let error = simulate(&options(server.url()), FOR_EVER).await.unwrap_err();
+    assert_eq!(error.exit_status(), 1, "{error}");
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_run_proves_nothing() {
+    let interrupt = Arc::new(Notify::new());
+    interrupt.notify_one();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = options(Url::parse(&format!("ws://{}/ws", silent.local_addr().unwrap())).unwrap());
+    let error = conduct(&options, patience(FOR_EVER), Progress::silent(), interrupt).await.unwrap_err();
+    assert_eq!(error.exit_status(), 3, "{error}");
 }
 
 #[tokio::test]
