@@ -70,21 +70,21 @@ impl Default for Patience {
     }
 }
 
-/// Where a client is in the log.
+/// Where to resume from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct ResumePoint {
     /// The epoch of the log.
     pub epoch: Epoch,
     /// The highest offset that the client saw in it.
     pub offset: Offset,
 }
 
-impl Position {
+impl ResumePoint {
     fn see_smile(&mut self, offset: Offset) {
         self.offset = self.offset.max(offset);
     }
 
-    /// A duplicate's offset is not a position: smiles below it may still arrive.
+    /// A duplicate's offset is no place to resume from: smiles below it may still arrive.
     fn see_ack(&mut self, offset: Offset, duplicate: bool) {
         if !duplicate {
             self.see_smile(offset);
@@ -100,7 +100,7 @@ pub struct Client {
     outbox: Outbox,
     /// The zero of the outbox's times.
     started: Instant,
-    position: Option<Position>,
+    resume_point: Option<ResumePoint>,
     backoff: Backoff,
     /// Connections that were lost or refused: the client tries the next URL each time.
     moves: usize,
@@ -140,11 +140,11 @@ impl Client {
     ///
     /// # Panics
     /// When `urls` is empty.
-    pub fn resume(urls: Vec<Url>, user: UserName, patience: Patience, position: Position) -> Self {
-        Self::start(urls, user, patience, Some(position))
+    pub fn resume(urls: Vec<Url>, user: UserName, patience: Patience, resume_point: ResumePoint) -> Self {
+        Self::start(urls, user, patience, Some(resume_point))
     }
 
-    fn start(urls: Vec<Url>, user: UserName, patience: Patience, position: Option<Position>) -> Self {
+    fn start(urls: Vec<Url>, user: UserName, patience: Patience, resume_point: Option<ResumePoint>) -> Self {
         assert!(!urls.is_empty(), "a client needs the URL of a replica");
         let mut client = Self {
             urls,
@@ -152,7 +152,7 @@ impl Client {
             patience,
             outbox: Outbox::default(),
             started: Instant::now(),
-            position,
+            resume_point,
             backoff: Backoff::default(),
             moves: 0,
             events: VecDeque::new(),
@@ -175,8 +175,8 @@ impl Client {
     }
 
     /// The highest offset seen, to [`Self::resume`] from; `None` before the first welcome.
-    pub fn position(&self) -> Option<&Position> {
-        self.position.as_ref()
+    pub fn resume_point(&self) -> Option<&ResumePoint> {
+        self.resume_point.as_ref()
     }
 
     /// Waits for the next event. Cancel safe. The client makes no progress unless this future is polled.
@@ -229,18 +229,18 @@ impl Client {
 
     fn connect(&mut self, wait: Duration) {
         let url = self.urls[self.moves % self.urls.len()].clone();
-        let (user, position) = (self.user.clone(), self.position.clone());
+        let (user, resume_point) = (self.user.clone(), self.resume_point.clone());
         let patience = Patience { connect: self.backoff.connect_timeout(self.patience.connect), ..self.patience };
         self.state = State::Connecting(Box::pin(async move {
             sleep(wait).await;
-            Connection::open(&url, &user, position.as_ref(), &patience).await
+            Connection::open(&url, &user, resume_point.as_ref(), &patience).await
         }));
     }
 
     fn session(&self, connection: Connection) -> Session {
         Session {
             connection,
-            resumed_from: self.position.as_ref().map(|position| position.offset),
+            resumed_from: self.resume_point.as_ref().map(|point| point.offset),
             welcome_by: Instant::now() + self.patience.silence,
             welcomed: false,
             answering: false,
@@ -282,17 +282,17 @@ impl Client {
                 session.welcomed = true;
                 // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
                 session.outgoing = Some(ClientFrame::Ping.encode());
-                self.position = Some(Position { epoch: epoch.clone(), offset });
+                self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
             }
             _ if !session.welcomed => Event::Breach("no welcome first".to_owned()),
             ServerFrame::Smile(smile) => {
-                self.position.iter_mut().for_each(|position| position.see_smile(smile.offset));
+                self.resume_point.iter_mut().for_each(|point| point.see_smile(smile.offset));
                 self.outbox.settle(&smile.id);
                 Event::Received(smile)
             }
             ServerFrame::Ack { id, offset, duplicate } => {
-                self.position.iter_mut().for_each(|position| position.see_ack(offset, duplicate));
+                self.resume_point.iter_mut().for_each(|point| point.see_ack(offset, duplicate));
                 self.outbox.settle(&id);
                 Event::Acked { id, offset, duplicate }
             }
@@ -383,13 +383,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_offsets_of_duplicates_do_not_move_a_position() {
-        let mut position = Position { epoch: Epoch::new("e"), offset: Offset(100) };
-        position.see_ack(Offset(103), true);
-        assert_eq!(position.offset, Offset(100));
-        position.see_smile(Offset(101));
-        position.see_ack(Offset(102), false);
-        position.see_smile(Offset(101));
-        assert_eq!(position.offset, Offset(102));
+    fn the_offsets_of_duplicates_do_not_move_a_resume_point() {
+        let mut point = ResumePoint { epoch: Epoch::new("e"), offset: Offset(100) };
+        point.see_ack(Offset(103), true);
+        assert_eq!(point.offset, Offset(100));
+        point.see_smile(Offset(101));
+        point.see_ack(Offset(102), false);
+        point.see_smile(Offset(101));
+        assert_eq!(point.offset, Offset(102));
     }
 }

@@ -240,7 +240,7 @@ struct Course {
 
 /// How a stage of the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+enum StageEnd {
     /// Its condition holds.
     Done,
     /// There was no more progress, or the time was up.
@@ -274,7 +274,7 @@ impl Conductor {
         }
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
-        if gathered != Ended::Interrupted {
+        if gathered != StageEnd::Interrupted {
             // Dropped when the sending ends, and with it the crashes.
             let _crashes = self.crash_every.map(|every| {
                 let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
@@ -284,7 +284,7 @@ impl Conductor {
         }
         let end = self.shared.now();
         self.course.send_modify(|course| course.end = Some(end));
-        if self.stage("settling", quiet, settle, Ledger::settled).await != Ended::Done {
+        if self.stage("settling", quiet, settle, Ledger::settled).await != StageEnd::Done {
             self.course.send_modify(|course| course.give_up = true);
             self.stage("giving up", quiet, self.shared.patience.client.silence, Ledger::answered).await;
         }
@@ -319,19 +319,19 @@ impl Conductor {
         let end =
             self.stage("reading the log again", quiet, settle, |ledger| ledger.reread() == ledger.readers()).await;
         let complete = self.ledger.reread();
-        self.ledger.end_reread(end != Ended::Interrupted);
+        self.ledger.end_reread(end != StageEnd::Interrupted);
         complete
     }
 
     /// Keeps the ledger until `done`, without progress for `quiet`, until `most` has passed, or until an interrupt.
-    async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> Ended {
+    async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
         // A day stands for no limit.
         let limit = began + most.min(Duration::from_hours(24));
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {
             if done(&self.ledger) {
-                return Ended::Done;
+                return StageEnd::Done;
             }
             tokio::select! {
                 _ = self.entries.recv_many(&mut self.batch, BATCH) => {
@@ -342,11 +342,11 @@ impl Conductor {
                     if movement != self.ledger.movement() {
                         (moved_at, movement) = (Instant::now(), self.ledger.movement());
                     } else if moved_at.elapsed() >= quiet {
-                        return Ended::Cut;
+                        return StageEnd::Cut;
                     }
                 }
-                () = sleep_until(limit) => return Ended::Cut,
-                () = self.interrupt.notified() => return Ended::Interrupted,
+                () = sleep_until(limit) => return StageEnd::Cut,
+                () = self.interrupt.notified() => return StageEnd::Interrupted,
             }
         }
     }

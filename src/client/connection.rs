@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
-use super::{Patience, Position};
+use super::{Patience, ResumePoint};
 use crate::model::UserName;
 use crate::protocol::{self, Refusal, ServerFrame};
 
@@ -72,12 +72,12 @@ impl Connection {
     pub(super) async fn open(
         url: &Url,
         user: &UserName,
-        resume: Option<&Position>,
+        resume: Option<&ResumePoint>,
         patience: &Patience,
     ) -> Result<Self, NotOpened> {
         let mut url = url.clone();
         url.query_pairs_mut().append_pair("user", user.as_str());
-        if let Some(Position { epoch, offset }) = resume {
+        if let Some(ResumePoint { epoch, offset }) = resume {
             url.query_pairs_mut().append_pair("after", &offset.to_string()).append_pair("epoch", epoch.as_str());
         }
         let request = url.as_str().into_client_request().map_err(|error| unreachable(&error))?;

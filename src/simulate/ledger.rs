@@ -323,7 +323,7 @@ impl Ledger {
     /// Advances a stream; true if the offset is new to it.
     fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
         let stream = &mut self.streams[number];
-        let position = stream.position;
+        let highest = stream.offset;
         let advance = stream.advance(offset, beat.is_some());
         let user = stream.user.clone();
         match advance {
@@ -332,7 +332,7 @@ impl Ledger {
                 self.fault(Fault::Duplicated, || format!("{user} (stream {number}) received offset {offset} again"));
             }
             Advance::Late => self.fault(Fault::Reordered, || {
-                format!("{user} (stream {number}) received offset {offset} after offset {position}")
+                format!("{user} (stream {number}) received offset {offset} after offset {highest}")
             }),
         }
         advance != Advance::Again

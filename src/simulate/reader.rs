@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::ledger::Rereading;
-use crate::client::{Client, Event, Position};
+use crate::client::{Client, Event, ResumePoint};
 
 /// Reads until the head is reached, over as many connections as it takes.
 pub(super) async fn reread(rereading: Rereading, shared: Arc<Shared>) {
     let Rereading { stream, user, epoch, start, head } = rereading;
-    let position = Position { epoch, offset: start };
-    let mut client = Client::resume(shared.urls_from(stream), user, shared.patience.client, position);
+    let resume_point = ResumePoint { epoch, offset: start };
+    let mut client = Client::resume(shared.urls_from(stream), user, shared.patience.client, resume_point);
     loop {
         let event = client.next().await;
         let last = match &event {

@@ -104,8 +104,8 @@ export class Ledger {
   }
 
   /** The offset up to which the user's stream was seen. */
-  position(user) {
-    return this.#streamOf(user).position;
+  offsetOf(user) {
+    return this.#streamOf(user).offset;
   }
 
   /** Drops the smiles in flight of a stopped conversation. */

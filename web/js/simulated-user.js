@@ -156,7 +156,7 @@ export class SimulatedUser {
   }
 
   #checkCaughtUp() {
-    if (this.#catchUpTo !== null && this.#ledger.position(this.name) < this.#catchUpTo) return;
+    if (this.#catchUpTo !== null && this.#ledger.offsetOf(this.name) < this.#catchUpTo) return;
     this.#catchUpTo = null;
     this.session.caughtUp();
   }

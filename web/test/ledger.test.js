@@ -40,7 +40,7 @@ test("the delivery may come before the ack", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
 });
 
-test("a duplicate's ack settles a smile once and moves no position", () => {
+test("a duplicate's ack settles a smile once and does not move the offset", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.received("bruno", smile("c1", 101));
@@ -48,7 +48,7 @@ test("a duplicate's ack settles a smile once and moves no position", () => {
   assert.equal(ledger.acked("anna", ack("c1", 101, true)), true);
   assert.equal(ledger.acked("anna", ack("c1", 101, true)), false);
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
-  assert.equal(ledger.position("anna"), 101);
+  assert.equal(ledger.offsetOf("anna"), 101);
 });
 
 test("an acked smile that the receiver's stream has passed is lost", () => {
@@ -131,7 +131,7 @@ test("acks out of order are reordered", () => {
 test("other users' smiles move the stream and count for nothing", () => {
   const ledger = pair();
   assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
-  assert.equal(ledger.position("bruno"), 150);
+  assert.equal(ledger.offsetOf("bruno"), 150);
   assert.deepEqual(counts(ledger), {});
 });
 
@@ -209,7 +209,7 @@ test("stopping a conversation keeps the numbers and says what was under way", ()
   ledger.forget(["anna", "bruno"]);
   assert.deepEqual(counts(ledger), { sent: 3, acked: 2, delivered: 1, lost: 1, cutOff: 1 });
   ledger.welcomed("anna", welcome({ offset: 50 }));
-  assert.equal(ledger.position("anna"), 50);
+  assert.equal(ledger.offsetOf("anna"), 50);
 });
 
 test("an acked smile that was under way at the stop is not claimed to be delivered", () => {

@@ -85,9 +85,9 @@ impl History {
     }
 
     fn reconnect(&mut self, seat: usize) {
-        let position = self.seen[seat] as u64;
+        let seen = self.seen[seat] as u64;
         self.tell(seat, Event::ConnectionLost);
-        self.tell(seat, welcomed("epoch", position, Some(position), true));
+        self.tell(seat, welcomed("epoch", seen, Some(seen), true));
         for beat in std::mem::take(&mut self.waiting[seat]) {
             let place = self.log.iter().position(|&stored| stored == beat).unwrap();
             self.tell(seat, Event::Written(beat));

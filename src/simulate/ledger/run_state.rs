@@ -62,7 +62,7 @@ impl Ledger {
         self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
             None => true,
             Some(&head) => {
-                // An ack that says duplicate is no position: only counting shows whether the rest is there.
+                // The ack of a duplicate does not reach that far: only counting shows whether the rest is there.
                 stream.is_past(head) || (stream.knows(head) && stream.missing(&self.expected(&stream.user)).is_empty())
             }
         })
@@ -84,14 +84,14 @@ impl Ledger {
         let all_read = !readers.is_empty() && unfinished.clone().next().is_none();
         self.proven = all_read || seats.iter().any(|seat| seat.live) || unfinished.any(|reader| reader.live);
         if !self.proven {
-            return self.streams.iter_mut().for_each(Stream::stop_at_position);
+            return self.streams.iter_mut().for_each(Stream::expect_no_more);
         }
         for number in self.plan.seats()..self.streams.len() {
             let reader = &mut self.streams[number];
             if reader.is_past(Offset(u64::MAX)) || (in_time && reader.live) {
                 continue;
             }
-            reader.stop_at_position();
+            reader.expect_no_more();
             if in_time {
                 self.breach(number, "the log could not be read again to its end");
             }

@@ -15,7 +15,7 @@ pub(super) struct Stream {
     /// The last offset that must be received.
     until: Offset,
     /// The highest offset received, or where the session started.
-    pub position: Offset,
+    pub offset: Offset,
     /// How many sessions there have been.
     pub sessions: u32,
     /// Whether there is a session now.
@@ -56,7 +56,7 @@ pub(super) enum Advance {
     Next,
     /// Received before.
     Again,
-    /// Below the position, and not received before.
+    /// Below the highest, and not received before.
     Late,
 }
 
@@ -67,7 +67,7 @@ impl Stream {
             user,
             start: None,
             until: Offset(u64::MAX),
-            position: Offset(0),
+            offset: Offset(0),
             sessions: 0,
             live: false,
             replica: String::new(),
@@ -82,7 +82,7 @@ impl Stream {
 
     /// The stream of one that reads the log again and must receive everything above `start` up to `until`.
     pub(super) fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
-        Self { start: Some(start), until, position: start, ..Self::new(user) }
+        Self { start: Some(start), until, offset: start, ..Self::new(user) }
     }
 
     /// A session starts at `offset`.
@@ -93,7 +93,7 @@ impl Stream {
         self.foreign = foreign;
         if !foreign {
             self.start.get_or_insert(offset);
-            self.position = offset;
+            self.offset = offset;
         }
     }
 
@@ -102,9 +102,9 @@ impl Stream {
         self.until = Offset(0);
     }
 
-    /// Nothing above the position is expected any more.
-    pub(super) fn stop_at_position(&mut self) {
-        self.until = self.position;
+    /// Nothing more is expected.
+    pub(super) fn expect_no_more(&mut self) {
+        self.until = self.offset;
     }
 
     /// The next place in the order of writing.
@@ -115,12 +115,12 @@ impl Stream {
 
     /// Receives an offset; `ours` when it is that of a smile of this run, which must be remembered.
     pub(super) fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
-        if offset == self.position || self.has_received(offset) {
+        if offset == self.offset || self.has_received(offset) {
             return Advance::Again;
         }
-        if offset > self.position {
-            self.position = offset;
-            // After a gap the position may have gone back, and the list must stay in order.
+        if offset > self.offset {
+            self.offset = offset;
+            // After a gap the offset may have gone back, and the list must stay in order.
             let in_order = self.received.last().is_none_or(|&last| last < offset);
             if ours && in_order {
                 self.received.push(offset);
@@ -143,7 +143,7 @@ impl Stream {
     /// Whether an offset at or above `head` was received: then everything up to it should have been.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
-        self.start.is_none() || (!self.foreign && self.position >= head.min(self.until))
+        self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
     }
 
     /// Whether this offset was received or learned.

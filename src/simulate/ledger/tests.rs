@@ -107,7 +107,7 @@ impl Scene {
 pub(super) fn by_name(faults: &Faults) -> Vec<(&'static str, u64)> {
     use Fault::{Altered, Breach, Duplicated, Failed, Lost, Reordered, Unanswered};
     let all = [Lost, Duplicated, Reordered, Altered, Failed, Unanswered, Breach];
-    all.into_iter().map(|fault| (fault.name(), faults.count(fault))).filter(|&(_, count)| count > 0).collect()
+    all.into_iter().map(|fault| (fault.into(), faults.count(fault))).filter(|&(_, count)| count > 0).collect()
 }
 
 fn beat(number: usize) -> Beat {
@@ -335,7 +335,7 @@ fn a_replay_shows_own_smiles_and_their_order() {
 }
 
 #[test]
-fn a_duplicates_ack_is_no_position() {
+fn a_duplicates_ack_does_not_advance_the_stream() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.reconnect(ANNA, 100);

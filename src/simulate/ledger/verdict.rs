@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use strum::{EnumCount, IntoStaticStr};
+
 use super::Ledger;
 use super::smile::Outcome;
 use crate::model::{Offset, UserName};
@@ -12,7 +14,8 @@ use crate::simulate::plan::Beat;
 const MOST_WORDS: usize = 20;
 
 /// What can be wrong with a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Fault {
     /// A smile is in the log, and a session that must have it does not.
     Lost,
@@ -27,13 +30,14 @@ pub enum Fault {
     /// A smile without any answer until the end.
     Unanswered,
     /// Any other violation of the protocol.
+    #[strum(serialize = "breach of contract")]
     Breach,
 }
 
 /// How many of each, and the first ones in words.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    counts: [u64; 7],
+    counts: [u64; Fault::COUNT],
     words: Vec<String>,
 }
 
@@ -42,7 +46,7 @@ impl Faults {
     pub fn note(&mut self, fault: Fault, count: u64, words: impl FnOnce() -> String) {
         self.counts[fault as usize] += count;
         if self.words.len() < MOST_WORDS {
-            self.words.push(format!("{}: {}", fault.name(), words()));
+            self.words.push(format!("{}: {}", <&str>::from(fault), words()));
         }
     }
 
@@ -59,21 +63,6 @@ impl Faults {
     /// The first ones in words.
     pub fn words(&self) -> &[String] {
         &self.words
-    }
-}
-
-impl Fault {
-    /// What the report calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Duplicated => "duplicated",
-            Self::Reordered => "reordered",
-            Self::Altered => "altered",
-            Self::Failed => "failed",
-            Self::Unanswered => "unanswered",
-            Self::Breach => "breach of contract",
-        }
     }
 }
 

@@ -7,7 +7,7 @@ export const Fit = Object.freeze({ NEXT: "next", DUPLICATED: "duplicated", REORD
 
 export class Stream {
   #epoch = null;
-  #position = -1;
+  #offset = -1;
   #gaps = [];
   #leftEpochs = new Set();
   #remembered = new Set();
@@ -16,26 +16,26 @@ export class Stream {
     return this.#epoch;
   }
 
-  get position() {
-    return this.#position;
+  get offset() {
+    return this.#offset;
   }
 
   /** Records a new session. True if it recovered everything since the last one. */
   open({ epoch, offset, recovered }) {
     const first = this.#epoch === null;
     const sameLog = epoch === this.#epoch;
-    if (recovered && sameLog && offset <= this.#position) return true;
+    if (recovered && sameLog && offset <= this.#offset) return true;
     if (!first && !sameLog) {
       this.#leftEpochs.add(this.#epoch);
       this.#remembered.clear();
     }
     if (sameLog) {
-      this.#gaps.push({ after: Math.min(offset, this.#position), upTo: Math.max(offset, this.#position) });
+      this.#gaps.push({ after: Math.min(offset, this.#offset), upTo: Math.max(offset, this.#offset) });
     } else {
       this.#gaps = [{ after: -1, upTo: offset }];
     }
     this.#epoch = epoch;
-    this.#position = offset;
+    this.#offset = offset;
     return first;
   }
 
@@ -43,14 +43,14 @@ export class Stream {
   take(offset, key) {
     if (this.#remembered.has(key)) return Fit.DUPLICATED;
     this.#remember(key);
-    if (offset <= this.#position) return Fit.REORDERED;
-    this.#position = offset;
+    if (offset <= this.#offset) return Fit.REORDERED;
+    this.#offset = offset;
     return Fit.NEXT;
   }
 
   /** Whether a session of this user has passed the offset, so that no lower one can still arrive. */
   hasPassed(epoch, offset) {
-    return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#position);
+    return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }
 
   /** Whether the offset is in the gap of this user's sessions. */
