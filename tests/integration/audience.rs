@@ -199,6 +199,14 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     assert!(server.log().contains("--allowed-origins"), "{}", server.log());
 }
 
+/// The option that lets Node.js open WebSockets. Version 22 and later need none.
+async fn options_for_sockets() -> &'static [&'static str] {
+    let output = Command::new("node").arg("--version").output().await.expect("node starts");
+    let version = String::from_utf8(output.stdout).expect("text");
+    let major = version.trim_start_matches('v').split('.').next().map(str::parse::<u32>);
+    if major.expect("a version").expect("a number") < 22 { &["--experimental-websocket"] } else { &[] }
+}
+
 #[tokio::test]
 async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -243,8 +251,7 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/client.mjs");
     let mut node = Command::new("node")
-        // Not needed from Node.js 22 on.
-        .arg("--experimental-websocket")
+        .args(options_for_sockets().await)
         .arg(example)
         .args([&format!("http://{}", server.address), "anna", "bruno"])
         .stdout(Stdio::piped())
