@@ -2,10 +2,12 @@
 
 mod carried_over;
 mod ids;
+mod index_writes;
 mod outage;
 mod replica;
 mod shared;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;

@@ -3,11 +3,12 @@
 //! SQLite is a file in a temporary folder. MySQL is a real server at the URL in `TEST_MYSQL_URL`, whose user may create
 //! databases; `scripts/mysql start` prints such a URL.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
 use crate::config::{MySqlUrl, StoreUrl};
 use crate::store::Store;
@@ -67,13 +68,20 @@ impl Database {
     pub(crate) async fn run(&self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         match self.url() {
-            StoreUrl::Sqlite(path) => {
-                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
-                statements.execute(&mut options.connect().await.unwrap()).await.map(|_| ())
-            }
+            StoreUrl::Sqlite(path) => statements.execute(&mut connect_to(&path).await).await.map(|_| ()),
             StoreUrl::MySql(_) => statements.execute(&mut self.connect().await).await.map(|_| ()),
         }
         .unwrap();
+    }
+
+    /// The rows of a query for one number, without the store.
+    pub(crate) async fn numbers(&self, query: &str) -> Vec<i64> {
+        let query = AssertSqlSafe(query.to_owned());
+        match self.url() {
+            StoreUrl::Sqlite(path) => sqlx::query_scalar(query).fetch_all(&mut connect_to(&path).await).await,
+            StoreUrl::MySql(_) => sqlx::query_scalar(query).fetch_all(&mut self.connect().await).await,
+        }
+        .unwrap()
     }
 
     /// A connection without the store.
@@ -98,6 +106,11 @@ impl Drop for Database {
         // Best effort: the server may be gone.
         let _ = dropping.join();
     }
+}
+
+async fn connect_to(file: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(10));
+    options.connect().await.unwrap()
 }
 
 fn options(url: &MySqlUrl) -> MySqlConnectOptions {

@@ -1,0 +1,157 @@
+//! A write of the index that is cut short: no reader sees it, and the next start completes it.
+//!
+//! A trigger ends the write at one row. On SQLite it fails the transaction of this row; on MySQL it kills the writer's
+//! connection.
+
+use super::*;
+use crate::hub::Hub;
+use crate::index;
+use crate::telemetry::Metrics;
+
+on_every_database! {
+    a_write_of_the_index_is_completed_at_whichever_row_it_was_cut,
+}
+
+/// The log begins here, as after retention. One superseded run is left of the 32 before [`CUT`]'s inputs.
+const FIRST: u64 = 31;
+
+/// The segment whose write is cut. It merges runs, and supersedes the inputs of the merge before.
+const CUT: u64 = 64;
+
+/// More segments than a start leaves to the indexer: opening the index writes [`CUT`], and reports the error.
+const BEHIND: u64 = 3;
+
+/// Rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL a transaction holds the segment.
+const STRIDE: usize = 16;
+
+/// A trigger that ends the write at one row.
+fn trigger(database: &Database, event: &str, table: &str, row: &str) -> String {
+    match database {
+        Database::Sqlite(_) => {
+            format!("CREATE TRIGGER cut BEFORE {event} ON {table} WHEN {row} BEGIN SELECT RAISE(ABORT, 'cut'); END")
+        }
+        Database::MySql(_) => format!(
+            "CREATE TRIGGER cut BEFORE {event} ON {table} FOR EACH ROW \
+             IF {row} THEN KILL CONNECTION CONNECTION_ID(); END IF"
+        ),
+    }
+}
+
+/// Copies the index.
+async fn save(database: &Database, name: &str) {
+    database.run(&format!("CREATE TABLE {name}_conversations AS SELECT * FROM index_conversations")).await;
+    database.run(&format!("CREATE TABLE {name}_ids AS SELECT * FROM index_ids")).await;
+}
+
+/// Restores the index of `CUT` segments.
+async fn restore(database: &Database) {
+    for table in ["conversations", "ids"] {
+        database.run(&format!("DELETE FROM index_{table}")).await;
+        database.run(&format!("INSERT INTO index_{table} SELECT * FROM before_{table}")).await;
+    }
+    database.run(&format!("UPDATE log_state SET indexed = {CUT}")).await;
+}
+
+/// The number of rows in which the index differs from the whole one.
+async fn differing_rows(database: &Database) -> i64 {
+    let mut sum = 0;
+    for table in ["conversations", "ids"] {
+        let (index, whole) = (format!("index_{table}"), format!("whole_{table}"));
+        for (one, other) in [(&index, &whole), (&whole, &index)] {
+            let rows = format!("SELECT * FROM {one} EXCEPT SELECT * FROM {other}");
+            sum += database.numbers(&format!("SELECT count(*) FROM ({rows}) AS differing")).await[0];
+        }
+    }
+    sum
+}
+
+/// Some of the rows, the first and the last among them.
+fn some(rows: Vec<i64>) -> Vec<i64> {
+    let last = rows.len() - 1;
+    let is_some = |place: usize| place.is_multiple_of(STRIDE) || place == last;
+    rows.into_iter().enumerate().filter(|(place, _)| is_some(*place)).map(|(_, row)| row).collect()
+}
+
+/// Where to cut: event, table and row of the triggers. `before_ids` is the index before the segment.
+async fn cuts(database: &Database) -> Vec<(&'static str, &'static str, String)> {
+    let conversations = format!("SELECT conversation FROM index_conversations WHERE segment = {CUT}");
+    let new = "SELECT block FROM index_ids WHERE block NOT IN (SELECT block FROM before_ids) ORDER BY block";
+    let superseded = "SELECT block FROM before_ids WHERE block NOT IN (SELECT block FROM index_ids)";
+    let mut cuts = vec![("UPDATE", "log_state", format!("OLD.indexed = {CUT} AND NEW.indexed > {CUT}"))];
+    for conversation in some(database.numbers(&conversations).await) {
+        let row = format!("NEW.conversation = {conversation} AND NEW.segment = {CUT}");
+        cuts.push(("INSERT", "index_conversations", row));
+    }
+    for block in some(database.numbers(new).await) {
+        cuts.push(("INSERT", "index_ids", format!("NEW.block = {block}")));
+    }
+    for block in some(database.numbers(superseded).await) {
+        cuts.push(("DELETE", "index_ids", format!("OLD.block = {block}")));
+    }
+    cuts
+}
+
+/// Appends smiles and indexes all full segments.
+async fn grow(database: &Database, smiles: &[NewSmile]) {
+    let replica = Replica::start(database.open().await).await;
+    append_all(&replica.store, smiles).await;
+    replica.tail.read().await.unwrap();
+    replica.is_indexed().await;
+    replica.kill().await;
+}
+
+/// Opens the index, which fails at the trigger.
+async fn open_until_cut(database: &Database, cut: &str) {
+    let store = database.open().await;
+    let opened = index::open(&store, Arc::new(Hub::default()), Arc::new(Metrics::new())).await;
+    assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{cut}");
+    store.close().await;
+}
+
+async fn a_write_of_the_index_is_completed_at_whichever_row_it_was_cut(database: &Database) {
+    let mut random = random();
+    let store = database.open().await;
+    let smiles = some_smiles(&store, &mut random, (CUT + BEHIND - FIRST) * SEGMENT + 100, "c");
+    store.close().await;
+    database.run(&format!("UPDATE log_state SET trimmed = {}, indexed = {FIRST}", FIRST * SEGMENT)).await;
+    let segment = usize::try_from(SEGMENT).unwrap();
+    let (before, rest) = smiles.split_at(usize::try_from(CUT - FIRST).unwrap() * segment);
+    grow(database, before).await;
+    save(database, "before").await;
+    let (cut_one, rest) = rest.split_at(segment);
+    grow(database, cut_one).await;
+    let cuts = cuts(database).await;
+    grow(database, rest).await;
+    save(database, "whole").await;
+
+    let store = database.open().await;
+    let log = whole_log(&store).await;
+    store.close().await;
+    let start = Offset((CUT - 1) * SEGMENT);
+    let newest = &log[usize::try_from(start.0 - FIRST * SEGMENT).unwrap()..];
+    for (event, table, row) in cuts {
+        let cut = format!("{event} {table} {row}");
+        restore(database).await;
+        database.run(&trigger(database, event, table, &row)).await;
+        open_until_cut(database, &cut).await;
+        database.run("DROP TRIGGER cut").await;
+        assert_eq!(database.numbers("SELECT indexed FROM log_state").await, [i64::try_from(CUT).unwrap()], "{cut}");
+
+        let replica = Replica::start(database.open().await).await;
+        let repeats: Vec<_> = (0..5).map(|_| random.random_range(0..smiles.len())).collect();
+        for place in repeats {
+            let answer = replica.send(&smiles[place..=place]).await;
+            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "{cut}");
+        }
+        replica.is_indexed().await;
+        assert_eq!(differing_rows(database).await, 0, "{cut}");
+        for user in USERS {
+            assert!(replica.stream(user, start, 200).await.unwrap() == of_user(newest, user), "{cut}: {user}");
+        }
+        let users = (replica.user("anna"), replica.user("bruno"));
+        let (page, _) = replica.index.conversation(users, None, 200).await.unwrap();
+        let history = of_user(&of_user(newest, "anna"), "bruno");
+        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "{cut}");
+        replica.kill().await;
+    }
+}
