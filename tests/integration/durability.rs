@@ -59,7 +59,8 @@ impl Sender {
                         assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
                         again.pop_front();
                     } else {
-                        assert_eq!(frame["code"], "overloaded", "{frame}");
+                        // `overloaded`, or `store_unavailable` where MySQL is slow.
+                        assert_eq!(frame["temporary"], true, "{frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
                         }
@@ -94,6 +95,12 @@ async fn so_many_more(acks: &AtomicUsize, count: usize) {
     eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
+/// Waits until a whole segment is not indexed, so that a kill interrupts the indexer.
+async fn a_segment_is_due(process: &TestProcess) {
+    let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
+    eventually("a segment is to be indexed", async || behind().await >= 4096.0).await;
+}
+
 const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,12 +110,15 @@ async fn acked_smiles_survive_every_kill() {
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let mut epoch = None;
     let acks = Arc::new(AtomicUsize::new(0));
-    for _ in 0..5 {
+    for round in 0..5 {
         let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
         let running = start(&[process.address], senders, &acks).await;
         so_many_more(&acks, random.random_range(1..5000)).await;
+        if round > 2 {
+            a_segment_is_due(&process).await;
+        }
         process.kill().await;
         senders = ended(running).await;
 
@@ -133,6 +143,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
         let running = start(&replicas.each_ref().map(|replica| replica.address), senders, &acks).await;
         so_many_more(&acks, random.random_range(1..4000)).await;
         let first = random.random_range(0..2);
+        a_segment_is_due(&replicas[first]).await;
         replicas[first].kill().await;
         so_many_more(&acks, random.random_range(1..1000)).await;
         replicas[1 - first].kill().await;
