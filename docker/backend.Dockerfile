@@ -41,8 +41,8 @@ EXPOSE 8080 9090
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]
-# docker/bake.hcl sets both.
-ARG VERSION="" REVISION=""
+# The version of Cargo.toml. The commit comes from docker/bake.hcl or `--build-arg REVISION="$(git rev-parse HEAD)"`.
+ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: backend" \
     org.opencontainers.image.description="A realtime WebSocket chat server that loses nothing when a replica dies" \
     org.opencontainers.image.licenses="MIT" \

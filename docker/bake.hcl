@@ -1,10 +1,11 @@
 # Both images with one command, at the root of the repository:
 #
+#   export REVISION=$(git rev-parse HEAD)
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
-# `release` builds for two architectures, and each image carries its SBOM and provenance. It needs a builder that
-# supports both:
+# Labels name the version and the commit. `release` builds for two architectures, and each image carries its SBOM and
+# provenance. It needs a builder that supports both:
 #
 #   docker buildx create --use
 

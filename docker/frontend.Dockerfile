@@ -18,8 +18,8 @@ COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
 COPY docker/nginx/listen.envsh /docker-entrypoint.d/15-listen.envsh
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
 COPY --from=page /page /usr/share/nginx/html
-# docker/bake.hcl sets both.
-ARG VERSION="" REVISION=""
+# The version of Cargo.toml. The commit comes from docker/bake.hcl or `--build-arg REVISION="$(git rev-parse HEAD)"`.
+ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: frontend" \
     org.opencontainers.image.description="nginx with the page of TheSmilingChat; it leads sessions to the replicas" \
     org.opencontainers.image.licenses="MIT" \

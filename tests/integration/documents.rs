@@ -158,18 +158,20 @@ fn a_deletion_with_kustomize_passes_over_what_is_gone() {
 
 #[test]
 fn the_platforms_use_the_version_of_the_program() {
-    let image = "smilingchat-backend:VERSION";
+    let image = "smilingchat-backend:{version}";
     for (file, named) in [
-        ("docker/bake.hcl", "default = \"VERSION\""),
+        ("docker/bake.hcl", "default = \"{version}\""),
+        ("docker/backend.Dockerfile", "ARG VERSION={version} "),
+        ("docker/frontend.Dockerfile", "ARG VERSION={version} "),
         ("docker/compose.yaml", image),
         ("swarm/stack.yaml", image),
         ("swarm/README.md", image),
         ("k8s/README.md", image),
-        ("k8s/base/kustomization.yaml", "newTag: VERSION"),
-        ("scripts/e2e", "readonly version=VERSION"),
+        ("k8s/base/kustomization.yaml", "newTag: {version}"),
+        ("scripts/e2e", "readonly version={version}"),
     ] {
         let text = fs::read_to_string(root().join(file)).expect("a file");
-        let named = named.replace("VERSION", env!("CARGO_PKG_VERSION"));
+        let named = named.replace("{version}", env!("CARGO_PKG_VERSION"));
         assert!(text.contains(&named), "{file} has another version than Cargo.toml: {named} is missing");
     }
 }
