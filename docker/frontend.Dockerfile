@@ -2,8 +2,13 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# The page names its files below v/VERSION/, where caches keep them.
+# The page names its files below v/VERSION/, where caches keep them, and they are compressed once.
 FROM debian:13-slim AS page
+# Of Debian 13, whose versions do not change.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends zopfli \
+    && rm -rf /var/lib/apt/lists/*
 COPY web /page
 COPY docker/nginx/name-version /
 RUN /name-version /page

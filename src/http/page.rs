@@ -58,19 +58,21 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 fn text(asset: &EmbeddedFile) -> String {
     let text = String::from_utf8_lossy(&asset.data);
     match asset.metadata.mimetype() {
-        "text/html" => with_version(&text),
+        "text/html" => stripped(&with_version(&text)),
         "text/javascript" | "text/css" => stripped(&text),
         _ => text.into_owned(),
     }
 }
 
+/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay, since pages are not cached.
 fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
-    Assets::iter().fold(page.to_owned(), |page, path| named(page, &path))
+    let assets = Assets::iter().filter(|path| !path.ends_with(".html"));
+    assets.fold(page.to_owned(), |page, path| named(page, &path))
 }
 
-/// Strips whole-line comments, `//` and `/* … */`, and the indentation: a fifth of the compressed bytes. No string of the
-/// page spans lines.
+/// Strips whole-line comments, `//` and `/* … */`, indentation and empty lines: a fifth of the compressed bytes. No
+/// string of the page spans lines.
 fn stripped(source: &str) -> String {
     let mut within = false;
     let lines = source.split_inclusive('\n').map(|line| line.trim_start_matches(' '));
@@ -79,7 +81,7 @@ fn stripped(source: &str) -> String {
         within |= line.starts_with("/*");
         let comment = within || line.starts_with("//");
         within &= !line.ends_with("*/");
-        !comment
+        !comment && !line.is_empty()
     });
     code.collect()
 }
@@ -89,9 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_line_comments_and_indentation_are_stripped() {
+    fn whole_line_comments_indentation_and_empty_lines_are_stripped() {
         let module =
             "// Header.\n\n/** One. */\nconst a = 1; // kept\n  /**\n   * Two.\n   */\n  f(`/**`, \"//\", a * b);\n";
-        assert_eq!(stripped(module), "\nconst a = 1; // kept\nf(`/**`, \"//\", a * b);\n");
+        assert_eq!(stripped(module), "const a = 1; // kept\nf(`/**`, \"//\", a * b);\n");
     }
 }

@@ -1,17 +1,19 @@
 //! The frontend's nginx in front of real replicas that hang, are full, or die.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use reqwest::Response;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::http::header;
 use crate::support::client::TestClient;
-use crate::support::fleet::free_address;
-use crate::support::frontend::Frontend;
+use crate::support::frontend::{Frontend, addresses, start_replicas};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
@@ -20,21 +22,11 @@ use crate::support::{get, http, refusal, upgrade};
 /// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
 
-/// Loopback addresses with the same port, as replicas in containers have.
-fn addresses(count: u8) -> Vec<SocketAddr> {
-    let port = free_address().port();
-    (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
-    let start = addresses.iter().enumerate().map(async |(number, address)| {
-        let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
-        TestProcess::start(Path::new(""), &[("store", &url), ("replica", &name), ("listen", &listen)]).await
-    });
-    let replicas = join_all(start).await;
+    let replicas = start_replicas(&addresses, &database).await;
     let frontend = Frontend::before(&addresses).await;
     let mut clients = Vec::new();
     for _ in 0..12 {
@@ -144,4 +136,55 @@ async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
     let by_ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), frontend.address.port());
     let there = http().get(format!("http://{by_ipv6}/ping")).send().await.is_ok_and(|answer| answer.status() == 200);
     assert_eq!(there, Path::new("/proc/net/if_inet6").exists());
+}
+
+/// Sends `GET path` with one more header.
+async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> Response {
+    let asked = http().get(format!("http://{address}{path}")).header(name, value);
+    asked.send().await.expect("an answer")
+}
+
+#[tokio::test]
+async fn the_page_behind_the_proxy_is_small_and_cached() {
+    let (replicas, store) = (addresses(1), TestStore::new());
+    let listen = replicas[0].to_string();
+    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&replicas).await;
+    let html = get(frontend.address, "/").await.text().await.unwrap();
+    let files: BTreeSet<&str> = crate::http::addresses(&html, "v/").into_iter().collect();
+    let app = files.iter().find(|path| path.ends_with("/js/app.js")).expect("the page names its first module");
+    let words = app.replace("app.js", "words-en.js");
+    let code = format!("api/join.svg?url=http://{}/join.html", frontend.address);
+    let mut bytes = 0;
+    for path in files.iter().copied().chain([words.as_str(), "", "api/users", &code]) {
+        let answer = get_with(frontend.address, &format!("/{path}"), "accept-encoding", "gzip").await;
+        assert_eq!((answer.status().as_u16(), header(&answer, "content-encoding").as_str()), (200, "gzip"), "{path}");
+        if path.is_empty() || path.starts_with("v/") {
+            let caching = if path.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
+            assert_eq!(header(&answer, "cache-control"), caching, "{path}");
+            assert!(header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"), "{path}");
+            assert!(header(&answer, "content-type").ends_with("; charset=utf-8") || path.ends_with(".svg"), "{path}");
+        }
+        bytes += answer.bytes().await.unwrap().len();
+    }
+    assert!(bytes < 60_000, "{bytes} bytes of {} files", files.len());
+    let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
+    let answer = get(frontend.address, &format!("/{another}")).await;
+    assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");
+}
+
+#[tokio::test]
+async fn the_proxy_revalidates_the_page_and_only_reads_it() {
+    let (addresses, store) = (addresses(1), TestStore::new());
+    let listen = addresses[0].to_string();
+    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&addresses).await;
+    for encoding in ["identity", "gzip"] {
+        let tag = header(&get_with(frontend.address, "/", "accept-encoding", encoding).await, "etag");
+        let asked = http().get(format!("http://{}/", frontend.address)).header("accept-encoding", encoding);
+        let answer = asked.header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (304, "no-cache"), "{tag}");
+    }
+    let answer = http().post(format!("http://{}/", frontend.address)).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), header(&answer, "allow").as_str()), (405, "GET, HEAD"));
 }

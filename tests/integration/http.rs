@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
+use crate::support::frontend::page;
 use crate::support::replica::TestReplica;
 use crate::support::{eventually, get, get_json, http, metric, refusal};
 
-fn header(answer: &reqwest::Response, name: &str) -> String {
+pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
@@ -48,7 +47,7 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
 }
 
 /// All quoted addresses in the page with this prefix.
-fn addresses<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
+pub(crate) fn addresses<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
@@ -83,16 +82,14 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
 #[tokio::test]
 async fn the_proxy_serves_the_same_page_as_a_replica() {
     let replica = TestReplica::start(&[]).await;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = tempfile::tempdir().unwrap();
-    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
-    run(Command::new("cp").arg("-r").arg(root.join("web")).arg(folder.path()));
-    let page = folder.path().join("web");
-    run(Command::new(root.join("docker/nginx/name-version")).arg(&page));
+    let page = page().await;
     for name in ["index.html", "join.html"] {
         let html = fs::read_to_string(page.join(name)).unwrap();
         let assets = addresses(&html, "v/");
         assert!(assets.len() > 10 && addresses(&html, "js/").is_empty(), "{assets:?}");
+        let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
+        let version = |html| addresses(html, "v/")[0].split('/').nth(1).unwrap();
+        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} is another");
         for path in assets {
             let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
             assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} is another");

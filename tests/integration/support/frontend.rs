@@ -2,19 +2,41 @@
 //! and ports differ from the image.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
 use super::fleet::free_address;
+use super::mysql::TestDatabase;
+use super::process::{TestProcess, run};
 use super::{eventually, http};
 
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The table of MIME types of the nginx that scripts/nginx unpacks, or of this machine's.
+const MIME_TYPES: [&str; 2] =
+    [concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/nginx/etc/nginx/mime.types"), "/etc/nginx/mime.types"];
+
+/// The page as the image has it, made once for all tests.
+pub(crate) async fn page() -> &'static Path {
+    static PAGE: OnceCell<PathBuf> = OnceCell::const_new();
+    let make = async || {
+        let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
+        let path = page.to_str().expect("UTF-8");
+        run("rm", &["-rf", path]).await;
+        run("cp", &["-r", &format!("{ROOT}/web"), path]).await;
+        run(&format!("{ROOT}/docker/nginx/name-version"), &[path]).await;
+        page
+    };
+    PAGE.get_or_init(make).await
+}
 
 /// The proxy. Dropping it stops nginx.
 pub(crate) struct Frontend {
@@ -23,6 +45,21 @@ pub(crate) struct Frontend {
     _folder: TempDir,
     _nginx: Child,
     names: AbortHandle,
+}
+
+/// Loopback addresses with the same port, as replicas in containers have.
+pub(crate) fn addresses(count: u8) -> Vec<SocketAddr> {
+    let port = free_address().port();
+    (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
+}
+
+/// Starts a replica on each address, on one database.
+pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestDatabase) -> Vec<TestProcess> {
+    let start = addresses.iter().zip(1..).map(async |(address, number)| {
+        let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
+        TestProcess::start(Path::new(""), &[("store", &url), ("replica", &name), ("listen", &listen)]).await
+    });
+    join_all(start).await
 }
 
 impl Frontend {
@@ -35,7 +72,7 @@ impl Frontend {
         let names = tokio::spawn(tell_names(socket, addresses)).abort_handle();
         let address = free_address();
         let folder = TempDir::new().expect("a folder");
-        write_configuration(folder.path(), address, resolver, replicas[0].port());
+        write_configuration(folder.path(), page().await, address, resolver, replicas[0].port());
         let nginx = Command::new(format!("{ROOT}/scripts/nginx"))
             .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
             .arg(folder.path().join("nginx.conf"))
@@ -59,20 +96,21 @@ impl Drop for Frontend {
     }
 }
 
-fn write_configuration(folder: &Path, address: SocketAddr, resolver: SocketAddr, port: u16) {
+fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver: SocketAddr, port: u16) {
     let here = folder.display();
+    let types = MIME_TYPES.into_iter().find(|types| Path::new(types).exists()).unwrap_or("mime.types of nginx");
     let read =
         |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("a file of the image");
     let main = read("nginx.conf")
-        .replace("include /etc/nginx/mime.types;", "")
         .replace("/tmp/", &format!("{here}/"))
-        .replace("/etc/nginx/", &format!("{here}/"));
+        .replace("/etc/nginx/", &format!("{here}/"))
+        .replace(&format!("{here}/mime.types"), types);
     let site = read("default.conf.template")
         .replace("${BACKEND}", &format!("backend:{port}"))
         .replace("${RESOLVER}", &resolver.to_string())
         .replace("${LISTEN_IPV6}", &listen_ipv6().replace("[::]:8080", &format!("[::1]:{}", address.port())))
         .replace("listen 8080;", &format!("listen {address};"))
-        .replace("/usr/share/nginx/html", &format!("{ROOT}/web"))
+        .replace("/usr/share/nginx/html", &page.display().to_string())
         .replace("/dev/stdout", "/dev/null");
     std::fs::write(folder.join("nginx.conf"), main).expect("a file");
     std::fs::create_dir(folder.join("conf.d")).expect("a folder");
