@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::frontend::{Frontend, addresses, start_replicas};
+use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get_json, metric};
@@ -91,13 +93,11 @@ async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
     TestProcess::start(store, &[WITH_LIMITS[0], ("listen", &address)]).await
 }
 
-/// Saves the screenshot of the README if the variable names a file, as scripts/screenshot does.
-async fn picture(browser: &Browser) {
-    if let Ok(file) = std::env::var("SMILINGCHAT_SCREENSHOT") {
-        browser.view(1440, 900).await;
-        passes(browser, "successes", 2000).await;
+/// Saves a screenshot below the folder that the variable names, as scripts/screenshot does.
+pub(crate) async fn picture(browser: &Browser, name: &str) {
+    if let Ok(folder) = std::env::var("SMILINGCHAT_SCREENSHOTS") {
         browser.run("scrollTo(0, 0)", &json!([])).await;
-        std::fs::write(file, browser.screenshot().await).expect("the picture is written");
+        std::fs::write(Path::new(&folder).join(name), browser.screenshot().await).expect("the picture is written");
     }
 }
 
@@ -110,7 +110,11 @@ async fn thirty_conversations_survive_a_crash() {
     start_conversations(&browser, 30).await;
     passes(&browser, "successes", 200).await;
     passes(&browser, "overload-errors", 20).await;
-    picture(&browser).await;
+    if std::env::var("SMILINGCHAT_SCREENSHOTS").is_ok() {
+        browser.view(1440, 900).await;
+        passes(&browser, "successes", 2000).await;
+    }
+    picture(&browser, "page.png").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
     browser.click("crash").await;
@@ -140,11 +144,36 @@ async fn thirty_conversations_survive_a_crash() {
     assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
 }
 
-/// The lowest bottom edge of these elements, in pixels of the page.
+/// The lowest bottom edge of these elements, in pixels of the page; infinite unless all of them are visible.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
-    let read = "return Math.max(...[...document.querySelectorAll(arguments[0])].map(
-        (node) => node.getBoundingClientRect().bottom + scrollY))";
-    browser.run(read, &json!([selector])).await.as_f64().expect("a number")
+    let read = "const nodes = [...document.querySelectorAll(arguments[0])];
+        const hidden = (node) => node.offsetParent === null || node.getBoundingClientRect().height === 0;
+        if (nodes.length === 0 || nodes.some(hidden)) return null;
+        return Math.max(...nodes.map((node) => node.getBoundingClientRect().bottom + scrollY))";
+    browser.run(read, &json!([selector])).await.as_f64().unwrap_or(f64::INFINITY)
+}
+
+/// What a presenter must see without scrolling, other than conversations.
+const ESSENTIAL: [&str; 8] = [
+    "#start",
+    "#crash",
+    "#successes",
+    "#overload-errors",
+    "#ledger-verdict",
+    "#timeline",
+    "#timeline-reading",
+    "#replicas",
+];
+
+/// The first two rows of conversations, of seven each at a width of 1440 pixels.
+const TWO_ROWS: &str = "#conversation-list > :nth-child(-n+14)";
+
+/// Waits until these elements end within a height.
+async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
+    for shown in wanted {
+        let reached = async || reaches(browser, shown).await <= height;
+        eventually(&format!("{shown} is on a screen {height} pixels high"), reached).await;
+    }
 }
 
 #[tokio::test]
@@ -156,17 +185,11 @@ async fn the_page_fits_on_one_screen() {
         browser.view(1440, 900).await;
         start_conversations(&browser, 30).await;
         passes(&browser, "successes", 100).await;
-        for shown in ["#start", "#crash", "#successes", "#overload-errors", "#ledger-verdict", "#timeline", "#replicas"]
-        {
-            assert!(reaches(&browser, shown).await <= 900.0, "{shown} in {language}");
-        }
-        // At 1440 pixels a row has seven.
-        assert!(reaches(&browser, "#conversation-list > :nth-child(-n+14)").await <= 900.0, "two rows in {language}");
+        fit(&browser, 900.0, &ESSENTIAL).await;
+        fit(&browser, 900.0, &[TWO_ROWS]).await;
         browser.view(1024, 768).await;
-        for shown in ["#ledger-verdict", "#timeline", "#replicas", "#conversation-list > :nth-child(-n+10)"] {
-            let reached = async || reaches(&browser, shown).await <= 768.0;
-            eventually(&format!("a projector shows {shown} in {language}"), reached).await;
-        }
+        fit(&browser, 768.0, &ESSENTIAL).await;
+        fit(&browser, 768.0, &["#conversation-list > :nth-child(-n+10)"]).await;
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
@@ -175,6 +198,92 @@ async fn the_page_fits_on_one_screen() {
             assert!(width < 390 || list < 3_500.0, "{list} pixels long at {width} in {language}");
         }
     }
+}
+
+async fn four_replicas_fit_on_one_screen(language: &str) {
+    let Some(database) = TestDatabase::new().await else { return };
+    let addresses = addresses(4);
+    let mut replicas = start_replicas(&addresses, &database).await;
+    let frontend = Frontend::before(&addresses).await;
+    let browser = Browser::open(language).await;
+    browser.load(&format!("http://{}/", frontend.address)).await;
+    browser.view(1440, 900).await;
+    start_conversations(&browser, 30).await;
+    eventually("the page shows all replicas", async || browser.count("#replicas [data-state=ready]").await == 4).await;
+    passes(&browser, "successes", 1000).await;
+    fit(&browser, 900.0, &ESSENTIAL).await;
+    fit(&browser, 900.0, &[TWO_ROWS]).await;
+
+    browser.click("crash").await;
+    let crashed = "#replicas [data-state=lost]";
+    eventually("the page shows the crash", async || browser.count(crashed).await == 1).await;
+    let mut dead = None;
+    for (replica, address) in replicas.iter_mut().zip(&addresses) {
+        if !replica.runs() {
+            dead = Some(*address);
+        }
+    }
+    let _replacement = start_replicas(&[dead.expect("a replica has ended")], &database).await;
+    eventually("it is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
+    eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
+    eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;
+    for what in [&ESSENTIAL[..], &[TWO_ROWS, "#crashes-body tr", "#incident li"]] {
+        fit(&browser, 900.0, what).await;
+    }
+    if language == "en" {
+        picture(&browser, "crash.png").await;
+    }
+    browser.view(1024, 768).await;
+    fit(&browser, 768.0, &ESSENTIAL).await;
+}
+
+#[tokio::test]
+async fn four_replicas_fit_on_one_screen_after_a_crash_in_english() {
+    four_replicas_fit_on_one_screen("en").await;
+}
+
+#[tokio::test]
+async fn four_replicas_fit_on_one_screen_after_a_crash_in_italian() {
+    four_replicas_fit_on_one_screen("it").await;
+}
+
+#[tokio::test]
+async fn a_thumb_reaches_the_buttons() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.view(390, 844).await;
+    start_conversations(&browser, 2).await;
+    let read = "const button = document.getElementById(arguments[0]);
+        const { x, y, width, height } = button.getBoundingClientRect();
+        return [y + height / 2, height, document.elementFromPoint(x + width / 2, y + height / 2) === button]";
+    for place in ["0", "document.body.scrollHeight"] {
+        browser.run(&format!("scrollTo(0, {place})"), &json!([])).await;
+        for id in ["start", "stop", "crash"] {
+            let (middle, height, on_top): (f64, f64, bool) =
+                serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a truth");
+            assert!(middle > 844.0 / 2.0 && height >= 44.0 && on_top, "#{id} at {place}: {middle}, {height}, {on_top}");
+        }
+    }
+}
+
+/// The number of elements that move when a style of theirs changes, or by themselves.
+const MOVING: &str =
+    "return [...document.querySelectorAll('body, body *')].map((node) => getComputedStyle(node)).filter(
+        ({ transitionProperty, transitionDuration, animationName }) =>
+            animationName !== 'none' || (transitionProperty !== 'none' && /[1-9]/.test(transitionDuration))).length";
+
+#[tokio::test]
+async fn nothing_moves_for_those_who_ask_for_less_motion() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 2).await;
+    eventually("the load of a replica moves", async || browser.count("#replicas .fill").await == 1).await;
+    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "buttons and meters move");
+    let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
+    browser.command("Emulation.setEmulatedMedia", &features).await;
+    assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
 /// Elements that are wider than their container.
@@ -386,6 +495,30 @@ async fn the_timeline_and_the_table_show_a_crash() {
     assert!(has_crashes().await);
     browser.click("start").await;
     eventually("the next run has no crashes", async || !has_crashes().await).await;
+}
+
+#[tokio::test]
+async fn the_pointer_reads_the_timeline() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.view(1440, 900).await;
+    start_conversations(&browser, 2).await;
+    passes(&browser, "successes", 60).await;
+    let place = "const { x, y, width, height } = document.getElementById('timeline').getBoundingClientRect();
+        return [x + width * arguments[0], y + height / 2]";
+    let point = async |share: f64, wanted: &str| {
+        let (x, y): (f64, f64) =
+            serde_json::from_value(browser.run(place, &json!([share])).await).expect("two numbers");
+        browser.command("Input.dispatchMouseEvent", &json!({ "type": "mouseMoved", "x": x, "y": y })).await;
+        let read = async || reading(&browser).await.contains(wanted);
+        eventually(&format!("the pointer at {share} reads {wanted}"), read).await;
+    };
+    // The sample nearest to the pointer is read: at the left edge the first, without a pointer the last.
+    point(0.1, " s ago · ").await;
+    point(0.99, "now · ").await;
+    point(0.1, " s ago · ").await;
+    point(-0.05, "now · ").await;
 }
 
 #[tokio::test]

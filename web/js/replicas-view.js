@@ -70,7 +70,7 @@ class ReplicaCard {
   #name = element("strong", "name");
   #state = element("span", "pill");
   #meter = element("div", "meter", element("div", "fill"));
-  #node = element("p", "small");
+  #node = element("span");
   #load = element("p", "load");
   #age = element("span");
   #version = element("span", "version");
@@ -85,7 +85,7 @@ class ReplicaCard {
     this.#meter.setAttribute("role", "meter");
     this.#meter.setAttribute("aria-valuemin", "0");
     const head = element("div", "head", this.#name, this.#state);
-    const facts = [this.#meter, this.#load, element("p", "small facts", this.#age, this.#version), this.#node];
+    const facts = [this.#meter, this.#load, element("p", "small facts", this.#age, this.#node, this.#version)];
     this.node = element("li", "replica-card", head, this.#crash, ...facts);
   }
 
@@ -95,8 +95,8 @@ class ReplicaCard {
     setText(this.#name, replica.id);
     setTitle(this.#name, [replica.name, replica.host].filter(Boolean).join(" @ "));
     setText(this.#state, this.#translate(`replica.${state}`));
-    this.#node.hidden = !replica.node || state === "lost";
-    setText(this.#node, this.#translate("replica.node", { node: replica.node ?? "" }));
+    const hasNode = replica.node && state !== "lost";
+    setText(this.#node, hasNode ? this.#translate("replica.node", { node: replica.node }) : "");
     this.#paintLoad(replica, state, here);
     this.#crash.setAttribute("aria-label", this.#translate("crash.this.label", { replica: replica.id }));
     setText(this.#age, this.#ageText(replica, age));

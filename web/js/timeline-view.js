@@ -1,11 +1,13 @@
 // The timeline on the page: its size, its readings by pointer and arrow keys, and the same data as a table.
 
 import { byId, element, setText } from "./dom.js";
-import { GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
+import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
 import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
 /** The size of text that the drawing is made for. */
 const TEXT_SIZE = 16;
+/** The least height for the rates: more lanes than fit below them make the drawing higher. */
+const LEAST_RATES = 62;
 const NARROW = 520;
 const NARROW_MS = 90_000;
 const LONG_STEP = 10;
@@ -84,7 +86,7 @@ export class TimelineView {
     const length = width < NARROW ? NARROW_MS : SHOWN_MS;
     const { scale, plotHeight } = this.#look;
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
-    const height = (plotHeight + 8 + Math.max(1, lanes.length) * LANE_HEIGHT) * scale;
+    const height = Math.max(plotHeight, LEAST_RATES + AXIS_HEIGHT + lanes.length * LANE_HEIGHT) * scale;
     const density = devicePixelRatio;
     // Setting a canvas's size empties it, so it is set only when it changes.
     const wanted = [Math.round(width * density), Math.round(height * density)];
