@@ -245,11 +245,6 @@ impl Ledger {
         };
         self.in_flight -= u64::from(smile.in_flight);
         smile.in_flight = false;
-        if let Some(offset) = smile.offset.filter(|_| smile.stored_by_no_writing()) {
-            self.faults.note(Fault::Breach, 1, || {
-                format!("{} is refused, and it is at offset {offset}", id.unwrap_or_default())
-            });
-        }
         if !code.temporary() && smile.outcome == Outcome::Open {
             smile.outcome = Outcome::Failed;
             self.open -= 1;

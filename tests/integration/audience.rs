@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
+use crate::browser::picture;
 use crate::support::client::TestClient;
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
@@ -107,6 +108,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     choose(&browser, "anna").await;
     tap(&browser, 3).await;
     eventually("each is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
+    picture(&browser, "join.png").await;
 
     crash(&mut server).await;
     eventually("the phone says so", async || state(&browser).await == "bad").await;

@@ -147,16 +147,6 @@ async fn operating_documents_exactly_the_metrics() {
 }
 
 #[test]
-fn a_deletion_with_kustomize_passes_over_what_is_gone() {
-    for path in FOLDERS.iter().flat_map(|folder| files(&root().join(folder), "md")) {
-        let text = fs::read_to_string(&path).expect("a document");
-        let unsafe_lines: Vec<_> =
-            text.lines().filter(|line| line.contains("delete -k") && !line.contains("--ignore-not-found")).collect();
-        assert!(unsafe_lines.is_empty(), "{}: {unsafe_lines:?}", path.display());
-    }
-}
-
-#[test]
 fn the_platforms_use_the_version_of_the_program() {
     let image = "smilingchat-backend:{version}";
     for (file, named) in [

@@ -265,13 +265,6 @@ fn what_was_refused_at_every_writing_is_not_in_the_log() {
 
     let mut scene = Scene::new();
     scene.send(0);
-    scene.receive(BRUNO, 0, 101);
-    scene.refuse(0, ErrorCode::StoreUnavailable);
-    scene.receive(ANNA, 0, 101);
-    assert_eq!(scene.faults(), [("breach of contract", 1)], "the receiver may have it before the refusal");
-
-    let mut scene = Scene::new();
-    scene.send(0);
     scene.refuse(0, ErrorCode::StoreUnavailable);
     scene.write(0);
     scene.ack(0, 101, true);
