@@ -189,11 +189,14 @@ impl ServeOptions {
             Some(StoreUrl::MySql(url)) => {
                 let password_file = self.store_password_file.clone();
                 // Every new connection reads the file; fail now if it is missing.
-                password_file.iter().try_for_each(|path| secret(path, "password").map(drop))?;
+                password_file
+                    .iter()
+                    .try_for_each(|path| secret(path, "password (SMILINGCHAT_STORE_PASSWORD_FILE)").map(drop))?;
                 Ok(StoreUrl::MySql(MySqlUrl { password_file, ..url.clone() }))
             }
             _ if self.store_password_file.is_some() => {
-                Err("an SQLite file has no password: leave --store-password-file out".into())
+                Err("an SQLite file has no password: leave --store-password-file (SMILINGCHAT_STORE_PASSWORD_FILE) out"
+                    .into())
             }
             Some(url) => Ok(url.clone()),
             None => ProjectDirs::from("", "", "smilingchat")

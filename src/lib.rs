@@ -25,7 +25,7 @@
 //! | `retention` | removes old smiles and replicas that were lost long ago |
 //! | `replica` | lease, readiness, rebalancing, crashes on request |
 //! | `session` | one WebSocket: welcome, catch up, live, close |
-//! | `http` | routes, errors, rate limit, the embedded page |
+//! | `http` | routes, errors, rate limit, the embedded page; the checks before a session, and whether it resumes |
 //! | [`server`] | start-up, drain, shutdown |
 //!
 //! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
@@ -38,7 +38,7 @@
 //! | [`operate`] | the list of replicas and the crash button, for terminals |
 //! | `http_client` | one HTTP request |
 //!
-//! Start reading at `session`.
+//! Start reading at `session`, which most other modules serve.
 
 pub mod check;
 pub mod client;

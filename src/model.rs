@@ -18,7 +18,7 @@ pub const OFFSET_LIMIT: u64 = 1 << 53;
 /// The maximum length of a smile id in characters.
 pub const MAX_SMILE_ID: usize = 64;
 
-/// The name of a simulated user. Cheap to clone.
+/// The name of a user. Cheap to clone.
 ///
 /// A `UserName` from the store is an existing user; a `UserName` from a frame may not be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl fmt::Display for UserName {
     }
 }
 
-/// A simulated user.
+/// A user of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The unique name, used in frames and queries.

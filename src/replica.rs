@@ -1,4 +1,4 @@
-//! This replica: its lease, its readiness, hand-over of sessions, and crashes on request.
+//! This replica: its lease, its readiness, handover of sessions, and crashes on request.
 
 mod handover;
 mod lease;
@@ -23,8 +23,8 @@ use crate::telemetry::Metrics;
 /// Interval between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// Reads of the list of replicas per renewal. The list carries requests to crash.
-const READS_PER_RENEWAL: u32 = 4;
+/// Interval between two reads of the list of replicas.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Delay before a crash, so that the HTTP response still reaches the client.
 const CRASH_DELAY: Duration = Duration::from_millis(50);
@@ -127,44 +127,41 @@ impl Replica {
         *self.crash.lock() == Some(CrashMode::Unready)
     }
 
-    /// Measures, renews the lease, obeys crash requests and hands sessions over, until `stop`. Completes the current
-    /// round.
+    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the current round.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(RENEWAL / READS_PER_RENEWAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut renewed_at, mut counted) = (None::<Instant>, 0);
+        tokio::join!(self.renew(&stop), self.read(&stop));
+    }
+
+    /// Once a second: measures the rate, renews the lease and hands sessions over.
+    async fn renew(&self, stop: &CancellationToken) {
+        let LocalState { capacity, hub, metrics, .. } = &self.local;
+        let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (now, admitted) = (Instant::now(), self.local.capacity.admitted());
-            let passed = renewed_at.map(|at| now.duration_since(at));
-            // By the clock instead of by ticks: reading the list may be slow.
-            let is_due = passed.is_none_or(|passed| passed + RENEWAL / READS_PER_RENEWAL / 2 >= RENEWAL);
-            if is_due {
-                let seconds = passed.unwrap_or(RENEWAL).as_secs_f64();
-                let per_second = (admitted - counted) as f64 / seconds;
-                *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
-                (renewed_at, counted) = (Some(now), admitted);
+        while stop.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
+            let (now, admitted) = (Instant::now(), capacity.admitted());
+            let per_second = (admitted - counted) as f64 / now.duration_since(measured_at).as_secs_f64();
+            *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
+            (measured_at, counted) = (now, admitted);
+            let Some(lease) = &self.lease else { continue };
+            lease.renew(&self.registration, self.status()).await;
+            if self.rebalance && self.ready().is_ok() {
+                let sessions = handover.hand_over(&lease.replicas(), &self.id, hub, Instant::now());
+                metrics.sessions_handed_over.inc_by(sessions as u64);
             }
-            if let Some(lease) = &self.lease {
-                self.maintain(lease, is_due, &mut handover).await;
-            }
-            self.local.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
-    /// One round of a replica with a lease, four times a second. `is_due` once a second.
-    async fn maintain(&self, lease: &Lease, is_due: bool, handover: &mut Handover) {
-        if is_due {
-            lease.renew(&self.registration, self.status()).await;
-        }
-        let Ok(replicas) = lease.read().await else { return };
-        if let Some(mode) = replicas.iter().find(|replica| replica.id == self.id).and_then(|own| own.crash) {
-            self.fail(mode);
-        }
-        if is_due && self.rebalance && self.ready().is_ok() {
-            let LocalState { hub, metrics, .. } = &self.local;
-            let sessions = handover.hand_over(&replicas, &self.id, hub, Instant::now());
-            metrics.sessions_handed_over.inc_by(sessions as u64);
+    /// Four times a second: reads the list of replicas, which carries requests to crash, and exports readiness.
+    async fn read(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
+            if let Some(lease) = &self.lease
+                && let Ok(replicas) = lease.read().await
+                && let Some(own) = replicas.iter().find(|replica| replica.id == self.id)
+                && let Some(mode) = own.crash
+            {
+                self.fail(mode);
+            }
+            self.local.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
@@ -228,12 +225,11 @@ impl Replica {
     /// Whether crashing is switched off at this replica. Queries the store only for an id that the last list lacks.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };
-        let find = |replicas: Vec<ReplicaRecord>| replicas.into_iter().find(|replica| replica.id == named);
-        let found = match find(lease.replicas()) {
-            None => lease.read().await.ok().and_then(find),
-            found => found,
-        };
-        found.is_some_and(|found| !found.replica.obeys)
+        let mut replicas = lease.replicas();
+        if replicas.iter().all(|replica| replica.id != named) {
+            replicas = lease.read().await.unwrap_or_default();
+        }
+        replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
     /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready,

@@ -85,7 +85,11 @@ impl Server {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
-        let crash_token = options.crash_token_file.as_deref().map(|path| secret(path, "token")).transpose()?;
+        let crash_token = options
+            .crash_token_file
+            .as_deref()
+            .map(|path| secret(path, "token (SMILINGCHAT_CRASH_TOKEN_FILE)"))
+            .transpose()?;
         let store_url = options.store_url()?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
@@ -144,7 +148,7 @@ impl Server {
         } else {
             tracing::warn!("the drain timeout has passed; exiting without closing the store");
         }
-        tracing::info!("this replica has left");
+        tracing::info!("this replica has shut down");
         Ok(())
     }
 

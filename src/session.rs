@@ -47,7 +47,7 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 pub(crate) struct Context {
     /// Id of the replica.
     pub replica: String,
-    /// Looks up users.
+    /// Looks up users, and the state of the log for a resume.
     pub store: Store,
     /// Appends smiles.
     pub log: Arc<Log>,

@@ -172,7 +172,7 @@ impl Store {
         either!(self, database => &database.directory)
     }
 
-    /// The simulated users, in the order of their row ids. Loaded at the start; they never change.
+    /// The users, in the order of their row ids. Loaded at the start; they never change.
     pub(crate) fn users(&self) -> &[User] {
         &self.directory().users
     }

@@ -8,7 +8,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub const MAX_FACES: usize = 8;
 
 /// Emoji and the ASCII emoticons that stand for them.
-const EMOTICONS: [(&str, &[&str]); 12] = [
+const EMOTICONS: &[(&str, &[&str])] = &[
     ("🙂", &[":)", ":-)"]),
     ("😃", &[":D", ":-D"]),
     ("😆", &["xD", "XD"]),

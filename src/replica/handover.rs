@@ -31,7 +31,7 @@ const TRANSIT_TIME: Duration = Duration::from_secs(3);
 pub(super) struct Handover {
     /// When each ready replica was first seen ready.
     seen: HashMap<String, Instant>,
-    /// Recent hand-overs, whose sessions are still in transit.
+    /// Recent handovers, whose sessions are still in transit.
     handed_over: VecDeque<(Instant, usize)>,
     /// The excess of the last round.
     previous_excess: usize,

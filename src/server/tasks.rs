@@ -66,7 +66,7 @@ impl Tasks {
         other_routes
     }
 
-    /// Spawns a task that ends by itself once it is told to stop. Its end before that ends the replica.
+    /// Spawns a task that ends once it is signalled to stop. If it ends earlier, the replica ends.
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
         self.vital.spawn(async move { (name, task.await) });
     }

@@ -1,4 +1,4 @@
-//! The simulated users in memory: names to row ids and back. The users never change.
+//! The users in memory: names to row ids and back. The users never change.
 
 use foldhash::HashMap;
 

@@ -9,7 +9,7 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Smiles kept in memory after they are indexed, for clients that resume after a crash.
+/// Smiles kept in memory even if they are indexed, for clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.

@@ -180,6 +180,11 @@ async fn an_invalid_variable_is_named_in_the_error() {
         let option = option.to_lowercase().replace('_', "-");
         assert!(stderr.contains(&format!("{variable} (--{option} <")), "{variable}: {stderr}");
     }
+    for variable in ["SMILINGCHAT_STORE_PASSWORD_FILE", "SMILINGCHAT_CRASH_TOKEN_FILE"] {
+        let output = run_program_with(&["serve"], &[(variable, "/missing")]).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(variable), "{stderr}");
+    }
     let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"), "{stderr}");

@@ -1,4 +1,4 @@
-//! A seeded simulation of replicas behind a proxy: hand-overs must balance them and then stop.
+//! A seeded simulation of replicas behind a proxy: handovers must balance them and then stop.
 
 use std::time::{Duration, Instant};
 

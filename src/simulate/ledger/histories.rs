@@ -11,7 +11,7 @@ use super::{Entry, Event, Fault, Faults, Ledger};
 use crate::model::Offset;
 use crate::simulate::plan::{Beat, Plan, RunId};
 
-/// A correct server and its users, played from a seed: what the ledger is told of them.
+/// A correct server and its users, played from a seed: the events that the ledger gets.
 struct History {
     plan: Arc<Plan>,
     run: RunId,

@@ -16,7 +16,7 @@ use crate::store::{
     StoreError, integer,
 };
 
-/// Renews the lease, or registers if there is no row with this number. MySQL chooses a number in place of 0.
+/// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 by a new number.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, following)

@@ -1,6 +1,6 @@
 //! Pools connections to MySQL, with a bound on every wait.
 //!
-//! A connection is kept only after success. After an error, a time-out or a dropped future it is closed, and MySQL
+//! A connection is kept only after success. After an error, a timeout or a dropped future it is closed, and MySQL
 //! rolls back.
 
 use std::io;
@@ -95,7 +95,7 @@ impl Connections {
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
     /// twice as many sessions as this pool has connections execute statements.
     ///
-    /// No time-out of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
+    /// No timeout of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let piled_up = || self.under_way.lock().len() >= 2 * self.most;
         if !piled_up() {
@@ -203,7 +203,7 @@ impl PooledConnection<'_> {
     }
 }
 
-/// The answer if it arrives in time. After a time-out its connection must not be used again.
+/// The answer if it arrives in time. After a timeout its connection must not be used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,

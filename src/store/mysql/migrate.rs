@@ -51,7 +51,7 @@ const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// Advice in place of the library's message.
+/// Advice instead of the library's message.
 const NO_TLS: &str = "the server offers no TLS, and without it MySQL takes no password from a user it has not seen since \
     it was started; switch TLS on there";
 
@@ -118,7 +118,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Converts some thousands of the smiles of an earlier version into batches; `false` if there are none.
+/// Converts a few thousand of the smiles of an earlier version into batches; `false` if there are none.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(false);

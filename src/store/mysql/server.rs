@@ -22,7 +22,7 @@ const ABOUT: &str = "
 /// Session settings that the statements rely on, whatever the server's defaults and `init_connect` are.
 ///
 /// `READ COMMITTED`: each statement sees what is committed when it starts, and no gaps between rows are locked. The
-/// time-outs end abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time of
+/// timeouts end abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time of
 /// the pool and far below MySQL's eight hours, so that sessions of a dead machine do not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,

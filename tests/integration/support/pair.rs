@@ -97,7 +97,7 @@ impl Pair {
         .await;
     }
 
-    /// Commits of the first server wait for the second from here on, without a time-out that matters.
+    /// Commits of the first server wait for the second from here on, without a timeout that matters.
     pub(crate) async fn is_semi_synchronous(&self) {
         let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
         self.run(0, source).await;
