@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_emoticon_becomes_its_face() {
-        for (face, emoticons) in EMOTICONS {
+        for &(face, emoticons) in EMOTICONS {
             for emoticon in emoticons {
                 assert_eq!(parsed(emoticon).as_deref(), Ok(face));
             }
