@@ -16,6 +16,7 @@
 mod batch;
 mod carry_over;
 mod cluster;
+mod error;
 mod id_hash;
 mod index;
 mod mysql;
@@ -39,44 +40,11 @@ pub(crate) use cluster::{
     Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus,
 };
+pub use error::StoreError;
+pub(crate) use error::{AppendError, Error};
 pub(crate) use id_hash::IdHash;
 pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
 pub(crate) use mysql::MySql;
-
-/// An error of the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The store does not answer, or refuses.
-    #[error("the store is not available: {0}")]
-    Unavailable(#[source] Error),
-    /// This replica cannot follow the binary log of its server until an operator intervenes.
-    #[error("{0}")]
-    CannotFollow(String),
-    /// Retention has removed the offset at which the reader wants to start.
-    #[error("the log no longer reaches back that far")]
-    Trimmed,
-    /// The data of the store was replaced, so this replica must end. A new epoch informs the clients.
-    #[error("the log in the store differs from the one at the start, or has lost its end: was a backup restored?")]
-    Replaced,
-    /// The store cannot be opened.
-    #[error("{0}")]
-    CannotOpen(String),
-}
-
-/// An error of a library.
-pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(Box::new(error))
-    }
-}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Unavailable(Box::new(error))
-    }
-}
 
 /// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,20 +56,6 @@ pub(crate) enum Append {
     /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or
     /// the log was replaced or has lost its end.
     Unlinked,
-}
-
-/// Why an append failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AppendError {
-    /// The batch is not in the log.
-    #[error("the store did not take a batch: {0}")]
-    NotBegun(#[source] Error),
-    /// The file of the store was deleted or replaced.
-    #[error("the file of the store was deleted or replaced")]
-    Replaced,
-    /// The batch may be in the log or may still get there. Append the same batch again to find out.
-    #[error("the store did not say whether it took a batch: {0}")]
-    InDoubt(#[source] Error),
 }
 
 /// The state of the log.

@@ -1,5 +1,7 @@
 //! Frames from the client: JSON, and short forms to type by hand.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -12,7 +14,7 @@ pub const DEFAULT_HISTORY_LIMIT: u32 = 50;
 pub const MAX_HISTORY_LIMIT: u32 = 200;
 
 /// A decoded frame of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Send a smile.
@@ -57,14 +59,31 @@ impl BadFrame {
     }
 }
 
-/// The fields of a smile, the most frequent frame. Serde copies every field of an enum with a tag before it reads the
-/// frame; these it reads at once.
+/// The type of a frame. The rest is read once it is known, since a frame may have any further fields.
+#[derive(Deserialize)]
+struct Kind {
+    r#type: String,
+}
+
 #[derive(Deserialize)]
 struct SmileFields<'text> {
-    r#type: &'text str,
+    #[serde(borrow)]
+    r#type: Cow<'text, str>,
     id: Option<SmileId>,
     to: UserName,
     smile: SmolStr,
+}
+
+#[derive(Deserialize)]
+struct HistoryFields {
+    with: UserName,
+    before: Option<Offset>,
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct OnlyId {
+    id: String,
 }
 
 impl ClientFrame {
@@ -83,22 +102,35 @@ impl ClientFrame {
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        if let Ok(SmileFields { r#type: "smile", id, to, smile }) = serde_json::from_str(text) {
+        // The most frequent frame is read once.
+        if let Ok(SmileFields { r#type, id, to, smile }) = serde_json::from_str(text)
+            && r#type == "smile"
+        {
             return Ok(Self::Smile { id, to, smile });
         }
-        let frame = serde_json::from_str(text).map_err(|error| BadFrame {
-            message: format!("this JSON is not a frame: {error}; send help for examples"),
-            id: id_to_repeat(text),
-        })?;
-        match frame {
-            Self::History { limit: Some(limit), .. } if !(1..=MAX_HISTORY_LIMIT).contains(&limit) => {
-                Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")))
+        match read::<Kind>(text)?.r#type.as_str() {
+            "smile" => {
+                let SmileFields { id, to, smile, .. } = read(text)?;
+                Ok(Self::Smile { id, to, smile })
             }
-            Self::History { before: Some(Offset(OFFSET_LIMIT..)), .. } => {
-                Err(BadFrame::new("before is an offset, below 2^53"))
-            }
-            frame => Ok(frame),
+            "history" => Self::history(read(text)?),
+            "ping" => Ok(Self::Ping),
+            "help" => Ok(Self::Help),
+            _ => Err(BadFrame {
+                message: "a frame needs \"type\": smile, history, ping or help".to_owned(),
+                id: id_to_repeat(text),
+            }),
         }
+    }
+
+    fn history(HistoryFields { with, before, limit }: HistoryFields) -> Result<Self, BadFrame> {
+        if limit.is_some_and(|limit| !(1..=MAX_HISTORY_LIMIT).contains(&limit)) {
+            return Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")));
+        }
+        if before.is_some_and(|before| before.0 >= OFFSET_LIMIT) {
+            return Err(BadFrame::new("before is an offset, below 2^53"));
+        }
+        Ok(Self::History { with, before, limit })
     }
 
     fn decode_typed(text: &str) -> Result<Self, BadFrame> {
@@ -115,10 +147,18 @@ impl ClientFrame {
     }
 }
 
+/// Reads the fields of a frame that `Fields` has.
+fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, BadFrame> {
+    serde_json::from_str(text).map_err(|error| BadFrame {
+        message: format!("this JSON is not a frame: {error}; send help for examples"),
+        id: id_to_repeat(text),
+    })
+}
+
 /// The id of a malformed frame: valid or not, but short.
 fn id_to_repeat(text: &str) -> Option<String> {
-    let frame: serde_json::Value = serde_json::from_str(text).ok()?;
-    frame["id"].as_str().filter(|id| id.chars().count() <= MAX_SMILE_ID).map(str::to_owned)
+    let OnlyId { id } = serde_json::from_str(text).ok()?;
+    Some(id).filter(|id| id.chars().count() <= MAX_SMILE_ID)
 }
 
 #[cfg(test)]
@@ -150,6 +190,8 @@ mod tests {
         assert_eq!(decode(r#"{"type":"ping"}"#), ClientFrame::Ping);
         assert_eq!(decode(r#"{"type":"p\u0069ng","id":5,"limit":-1}"#), ClientFrame::Ping, "fields of other frames");
         assert_eq!(decode(r#"{"type":"help"}"#), ClientFrame::Help);
+        let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+        assert_eq!(decode(&format!(r#"{{"type":"ping","later":{deep}}}"#)), ClientFrame::Ping);
     }
 
     #[test]

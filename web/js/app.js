@@ -30,7 +30,6 @@ import { JoinView } from "./join-view.js";
 import { SayControl } from "./say-control.js";
 import { statusOf } from "./status.js";
 import { TabStorage } from "./storage.js";
-import { ThreadView } from "./thread-view.js";
 import { Mark, NO_TIMELINE, changesBetween, marked, sampled } from "./timeline.js";
 import { TimelineView } from "./timeline-view.js";
 import { PageTimers } from "./client/timers.js";
@@ -136,8 +135,12 @@ const countersView = new CountersView({ translate, format });
 const chaosView = new ChaosView({ translate, format });
 const timelineView = new TimelineView({ translate, format, hueOf });
 const crashesView = new CrashesView({ translate, format });
-const threadView = new ThreadView({ translate, format, hueOf, onChange: () => renderLoop.request() });
-const openThread = (conversation) => threadView.open(conversation);
+let threadView = null; // loaded with the first conversation that is opened
+async function openThread(conversation) {
+  const { ThreadView } = await import("./thread-view.js");
+  threadView ??= new ThreadView({ translate, format, hueOf, onChange: () => renderLoop.request() });
+  threadView.open(conversation);
+}
 const conversationsView = new ConversationsView({ translate, format, hueOf, onOpen: openThread });
 const replicasView = new ReplicasView({ translate, format, hueOf, onCrash: (replica) => crash({ replica }) });
 const renderLoop = new RenderLoop({
@@ -227,7 +230,7 @@ function paint() {
   crashesView.paint(run.crashes);
   announce();
   if (document.hidden) return false;
-  threadView.paint(now);
+  threadView?.paint(now);
   timelineView.paint(run.timeline);
   replicasView.paint({
     replicas: replicaWatch.replicas,

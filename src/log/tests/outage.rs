@@ -142,8 +142,7 @@ async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     let Some(database) = Database::mysql().await else { return };
     let replica = Replica::start(database.open().await).await;
     stores(&replica, "before", 1).await;
-    let mut holding = database.connect().await;
-    sqlx::raw_sql("LOCK TABLES index_conversations READ").execute(&mut holding).await.unwrap();
+    let holding = database.holding("LOCK TABLES index_conversations READ").await;
     let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "gaia", "hugo", "irene", "jonas"];
     let mut answers = Vec::new();
     for round in 0_u32.. {

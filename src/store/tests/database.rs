@@ -84,6 +84,13 @@ impl Database {
         .unwrap()
     }
 
+    /// A connection that has executed this statement, such as one that holds a lock until it is dropped.
+    pub(crate) async fn holding(&self, statement: &'static str) -> sqlx::MySqlConnection {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        connection
+    }
+
     /// A connection without the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("this is for MySQL") };

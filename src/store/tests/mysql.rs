@@ -109,8 +109,7 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
     let count = "SELECT CAST(COUNT(*) AS SIGNED) FROM performance_schema.threads WHERE processlist_db = DATABASE()";
     let mut sessions = async || sqlx::query_scalar::<_, i64>(count).fetch_one(&mut witness).await.unwrap();
     let normal = sessions().await;
-    let mut holding = database.connect().await;
-    sqlx::raw_sql("LOCK TABLES log_batches READ, log_state READ, leases READ").execute(&mut holding).await.unwrap();
+    let holding = database.holding("LOCK TABLES log_batches READ, log_state READ, leases READ").await;
     for _ in 0..4 {
         let (appended, claimed, renewed) = tokio::join!(
             store.append(&next),

@@ -1,0 +1,50 @@
+//! What can go wrong with the store, and what it means for a batch.
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store does not answer, or refuses.
+    #[error("the store is not available: {0}")]
+    Unavailable(#[source] Error),
+    /// This replica cannot follow the binary log of its server until an operator intervenes.
+    #[error("{0}")]
+    CannotFollow(String),
+    /// Retention has removed the offset at which the reader wants to start.
+    #[error("the log no longer reaches back that far")]
+    Trimmed,
+    /// The data of the store was replaced, so this replica must end. A new epoch informs the clients.
+    #[error("the log in the store differs from the one at the start, or has lost its end: was a backup restored?")]
+    Replaced,
+    /// The store cannot be opened.
+    #[error("{0}")]
+    CannotOpen(String),
+}
+
+/// An error of a library.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+/// Why an append failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// The batch is not in the log.
+    #[error("the store did not take a batch: {0}")]
+    NotBegun(#[source] Error),
+    /// The file of the store was deleted or replaced.
+    #[error("the file of the store was deleted or replaced")]
+    Replaced,
+    /// The batch may be in the log or may still get there. Append the same batch again to find out.
+    #[error("the store did not say whether it took a batch: {0}")]
+    InDoubt(#[source] Error),
+}
