@@ -40,8 +40,7 @@ pub(crate) use cluster::{
     Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
     ReplicaStatus,
 };
-pub use error::StoreError;
-pub(crate) use error::{AppendError, Error};
+pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;
 pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
 pub(crate) use mysql::MySql;

@@ -149,7 +149,7 @@ async fn a_server_that_takes_no_session_broke_no_promise() {
     let server = MisbehavingServer::start(USERS, behaviour).await;
     let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.exit_status(), 3, "{error}");
-    assert!(error.to_string().contains("no replica takes a session: draining"), "{error}");
+    assert!(error.to_string().contains("no replica accepts a session: draining"), "{error}");
 }
 
 #[tokio::test]
