@@ -454,7 +454,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let store = folder.path().join(STORE);
     let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
-    assert_eq!(reading(&browser).await, "Nothing has happened yet.");
+    eventually("it says that it is empty", async || reading(&browser).await == "Nothing has happened yet.").await;
     start_conversations(&browser, 2).await;
     passes(&browser, "successes", 30).await;
     let held = format!("{}: 4", server.replica);

@@ -125,8 +125,8 @@ fn ages(card: &str) -> Option<(f64, f64)> {
 
 #[tokio::test]
 async fn a_clock_that_is_an_hour_off_changes_nothing() {
-    let Some(database) = TestDatabase::new().await else { return };
     for wrong_by in [3_600_000, -3_600_000] {
+        let Some(database) = TestDatabase::new().await else { return };
         let options = [WITH_LIMITS[0], ("store", &database.url())];
         let server = TestProcess::start(Path::new(""), &options).await;
         let browser = Browser::open("en").await;
