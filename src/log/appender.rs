@@ -65,7 +65,12 @@ impl Appender {
                     let _ = self.index.tail.publish_stored(batch);
                 }
                 self.gather(Instant::now() + LINGER).await;
-                self.append(self.take(), began, &mut outage).await?;
+                let batch = self.take();
+                // All of the queue may have been refused meanwhile.
+                if !batch.is_empty() {
+                    self.append(batch, began, &mut outage).await?;
+                }
+                self.log.waiting.lock().pressure.batch_ended(Instant::now());
             }
             if filled.is_none() {
                 return Ok(());
@@ -129,7 +134,6 @@ impl Appender {
                 refuse(batch);
             }
         }
-        self.log.waiting.lock().pressure.batch_ended(Instant::now());
         Ok(())
     }
 

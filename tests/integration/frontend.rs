@@ -22,6 +22,15 @@ use crate::support::{get, http, refusal, upgrade};
 /// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
 
+/// A store, a replica on it, and the proxy in front of it. They are dropped in reverse order.
+async fn one_replica() -> (TestStore, TestProcess, Frontend) {
+    let (addresses, store) = (addresses(1), TestStore::new());
+    let listen = addresses[0].to_string();
+    let replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
+    let frontend = Frontend::before(&addresses).await;
+    (store, replica, frontend)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     let Some(database) = TestDatabase::new().await else { return };
@@ -63,10 +72,7 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
 
 #[tokio::test]
 async fn if_the_only_replica_hangs_the_page_gets_an_error_within_seconds() {
-    let (addresses, store) = (addresses(1), TestStore::new());
-    let listen = addresses[0].to_string();
-    let hung = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
-    let frontend = Frontend::before(&addresses).await;
+    let (_store, hung, frontend) = one_replica().await;
     hung.signal("STOP").await;
     let asked = Instant::now();
     let (status, _, body) = refusal(get(frontend.address, "/api/replicas").await).await;
@@ -104,10 +110,7 @@ async fn full_replicas_do_not_count_as_dead() {
 
 #[tokio::test]
 async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
-    let (addresses, store) = (addresses(1), TestStore::new());
-    let listen = addresses[0].to_string();
-    let mut replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
-    let frontend = Frontend::before(&addresses).await;
+    let (_store, mut replica, frontend) = one_replica().await;
     let mut stream = TcpStream::connect(frontend.address).await.unwrap();
     let request = format!(
         "GET /ws?user=anna HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -129,10 +132,7 @@ async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
 
 #[tokio::test]
 async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
-    let (addresses, store) = (addresses(1), TestStore::new());
-    let listen = addresses[0].to_string();
-    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
-    let frontend = Frontend::before(&addresses).await;
+    let (_store, _replica, frontend) = one_replica().await;
     let by_ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), frontend.address.port());
     let there = http().get(format!("http://{by_ipv6}/ping")).send().await.is_ok_and(|answer| answer.status() == 200);
     assert_eq!(there, Path::new("/proc/net/if_inet6").exists());
@@ -146,10 +146,7 @@ async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> R
 
 #[tokio::test]
 async fn the_page_behind_the_proxy_is_small_and_cached() {
-    let (replicas, store) = (addresses(1), TestStore::new());
-    let listen = replicas[0].to_string();
-    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
-    let frontend = Frontend::before(&replicas).await;
+    let (_store, _replica, frontend) = one_replica().await;
     let html = get(frontend.address, "/").await.text().await.unwrap();
     let files: BTreeSet<&str> = crate::http::addresses(&html, "v/").into_iter().collect();
     let app = files.iter().find(|path| path.ends_with("/js/app.js")).expect("the page names its first module");
@@ -175,10 +172,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
 
 #[tokio::test]
 async fn the_proxy_revalidates_the_page_and_only_reads_it() {
-    let (addresses, store) = (addresses(1), TestStore::new());
-    let listen = addresses[0].to_string();
-    let _replica = TestProcess::start(&store.path(), &[("listen", &listen)]).await;
-    let frontend = Frontend::before(&addresses).await;
+    let (_store, _replica, frontend) = one_replica().await;
     for encoding in ["identity", "gzip"] {
         let tag = header(&get_with(frontend.address, "/", "accept-encoding", encoding).await, "etag");
         let asked = http().get(format!("http://{}/", frontend.address)).header("accept-encoding", encoding);
