@@ -81,6 +81,48 @@ fn every_link_resolves() {
     assert!(found > 100, "{found} links were found");
 }
 
+/// The items that a document places in a file, as in "`Appender::settle` in [`appender.rs`](../src/log/appender.rs)" or
+/// "[`Appender::settle`](../src/log/appender.rs)", each with the link.
+fn placed_items(text: &str) -> Vec<(String, String)> {
+    let prose = prose(text).collect::<Vec<_>>().join(" ");
+    let parts: Vec<_> = prose.split('`').collect();
+    let mut placed = Vec::new();
+    let mut items = Vec::new();
+    for pair in parts[1..].chunks_exact(2) {
+        let (code, after) = (pair[0], pair[1].trim());
+        let link = after.strip_prefix("](").and_then(|after| after.split_once(')')).map(|(link, _)| link.to_owned());
+        let is_item = code.chars().all(|letter| letter.is_alphanumeric() || "_:!".contains(letter));
+        if is_item {
+            items.push(code.trim_end_matches('!').to_owned());
+        }
+        match link {
+            Some(link) => placed.extend(items.drain(..).map(|item| (item, link.clone()))),
+            None if is_item && (after == "and" || after == "in [") => {}
+            None => items.clear(),
+        }
+    }
+    placed
+}
+
+#[test]
+fn an_item_is_in_the_file_that_a_document_names() {
+    let mut found = 0;
+    for document in documents() {
+        for (item, link) in placed_items(&fs::read_to_string(&document).expect("a text")) {
+            let file = document.with_file_name(link.split('#').next().expect("a path"));
+            let Ok(code) = fs::read_to_string(&file) else { continue };
+            let name = item.rsplit("::").next().expect("a name");
+            let defined =
+                ["fn", "struct", "enum", "const", "macro_rules!", "function", "class", "PROCEDURE IF NOT EXISTS"]
+                    .iter()
+                    .any(|keyword| code.contains(&format!("{keyword} {name}")));
+            assert!(defined, "{} places {item} in {}", document.display(), file.display());
+            found += 1;
+        }
+    }
+    assert!(found > 10, "{found} items");
+}
+
 #[test]
 fn the_readme_links_every_document() {
     let linked: BTreeSet<PathBuf> = links(README).iter().map(|link| root().join(link)).collect();
