@@ -39,13 +39,16 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
         }
     }
     assert_eq!(get(replica.ops_address, "/metrics").await.status().as_u16(), 200);
-    let (status, retry_after, _) = loop {
-        let refused = get(replica.address, "/api/users").await;
-        if refused.status().as_u16() == 429 {
-            break refusal(refused).await;
+    let mut retry_after = None;
+    eventually("the address is refused again", async || {
+        let answer = get(replica.address, "/api/users").await;
+        let refused = answer.status().as_u16() == 429;
+        if refused {
+            retry_after = refusal(answer).await.1;
         }
-    };
-    assert_eq!(status, 429);
+        refused
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
     assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "the hint is true");
 }
@@ -57,9 +60,11 @@ async fn a_refused_address_is_logged_once() {
     let server = TestProcess::start(&folder.path().join("chat.db"), &[CLIENT_LIMIT[0], CLIENT_LIMIT[1], proxies]).await;
     for address in ["192.0.2.1", "192.0.2.2"] {
         let mut refused = 0;
-        while refused < 5 {
+        eventually("the address is refused five times", async || {
             refused += u32::from(status_for(server.address, address).await == 429);
-        }
+            refused == 5
+        })
+        .await;
     }
     eventually("both are logged", async || server.log().contains("192.0.2.2")).await;
     let log = server.log();
@@ -286,5 +291,7 @@ async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
     last.expect("ack").await;
     last.send(json!({"type": "history", "with": "bruno"})).await;
     last.expect("history").await;
-    assert!(!process.log().contains("could not be accepted"), "{}", process.log());
+    let log = process.log();
+    let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    assert_eq!(loud.len(), 1, "only the limit itself is worth a warning: {loud:?}");
 }

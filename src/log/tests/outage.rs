@@ -102,7 +102,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
 }
 
 #[tokio::test]
-async fn a_smile_that_never_reached_mysql_is_refused_and_not_stored_later() {
+async fn a_smile_sent_into_a_cut_is_stored_exactly_if_it_is_not_refused() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;

@@ -12,12 +12,10 @@ use crate::hub::{Hub, Push, Subscription};
 use crate::index::{self, Index, Indexer};
 use crate::log::Log;
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
+use crate::store::tests::PATIENCE;
 use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
-
-/// How long a test waits for an event that must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Smiles that one sender has in flight: fewer than an outbox holds.
 const MAX_IN_FLIGHT: usize = 200;
@@ -101,9 +99,12 @@ impl Replica {
 
     /// Waits until the log accepts smiles again after a fault.
     pub(super) async fn takes_smiles(&self) {
-        while self.log.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let accepted = async {
+            while self.log.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, accepted).await.expect("the log accepts smiles");
     }
 
     /// Sends each smile once, many at a time; returns the answers in the same order.
