@@ -86,13 +86,9 @@ impl ReplicaRecord {
     /// Whether a crash request may hit this replica. A named one must not be lost. Without a name it must be ready and
     /// most likely alive, and have no request yet.
     pub(crate) fn can_crash(&self, named: Option<&str>) -> bool {
-        let chosen = match named {
-            Some(id) => self.id == id && self.state != ReplicaState::Lost,
-            None => {
-                let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
-                self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none()
-            }
-        };
+        let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
+        let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
+        let chosen = named.map_or(is_fit, |id| self.id == id && self.state != ReplicaState::Lost);
         chosen && self.replica.obeys
     }
 }

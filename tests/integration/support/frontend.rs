@@ -95,8 +95,8 @@ impl Frontend {
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");
-        let (named, by_name) = watch::channel(ipv4(replicas));
-        let names = tokio::spawn(tell_names(socket, by_name)).abort_handle();
+        let (sender, known) = watch::channel(ipv4(replicas));
+        let names = tokio::spawn(tell_names(socket, known)).abort_handle();
         let address = free_address();
         let folder = TempDir::new().expect("a folder");
         write_configuration(folder.path(), page().await, address, resolver, replicas[0].port());
@@ -107,7 +107,7 @@ impl Frontend {
             .kill_on_drop(true)
             .spawn()
             .expect("scripts/nginx starts");
-        let frontend = Self { address, _folder: folder, _nginx: nginx, replicas: named, names };
+        let frontend = Self { address, _folder: folder, _nginx: nginx, replicas: sender, names };
         eventually("the proxy knows a replica", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
