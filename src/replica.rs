@@ -170,6 +170,7 @@ impl Replica {
             sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *self.smiles_per_second.lock(),
             draining: self.draining.load(Ordering::Relaxed) || self.is_unready(),
+            behind: !self.local.tail.is_current(),
             following: self.local.tail.following(),
         }
     }
@@ -196,7 +197,7 @@ impl Replica {
             heartbeat_age_ms: 0,
             status: ReplicaStatus::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            crash: None,
+            crash: *self.crash.lock(),
         }
     }
 
@@ -232,20 +233,13 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Crashes a replica and returns its id: the named one or, without a name, the longest-running one that is ready,
-    /// renewed its lease lately and has no crash request yet. Returns `None` if no replica qualifies.
+    /// Crashes the longest-running replica that [`ReplicaRecord::can_crash`] and returns its id, `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
     pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let victim = match &self.lease {
-            None => {
-                let is_victim = match named {
-                    Some(id) => id == self.id,
-                    None => self.ready().is_ok() && self.crash.lock().is_none(),
-                };
-                is_victim.then(|| self.id.clone())
-            }
+            None => self.list().into_iter().find(|replica| replica.can_crash(named)).map(|replica| replica.id),
             Some(lease) => lease.store.request_crash(named, mode).await?,
         };
         if victim.as_ref() == Some(&self.id) {

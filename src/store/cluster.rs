@@ -13,7 +13,7 @@ use crate::protocol::CrashMode;
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed within this time is most likely alive: two intervals plus some delay.
-pub(crate) const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
+const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// How long a lost replica stays in the list.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
@@ -82,6 +82,15 @@ impl ReplicaRecord {
         }
         self
     }
+
+    /// Whether a crash request may hit this replica. A named one must not be lost. Without a name it must be ready and
+    /// most likely alive, and have no request yet.
+    pub(crate) fn can_crash(&self, named: Option<&str>) -> bool {
+        let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
+        let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
+        let chosen = named.map_or(is_fit, |id| self.id == id && self.state != ReplicaState::Lost);
+        chosen && self.replica.obeys
+    }
 }
 
 /// A replica that registers.
@@ -129,6 +138,9 @@ pub(crate) struct ReplicaStatus {
     /// Whether it accepts no more sessions.
     #[serde(skip)]
     pub draining: bool,
+    /// Whether it has not published all of the log yet. It is not ready then.
+    #[serde(skip)]
+    pub behind: bool,
     /// How it follows other replicas; `None` on a store for one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
@@ -156,7 +168,13 @@ mod tests {
             started_at: Timestamp(0),
             uptime_ms: 60_000,
             heartbeat_age_ms: 1000,
-            status: ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true, following: None },
+            status: ReplicaStatus {
+                sessions: 7,
+                smiles_per_second: 4.5,
+                draining: true,
+                behind: false,
+                following: None,
+            },
             version: "0".to_owned(),
             crash: None,
         };

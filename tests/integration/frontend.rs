@@ -3,24 +3,34 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http::header;
 use crate::support::client::TestClient;
-use crate::support::frontend::{Frontend, addresses, start_replicas};
+use crate::support::frontend::{BlackHole, Frontend, addresses, start_replicas};
 use crate::support::mysql::TestDatabase;
-use crate::support::process::TestProcess;
+use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::TestStore;
-use crate::support::{get, http, refusal, upgrade};
+use crate::support::{eventually, get, get_json, http, refusal, upgrade};
 
 /// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
+
+/// The time between two requests of a series.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Sessions that are opened while replicas are cut off: for four seconds.
+const UPGRADES: u32 = 80;
+
+/// The room of a replica that must be full for a moment, and must have room for all upgrades afterwards.
+const ROOM: usize = 100;
 
 /// A store, a replica on it, and the proxy in front of it. They are dropped in reverse order.
 async fn one_replica() -> (TestStore, TestProcess, Frontend) {
@@ -68,6 +78,133 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
         assert_eq!(get(frontend.address, "/api/users").await.status().as_u16(), 200);
         assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
     }
+}
+
+/// Four replicas, of which the first one hangs while the simulator runs through the proxy. In the beginning, the proxy
+/// knows `known` of them. The API is asked from then on or, if it is `quiet`, once the replica counts as lost: such a
+/// question may be the first to notice it. Every session is back and every question is answered within [`SECONDS`].
+async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
+    let Some(database) = TestDatabase::new().await else { return };
+    let addresses = addresses(4);
+    let replicas = start_replicas(&addresses, &database).await;
+    let frontend = Frontend::before(&addresses[..known]).await;
+    let url = format!("--url=ws://{}/ws", frontend.address);
+    let arguments = ["simulate", &url, "--conversations=20", "--rate=2", "--duration=20", "--json"];
+    let asks = async || {
+        let asked = Instant::now();
+        let answer = get(frontend.address, "/api/replicas").await;
+        assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+        answer.json::<Value>().await.expect("JSON")
+    };
+    let mut simulation = pin!(run_program(&arguments));
+    let fault = async {
+        eventually("smiles flow", async || asks().await["head"].as_u64() > Some(0)).await;
+        frontend.names(&addresses);
+        eventually("the proxy knows the last one", async || asks().await["self"] == replicas[3].replica).await;
+        replicas[0].signal("STOP").await;
+        if quiet {
+            eventually("it is lost", async || is_lost(&replicas[3], &replicas[0]).await).await;
+        }
+        loop {
+            asks().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let output = tokio::select! {
+        output = &mut simulation => output,
+        () = fault => unreachable!("it goes on"),
+    };
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    assert!(output.status.success(), "{report}");
+    assert!(report["reconnects"].as_u64() >= Some(10), "{report}");
+    let slowest = report["recovery_ms"]["max"].as_f64().expect("milliseconds");
+    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "{report}");
+}
+
+/// Whether this replica lists that one as lost.
+async fn is_lost(witness: &TestProcess, replica: &TestProcess) -> bool {
+    let list = get_json(witness.address, "/api/replicas").await;
+    let replicas = list["replicas"].as_array().expect("a list");
+    replicas.iter().any(|one| one["id"] == replica.replica && one["state"] == "lost")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_a_hanging_replica_are_back_within_seconds() {
+    a_replica_hangs_under_load(4, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_replica_with_all_sessions_costs_seconds_at_most() {
+    a_replica_hangs_under_load(1, false).await;
+}
+
+/// Four replicas with room for [`ROOM`] sessions each, and the proxy.
+async fn four_replicas() -> (Vec<SocketAddr>, Vec<TestStore>, Vec<TestProcess>, Frontend) {
+    let (addresses, stores) = (addresses(4), (0..4).map(|_| TestStore::new()).collect::<Vec<_>>());
+    let mut replicas = Vec::new();
+    for (address, store) in addresses.iter().zip(&stores) {
+        let (listen, room) = (address.to_string(), ROOM.to_string());
+        replicas.push(TestProcess::start(&store.path(), &[("listen", &listen), ("max-sessions", &room)]).await);
+    }
+    let frontend = Frontend::before(&addresses).await;
+    (addresses, stores, replicas, frontend)
+}
+
+/// Cuts off the third and the fourth replica.
+async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
+    let mut cut_off = Vec::new();
+    for replica in &mut replicas[2..] {
+        replica.kill().await;
+        cut_off.push(BlackHole::at(replica.address).await);
+    }
+    cut_off
+}
+
+/// Opens a session every 50 ms for some seconds. All open within three seconds, as two replicas live.
+async fn sessions_open(frontend: &Frontend) {
+    let upgrades = (0..UPGRADES).map(async |number| {
+        tokio::time::sleep(PAUSE * number).await;
+        let asked = Instant::now();
+        let answer = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer");
+        assert_eq!(answer.status(), 101, "upgrade {number} after {:?}", asked.elapsed());
+        asked.elapsed()
+    });
+    let slowest = join_all(upgrades).await.into_iter().max().unwrap();
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_refused_while_half_of_the_replicas_are_cut_off() {
+    let (_addresses, _stores, mut replicas, frontend) = four_replicas().await;
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        sessions.push(TestClient::connect(frontend.address, "anna").await);
+    }
+    let _cut_off = cut_off(&mut replicas).await;
+    sessions_open(&frontend).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_is_refused_while_replicas_that_are_cut_off_lose_their_name() {
+    let (addresses, _stores, mut replicas, frontend) = four_replicas().await;
+    let _cut_off = cut_off(&mut replicas).await;
+    // The living ones are full for a moment, so the proxy skips all four.
+    let mut sessions = Vec::new();
+    for address in &addresses[..2] {
+        for _ in 0..ROOM {
+            sessions.push(TestClient::connect(*address, "anna").await);
+        }
+    }
+    for _ in 0..2 {
+        let refused = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer").status();
+        assert!(refused.is_server_error(), "{refused}");
+    }
+    join_all(sessions.into_iter().map(TestClient::close)).await;
+    let name_is_lost = async {
+        tokio::time::sleep(PAUSE * UPGRADES / 4).await;
+        frontend.names(&addresses[..2]);
+    };
+    tokio::join!(sessions_open(&frontend), name_is_lost);
 }
 
 #[tokio::test]

@@ -138,6 +138,26 @@ async fn each_crash_hits_another_replica_until_none_is_left() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let [mut one, two] = two_replicas(&database).await;
+    // As if a newer version had written it.
+    let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
+    database.run(unknown).await;
+    let count = format!("SELECT COUNT(*) FROM {}.leases WHERE behind", database.name());
+    eventually("the others know that both are behind", async || database.ask(&count).await == 2).await;
+    let press = async |body: Value| {
+        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    for mode in ["exit", "hang", "unready"] {
+        assert_eq!(press(json!({"mode": mode})).await, 404, "{mode}");
+    }
+    assert_eq!(press(json!({"replica": one.replica})).await, 202);
+    assert!(!one.exit().await.success());
+}
+
+#[tokio::test]
 async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();

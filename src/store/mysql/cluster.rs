@@ -12,22 +12,22 @@ use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 use crate::store::{
-    LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
-    StoreError, integer,
+    LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
 };
 
 /// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 by a new number.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
-        sessions, smiles_per_second, draining, following)
-    VALUES (?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND, UTC_TIMESTAMP(3), ?, ?, ?, ?)
+        sessions, smiles_per_second, draining, behind, following)
+    VALUES (?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3) - INTERVAL ? * 1000 MICROSECOND, UTC_TIMESTAMP(3), ?, ?, ?, ?, ?)
     AS renewal
     ON DUPLICATE KEY UPDATE renewed_at = renewal.renewed_at, sessions = renewal.sessions,
-        smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, following = renewal.following";
+        smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, behind = renewal.behind,
+        following = renewal.following";
 
 /// Numbers follow the order of registration.
 const LIST: &str = "
-    SELECT CONCAT(name, '.', number) AS id, name, host, node, version, capacity, obeys, draining, sessions,
+    SELECT CONCAT(name, '.', number) AS id, name, host, node, version, capacity, obeys, draining, behind, sessions,
         smiles_per_second, following, crash,
         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', started_at) DIV 1000 AS started_at,
         TIMESTAMPDIFF(MICROSECOND, started_at, UTC_TIMESTAMP(3)) DIV 1000 AS uptime,
@@ -70,6 +70,7 @@ impl MySql {
                 .bind(status.sessions)
                 .bind(status.smiles_per_second)
                 .bind(status.draining)
+                .bind(status.behind)
                 .bind(status.following.map(<&str>::from));
             Ok((renew.execute(&mut connection).await?, connection))
         };
@@ -93,11 +94,8 @@ impl MySql {
         Ok(self.upkeep.rows(LIST).await?)
     }
 
-    /// Requests a crash of the replica with that id, or else of the one with the longest uptime among those that are
-    /// ready, renewed within [`RECENT_RENEWAL`] and have no request yet. Returns its id. The replica finds the request
-    /// in its own row.
-    ///
-    /// `None` if there is no such replica, it is lost, or it ignores requests.
+    /// Requests a crash of the replica with the longest uptime among those that [`ReplicaRecord::can_crash`]. Returns
+    /// its id, `None` if there is none. The replica finds the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored all the same.
@@ -106,15 +104,7 @@ impl MySql {
         named: Option<&str>,
         mode: CrashMode,
     ) -> Result<Option<String>, StoreError> {
-        let recent = |replica: &ReplicaRecord| u128::from(replica.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
-        let qualifies = |replica: &ReplicaRecord| match named {
-            Some(id) => replica.id == id && replica.state != ReplicaState::Lost,
-            None => replica.state == ReplicaState::Ready && replica.crash.is_none() && recent(replica),
-        };
-        for replica in self.replicas().await? {
-            if !replica.replica.obeys || !qualifies(&replica) {
-                continue;
-            }
+        for replica in self.replicas().await?.into_iter().filter(|replica| replica.can_crash(named)) {
             let ask = sqlx::query(ASK).bind(<&str>::from(mode)).bind(&replica.id).bind(named.is_some());
             let ask = async |mut connection| Ok((ask.execute(&mut connection).await?, connection));
             // Not repeated after a lost connection: that could crash a second replica.

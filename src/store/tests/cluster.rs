@@ -1,5 +1,7 @@
 //! The replicas that share a MySQL store, their leases, and crash requests.
 
+use strum::VariantArray;
+
 use super::carry_over::fill_previous_version;
 use super::database::Database;
 use super::*;
@@ -44,13 +46,18 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "numbers are never reused");
 
     let third = cluster.register(new_replica("be1", None)).await.unwrap();
-    let status =
-        ReplicaStatus { sessions: 7, smiles_per_second: 4.5, draining: true, following: Some(Following::Polling) };
+    let status = ReplicaStatus {
+        sessions: 7,
+        smiles_per_second: 4.5,
+        draining: true,
+        behind: true,
+        following: Some(Following::Polling),
+    };
     cluster.renew(&third, status).await.unwrap();
     let replicas = cluster.replicas().await.unwrap();
     assert_eq!((replicas[0].id.as_str(), replicas[0].state), ("be1.2", ReplicaState::Ready), "the first one is first");
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
-    assert_eq!((replicas[1].status.sessions, replicas[1].status.following), (7, Some(Following::Polling)));
+    assert_eq!(replicas[1].status, status);
 }
 
 #[tokio::test]
@@ -115,33 +122,40 @@ async fn a_lease_expires_by_the_database_clock() {
     assert_eq!(there.replicas().await.unwrap().len(), 3, "a renewal restores it");
 }
 
-#[tokio::test]
-async fn crash_requests_go_to_the_longest_running_replica_first_and_never_twice() {
-    let Some(database) = Database::mysql().await else { return };
-    let (cluster, [leaving, silent, one, two]) = cluster(&database, ["leaving", "silent", "one", "two"]).await;
-    cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
-    cluster.renew(&leaving, ReplicaStatus { draining: true, ..ReplicaStatus::default() }).await.unwrap();
-    run(&database, "UPDATE leases SET renewed_at = renewed_at - INTERVAL 2501000 MICROSECOND WHERE name = 'silent'")
-        .await;
+/// Requests a crash of any replica until none is left.
+async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
     let mut asked = Vec::new();
-    for _ in 0..3 {
-        asked.push(cluster.request_crash(None, CrashMode::Hang).await.unwrap());
+    while let Some(id) = cluster.request_crash(None, mode).await.unwrap() {
+        asked.push(id);
     }
-    assert_eq!(asked, [Some(one.id()), Some(two.id()), None]);
-    let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
-    assert_eq!(crashes, [None, None, Some(CrashMode::Hang), Some(CrashMode::Hang), None]);
-    cluster.renew(&one, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(
-        cluster.request_crash(None, CrashMode::Exit).await.unwrap(),
-        None,
-        "a renewal does not revoke a request"
-    );
-    cluster.renew(&silent, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(
-        cluster.request_crash(None, CrashMode::Exit).await.unwrap(),
-        Some(silent.id()),
-        "it has renewed its lease"
-    );
+    asked
+}
+
+#[tokio::test]
+async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is_ready_and_has_no_request() {
+    for mode in CrashMode::VARIANTS.iter().copied() {
+        let Some(database) = Database::mysql().await else { return };
+        let names = ["leaving", "behind", "silent", "lost", "asked", "one", "two"];
+        let (cluster, registrations) = cluster(&database, names).await;
+        let [leaving, behind, silent, lost, asked, one, two] = &registrations;
+        cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
+        cluster.renew(leaving, ReplicaStatus { draining: true, ..ReplicaStatus::default() }).await.unwrap();
+        cluster.renew(behind, ReplicaStatus { behind: true, ..ReplicaStatus::default() }).await.unwrap();
+        cluster.request_crash(Some(&asked.id()), CrashMode::Hang).await.unwrap();
+        let ages = "UPDATE leases SET renewed_at = renewed_at - INTERVAL 2501000 MICROSECOND WHERE name = 'silent';
+            UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'";
+        run(&database, ages).await;
+        assert_eq!(all_that_can_crash(&cluster, mode).await, [one.id(), two.id()], "{mode:?}");
+        let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
+        let (mode, hang) = (Some(mode), Some(CrashMode::Hang));
+        assert_eq!(crashes, [None, None, None, None, hang, mode, mode, None]);
+        // A renewal does not revoke a request, and makes every other replica one to crash.
+        for registration in &registrations {
+            cluster.renew(registration, ReplicaStatus::default()).await.unwrap();
+        }
+        let rest = [leaving, behind, silent, lost].map(Registration::id);
+        assert_eq!(all_that_can_crash(&cluster, mode.unwrap()).await, rest, "{mode:?}");
+    }
 }
 
 #[tokio::test]
@@ -151,7 +165,7 @@ async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
     let spared = cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
     run(&database, "UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'")
         .await;
-    cluster.renew(&one, ReplicaStatus { draining: true, ..ReplicaStatus::default() }).await.unwrap();
+    cluster.renew(&one, ReplicaStatus { draining: true, behind: true, ..ReplicaStatus::default() }).await.unwrap();
     for mode in [CrashMode::Unready, CrashMode::Hang] {
         assert_eq!(cluster.request_crash(Some(&one.id()), mode).await.unwrap(), Some(one.id()));
         let replicas = cluster.replicas().await.unwrap();

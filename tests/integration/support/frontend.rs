@@ -4,13 +4,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::fleet::free_address;
 use super::mysql::TestDatabase;
@@ -23,6 +25,9 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The table of MIME types of the nginx that scripts/nginx unpacks, or of this machine's.
 const MIME_TYPES: [&str; 2] =
     [concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/nginx/etc/nginx/mime.types"), "/etc/nginx/mime.types"];
+
+/// A connection on this machine that is not open after this time gets no answer.
+const NO_ANSWER: Duration = Duration::from_millis(300);
 
 /// The page as the image has it, made once for all tests.
 pub(crate) async fn page() -> &'static Path {
@@ -44,6 +49,8 @@ pub(crate) struct Frontend {
     pub(crate) address: SocketAddr,
     _folder: TempDir,
     _nginx: Child,
+    /// What the name of the replicas stands for.
+    replicas: watch::Sender<Vec<Ipv4Addr>>,
     names: AbortHandle,
 }
 
@@ -51,6 +58,27 @@ pub(crate) struct Frontend {
 pub(crate) fn addresses(count: u8) -> Vec<SocketAddr> {
     let port = free_address().port();
     (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
+}
+
+/// An address whose node is cut off: connections to it get no answer, not even a refusal.
+pub(crate) struct BlackHole {
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Makes a free address one: the system drops every attempt to connect to a listener whose queue is full.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a reused address");
+        socket.bind(address).expect("a free address");
+        let listener = socket.listen(1).expect("a listener");
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(NO_ANSWER, TcpStream::connect(address)).await {
+            waiting.push(connected.expect("a connection"));
+        }
+        Self { _listener: listener, _waiting: waiting }
+    }
 }
 
 /// Starts a replica on each address, on one database.
@@ -67,9 +95,8 @@ impl Frontend {
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");
-        let addresses: Vec<Ipv4Addr> =
-            replicas.iter().filter_map(|replica| replica.ip().to_string().parse().ok()).collect();
-        let names = tokio::spawn(tell_names(socket, addresses)).abort_handle();
+        let (sender, known) = watch::channel(ipv4(replicas));
+        let names = tokio::spawn(tell_names(socket, known)).abort_handle();
         let address = free_address();
         let folder = TempDir::new().expect("a folder");
         write_configuration(folder.path(), page().await, address, resolver, replicas[0].port());
@@ -80,7 +107,7 @@ impl Frontend {
             .kill_on_drop(true)
             .spawn()
             .expect("scripts/nginx starts");
-        let frontend = Self { address, _folder: folder, _nginx: nginx, names };
+        let frontend = Self { address, _folder: folder, _nginx: nginx, replicas: sender, names };
         eventually("the proxy knows a replica", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
@@ -88,12 +115,21 @@ impl Frontend {
         .await;
         frontend
     }
+
+    /// From now on, the name of the replicas stands for these.
+    pub(crate) fn names(&self, replicas: &[SocketAddr]) {
+        self.replicas.send_replace(ipv4(replicas));
+    }
 }
 
 impl Drop for Frontend {
     fn drop(&mut self) {
         self.names.abort();
     }
+}
+
+fn ipv4(addresses: &[SocketAddr]) -> Vec<Ipv4Addr> {
+    addresses.iter().filter_map(|address| address.ip().to_string().parse().ok()).collect()
 }
 
 fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver: SocketAddr, port: u16) {
@@ -125,13 +161,13 @@ fn listen_ipv6() -> String {
 }
 
 /// Answers every A query with all addresses (RFC 1035), and AAAA queries with none.
-async fn tell_names(socket: UdpSocket, addresses: Vec<Ipv4Addr>) {
+async fn tell_names(socket: UdpSocket, replicas: watch::Receiver<Vec<Ipv4Addr>>) {
     const A: [u8; 4] = [0, 1, 0, 1];
     let mut question = [0; 512];
     loop {
         let (length, client) = socket.recv_from(&mut question).await.expect("a question");
         let asked = &question[12..length];
-        let addresses: &[Ipv4Addr] = if asked.ends_with(&A) { &addresses } else { &[] };
+        let addresses = if asked.ends_with(&A) { replicas.borrow().clone() } else { Vec::new() };
         let count = u8::try_from(addresses.len()).expect("few replicas");
         let mut answer = question[..2].to_vec();
         answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
