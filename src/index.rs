@@ -80,11 +80,8 @@ impl Index {
         // Memory drops only indexed smiles, so the store has the whole segment.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
-        let found = self.store.read_segment(user, segment).await?;
-        if found.trimmed > after {
-            return Err(StoreError::Trimmed);
-        }
-        let wanted = found.offsets.into_iter().filter(|offset| *offset > after && *offset <= until);
+        let found = self.store.read_segment(user, segment, after).await?;
+        let wanted = found.into_iter().filter(|offset| *offset > after && *offset <= until);
         let offsets: Vec<_> = wanted.take(limit).collect();
         let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {

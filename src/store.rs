@@ -42,7 +42,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;
-pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
+pub(crate) use index::{BlockKey, IndexStep, SEGMENT};
 pub(crate) use mysql::MySql;
 
 /// The outcome of an append.
@@ -341,18 +341,31 @@ impl Store {
         Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
-    /// Reads the offsets of a user's smiles in one segment.
+    /// Reads the ascending offsets of a user's smiles in one segment.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub(crate) async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
-        let rows: Vec<(i64, Option<Vec<u8>>)> =
-            either!(self, database => database.rows(&database.select_segment(user, segment)).await?);
-        let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
+    /// [`StoreError::Trimmed`] if retention has removed offsets after `after`, else [`StoreError::Unavailable`].
+    pub(crate) async fn read_segment(
+        &self,
+        user: &UserName,
+        segment: u64,
+        after: Offset,
+    ) -> Result<Vec<Offset>, StoreError> {
+        let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
+        let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
+        let text = format!(
+            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
+            conversations.join(",")
+        );
+        let rows: Vec<(i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
+        if rows.first().is_some_and(|(trimmed, _)| offset(*trimmed) > after) {
+            return Err(StoreError::Trimmed);
+        }
         let places = rows.iter().filter_map(|(_, places)| places.as_ref());
         let mut offsets: Vec<_> = places.flat_map(|places| index::decode_places(segment, places)).collect();
         offsets.sort_unstable();
-        Ok(SegmentPage { trimmed, offsets })
+        Ok(offsets)
     }
 
     /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment

@@ -25,15 +25,6 @@ pub(crate) struct IndexStep<'smiles> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BlockKey(pub u64);
 
-/// The smiles of one user in one segment.
-#[derive(Debug)]
-pub(crate) struct SegmentPage {
-    /// The last offset that retention has removed, 0 if none.
-    pub trimmed: Offset,
-    /// The ascending offsets of the smiles to or from the user.
-    pub offsets: Vec<Offset>,
-}
-
 /// Encodes the offsets of one segment as a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {
     let place = |offset: &Offset| u16::try_from(offset.0 - 1 - segment * SEGMENT).unwrap_or(u16::MAX).to_le_bytes();
