@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::user_directory::UserDirectory;
 use crate::config::StoreUrl;
-use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
+use crate::model::{Epoch, Offset, SmileId, User, UserName};
 
 pub(crate) use batch::{Batch, BatchKey, BatchLimit, NewBatch};
 pub(crate) use cluster::{
@@ -169,18 +169,6 @@ impl Store {
             store.connect_again();
         }
         self.is_shared()
-    }
-
-    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
-    /// no batch. All users must come from [`Store::user`].
-    pub(crate) fn new_batch<'smiles>(
-        &self,
-        previous: Option<BatchKey>,
-        after: Offset,
-        smiles: impl IntoIterator<Item = &'smiles NewSmile>,
-        at: Timestamp,
-    ) -> NewBatch {
-        NewBatch::new(previous, after.next(), smiles, at, self.directory())
     }
 
     /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.

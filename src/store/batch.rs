@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
 use super::user_directory::UserDirectory;
+use super::{Store, StoreError};
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
 /// The maximum bytes of a smile besides its id and faces: offset, time and users.
@@ -108,15 +108,17 @@ struct Record<'row> {
     faces: &'row str,
 }
 
-impl NewBatch {
-    /// Encodes `smiles` to follow `previous` from the offset `first` on. All users must be in the directory.
-    pub(super) fn new<'smiles>(
+impl Store {
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
+    /// no batch. All users must come from [`Store::user`].
+    pub(crate) fn new_batch<'smiles>(
+        &self,
         previous: Option<BatchKey>,
-        first: Offset,
+        after: Offset,
         smiles: impl IntoIterator<Item = &'smiles NewSmile>,
         at: Timestamp,
-        directory: &UserDirectory,
-    ) -> Self {
+    ) -> NewBatch {
+        let (directory, first) = (self.directory(), after.next());
         let records = smiles.into_iter().zip(0..).map(|(smile, after_first)| Record {
             after_first,
             after_at: 0,
@@ -127,9 +129,11 @@ impl NewBatch {
         });
         let run = Run { format: FORMAT, first: first.0, at: at.0, smiles: records.collect() };
         let key = BatchKey { first, token: rand::random() };
-        Self { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
+        NewBatch { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
     }
+}
 
+impl NewBatch {
     /// The query for the token of the batch at this offset.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
