@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::database::Database;
 use super::*;
-use crate::model::{Faces, Smile, SmileId};
+use crate::model::{Faces, NewSmile, Smile, SmileId, Timestamp};
 
 /// Generates one test per database for each function.
 macro_rules! on_every_database {
