@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
@@ -41,8 +41,6 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// All idle connections.
-    pub(super) kept: Mutex<Vec<Kept>>,
 }
 
 /// Identifies a session of the server.
@@ -52,19 +50,9 @@ pub(super) struct MySqlSession {
     pub(super) generation: u64,
 }
 
-/// An idle connection.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// The pool it belongs to.
-    pub(super) work: &'static str,
-    pub(super) connection: MySqlConnection,
-    pub(super) session: MySqlSession,
-    pub(super) since: Instant,
-}
-
 impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
-        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default(), kept: Mutex::default() }
+        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default() }
     }
 
     /// Opens a connection and applies the session settings.
@@ -128,27 +116,15 @@ impl MySqlServer {
 
     /// Discards connections up to this generation. `false` if they were discarded before.
     pub(super) fn leave(&self, generation: u64) -> bool {
-        let left = self.generation.send_if_modified(|current| {
+        self.generation.send_if_modified(|current| {
             let left = *current == generation;
             *current += u64::from(left);
             left
-        });
-        if left {
-            self.kept.lock().clear();
-        }
-        left
+        })
     }
 
     pub(super) fn generation(&self) -> u64 {
         *self.generation.borrow()
-    }
-
-    /// Adds an idle connection.
-    pub(super) fn keep(&self, kept: Kept) {
-        let mut all = self.kept.lock();
-        if kept.session.generation == self.generation() {
-            all.push(kept);
-        }
     }
 
     pub(super) fn address(&self) -> String {
