@@ -85,11 +85,7 @@ impl Server {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
         let public = bind(options.listen)?;
         let operations = bind(options.ops_listen)?;
-        let crash_token = options
-            .crash_token_file
-            .as_deref()
-            .map(|path| secret(path, "token (SMILINGCHAT_CRASH_TOKEN_FILE)"))
-            .transpose()?;
+        let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
         let store_url = options.store_url()?;
         let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
         let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;

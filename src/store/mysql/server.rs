@@ -84,10 +84,8 @@ impl MySqlServer {
 
     /// The current password: the file may have changed.
     pub(super) fn password(&self) -> io::Result<Option<String>> {
-        match &self.url.password_file {
-            Some(path) => secret(path, "password").map(Some).map_err(io::Error::other),
-            None => Ok(self.url.password.clone()),
-        }
+        let in_file = secret(self.url.password_file.as_deref(), "password").map_err(io::Error::other)?;
+        Ok(in_file.or_else(|| self.url.password.clone()))
     }
 
     /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
