@@ -18,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::CompressionLevel;
@@ -46,9 +45,7 @@ pub(crate) struct AppState {
     pub context: Arc<session::Context>,
     /// This replica.
     pub replica: Arc<Replica>,
-    /// One permit per session.
-    pub session_permits: Arc<Semaphore>,
-    /// The running sessions.
+    /// A token for each running session, and for each one that is about to open.
     pub sessions: TaskTracker,
     /// Aborts all sessions.
     pub abort_sessions: CancellationToken,

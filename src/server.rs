@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -214,7 +213,6 @@ async fn app(
     let app = AppState {
         context: Arc::new(context),
         replica,
-        session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
         sessions: TaskTracker::new(),
         abort_sessions: CancellationToken::new(),
         options: options.clone(),

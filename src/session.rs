@@ -67,15 +67,6 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
 }
 
-/// The user and the start of a new session.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    /// A user of the store.
-    pub user: UserName,
-    /// Where the session starts.
-    pub start: Start,
-}
-
 /// Where a session starts in the log. The label of `sessions_opened_total` is the variant in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -100,7 +91,7 @@ pub(crate) enum End {
 }
 
 /// Runs a session to its end.
-pub(crate) async fn run(context: Arc<Context>, socket: Socket, Opening { user, start }: Opening) -> End {
+pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, start: Start) -> End {
     let now = Instant::now();
     let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
     let mut session = Session {
