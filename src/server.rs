@@ -95,7 +95,18 @@ impl Server {
         let operations = tasks.spawn_listener("operations listener", operations, connections as usize);
 
         let store = Store::open(&store_url).await?;
-        let (app, appender, indexer) = app(&options, &store, crash_token).await?;
+        let mut waits = false;
+        let (app, appender, indexer) = loop {
+            match app(&options, &store, crash_token.clone()).await {
+                Err(StoreError::Unavailable(error)) if store.is_shared() => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(%error, "waiting for the store");
+                    }
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+                opened => break opened?,
+            }
+        };
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
@@ -183,8 +194,7 @@ async fn app(
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-    let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
-    let indexer = when_available(store, open).await?;
+    let indexer = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
     let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
@@ -196,8 +206,7 @@ async fn app(
     };
     let local = LocalState { tail: Arc::clone(&tail), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
-    let join = || Replica::join(store, new_replica.clone(), local.clone(), rebalance);
-    let replica = when_available(store, join).await?;
+    let replica = Replica::join(store, new_replica, local.clone(), rebalance).await?;
     let context = Context {
         replica: replica.id().to_owned(),
         store: store.clone(),
@@ -220,25 +229,6 @@ async fn app(
         logged_origins: Mutex::default(),
     };
     Ok((Arc::new(app), appender, indexer))
-}
-
-/// Retries while a shared store is unavailable.
-async fn when_available<T, Answer>(store: &Store, ask: impl Fn() -> Answer) -> Result<T, StoreError>
-where
-    Answer: Future<Output = Result<T, StoreError>>,
-{
-    let mut waits = false;
-    loop {
-        match ask().await {
-            Err(StoreError::Unavailable(error)) if store.is_shared() => {
-                if !std::mem::replace(&mut waits, true) {
-                    tracing::warn!(%error, "waiting for the store");
-                }
-                tokio::time::sleep(STORE_RETRY).await;
-            }
-            answer => return answer,
-        }
-    }
 }
 
 /// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
