@@ -24,7 +24,7 @@ use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::{CloseReason, Rates};
-use crate::replica::{LocalState, Replica};
+use crate::replica::Replica;
 use crate::session::Context;
 use crate::store::{NewReplica, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -82,12 +82,10 @@ impl Server {
     /// [`ServerError`] if any of these steps fails for good.
     pub async fn start(mut options: ServeOptions) -> Result<Self, ServerError> {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
-        let public = bind(options.listen)?;
-        let operations = bind(options.ops_listen)?;
+        let (public, address) = bind(options.listen)?;
+        let (operations, ops_address) = bind(options.ops_listen)?;
         let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
         let store_url = options.store_url()?;
-        let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
-        let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
         let (max_sessions, connections) = file_limit::divide_files(options.max_sessions)?;
         options.max_sessions = max_sessions;
         let mut tasks = Tasks::default();
@@ -204,18 +202,17 @@ async fn app(
         capacity: options.capacity,
         obeys: options.crash == Switch::On,
     };
-    let local = LocalState { tail: Arc::clone(&tail), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
-    let replica = Replica::join(store, new_replica, local.clone(), rebalance).await?;
+    let replica = Replica::join(store, new_replica, Arc::clone(&tail), Arc::clone(&capacity), rebalance).await?;
     let context = Context {
         replica: replica.id().to_owned(),
         store: store.clone(),
         log,
-        hub: local.hub,
+        hub,
         tail,
         index,
-        capacity: local.capacity,
-        metrics: local.metrics,
+        capacity,
+        metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
     };
@@ -271,8 +268,10 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    listener::bind(address).map_err(|error| ServerError::Listen(address, error))
+/// Listens on an address; also returns the address with the port that was picked.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
+    bound.map_err(|error| ServerError::Listen(address, error))
 }
 
 #[cfg(test)]

@@ -44,8 +44,10 @@ pub(crate) struct Tail {
     pub epoch: Epoch,
     /// The smiles in memory. Publishing waits for those that read them, so each holds the lock briefly.
     pub recent: Mutex<Recent>,
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+    /// The sessions to publish to.
+    pub hub: Arc<Hub>,
+    /// The metrics of the replica.
+    pub metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
     /// The last offset known to be committed.
