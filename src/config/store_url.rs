@@ -86,8 +86,7 @@ pub enum TlsMode {
     /// Used, whatever the certificate.
     Required,
     /// Used, and the certificate must come from a known authority.
-    #[strum(serialize = "verify_ca")]
-    VerifyAuthority,
+    VerifyCa,
     /// Used, and the certificate must come from a known authority and name the host.
     VerifyIdentity,
 }
