@@ -193,7 +193,7 @@ mod tests {
 
         let url = mysql("mysql://anna@[::1]/chat?ssl-mode=verify_ca&ssl-ca=/etc/authority.pem");
         assert_eq!((url.host.as_str(), url.port, url.password), ("::1", 3306, None));
-        assert_eq!((url.tls, url.tls_authority), (TlsMode::VerifyAuthority, Some("/etc/authority.pem".into())));
+        assert_eq!((url.tls, url.tls_authority), (TlsMode::VerifyCa, Some("/etc/authority.pem".into())));
     }
 
     #[test]

@@ -134,9 +134,9 @@ async fn tls_is_enforced_as_configured() {
         Store::open(&StoreUrl::MySql(MySqlUrl { tls, tls_authority, ..url.clone() })).await
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
-    let unknown = open(TlsMode::VerifyAuthority, None).await.unwrap_err().to_string();
+    let unknown = open(TlsMode::VerifyCa, None).await.unwrap_err().to_string();
     assert!(unknown.contains("certificate"), "MySQL signs its own: {unknown}");
-    let missing = open(TlsMode::VerifyAuthority, Some("/nowhere.pem")).await.unwrap_err().to_string();
+    let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.unwrap_err().to_string();
     assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
 }
 
