@@ -264,17 +264,17 @@ impl Store {
         );
         let oldest: Vec<(i64, i64, bool)> = either!(self, database => database.rows(&text).await?);
         let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
-        let removed = match self {
-            Self::Sqlite(file) => {
-                let text = format!(
-                    "BEGIN; UPDATE log_state SET trimmed = {last}; DELETE FROM log_batches WHERE first <= {last}; COMMIT"
-                );
-                file.execute(&text).await?;
-                (last - oldest[0].0).unsigned_abs() + 1
-            }
-            Self::MySql(server) => server.remove(*last).await?,
-        };
-        Ok(Some((offset(*last), removed)))
+        let first = oldest[0].0;
+        // One round trip, so that a replica that freezes holds no lock. Of several replicas that trim at the same time,
+        // one moves `trimmed`, so each batch is removed and counted once.
+        let text = format!(
+            "BEGIN; UPDATE log_state SET trimmed = {last} WHERE one = 1 AND trimmed < {first}; \
+             DELETE FROM log_batches WHERE first <= {last} AND first <= (SELECT trimmed FROM log_state WHERE one = 1); \
+             COMMIT"
+        );
+        let moved = either!(self, database => database.execute(&text).await?) > 0;
+        let through = if moved { *last } else { first - 1 };
+        Ok(Some((offset(through), (through + 1 - first).unsigned_abs())))
     }
 
     /// Reads the number of indexed segments.
