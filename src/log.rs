@@ -20,7 +20,6 @@ use crate::limits::Pressure;
 use crate::model::NewSmile;
 use crate::protocol::Refusal;
 use crate::store::{IdHash, Store};
-use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
@@ -49,12 +48,12 @@ struct Waiting {
 
 impl Log {
     /// Creates the queue, and the appender to run.
-    pub(crate) fn new(index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
+    pub(crate) fn new(index: Index) -> (Arc<Self>, Appender) {
         let store = index.store.clone();
         let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
         let log = Arc::new(Self { store, waiting, filled: Notify::new() });
-        (Arc::clone(&log), Appender { log, index, metrics })
+        (Arc::clone(&log), Appender { log, index })
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise

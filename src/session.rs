@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::SessionTimes;
-use crate::hub::{Hub, Subscription};
+use crate::hub::Subscription;
 use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
@@ -51,9 +51,7 @@ pub(crate) struct Context {
     pub store: Store,
     /// Appends smiles.
     pub log: Arc<Log>,
-    /// Delivers publications.
-    pub hub: Arc<Hub>,
-    /// The end of the published log.
+    /// The end of the published log, and the hub that delivers it.
     pub tail: Arc<Tail>,
     /// Reads histories and missed smiles.
     pub index: Index,
@@ -95,7 +93,7 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, s
     let now = Instant::now();
     let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
     let mut session = Session {
-        subscription: context.hub.subscribe(&user),
+        subscription: context.tail.hub.subscribe(&user),
         heartbeat: Heartbeat::new(context.times, now),
         context,
         user,

@@ -69,13 +69,13 @@ struct Contact {
 
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, metrics: Arc<Metrics>) -> Arc<Self> {
         let contact = store.is_shared().then(|| Contact { following: Following::Polling, at: Instant::now() });
         Arc::new(Self {
             store,
             epoch,
             recent: Mutex::new(Recent::new(indexed)),
-            hub,
+            hub: Arc::default(),
             metrics,
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),
