@@ -39,7 +39,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
-#[derive(Debug)]
 pub(crate) struct AppState {
     /// The state of the sessions.
     pub context: Arc<session::Context>,

@@ -21,7 +21,6 @@ use crate::store::{IdHash, Store};
 pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
-#[derive(Debug)]
 pub(crate) struct Publication {
     /// The smile.
     pub smile: Smile,
@@ -51,7 +50,6 @@ impl Publication {
 }
 
 /// An entry of an outbox.
-#[derive(Debug)]
 pub(crate) enum Push {
     /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent it.
     Publication(Arc<Publication>),
@@ -64,7 +62,6 @@ pub(crate) enum Push {
 }
 
 /// The queue of one session.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     /// The number of the session, unique within the replica.
     pub session: u64,
@@ -75,7 +72,7 @@ pub(crate) struct Outbox {
 }
 
 /// The contents of an outbox.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Queue {
     /// In order.
     pub pushes: VecDeque<Push>,
@@ -119,7 +116,7 @@ impl Outbox {
 }
 
 /// The sessions of this process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
     last_session: AtomicU64,
@@ -167,7 +164,6 @@ impl Hub {
 }
 
 /// A session's entry in the hub. Dropping it removes the session.
-#[derive(Debug)]
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,

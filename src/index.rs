@@ -33,7 +33,6 @@ const OFFSETS_PER_READ: usize = 200;
 const BLOCKS_PER_READ: usize = 500;
 
 /// A consistent view of the end of the log and of the ids in all of it.
-#[derive(Debug)]
 pub(crate) struct TailView {
     /// The last published offset.
     pub cursor: Offset,
@@ -44,7 +43,7 @@ pub(crate) struct TailView {
 }
 
 /// A reader of the index. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Index {
     /// Holds the log and the index.
     pub store: Store,

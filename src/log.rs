@@ -24,7 +24,6 @@ use crate::store::{IdHash, Store};
 pub(crate) use self::appender::Appender;
 
 /// One admitted smile, and the outbox that receives the answer if it is not published.
-#[derive(Debug)]
 struct Submission {
     smile: NewSmile,
     hash: IdHash,
@@ -33,14 +32,12 @@ struct Submission {
 }
 
 /// The queue in front of the log.
-#[derive(Debug)]
 pub(crate) struct Log {
     store: Store,
     waiting: Mutex<Waiting>,
     filled: Notify,
 }
 
-#[derive(Debug)]
 struct Waiting {
     entries: Vec<Submission>,
     pressure: Pressure,

@@ -34,7 +34,6 @@ const BLOCKING_TASKS: usize = 1024;
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// This replica.
-#[derive(Debug)]
 pub(crate) struct Replica {
     id: String,
     registration: Registration,

@@ -64,7 +64,6 @@ pub enum ServerError {
 }
 
 /// A running replica.
-#[derive(Debug)]
 pub struct Server {
     /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,

@@ -43,7 +43,6 @@ const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
-#[derive(Debug)]
 pub(crate) struct Context {
     /// Id of the replica.
     pub replica: String,

@@ -84,7 +84,7 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// An open store. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Store {
     /// A file, for one process.
     Sqlite(Arc<sqlite::Sqlite>),

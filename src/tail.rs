@@ -37,7 +37,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
-#[derive(Debug)]
 pub(crate) struct Tail {
     store: Store,
     /// The identity of the log.

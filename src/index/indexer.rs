@@ -37,7 +37,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
-#[derive(Debug)]
 pub(crate) struct Indexer {
     /// Reads the index that this task writes.
     pub index: Index,

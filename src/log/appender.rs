@@ -37,7 +37,6 @@ const UNLINKED_RETRY: Duration = Duration::from_millis(5);
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
-#[derive(Debug)]
 pub(crate) struct Appender {
     pub(super) log: Arc<Log>,
     pub(super) index: Index,

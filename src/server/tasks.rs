@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 use crate::tail::Follower;
 
 /// The tasks of a replica.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Tasks {
     /// Tasks that must not end early. Each returns its name and its result.
     pub(super) vital: JoinSet<(&'static str, Result<(), StoreError>)>,

@@ -17,7 +17,6 @@ pub(super) enum Due {
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
-#[derive(Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,

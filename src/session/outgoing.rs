@@ -23,7 +23,6 @@ const FRAMES_PER_FLUSH: usize = 64;
 ///
 /// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each answer
 /// goes to one of the two frames; the client cannot tell them apart.
-#[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.

@@ -9,7 +9,6 @@ pub(crate) const SEGMENT: u64 = 4096;
 const PLACE: usize = 2;
 
 /// The changes of the index for one segment. Writing them is idempotent.
-#[derive(Debug)]
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,

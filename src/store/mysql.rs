@@ -36,7 +36,6 @@ const READERS: usize = 4;
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// An open MySQL store.
-#[derive(Debug)]
 pub(crate) struct MySql {
     server: Arc<MySqlServer>,
     pub(super) directory: UserDirectory,

@@ -298,7 +298,7 @@ async fn there_are_sixty_users_with_names_and_faces(database: &Database) {
 async fn a_file_is_locked_by_one_process() {
     let database = Database::sqlite();
     let _store = database.open().await;
-    let error = Store::open(&database.url()).await.unwrap_err().to_string();
+    let error = Store::open(&database.url()).await.err().unwrap().to_string();
     assert!(error.contains("another smilingchat uses it"), "{error}");
 }
 
@@ -309,6 +309,6 @@ async fn a_file_of_a_newer_version_is_refused() {
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
         VALUES (9999, 'a newer one', TRUE, '', 0)";
     database.run(newer).await;
-    let error = Store::open(&database.url()).await.unwrap_err().to_string();
+    let error = Store::open(&database.url()).await.err().unwrap().to_string();
     assert!(error.contains("a newer version of smilingchat has upgraded it"), "{error}");
 }

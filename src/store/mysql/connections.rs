@@ -39,7 +39,6 @@ const SESSIONS: &str = "SHOW PROCESSLIST";
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// A bounded pool of connections for one kind of work.
-#[derive(Debug)]
 pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
@@ -50,7 +49,6 @@ pub(in crate::store) struct Connections {
     under_way: Mutex<Vec<i64>>,
 }
 
-#[derive(Debug)]
 struct Idle {
     connection: MySqlConnection,
     session: MySqlSession,
@@ -58,7 +56,6 @@ struct Idle {
 }
 
 /// A connection in use.
-#[derive(Debug)]
 pub(super) struct PooledConnection<'connections> {
     connection: MySqlConnection,
     session: MySqlSession,

@@ -34,7 +34,6 @@ const SET_UP: &str = "
 const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The server behind the address of the store, shared by all connections.
-#[derive(Debug)]
 pub(super) struct MySqlServer {
     pub(super) url: MySqlUrl,
     options: MySqlConnectOptions,
