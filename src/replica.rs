@@ -184,7 +184,7 @@ impl Replica {
             heartbeat_age_ms: 0,
             status: ReplicaStatus::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            crash: None,
+            crash: *self.crash.lock(),
         }
     }
 
@@ -227,13 +227,7 @@ impl Replica {
     /// [`StoreError::Unavailable`] when a shared store does not answer.
     pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let victim = match &self.lease {
-            None => {
-                let is_victim = match named {
-                    Some(id) => id == self.id,
-                    None => self.ready().is_ok() && self.crash.lock().is_none(),
-                };
-                is_victim.then(|| self.id.clone())
-            }
+            None => self.list().into_iter().find(|replica| replica.may_crash(named)).map(|replica| replica.id),
             Some(lease) => lease.store.request_crash(named, mode).await?,
         };
         if victim.as_ref() == Some(&self.id) {

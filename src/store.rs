@@ -37,8 +37,7 @@ use crate::model::{Epoch, Offset, SmileId, User, UserName};
 
 pub(crate) use batch::{Batch, BatchKey, BatchLimit, NewBatch};
 pub(crate) use cluster::{
-    Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState,
-    ReplicaStatus,
+    Following, LEASE, LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
 };
 pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;

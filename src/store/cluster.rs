@@ -14,7 +14,7 @@ use crate::protocol::CrashMode;
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed within this time is most likely alive: two intervals plus some delay.
-pub(crate) const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
+const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// How long a lost replica stays in the list.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
@@ -69,6 +69,17 @@ pub(crate) struct ReplicaRecord {
 }
 
 impl ReplicaRecord {
+    /// Whether a crash request may choose this replica: by its id unless it is lost, or without one if it is ready,
+    /// renewed within [`RECENT_RENEWAL`] and has no request yet.
+    pub(crate) fn may_crash(&self, named: Option<&str>) -> bool {
+        let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
+        let chosen = match named {
+            Some(id) => self.id == id && self.state != ReplicaState::Lost,
+            None => self.state == ReplicaState::Ready && self.crash.is_none() && recent,
+        };
+        chosen && self.replica.obeys
+    }
+
     /// Ages the record by `time` without a renewal.
     pub(crate) fn after(mut self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -12,8 +12,7 @@ use super::MySql;
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 use crate::store::{
-    LOST_REPLICA_RETENTION, NewReplica, RECENT_RENEWAL, Registration, ReplicaRecord, ReplicaState, ReplicaStatus,
-    StoreError, integer,
+    LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
 };
 
 /// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 by a new number.
@@ -93,11 +92,8 @@ impl MySql {
         Ok(self.upkeep.rows(LIST).await?)
     }
 
-    /// Requests a crash of the replica with that id, or else of the one with the longest uptime among those that are
-    /// ready, renewed within [`RECENT_RENEWAL`] and have no request yet. Returns its id. The replica finds the request
-    /// in its own row.
-    ///
-    /// `None` if there is no such replica, it is lost, or it ignores requests.
+    /// Requests a crash of the replica with the longest uptime of those that may crash. Returns its id, `None` if there
+    /// is none. The replica finds the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored all the same.
@@ -106,20 +102,12 @@ impl MySql {
         named: Option<&str>,
         mode: CrashMode,
     ) -> Result<Option<String>, StoreError> {
-        let recent = |replica: &ReplicaRecord| u128::from(replica.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
-        let qualifies = |replica: &ReplicaRecord| match named {
-            Some(id) => replica.id == id && replica.state != ReplicaState::Lost,
-            None => replica.state == ReplicaState::Ready && replica.crash.is_none() && recent(replica),
-        };
-        for replica in self.replicas().await? {
-            if !replica.replica.obeys || !qualifies(&replica) {
-                continue;
-            }
+        for replica in self.replicas().await?.iter().filter(|replica| replica.may_crash(named)) {
             let ask = sqlx::query(ASK).bind(<&str>::from(mode)).bind(&replica.id).bind(named.is_some());
             let ask = async |mut connection| Ok((ask.execute(&mut connection).await?, connection));
             // Not repeated after a lost connection: that could crash a second replica.
             if self.upkeep.ask_once(ask).await?.rows_affected() > 0 {
-                return Ok(Some(replica.id));
+                return Ok(Some(replica.id.clone()));
             }
         }
         Ok(None)
