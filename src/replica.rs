@@ -35,7 +35,8 @@ const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// This replica.
 pub(crate) struct Replica {
-    id: String,
+    /// The id of this replica.
+    pub id: String,
     registration: Registration,
     started_at: Timestamp,
     /// `None` if the replica is the store's only process, which needs no lease.
@@ -85,11 +86,6 @@ impl Replica {
             draining: AtomicBool::new(false),
             crash: Mutex::default(),
         }))
-    }
-
-    /// The id of this replica.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
     }
 
     /// Checks whether this replica is ready, without a query.

@@ -116,7 +116,7 @@ impl Server {
 
     /// The id of this replica.
     pub fn replica(&self) -> &str {
-        self.app.replica.id()
+        &self.app.replica.id
     }
 
     /// Serves until `stop`, then drains and closes the store within the drain timeout.
@@ -202,7 +202,7 @@ async fn app(
     let rebalance = options.rebalance == Switch::On;
     let replica = Replica::join(store, new_replica, Arc::clone(&tail), Arc::clone(&capacity), rebalance).await?;
     let context = Context {
-        replica: replica.id().to_owned(),
+        replica: replica.id.clone(),
         store: store.clone(),
         log,
         tail,
