@@ -43,21 +43,15 @@ pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
-    idle: Mutex<Vec<Idle>>,
+    /// The idle connections, and since when each is.
+    idle: Mutex<Vec<(MySqlSession, Instant)>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
     under_way: Mutex<Vec<i64>>,
 }
 
-struct Idle {
-    connection: MySqlConnection,
-    session: MySqlSession,
-    since: Instant,
-}
-
 /// A connection in use.
 pub(super) struct PooledConnection<'connections> {
-    connection: MySqlConnection,
     session: MySqlSession,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
@@ -73,25 +67,25 @@ impl Connections {
     pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (connection, session) = if let Some(Idle { connection, session, .. }) = self.take_idle().await {
-            (connection, session)
+        let session = if let Some(idle) = self.take_idle().await {
+            idle
         } else {
             self.idle.lock().clear();
-            let (mut connection, session) = Box::pin(self.server.connect()).await?;
-            within(ANSWER, self.bound_abandoned(&mut connection)).await?;
-            (connection, session)
+            let mut new = Box::pin(self.server.connect()).await?;
+            within(ANSWER, self.bound_abandoned(&mut new.connection)).await?;
+            new
         };
         self.under_way.lock().push(session.id);
-        Ok(PooledConnection { connection, session, connections: self, _place: place })
+        Ok(PooledConnection { session, connections: self, _place: place })
     }
 
     /// The most recently used idle connection, if it is alive and leads to the current server. If not, so are the rest.
-    async fn take_idle(&self) -> Option<Idle> {
-        let mut idle = self.idle.lock().pop()?;
-        if idle.session.generation != self.server.generation() {
+    async fn take_idle(&self) -> Option<MySqlSession> {
+        let (mut idle, since) = self.idle.lock().pop()?;
+        if idle.generation != self.server.generation() {
             return None;
         }
-        let silent = idle.since.elapsed();
+        let silent = since.elapsed();
         let alive = silent < TRUSTED || silent < KEPT && within(ALIVE, idle.connection.ping()).await.is_ok();
         alive.then_some(idle)
     }
@@ -176,7 +170,7 @@ impl PooledConnection<'_> {
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        let Self { connection, session, connections, _place } = self;
+        let Self { session: MySqlSession { connection, id, generation }, connections, _place } = self;
         let server = &connections.server;
         let mut changes = server.generation.subscribe();
         let answer = tokio::select! {
@@ -185,16 +179,16 @@ impl PooledConnection<'_> {
             _ = changes.changed() => Err(io::Error::other("the address points to another MySQL server").into()),
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
-            connections.under_way.lock().retain(|id| *id != session.id);
+            connections.under_way.lock().retain(|other| *other != id);
         }
         match answer {
             Ok((answer, connection)) => {
-                connections.idle.lock().push(Idle { connection, session, since: Instant::now() });
+                connections.idle.lock().push((MySqlSession { connection, id, generation }, Instant::now()));
                 Ok(answer)
             }
             Err(error) => {
                 let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
-                if not_primary && server.leave(session.generation) {
+                if not_primary && server.leave(generation) {
                     tracing::warn!(server = server.address(), %error, "MySQL accepts no writes; reconnecting");
                 }
                 Err(error)

@@ -42,9 +42,9 @@ pub(super) struct MySqlServer {
     pub(super) generation: watch::Sender<u64>,
 }
 
-/// Identifies a session of the server.
-#[derive(Clone, Copy, Debug)]
+/// A connection to the server, which MySQL calls a session.
 pub(super) struct MySqlSession {
+    pub(super) connection: MySqlConnection,
     pub(super) id: i64,
     pub(super) generation: u64,
 }
@@ -55,7 +55,7 @@ impl MySqlServer {
     }
 
     /// Opens a connection and applies the session settings.
-    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, MySqlSession)> {
+    pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
         let connect = async {
             let options = match self.password()? {
                 Some(password) => self.options.clone().password(&password),
@@ -76,7 +76,7 @@ impl MySqlServer {
             }
             let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
             let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-            Ok((connection, MySqlSession { id, generation: self.meets(uuid) }))
+            Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
         };
         within(ANSWER, connect).await
     }
@@ -104,9 +104,9 @@ impl MySqlServer {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(server) = server.upgrade() else { return };
-            if let Ok((connection, _)) = server.connect().await {
+            if let Ok(session) = server.connect().await {
                 // Best effort.
-                let _ = within(ANSWER, connection.close()).await;
+                let _ = within(ANSWER, session.connection.close()).await;
             }
         }
     }
