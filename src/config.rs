@@ -4,7 +4,6 @@ mod commands;
 mod deployment;
 mod store_url;
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -206,9 +205,9 @@ impl ServeOptions {
 /// Says in one line what is wrong with the value of an option, and what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidValue(Cow<'static, str>);
+pub struct InvalidValue(String);
 
-impl<Message: Into<Cow<'static, str>>> From<Message> for InvalidValue {
+impl<Message: Into<String>> From<Message> for InvalidValue {
     fn from(message: Message) -> Self {
         Self(message.into())
     }
