@@ -5,8 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use url::Url;
 
+use crate::client::http::{self, RequestError};
 use crate::config::CheckOptions;
-use crate::http_client::{self, RequestError};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -26,7 +26,7 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`].
 pub async fn check(options: &CheckOptions) -> Result<(), CheckError> {
-    let (status, body) = http_client::get(&options.url, PATIENCE).await?;
+    let (status, body) = http::get(&options.url, PATIENCE).await?;
     if status.is_success() {
         return Ok(());
     }

@@ -33,6 +33,7 @@ pub mod api;
 mod backoff;
 mod connection;
 mod event;
+pub(crate) mod http;
 mod outbox;
 
 use std::collections::VecDeque;

@@ -4,7 +4,6 @@ mod commands;
 mod deployment;
 mod store_url;
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -187,12 +186,9 @@ impl ServeOptions {
     pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
-                let password_file = self.store_password_file.clone();
                 // Every new connection reads the file; fail now if it is missing.
-                password_file
-                    .iter()
-                    .try_for_each(|path| secret(path, "password (SMILINGCHAT_STORE_PASSWORD_FILE)").map(drop))?;
-                Ok(StoreUrl::MySql(MySqlUrl { password_file, ..url.clone() }))
+                secret(self.store_password_file.as_deref(), "password (SMILINGCHAT_STORE_PASSWORD_FILE)")?;
+                Ok(StoreUrl::MySql(MySqlUrl { password_file: self.store_password_file.clone(), ..url.clone() }))
             }
             _ if self.store_password_file.is_some() => {
                 Err("an SQLite file has no password: leave --store-password-file (SMILINGCHAT_STORE_PASSWORD_FILE) out"
@@ -209,24 +205,25 @@ impl ServeOptions {
 /// Says in one line what is wrong with the value of an option, and what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidValue(Cow<'static, str>);
+pub struct InvalidValue(String);
 
-impl<Message: Into<Cow<'static, str>>> From<Message> for InvalidValue {
+impl<Message: Into<String>> From<Message> for InvalidValue {
     fn from(message: Message) -> Self {
         Self(message.into())
     }
 }
 
-/// Reads a secret from a file, without the final line break that editors add.
+/// Reads the secret in a file, if one is given, without the final line break that editors add.
 ///
 /// # Errors
 /// What is wrong with the file, in one line.
-pub fn secret(file: &Path, what: &str) -> Result<String, InvalidValue> {
+pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, InvalidValue> {
+    let Some(file) = file else { return Ok(None) };
     let secret = std::fs::read_to_string(file)
         .map_err(|error| format!("cannot read the {what} in {}: {error}", file.display()))?;
     match secret.trim() {
         "" => Err(format!("there is no {what} in {}", file.display()).into()),
-        secret => Ok(secret.to_owned()),
+        secret => Ok(Some(secret.to_owned())),
     }
 }
 

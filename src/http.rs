@@ -18,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::CompressionLevel;
@@ -40,15 +39,12 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
-#[derive(Debug)]
 pub(crate) struct AppState {
     /// The state of the sessions.
     pub context: Arc<session::Context>,
     /// This replica.
     pub replica: Arc<Replica>,
-    /// One permit per session.
-    pub session_permits: Arc<Semaphore>,
-    /// The running sessions.
+    /// A token for each running session, and for each one that is about to open.
     pub sessions: TaskTracker,
     /// Aborts all sessions.
     pub abort_sessions: CancellationToken,
@@ -120,7 +116,7 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (Statu
 }
 
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
-    let text = app.context.metrics.render(app.context.hub.sessions());
+    let text = app.context.metrics.render(app.context.tail.hub.sessions());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

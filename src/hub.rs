@@ -3,7 +3,7 @@
 //! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from the log.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -21,7 +21,6 @@ use crate::store::{IdHash, Store};
 pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
-#[derive(Debug)]
 pub(crate) struct Publication {
     /// The smile.
     pub smile: Smile,
@@ -51,7 +50,6 @@ impl Publication {
 }
 
 /// An entry of an outbox.
-#[derive(Debug)]
 pub(crate) enum Push {
     /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent it.
     Publication(Arc<Publication>),
@@ -64,28 +62,22 @@ pub(crate) enum Push {
 }
 
 /// The queue of one session.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     /// The number of the session, unique within the replica.
     pub session: u64,
     queue: Mutex<Queue>,
     filled: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    pushes: VecDeque<Push>,
-    /// The queue overflowed. No publication is added until the session takes the queue.
-    lagged: bool,
-    leaving: bool,
+    /// Whether the session was asked to leave.
+    leaving: AtomicBool,
 }
 
 /// The contents of an outbox.
-#[derive(Debug)]
-pub(crate) struct Taken {
+#[derive(Default)]
+pub(crate) struct Queue {
     /// In order.
     pub pushes: VecDeque<Push>,
-    /// Whether publications are missing after these. Read them from the log up to the tail's current cursor.
+    /// The queue overflowed, and no publication is added until the session takes it. The session reads the missing ones
+    /// from the log up to the tail's current cursor.
     pub lagged: bool,
 }
 
@@ -115,7 +107,7 @@ impl Outbox {
 
     /// Asks the session to leave; `false` if it was asked before.
     fn ask_to_leave(&self, reason: CloseReason) -> bool {
-        let first = !std::mem::replace(&mut self.queue.lock().leaving, true);
+        let first = !self.leaving.swap(true, Ordering::Relaxed);
         if first {
             self.push(Push::Leave(reason));
         }
@@ -124,7 +116,7 @@ impl Outbox {
 }
 
 /// The sessions of this process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Hub {
     outboxes: DashMap<UserName, Vec<Arc<Outbox>>, RandomState>,
     last_session: AtomicU64,
@@ -134,7 +126,12 @@ impl Hub {
     /// Adds a session of `user`. From here on every publication of that user reaches its outbox, or marks it as lagged.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-        let outbox = Arc::new(Outbox { session, queue: Mutex::default(), filled: Notify::new() });
+        let outbox = Arc::new(Outbox {
+            session,
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            leaving: AtomicBool::default(),
+        });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }
@@ -167,7 +164,6 @@ impl Hub {
 }
 
 /// A session's entry in the hub. Dropping it removes the session.
-#[derive(Debug)]
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
@@ -177,14 +173,11 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Takes the contents of the outbox; waits while it is empty. Cancel safe.
-    pub(crate) async fn take(&self) -> Taken {
+    pub(crate) async fn take(&self) -> Queue {
         loop {
-            {
-                let mut queue = self.outbox.queue.lock();
-                if !queue.pushes.is_empty() {
-                    let (pushes, lagged) = (std::mem::take(&mut queue.pushes), std::mem::take(&mut queue.lagged));
-                    return Taken { pushes, lagged };
-                }
+            let queue = std::mem::take(&mut *self.outbox.queue.lock());
+            if !queue.pushes.is_empty() {
+                return queue;
             }
             self.outbox.filled.notified().await;
         }

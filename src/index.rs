@@ -33,7 +33,6 @@ const OFFSETS_PER_READ: usize = 200;
 const BLOCKS_PER_READ: usize = 500;
 
 /// A consistent view of the end of the log and of the ids in all of it.
-#[derive(Debug)]
 pub(crate) struct TailView {
     /// The last published offset.
     pub cursor: Offset,
@@ -44,7 +43,7 @@ pub(crate) struct TailView {
 }
 
 /// A reader of the index. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Index {
     /// Holds the log and the index.
     pub store: Store,
@@ -80,11 +79,8 @@ impl Index {
         // Memory drops only indexed smiles, so the store has the whole segment.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
-        let found = self.store.read_segment(user, segment).await?;
-        if found.trimmed > after {
-            return Err(StoreError::Trimmed);
-        }
-        let wanted = found.offsets.into_iter().filter(|offset| *offset > after && *offset <= until);
+        let found = self.store.read_segment(user, segment, after).await?;
+        let wanted = found.into_iter().filter(|offset| *offset > after && *offset <= until);
         let offsets: Vec<_> = wanted.take(limit).collect();
         let smiles = self.read_smiles(&offsets).await?;
         if smiles.len() < offsets.len() {

@@ -36,7 +36,6 @@
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
 //! | [`operate`] | the list of replicas and the crash button, for terminals |
-//! | `http_client` | one HTTP request |
 //!
 //! Start reading at `session`, which most other modules serve.
 
@@ -44,7 +43,6 @@ pub mod check;
 pub mod client;
 pub mod config;
 mod http;
-mod http_client;
 mod hub;
 mod index;
 mod limits;

@@ -66,7 +66,6 @@ impl Bucket {
 }
 
 /// The bucket that all sessions of a replica share.
-#[derive(Debug)]
 pub(crate) struct Capacity(Mutex<Bucket>);
 
 impl Capacity {

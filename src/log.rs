@@ -20,12 +20,10 @@ use crate::limits::Pressure;
 use crate::model::NewSmile;
 use crate::protocol::Refusal;
 use crate::store::{IdHash, Store};
-use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
 /// One admitted smile, and the outbox that receives the answer if it is not published.
-#[derive(Debug)]
 struct Submission {
     smile: NewSmile,
     hash: IdHash,
@@ -34,14 +32,12 @@ struct Submission {
 }
 
 /// The queue in front of the log.
-#[derive(Debug)]
 pub(crate) struct Log {
     store: Store,
     waiting: Mutex<Waiting>,
     filled: Notify,
 }
 
-#[derive(Debug)]
 struct Waiting {
     entries: Vec<Submission>,
     pressure: Pressure,
@@ -49,12 +45,12 @@ struct Waiting {
 
 impl Log {
     /// Creates the queue, and the appender to run.
-    pub(crate) fn new(index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
+    pub(crate) fn new(index: Index) -> (Arc<Self>, Appender) {
         let store = index.store.clone();
         let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
         let log = Arc::new(Self { store, waiting, filled: Notify::new() });
-        (Arc::clone(&log), Appender { log, index, metrics })
+        (Arc::clone(&log), Appender { log, index })
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise

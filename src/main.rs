@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
-use smilingchat::config::{Command, CommandLine, ServeOptions, SimulateOptions};
+use smilingchat::config::{Command, CommandLine, ServeOptions};
 use smilingchat::server::Server;
 use smilingchat::{check, operate, simulate, telemetry};
 use tokio::runtime::Runtime;
@@ -48,7 +48,13 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
         match command_line.command {
             None => serve(command_line.serve).await?,
             Some(Command::Serve(options)) => serve(*options).await?,
-            Some(Command::Simulate(options)) => return Ok(simulate(&options).await),
+            Some(Command::Simulate(options)) => {
+                let status = simulate::run(&options).await.unwrap_or_else(|error| {
+                    report(&error);
+                    error.exit_status()
+                });
+                return Ok(status.into());
+            }
             Some(Command::Check(options)) => check::check(&options).await?,
             Some(Command::Replicas(options)) => operate::replicas(&options).await?,
             Some(Command::Crash(options)) => operate::crash(&options).await?,
@@ -56,14 +62,6 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     });
     task.await?
-}
-
-async fn simulate(options: &SimulateOptions) -> ExitCode {
-    let status = simulate::run(options).await.unwrap_or_else(|error| {
-        report(&error);
-        error.exit_status()
-    });
-    status.into()
 }
 
 fn report(error: &dyn Display) {

@@ -22,7 +22,6 @@ pub const MAX_SMILE_ID: usize = 64;
 ///
 /// A `UserName` from the store is an existing user; a `UserName` from a frame may not be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct UserName(SmolStr);
 
 impl UserName {
@@ -93,7 +92,6 @@ impl SmileId {
 
 /// The place of a smile in the log. The first smile has offset 1; 0 is before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Offset(pub u64);
 
 impl Offset {
@@ -111,7 +109,6 @@ impl fmt::Display for Offset {
 
 /// The identity of a log. An offset is valid only within its epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Epoch(Arc<str>);
 
 impl Epoch {

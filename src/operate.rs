@@ -41,8 +41,7 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
 /// # Errors
 /// [`OperateError`].
 pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
-    let token =
-        options.token_file.as_deref().map(|file| secret(file, "token (SMILINGCHAT_CRASH_TOKEN_FILE)")).transpose()?;
+    let token = secret(options.token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
     let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(OperateError::NotCrashed)?;
     say(&match crashed.mode {

@@ -12,13 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
 use self::lease::Lease;
-use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
 use crate::protocol::{CrashMode, ErrorCode, Refusal};
 use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
-use crate::telemetry::Metrics;
 
 /// Interval between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
@@ -36,14 +34,17 @@ const BLOCKING_TASKS: usize = 1024;
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// This replica.
-#[derive(Debug)]
 pub(crate) struct Replica {
-    id: String,
+    /// The id of this replica.
+    pub id: String,
     registration: Registration,
     started_at: Timestamp,
     /// `None` if the replica is the store's only process, which needs no lease.
     lease: Option<Lease>,
-    local: LocalState,
+    /// Tells whether the replica is behind the log, and has the sessions and the metrics.
+    tail: Arc<Tail>,
+    /// Counts admitted smiles.
+    capacity: Arc<Capacity>,
     /// Whether it hands sessions over to emptier replicas.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
@@ -51,19 +52,6 @@ pub(crate) struct Replica {
     draining: AtomicBool,
     /// The last crash request.
     crash: Mutex<Option<CrashMode>>,
-}
-
-/// The parts of this process that determine a replica's readiness and status.
-#[derive(Clone, Debug)]
-pub(crate) struct LocalState {
-    /// Tells whether the replica is behind the log.
-    pub tail: Arc<Tail>,
-    /// Counts and hands over sessions.
-    pub hub: Arc<Hub>,
-    /// Counts admitted smiles.
-    pub capacity: Arc<Capacity>,
-    /// Exports readiness.
-    pub metrics: Arc<Metrics>,
 }
 
 impl Replica {
@@ -74,7 +62,8 @@ impl Replica {
     pub(crate) async fn join(
         store: &Store,
         replica: NewReplica,
-        local: LocalState,
+        tail: Arc<Tail>,
+        capacity: Arc<Capacity>,
         rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
         let (registration, lease) = match store {
@@ -90,17 +79,13 @@ impl Replica {
             registration,
             started_at: Timestamp::now(),
             lease,
-            local,
+            tail,
+            capacity,
             rebalance,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
             crash: Mutex::default(),
         }))
-    }
-
-    /// The id of this replica.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
     }
 
     /// Checks whether this replica is ready, without a query.
@@ -114,7 +99,7 @@ impl Replica {
             (ErrorCode::Draining, "unready: a crash request made it so; restart this replica")
         } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
             (ErrorCode::StoreUnavailable, "lease lost: the store did not accept this replica's renewal")
-        } else if !self.local.tail.is_current() {
+        } else if !self.tail.is_current() {
             (ErrorCode::Overloaded, "behind: this replica has not published all of the log yet")
         } else {
             return Ok(());
@@ -134,19 +119,18 @@ impl Replica {
 
     /// Once a second: measures the rate, renews the lease and hands sessions over.
     async fn renew(&self, stop: &CancellationToken) {
-        let LocalState { capacity, hub, metrics, .. } = &self.local;
         let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
         while stop.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
-            let (now, admitted) = (Instant::now(), capacity.admitted());
+            let (now, admitted) = (Instant::now(), self.capacity.admitted());
             let per_second = (admitted - counted) as f64 / now.duration_since(measured_at).as_secs_f64();
             *self.smiles_per_second.lock() = (per_second * 10.0).round() / 10.0;
             (measured_at, counted) = (now, admitted);
             let Some(lease) = &self.lease else { continue };
             lease.renew(&self.registration, self.status()).await;
             if self.rebalance && self.ready().is_ok() {
-                let sessions = handover.hand_over(&lease.replicas(), &self.id, hub, Instant::now());
-                metrics.sessions_handed_over.inc_by(sessions as u64);
+                let sessions = handover.hand_over(&lease.replicas(), &self.id, &self.tail.hub, Instant::now());
+                self.tail.metrics.sessions_handed_over.inc_by(sessions as u64);
             }
         }
     }
@@ -161,17 +145,17 @@ impl Replica {
             {
                 self.fail(mode);
             }
-            self.local.metrics.ready.set(self.ready().is_ok().into());
+            self.tail.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
     fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
-            sessions: u32::try_from(self.local.hub.sessions()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(self.tail.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *self.smiles_per_second.lock(),
             draining: self.draining.load(Ordering::Relaxed) || self.is_unready(),
-            behind: !self.local.tail.is_current(),
-            following: self.local.tail.following(),
+            behind: !self.tail.is_current(),
+            following: self.tail.following(),
         }
     }
 
@@ -204,7 +188,7 @@ impl Replica {
     /// Stops accepting sessions.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.local.metrics.ready.set(0);
+        self.tail.metrics.ready.set(0);
     }
 
     /// Renews the lease at once, so that the other replicas see the current status.

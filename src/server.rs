@@ -13,19 +13,17 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, RateLimit};
-use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
 use crate::protocol::{CloseReason, Rates};
-use crate::replica::{LocalState, Replica};
+use crate::replica::Replica;
 use crate::session::Context;
 use crate::store::{NewReplica, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -66,7 +64,6 @@ pub enum ServerError {
 }
 
 /// A running replica.
-#[derive(Debug)]
 pub struct Server {
     /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,
@@ -83,16 +80,10 @@ impl Server {
     /// [`ServerError`] if any of these steps fails for good.
     pub async fn start(mut options: ServeOptions) -> Result<Self, ServerError> {
         // Bind first: a port in use is the likeliest mistake, and this finds it at once.
-        let public = bind(options.listen)?;
-        let operations = bind(options.ops_listen)?;
-        let crash_token = options
-            .crash_token_file
-            .as_deref()
-            .map(|path| secret(path, "token (SMILINGCHAT_CRASH_TOKEN_FILE)"))
-            .transpose()?;
+        let (public, address) = bind(options.listen)?;
+        let (operations, ops_address) = bind(options.ops_listen)?;
+        let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
         let store_url = options.store_url()?;
-        let address = public.local_addr().map_err(|error| ServerError::Listen(options.listen, error))?;
-        let ops_address = operations.local_addr().map_err(|error| ServerError::Listen(options.ops_listen, error))?;
         let (max_sessions, connections) = file_limit::divide_files(options.max_sessions)?;
         options.max_sessions = max_sessions;
         let mut tasks = Tasks::default();
@@ -100,7 +91,18 @@ impl Server {
         let operations = tasks.spawn_listener("operations listener", operations, connections as usize);
 
         let store = Store::open(&store_url).await?;
-        let (app, appender, indexer) = app(&options, &store, crash_token).await?;
+        let mut waits = false;
+        let (app, appender, indexer) = loop {
+            match app(&options, &store, crash_token.clone()).await {
+                Err(StoreError::Unavailable(error)) if store.is_shared() => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(%error, "waiting for the store");
+                    }
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+                opened => break opened?,
+            }
+        };
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
         tasks.spawn_upkeep(&app, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
@@ -114,7 +116,7 @@ impl Server {
 
     /// The id of this replica.
     pub fn replica(&self) -> &str {
-        self.app.replica.id()
+        &self.app.replica.id
     }
 
     /// Serves until `stop`, then drains and closes the store within the drain timeout.
@@ -186,12 +188,10 @@ async fn app(
     crash_token: Option<String>,
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
-    let hub = Arc::new(Hub::default());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-    let open = || index::open(store, Arc::clone(&hub), Arc::clone(&metrics));
-    let indexer = when_available(store, open).await?;
+    let indexer = index::open(store, Arc::clone(&metrics)).await?;
     let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
-    let (log, appender) = Log::new(index.clone(), Arc::clone(&metrics));
+    let (log, appender) = Log::new(index.clone());
     let new_replica = NewReplica {
         name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),
@@ -199,26 +199,22 @@ async fn app(
         capacity: options.capacity,
         obeys: options.crash == Switch::On,
     };
-    let local = LocalState { tail: Arc::clone(&tail), hub, capacity, metrics };
     let rebalance = options.rebalance == Switch::On;
-    let join = || Replica::join(store, new_replica.clone(), local.clone(), rebalance);
-    let replica = when_available(store, join).await?;
+    let replica = Replica::join(store, new_replica, Arc::clone(&tail), Arc::clone(&capacity), rebalance).await?;
     let context = Context {
-        replica: replica.id().to_owned(),
+        replica: replica.id.clone(),
         store: store.clone(),
         log,
-        hub: local.hub,
         tail,
         index,
-        capacity: local.capacity,
-        metrics: local.metrics,
+        capacity,
+        metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
     };
     let app = AppState {
         context: Arc::new(context),
         replica,
-        session_permits: Arc::new(Semaphore::new(options.max_sessions as usize)),
         sessions: TaskTracker::new(),
         abort_sessions: CancellationToken::new(),
         options: options.clone(),
@@ -228,29 +224,10 @@ async fn app(
     Ok((Arc::new(app), appender, indexer))
 }
 
-/// Retries while a shared store is unavailable.
-async fn when_available<T, Answer>(store: &Store, ask: impl Fn() -> Answer) -> Result<T, StoreError>
-where
-    Answer: Future<Output = Result<T, StoreError>>,
-{
-    let mut waits = false;
-    loop {
-        match ask().await {
-            Err(StoreError::Unavailable(error)) if store.is_shared() => {
-                if !std::mem::replace(&mut waits, true) {
-                    tracing::warn!(%error, "waiting for the store");
-                }
-                tokio::time::sleep(STORE_RETRY).await;
-            }
-            answer => return answer,
-        }
-    }
-}
-
 /// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
 async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
-    let sessions = app.context.hub.sessions();
+    let sessions = app.context.tail.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
@@ -261,7 +238,7 @@ async fn drain(app: Arc<AppState>, deadline: Instant) {
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.
     loop {
-        app.context.hub.ask_to_leave(group, CloseReason::Restart);
+        app.context.tail.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
             break;
         }
@@ -287,8 +264,10 @@ fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    listener::bind(address).map_err(|error| ServerError::Listen(address, error))
+/// Listens on an address; also returns the address with the port that was picked.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
+    bound.map_err(|error| ServerError::Listen(address, error))
 }
 
 #[cfg(test)]

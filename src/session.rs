@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::SessionTimes;
-use crate::hub::{Hub, Subscription};
+use crate::hub::Subscription;
 use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
@@ -43,7 +43,6 @@ const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
-#[derive(Debug)]
 pub(crate) struct Context {
     /// Id of the replica.
     pub replica: String,
@@ -51,9 +50,7 @@ pub(crate) struct Context {
     pub store: Store,
     /// Appends smiles.
     pub log: Arc<Log>,
-    /// Delivers publications.
-    pub hub: Arc<Hub>,
-    /// The end of the published log.
+    /// The end of the published log, and the hub that delivers it.
     pub tail: Arc<Tail>,
     /// Reads histories and missed smiles.
     pub index: Index,
@@ -65,15 +62,6 @@ pub(crate) struct Context {
     pub times: SessionTimes,
     /// The metrics of the replica.
     pub metrics: Arc<Metrics>,
-}
-
-/// The user and the start of a new session.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    /// A user of the store.
-    pub user: UserName,
-    /// Where the session starts.
-    pub start: Start,
 }
 
 /// Where a session starts in the log. The label of `sessions_opened_total` is the variant in snake case.
@@ -100,11 +88,11 @@ pub(crate) enum End {
 }
 
 /// Runs a session to its end.
-pub(crate) async fn run(context: Arc<Context>, socket: Socket, Opening { user, start }: Opening) -> End {
+pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, start: Start) -> End {
     let now = Instant::now();
     let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
     let mut session = Session {
-        subscription: context.hub.subscribe(&user),
+        subscription: context.tail.hub.subscribe(&user),
         heartbeat: Heartbeat::new(context.times, now),
         context,
         user,

@@ -129,11 +129,7 @@ pub async fn conduct(
     progress: Progress,
     interrupt: Arc<Notify>,
 ) -> Result<Report, SimulationError> {
-    let token = options
-        .crash_token_file
-        .as_deref()
-        .map(|file| secret(file, "token (SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE)"))
-        .transpose()?;
+    let token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_SIMULATE_CRASH_TOKEN_FILE)")?;
     let users = tokio::select! {
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),

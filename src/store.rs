@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::user_directory::UserDirectory;
 use crate::config::StoreUrl;
-use crate::model::{Epoch, NewSmile, Offset, SmileId, Timestamp, User, UserName};
+use crate::model::{Epoch, Offset, SmileId, User, UserName};
 
 pub(crate) use batch::{Batch, BatchKey, BatchLimit, NewBatch};
 pub(crate) use cluster::{
@@ -41,7 +41,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;
-pub(crate) use index::{BlockKey, IndexStep, SEGMENT, SegmentPage};
+pub(crate) use index::{BlockKey, IndexStep, SEGMENT};
 pub(crate) use mysql::MySql;
 
 /// The outcome of an append.
@@ -83,7 +83,7 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// An open store. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Store {
     /// A file, for one process.
     Sqlite(Arc<sqlite::Sqlite>),
@@ -168,18 +168,6 @@ impl Store {
             store.connect_again();
         }
         self.is_shared()
-    }
-
-    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
-    /// no batch. All users must come from [`Store::user`].
-    pub(crate) fn new_batch<'smiles>(
-        &self,
-        previous: Option<BatchKey>,
-        after: Offset,
-        smiles: impl IntoIterator<Item = &'smiles NewSmile>,
-        at: Timestamp,
-    ) -> NewBatch {
-        NewBatch::new(previous, after.next(), smiles, at, self.directory())
     }
 
     /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
@@ -275,17 +263,17 @@ impl Store {
         );
         let oldest: Vec<(i64, i64, bool)> = either!(self, database => database.rows(&text).await?);
         let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
-        let removed = match self {
-            Self::Sqlite(file) => {
-                let text = format!(
-                    "BEGIN; UPDATE log_state SET trimmed = {last}; DELETE FROM log_batches WHERE first <= {last}; COMMIT"
-                );
-                file.execute(&text).await?;
-                (last - oldest[0].0).unsigned_abs() + 1
-            }
-            Self::MySql(server) => server.remove(*last).await?,
-        };
-        Ok(Some((offset(*last), removed)))
+        let first = oldest[0].0;
+        // One round trip, so that a replica that freezes holds no lock. Of several replicas that trim at the same time,
+        // one moves `trimmed`, so each batch is removed and counted once.
+        let text = format!(
+            "BEGIN; UPDATE log_state SET trimmed = {last} WHERE one = 1 AND trimmed < {first}; \
+             DELETE FROM log_batches WHERE first <= {last} AND first <= (SELECT trimmed FROM log_state WHERE one = 1); \
+             COMMIT"
+        );
+        let moved = either!(self, database => database.execute(&text).await?) > 0;
+        let through = if moved { *last } else { first - 1 };
+        Ok(Some((offset(through), (through + 1 - first).unsigned_abs())))
     }
 
     /// Reads the number of indexed segments.
@@ -340,18 +328,31 @@ impl Store {
         Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
-    /// Reads the offsets of a user's smiles in one segment.
+    /// Reads the ascending offsets of a user's smiles in one segment.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub(crate) async fn read_segment(&self, user: &UserName, segment: u64) -> Result<SegmentPage, StoreError> {
-        let rows: Vec<(i64, Option<Vec<u8>>)> =
-            either!(self, database => database.rows(&database.select_segment(user, segment)).await?);
-        let trimmed = rows.first().map_or_else(Offset::default, |(trimmed, _)| offset(*trimmed));
+    /// [`StoreError::Trimmed`] if retention has removed offsets after `after`, else [`StoreError::Unavailable`].
+    pub(crate) async fn read_segment(
+        &self,
+        user: &UserName,
+        segment: u64,
+        after: Offset,
+    ) -> Result<Vec<Offset>, StoreError> {
+        let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
+        let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
+        let text = format!(
+            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
+            conversations.join(",")
+        );
+        let rows: Vec<(i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
+        if rows.first().is_some_and(|(trimmed, _)| offset(*trimmed) > after) {
+            return Err(StoreError::Trimmed);
+        }
         let places = rows.iter().filter_map(|(_, places)| places.as_ref());
         let mut offsets: Vec<_> = places.flat_map(|places| index::decode_places(segment, places)).collect();
         offsets.sort_unstable();
-        Ok(SegmentPage { trimmed, offsets })
+        Ok(offsets)
     }
 
     /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment

@@ -37,48 +37,44 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
-#[derive(Debug)]
 pub(crate) struct Tail {
     store: Store,
     /// The identity of the log.
     pub epoch: Epoch,
     /// The smiles in memory. Publishing waits for those that read them, so each holds the lock briefly.
     pub recent: Mutex<Recent>,
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+    /// The sessions to publish to.
+    pub hub: Arc<Hub>,
+    /// The metrics of the replica.
+    pub metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
     /// Notified after each publication and each step of the index.
     moved: Notify,
-    /// Contact with a shared log; `None` if no other replica can append.
-    contact: Mutex<Option<Contact>>,
+    /// How this replica follows a shared log.
+    following: Mutex<Following>,
+    /// When it last read a shared log.
+    contact: Mutex<Instant>,
     /// Since when the log has been shorter than what was published.
     short_since: Mutex<Option<Instant>>,
 }
 
-/// How and when this replica last read a shared log.
-#[derive(Clone, Copy, Debug)]
-struct Contact {
-    following: Following,
-    at: Instant,
-}
-
 impl Tail {
     /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let contact = store.is_shared().then(|| Contact { following: Following::Polling, at: Instant::now() });
+    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
             epoch,
             recent: Mutex::new(Recent::new(indexed)),
-            hub,
+            hub: Arc::default(),
             metrics,
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),
             moved: Notify::new(),
-            contact: Mutex::new(contact),
+            following: Mutex::new(Following::Polling),
+            contact: Mutex::new(Instant::now()),
             short_since: Mutex::default(),
         })
     }
@@ -235,24 +231,20 @@ impl Tail {
     /// Whether the tail is close to the head and has read the log lately.
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
-        close && self.contact.lock().is_none_or(|contact| contact.at.elapsed() <= SILENCE_TIMEOUT)
+        close && (!self.store.is_shared() || self.contact.lock().elapsed() <= SILENCE_TIMEOUT)
     }
 
     /// How this replica follows the log; `None` if no other replica can append.
     pub(crate) fn following(&self) -> Option<Following> {
-        self.contact.lock().map(|contact| contact.following)
+        self.store.is_shared().then(|| *self.following.lock())
     }
 
     fn follow_by(&self, following: Following) {
-        if let Some(contact) = &mut *self.contact.lock() {
-            contact.following = following;
-        }
+        *self.following.lock() = following;
         self.metrics.following_binlog.set((following == Following::Binlog).into());
     }
 
     fn record_contact(&self) {
-        if let Some(contact) = &mut *self.contact.lock() {
-            contact.at = Instant::now();
-        }
+        *self.contact.lock() = Instant::now();
     }
 }

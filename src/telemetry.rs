@@ -43,7 +43,6 @@ pub fn start_logging() {
 macro_rules! metrics {
     ($($field:ident: $type:ty = $register:ident($name:literal, $help:literal $(, $more:expr)?),)+) => {
         /// The metrics of a server.
-        #[derive(Debug)]
         pub(crate) struct Metrics {
             registry: Registry,
             /// When a store failure that a client met was last logged.

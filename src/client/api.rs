@@ -10,8 +10,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
-use crate::http_client;
-pub use crate::http_client::RequestError;
+use super::http;
+pub use super::http::RequestError;
 use crate::model::{Epoch, Offset, User};
 use crate::protocol::{self, BadJson, CrashAnswer, CrashRequest, Refusal};
 
@@ -90,7 +90,7 @@ pub struct Replica {
 pub async fn users(url: &Url) -> Result<Vec<User>, ApiError> {
     let url = endpoint(url, "/api/users");
     let request = format!("GET {url}");
-    read(&request, &success(&request, http_client::get(&url, PATIENCE).await)?)
+    read(&request, &success(&request, http::get(&url, PATIENCE).await)?)
 }
 
 /// The replicas, and the JSON that lists them.
@@ -100,7 +100,7 @@ pub async fn users(url: &Url) -> Result<Vec<User>, ApiError> {
 pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     let url = endpoint(url, "/api/replicas");
     let request = format!("GET {url}");
-    let body = success(&request, http_client::get(&url, PATIENCE).await)?;
+    let body = success(&request, http::get(&url, PATIENCE).await)?;
     Ok((read(&request, &body)?, body))
 }
 
@@ -111,7 +111,7 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
 pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Result<CrashAnswer, ApiError> {
     let url = endpoint(url, "/api/crash");
     let request = format!("POST {url}");
-    let answer = http_client::post(&url, protocol::to_json(crash), token, PATIENCE).await;
+    let answer = http::post(&url, protocol::to_json(crash), token, PATIENCE).await;
     read(&request, &success(&request, answer)?)
 }
 

@@ -86,8 +86,7 @@ pub enum TlsMode {
     /// Used, whatever the certificate.
     Required,
     /// Used, and the certificate must come from a known authority.
-    #[strum(serialize = "verify_ca")]
-    VerifyAuthority,
+    VerifyCa,
     /// Used, and the certificate must come from a known authority and name the host.
     VerifyIdentity,
 }
@@ -194,7 +193,7 @@ mod tests {
 
         let url = mysql("mysql://anna@[::1]/chat?ssl-mode=verify_ca&ssl-ca=/etc/authority.pem");
         assert_eq!((url.host.as_str(), url.port, url.password), ("::1", 3306, None));
-        assert_eq!((url.tls, url.tls_authority), (TlsMode::VerifyAuthority, Some("/etc/authority.pem".into())));
+        assert_eq!((url.tls, url.tls_authority), (TlsMode::VerifyCa, Some("/etc/authority.pem".into())));
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct ReplicaList<'a> {
 
 /// `GET /ping`
 pub(super) async fn ping(State(app): State<Arc<AppState>>) -> Response {
-    Json(BTreeMap::from([("replica", app.replica.id()), ("version", env!("CARGO_PKG_VERSION"))])).into_response()
+    Json(BTreeMap::from([("replica", app.replica.id.as_str()), ("version", env!("CARGO_PKG_VERSION"))])).into_response()
 }
 
 /// `GET /api/users`
@@ -39,7 +39,7 @@ pub(super) async fn users(State(app): State<Arc<AppState>>) -> Response {
 pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
     Json(ReplicaList {
         replicas: app.replica.list(),
-        this: app.replica.id(),
+        this: &app.replica.id,
         epoch: &app.context.tail.epoch,
         head: app.context.tail.head(),
         platform: <&str>::from(app.options.platform),

@@ -32,7 +32,7 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 const MAX_REPORTED: usize = 1_000;
 
 /// A limit of requests per client address.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct RateLimit {
     config: Arc<GovernorConfig<ClientKey, Plain>>,
     address: ClientKey,
@@ -74,7 +74,7 @@ impl RateLimit {
 }
 
 /// The number of refusals per address since the last report.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
@@ -121,7 +121,7 @@ fn refused(error: &GovernorError) -> Response {
 }
 
 /// Extracts the client's address as the key of its bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct ClientKey {
     trusted_proxies: Arc<[IpNet]>,
 }

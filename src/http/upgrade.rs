@@ -16,13 +16,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{AppState, origin};
-use crate::model::Offset;
+use crate::model::{Offset, UserName};
 use crate::protocol::{ErrorCode, Refusal};
-use crate::session::{self, End, Opening, Socket, Start};
+use crate::session::{self, End, Socket, Start};
 
 /// The retry hint of a full replica.
 const RETRY_HINT: Duration = Duration::from_secs(1);
@@ -41,30 +41,34 @@ struct Query {
 
 /// `GET /ws`
 pub(super) async fn open(State(app): State<Arc<AppState>>, mut request: Request) -> Result<Response, Refusal> {
-    let (opening, permit) = check(&app, request.uri(), request.headers()).await?;
+    let opening = check(&app, request.uri(), request.headers()).await?;
     match create_response_with_body(&request, Body::empty) {
         Ok(response) => {
-            start(&app, hyper::upgrade::on(&mut request), opening, permit);
+            start(&app, hyper::upgrade::on(&mut request), opening);
             Ok(response)
         }
         Err(error) => Ok(upgrade_required(&error.to_string(), request.headers())),
     }
 }
 
-async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(Opening, OwnedSemaphorePermit), Refusal> {
+/// A session that may begin: its user, where it starts, and its place among the sessions.
+type Opening = (UserName, Start, TaskTrackerToken);
+
+async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening, Refusal> {
     let (query, after) = read(uri)?;
     origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.replica.ready()?;
-    let permit = Arc::clone(&app.session_permits).try_acquire_owned().map_err(|_| {
-        let message = "this replica is full; try another one";
-        Refusal::temporary(ErrorCode::Overloaded, message, RETRY_HINT)
-    })?;
+    // Taken before it is known to be free, so that requests at the same time take no place twice.
+    let place = app.sessions.token();
+    if app.sessions.len() > app.options.max_sessions as usize {
+        return Err(Refusal::temporary(ErrorCode::Overloaded, "this replica is full; try another one", RETRY_HINT));
+    }
     let start = match after {
         Some(after) => resume_from(app, after, query.epoch.as_deref()).await?,
         None => Start::Fresh,
     };
-    Ok((Opening { user, start }, permit))
+    Ok((user, start, place))
 }
 
 /// The query, and the offset to resume from. Integers of any length are valid: those that no offset reaches are beyond
@@ -107,11 +111,11 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     }
 }
 
-/// Runs the session after the handshake. Tracks it from now on, so that a drain waits for it.
-fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSemaphorePermit) {
+/// Runs the session after the handshake. It holds its place until its end, so that a drain waits for it.
+fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let context = Arc::clone(&app.context);
     let abort_sessions = app.abort_sessions.clone();
-    app.sessions.spawn(async move {
+    tokio::spawn(async move {
         let metrics = Arc::clone(&context.metrics);
         // Pinned here, so that the task holds it once.
         let session = pin!(async {
@@ -124,7 +128,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
             drop(connection.read_buf);
             let socket = Socket::new(stream, read, context.times.write_timeout).await;
-            session::run(context, socket, opening).await
+            session::run(context, socket, user, start).await
         });
         let code = match abort_sessions.run_until_cancelled(session).await.unwrap_or(End::Broken) {
             End::Broken => "0".to_owned(),
@@ -135,7 +139,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, opening: Opening, permit: OwnedSema
             End::ByClient(_) => "other".to_owned(),
         };
         metrics.closes.with_label_values(&[&code]).inc();
-        drop(permit);
+        drop(place);
     });
 }
 

@@ -19,7 +19,6 @@ const HASHES: u32 = 8;
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
-#[derive(Debug)]
 pub(super) struct Filters {
     generations: BTreeMap<u64, BloomFilter>,
     /// Every indexed id after this offset is in a filter.

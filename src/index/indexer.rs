@@ -13,7 +13,7 @@ use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
-use crate::hub::{Hub, Publication};
+use crate::hub::Publication;
 use crate::model::{Offset, Smile};
 use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
@@ -37,7 +37,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
-#[derive(Debug)]
 pub(crate) struct Indexer {
     /// Reads the index that this task writes.
     pub index: Index,
@@ -49,7 +48,7 @@ pub(crate) struct Indexer {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
-pub(crate) async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Result<Indexer, StoreError> {
+pub(crate) async fn open(store: &Store, metrics: Arc<Metrics>) -> Result<Indexer, StoreError> {
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
@@ -60,7 +59,7 @@ pub(crate) async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) ->
         after = log.trimmed.max(end_of(indexed));
     }
     let start = before_batch_at(store, after).await?;
-    let tail = Tail::new(store.clone(), log.epoch, start, hub, metrics);
+    let tail = Tail::new(store.clone(), log.epoch, start, metrics);
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));

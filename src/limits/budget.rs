@@ -13,7 +13,7 @@ const RATE_LIMITED: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The faults of a session. Allocates nothing while there are none.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct FaultBudget {
     bad_requests: u32,
     rate_limited: VecDeque<Instant>,

@@ -24,7 +24,6 @@ const RETRY_AT: Duration = Duration::from_millis(250);
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
-#[derive(Debug)]
 pub(crate) struct Pressure {
     /// The maximum number of smiles in a batch.
     largest_batch: usize,

@@ -14,7 +14,6 @@ use crate::index::{Index, TailView};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, Timestamp};
 use crate::store::{Append, AppendError, NewBatch, StoreError};
-use crate::telemetry::Metrics;
 
 /// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
@@ -38,11 +37,9 @@ const UNLINKED_RETRY: Duration = Duration::from_millis(5);
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
-#[derive(Debug)]
 pub(crate) struct Appender {
     pub(super) log: Arc<Log>,
     pub(super) index: Index,
-    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Appender {
@@ -122,9 +119,10 @@ impl Appender {
     }
 
     async fn append(&self, mut batch: Vec<Submission>, began: Instant, outage: &mut Outage) -> Result<(), StoreError> {
-        self.metrics.append_smiles.observe(batch.len() as f64);
+        let metrics = &self.index.tail.metrics;
+        metrics.append_smiles.observe(batch.len() as f64);
         let written = self.refuse_while(self.write(&mut batch), "it does not answer", outage).await;
-        self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match written {
             Ok(0) => {}
             Ok(_) => outage.ends(),
@@ -161,7 +159,7 @@ impl Appender {
             let hashes: Vec<_> = batch.iter().map(|sent| sent.hash).collect();
             let TailView { last, cursor, known } = self.index.look_up(&hashes).await?;
             for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
-                self.metrics.smiles_duplicate.inc();
+                tail.metrics.smiles_duplicate.inc();
                 sent.sender.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
             }
             // A repeat within the batch is answered once the first one is in the log.
@@ -179,7 +177,7 @@ impl Appender {
                     Arc::new(Publication::new(smile, sent.hash, Some(sent.admitted_at)))
                 });
                 tail.publish(row.key, &stored.collect::<Vec<_>>())?;
-                self.metrics.smiles_stored.inc_by(new.len() as u64);
+                tail.metrics.smiles_stored.inc_by(new.len() as u64);
                 appended += new.len();
             } else {
                 // Another replica took the offset, and its batch may hold the same ids.

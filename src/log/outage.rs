@@ -12,7 +12,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 const STUMBLE: Duration = Duration::from_secs(2);
 
 /// The current outage, if any.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
     logged: bool,

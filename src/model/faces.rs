@@ -28,7 +28,6 @@ const EMOJI_SELECTOR: char = '\u{fe0f}';
 
 /// The faces of one smile, fully qualified, without spaces. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Faces(SmolStr);
 
 /// Why a text is not a smile. The message goes to the sender.

@@ -19,10 +19,10 @@ thread_local! {
     static OTHERS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
 }
 
-/// A frame of the server.
+/// A frame of the server. To encode one, `S` may be a borrowed smile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum ServerFrame {
+pub enum ServerFrame<S = Smile> {
     /// The first frame of a session.
     Welcome {
         /// The protocol version.
@@ -54,7 +54,7 @@ pub enum ServerFrame {
         duplicate: bool,
     },
     /// A smile to, or from, this user.
-    Smile(Smile),
+    Smile(S),
     /// Older smiles of one conversation.
     History {
         /// The other user of the conversation.
@@ -95,13 +95,6 @@ pub enum ServerFrame {
     },
 }
 
-/// [`ServerFrame::Smile`] with a borrowed smile.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum SmileFrame<'smile> {
-    Smile(&'smile Smile),
-}
-
 /// The smile rate of a session; 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
@@ -119,7 +112,7 @@ impl ServerFrame {
 
     /// Encodes a smile as JSON without cloning it.
     pub fn encode_smile(smile: &Smile) -> Bytes {
-        encode(&SMILES, &SmileFrame::Smile(smile))
+        encode(&SMILES, &ServerFrame::Smile(smile))
     }
 
     /// Decodes a frame, for clients.

@@ -61,9 +61,10 @@ impl Handover {
 
     /// The sessions above the mean if the replicas are unbalanced, capped at [`MAX_FRACTION`].
     fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
+        let settled = |id| self.seen.get(id).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME);
         let others: Vec<(usize, &str)> = replicas
             .iter()
-            .filter(|replica| replica.id != this && self.is_settled(&replica.id, now))
+            .filter(|replica| replica.id != this && settled(&replica.id))
             .map(|replica| (replica.status.sessions as usize, replica.id.as_str()))
             .collect();
         let in_transit: usize = self.handed_over.iter().map(|(_, sessions)| sessions).sum();
@@ -82,10 +83,6 @@ impl Handover {
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))
-    }
-
-    fn is_settled(&self, replica: &str, now: Instant) -> bool {
-        self.seen.get(replica).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME)
     }
 }
 

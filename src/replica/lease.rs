@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, StoreError};
 
 /// The lease of a replica on a shared store.
-#[derive(Debug)]
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
     /// The start of the last successful renewal: the store's clock may have counted from there.

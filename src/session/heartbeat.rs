@@ -17,10 +17,8 @@ pub(super) enum Due {
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
-#[derive(Debug)]
 pub(super) struct Heartbeat {
-    interval: Duration,
-    timeout: Duration,
+    times: SessionTimes,
     /// When to call [`Heartbeat::deadline_passed`].
     pub(super) deadline: Instant,
     /// When the unanswered ping was sent.
@@ -31,7 +29,7 @@ impl Heartbeat {
     /// Randomizes the first interval, so that sessions opened together do not ping together.
     pub(super) fn new(times: SessionTimes, now: Instant) -> Self {
         let first = times.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
-        Self { interval: times.ping_interval, timeout: times.pong_timeout, deadline: now + first, pinged_at: None }
+        Self { times, deadline: now + first, pinged_at: None }
     }
 
     /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the session
@@ -42,12 +40,12 @@ impl Heartbeat {
         }
         if self.pinged_at.is_none() {
             self.pinged_at = Some(now);
-            self.deadline = now + self.timeout;
+            self.deadline = now + self.times.pong_timeout;
             return Some(Due::Ping);
         }
         // During a stall nothing was read either. The pong may be in the socket's buffer.
         if !reads || now > self.deadline + STALL {
-            self.deadline = now + self.timeout;
+            self.deadline = now + self.times.pong_timeout;
             return None;
         }
         Some(Due::NoPong)
@@ -56,7 +54,7 @@ impl Heartbeat {
     /// Records a pong.
     pub(super) fn pong(&mut self, now: Instant) {
         if let Some(pinged_at) = self.pinged_at.take() {
-            self.deadline = (pinged_at + self.interval).max(now);
+            self.deadline = (pinged_at + self.times.ping_interval).max(now);
         }
     }
 }

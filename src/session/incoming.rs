@@ -55,13 +55,10 @@ impl Session {
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.retry_hint(now, wait)));
         }
         self.histories.take(now);
-        match self.context.index.conversation((&self.user, &with), before, limit as usize).await {
-            Ok((smiles, more)) => Ok(ServerFrame::History { with, smiles, more }),
-            Err(error) => {
-                self.context.metrics.store_failed(&error, "a history cannot be read");
-                Err(Refusal::store_unavailable())
-            }
-        }
+        let read = self.context.index.conversation((&self.user, &with), before, limit as usize).await;
+        let (smiles, more) =
+            read.map_err(|error| self.context.metrics.store_failed(&error, "a history cannot be read"))?;
+        Ok(ServerFrame::History { with, smiles, more })
     }
 
     /// Looks up the peer that a frame names.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{CloseReason, End, Session};
-use crate::hub::{Publication, Push, Taken};
+use crate::hub::{Publication, Push, Queue};
 use crate::model::{Offset, SmileId};
 use crate::protocol::{Refusal, ServerFrame};
 use crate::store::StoreError;
@@ -23,7 +23,6 @@ const FRAMES_PER_FLUSH: usize = 64;
 ///
 /// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each answer
 /// goes to one of the two frames; the client cannot tell them apart.
-#[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.
@@ -39,7 +38,7 @@ fn take(in_flight: &mut VecDeque<Submitted>, id: &SmileId) -> Option<Submitted> 
 
 impl Session {
     /// Writes the contents of the outbox, and catches up if the outbox overflowed.
-    pub(super) async fn deliver(&mut self, taken: Taken) -> Result<(), End> {
+    pub(super) async fn deliver(&mut self, taken: Queue) -> Result<(), End> {
         self.write(taken.pushes.into_iter()).await?;
         if taken.lagged {
             // The log holds everything up to the cursor; later publications go to the outbox again.

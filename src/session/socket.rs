@@ -36,7 +36,6 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 const LINGER_BUFFER_BYTES: usize = 512;
 
 /// A message from the client.
-#[derive(Debug)]
 pub(super) enum Incoming {
     /// A complete text message.
     Text(Utf8Bytes),
@@ -47,7 +46,6 @@ pub(super) enum Incoming {
 }
 
 /// The server's end of a WebSocket.
-#[derive(Debug)]
 pub(crate) struct Socket {
     stream: WebSocketStream<TcpStream>,
     write_timeout: Duration,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
 use super::user_directory::UserDirectory;
+use super::{Store, StoreError};
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
 /// The maximum bytes of a smile besides its id and faces: offset, time and users.
@@ -67,7 +67,25 @@ impl Batch {
     /// # Errors
     /// [`StoreError::Unavailable`] if this version cannot decode it.
     pub(super) fn decode(token: i64, payload: &[u8], directory: &UserDirectory) -> Result<Self, StoreError> {
-        Ok(Self { token, smiles: decode(payload, directory)? })
+        let damaged = || {
+            StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into())
+        };
+        let run: Run<'_> = postcard::from_bytes(payload).map_err(|_| damaged())?;
+        if run.format != FORMAT {
+            return Err(damaged());
+        }
+        let smile = |record: &Record<'_>| {
+            Some(Smile {
+                offset: Offset(run.first + record.after_first),
+                id: SmileId::parse(record.id)?,
+                from: directory.name(record.sender)?.clone(),
+                to: directory.name(record.receiver)?.clone(),
+                faces: Faces::from_stored(record.faces),
+                at: Timestamp(run.at + record.after_at),
+            })
+        };
+        let smiles = run.smiles.iter().map(|record| smile(record).ok_or_else(damaged));
+        Ok(Self { token, smiles: smiles.collect::<Result<_, _>>()? })
     }
 
     /// The key of this batch; `None` if it is empty.
@@ -108,15 +126,17 @@ struct Record<'row> {
     faces: &'row str,
 }
 
-impl NewBatch {
-    /// Encodes `smiles` to follow `previous` from the offset `first` on. All users must be in the directory.
-    pub(super) fn new<'smiles>(
+impl Store {
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
+    /// no batch. All users must come from [`Store::user`].
+    pub(crate) fn new_batch<'smiles>(
+        &self,
         previous: Option<BatchKey>,
-        first: Offset,
+        after: Offset,
         smiles: impl IntoIterator<Item = &'smiles NewSmile>,
         at: Timestamp,
-        directory: &UserDirectory,
-    ) -> Self {
+    ) -> NewBatch {
+        let (directory, first) = (self.directory(), after.next());
         let records = smiles.into_iter().zip(0..).map(|(smile, after_first)| Record {
             after_first,
             after_at: 0,
@@ -127,9 +147,11 @@ impl NewBatch {
         });
         let run = Run { format: FORMAT, first: first.0, at: at.0, smiles: records.collect() };
         let key = BatchKey { first, token: rand::random() };
-        Self { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
+        NewBatch { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
     }
+}
 
+impl NewBatch {
     /// The query for the token of the batch at this offset.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
@@ -148,26 +170,6 @@ pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
         faces: smile.faces.as_str(),
     });
     to_bytes(&Run { format: FORMAT, first, at, smiles: records.collect() })
-}
-
-fn decode(row: &[u8], directory: &UserDirectory) -> Result<Vec<Smile>, StoreError> {
-    let damaged =
-        || StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into());
-    let run: Run<'_> = postcard::from_bytes(row).map_err(|_| damaged())?;
-    if run.format != FORMAT {
-        return Err(damaged());
-    }
-    let smile = |record: &Record<'_>| {
-        Some(Smile {
-            offset: Offset(run.first + record.after_first),
-            id: SmileId::parse(record.id)?,
-            from: directory.name(record.sender)?.clone(),
-            to: directory.name(record.receiver)?.clone(),
-            faces: Faces::from_stored(record.faces),
-            at: Timestamp(run.at + record.after_at),
-        })
-    };
-    run.smiles.iter().map(|record| smile(record).ok_or_else(damaged)).collect()
 }
 
 /// The query for the state of the log, the token of the last batch up to an offset, and the batches after it, in one
@@ -223,7 +225,7 @@ mod tests {
     fn batches_survive_a_round_trip() {
         let smiles = [smile(7, 1_795_410_000_120), smile(9, 1_795_410_000_119), smile(4_000, 1_795_420_000_000)];
         let row = encode(&smiles, &directory());
-        assert_eq!(decode(&row, &directory()).unwrap(), smiles);
+        assert_eq!(Batch::decode(7, &row, &directory()).unwrap().smiles, smiles);
         assert!(row.len() < 3 * 30, "{} bytes", row.len());
     }
 
@@ -231,9 +233,9 @@ mod tests {
     fn a_malformed_row_is_an_error() {
         let mut row = encode(&[smile(7, 0)], &directory());
         for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1]] {
-            assert!(decode(bytes, &directory()).is_err());
+            assert!(Batch::decode(7, bytes, &directory()).is_err());
         }
         row[0] = FORMAT + 1;
-        assert!(decode(&row, &directory()).is_err(), "a newer format");
+        assert!(Batch::decode(7, &row, &directory()).is_err(), "a newer format");
     }
 }

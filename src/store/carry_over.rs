@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use sqlx::FromRow;
-
 use super::batch::encode;
 use super::offset;
 use super::user_directory::UserDirectory;
@@ -24,16 +22,8 @@ const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE
 /// Smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
 
-/// A row of the earlier schema.
-#[derive(Debug, FromRow)]
-pub(super) struct StoredRow {
-    pub(super) position: i64,
-    pub(super) sender: i64,
-    pub(super) receiver: i64,
-    pub(super) id: String,
-    pub(super) faces: String,
-    pub(super) at: i64,
-}
+/// A row of the earlier schema, as [`NEXT_ROWS`] selects it.
+pub(super) type StoredRow = (i64, i64, i64, String, String, i64);
 
 /// The next statement of the conversion: inserts consecutive rows as batches, each with the time of its last smile, or
 /// drops the old tables if there are no rows left.
@@ -45,19 +35,19 @@ pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::
         return Ok(DROP_OLD.to_owned());
     }
     tracing::info!(smiles = rows.len(), "carrying smiles of an earlier version over into batches");
-    let smile = |row: &StoredRow| {
+    let smile = |(position, sender, receiver, id, faces, at): &StoredRow| {
         let user = |id: i64| directory.name(u32::try_from(id).ok()?).cloned();
         Some(Smile {
-            offset: offset(row.position),
-            id: SmileId::parse(&row.id)?,
-            from: user(row.sender)?,
-            to: user(row.receiver)?,
-            faces: Faces::from_stored(&row.faces),
-            at: Timestamp(row.at),
+            offset: offset(*position),
+            id: SmileId::parse(id)?,
+            from: user(*sender)?,
+            to: user(*receiver)?,
+            faces: Faces::from_stored(faces),
+            at: Timestamp(*at),
         })
     };
-    let damaged = |row: &StoredRow| {
-        sqlx::Error::Decode(format!("row {} is not a smile: it was edited by hand", row.position).into())
+    let damaged = |(position, ..): &StoredRow| {
+        sqlx::Error::Decode(format!("row {position} is not a smile: it was edited by hand").into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let mut insert = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES ".to_owned();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::FromRow;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
@@ -31,9 +32,7 @@ pub(crate) enum ReplicaState {
 }
 
 /// How a replica follows the batches of other replicas.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Following {
@@ -149,8 +148,6 @@ pub(crate) struct ReplicaStatus {
 
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray;
-
     use super::*;
 
     #[test]

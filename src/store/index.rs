@@ -9,7 +9,6 @@ pub(crate) const SEGMENT: u64 = 4096;
 const PLACE: usize = 2;
 
 /// The changes of the index for one segment. Writing them is idempotent.
-#[derive(Debug)]
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
@@ -24,15 +23,6 @@ pub(crate) struct IndexStep<'smiles> {
 /// The key of a block of ids, below 2^63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BlockKey(pub u64);
-
-/// The smiles of one user in one segment.
-#[derive(Debug)]
-pub(crate) struct SegmentPage {
-    /// The last offset that retention has removed, 0 if none.
-    pub trimmed: Offset,
-    /// The ascending offsets of the smiles to or from the user.
-    pub offsets: Vec<Offset>,
-}
 
 /// Encodes the offsets of one segment as a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {

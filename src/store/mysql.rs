@@ -36,7 +36,6 @@ const READERS: usize = 4;
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// An open MySQL store.
-#[derive(Debug)]
 pub(crate) struct MySql {
     server: Arc<MySqlServer>,
     pub(super) directory: UserDirectory,
@@ -68,16 +67,16 @@ impl MySql {
         let server = Arc::new(MySqlServer::new(url.clone(), options));
         let (directory, hash_key) = migrate::when_there(&server).await?;
         tokio::spawn(MySqlServer::watch_address(Arc::downgrade(&server)));
-        let connections = |work, most| Connections::new(work, &server, most);
+        let connections = |most| Connections::new(&server, most);
         Ok(Self {
             directory,
             hash_key,
-            appending: connections("appending", 1),
+            appending: connections(1),
             peer_appends: Mutex::default(),
-            following: connections("following", 1),
-            indexing: connections("indexing", 1),
-            upkeep: connections("upkeep", 1),
-            reading: connections("reading", READERS),
+            following: connections(1),
+            indexing: connections(1),
+            upkeep: connections(1),
+            reading: connections(READERS),
             server,
         })
     }

@@ -34,7 +34,6 @@ const WAL_PAGES: u32 = 8192;
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 /// An open SQLite store.
-#[derive(Debug)]
 pub(crate) struct Sqlite {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
@@ -54,7 +53,6 @@ pub(crate) struct Sqlite {
 }
 
 /// A connection that is reopened after an error, the only sure way out of a broken transaction.
-#[derive(Debug)]
 struct KeptConnection {
     /// `None` once it is closed for good.
     options: Option<SqliteConnectOptions>,

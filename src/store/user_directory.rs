@@ -5,7 +5,7 @@ use foldhash::HashMap;
 use crate::model::{User, UserName};
 
 /// Every user of the store.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct UserDirectory {
     /// In the order of their row ids.
     pub(super) users: Vec<User>,

@@ -36,7 +36,6 @@ const GAP_RETRY: Duration = Duration::from_millis(5);
 const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The task that follows a shared log for a tail.
-#[derive(Debug)]
 pub(crate) struct Follower {
     store: Arc<MySql>,
     tail: Arc<Tail>,

@@ -13,7 +13,7 @@ use crate::store::{BatchKey, IdHash};
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
@@ -31,7 +31,7 @@ impl StreamPage {
 }
 
 /// Consecutive smiles up to the cursor.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Recent {
     /// Everything after this offset is in memory.
     start: Offset,

@@ -24,7 +24,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// The client side, which may use only [`CONTRACT`] of the server.
-const CLIENTS: [&str; 5] = ["client", "simulate", "check", "operate", "http_client"];
+const CLIENTS: [&str; 4] = ["client", "simulate", "check", "operate"];
 
 /// The modules that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];

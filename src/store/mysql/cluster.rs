@@ -109,7 +109,7 @@ impl MySql {
             let ask = async |mut connection| Ok((ask.execute(&mut connection).await?, connection));
             // Not repeated after a lost connection: that could crash a second replica.
             if self.upkeep.ask_once(ask).await?.rows_affected() > 0 {
-                return Ok(Some(replica.id));
+                return Ok(Some(replica.id.clone()));
             }
         }
         Ok(None)

@@ -12,7 +12,7 @@ use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{Connection, Executor, FromRow, MySqlConnection, Row};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::server::{Kept, MySqlServer, MySqlSession};
+use super::server::{MySqlServer, MySqlSession};
 use super::statements;
 
 /// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
@@ -39,57 +39,55 @@ const SESSIONS: &str = "SHOW PROCESSLIST";
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// A bounded pool of connections for one kind of work.
-#[derive(Debug)]
 pub(in crate::store) struct Connections {
-    work: &'static str,
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
+    /// The idle connections, and since when each is.
+    idle: Mutex<Vec<(MySqlSession, Instant)>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
     under_way: Mutex<Vec<i64>>,
 }
 
 /// A connection in use.
-#[derive(Debug)]
 pub(super) struct PooledConnection<'connections> {
-    connection: MySqlConnection,
     session: MySqlSession,
     connections: &'connections Connections,
     _place: SemaphorePermit<'connections>,
 }
 
 impl Connections {
-    pub(super) fn new(work: &'static str, server: &Arc<MySqlServer>, most: usize) -> Self {
-        Self { work, server: Arc::clone(server), most, places: Semaphore::new(most), under_way: Mutex::default() }
+    pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Self {
+        let (places, server) = (Semaphore::new(most), Arc::clone(server));
+        Self { server, most, places, idle: Mutex::default(), under_way: Mutex::default() }
     }
 
     /// Takes a connection. Waiters are served in order.
     pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (connection, session) = if let Some(kept) = self.take_kept().await {
-            (kept.connection, kept.session)
+        let session = if let Some(idle) = self.take_idle().await {
+            idle
         } else {
-            self.forget();
-            let (mut connection, session) = Box::pin(self.server.connect()).await?;
-            within(ANSWER, self.bound_abandoned(&mut connection)).await?;
-            (connection, session)
+            self.idle.lock().clear();
+            let mut new = Box::pin(self.server.connect()).await?;
+            within(ANSWER, self.bound_abandoned(&mut new.connection)).await?;
+            new
         };
         self.under_way.lock().push(session.id);
-        Ok(PooledConnection { connection, session, connections: self, _place: place })
+        Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// The most recently used idle connection, if it is alive. If it is too old or dead, so are the rest.
-    async fn take_kept(&self) -> Option<Kept> {
-        let mut kept = {
-            let mut all = self.server.kept.lock();
-            let last = all.iter().rposition(|kept| kept.work == self.work)?;
-            all.remove(last)
-        };
-        let silent = kept.since.elapsed();
-        let stands = silent < TRUSTED || silent < KEPT && within(ALIVE, kept.connection.ping()).await.is_ok();
-        stands.then_some(kept)
+    /// The most recently used idle connection, if it is alive and leads to the current server. If not, so are the rest.
+    async fn take_idle(&self) -> Option<MySqlSession> {
+        let (mut idle, since) = self.idle.lock().pop()?;
+        if idle.generation != self.server.generation() {
+            return None;
+        }
+        let silent = since.elapsed();
+        let alive = silent < TRUSTED || silent < KEPT && within(ALIVE, idle.connection.ping()).await.is_ok();
+        alive.then_some(idle)
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
@@ -122,7 +120,7 @@ impl Connections {
     {
         match self.ask_once(&question).await {
             Err(sqlx::Error::Io(error)) if error.kind() != io::ErrorKind::TimedOut => {
-                self.forget();
+                self.idle.lock().clear();
                 self.ask_once(&question).await
             }
             answer => answer,
@@ -158,14 +156,10 @@ impl Connections {
     /// Closes the idle connections and refuses further use.
     pub(super) async fn close(&self) {
         self.places.close();
-        while let Some(kept) = self.take_kept().await {
+        while let Some(idle) = self.take_idle().await {
             // Best effort: without it MySQL logs a note about an aborted connection.
-            let _ = tokio::time::timeout(ANSWER, kept.connection.close()).await;
+            let _ = tokio::time::timeout(ANSWER, idle.connection.close()).await;
         }
-    }
-
-    fn forget(&self) {
-        self.server.kept.lock().retain(|kept| kept.work != self.work);
     }
 }
 
@@ -176,7 +170,7 @@ impl PooledConnection<'_> {
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
-        let Self { connection, session, connections, _place } = self;
+        let Self { session: MySqlSession { connection, id, generation }, connections, _place } = self;
         let server = &connections.server;
         let mut changes = server.generation.subscribe();
         let answer = tokio::select! {
@@ -185,16 +179,16 @@ impl PooledConnection<'_> {
             _ = changes.changed() => Err(io::Error::other("the address points to another MySQL server").into()),
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
-            connections.under_way.lock().retain(|id| *id != session.id);
+            connections.under_way.lock().retain(|other| *other != id);
         }
         match answer {
             Ok((answer, connection)) => {
-                server.keep(Kept { work: connections.work, connection, session, since: Instant::now() });
+                connections.idle.lock().push((MySqlSession { connection, id, generation }, Instant::now()));
                 Ok(answer)
             }
             Err(error) => {
                 let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
-                if not_primary && server.leave(session.generation) {
+                if not_primary && server.leave(generation) {
                     tracing::warn!(server = server.address(), %error, "MySQL accepts no writes; reconnecting");
                 }
                 Err(error)

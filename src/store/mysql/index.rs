@@ -4,7 +4,6 @@
 use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::{MySql, NOW, statements};
-use crate::model::UserName;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
@@ -61,17 +60,5 @@ impl MySql {
         }
         sqlx::raw_sql("COMMIT").execute(connection).await?;
         Ok(())
-    }
-
-    /// The query for what retention has removed and for a user's places in a segment.
-    pub(in crate::store) fn select_segment(&self, user: &UserName, segment: u64) -> String {
-        let peers = self.directory.users.iter().filter(|peer| peer.name != *user);
-        let conversations: Vec<_> =
-            peers.map(|peer| self.directory.conversation(user, &peer.name).to_string()).collect();
-        format!(
-            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
-             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
-            conversations.join(",")
-        )
     }
 }

@@ -1,11 +1,9 @@
-//! The log in MySQL: append a batch, remove the oldest.
+//! The log in MySQL: appends a batch.
 
 use std::time::{Duration, Instant};
 
-use sqlx::FromRow;
-
+use super::MySql;
 use super::connections::{NOT_PRIMARY, number, within};
-use super::{MySql, statements};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, StoreError, integer};
 
@@ -66,21 +64,5 @@ impl MySql {
             [_, ..] => Ok(Append::Occupied),
             [] => Err(AppendError::InDoubt("the batch in its place is gone".into())),
         }
-    }
-
-    /// Removes the batches up to this offset. Returns how many smiles this replica removed.
-    pub(in crate::store) async fn remove(&self, last: i64) -> sqlx::Result<u64> {
-        // One round trip, so that a replica that freezes holds no lock. The row lock of `log_state` lets one replica
-        // trim at a time, so each batch is removed and counted once.
-        let text = format!(
-            "BEGIN; UPDATE log_state SET trimmed = GREATEST(trimmed, {last}) WHERE one = 1; \
-             SELECT SUM(smiles) INTO @removed FROM log_batches WHERE first <= {last}; \
-             DELETE FROM log_batches WHERE first <= {last}; COMMIT; \
-             SELECT CAST(COALESCE(@removed, 0) AS SIGNED)"
-        );
-        // Not repeated after a lost connection: the second attempt would count nothing.
-        let remove = async |mut connection| Ok((statements(&text).fetch_one(&mut connection).await?, connection));
-        let (removed,) = <(i64,)>::from_row(&self.upkeep.ask_once(remove).await?)?;
-        Ok(removed.unsigned_abs())
     }
 }

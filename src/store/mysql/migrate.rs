@@ -83,7 +83,7 @@ pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreErro
 }
 
 async fn upgraded(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
-    let (mut connection, _) = server.connect().await?;
+    let mut connection = server.connect().await?.connection;
     sqlx::raw_sql(PATIENCE).execute(&mut connection).await?;
     let locked: Option<i64> = within(ANSWER, sqlx::query_scalar(LOCK).fetch_one(&mut connection)).await?;
     if locked != Some(1) {

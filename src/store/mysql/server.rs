@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
@@ -34,41 +34,28 @@ const SET_UP: &str = "
 const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The server behind the address of the store, shared by all connections.
-#[derive(Debug)]
 pub(super) struct MySqlServer {
     pub(super) url: MySqlUrl,
     options: MySqlConnectOptions,
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// All idle connections.
-    pub(super) kept: Mutex<Vec<Kept>>,
 }
 
-/// Identifies a session of the server.
-#[derive(Clone, Copy, Debug)]
+/// A connection to the server, which MySQL calls a session.
 pub(super) struct MySqlSession {
+    pub(super) connection: MySqlConnection,
     pub(super) id: i64,
     pub(super) generation: u64,
 }
 
-/// An idle connection.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// The pool it belongs to.
-    pub(super) work: &'static str,
-    pub(super) connection: MySqlConnection,
-    pub(super) session: MySqlSession,
-    pub(super) since: Instant,
-}
-
 impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
-        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default(), kept: Mutex::default() }
+        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default() }
     }
 
     /// Opens a connection and applies the session settings.
-    pub(super) async fn connect(&self) -> sqlx::Result<(MySqlConnection, MySqlSession)> {
+    pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
         let connect = async {
             let options = match self.password()? {
                 Some(password) => self.options.clone().password(&password),
@@ -89,17 +76,15 @@ impl MySqlServer {
             }
             let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
             let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-            Ok((connection, MySqlSession { id, generation: self.meets(uuid) }))
+            Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
         };
         within(ANSWER, connect).await
     }
 
     /// The current password: the file may have changed.
     pub(super) fn password(&self) -> io::Result<Option<String>> {
-        match &self.url.password_file {
-            Some(path) => secret(path, "password").map(Some).map_err(io::Error::other),
-            None => Ok(self.url.password.clone()),
-        }
+        let in_file = secret(self.url.password_file.as_deref(), "password").map_err(io::Error::other)?;
+        Ok(in_file.or_else(|| self.url.password.clone()))
     }
 
     /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
@@ -119,36 +104,24 @@ impl MySqlServer {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(server) = server.upgrade() else { return };
-            if let Ok((connection, _)) = server.connect().await {
+            if let Ok(session) = server.connect().await {
                 // Best effort.
-                let _ = within(ANSWER, connection.close()).await;
+                let _ = within(ANSWER, session.connection.close()).await;
             }
         }
     }
 
     /// Discards connections up to this generation. `false` if they were discarded before.
     pub(super) fn leave(&self, generation: u64) -> bool {
-        let left = self.generation.send_if_modified(|current| {
+        self.generation.send_if_modified(|current| {
             let left = *current == generation;
             *current += u64::from(left);
             left
-        });
-        if left {
-            self.kept.lock().clear();
-        }
-        left
+        })
     }
 
     pub(super) fn generation(&self) -> u64 {
         *self.generation.borrow()
-    }
-
-    /// Adds an idle connection.
-    pub(super) fn keep(&self, kept: Kept) {
-        let mut all = self.kept.lock();
-        if kept.session.generation == self.generation() {
-            all.push(kept);
-        }
     }
 
     pub(super) fn address(&self) -> String {

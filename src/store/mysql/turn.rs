@@ -29,7 +29,7 @@ const NO_ANSWER: Duration = Duration::from_millis(300);
 const WHILE: Duration = Duration::from_secs(1);
 
 /// The appends of other replicas, as far as this replica's own appends show them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct PeerAppends {
     /// The end of this replica's last batch.
     end: Offset,

@@ -3,7 +3,6 @@
 use sqlx::{QueryBuilder, Sqlite as Database};
 
 use super::Sqlite;
-use crate::model::UserName;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
@@ -61,18 +60,6 @@ impl Sqlite {
         let _writer = self.writer.lock().await;
         checkpointer.execute(sqlx::query(CHECKPOINT)).await?;
         Ok(())
-    }
-
-    /// The query for what retention has removed and for a user's places in a segment: one look-up per possible peer.
-    pub(in crate::store) fn select_segment(&self, user: &UserName, segment: u64) -> String {
-        let user = self.directory.id(user);
-        format!(
-            "SELECT state.trimmed, found.places FROM log_state AS state LEFT JOIN ( \
-                 SELECT pages.places FROM users AS peer CROSS JOIN index_conversations AS pages \
-                 ON pages.conversation = min({user}, peer.id) << 32 | max({user}, peer.id) \
-                     AND pages.segment = {segment} \
-             ) AS found ON TRUE"
-        )
     }
 }
 

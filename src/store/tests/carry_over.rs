@@ -121,13 +121,9 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     migrate(database, (i64::MAX, i64::MAX)).await;
     // The first part of it was committed.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
-    let row = |smile: &Smile| StoredRow {
-        position: integer(smile.offset.0),
-        sender: row_id(&smile.from),
-        receiver: row_id(&smile.to),
-        id: smile.id.as_str().to_owned(),
-        faces: smile.faces.as_str().to_owned(),
-        at: smile.at.0,
+    let row = |smile: &Smile| {
+        let (id, faces) = (smile.id.as_str().to_owned(), smile.faces.as_str().to_owned());
+        (integer(smile.offset.0), row_id(&smile.from), row_id(&smile.to), id, faces, smile.at.0)
     };
     let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
     let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());

@@ -57,10 +57,10 @@ async fn a_refusal_names_the_cause_and_no_secret() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let wrong = MySqlUrl { password: Some("wrong-secret".to_owned()), ..url.clone() };
-    let refused = Store::open(&StoreUrl::MySql(wrong)).await.unwrap_err().to_string();
+    let refused = Store::open(&StoreUrl::MySql(wrong)).await.err().unwrap().to_string();
     assert!(refused.contains("Access denied") && !refused.contains("secret"), "{refused}");
     let missing = StoreUrl::MySql(MySqlUrl { database: "chat_test_missing".to_owned(), ..url });
-    let missing = Store::open(&missing).await.unwrap_err().to_string();
+    let missing = Store::open(&missing).await.err().unwrap().to_string();
     assert!(missing.contains("Unknown database"), "{missing}");
 }
 
@@ -135,9 +135,9 @@ async fn tls_is_enforced_as_configured() {
         Store::open(&StoreUrl::MySql(MySqlUrl { tls, tls_authority, ..url.clone() })).await
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
-    let unknown = open(TlsMode::VerifyAuthority, None).await.unwrap_err().to_string();
+    let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
     assert!(unknown.contains("certificate"), "MySQL signs its own: {unknown}");
-    let missing = open(TlsMode::VerifyAuthority, Some("/nowhere.pem")).await.unwrap_err().to_string();
+    let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
     assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
 }
 

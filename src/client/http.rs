@@ -1,114 +1,71 @@
 //! Sends one request over plain HTTP/1.1, for the probe, the simulator and the commands of operators.
 
+use std::error::Error;
+
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::{Request, StatusCode, header, http};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tokio::time::{Duration, timeout};
-use url::{Position, Url};
+use url::Url;
 
 /// The largest body that is read.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Why a request has no answer.
+/// Why a request has no answer: no connection, or no complete answer in time.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// No connection, or an answer that breaks off or is too large.
-    #[error("{request}: {source}")]
-    Failed {
-        /// Method and URL.
-        request: String,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// No complete answer within this time.
-    #[error("{request}: no answer within {seconds} s")]
-    TimedOut {
-        /// Method and URL.
-        request: String,
-        /// The time limit.
-        seconds: f64,
-    },
+#[error("{request}: {cause}")]
+pub struct RequestError {
+    /// Method and URL.
+    request: String,
+    #[source]
+    cause: Box<dyn Error + Send + Sync>,
 }
 
-/// Sends one GET request; returns status and body.
+/// Status and body.
+type Answer = Result<(StatusCode, Bytes), RequestError>;
+
+/// Sends one GET request.
 ///
 /// # Errors
 /// [`RequestError`].
-pub(crate) async fn get(url: &Url, patience: Duration) -> Result<(StatusCode, Bytes), RequestError> {
-    ask(Method::GET, url, None, None, patience).await
+pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
+    send(format!("GET {url}"), Request::get(url.as_str()).body(Full::default()), patience).await
 }
 
-/// Posts JSON once, with a bearer token if given; returns status and body.
+/// Posts JSON once, with a bearer token if given.
 ///
 /// # Errors
 /// As [`get`].
-pub(crate) async fn post(
-    url: &Url,
-    json: String,
-    token: Option<&str>,
-    patience: Duration,
-) -> Result<(StatusCode, Bytes), RequestError> {
-    ask(Method::POST, url, Some(json), token, patience).await
-}
-
-async fn ask(
-    method: Method,
-    url: &Url,
-    json: Option<String>,
-    token: Option<&str>,
-    patience: Duration,
-) -> Result<(StatusCode, Bytes), RequestError> {
-    let request = format!("{method} {url}");
-    match timeout(patience, exchange(method, url, json, token)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(RequestError::Failed { request, source }),
-        Err(_) => Err(RequestError::TimedOut { request, seconds: patience.as_secs_f64() }),
-    }
-}
-
-async fn exchange(
-    method: Method,
-    url: &Url,
-    json: Option<String>,
-    token: Option<&str>,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    if url.scheme() != "http" {
-        return Err("only http:// is supported".into());
-    }
-    let host = url.host_str().ok_or("it names no host")?;
-    // The brackets of an IPv6 address belong to the URL, not to the address.
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((address, url.port_or_known_default().unwrap_or(80))).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::builder()
-        .method(method)
-        .uri(&url[Position::BeforePath..Position::AfterQuery])
-        .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort]);
-    if json.is_some() {
-        request = request.header(header::CONTENT_TYPE, "application/json");
-    }
+pub(crate) async fn post(url: &Url, json: String, token: Option<&str>, patience: Duration) -> Answer {
+    let mut request = Request::post(url.as_str()).header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Full::<Bytes>::from(json.unwrap_or_default()))?;
-    let answer = async move {
-        let response = sender.send_request(request).await?;
+    send(format!("POST {url}"), request.body(json.into()), patience).await
+}
+
+async fn send(name: String, request: http::Result<Request<Full<Bytes>>>, patience: Duration) -> Answer {
+    let exchange = async {
+        let request = request?;
+        if request.uri().scheme_str() != Some("http") {
+            return Err("only http:// is supported".into());
+        }
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.request(request).await.map_err(|error| root(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await?.to_bytes();
         Ok((status, body))
     };
-    // Polling the connection drives the exchange. It is dropped after the answer.
-    tokio::pin!(connection);
-    tokio::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        end = &mut connection => {
-            end?;
-            answer.await
-        }
-    }
+    let answer = timeout(patience, exchange).await;
+    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs_f64()).into()));
+    answer.map_err(|cause| RequestError { request: name, cause })
+}
+
+/// The message of the first cause: the client's own says only in which step it failed.
+fn root(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]
