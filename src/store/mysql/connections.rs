@@ -44,7 +44,7 @@ pub(in crate::store) struct Connections {
     most: usize,
     places: Semaphore,
     /// The idle connections, and since when each is.
-    idle: Mutex<Vec<(MySqlSession, Instant)>>,
+    idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
     under_way: Mutex<Vec<i64>>,
@@ -59,8 +59,16 @@ pub(super) struct PooledConnection<'connections> {
 
 impl Connections {
     pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Self {
+        let idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>> = Arc::default();
+        let (stale, mut generations) = (Arc::clone(&idle), server.generation.subscribe());
+        // Without this, a pool that nobody uses would stay connected to the server that was left.
+        tokio::spawn(async move {
+            while generations.changed().await.is_ok() {
+                stale.lock().clear();
+            }
+        });
         let (places, server) = (Semaphore::new(most), Arc::clone(server));
-        Self { server, most, places, idle: Mutex::default(), under_way: Mutex::default() }
+        Self { server, most, places, idle, under_way: Mutex::default() }
     }
 
     /// Takes a connection. Waiters are served in order.
