@@ -8,11 +8,11 @@ mod filters;
 mod ids;
 mod indexer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
 use self::filters::Filters;
 use self::ids::Entry;
@@ -51,8 +51,6 @@ pub(crate) struct Index {
     /// The end of the log, which this index follows.
     pub tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
-    /// Set when the filters hold the ids that were indexed before the start.
-    loaded: Arc<SetOnce<()>>,
 }
 
 /// The last offset of the first `segments` segments.
@@ -142,7 +140,6 @@ impl Index {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn look_up(&self, hashes: &[IdHash]) -> Result<TailView, StoreError> {
-        self.loaded.wait().await;
         loop {
             // Ids enter the filters before memory drops them, so none is missed in between.
             let indexed = self.tail.indexed();
@@ -176,7 +173,8 @@ impl Index {
         // Memory drops a segment bit by bit after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
-            let keys: Vec<_> = {
+            // Many ids share a block of a small run.
+            let keys: BTreeSet<_> = {
                 let filters = self.filters.lock();
                 let runs = ids::runs(expected);
                 let wanted = candidates.iter().flat_map(|hash| {
@@ -187,6 +185,7 @@ impl Index {
                 });
                 wanted.collect()
             };
+            let keys: Vec<_> = keys.into_iter().collect();
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;

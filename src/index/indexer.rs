@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
@@ -64,7 +63,7 @@ pub(crate) async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) ->
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
+    let index = Index { store: store.clone(), tail, filters };
     Ok(Indexer { index, claimant: rand::random() })
 }
 
@@ -169,15 +168,14 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads the ids that were indexed before the start into the filters, newest first.
+    /// Loads the ids that were indexed before the start into the filters, newest first. Until then, look-ups read more
+    /// runs.
     async fn load_filters(&self) {
-        // The appender reports that smiles wait.
+        // The appender reports an unavailable store.
         while let Err(error) = self.load_runs().await {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        // Only this task sets it.
-        let _ = self.index.loaded.set(());
     }
 
     async fn load_runs(&self) -> Result<(), StoreError> {
@@ -192,9 +190,12 @@ impl Indexer {
                 if !ids::runs(indexed).contains(&run) {
                     return Err(StoreError::Unavailable("a run of ids was merged meanwhile".into()));
                 }
-                let mut filters = filters.lock();
-                for Entry { hash, offset } in blocks.values().flat_map(|block| ids::entries(block)) {
-                    filters.add(hash, offset);
+                // A look-up waits for one block at most.
+                for block in blocks.values() {
+                    let mut filters = filters.lock();
+                    for Entry { hash, offset } in ids::entries(block) {
+                        filters.add(hash, offset);
+                    }
                 }
             }
             filters.lock().cover(end_of(run.first_segment()));
