@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
+use tokio::sync::SetOnce;
 
 use self::filters::Filters;
 use self::ids::Entry;
@@ -31,6 +32,10 @@ const OFFSETS_PER_READ: usize = 200;
 
 /// Blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
+
+/// Ids in one look-up while the filters are loaded. Each costs a block of every run, and those of a full batch take as
+/// long to read as the filters.
+const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the ids in all of it.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub(crate) struct Index {
     /// The end of the log, which this index follows.
     pub tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
+    /// Set when the filters hold the ids that were indexed before the start.
+    loaded: Arc<SetOnce<()>>,
 }
 
 /// The last offset of the first `segments` segments.
@@ -133,6 +140,11 @@ impl Index {
         smiles.truncate(limit);
         smiles.reverse();
         Ok((smiles, more))
+    }
+
+    /// The number of ids that one look-up finds in a short time.
+    pub(crate) fn look_up_limit(&self) -> usize {
+        if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
 
     /// Finds the ids that the log already holds, in the index or in memory, as one consistent view.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
@@ -63,7 +64,7 @@ pub(crate) async fn open(store: &Store, hub: Arc<Hub>, metrics: Arc<Metrics>) ->
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let index = Index { store: store.clone(), tail, filters };
+    let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
     Ok(Indexer { index, claimant: rand::random() })
 }
 
@@ -176,6 +177,8 @@ impl Indexer {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+        // Only this task sets it.
+        let _ = self.index.loaded.set(());
     }
 
     async fn load_runs(&self) -> Result<(), StoreError> {
