@@ -8,6 +8,7 @@ mod filters;
 mod ids;
 mod indexer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -31,6 +32,10 @@ const OFFSETS_PER_READ: usize = 200;
 
 /// Blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
+
+/// Ids in one look-up while the filters are loaded. Each costs a block of every run, and those of a full batch take as
+/// long to read as the filters.
+const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the ids in all of it.
 pub(crate) struct TailView {
@@ -133,12 +138,16 @@ impl Index {
         Ok((smiles, more))
     }
 
+    /// The number of ids that one look-up finds in a short time.
+    pub(crate) fn look_up_limit(&self) -> usize {
+        if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
+    }
+
     /// Finds the ids that the log already holds, in the index or in memory, as one consistent view.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn look_up(&self, hashes: &[IdHash]) -> Result<TailView, StoreError> {
-        self.loaded.wait().await;
         loop {
             // Ids enter the filters before memory drops them, so none is missed in between.
             let indexed = self.tail.indexed();
@@ -172,7 +181,8 @@ impl Index {
         // Memory drops a segment bit by bit after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
-            let keys: Vec<_> = {
+            // Many ids share a block of a small run.
+            let keys: BTreeSet<_> = {
                 let filters = self.filters.lock();
                 let runs = ids::runs(expected);
                 let wanted = candidates.iter().flat_map(|hash| {
@@ -183,6 +193,7 @@ impl Index {
                 });
                 wanted.collect()
             };
+            let keys: Vec<_> = keys.into_iter().collect();
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;

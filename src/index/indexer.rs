@@ -168,9 +168,10 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads the ids that were indexed before the start into the filters, newest first.
+    /// Loads the ids that were indexed before the start into the filters, newest first. Until then, look-ups read more
+    /// runs.
     async fn load_filters(&self) {
-        // The appender reports that smiles wait.
+        // The appender reports an unavailable store.
         while let Err(error) = self.load_runs().await {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -191,9 +192,12 @@ impl Indexer {
                 if !ids::runs(indexed).contains(&run) {
                     return Err(StoreError::Unavailable("a run of ids was merged meanwhile".into()));
                 }
-                let mut filters = filters.lock();
-                for Entry { hash, offset } in blocks.values().flat_map(|block| ids::entries(block)) {
-                    filters.add(hash, offset);
+                // A look-up waits for one block at most.
+                for block in blocks.values() {
+                    let mut filters = filters.lock();
+                    for Entry { hash, offset } in ids::entries(block) {
+                        filters.add(hash, offset);
+                    }
                 }
             }
             filters.lock().cover(end_of(run.first_segment()));

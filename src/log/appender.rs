@@ -114,7 +114,8 @@ impl Appender {
 
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.log.waiting.lock();
-        let count = self.index.store.batch_limit().fitting(waiting.entries.iter().map(|sent| &sent.smile));
+        let smiles = waiting.entries.iter().map(|sent| &sent.smile).take(self.index.look_up_limit());
+        let count = self.index.store.batch_limit().fitting(smiles);
         waiting.entries.drain(..count).collect()
     }
 

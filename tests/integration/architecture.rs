@@ -29,29 +29,58 @@ const CLIENTS: [&str; 4] = ["client", "simulate", "check", "operate"];
 /// The modules that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
-/// The modules or files that may use each dependency.
+/// The modules or files that may use each dependency. Each dependency is here or in [`GENERAL`].
 const HOMES: &[(&str, &[&str])] = &[
-    ("sqlx", &["store"]),
-    ("mysql_async", &["store/mysql/binlog.rs"]),
-    ("postcard", &["store/batch.rs"]),
-    ("siphasher", &["store/id_hash.rs"]),
-    ("fastbloom", &["index/filters.rs"]),
-    ("serde_json", &["protocol"]),
-    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "client"]),
-    ("dashmap", &["hub"]),
-    ("tower_governor", &["http/rate_limit.rs"]),
-    ("prometheus", &["telemetry"]),
-    ("tracing_subscriber", &["telemetry"]),
     ("axum", &["http", "server"]),
+    ("bytes", &["protocol", "hub", "session"]),
     ("clap", &["config", "main"]),
-    ("tower_http", &["http"]),
-    ("rust_embed", &["http/page.rs"]),
+    ("dashmap", &["hub"]),
+    ("directories", &["config"]),
+    ("emojis", &["model/faces.rs"]),
+    ("fastbloom", &["index/filters.rs"]),
+    ("gethostname", &["config"]),
+    ("governor", &["http/rate_limit.rs"]),
+    ("hdrhistogram", &["simulate/latency.rs"]),
     ("headers", &["http/page.rs"]),
+    ("http_body_util", &["http_client"]),
+    ("hyper", &["http/upgrade.rs", "server/listener.rs", "http_client", "client/api.rs", "check"]),
+    ("hyper_util", &["http/upgrade.rs", "server/listener.rs", "http_client"]),
+    ("ipnet", &["config", "http/rate_limit.rs"]),
+    ("jiff", &["model", "operate"]),
+    ("mysql_async", &["store/mysql/binlog.rs"]),
+    ("percent_encoding", &["config/store_url.rs"]),
+    ("postcard", &["store/batch.rs"]),
+    ("prometheus", &["telemetry"]),
     ("qrcode", &["http/join.rs"]),
-    ("emojis", &["model"]),
     ("rlimit", &["server/file_limit.rs"]),
+    ("rust_embed", &["http/page.rs"]),
+    ("serde_json", &["protocol"]),
+    ("siphasher", &["store/id_hash.rs"]),
+    ("smol_str", &["model", "protocol/client_frame.rs", "client/outbox.rs"]),
     ("socket2", &["server/listener.rs"]),
+    ("sqlx", &["store"]),
     ("subtle", &["http/crash.rs"]),
+    ("tokio_tungstenite", &["session/socket.rs", "http/upgrade.rs", "client"]),
+    ("tower", &["server/listener.rs"]),
+    ("tower_governor", &["http/rate_limit.rs"]),
+    ("tower_http", &["http"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("unicode_segmentation", &["model/faces.rs"]),
+    ("url", &["config", "http", "http_client", "client", "simulate", "check"]),
+];
+
+/// The dependencies that every module may use.
+const GENERAL: [&str; 10] = [
+    "foldhash",
+    "futures_util",
+    "parking_lot",
+    "rand",
+    "serde",
+    "strum",
+    "thiserror",
+    "tokio",
+    "tokio_util",
+    "tracing",
 ];
 
 /// The maximum number of lines in a file.
@@ -162,6 +191,23 @@ fn dependencies_are_used_only_in_their_modules() {
             assert!(at_home(source), "{} uses {dependency}, which only {homes:?} may use", source.path);
         }
     }
+}
+
+/// The names of the dependencies in `Cargo.toml`, as paths spell them.
+fn dependencies() -> Vec<String> {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
+    let table = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let entries = table.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+    entries.map(|(name, _)| name.replace('-', "_")).collect()
+}
+
+#[test]
+fn every_dependency_has_its_homes_or_is_general() {
+    let mut listed: Vec<&str> = HOMES.iter().map(|(dependency, _)| *dependency).chain(GENERAL).collect();
+    listed.sort_unstable();
+    let mut dependencies = dependencies();
+    dependencies.sort_unstable();
+    assert_eq!(listed, dependencies, "left: HOMES and GENERAL, right: Cargo.toml");
 }
 
 /// Whether a line has a path that starts with `path`.

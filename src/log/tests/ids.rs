@@ -8,6 +8,7 @@ use crate::model::{SmileId, UserName};
 on_every_database! {
     a_duplicate_gets_its_first_offset_at_any_age,
     a_duplicate_is_found_after_many_merges,
+    smiles_are_answered_before_the_filters_are_loaded,
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
@@ -127,6 +128,24 @@ async fn a_duplicate_is_found_after_many_merges(database: &Database) {
     }
     let new = some_smiles(&replica.store, &mut random, 100, "new");
     assert!(replica.send(&new).await.into_iter().all(|answer| matches!(answer, Answer::Stored(_))));
+}
+
+/// Loading the filters of a long log takes seconds. No smile waits for that.
+async fn smiles_are_answered_before_the_filters_are_loaded(database: &Database) {
+    let mut random = random();
+    let mut known = Known::default();
+    let store = database.open().await;
+    let smiles = some_smiles(&store, &mut random, 3 * SEGMENT, "c");
+    append_all(&store, &smiles).await;
+    for smile in &smiles {
+        known.add(smile);
+    }
+    let replica = Replica::without_indexer(store).await;
+    assert!(replica.tail.indexed() >= Offset(SEGMENT), "the index has {}", replica.tail.indexed());
+    let new = some_smiles(&replica.store, &mut random, 20, "new");
+    for repeated in smiles.iter().step_by(150).chain(&new).chain(&new) {
+        known.send(&replica, std::slice::from_ref(repeated)).await;
+    }
 }
 
 /// While a segment moves from memory into the filters, every id is in at least one of them.

@@ -56,7 +56,8 @@ impl Replica {
         replica
     }
 
-    /// Starts a replica without an indexer. It looks up no ids before [`Replica::start_indexer`].
+    /// Starts a replica without an indexer, and so without filters of the ids in the index, until
+    /// [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new());
         let indexer = index::open(&store, Arc::clone(&metrics)).await.unwrap();

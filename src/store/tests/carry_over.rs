@@ -1,10 +1,13 @@
 //! The upgrade of a database with one row per smile, as the previous version kept it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::task::Poll;
 
-use sqlx::ConnectOptions;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection};
+use tokio::sync::Barrier;
 
 use super::cluster::cluster_of;
 use super::*;
@@ -15,6 +18,7 @@ on_every_database! {
     every_smile_is_carried_over_unchanged,
     a_fully_trimmed_log_continues_its_offsets,
     an_interrupted_carry_over_continues,
+    a_start_that_was_cut_anywhere_is_completed_by_the_next,
     carried_over_smiles_keep_their_age,
 }
 
@@ -25,6 +29,9 @@ const EPOCH: &str = "00112233445566778899aabbccddeeff";
 
 /// Row ids and names of the senders.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
+
+/// MySQL's error of a missing table.
+const NO_TABLE: i64 = 1146;
 
 /// The time of offset 0. Each smile comes 7 ms after the one before.
 const START: i64 = 1_795_410_000_000;
@@ -129,6 +136,93 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
     database.run(&next_step(&rows, &directory).unwrap()).await;
     is_carried_over(database, &smiles).await;
+}
+
+/// Opens the store. Drops the attempt instead of polling it more than `polls` times, as if the process was killed.
+async fn open_for(database: &Database, mut polls: usize) -> Option<Store> {
+    let mut opening = Box::pin(database.open());
+    let cut = std::future::poll_fn(move |context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        opening.as_mut().poll(context).map(Some)
+    });
+    cut.await
+}
+
+/// Appends as a replica of the previous version, until its table is gone. Returns the acknowledged smiles.
+async fn append_as_before(mut older: MySqlConnection, name: &str, begun: Arc<Barrier>) -> Vec<(Offset, String)> {
+    let (mut acknowledged, mut number) = (Vec::new(), 0);
+    loop {
+        let ids = [format!("{name}-{number}"), format!("{name}-{}", number + 1)];
+        let batch = ids.each_ref().map(|id| format!("[1, \"{id}\", 2, 4294967298, \"😀\"]"));
+        let call = format!("CALL append_smiles('[{}]', {})", batch.join(","), START + 1_000_000_000);
+        let row = sqlx::raw_sql(AssertSqlSafe(call)).fetch_one(&mut older).await.unwrap();
+        match (sqlx::Row::get::<Option<i64>, _>(&row, 0), sqlx::Row::get(&row, 1)) {
+            (Some(head), None::<i64>) => {
+                acknowledged.extend(ids.into_iter().zip(1..).map(|(id, place)| (offset(head + place), id)));
+            }
+            (None, Some(NO_TABLE)) => return acknowledged,
+            answer => panic!("{answer:?}"),
+        }
+        number += 2;
+        if number == 20 {
+            begun.wait().await;
+        }
+    }
+}
+
+/// Removes the oldest smiles up to offset 900 as a replica of the previous version, until its table is gone.
+async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
+    begun.wait().await;
+    for last in 1.. {
+        let last = last.min(900);
+        let trim = format!(
+            "BEGIN; DELETE FROM smiles WHERE position <= {last}; \
+             UPDATE log SET trimmed = GREATEST(trimmed, {last}) WHERE one = 1; COMMIT"
+        );
+        if sqlx::raw_sql(AssertSqlSafe(trim)).execute(&mut older).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn a_start_that_was_cut_anywhere_is_completed_by_the_next(database: &Database) {
+    let smiles = fill_previous_version(database, 0, 25_000).await;
+    let (mut appending, mut trimming) = (Vec::new(), None);
+    if let Database::MySql(_) = database {
+        let begun = Arc::new(Barrier::new(4));
+        for name in ["be1", "be2"] {
+            appending.push(tokio::spawn(append_as_before(database.connect().await, name, Arc::clone(&begun))));
+        }
+        trimming = Some(tokio::spawn(trim_as_before(database.connect().await, Arc::clone(&begun))));
+        begun.wait().await;
+    }
+    let (mut polls, mut store) = (1, None);
+    while store.is_none() {
+        store = open_for(database, polls).await;
+        polls += 5;
+    }
+    let store = store.unwrap();
+    let log = whole_log(&store).await;
+    let trimmed = store.log_state().await.unwrap().trimmed;
+    let mut offsets = smiles.len();
+    for acknowledged in futures_util::future::join_all(appending).await {
+        let acknowledged = acknowledged.unwrap();
+        offsets += acknowledged.len();
+        for (offset, id) in acknowledged {
+            let found = log.iter().find(|smile| smile.offset == offset).map(|smile| smile.id.as_str());
+            assert_eq!(found, Some(&*id), "{offset} of {}, cut {polls}", log.len());
+        }
+    }
+    if let Some(trimming) = trimming {
+        trimming.await.unwrap();
+    }
+    let kept = usize::try_from(trimmed.0).unwrap();
+    assert_eq!(log.len() + kept, offsets, "what was acknowledged and nothing else");
+    assert!(log[..smiles.len() - kept] == smiles[kept..]);
+    append(&store, &["next"]).await;
 }
 
 async fn carried_over_smiles_keep_their_age(database: &Database) {
