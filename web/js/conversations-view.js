@@ -133,14 +133,18 @@ class Card {
 class Bubble {
   #smile = element("span", "smile");
   #mark = element("span", "mark");
+  #line = null;
+  #state = null;
 
   constructor() {
     this.node = element("span", "bubble", this.#smile, this.#mark);
   }
 
   paint(line, side) {
+    if (line === this.#line && line.state === this.#state) return;
+    if (line !== this.#line) setText(this.#smile, line.smile);
+    [this.#line, this.#state] = [line, line.state];
     setClass(this.node, `bubble ${side} ${line.state}`);
-    setText(this.#smile, line.smile);
     setText(this.#mark, MARKS[line.state]);
   }
 }

@@ -1,5 +1,11 @@
 // The counters of a run outside the proof: overload errors by cause, resends, skipped beats, sessions by state.
 
+/** The text of [code, count] for each cause. */
+export function causesText(translate, causes) {
+  if (causes.length === 0) return translate("cause.none");
+  return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");
+}
+
 export class Counters {
   #overloads = new Map();
   #refusals = new Map();

@@ -34,7 +34,7 @@ let faceOf = new Map();
 const items = new Map();
 
 async function join() {
-  const onFailure = (error) => showState(error.isTooOften ? "rate_limited" : "nowhere", "bad");
+  const onFailure = (error) => showState(causeOf(error), "bad");
   users = await backend.learnUsers({ pause: RETRY_MS, onFailure });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
   // The server's date, since a phone's may differ.
@@ -51,6 +51,11 @@ async function join() {
   showReceivers();
   byId("chat").hidden = false;
   paint();
+}
+
+function causeOf(error) {
+  if (navigator.onLine === false) return "offline";
+  return error.isTooOften ? "rate_limited" : "nowhere";
 }
 
 /** A client for a user that may already be taken; its smiles count only once the user is ours. */

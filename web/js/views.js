@@ -1,0 +1,91 @@
+// All views of the page: paint what the model knows, and announce events.
+
+import { ChaosView } from "./chaos-view.js";
+import { ConversationsView } from "./conversations-view.js";
+import { CountersView } from "./counters-view.js";
+import { CrashView } from "./crash-view.js";
+import { CrashWords } from "./crash-words.js";
+import { lastOf } from "./crashes.js";
+import { CrashesView } from "./crashes-view.js";
+import { byId, setData, setText } from "./dom.js";
+import { Hues } from "./hues.js";
+import { PlatformView } from "./platform-view.js";
+import { ReplicasView } from "./replicas-view.js";
+import { statusOf } from "./status.js";
+import { TimelineView } from "./timeline-view.js";
+
+/**
+ * The functions that paint the page: `mark(conversation)` and `list()` take what has changed, `paint(now)` and
+ * `paintMore(now)` return whether conversations wait for the next frame. `onChange()` requests a repaint. With them, for a
+ * picture of the run: the words of its crashes, and the look of its timeline.
+ */
+export function viewsOf({ model, translate, format, announcer, onChange }) {
+  const hues = new Hues();
+  const words = { translate, format, hueOf: (replica) => hues.of(replica) };
+  const crashWords = new CrashWords(words);
+  const countersView = new CountersView(words);
+  const platformView = new PlatformView(words);
+  const chaosView = new ChaosView(words);
+  const crashView = new CrashView({ translate, onToken: (token) => model.giveToken(token) });
+  const crashesView = new CrashesView({ words: crashWords });
+  const timelineView = new TimelineView(words);
+  const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
+  const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
+  let threadView = null;
+
+  // The dialog is loaded with the first conversation that is opened.
+  async function openThread(conversation) {
+    const { ThreadView } = await import("./thread-view.js");
+    threadView ??= new ThreadView({ ...words, onChange });
+    threadView.open(conversation);
+  }
+
+  function paintStatus(now) {
+    const { key, values, mood } = statusOf(model.facts(now));
+    const text = translate(key, { ...values, age: format.duration(values.ms ?? 0) });
+    setText(byId("status"), text);
+    setData(byId("status"), "mood", mood);
+    announcer.tell("status", key, text);
+  }
+
+  function paintPlatform(now) {
+    const { name, links } = model.platform;
+    const revival = model.revival(now);
+    platformView.paint({ platform: name, links, revival });
+    const isGone = revival !== null && revival.mood !== "calm";
+    announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
+  }
+
+  // Counters are shown; events are also announced.
+  function announce() {
+    const { chaos, run } = model;
+    const last = lastOf(run.crashes);
+    const steps = last === null ? [] : crashWords.stepsOf(last).filter(([time]) => time.startsWith("+"));
+    announcer.tell("crash", `${last?.askedAt} ${steps.length}`, steps.at(-1)?.[1] ?? "");
+    const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
+    announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
+  }
+
+  return {
+    mark: (conversation) => conversationsView.mark(conversation),
+    list: () => conversationsView.list(model.simulation.conversations),
+    paint(now) {
+      const { simulation, chaos, crashRequests, run } = model;
+      countersView.paint({ simulation, now });
+      paintStatus(now);
+      paintPlatform(now);
+      chaosView.paint({ chaos, now });
+      crashView.paint(crashRequests);
+      crashesView.paint(run.crashes);
+      announce();
+      if (document.hidden) return false;
+      threadView?.paint(now);
+      timelineView.paint(run.timeline);
+      replicasView.paint(model.fleet(now));
+      return conversationsView.paint(now);
+    },
+    paintMore: (now) => conversationsView.paintMore(now),
+    crashWords,
+    look: () => timelineView.look(),
+  };
+}
