@@ -107,9 +107,13 @@ function lost(crashes, { at, replica }) {
 function arrived(crashes, { at, replicas }) {
   const { roster, incidents } = crashes;
   const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
-  const known = new Set([...roster.values()].map(wordOf));
-  const fresh = replicas.filter(({ id, state }) => state === READY && (!roster.has(id) || wereLost.has(id)));
-  const found = fresh.map(({ id, name, host }) => ({ at, id, name, host, isStranger: !known.has(wordOf({ id, name })) }));
+  const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
+  const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
+  const fresh = replicas.filter(({ id }) => ready.has(id) && (!roster.has(id) || wereLost.has(id)));
+  const found = fresh.map(({ id, name, host }) => {
+    const isStranger = !roster.has(id) && !gone.has(wordOf({ id, name }));
+    return { at, id, name, host, isStranger };
+  });
   const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
   const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);
   const next = { ...crashes, replicas, seenAt: at, roster: seen, arrivals };

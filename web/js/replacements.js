@@ -14,8 +14,8 @@ const SIGNS = [
   isNamesake,
 ];
 
-/** Without a sign, a replica that is new in every respect goes to the crash that has waited longest. A crash whose victim is
- * not known may not have happened, so it comes last. */
+/** Without a sign, a stranger goes to the crash that has waited longest: a new replica without a namesake that is gone. A crash
+ * whose victim is not known may not have happened, so it comes last. */
 const GUESSES = [
   (lost, found) => found.isStranger && lost.id !== null,
   (_, found) => found.isStranger,

@@ -1,9 +1,8 @@
 // All views of the page: paint what the model knows, and announce events.
 
-import { ChaosView } from "./chaos-view.js";
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
-import { CrashView } from "./crash-view.js";
+import { CrashControlsView } from "./crash-controls-view.js";
 import { CrashWords } from "./crash-words.js";
 import { lastOf } from "./crashes.js";
 import { CrashesView } from "./crashes-view.js";
@@ -25,8 +24,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
   const crashWords = new CrashWords(words);
   const countersView = new CountersView(words);
   const platformView = new PlatformView(words);
-  const chaosView = new ChaosView(words);
-  const crashView = new CrashView({ translate, onToken: (token) => model.giveToken(token) });
+  const crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
   const crashesView = new CrashesView({ words: crashWords });
   const timelineView = new TimelineView(words);
   const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
@@ -74,8 +72,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
       countersView.paint({ simulation, now });
       paintStatus(now);
       paintPlatform(now);
-      chaosView.paint({ chaos, now });
-      crashView.paint(crashRequests);
+      crashControlsView.paint({ chaos, crashRequests, now });
       crashesView.paint(run.crashes);
       announce();
       if (document.hidden) return false;
