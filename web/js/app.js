@@ -70,7 +70,7 @@ const renderLoop = new RenderLoop({
   requestFrame: (paintSoon) => requestAnimationFrame(paintSoon),
   afterFrame: (run) => setTimeout(run),
   paint: () => views.paint(timers.now()),
-  paintMore: () => views.paintMore(timers.now()),
+  paintMore: (cost) => views.paintMore(timers.now(), cost),
 });
 
 /** An action of the presenter is shown at once. */

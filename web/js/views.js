@@ -15,7 +15,7 @@ import { TimelineView } from "./timeline-view.js";
 
 /**
  * The functions that paint the page: `mark(conversation)` and `list()` take what has changed, `paint(now)` and
- * `paintMore(now)` return whether conversations wait for the next frame. `onChange()` requests a repaint. With them, for a
+ * `paintMore(now)` paint a part and return whether something waits for the next frame. `onChange()` requests a repaint. With them, for a
  * picture of the run: the words of its crashes, and the look of its timeline.
  */
 export function viewsOf({ model, translate, format, announcer, onChange }) {
@@ -64,24 +64,46 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
 
-  return {
-    mark: (conversation) => conversationsView.mark(conversation),
-    list: () => conversationsView.list(model.simulation.conversations),
-    paint(now) {
-      const { simulation, chaos, crashRequests, run } = model;
-      countersView.paint({ simulation, now });
+  // One turn for each frame: a frame with all of them takes long enough to be seen on a slow machine. A hidden page, which gets
+  // no frames, still shows its title and tells a screen reader.
+  const told = [
+    (now) => countersView.paint({ simulation: model.simulation, now }),
+    (now) => {
+      const { chaos, crashRequests, run } = model;
       paintStatus(now);
       paintPlatform(now);
       crashControlsView.paint({ chaos, crashRequests, now });
       crashesView.paint(run.crashes);
       announce();
-      if (document.hidden) return false;
-      threadView?.paint(now);
-      timelineView.paint(run.timeline);
-      replicasView.paint(model.fleet(now));
-      return conversationsView.paint(now);
     },
-    paintMore: (now) => conversationsView.paintMore(now),
+  ];
+  const drawn = [
+    (now) => {
+      threadView?.paint(now);
+      timelineView.paint(model.run.timeline);
+      replicasView.paint(model.fleet(now));
+      conversationsView.collect();
+    },
+  ];
+  let waiting = [];
+
+  function paintMore(now, cost) {
+    const turn = waiting.shift();
+    if (turn === undefined) return conversationsView.paintMore(now, cost);
+    turn(now);
+    return true;
+  }
+
+  return {
+    mark: (conversation) => conversationsView.mark(conversation),
+    list: () => conversationsView.list(model.simulation.conversations),
+    paint(now) {
+      waiting = document.hidden ? [] : [...told, ...drawn];
+      if (!document.hidden) return paintMore(now);
+      for (const turn of told) turn(now);
+      return false;
+    },
+    paintMore,
     crashWords,
     look: () => timelineView.look(),
   };

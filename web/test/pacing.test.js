@@ -4,7 +4,7 @@ import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js
 import { DialQueue } from "../js/client/dial-queue.js";
 import { BEAT_MS, Pacer, phase } from "../js/pacer.js";
 import { Rate } from "../js/rate.js";
-import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop } from "../js/render-loop.js";
+import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop, shareAfter } from "../js/render-loop.js";
 import { FakeTimers } from "./support.js";
 
 test("back-off doubles to its cap and is jittered from zero", () => {
@@ -99,7 +99,7 @@ test("a rate is the slope over its window", () => {
 function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];
-  const made = { timers, frames, paints: 0, left: 0 };
+  const made = { timers, frames, paints: 0, left: 0, costs: [] };
   made.loop = new RenderLoop({
     timers,
     requestFrame: (run) => frames.push(run),
@@ -109,7 +109,11 @@ function renderLoop({ cost = 0 } = {}) {
       timers.advance(cost);
       return made.left > 0;
     },
-    paintMore: () => (made.left -= 1) > 0,
+    paintMore: (before) => {
+      made.costs.push(before);
+      timers.advance(cost);
+      return (made.left -= 1) > 0;
+    },
   });
   return made;
 }
@@ -169,4 +173,16 @@ test("the more a frame costs, the longer the gap after it", () => {
   assert.equal(frames.length, 0);
   timers.advance(1);
   assert.equal(frames.length, 1);
+});
+
+test("each frame learns what the frame before has cost, and slow frames get a smaller share", () => {
+  const made = renderLoop({ cost: 30 });
+  made.left = 2;
+  made.loop.flush();
+  made.frames.pop()();
+  made.frames.pop()();
+  assert.deepEqual(made.costs, [30, 30]);
+  const shares = (costs) => costs.reduce((shares, cost) => [...shares, shareAfter(shares.at(-1), cost, 6)], [6]);
+  assert.deepEqual(shares([1, 30, 30, 12, 1, 1, 1]), [6, 6, 5, 4, 4, 5, 6, 6]);
+  assert.equal(shares(Array(20).fill(100)).at(-1), 1);
 });
