@@ -235,7 +235,8 @@ async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAd
         if !path.starts_with(refused) {
             return backend;
         }
-        let paused = last.lock().expect("no panic").replace(Instant::now()).is_some_and(|at| at.elapsed() >= RETRY_AFTER);
+        let paused =
+            last.lock().expect("no panic").replace(Instant::now()).is_some_and(|at| at.elapsed() >= RETRY_AFTER);
         if paused { backend } else { refusing }
     })
     .await
@@ -273,9 +274,10 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     phone.load(&format!("http://{proxy}/join.html")).await;
     let says = async |what: &str| phone.text("state").await.starts_with(what);
     eventually("it asks for the users", async || says("Too many requests").await).await;
-    for _ in ["before it has joined", "after it has joined"] {
+    for when in ["before it has joined", "after it has joined"] {
         cut_network(&phone, true).await;
-        eventually("it says that it is offline", async || says("This phone is offline").await).await;
+        let offline = async || says("This phone is offline").await;
+        eventually(&format!("it says that it is offline, {when}"), offline).await;
         assert_eq!(phone.run("return navigator.onLine", &json!([])).await, false);
         assert_eq!(state(&phone).await, "bad");
         cut_network(&phone, false).await;

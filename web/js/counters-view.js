@@ -1,9 +1,8 @@
 // The badges and the proof on the page: the numbers of the ledger and the counters, and the verdict.
 
-import { causesText } from "./counters.js";
+import { Rate, causesText } from "./counters.js";
 import { byId, element, setData, setText } from "./dom.js";
 import { verdictOf } from "./ledger.js";
-import { Rate } from "./rate.js";
 
 const ROWS = [
   ["ledger.sent", "sent", "plain"],
@@ -66,7 +65,7 @@ export class CountersView {
   // A new run has new counters.
   #reset(counters) {
     this.#counters = counters;
-    this.#rate.reset();
+    this.#rate = new Rate();
     this.#lastOverloads = 0;
     this.#overloadAt = -Infinity;
   }

@@ -50,6 +50,7 @@ async function join() {
   setText(byId("you"), `${faceOf.get(client.user)} ${client.user}`);
   showReceivers();
   byId("chat").hidden = false;
+  showSession(client.session, client.user);
   paint();
 }
 
@@ -200,7 +201,10 @@ document.title = words("title");
 for (const node of document.querySelectorAll("[data-words]")) setText(node, words(node.dataset.words));
 for (const event of ["online", "offline"]) {
   addEventListener(event, () => {
-    if (seat === null) return;
+    if (seat === null) {
+      if (event === "offline") showState("offline", "bad");
+      return;
+    }
     showSession(seat.client.session, seat.client.user);
     seat.client.session.hurry();
   });
