@@ -176,6 +176,9 @@ test("a frozen replica that is ready again replaces itself, and one that crashes
   const [one, two] = [ready("be1", 1), ready("be2", 2)];
   const frozen = after(NO_CRASHES, seen(0, [one, two]), seen(5_000, [{ ...one, state: "lost" }, two]), seen(9_000, [one, two]));
   assert.deepEqual(replacements(frozen), ["be1.1"]);
+  const unnamed = after(TWO, seen(5_000, list("lost", "ready")), seen(9_000, list("ready", "ready")));
+  assert.deepEqual(replacements(unnamed), ["be.1"]);
+  assert.equal(canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600), true, "it can crash again");
   const next = ready("be1", 3);
   const again = after(frozen, asked(20_000, 1), confirmed(20_000, 1, "be1.1"), seen(26_000, [{ ...one, state: "lost" }, two, next]));
   const last = after(again, asked(30_000, 2), confirmed(30_000, 2, "be1.3"), seen(36_000, [{ ...next, state: "lost" }, two, ready("be1", 4)]));

@@ -64,4 +64,6 @@ test("a forgotten run keeps nothing but the replicas, so that they do not count 
   const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
   const next = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: TWO }]);
   assert.deepEqual([marks(next), next.timeline.samples, next.crashes.incidents, next.startedAt], [[], [], [], 0]);
+  const lost = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: ONE_LOST }]);
+  assert.deepEqual([marks(lost), lastOf(lost.crashes).victim], [[[6_000, Mark.LOST, "be1.1"]], "be1.1"]);
 });
