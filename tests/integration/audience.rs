@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -199,6 +200,93 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
     assert!(server.log().contains("--allowed-origins"), "{}", server.log());
+}
+
+/// A pause that a refusal asks for. It is longer than any that a phone makes by itself.
+const RETRY_AFTER: Duration = Duration::from_secs(6);
+
+/// A server that refuses each request as a rate limit does.
+async fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 23\r\nConnection: close\r\n\r\n{{\"code\":\"rate_limited\"}}",
+        RETRY_AFTER.as_secs()
+    );
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = [0; 4_096];
+                let _ = client.read(&mut head).await;
+                let _ = client.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+/// A proxy that refuses requests for this path until there is a pause as long as the refusals ask for.
+async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
+    let refusing = refusing().await;
+    let last = Mutex::new(None::<Instant>);
+    proxy(false, move |path| {
+        if !path.starts_with(refused) {
+            return backend;
+        }
+        let paused =
+            last.lock().expect("no panic").replace(Instant::now()).is_some_and(|at| at.elapsed() >= RETRY_AFTER);
+        if paused { backend } else { refusing }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_phone_says_that_it_is_rate_limited_and_pauses_as_long_as_the_refusal_asks() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
+    let phone = Browser::open("en").await;
+    for refused in ["/api/users", "/ws"] {
+        let proxy = impatient_proxy(server.address, refused).await;
+        phone.load(&format!("http://{proxy}/join.html")).await;
+        let says = async || phone.text("state").await.starts_with("Too many requests come from this network");
+        eventually(&format!("it says that {refused} is rate-limited"), says).await;
+        assert_eq!(state(&phone).await, "bad");
+        joined(&phone).await;
+        eventually("it is live", async || state(&phone).await == "good").await;
+    }
+}
+
+/// Cuts the phone's network, or restores it.
+async fn cut_network(phone: &Browser, offline: bool) {
+    let network = json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+    phone.command("Network.enable", &json!({})).await;
+    phone.command("Network.emulateNetworkConditions", &network).await;
+}
+
+#[tokio::test]
+async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let phone = Browser::open("en").await;
+    let proxy = impatient_proxy(server.address, "/api/users").await;
+    phone.load(&format!("http://{proxy}/join.html")).await;
+    let says = async |what: &str| phone.text("state").await.starts_with(what);
+    eventually("it asks for the users", async || says("Too many requests").await).await;
+    for when in ["before it has joined", "after it has joined"] {
+        cut_network(&phone, true).await;
+        let offline = async || says("This phone is offline").await;
+        eventually(&format!("it says that it is offline, {when}"), offline).await;
+        assert_eq!(phone.run("return navigator.onLine", &json!([])).await, false);
+        assert_eq!(state(&phone).await, "bad");
+        cut_network(&phone, false).await;
+        joined(&phone).await;
+        eventually("it is live", async || says("Connected to").await).await;
+    }
+    choose(&phone, "anna").await;
+    tap(&phone, 1).await;
+    eventually("its smile is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
 }
 
 /// The option that lets Node.js open WebSockets. Version 22 and later need none.

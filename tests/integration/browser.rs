@@ -154,12 +154,14 @@ async fn reaches(browser: &Browser, selector: &str) -> f64 {
 }
 
 /// What a presenter must see without scrolling, other than conversations.
-const ESSENTIAL: [&str; 8] = [
+const ESSENTIAL: [&str; 10] = [
     "#start",
     "#crash",
+    "#chaos-interval",
     "#successes",
     "#overload-errors",
     "#ledger-verdict",
+    "#ledger",
     "#timeline",
     "#timeline-reading",
     "#replicas",
@@ -168,12 +170,21 @@ const ESSENTIAL: [&str; 8] = [
 /// The first two rows of conversations, of seven each at a width of 1440 pixels.
 const TWO_ROWS: &str = "#conversation-list > :nth-child(-n+14)";
 
+/// The same on a projector, of five each at a width of 1024 pixels.
+const TWO_NARROW_ROWS: &str = "#conversation-list > :nth-child(-n+10)";
+
 /// Waits until these elements end within a height.
 async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
     for shown in wanted {
         let reached = async || reaches(browser, shown).await <= height;
         eventually(&format!("{shown} is on a screen {height} pixels high"), reached).await;
     }
+}
+
+async fn fit_on_a_projector(browser: &Browser) {
+    browser.view(1024, 768).await;
+    fit(browser, 768.0, &ESSENTIAL).await;
+    fit(browser, 768.0, &[TWO_NARROW_ROWS]).await;
 }
 
 #[tokio::test]
@@ -187,9 +198,7 @@ async fn the_page_fits_on_one_screen() {
         passes(&browser, "successes", 100).await;
         fit(&browser, 900.0, &ESSENTIAL).await;
         fit(&browser, 900.0, &[TWO_ROWS]).await;
-        browser.view(1024, 768).await;
-        fit(&browser, 768.0, &ESSENTIAL).await;
-        fit(&browser, 768.0, &["#conversation-list > :nth-child(-n+10)"]).await;
+        fit_on_a_projector(&browser).await;
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
@@ -213,6 +222,8 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
     passes(&browser, "successes", 1000).await;
     fit(&browser, 900.0, &ESSENTIAL).await;
     fit(&browser, 900.0, &[TWO_ROWS]).await;
+    fit_on_a_projector(&browser).await;
+    browser.view(1440, 900).await;
 
     browser.click("crash").await;
     let crashed = "#replicas [data-state=lost]";
@@ -233,8 +244,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
     if language == "en" {
         picture(&browser, "crash.png").await;
     }
-    browser.view(1024, 768).await;
-    fit(&browser, 768.0, &ESSENTIAL).await;
+    fit_on_a_projector(&browser).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 // Chaos: crashes replicas at a steady pace until it is switched off, no replica is left, or a smile was lost. Uses the
 // same requests as a user.
 
-import { Outcome } from "./crash-control.js";
+import { Outcome } from "./crash-requests.js";
 
 /** Consecutive attempts that find no replica to crash, after which chaos ends even if the platform restarts replicas. */
 export const PATIENCE = 3;
@@ -12,13 +12,16 @@ export class Chaos {
   #timers;
   #crash;
   #canCrash;
+  #hasVictim;
   #isBroken;
   #heals;
   #onChange;
   #cancel = () => {};
   #misses = 0;
   #run = 0;
-  #incidents = [];
+  /** The requests whose victim is not known. */
+  #open = new Set();
+  #done = 0;
 
   isOn = false;
   /** The time of the next crash, while it is on. */
@@ -27,12 +30,13 @@ export class Chaos {
   ended = null;
 
   /**
-   * `crash()` returns `{outcome, incident}`, `canCrash()` whether a replica that can crash is listed, `isBroken()` whether
+   * `crash()` returns `{outcome, request}`, `hasVictim(request)` whether its victim is known, `canCrash()` whether a replica that can crash is listed, `isBroken()` whether
    * a promise was broken, `heals()` whether the platform restarts replicas. `onChange()` requests a repaint.
    */
-  constructor({ timers, crash, canCrash, isBroken, heals, onChange }) {
+  constructor({ timers, crash, hasVictim, canCrash, isBroken, heals, onChange }) {
     this.#timers = timers;
     this.#crash = crash;
+    this.#hasVictim = hasVictim;
     this.#canCrash = canCrash;
     this.#isBroken = isBroken;
     this.#heals = heals;
@@ -41,7 +45,11 @@ export class Chaos {
 
   /** The number of crashes whose victim is known. One without an answer counts once its replica is seen as lost. */
   get done() {
-    return this.#incidents.filter(({ victim }) => victim !== null).length;
+    for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {
+      this.#open.delete(request);
+      this.#done += 1;
+    }
+    return this.#done;
   }
 
   /** Crashes a replica every `interval` milliseconds, starting after the first interval. */
@@ -49,7 +57,10 @@ export class Chaos {
     this.#cancel();
     this.#run += 1;
     this.#misses = 0;
-    if (!this.isOn) this.#incidents = [];
+    if (!this.isOn) {
+      this.#open.clear();
+      this.#done = 0;
+    }
     this.isOn = true;
     this.ended = null;
     this.#schedule(interval);
@@ -78,9 +89,9 @@ export class Chaos {
     }
     this.#schedule(interval);
     const run = this.#run;
-    const { outcome, incident } = await this.#crash();
+    const { outcome, request } = await this.#crash();
     if (run !== this.#run) return;
-    this.#incidents.push(incident);
+    this.#open.add(request);
     // A request that reaches a hanging replica is not answered, whatever the state of the other replicas.
     const isMiss = outcome === Outcome.NOBODY || (outcome === Outcome.UNANSWERED && !this.#canCrash());
     this.#misses = isMiss ? this.#misses + 1 : 0;

@@ -24,7 +24,7 @@ export class Controls {
   /** Whether the address requests a start. */
   starts = false;
 
-  /** `actions` has a function for each shortcut except the link, `changed()` for other settings, and `said(text)`. */
+  /** `actions` has a function for each shortcut except the link, with `chaos(isOn)`; `changed(settings)`; and `said(text)`. */
   constructor({ translate, storage, actions }) {
     this.#translate = translate;
     this.#storage = storage;
@@ -67,7 +67,7 @@ export class Controls {
       byId(name).addEventListener("click", () => this.#actions[name]());
     }
     byId("crash").addEventListener("click", () => this.#actions.crash());
-    byId("chaos").addEventListener("change", () => this.#actions.chaos());
+    byId("chaos").addEventListener("change", (event) => this.#actions.chaos(event.target.checked));
     byId("link").addEventListener("click", () => this.#copyLink());
     byId("help-open").addEventListener("click", () => this.#help.showModal());
     byId("help-close").addEventListener("click", () => this.#help.close());
@@ -99,7 +99,7 @@ export class Controls {
   #changed() {
     this.#show();
     history.replaceState(null, "", this.#address(this.starts));
-    this.#actions.changed();
+    this.#actions.changed(this.settings);
   }
 
   #address(starts) {

@@ -3,6 +3,7 @@
 
 import { LineState } from "./conversation.js";
 import { byId, element, setClass, setText } from "./dom.js";
+import { shareAfter } from "./render-loop.js";
 import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
 
@@ -15,8 +16,8 @@ export const MARKS = {
   [LineState.REFUSED]: "✕",
 };
 
-/** Cards painted in one frame. On a slow machine, a frame that paints all thirty takes long enough to be seen. */
-const CARDS_PER_FRAME = 6;
+/** The most cards painted in one frame. */
+const MOST_CARDS = 6;
 
 export class ConversationsView {
   #translate;
@@ -29,6 +30,7 @@ export class ConversationsView {
   #changed = new Set();
   /** The conversations of this paint whose cards are not painted yet. */
   #waiting = new Set();
+  #perFrame = MOST_CARDS;
 
   /** `onOpen(conversation)` is called when a user opens a card. */
   constructor({ translate, format, hueOf, onOpen }) {
@@ -62,18 +64,18 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
-  /** Paints the first changed cards; true if some wait for the next frame. */
-  paint(now) {
+  /** Takes the changed cards, which `paintMore` paints. */
+  collect() {
     for (const [conversation, card] of this.#cards) {
       if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);
     }
     this.#changed.clear();
-    return this.paintMore(now);
   }
 
-  /** Paints the next cards that wait; true if some still wait. */
-  paintMore(now) {
-    for (const conversation of [...this.#waiting].slice(0, CARDS_PER_FRAME)) {
+  /** Paints the next cards that wait; true if some still wait. `cost` is what the last frame has taken. */
+  paintMore(now, cost) {
+    this.#perFrame = shareAfter(this.#perFrame, cost, MOST_CARDS);
+    for (const conversation of [...this.#waiting].slice(0, this.#perFrame)) {
       this.#waiting.delete(conversation);
       this.#cards.get(conversation)?.paint(now);
     }
@@ -133,14 +135,18 @@ class Card {
 class Bubble {
   #smile = element("span", "smile");
   #mark = element("span", "mark");
+  #line = null;
+  #state = null;
 
   constructor() {
     this.node = element("span", "bubble", this.#smile, this.#mark);
   }
 
   paint(line, side) {
+    if (line === this.#line && line.state === this.#state) return;
+    if (line !== this.#line) setText(this.#smile, line.smile);
+    [this.#line, this.#state] = [line, line.state];
     setClass(this.node, `bubble ${side} ${line.state}`);
-    setText(this.#smile, line.smile);
     setText(this.#mark, MARKS[line.state]);
   }
 }

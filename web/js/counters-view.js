@@ -1,7 +1,8 @@
 // The badges and the proof on the page: the numbers of the ledger and the counters, and the verdict.
 
+import { Rate, causesText } from "./counters.js";
 import { byId, element, setData, setText } from "./dom.js";
-import { Rate } from "./rate.js";
+import { verdictOf } from "./ledger.js";
 
 const ROWS = [
   ["ledger.sent", "sent", "plain"],
@@ -16,17 +17,6 @@ const ROWS = [
 
 const COUNTING_MS = 2_000;
 
-/** The verdict on the totals: [dictionary key, values, mood]. */
-export function verdict(totals) {
-  const { sent, lost, duplicated, reordered, unverified, inFlight, cutOffAcked } = totals;
-  if (lost + duplicated + reordered > 0) return ["ledger.verdict.bad", { lost, duplicated, reordered }, "bad"];
-  if (unverified > 0) return ["ledger.verdict.unverified", { n: unverified }, "doubt"];
-  if (sent === 0) return ["ledger.verdict.idle", {}, "calm"];
-  if (inFlight > 0) return ["ledger.verdict.open", { n: inFlight }, "good"];
-  if (cutOffAcked > 0) return ["ledger.verdict.cut_off", { n: cutOffAcked }, "good"];
-  return ["ledger.verdict.good", {}, "good"];
-}
-
 export class CountersView {
   #translate;
   #format;
@@ -38,6 +28,7 @@ export class CountersView {
   #verdict = byId("ledger-verdict");
   #notes = byId("ledger-notes");
   #cells = new Map();
+  #counters = null;
   #rate = new Rate();
   #lastOverloads = 0;
   #overloadAt = -Infinity;
@@ -53,16 +44,10 @@ export class CountersView {
     }
   }
 
-  /** Resets the rates for a new run. */
-  reset() {
-    this.#rate.reset();
-    this.#lastOverloads = 0;
-    this.#overloadAt = -Infinity;
-  }
-
   paint({ simulation, now }) {
-    const totals = simulation.ledger.totals;
     const { counters } = simulation;
+    if (counters !== this.#counters) this.#reset(counters);
+    const totals = simulation.ledger.totals;
     setText(this.#successes, totals.acked);
     const rate = this.#rate.update(now, totals.acked);
     setText(this.#successesRate, this.#translate("badge.rate", { rate: this.#format.rate(rate) }));
@@ -71,10 +56,18 @@ export class CountersView {
       setText(value, this.#format.count(totals[field]));
       setData(row, "zero", totals[field] === 0 ? "yes" : "no");
     }
-    const [key, values, mood] = verdict(totals);
+    const [key, values, mood] = verdictOf(totals);
     setText(this.#verdict, this.#translate(key, values));
     setData(this.#verdict, "mood", mood);
     setText(this.#notes, this.#noteTexts(totals, counters, simulation.missedBeats).join(" · "));
+  }
+
+  // A new run has new counters.
+  #reset(counters) {
+    this.#counters = counters;
+    this.#rate = new Rate();
+    this.#lastOverloads = 0;
+    this.#overloadAt = -Infinity;
   }
 
   #paintOverloads(counters, now) {
@@ -82,8 +75,7 @@ export class CountersView {
     if (count > this.#lastOverloads) this.#overloadAt = now;
     this.#lastOverloads = count;
     setText(this.#overloads, count);
-    const causes = counters.overloadCauses.map(([code, n]) => this.#translate(`cause.${code}`, { n }));
-    setText(this.#overloadCauses, causes.length === 0 ? this.#translate("cause.none") : causes.join(" · "));
+    setText(this.#overloadCauses, causesText(this.#translate, counters.overloadCauses));
     setData(this.#overloadBadge, "counting", now - this.#overloadAt < COUNTING_MS ? "yes" : "no");
   }
 

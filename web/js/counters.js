@@ -1,4 +1,11 @@
-// The counters of a run outside the proof: overload errors by cause, resends, skipped beats, sessions by state.
+// The counters of a run outside the proof: overload errors by cause, resends, skipped beats, sessions by state. And the rate
+// at which a count grows.
+
+/** The text of [code, count] for each cause. */
+export function causesText(translate, causes) {
+  if (causes.length === 0) return translate("cause.none");
+  return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");
+}
 
 export class Counters {
   #overloads = new Map();
@@ -38,5 +45,21 @@ export class Counters {
 
   get refusalCauses() {
     return [...this.#refusals];
+  }
+}
+
+/** The span of a rate. The caller passes the time. */
+export const WINDOW_MS = 4_000;
+
+export class Rate {
+  #samples = [];
+
+  /** The per-second growth of `total`, as of now. */
+  update(now, total) {
+    this.#samples.push({ now, total });
+    while (this.#samples.length > 2 && now - this.#samples[1].now >= WINDOW_MS) this.#samples.shift();
+    const first = this.#samples[0];
+    const elapsed = now - first.now;
+    return elapsed <= 0 ? 0 : Math.max(0, ((total - first.total) * 1_000) / elapsed);
   }
 }

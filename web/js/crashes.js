@@ -1,6 +1,8 @@
-// All crashes of a run, requested by the user, by chaos or by another client. The caller passes the time of each event.
+// All crashes of a run, requested by the user, by chaos or by another client. Pure functions from the crashes and an event
+// to the next crashes.
 
-import { Incident } from "./incident.js";
+import * as Incidents from "./incident.js";
+import { withReplacements } from "./replacements.js";
 import { Mark, changesBetween } from "./timeline.js";
 
 const READY = "ready";
@@ -14,97 +16,119 @@ const OPEN_MS = 120_000;
 /** The age at which a list of replicas says nothing about now. A hidden page asks every 10 s. */
 const STALE_MS = 15_000;
 
-export class Crashes {
-  #incidents = [];
-  #replicas = [];
-  #seenAt = -Infinity;
-  #known = new Set();
-  #orderly = new Set();
-  #losses = [];
+/** The incidents, oldest first; the last list of replicas; what was seen of replicas and of lost sessions before. */
+export const NO_CRASHES = Object.freeze({
+  incidents: Object.freeze([]),
+  replicas: Object.freeze([]),
+  seenAt: -Infinity,
+  roster: new Map(),
+  arrivals: Object.freeze([]),
+  orderly: new Set(),
+  losses: Object.freeze([]),
+});
 
-  get all() {
-    return this.#incidents;
-  }
+/** The newest crash, or null. */
+export function lastOf({ incidents }) {
+  return incidents.at(-1) ?? null;
+}
 
-  get last() {
-    return this.#incidents.at(-1) ?? null;
-  }
+/** Whether the consequences of a crash are still being tracked. */
+export function isOpen({ incidents }, now) {
+  return incidents.some(({ replacement, askedAt }) => replacement === null && now - askedAt < OPEN_MS);
+}
 
-  /** Whether the consequences of a crash are still being tracked. */
-  isOpen(now) {
-    return this.#incidents.some((incident) => !incident.isOver && now - incident.askedAt < OPEN_MS);
-  }
+/** Whether a recent list has a replica that can crash: a ready one that was not crashed already. */
+export function canCrash({ incidents, replicas, seenAt }, now) {
+  return now - seenAt < STALE_MS && replicas.some(({ id, state }) => state === READY && !isDown(incidents, id));
+}
 
-  /** Whether a recent list has a replica that can crash: a ready one that was not crashed already. */
-  canCrash(now) {
-    const isVictim = (id) => this.#incidents.some(({ victim }) => victim === id);
-    return now - this.#seenAt < STALE_MS && this.#replicas.some(({ id, state }) => state === READY && !isVictim(id));
-  }
+// A frozen replica that is ready again takes its own place.
+function isDown(incidents, id) {
+  return incidents.some(({ victim, replacement }) => victim === id && replacement?.id !== id);
+}
 
-  /** Records a requested crash. */
-  asked({ at, by, mode }) {
-    const incident = new Incident({ at, by, mode });
-    this.#incidents.push(incident);
-    return incident;
-  }
+/** Records a requested crash. */
+export function asked(crashes, { id, at, by, mode }) {
+  return { ...crashes, incidents: [...crashes.incidents, Incidents.incidentOf({ id, at, by, mode })] };
+}
 
-  /** Drops a refused crash. */
-  withdrawn(incident) {
-    this.#incidents = this.#incidents.filter((each) => each !== incident);
-  }
+/** Records the answer to a request. */
+export function confirmed(crashes, { id, ...answer }) {
+  return each(crashes, (incident) => (incident.id === id ? Incidents.confirmed(incident, answer) : incident));
+}
 
-  /** Records a broken session; an announced end is orderly. */
-  sessionLost({ at, user, replica, isOrderly }) {
-    if (isOrderly) {
-      this.#orderly.add(replica);
-      return;
-    }
-    this.#losses = this.#losses.filter((loss) => at - loss.at < REMEMBERED_MS);
-    this.#losses.push({ at, user, replica });
-    for (const incident of this.#incidents) incident.sessionLost({ at, user, replica });
-  }
+/** Drops a refused crash. */
+export function withdrawn(crashes, { id }) {
+  return { ...crashes, incidents: crashes.incidents.filter((incident) => incident.id !== id) };
+}
 
-  sessionLive({ at, user }) {
-    for (const incident of this.#incidents) incident.sessionLive({ at, user });
-  }
+/** Records a broken session; an announced end is orderly. */
+export function sessionLost(crashes, { at, user, replica, isOrderly }) {
+  if (isOrderly) return { ...crashes, orderly: new Set([...crashes.orderly, replica]) };
+  const losses = crashes.losses.filter((loss) => at - loss.at < REMEMBERED_MS);
+  const loss = { at, user, replica };
+  return each({ ...crashes, losses: [...losses, loss] }, (incident) => Incidents.sessionLost(incident, loss));
+}
 
-  sessionStopped(user) {
-    for (const incident of this.#incidents) incident.sessionStopped(user);
-  }
+export function sessionLive(crashes, event) {
+  return each(crashes, (incident) => Incidents.sessionLive(incident, event));
+}
 
-  replicasSeen({ at, replicas }) {
-    for (const { id, state } of replicas) if (state === "draining") this.#orderly.add(id);
-    for (const { kind, replica } of changesBetween(this.#replicas, replicas)) {
-      if (kind === Mark.LOST && !this.#orderly.has(replica)) this.#lost({ at, replica });
-    }
-    this.#replicas = replicas;
-    this.#seenAt = at;
-    for (const incident of this.#incidents) incident.replicasSeen({ at, replicas });
-    for (const { id, state } of replicas) if (state === READY && !this.#known.has(id)) this.#appeared({ at, replica: id });
-  }
+export function sessionStopped(crashes, event) {
+  return each(crashes, (incident) => Incidents.sessionStopped(incident, event));
+}
 
-  // A new replica takes the place of one lost replica: the one that has waited longest. A crash without a victim may not
-  // have happened, so it comes last.
-  #appeared({ at, replica }) {
-    this.#known.add(replica);
-    const open = this.#incidents.filter((incident) => !incident.isOver);
-    (open.find(({ victim }) => victim !== null) ?? open[0])?.replaced({ at, replica });
+/** Compares a list of replicas with the last one. */
+export function replicasSeen(crashes, { at, replicas }) {
+  const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
+  let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
+  for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
+    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
   }
+  next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
+  return arrived(next, { at, replicas });
+}
 
-  // The crash was requested here, possibly without an answer, or by another client.
-  #lost({ at, replica }) {
-    if (this.#incidents.some((incident) => incident.victim === replica)) return;
-    const isUnanswered = ({ victim, askedAt }) => victim === null && at - askedAt < REMEMBERED_MS;
-    const unanswered = this.#incidents.find(isUnanswered);
-    if (unanswered !== undefined) {
-      unanswered.victim = replica;
-      return;
-    }
-    const losses = this.#losses.filter((loss) => loss.replica === replica);
-    const incident = this.asked({ at: losses[0]?.at ?? at, by: By.SOMEBODY, mode: null });
-    incident.victim = replica;
-    for (const loss of losses) incident.sessionLost(loss);
+// The crash was requested here, possibly without an answer, or by another client.
+function lost(crashes, { at, replica }) {
+  const { incidents } = crashes;
+  if (isDown(incidents, replica)) return crashes;
+  const unanswered = incidents.find(({ victim, askedAt }) => victim === null && at - askedAt < REMEMBERED_MS);
+  if (unanswered !== undefined) {
+    return each(crashes, (incident) => (incident === unanswered ? { ...incident, victim: replica } : incident));
   }
+  const losses = crashes.losses.filter((loss) => loss.replica === replica);
+  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.at ?? at, by: By.SOMEBODY, mode: null });
+  const incident = losses.reduce(Incidents.sessionLost, { ...noticed, victim: replica });
+  return { ...crashes, incidents: [...incidents, incident] };
+}
+
+// Pairs the replicas that are ready now, and were not before, with the crashed ones. The first list has no arrivals.
+function arrived(crashes, { at, replicas }) {
+  const { roster, incidents } = crashes;
+  const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
+  const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
+  const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
+  const fresh = replicas.filter(({ id }) => ready.has(id) && (!roster.has(id) || wereLost.has(id)));
+  const found = fresh.map(({ id, name, host }) => {
+    const isStranger = !roster.has(id) && !gone.has(wordOf({ id, name }));
+    return { at, id, name, host, isStranger };
+  });
+  const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
+  const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);
+  const next = { ...crashes, replicas, seenAt: at, roster: seen, arrivals };
+  return found.length === 0 ? next : { ...next, incidents: withReplacements(incidents, arrivals, seen) };
+}
+
+function wordOf({ id, name }) {
+  return name ?? id;
+}
+
+// The list of incidents stays the same if none has changed.
+function each(crashes, change) {
+  const incidents = crashes.incidents.map(change);
+  const isSame = incidents.every((incident, index) => incident === crashes.incidents[index]);
+  return isSame ? crashes : { ...crashes, incidents };
 }
 
 /** Best, median and worst of the known times; unknown ones are null. Null if none is known. */

@@ -1,4 +1,4 @@
-// The faces of the simulated users: which face answers which.
+// The faces of the simulated users: which face answers which, and the chance that picks one of several.
 
 const OPENERS = ["🙂", "😀", "😃", "😊", "😉", "🤗", "😎", "🥳"];
 
@@ -47,4 +47,19 @@ function pick(choices, random) {
 /** A face in answer to the last one received, or an opening face. */
 export function answerTo(heard, random) {
   return pick(ANSWERS.get(heard) ?? OPENERS, random);
+}
+
+/**
+ * Reproducible chance from a seed and a name (mulberry32 over an FNV-1a hash): a function to numbers from 0 to below 1. Not for
+ * waits, which must differ between pages.
+ */
+export function chanceOf(seed, name) {
+  let state = 0x811c9dc5 ^ seed;
+  for (const letter of name) state = Math.imul(state ^ letter.codePointAt(0), 0x01000193);
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
 }

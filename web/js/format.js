@@ -8,24 +8,14 @@ const DAY_S = 24 * HOUR_S;
 export class Format {
   #whole;
   #tenth;
-  #clock;
 
   constructor(language) {
     this.#whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-    this.#clock = new Intl.DateTimeFormat(language, {
-      hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false,
-    });
     this.#tenth = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   }
 
   count(value) {
     return this.#whole.format(value);
-  }
-
-  /** The time of day of a timestamp. */
-  clock(timestamp) {
-    const time = new Date(timestamp);
-    return Number.isNaN(time.getTime()) ? "" : this.#clock.format(time);
   }
 
   rate(perSecond) {

@@ -1,5 +1,5 @@
 // The course of a crash: when it was requested, when sessions were lost, when the last one resumed, when a
-// replica replaced the lost one. The caller passes the time of each event.
+// replica replaced the lost one. Pure functions from an incident and an event to the next incident.
 
 export const Step = Object.freeze({
   ASKED: "asked",
@@ -12,121 +12,81 @@ export const Step = Object.freeze({
 
 const READY = "ready";
 
-export class Incident {
-  #askedAt;
-  #confirmedAt = null;
-  #losses = new Map();
-  #replicaLostAt = null;
-  #replicaBack = null;
+/** A requested crash, with an `id` of the caller's; `by` is the requester. */
+export function incidentOf({ id, at, by, mode }) {
+  return { id, by, mode, victim: null, askedAt: at, confirmedAt: null, losses: [], lostAt: null, replacement: null };
+}
 
-  victim = null;
-  mode = null;
+/** The server names the replica. */
+export function confirmed(incident, { at, replica, mode }) {
+  return { ...incident, confirmedAt: at, victim: replica, mode };
+}
 
-  /** `by` is the requester. */
-  constructor({ at, by, mode }) {
-    this.by = by;
-    this.#askedAt = at;
-    this.mode = mode;
-  }
+/** Records a broken session on `replica`. Only the first loss of each user counts. */
+export function sessionLost(incident, { at, user, replica }) {
+  const { victim, losses } = incident;
+  if ((victim !== null && victim !== replica) || losses.some((loss) => loss.user === user)) return incident;
+  return { ...incident, losses: [...losses, { user, replica, lostAt: at, resumedAt: null }] };
+}
 
-  confirmed({ at, replica, mode }) {
-    this.#confirmedAt = at;
-    this.victim = replica;
-    this.mode = mode;
-  }
+export function sessionLive(incident, { at, user }) {
+  if (!isAwaited(incident, user)) return incident;
+  const resumed = (loss) => (loss.user === user ? { ...loss, resumedAt: at } : loss);
+  return { ...incident, losses: incident.losses.map(resumed) };
+}
 
-  /** Records a broken session on `replica`. Only the first loss of each user counts. */
-  sessionLost({ at, user, replica }) {
-    if (!this.#losses.has(user)) this.#losses.set(user, { replica, lostAt: at, resumedAt: null });
-  }
+/** Drops a session that was stopped on purpose. */
+export function sessionStopped(incident, { user }) {
+  if (!isAwaited(incident, user)) return incident;
+  return { ...incident, losses: incident.losses.filter((loss) => loss.user !== user) };
+}
 
-  sessionLive({ at, user }) {
-    const loss = this.#losses.get(user);
-    if (loss !== undefined) loss.resumedAt ??= at;
-  }
+function isAwaited({ losses }, user) {
+  return losses.some((loss) => loss.user === user && loss.resumedAt === null);
+}
 
-  /** Drops a session that was stopped on purpose. */
-  sessionStopped(user) {
-    if (this.#losses.get(user)?.resumedAt === null) this.#losses.delete(user);
-  }
+export function replicasSeen(incident, { at, replicas }) {
+  const { victim, lostAt } = incident;
+  if (victim === null || lostAt !== null) return incident;
+  const isReady = replicas.some(({ id, state }) => id === victim && state === READY);
+  return isReady ? incident : { ...incident, lostAt: at };
+}
 
-  replicasSeen({ at, replicas }) {
-    if (this.victim === null) return;
-    const victim = replicas.find((replica) => replica.id === this.victim);
-    if (victim?.state !== READY) this.#replicaLostAt ??= at;
-  }
+// Until the server names the replica, every session lost since the request counts.
+function countedLosses({ victim, losses }) {
+  return victim === null ? losses : losses.filter((loss) => loss.replica === victim);
+}
 
-  /** Records the replica that took the place of the lost one. */
-  replaced({ at, replica }) {
-    this.#replicaBack = { at, id: replica };
-  }
+/** The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
+ * all lost sessions were live again, until a replacement was ready. */
+export function figuresOf(incident) {
+  const times = countedLosses(incident).map(({ resumedAt }) => resumedAt);
+  const after = (time) => (time === null ? null : Math.max(0, time - incident.askedAt));
+  return {
+    sessionsLost: times.length,
+    sessionsResumed: times.filter((time) => time !== null).length,
+    seenAfter: after(incident.lostAt),
+    resumedAfter: times.length === 0 || times.includes(null) ? null : after(Math.max(...times)),
+    replacedAfter: after(incident.replacement?.at ?? null),
+  };
+}
 
-  get askedAt() {
-    return this.#askedAt;
-  }
-
-  /** Milliseconds from the request until the replica was seen as gone, or null. */
-  get seenAfter() {
-    return this.#after(this.#replicaLostAt);
-  }
-
-  /** Milliseconds from the request until all lost sessions were live again, or null. */
-  get resumedAfter() {
-    const times = this.#victims.map((loss) => loss.resumedAt);
-    return times.length === 0 || times.includes(null) ? null : this.#after(Math.max(...times));
-  }
-
-  /** Milliseconds from the request until a replacement was ready, or null. */
-  get replacedAfter() {
-    return this.#after(this.#replicaBack?.at ?? null);
-  }
-
-  /** Whether a replica has replaced the lost one. */
-  get isOver() {
-    return this.#replicaBack !== null;
-  }
-
-  get sessionsLost() {
-    return this.#victims.length;
-  }
-
-  get sessionsResumed() {
-    return this.#victims.filter((loss) => loss.resumedAt !== null).length;
-  }
-
-  /** The events so far in order: {kind, after, ...}, with `after` in ms since the request. */
-  get steps() {
-    const steps = [{ kind: Step.ASKED, at: this.#askedAt, mode: this.mode }];
-    if (this.#confirmedAt !== null) {
-      steps.push({ kind: Step.CONFIRMED, at: this.#confirmedAt, replica: this.victim, mode: this.mode });
+/** The events so far in order: {kind, after, ...}, with `after` in ms since the request. */
+export function stepsOf(incident) {
+  const { askedAt, confirmedAt, victim, mode, lostAt, replacement } = incident;
+  const losses = countedLosses(incident);
+  const steps = [{ kind: Step.ASKED, at: askedAt, mode }];
+  if (confirmedAt !== null) steps.push({ kind: Step.CONFIRMED, at: confirmedAt, replica: victim, mode });
+  if (losses.length > 0) {
+    const count = losses.length;
+    steps.push({ kind: Step.SESSIONS_LOST, at: Math.max(...losses.map((loss) => loss.lostAt)), count });
+    if (losses.every((loss) => loss.resumedAt !== null)) {
+      steps.push({ kind: Step.SESSIONS_RESUMED, at: Math.max(...losses.map((loss) => loss.resumedAt)), count });
     }
-    const losses = this.#victims;
-    if (losses.length > 0) {
-      const at = Math.max(...losses.map((loss) => loss.lostAt));
-      steps.push({ kind: Step.SESSIONS_LOST, at, count: losses.length });
-    }
-    if (losses.length > 0 && losses.every((loss) => loss.resumedAt !== null)) {
-      const at = Math.max(...losses.map((loss) => loss.resumedAt));
-      steps.push({ kind: Step.SESSIONS_RESUMED, at, count: losses.length });
-    }
-    if (this.#replicaLostAt !== null) {
-      steps.push({ kind: Step.REPLICA_LOST, at: this.#replicaLostAt, replica: this.victim });
-    }
-    if (this.#replicaBack !== null) {
-      steps.push({ kind: Step.REPLICA_BACK, at: this.#replicaBack.at, replica: this.#replicaBack.id });
-    }
-    return steps
-      .sort((left, right) => left.at - right.at)
-      .map(({ at, ...step }) => ({ ...step, after: at - this.#askedAt }));
   }
-
-  #after(time) {
-    return time === null ? null : Math.max(0, time - this.#askedAt);
-  }
-
-  // Until the server names the replica, every session lost since the request counts.
-  get #victims() {
-    const losses = [...this.#losses.values()];
-    return this.victim === null ? losses : losses.filter((loss) => loss.replica === this.victim);
-  }
+  if (lostAt !== null) steps.push({ kind: Step.REPLICA_LOST, at: lostAt, replica: victim });
+  if (replacement !== null) steps.push({ kind: Step.REPLICA_BACK, at: replacement.at, replica: replacement.id });
+  return steps
+    .sort((left, right) => left.at - right.at)
+    .map(({ at, ...step }) => ({ ...step, after: at - askedAt }));
 }

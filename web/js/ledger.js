@@ -26,6 +26,17 @@ function emptyTotals() {
 
 const keyOf = (sender, id) => `${sender}/${id}`;
 
+/** The verdict on the totals: [dictionary key, values, mood]. */
+export function verdictOf(totals) {
+  const { sent, lost, duplicated, reordered, unverified, inFlight, cutOffAcked } = totals;
+  if (lost + duplicated + reordered > 0) return ["ledger.verdict.bad", { lost, duplicated, reordered }, "bad"];
+  if (unverified > 0) return ["ledger.verdict.unverified", { n: unverified }, "doubt"];
+  if (sent === 0) return ["ledger.verdict.idle", {}, "calm"];
+  if (inFlight > 0) return ["ledger.verdict.open", { n: inFlight }, "good"];
+  if (cutOffAcked > 0) return ["ledger.verdict.cut_off", { n: cutOffAcked }, "good"];
+  return ["ledger.verdict.good", {}, "good"];
+}
+
 export class Ledger {
   #totals = emptyTotals();
   #streams = new Map();

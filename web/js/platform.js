@@ -51,8 +51,8 @@ export class Platform {
     this.name = platform;
     this.links = links === undefined ? [] : links.filter(leadsToTheWeb).map(({ name, url }) => ({ name, url }));
     if (replicas.filter((replica) => replica.state !== LOST).length > 1) this.#hasHadSeveral = true;
-    const kept = { name: this.name, links: this.links, hasHadSeveral: this.#hasHadSeveral };
-    this.#storage.setItem(STORAGE_KEY, JSON.stringify(kept));
+    const kept = JSON.stringify({ name: this.name, links: this.links, hasHadSeveral: this.#hasHadSeveral });
+    if (kept !== this.#storage.getItem(STORAGE_KEY)) this.#storage.setItem(STORAGE_KEY, kept);
   }
 
   /** Whether the platform restarts crashed replicas. */

@@ -2,6 +2,7 @@
 // the start of the run.
 
 import { spread } from "./crashes.js";
+import { figuresOf } from "./incident.js";
 
 export const FORMAT = 1;
 
@@ -10,17 +11,20 @@ export function recordOf({ settings, startedAt, recordedAt, ledger, overloads, t
   const since = (at) => Math.round(at - startedAt);
   const round = (value) => Math.round(value * 10) / 10;
   const whole = (value) => (value === null ? null : Math.round(value));
-  const stories = crashes.map((incident) => ({
-    at: since(incident.askedAt),
-    replica: incident.victim,
-    mode: incident.mode,
-    asked_by: incident.by,
-    seen_after: whole(incident.seenAfter),
-    sessions_lost: incident.sessionsLost,
-    sessions_resumed: incident.sessionsResumed,
-    resumed_after: whole(incident.resumedAfter),
-    replaced_after: whole(incident.replacedAfter),
-  }));
+  const stories = crashes.incidents.map((incident) => {
+    const figures = figuresOf(incident);
+    return {
+      at: since(incident.askedAt),
+      replica: incident.victim,
+      mode: incident.mode,
+      asked_by: incident.by,
+      seen_after: whole(figures.seenAfter),
+      sessions_lost: figures.sessionsLost,
+      sessions_resumed: figures.sessionsResumed,
+      resumed_after: whole(figures.resumedAfter),
+      replaced_after: whole(figures.replacedAfter),
+    };
+  });
   return {
     format: FORMAT,
     recorded_at: recordedAt.toISOString(),

@@ -1,61 +1,25 @@
-// Downloads of a run, as JSON and as an image. Their code is loaded on demand.
+// Downloads of a run, as JSON and as an image.
 
-import { byId, element } from "./dom.js";
+import { element } from "./dom.js";
+import { drawPicture } from "./picture.js";
+import { posterOf } from "./poster.js";
+import { recordOf } from "./record.js";
 
-export class Recorder {
-  #translate;
-  #format;
-  #timelineView;
-  #crashesView;
+/** How long the bytes are kept: a download that has started keeps its own reference. */
+const KEPT_MS = 10_000;
 
-  constructor({ translate, format, timelineView, crashesView }) {
-    this.#translate = translate;
-    this.#format = format;
-    this.#timelineView = timelineView;
-    this.#crashesView = crashesView;
-  }
+export function saveJson(run) {
+  const recordedAt = new Date();
+  const text = `${JSON.stringify(recordOf({ ...run, recordedAt }), null, 2)}\n`;
+  download(new Blob([text], { type: "application/json" }), `${nameOf(recordedAt)}.json`);
+}
 
-  async json(run) {
-    const { recordOf } = await import("./record.js");
-    const recordedAt = new Date();
-    const text = `${JSON.stringify(recordOf({ ...run, recordedAt }), null, 2)}\n`;
-    download(new Blob([text], { type: "application/json" }), `${nameOf(recordedAt)}.json`);
-  }
-
-  async picture({ settings, timeline, crashes, ledger, overloads }) {
-    const { drawPicture } = await import("./picture.js");
-    const recordedAt = new Date();
-    const canvas = document.createElement("canvas");
-    const count = (number) => this.#format.count(number);
-    const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
-    drawPicture(canvas, {
-      title: this.#translate("page.title"),
-      notes: [this.#settingsText(settings), recordedAt.toLocaleString(document.documentElement.lang)],
-      badges: [
-        { label: this.#translate("badge.successes"), number: count(ledger.acked), colour: "good", soft: "goodSoft" },
-        { label: this.#translate("badge.overloads"), number: count(turnedAway), colour: "bad", soft: "badSoft" },
-      ],
-      facts: [
-        byId("ledger-verdict").textContent,
-        this.#numbers(ledger, ["sent", "acked", "delivered"]),
-        this.#numbers(ledger, ["lost", "duplicated", "reordered", "unverified"]),
-        byId("overload-causes").textContent,
-      ],
-      timeline,
-      crashes: this.#crashesView.tableOf(crashes),
-      look: this.#timelineView.look(),
-    });
-    canvas.toBlob((blob) => download(blob, `${nameOf(recordedAt)}.png`), "image/png");
-  }
-
-  #settingsText({ conversations, rate }) {
-    const count = this.#translate("controls.count");
-    return `${count}: ${conversations} · ${this.#translate("controls.rate.shown", { n: rate })}`;
-  }
-
-  #numbers(ledger, names) {
-    return names.map((name) => `${this.#translate(`ledger.${name}`)} ${this.#format.count(ledger[name])}`).join(" · ");
-  }
+/** `look` has the colours and fonts of the page, the rest of `words` is for the poster. */
+export function savePicture(run, { look, ...words }) {
+  const recordedAt = new Date();
+  const canvas = document.createElement("canvas");
+  drawPicture(canvas, { ...posterOf({ ...run, recordedAt }, words), look });
+  canvas.toBlob((blob) => download(blob, `${nameOf(recordedAt)}.png`), "image/png");
 }
 
 function nameOf(date) {
@@ -67,6 +31,5 @@ function download(blob, name) {
   link.href = URL.createObjectURL(blob);
   link.download = name;
   link.click();
-  // The started download keeps its own reference to the bytes.
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_MS);
 }

@@ -6,6 +6,16 @@ export const FRAME_GAP_MS = 80;
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
+/** A frame that takes longer is seen, one that takes less has room for more. */
+const SLOW_FRAME_MS = 20;
+const QUICK_FRAME_MS = 8;
+
+/** How many of `most` things to paint in a frame after one that painted `share` of them and took `cost` milliseconds. */
+export function shareAfter(share, cost, most) {
+  if (cost > SLOW_FRAME_MS) return Math.max(1, share - 1);
+  return cost < QUICK_FRAME_MS ? Math.min(most, share + 1) : share;
+}
+
 export class RenderLoop {
   #timers;
   #requestFrame;
@@ -17,11 +27,13 @@ export class RenderLoop {
   #generation = 0;
   #paintedAt = -Infinity;
   #cost = 0;
+  #frameCost = 0;
   #cancelTimer = () => {};
 
   /**
    * `afterFrame(run)` runs after what a frame painted is on its way to the screen. `paint()` returns whether it left
-   * something for the next frames. `paintMore()` paints a part of that, and returns whether something is still left.
+   * something for the next frames. `paintMore(cost)` paints a part of that, and returns whether something is still left;
+   * `cost` is the milliseconds that the frame before has taken.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;
@@ -63,10 +75,11 @@ export class RenderLoop {
   #frame(paint) {
     const began = this.#timers.now();
     this.#paintedAt = began;
-    if (paint()) this.#continue();
+    if (paint(this.#frameCost)) this.#continue();
     this.#afterFrame(() => {
       this.#paintedAt = this.#timers.now();
-      this.#cost += this.#paintedAt - began;
+      this.#frameCost = this.#paintedAt - began;
+      this.#cost += this.#frameCost;
     });
   }
 

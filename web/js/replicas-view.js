@@ -31,10 +31,10 @@ export class ReplicasView {
   }
 
   /**
-   * `staleFor` is the time in milliseconds without an answer, or null; `sessionsHere(id)` counts this page's sessions
-   * on a replica; the list is `age` milliseconds old.
+   * `staleFor` is the time in milliseconds without an answer, or null; `sessionsOn` has this page's sessions by replica;
+   * the list is `age` milliseconds old.
    */
-  paint({ replicas, staleFor, sessionsHere, age }) {
+  paint({ replicas, staleFor, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));
     for (const [id, card] of this.#cards) {
       if (present.has(id)) continue;
@@ -44,7 +44,7 @@ export class ReplicasView {
     for (const replica of replicas) {
       const card = this.#cardOf(replica.id);
       setData(card.node, "hue", String(this.#hueOf(replica.id)));
-      card.paint({ replica, here: sessionsHere(replica.id), age });
+      card.paint({ replica, here: sessionsOn.get(replica.id) ?? 0, age });
     }
     setCount(this.#list, replicas.length);
     const isStale = staleFor !== null && replicas.length > 0;

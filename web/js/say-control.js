@@ -1,6 +1,5 @@
 // The input line in which the presenter smiles as any user: `@bruno 😀`.
 
-import { Client } from "./client/client.js";
 import { byId, setText } from "./dom.js";
 
 const TYPED = /^\s*@(\S+)\s+(.+?)\s*$/u;
@@ -29,19 +28,21 @@ export class SayControl {
       this.#tell("say.how");
       return;
     }
-    const client = this.#clientOf(byId("say-as").value);
-    this.#tell("say.sent", { user: client.user, to });
+    const user = byId("say-as").value;
+    this.#tell("say.sent", { user, to });
     try {
+      const client = await this.#clientOf(user);
       const { offset } = await client.smile(to, smile);
-      this.#tell("say.stored", { user: client.user, to, offset });
+      this.#tell("say.stored", { user, to, offset });
       byId("say-text").value = "";
     } catch (refusal) {
       this.#tell("say.refused", { message: refusal.message });
     }
   }
 
-  // One session, for the last user.
-  #clientOf(user) {
+  // One session, for the last user. Its code is loaded with the first smile.
+  async #clientOf(user) {
+    const { Client } = await import("./client/client.js");
     if (this.#client?.user === user) return this.#client;
     this.#client?.stop();
     this.#client = new Client({ user, ...this.#environment });

@@ -12,6 +12,7 @@ export class Seat {
   #isBrief;
   #state = element("span", "state");
   #replica = element("span", "replica");
+  #drawn = null;
 
   /** The brief form shows the replica, or why there is none. */
   constructor({ user, translate, format, hueOf, isBrief }) {
@@ -30,6 +31,9 @@ export class Seat {
 
   paint(now) {
     const { session } = this.#user;
+    // Most repaints are for smiles. Only a countdown changes without a new state.
+    if (session.changes === this.#drawn && session.state !== SessionState.WAITING) return;
+    this.#drawn = session.changes;
     setData(this.node, "state", session.state);
     setData(this.node, "hue", String(this.#user.isConnected ? this.#hueOf(session.replica) : ""));
     const isSettled = this.#isBrief && session.state === SessionState.LIVE;

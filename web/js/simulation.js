@@ -1,8 +1,8 @@
 // A run: the conversations, their beats, and the shared ledger and counters. Callbacks report changes.
 
-import { chanceOf } from "./chance.js";
 import { Conversation } from "./conversation.js";
 import { Counters } from "./counters.js";
+import { chanceOf } from "./faces.js";
 import { Ledger } from "./ledger.js";
 import { Pacer } from "./pacer.js";
 import { DEFAULTS } from "./settings.js";

@@ -4,6 +4,8 @@ import { byId, element, setText } from "./dom.js";
 import { Seat } from "./seat-view.js";
 import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
 
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false };
+
 export class ThreadView {
   #translate;
   #format;
@@ -19,6 +21,7 @@ export class ThreadView {
   #shown = null;
   #seats = [];
   #rows = new Map();
+  #clock = new Intl.DateTimeFormat(document.documentElement.lang, CLOCK);
 
   /** `onChange()` requests a repaint. */
   constructor({ translate, format, hueOf, onChange }) {
@@ -87,9 +90,14 @@ export class ThreadView {
       side,
       element("span", "name", from),
       element("span", "smile", smile),
-      element("time", "small", this.#format.clock(at)),
+      element("time", "small", this.#timeOf(at)),
       element("span", "offset small", this.#translate("thread.offset", { offset })),
     );
+  }
+
+  #timeOf(timestamp) {
+    const time = new Date(timestamp);
+    return Number.isNaN(time.getTime()) ? "" : this.#clock.format(time);
   }
 
   #leave() {

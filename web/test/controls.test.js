@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Announcer, GAP_MS } from "../js/announcer.js";
-import { chanceOf } from "../js/chance.js";
+import { chanceOf } from "../js/faces.js";
 import { SHORTCUTS, wishOf } from "../js/keyboard.js";
 import { CHAOS_SECONDS, DEFAULTS, MODES, MOST_CONVERSATIONS, MOST_RATE, searchOf, settingsOf } from "../js/settings.js";
 import { FakeTimers } from "./support.js";

@@ -1,118 +1,188 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Chaos, Ended, PATIENCE } from "../js/chaos.js";
-import { Outcome } from "../js/crash-control.js";
-import { By, Crashes, spread } from "../js/crashes.js";
+import { Outcome } from "../js/crash-requests.js";
+import * as Crashes from "../js/crashes.js";
+import { By, NO_CRASHES, canCrash, isOpen, lastOf, spread } from "../js/crashes.js";
+import { figuresOf } from "../js/incident.js";
 import { recordOf } from "../js/record.js";
 import { Mark, NO_TIMELINE, marked, sampled } from "../js/timeline.js";
 import { FakeTimers } from "./support.js";
 
 const list = (...states) => states.map((state, index) => ({ id: `be.${index + 1}`, state }));
 
-function twoReplicas() {
-  const crashes = new Crashes();
-  crashes.replicasSeen({ at: 0, replicas: list("ready", "ready") });
-  return crashes;
-}
+/** The crashes after these steps: [name of a function, event]. */
+const after = (crashes, ...steps) => steps.reduce((before, [name, event]) => Crashes[name](before, event), crashes);
 
-/** A crash of be.1 with these users on it, seen after 900 ms and over after 4 s. */
-function crashedAndBack(crashes, { at = 1_000, users = ["anna", "bruno"] } = {}) {
-  const incident = crashes.asked({ at, by: By.PERSON, mode: "exit" });
-  incident.confirmed({ at: at + 10, replica: "be.1", mode: "exit" });
-  for (const user of users) crashes.sessionLost({ at: at + 50, user, replica: "be.1", isOrderly: false });
-  users.forEach((user, index) => crashes.sessionLive({ at: at + 700 - 100 * index, user }));
-  crashes.replicasSeen({ at: at + 900, replicas: list("lost", "ready") });
-  crashes.replicasSeen({ at: at + 4_000, replicas: list("lost", "ready", "ready") });
-  return incident;
+const seen = (at, replicas) => ["replicasSeen", { at, replicas }];
+const lost = (at, user, replica, isOrderly = false) => ["sessionLost", { at, user, replica, isOrderly }];
+const asked = (at, id, { by = By.PERSON, mode = "exit" } = {}) => ["asked", { id, at, by, mode }];
+const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, replica, mode }];
+
+const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
+
+/** A crash of be.1 with anna and bruno on it, seen after 900 ms and over after 4 s. */
+function crashedAndBack(at = 1_000) {
+  return after(
+    TWO,
+    asked(at, 1),
+    confirmed(at + 10, 1, "be.1"),
+    lost(at + 50, "anna", "be.1"),
+    lost(at + 50, "bruno", "be.1"),
+    ["sessionLive", { at: at + 700, user: "anna" }],
+    ["sessionLive", { at: at + 600, user: "bruno" }],
+    seen(at + 900, list("lost", "ready")),
+    seen(at + 4_000, list("lost", "ready", "ready")),
+  );
 }
 
 test("a crash has figures: seen, sessions moved, all live, replaced", () => {
-  const crashes = twoReplicas();
-  const incident = crashedAndBack(crashes);
-  assert.equal(crashes.all.length, 1);
-  const { by, victim, sessionsLost, sessionsResumed, seenAfter, resumedAfter, replacedAfter } = incident;
+  const crashes = crashedAndBack();
+  assert.equal(crashes.incidents.length, 1);
+  const { by, victim } = lastOf(crashes);
+  const { sessionsLost, sessionsResumed, seenAfter, resumedAfter, replacedAfter } = figuresOf(lastOf(crashes));
   assert.deepEqual([by, victim, sessionsLost, sessionsResumed], [By.PERSON, "be.1", 2, 2]);
   assert.deepEqual([seenAfter, resumedAfter, replacedAfter], [900, 700, 4_000]);
-  assert.equal(crashes.isOpen(6_000), false);
+  assert.equal(isOpen(crashes, 6_000), false);
 });
 
 test("unknown times have no figure, and the crash stays open for a while", () => {
-  const crashes = twoReplicas();
-  const incident = crashes.asked({ at: 1_000, by: By.CHAOS, mode: "hang" });
-  crashes.sessionLost({ at: 1_100, user: "anna", replica: "be.1", isOrderly: false });
-  assert.deepEqual([incident.seenAfter, incident.resumedAfter, incident.replacedAfter], [null, null, null]);
-  assert.equal(crashes.isOpen(2_000), true);
-  assert.equal(crashes.isOpen(1_000_000), false);
-  crashes.withdrawn(incident);
-  assert.deepEqual([crashes.all, crashes.last], [[], null]);
+  const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), lost(1_100, "anna", "be.1"));
+  const { seenAfter, resumedAfter, replacedAfter } = figuresOf(lastOf(crashes));
+  assert.deepEqual([seenAfter, resumedAfter, replacedAfter], [null, null, null]);
+  assert.deepEqual([isOpen(crashes, 2_000), isOpen(crashes, 1_000_000)], [true, false]);
+  const none = after(crashes, ["withdrawn", { id: 1 }]);
+  assert.deepEqual([none.incidents, lastOf(none)], [[], null]);
 });
 
 test("a crash that another client requested is noticed, with the lost sessions", () => {
-  const crashes = twoReplicas();
-  crashes.sessionLost({ at: 5_000, user: "anna", replica: "be.2", isOrderly: false });
-  crashes.sessionLost({ at: 5_100, user: "bruno", replica: "be.1", isOrderly: false });
-  crashes.replicasSeen({ at: 6_000, replicas: list("ready", "lost") });
-  const { by, mode, victim, askedAt, sessionsLost, seenAfter } = crashes.last;
+  const gone = list("ready", "lost");
+  const crashes = after(TWO, lost(5_000, "anna", "be.2"), lost(5_100, "bruno", "be.1"), seen(6_000, gone));
+  const { by, mode, victim, askedAt } = lastOf(crashes);
+  const { sessionsLost, seenAfter } = figuresOf(lastOf(crashes));
   assert.deepEqual([by, mode, victim, askedAt, sessionsLost, seenAfter], [By.SOMEBODY, null, "be.2", 5_000, 1, 1_000]);
-  crashes.replicasSeen({ at: 7_000, replicas: list("ready", "lost") });
-  assert.equal(crashes.all.length, 1);
+  assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
 test("a replica that drains, or hands its sessions over, did not crash", () => {
-  const crashes = twoReplicas();
-  crashes.replicasSeen({ at: 1_000, replicas: list("draining", "ready") });
-  crashes.replicasSeen({ at: 2_000, replicas: [{ id: "be.2", state: "ready" }] });
-  crashes.sessionLost({ at: 3_000, user: "anna", replica: "be.2", isOrderly: true });
-  crashes.replicasSeen({ at: 4_000, replicas: [{ id: "be.3", state: "ready" }] });
-  assert.equal(crashes.all.length, 0);
+  const crashes = after(
+    TWO,
+    seen(1_000, list("draining", "ready")),
+    seen(2_000, [{ id: "be.2", state: "ready" }]),
+    lost(3_000, "anna", "be.2", true),
+    seen(4_000, [{ id: "be.3", state: "ready" }]),
+  );
+  assert.equal(crashes.incidents.length, 0);
 });
 
 test("a request without an answer is the crash that follows it", () => {
-  const crashes = twoReplicas();
-  const incident = crashes.asked({ at: 1_000, by: By.PERSON, mode: "exit" });
-  crashes.replicasSeen({ at: 2_000, replicas: list("ready", "lost") });
-  assert.deepEqual([crashes.all.length, incident.victim, incident.seenAfter], [1, "be.2", 1_000]);
+  const crashes = after(TWO, asked(1_000, 1), seen(2_000, list("ready", "lost")));
+  assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);
 });
 
 test("a request without an answer is not the crash of minutes later", () => {
-  const crashes = twoReplicas();
-  const incident = crashes.asked({ at: 1_000, by: By.CHAOS, mode: "hang" });
-  crashes.replicasSeen({ at: 200_000, replicas: list("ready", "lost") });
-  assert.deepEqual([incident.victim, crashes.last.victim, crashes.last.by], [null, "be.2", By.SOMEBODY]);
+  const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), seen(200_000, list("ready", "lost")));
+  assert.equal(crashes.incidents[0].victim, null);
+  assert.deepEqual([lastOf(crashes).victim, lastOf(crashes).by], ["be.2", By.SOMEBODY]);
 });
 
 test("a replica can crash while it is ready and was not crashed, and for as long as the list is recent", () => {
-  const crashes = new Crashes();
-  assert.equal(crashes.canCrash(0), false);
-  crashes.replicasSeen({ at: 0, replicas: list("ready", "ready", "draining", "lost") });
-  const ask = (at, replica) => crashes.asked({ at, by: By.CHAOS, mode: "hang" }).confirmed({ at, replica, mode: "hang" });
-  ask(1_000, "be.1");
-  assert.equal(crashes.canCrash(2_000), true);
-  assert.equal(crashes.canCrash(60_000), false);
-  ask(3_000, "be.2");
-  assert.equal(crashes.canCrash(4_000), false);
+  assert.equal(canCrash(NO_CRASHES, 0), false);
+  const listed = after(NO_CRASHES, seen(0, list("ready", "ready", "draining", "lost")));
+  const one = after(listed, asked(1_000, 1), confirmed(1_000, 1, "be.1"));
+  assert.deepEqual([canCrash(one, 2_000), canCrash(one, 60_000)], [true, false]);
+  assert.equal(canCrash(after(one, asked(3_000, 2), confirmed(3_000, 2, "be.2")), 4_000), false);
 });
 
-test("each new replica replaces one crashed replica, the one that crashed first", () => {
-  const crashes = twoReplicas();
-  const asked = (at, replica) => {
-    const incident = crashes.asked({ at, by: By.CHAOS, mode: "hang" });
-    if (replica !== null) incident.confirmed({ at, replica, mode: "hang" });
-    return incident;
+/** The replicas that took the places of the crashed ones, oldest crash first. */
+const replacements = ({ incidents }) => incidents.map(({ replacement }) => replacement?.id ?? null);
+
+test("without a sign, a new replica replaces the replica that crashed first", () => {
+  const early = after(TWO, asked(0, 1), asked(0, 2), confirmed(0, 2, "be.1"), asked(10_000, 3), confirmed(10_000, 3, "be.2"));
+  const gone = after(early, seen(20_000, list("lost", "lost", "draining")));
+  assert.deepEqual(replacements(gone), [null, null, null], "a replica that was known or is not ready replaces none");
+  const one = after(gone, seen(34_000, list("lost", "lost", "draining", "ready")), seen(40_000, list("lost", "lost", "draining", "ready")));
+  assert.deepEqual(replacements(one), [null, "be.4", null]);
+  const two = after(one, seen(44_000, list("lost", "lost", "draining", "ready", "ready")));
+  assert.deepEqual(replacements(two), [null, "be.4", "be.5"]);
+  const three = after(two, seen(50_000, list("lost", "lost", "draining", "ready", "ready", "ready")));
+  assert.deepEqual(replacements(three), ["be.6", "be.4", "be.5"], "a crash whose victim is unknown comes last");
+});
+
+/** Three replicas of a platform, by name, of which the first two have crashed, the first one first. */
+function twoCrashed(names) {
+  const replicas = names.map((name, index) => ({ id: `${name}.${index + 1}`, name, host: name, state: "ready" }));
+  const [first, second, third] = replicas;
+  const dead = [first, second].map((replica) => ({ ...replica, state: "lost" }));
+  const crashes = after(
+    NO_CRASHES,
+    seen(0, replicas),
+    asked(1_000, 1),
+    confirmed(1_000, 1, first.id),
+    asked(2_000, 2),
+    confirmed(2_000, 2, second.id),
+    seen(7_000, [...dead, third]),
+  );
+  return { crashes, listed: [...dead, third] };
+}
+
+const ready = (name, number, host = name) => ({ id: `${name}.${number}`, name, host, state: "ready" });
+
+test("a replica that returns under its name replaces itself, in whatever order they return", () => {
+  const platforms = {
+    compose: ["3f2a81c07b1e", "9c04d2e6aa57", "e1770b35f4d8"],
+    swarm: ["smilingchat_backend.1", "smilingchat_backend.2", "smilingchat_backend.3"],
+    kubernetes: ["backend-6d5f7c9b8-x2x7k", "backend-6d5f7c9b8-lq9wz", "backend-6d5f7c9b8-p4hd2"],
   };
-  const unanswered = asked(0, null);
-  const incidents = [asked(0, "be.1"), asked(10_000, "be.2")];
-  const replaced = () => incidents.map(({ replacedAfter }) => replacedAfter);
-  crashes.replicasSeen({ at: 20_000, replicas: list("lost", "lost", "draining") });
-  assert.deepEqual(replaced(), [null, null], "a replica that was known or is not ready replaces none");
-  crashes.replicasSeen({ at: 34_000, replicas: list("lost", "lost", "draining", "ready") });
-  assert.deepEqual(replaced(), [34_000, null]);
-  crashes.replicasSeen({ at: 40_000, replicas: list("lost", "lost", "draining", "ready") });
-  crashes.replicasSeen({ at: 44_000, replicas: list("lost", "lost", "draining", "ready", "ready") });
-  assert.deepEqual(replaced(), [34_000, 34_000]);
-  assert.equal(unanswered.isOver, false);
-  crashes.replicasSeen({ at: 50_000, replicas: list("lost", "lost", "draining", "ready", "ready", "ready") });
-  assert.equal(unanswered.replacedAfter, 50_000, "a crash whose victim is unknown comes last");
+  for (const [platform, names] of Object.entries(platforms)) {
+    const { crashes, listed } = twoCrashed(names);
+    const [first, second] = [ready(names[0], 5), ready(names[1], 4)];
+    const one = after(crashes, seen(9_000, [...listed, second]));
+    assert.deepEqual(replacements(one), [null, second.id], platform);
+    assert.deepEqual(replacements(after(one, seen(10_000, [...listed, second, first]))), [first.id, second.id], platform);
+  }
+});
+
+test("a name that returns later corrects the guess about a new pod", () => {
+  const { crashes, listed } = twoCrashed(["pod-a", "pod-b", "pod-c"]);
+  const [fresh, again] = [ready("pod-d", 4), ready("pod-a", 5)];
+  const guessed = after(crashes, seen(9_000, [...listed, fresh]));
+  assert.deepEqual(replacements(guessed), [fresh.id, null]);
+  const corrected = after(guessed, seen(30_000, [...listed, fresh, again]));
+  assert.deepEqual(replacements(corrected), [again.id, fresh.id]);
+  assert.deepEqual(corrected.incidents.map((incident) => figuresOf(incident).replacedAfter), [29_000, 7_000]);
+});
+
+test("a replica that takes the place of one that drained replaces no crashed one", () => {
+  const { crashes, listed } = twoCrashed(["slot.1", "slot.2", "slot.3"]);
+  const drained = listed.map((replica) => (replica.name === "slot.3" ? { ...replica, state: "draining" } : replica));
+  const updated = after(crashes, seen(8_000, drained), seen(9_000, [...drained, ready("slot.3", 4)]));
+  assert.deepEqual(replacements(updated), [null, null]);
+});
+
+test("where all replicas have one name, the host tells, and without it the order", () => {
+  const named = (number, host, state = "ready") => ({ id: `chat.${number}`, name: "chat", host, state });
+  const crashed = (...hosts) => {
+    const before = after(NO_CRASHES, seen(0, hosts.map((host, index) => named(index + 1, host))));
+    const both = after(before, asked(1_000, 1), confirmed(1_000, 1, "chat.1"), asked(2_000, 2), confirmed(2_000, 2, "chat.2"));
+    const dead = hosts.map((host, index) => named(index + 1, host, "lost"));
+    return after(both, seen(7_000, dead), seen(9_000, [...dead, named(3, hosts[1])]));
+  };
+  assert.deepEqual(replacements(crashed("one", "two")), [null, "chat.3"]);
+  assert.deepEqual(replacements(crashed("one", "one")), ["chat.3", null]);
+});
+
+test("a frozen replica that is ready again replaces itself, and one that crashes again is replaced again", () => {
+  const [one, two] = [ready("be1", 1), ready("be2", 2)];
+  const frozen = after(NO_CRASHES, seen(0, [one, two]), seen(5_000, [{ ...one, state: "lost" }, two]), seen(9_000, [one, two]));
+  assert.deepEqual(replacements(frozen), ["be1.1"]);
+  const unnamed = after(TWO, seen(5_000, list("lost", "ready")), seen(9_000, list("ready", "ready")));
+  assert.deepEqual(replacements(unnamed), ["be.1"]);
+  assert.equal(canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600), true, "it can crash again");
+  const next = ready("be1", 3);
+  const again = after(frozen, asked(20_000, 1), confirmed(20_000, 1, "be1.1"), seen(26_000, [{ ...one, state: "lost" }, two, next]));
+  const last = after(again, asked(30_000, 2), confirmed(30_000, 2, "be1.3"), seen(36_000, [{ ...next, state: "lost" }, two, ready("be1", 4)]));
+  assert.deepEqual(replacements(last), ["be1.1", "be1.3", "be1.4"]);
 });
 
 test("best, median and worst leave out unknown times", () => {
@@ -124,14 +194,14 @@ test("best, median and worst leave out unknown times", () => {
 
 function chaotic({ heals = true } = {}) {
   const timers = new FakeTimers();
-  const parts = { timers, outcome: Outcome.CRASHED, incidents: [], left: false, broken: false };
+  const parts = { timers, outcome: Outcome.CRASHED, victims: [], left: false, broken: false };
   parts.chaos = new Chaos({
     timers,
     crash: async () => {
-      const incident = { victim: parts.outcome === Outcome.CRASHED ? "be.1" : null };
-      parts.incidents.push(incident);
-      return { outcome: parts.outcome, incident };
+      parts.victims.push(parts.outcome === Outcome.CRASHED ? "be.1" : null);
+      return { outcome: parts.outcome, request: parts.victims.length - 1 };
     },
+    hasVictim: (request) => parts.victims[request] !== null,
     canCrash: () => parts.left,
     isBroken: () => parts.broken,
     heals: () => heals,
@@ -167,7 +237,7 @@ test("chaos ends when a promise was broken, before it crashes anything more", as
   parts.chaos.start(10_000);
   parts.broken = true;
   await parts.passes(10_000);
-  assert.deepEqual([parts.incidents.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
+  assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
 test("chaos ends when nothing is left to crash; where crashed replicas come back, it waits for them", async () => {
@@ -197,7 +267,7 @@ test("chaos goes on without an answer while a replica is left, and counts a cras
   parts.chaos.start(10_000);
   for (let tick = 0; tick <= PATIENCE; tick += 1) await parts.passes(10_000);
   assert.deepEqual([parts.chaos.isOn, parts.chaos.done], [true, 0]);
-  parts.incidents[1].victim = "be.2";
+  parts.victims[1] = "be.2";
   assert.equal(parts.chaos.done, 1);
   parts.left = false;
   await parts.passes(10_000);
@@ -209,12 +279,11 @@ test("chaos ends when it is refused", async () => {
   parts.outcome = Outcome.REFUSED;
   parts.chaos.start(10_000);
   await parts.passes(10_000);
-  assert.deepEqual([parts.incidents.length, parts.chaos.ended], [1, Ended.REFUSED]);
+  assert.deepEqual([parts.victims.length, parts.chaos.ended], [1, Ended.REFUSED]);
 });
 
 test("a record holds the run, in times since its start", () => {
-  const crashes = twoReplicas();
-  crashedAndBack(crashes, { at: 11_000 });
+  const crashes = crashedAndBack(11_000);
   let timeline = marked(NO_TIMELINE, { at: 10_000, kind: Mark.START });
   const replicas = [{ id: "be.1", state: "ready", sessions: 4 }];
   for (const at of [10_000, 11_000]) timeline = sampled(timeline, { at, successes: at / 100, overloads: 0, replicas });
@@ -225,7 +294,7 @@ test("a record holds the run, in times since its start", () => {
     ledger: { acked: 110, lost: 0 },
     overloads: [["overloaded", 7]],
     timeline,
-    crashes: crashes.all,
+    crashes,
   });
   assert.deepEqual(JSON.parse(JSON.stringify(record)), record);
   assert.equal(record.recorded_at, "2026-01-02T03:04:05.000Z");

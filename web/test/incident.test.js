@@ -1,27 +1,22 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Incident, Step } from "../js/incident.js";
+import { Step, confirmed, figuresOf, incidentOf, replicasSeen, sessionLive, sessionLost, sessionStopped, stepsOf } from "../js/incident.js";
 
-function crashed() {
-  const incident = new Incident({ at: 1_000, by: "person", mode: "exit" });
-  incident.confirmed({ at: 1_010, replica: "be1.1", mode: "exit" });
-  return incident;
-}
+const requested = (at) => incidentOf({ id: 1, at, by: "person", mode: "exit" });
 
-const kinds = (incident) => incident.steps.map((step) => step.kind);
+/** An incident after these steps: [function, event]. */
+const after = (incident, ...steps) => steps.reduce((before, [change, event]) => change(before, event), incident);
+
+const crashed = (...steps) => after(requested(1_000), [confirmed, { at: 1_010, replica: "be1.1", mode: "exit" }], ...steps);
+
+const loss = (at, user, replica = "be1.1") => [sessionLost, { at, user, replica }];
 
 test("all events are listed in order, with times since the request", () => {
-  const incident = crashed();
-  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
-  incident.sessionLost({ at: 1_050, user: "bruno", replica: "be1.1" });
-  incident.sessionLive({ at: 1_200, user: "anna" });
-  assert.equal(incident.sessionsResumed, 1);
-  incident.replicasSeen({ at: 1_900, replicas: [{ id: "be1.1", state: "lost" }] });
-  incident.sessionLive({ at: 2_000, user: "bruno" });
-  assert.equal(incident.isOver, false);
-  incident.replaced({ at: 4_000, replica: "be1.2" });
-  assert.equal(incident.isOver, true);
-  assert.deepEqual(incident.steps, [
+  const early = crashed(loss(1_030, "anna"), loss(1_050, "bruno"), [sessionLive, { at: 1_200, user: "anna" }]);
+  assert.equal(figuresOf(early).sessionsResumed, 1);
+  const gone = [replicasSeen, { at: 1_900, replicas: [{ id: "be1.1", state: "lost" }] }];
+  const later = after(early, gone, [sessionLive, { at: 2_000, user: "bruno" }]);
+  assert.deepEqual(stepsOf({ ...later, replacement: { at: 4_000, id: "be1.2" } }), [
     { kind: Step.ASKED, after: 0, mode: "exit" },
     { kind: Step.CONFIRMED, after: 10, replica: "be1.1", mode: "exit" },
     { kind: Step.SESSIONS_LOST, after: 50, count: 2 },
@@ -32,34 +27,30 @@ test("all events are listed in order, with times since the request", () => {
 });
 
 test("losses of sessions on other replicas do not count", () => {
-  const incident = crashed();
-  incident.sessionLost({ at: 1_030, user: "carla", replica: "be2.1" });
-  assert.equal(incident.sessionsLost, 0);
-  assert.deepEqual(kinds(incident), [Step.ASKED, Step.CONFIRMED]);
+  const incident = crashed(loss(1_030, "carla", "be2.1"));
+  assert.equal(figuresOf(incident).sessionsLost, 0);
+  assert.deepEqual(stepsOf(incident).map(({ kind }) => kind), [Step.ASKED, Step.CONFIRMED]);
 });
 
 test("losses that come before the answer are counted once the victim is known", () => {
-  const incident = new Incident({ at: 0, by: "person", mode: "exit" });
-  incident.sessionLost({ at: 5, user: "anna", replica: "be1.1" });
-  incident.sessionLost({ at: 6, user: "carla", replica: "be2.1" });
-  assert.equal(incident.sessionsLost, 2);
-  incident.confirmed({ at: 9, replica: "be1.1", mode: "exit" });
-  assert.equal(incident.sessionsLost, 1);
+  const unknown = after(requested(0), loss(5, "anna"), loss(6, "carla", "be2.1"));
+  assert.equal(figuresOf(unknown).sessionsLost, 2);
+  assert.equal(figuresOf(confirmed(unknown, { at: 9, replica: "be1.1", mode: "exit" })).sessionsLost, 1);
 });
 
 test("a session lost twice counts from its first loss to its first return", () => {
-  const incident = crashed();
-  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
-  incident.sessionLost({ at: 1_500, user: "anna", replica: "be1.1" });
-  incident.sessionLive({ at: 2_000, user: "anna" });
-  incident.sessionLive({ at: 3_000, user: "anna" });
-  assert.deepEqual(incident.steps.slice(2).map((step) => step.after), [30, 1_000]);
+  const returns = [2_000, 3_000].map((at) => [sessionLive, { at, user: "anna" }]);
+  const incident = crashed(loss(1_030, "anna"), loss(1_500, "anna"), ...returns);
+  assert.deepEqual(stepsOf(incident).slice(2).map((step) => step.after), [30, 1_000]);
 });
 
 test("a session that is stopped is no longer waited for", () => {
+  const incident = crashed(loss(1_030, "anna"), [sessionStopped, { user: "anna" }], [sessionStopped, { user: "nobody" }]);
+  assert.equal(figuresOf(incident).sessionsLost, 0);
+});
+
+test("an event that changes nothing leaves the incident as it is", () => {
   const incident = crashed();
-  incident.sessionLost({ at: 1_030, user: "anna", replica: "be1.1" });
-  incident.sessionStopped("anna");
-  incident.sessionStopped("nobody");
-  assert.equal(incident.sessionsLost, 0);
+  const idle = [loss(1_030, "carla", "be2.1"), [sessionLive, { at: 1_100, user: "anna" }], [sessionStopped, { user: "anna" }]];
+  assert.equal(after(incident, ...idle, [replicasSeen, { at: 2_000, replicas: [{ id: "be1.1", state: "ready" }] }]), incident);
 });

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Ledger } from "../js/ledger.js";
-import { verdict } from "../js/counters-view.js";
+import { Ledger, verdictOf } from "../js/ledger.js";
 import { Fit, Stream } from "../js/client/stream.js";
 import { welcome } from "./support.js";
 
@@ -218,12 +217,12 @@ test("an acked smile that was under way at the stop is not claimed to be deliver
   ledger.acked("anna", ack("c1", 101));
   ledger.forget(["anna", "bruno"]);
   assert.equal(ledger.totals.cutOffAcked, 1);
-  assert.equal(verdict(ledger.totals)[0], "ledger.verdict.cut_off");
+  assert.equal(verdictOf(ledger.totals)[0], "ledger.verdict.cut_off");
 });
 
 test("the verdict says the worst that is known", () => {
   const none = new Ledger().totals;
-  const keyOf = (totals) => verdict({ ...none, ...totals })[0];
+  const keyOf = (totals) => verdictOf({ ...none, ...totals })[0];
   assert.equal(keyOf({}), "ledger.verdict.idle");
   assert.equal(keyOf({ sent: 2, acked: 2, delivered: 2 }), "ledger.verdict.good");
   assert.equal(keyOf({ sent: 2, inFlight: 1 }), "ledger.verdict.open");

@@ -3,8 +3,8 @@ import test from "node:test";
 import { Backoff, POLICY_WAIT_MS, RETRY_CAP_MS, ceiling, retryWait } from "../js/client/backoff.js";
 import { DialQueue } from "../js/client/dial-queue.js";
 import { BEAT_MS, Pacer, phase } from "../js/pacer.js";
-import { Rate } from "../js/rate.js";
-import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop } from "../js/render-loop.js";
+import { Rate } from "../js/counters.js";
+import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop, shareAfter } from "../js/render-loop.js";
 import { FakeTimers } from "./support.js";
 
 test("back-off doubles to its cap and is jittered from zero", () => {
@@ -91,15 +91,13 @@ test("a rate is the slope over its window", () => {
   assert.equal(rate.update(1_000, 50), 50);
   for (let second = 2; second <= 20; second += 1) rate.update(second * 1_000, 50 * second);
   assert.equal(rate.update(21_000, 1_000), 37.5);
-  rate.reset();
-  assert.equal(rate.update(22_000, 0), 0);
 });
 
 /** A render loop with the frames that it requested; a frame costs `cost` milliseconds. */
 function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];
-  const made = { timers, frames, paints: 0, left: 0 };
+  const made = { timers, frames, paints: 0, left: 0, costs: [] };
   made.loop = new RenderLoop({
     timers,
     requestFrame: (run) => frames.push(run),
@@ -109,7 +107,11 @@ function renderLoop({ cost = 0 } = {}) {
       timers.advance(cost);
       return made.left > 0;
     },
-    paintMore: () => (made.left -= 1) > 0,
+    paintMore: (before) => {
+      made.costs.push(before);
+      timers.advance(cost);
+      return (made.left -= 1) > 0;
+    },
   });
   return made;
 }
@@ -169,4 +171,16 @@ test("the more a frame costs, the longer the gap after it", () => {
   assert.equal(frames.length, 0);
   timers.advance(1);
   assert.equal(frames.length, 1);
+});
+
+test("each frame learns what the frame before has cost, and slow frames get a smaller share", () => {
+  const made = renderLoop({ cost: 30 });
+  made.left = 2;
+  made.loop.flush();
+  made.frames.pop()();
+  made.frames.pop()();
+  assert.deepEqual(made.costs, [30, 30]);
+  const shares = (costs) => costs.reduce((shares, cost) => [...shares, shareAfter(shares.at(-1), cost, 6)], [6]);
+  assert.deepEqual(shares([1, 30, 30, 12, 1, 1, 1]), [6, 6, 5, 4, 4, 5, 6, 6]);
+  assert.equal(shares(Array(20).fill(100)).at(-1), 1);
 });

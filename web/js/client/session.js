@@ -57,6 +57,8 @@ export class Session {
   closeReason = null;
   retryAt = null;
   reconnects = 0;
+  /** Counts the changes of the state. */
+  changes = 0;
 
   /**
    * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener has `stateChanged()`,
@@ -234,6 +236,7 @@ export class Session {
 
   #enter(state) {
     this.state = state;
+    this.changes += 1;
     this.#listener.stateChanged();
   }
 }

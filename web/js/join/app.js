@@ -34,7 +34,7 @@ let faceOf = new Map();
 const items = new Map();
 
 async function join() {
-  const onFailure = (error) => showState(error.isTooOften ? "rate_limited" : "nowhere", "bad");
+  const onFailure = (error) => showState(causeOf(error), "bad");
   users = await backend.learnUsers({ pause: RETRY_MS, onFailure });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
   // The server's date, since a phone's may differ.
@@ -50,7 +50,13 @@ async function join() {
   setText(byId("you"), `${faceOf.get(client.user)} ${client.user}`);
   showReceivers();
   byId("chat").hidden = false;
+  showSession(client.session, client.user);
   paint();
+}
+
+function causeOf(error) {
+  if (navigator.onLine === false) return "offline";
+  return error.isTooOften ? "rate_limited" : "nowhere";
 }
 
 /** A client for a user that may already be taken; its smiles count only once the user is ours. */
@@ -195,7 +201,10 @@ document.title = words("title");
 for (const node of document.querySelectorAll("[data-words]")) setText(node, words(node.dataset.words));
 for (const event of ["online", "offline"]) {
   addEventListener(event, () => {
-    if (seat === null) return;
+    if (seat === null) {
+      if (event === "offline") showState("offline", "bad");
+      return;
+    }
     showSession(seat.client.session, seat.client.user);
     seat.client.session.hurry();
   });

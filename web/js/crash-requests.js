@@ -1,0 +1,66 @@
+// Requests crashes: the request, the token if required, and why it failed.
+
+/** The outcomes of a request. */
+export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
+
+const TOKEN_KEY = "smilingchat.crash-token";
+const DEFAULT_MODE = "exit";
+const WORDED_STATUSES = new Set([401, 403, 404, 409, 429]);
+const UNAUTHORIZED = 401;
+const NOT_FOUND = 404;
+
+export class CrashRequests {
+  #backend;
+  #storage;
+
+  /** The request that waits for a token, or null: what the caller passed as `wish`. */
+  waiting = null;
+  /** Why the last request failed: {key, values}; null if it did not. */
+  failure = null;
+
+  /** `storage` keeps the token for this tab. */
+  constructor({ backend, storage }) {
+    this.#backend = backend;
+    this.#storage = storage;
+  }
+
+  /** Keeps the token that the backend asks for. */
+  set token(token) {
+    this.#storage.setItem(TOKEN_KEY, token);
+  }
+
+  /** Crashes the named replica, or with null one that the server chooses. Returns `{outcome, replica, mode}`. */
+  async ask(wish) {
+    const { replica, mode } = wish;
+    this.failure = null;
+    try {
+      const token = this.#storage.getItem(TOKEN_KEY);
+      const done = await this.#backend.crash({ replica, mode: mode === DEFAULT_MODE ? null : mode, token });
+      this.waiting = null;
+      return { outcome: Outcome.CRASHED, replica: done.replica, mode: done.mode };
+    } catch (error) {
+      this.#failed(error, wish);
+      return { outcome: outcomeOf(error), replica: null, mode };
+    }
+  }
+
+  #failed(error, wish) {
+    this.failure = failureOf(error);
+    if (error.status !== UNAUTHORIZED) return;
+    this.#storage.removeItem(TOKEN_KEY);
+    // The first time, the form for the token says it all.
+    if (this.waiting === null) this.failure = null;
+    this.waiting = wish;
+  }
+}
+
+function outcomeOf(error) {
+  if (error.isSilence) return Outcome.UNANSWERED;
+  return error.status === NOT_FOUND ? Outcome.NOBODY : Outcome.REFUSED;
+}
+
+function failureOf(error) {
+  if (error.isSilence) return { key: "crash.error.unreachable", values: {} };
+  if (WORDED_STATUSES.has(error.status)) return { key: `crash.error.${error.status}`, values: {} };
+  return { key: "crash.error.other", values: { code: error.code, message: error.message } };
+}

@@ -1,0 +1,70 @@
+// The crashes as text: the course of one, the table of all, and best, median and worst. For the page and the picture of a run.
+
+import { spread } from "./crashes.js";
+import { Step, figuresOf, stepsOf } from "./incident.js";
+
+const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
+const TIMES = ["seenAfter", "resumedAfter", "replacedAfter"];
+const FIGURES = ["best", "median", "worst"];
+
+export class CrashWords {
+  #translate;
+  #format;
+
+  constructor({ translate, format }) {
+    this.#translate = translate;
+    this.#format = format;
+  }
+
+  /** The course so far: [time, text]. */
+  stepsOf(incident) {
+    const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
+    const { sessionsLost: n, sessionsResumed: done } = figuresOf(incident);
+    if (done < n) steps.push(["…", this.#translate("incident.progress", { done, n })]);
+    return steps;
+  }
+
+  /** The head of the table. */
+  get head() {
+    return ["#", ...COLUMNS.map((column) => this.#translate(`crashes.${column}`))];
+  }
+
+  /** The rows of the table, the newest crash first. */
+  rowsOf(incidents) {
+    return incidents.map((incident, index) => this.#cells(incident, index + 1)).reverse();
+  }
+
+  /** [name, seen after, resumed after, replaced after] of best, median and worst. */
+  figuresOf(incidents) {
+    const figures = incidents.map(figuresOf);
+    const spreads = TIMES.map((time) => spread(figures.map((each) => each[time])));
+    return FIGURES.map((figure) => [
+      this.#translate(`crash.${figure}`),
+      ...spreads.map((times) => this.#time(times?.[figure] ?? null)),
+    ]);
+  }
+
+  #cells(incident, number) {
+    const { victim, mode, by } = incident;
+    const { sessionsLost, sessionsResumed, seenAfter, resumedAfter, replacedAfter } = figuresOf(incident);
+    return [
+      String(number),
+      victim ?? "?",
+      mode === null ? "?" : this.#translate(`crash.short.${mode}`),
+      this.#translate(`crash.by.${by}`),
+      this.#time(seenAfter),
+      sessionsResumed === sessionsLost ? String(sessionsLost) : `${sessionsResumed} / ${sessionsLost}`,
+      this.#time(resumedAfter),
+      this.#time(replacedAfter),
+    ];
+  }
+
+  #time(milliseconds) {
+    return milliseconds === null ? "–" : this.#format.span(milliseconds);
+  }
+
+  #stepText({ kind, mode, replica, count }) {
+    if (kind === Step.ASKED && mode === null) return this.#translate("incident.noticed");
+    return this.#translate(`incident.${kind}`, { replica, n: count, mode: kind === Step.ASKED ? mode : "" });
+  }
+}

@@ -1,0 +1,284 @@
+// Everything that the page knows and does, without its looks: the run and its smiles, the replicas, the platform, chaos.
+// The browser's clock, chance and network come from outside.
+
+import { Backend } from "./backend.js";
+import { Chaos } from "./chaos.js";
+import { By, canCrash, isOpen, lastOf } from "./crashes.js";
+import { CrashRequests, Outcome } from "./crash-requests.js";
+import { ORDERLY_CLOSES } from "./client/protocol.js";
+import { SessionState } from "./client/session.js";
+import { Diagnosis } from "./diagnosis.js";
+import { Platform } from "./platform.js";
+import { ReplicaWatch } from "./replica-watch.js";
+import * as Run from "./run.js";
+import { DEFAULTS, MOST_CONVERSATIONS } from "./settings.js";
+import { Simulation } from "./simulation.js";
+
+const USERS_RETRY_MS = 1_000;
+const HEARTBEAT_MS = 1_000;
+
+const ANSWERS = {
+  [Outcome.CRASHED]: Run.crashConfirmed,
+  [Outcome.UNANSWERED]: Run.crashUnanswered,
+  [Outcome.NOBODY]: Run.crashRefused,
+  [Outcome.REFUSED]: Run.crashRefused,
+};
+
+const since = (time, now) => (time === null ? null : now - time);
+
+export class Model {
+  #environment;
+  #timers;
+  #backend;
+  #browser;
+  #onChange;
+  #usersKnown = false;
+  #startsWhenReady = false;
+  #lastRequest = 0;
+
+  settings = DEFAULTS;
+  run = Run.NO_RUN;
+
+  /**
+   * `environment` is that of the simulation. `browser` has `isOnline()`, `isHidden()` and the `origin` of the page. `onChange()`
+   * requests a repaint; `onConversation(conversation)` and `onList()` report what has changed in the simulation.
+   */
+  constructor({ environment, pageUrl, fetch, storage, browser, onChange, onConversation, onList }) {
+    const { timers, random } = environment;
+    this.#environment = environment;
+    this.#timers = timers;
+    this.#browser = browser;
+    this.#onChange = onChange;
+    const backend = new Backend({ pageUrl, timers, fetch });
+    this.#backend = backend;
+    this.platform = new Platform({ storage });
+    this.crashRequests = new CrashRequests({ backend, storage });
+    this.simulation = new Simulation({
+      environment,
+      onChange: onConversation,
+      onList,
+      onSession: (user) => this.#sessionChanged(user),
+    });
+    this.diagnosis = new Diagnosis({
+      backend,
+      timers,
+      onRefused: (error) => this.#countRefusal(error),
+      onFound: (cause) => this.#causeFound(cause),
+    });
+    this.replicaWatch = new ReplicaWatch({
+      backend,
+      timers,
+      random,
+      isHidden: browser.isHidden,
+      isIdle: () => !this.#isSomethingGoingOn(),
+      onAnswer: (answer) => this.#replicasAnswered(answer),
+      onChange: (error) => this.#replicasAsked(error),
+      onReturn: () => this.simulation.hurry(),
+    });
+    this.chaos = new Chaos({
+      timers,
+      crash: () => this.crash({ by: By.CHAOS }),
+      hasVictim: (request) => Run.victimOf(this.run, request) !== null,
+      canCrash: () => canCrash(this.run.crashes, timers.now()),
+      isBroken: () => this.#isBroken(),
+      heals: () => this.platform.heals,
+      onChange,
+    });
+  }
+
+  /** Begins to watch the backend. Returns its users, once it has answered; without them no run can start. */
+  async open() {
+    this.replicaWatch.ask();
+    this.#keepTime();
+    const people = await this.#backend.learnUsers({ pause: USERS_RETRY_MS });
+    this.simulation.people = people;
+    this.#usersKnown = true;
+    this.#onChange();
+    if (this.#startsWhenReady) this.start();
+    return people;
+  }
+
+  start() {
+    if (!this.#usersKnown) {
+      this.#startsWhenReady = true;
+      return;
+    }
+    const { conversations, rate, seed } = this.settings;
+    if (!this.simulation.isRunning && conversations > 0) {
+      this.#tell(Run.forgotten);
+      this.#tell(Run.started);
+    }
+    this.simulation.run(conversations, { rate, seed });
+  }
+
+  stop() {
+    this.#startsWhenReady = false;
+    if (this.simulation.isRunning) this.#tell(Run.stopped);
+    this.simulation.stop();
+    this.chaos.stop();
+    this.#sample();
+  }
+
+  reset() {
+    this.stop();
+    this.simulation.reset();
+    this.#tell(Run.forgotten);
+  }
+
+  /** Applies changed settings to what is running. */
+  change(settings) {
+    this.settings = settings;
+    if (this.simulation.isRunning) this.start();
+    if (this.chaos.isOn) this.switchChaos(true);
+    this.#onChange();
+  }
+
+  switchChaos(isOn) {
+    if (isOn) this.chaos.start(this.settings.chaos * 1_000);
+    else this.chaos.stop();
+  }
+
+  /** Crashes the named replica, or with null one that the server chooses. Returns `{outcome, request}`. */
+  async crash({ replica = null, by = By.PERSON }) {
+    const { mode } = this.settings;
+    this.#lastRequest += 1;
+    const id = this.#lastRequest;
+    this.#tell(Run.crashAsked, { id, by, mode });
+    this.#onChange();
+    const { outcome, ...answer } = await this.crashRequests.ask({ replica, by, mode });
+    this.#tell(ANSWERS[outcome], { id, ...answer });
+    this.#onChange();
+    return { outcome, request: id };
+  }
+
+  /** Repeats the crash request that waits for this token. */
+  giveToken(token) {
+    this.crashRequests.token = token;
+    this.crash(this.crashRequests.waiting);
+  }
+
+  /** The network is back. */
+  hurry() {
+    this.simulation.hurry();
+    this.replicaWatch.ask();
+  }
+
+  /** The facts for the sentence about the connection. */
+  facts(now) {
+    const { simulation, replicaWatch } = this;
+    const { quietUntil, unreachableSince } = replicaWatch;
+    return {
+      refusal: this.diagnosis.cause?.code ?? null,
+      origin: this.#browser.origin,
+      isOnline: this.#browser.isOnline(),
+      unreachableFor: since(unreachableSince, now),
+      quietFor: quietUntil === null ? null : Math.max(0, quietUntil - now),
+      isReady: this.#usersKnown && replicaWatch.hasAnswered,
+      sessions: simulation.users.length,
+      live: simulation.users.filter((user) => user.isLive).length,
+      connected: this.#connectedUsers().length,
+      limit: simulation.limit,
+      most: MOST_CONVERSATIONS,
+      self: replicaWatch.self,
+    };
+  }
+
+  /** What restarts a replica: one that would crash in the chosen mode, or the one that has. */
+  revival(now) {
+    const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
+    const silentFor = isAway ? since(this.replicaWatch.silentSince, now) : null;
+    const last = lastOf(this.run.crashes);
+    const openMode = last === null || last.replacement !== null ? null : last.mode;
+    return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
+  }
+
+  /** The list of replicas, its age, and for how long there has been no answer. */
+  fleet(now) {
+    const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
+    return { replicas, staleFor: since(unreachableSince, now), age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
+  }
+
+  /** What a record of the run contains. */
+  get record() {
+    const { ledger, counters } = this.simulation;
+    return { settings: this.settings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };
+  }
+
+  /** Changes the run by one of its functions. */
+  #tell(change, event) {
+    this.run = change(this.run, { at: this.#timers.now(), ...event });
+  }
+
+  #isSomethingGoingOn() {
+    return this.simulation.isRunning || this.chaos.isOn || isOpen(this.run.crashes, this.#timers.now());
+  }
+
+  #isBroken() {
+    const { lost, duplicated, reordered } = this.simulation.ledger.totals;
+    return lost + duplicated + reordered > 0;
+  }
+
+  #sessionChanged(user) {
+    const { state, replica, attempt, closeReason } = user.session;
+    if (state === SessionState.WAITING || state === SessionState.FAILED) {
+      const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
+      this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
+    }
+    // Without any answer there is no refusal.
+    const isThere = this.replicaWatch.unreachableSince === null;
+    if (state === SessionState.WAITING && isThere) {
+      const url = this.#environment.urlFor(user.name, null);
+      this.diagnosis.failed({ attempt, url, isRefusal: closeReason.isRefusal });
+    }
+    if (state === SessionState.LIVE) this.#tell(Run.sessionLive, { user: user.name });
+    if (state === SessionState.STOPPED) this.#tell(Run.sessionStopped, { user: user.name });
+    if (user.isConnected) this.diagnosis.welcomed();
+  }
+
+  #replicasAnswered(answer) {
+    this.platform.seen(answer);
+    this.#tell(Run.replicasSeen, { replicas: answer.replicas });
+  }
+
+  #replicasAsked(error) {
+    if (error !== null) this.#countRefusal(error);
+    this.#onChange();
+  }
+
+  #causeFound({ retryAfter }) {
+    if (retryAfter > 0) this.simulation.postpone(retryAfter);
+    this.#onChange();
+  }
+
+  #countRefusal({ overloadCause }) {
+    const { isRunning, counters } = this.simulation;
+    if (isRunning && this.#browser.isOnline() && overloadCause !== null) counters.overloaded(overloadCause);
+  }
+
+  #connectedUsers() {
+    return this.simulation.users.filter((user) => user.isConnected);
+  }
+
+  #sessionsByReplica() {
+    const sessions = new Map();
+    for (const { session } of this.#connectedUsers()) sessions.set(session.replica, (sessions.get(session.replica) ?? 0) + 1);
+    return sessions;
+  }
+
+  #sample() {
+    const { ledger, counters } = this.simulation;
+    const sessionsOn = this.#sessionsByReplica();
+    this.#tell(Run.sampled, {
+      successes: ledger.totals.acked,
+      overloads: counters.overloadErrors,
+      replicas: this.replicaWatch.replicas.map(({ id, state }) => ({ id, state, sessions: sessionsOn.get(id) ?? 0 })),
+    });
+  }
+
+  // Ages, countdowns and rates change without events. The timeline stops when no run is active.
+  #keepTime() {
+    if (this.#isSomethingGoingOn()) this.#sample();
+    this.#onChange();
+    this.#timers.after(HEARTBEAT_MS, () => this.#keepTime());
+  }
+}

@@ -1,0 +1,28 @@
+// What the picture of a run says: its words and numbers, as pure functions.
+
+import { causesText } from "./counters.js";
+import { verdictOf } from "./ledger.js";
+
+const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered", "unverified"]];
+
+/** The contents of the picture, from a record of the model; `recordedAt` is a date. */
+export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language, crashWords }) {
+  const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
+  const [key, values] = verdictOf(ledger);
+  const numbers = (names) => names.map((name) => `${translate(`ledger.${name}`)} ${format.count(ledger[name])}`).join(" · ");
+  const { incidents } = crashes;
+  return {
+    title: translate("page.title"),
+    notes: [
+      `${translate("controls.count")}: ${settings.conversations} · ${translate("controls.rate.shown", { n: settings.rate })}`,
+      recordedAt.toLocaleString(language),
+    ],
+    badges: [
+      { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "goodSoft" },
+      { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "badSoft" },
+    ],
+    facts: [translate(key, values), ...FACTS.map(numbers), causesText(translate, overloads)],
+    timeline,
+    crashes: incidents.length === 0 ? [] : [crashWords.head, ...crashWords.rowsOf(incidents)],
+  };
+}

@@ -1,0 +1,110 @@
+// All views of the page: paint what the model knows, and announce events.
+
+import { ConversationsView } from "./conversations-view.js";
+import { CountersView } from "./counters-view.js";
+import { CrashControlsView } from "./crash-controls-view.js";
+import { CrashWords } from "./crash-words.js";
+import { lastOf } from "./crashes.js";
+import { CrashesView } from "./crashes-view.js";
+import { byId, setData, setText } from "./dom.js";
+import { Hues } from "./hues.js";
+import { PlatformView } from "./platform-view.js";
+import { ReplicasView } from "./replicas-view.js";
+import { statusOf } from "./status.js";
+import { TimelineView } from "./timeline-view.js";
+
+/**
+ * The functions that paint the page: `mark(conversation)` and `list()` take what has changed, `paint(now)` and
+ * `paintMore(now)` paint a part and return whether something waits for the next frame. `onChange()` requests a repaint. With them, for a
+ * picture of the run: the words of its crashes, and the look of its timeline.
+ */
+export function viewsOf({ model, translate, format, announcer, onChange }) {
+  const hues = new Hues();
+  const words = { translate, format, hueOf: (replica) => hues.of(replica) };
+  const crashWords = new CrashWords(words);
+  const countersView = new CountersView(words);
+  const platformView = new PlatformView(words);
+  const crashControlsView = new CrashControlsView({ ...words, onToken: (token) => model.giveToken(token) });
+  const crashesView = new CrashesView({ words: crashWords });
+  const timelineView = new TimelineView(words);
+  const replicasView = new ReplicasView({ ...words, onCrash: (replica) => model.crash({ replica }) });
+  const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
+  let threadView = null;
+
+  // The dialog is loaded with the first conversation that is opened.
+  async function openThread(conversation) {
+    const { ThreadView } = await import("./thread-view.js");
+    threadView ??= new ThreadView({ ...words, onChange });
+    threadView.open(conversation);
+  }
+
+  function paintStatus(now) {
+    const { key, values, mood } = statusOf(model.facts(now));
+    const text = translate(key, { ...values, age: format.duration(values.ms ?? 0) });
+    setText(byId("status"), text);
+    setData(byId("status"), "mood", mood);
+    announcer.tell("status", key, text);
+  }
+
+  function paintPlatform(now) {
+    const { name, links } = model.platform;
+    const revival = model.revival(now);
+    platformView.paint({ platform: name, links, revival });
+    const isGone = revival !== null && revival.mood !== "calm";
+    announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
+  }
+
+  // Counters are shown; events are also announced.
+  function announce() {
+    const { chaos, run } = model;
+    const last = lastOf(run.crashes);
+    const steps = last === null ? [] : crashWords.stepsOf(last).filter(([time]) => time.startsWith("+"));
+    announcer.tell("crash", `${last?.askedAt} ${steps.length}`, steps.at(-1)?.[1] ?? "");
+    const chaosText = chaos.isOn ? translate("chaos.started") : byId("chaos-said").textContent;
+    announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
+  }
+
+  // One turn for each frame: a frame with all of them takes long enough to be seen on a slow machine. A hidden page, which gets
+  // no frames, still shows its title and tells a screen reader.
+  const told = [
+    (now) => countersView.paint({ simulation: model.simulation, now }),
+    (now) => {
+      const { chaos, crashRequests, run } = model;
+      paintStatus(now);
+      paintPlatform(now);
+      crashControlsView.paint({ chaos, crashRequests, now });
+      crashesView.paint(run.crashes);
+      announce();
+    },
+  ];
+  const drawn = [
+    (now) => {
+      threadView?.paint(now);
+      timelineView.paint(model.run.timeline);
+      replicasView.paint(model.fleet(now));
+      conversationsView.collect();
+    },
+  ];
+  let waiting = [];
+
+  function paintMore(now, cost) {
+    const turn = waiting.shift();
+    if (turn === undefined) return conversationsView.paintMore(now, cost);
+    turn(now);
+    return true;
+  }
+
+  return {
+    mark: (conversation) => conversationsView.mark(conversation),
+    list: () => conversationsView.list(model.simulation.conversations),
+    paint(now) {
+      waiting = document.hidden ? [] : [...told, ...drawn];
+      if (!document.hidden) return paintMore(now);
+      for (const turn of told) turn(now);
+      return false;
+    },
+    paintMore,
+    crashWords,
+    look: () => timelineView.look(),
+  };
+}

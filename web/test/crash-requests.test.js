@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { BackendError } from "../js/backend.js";
+import { CrashRequests, Outcome } from "../js/crash-requests.js";
+import { ENGLISH } from "../js/words-en.js";
+import { TabStorage } from "../js/storage.js";
+
+const WISH = { replica: "be1.1", by: "person", mode: "exit" };
+
+/** Requests to a backend that answers with these in turn: an object, or the status of a refusal. */
+function requests(...answers) {
+  const asked = [];
+  const backend = {
+    crash: async (wish) => {
+      asked.push(wish);
+      const answer = answers.shift();
+      if (typeof answer === "object") return answer;
+      throw new BackendError({ status: answer, code: `http_${answer}`, message: "no" });
+    },
+  };
+  return { asked, crashes: new CrashRequests({ backend, storage: new TabStorage(() => null) }) };
+}
+
+test("a crash that is answered names its replica, and the default mode is left out", async () => {
+  const { asked, crashes } = requests({ replica: "be1.1", mode: "exit" }, { replica: "be2.1", mode: "hang" });
+  assert.deepEqual(await crashes.ask(WISH), { outcome: Outcome.CRASHED, replica: "be1.1", mode: "exit" });
+  assert.deepEqual(await crashes.ask({ ...WISH, replica: null, mode: "hang" }), { outcome: Outcome.CRASHED, replica: "be2.1", mode: "hang" });
+  assert.deepEqual(asked, [{ replica: "be1.1", mode: null, token: null }, { replica: null, mode: "hang", token: null }]);
+  assert.equal(crashes.failure, null);
+});
+
+test("each failure has its outcome and its words, until the next request", async () => {
+  const failures = [[0, Outcome.UNANSWERED], [502, Outcome.UNANSWERED], [404, Outcome.NOBODY], [409, Outcome.REFUSED], [500, Outcome.REFUSED]];
+  for (const [status, outcome] of failures) {
+    const { crashes } = requests(status, { replica: "be1.1", mode: "exit" });
+    assert.equal((await crashes.ask(WISH)).outcome, outcome, String(status));
+    assert.ok(crashes.failure.key in ENGLISH, crashes.failure.key);
+    await crashes.ask(WISH);
+    assert.equal(crashes.failure, null);
+  }
+});
+
+test("a backend with a token is asked again with it, and a wrong one is said to be wrong", async () => {
+  const { asked, crashes } = requests(401, 401, { replica: "be1.1", mode: "exit" });
+  await crashes.ask(WISH);
+  assert.deepEqual([crashes.waiting, crashes.failure], [WISH, null]);
+  crashes.token = "wrong";
+  await crashes.ask(crashes.waiting);
+  assert.deepEqual([crashes.waiting, crashes.failure.key], [WISH, "crash.error.401"]);
+  crashes.token = "right";
+  await crashes.ask(crashes.waiting);
+  assert.deepEqual([crashes.waiting, crashes.failure], [null, null]);
+  assert.deepEqual(asked.map(({ token }) => token), [null, "wrong", "right"]);
+});

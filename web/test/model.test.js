@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { CrashWords } from "../js/crash-words.js";
+import { lastOf } from "../js/crashes.js";
+import { Format } from "../js/format.js";
+import { translator } from "../js/i18n.js";
+import { Model } from "../js/model.js";
+import { posterOf } from "../js/poster.js";
+import { DEFAULTS } from "../js/settings.js";
+import { TabStorage } from "../js/storage.js";
+import { ENGLISH } from "../js/words-en.js";
+import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
+
+const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
+
+/** A model before a backend of two replicas, whose list the test sets. */
+function staged() {
+  const timers = new FakeTimers();
+  const random = seededRandom(5);
+  const backend = new FakeBackend({ timers, random, replicas: 2 });
+  const stage = { timers, backend, replicas: ["be.1", "be.2"].map((id) => ({ id, state: "ready" })), crashed: [], isOnline: true };
+  const answers = {
+    "/api/users": () => PEOPLE,
+    "/api/replicas": () => ({ replicas: stage.replicas, self: "be.1", platform: "compose" }),
+    "/api/crash": ({ body }) => {
+      stage.crashed.push(JSON.parse(body));
+      backend.crash();
+      return { replica: "be.1", mode: "exit" };
+    },
+  };
+  let id = 0;
+  stage.model = new Model({
+    environment: {
+      timers,
+      random,
+      nextId: () => `id-${(id += 1)}`,
+      dialQueue: { enter: (dial) => (dial(), () => {}) },
+      urlFor: (user, resume) => `ws://h/ws?${new URLSearchParams({ user, ...resume })}`,
+      openSocket: (url) => backend.openSocket(url),
+    },
+    pageUrl: "http://h/",
+    fetch: async (url, options) => ({ ok: true, headers: new Headers(), json: async () => answers[url.pathname](options) }),
+    storage: new TabStorage(() => null),
+    browser: { isOnline: () => stage.isOnline, isHidden: () => false, origin: "http://h" },
+    onChange: () => {},
+    onConversation: () => {},
+    onList: () => {},
+  });
+  stage.model.settings = { ...DEFAULTS, conversations: 2 };
+  stage.passes = async (ms) => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      timers.advance(100);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  return stage;
+}
+
+test("a run that was started before the users are known starts with them, and goes on through a crash", async () => {
+  const { model, passes, crashed, ...stage } = staged();
+  model.start();
+  assert.equal(model.simulation.isRunning, false);
+  assert.deepEqual(await model.open(), PEOPLE);
+  await passes(3_000);
+  const { live, sessions, isReady } = model.facts(stage.timers.now());
+  assert.deepEqual([live, sessions, isReady], [4, 4, true]);
+  const here = [...model.fleet(stage.timers.now()).sessionsOn.values()];
+  assert.equal(here.reduce((sum, count) => sum + count, 0), 4);
+
+  const { outcome, request } = await model.crash({});
+  assert.deepEqual([outcome, crashed], ["crashed", [{}]]);
+  await passes(5_000);
+  const { timeline, crashes } = model.run;
+  assert.deepEqual([crashes.incidents.length, lastOf(crashes).id, lastOf(crashes).victim], [1, request, "be.1"]);
+  assert.ok(lastOf(crashes).losses.every(({ resumedAt }) => resumedAt !== null));
+  assert.deepEqual(timeline.marks.map(({ kind }) => kind), ["start", "asked"]);
+  assert.ok(timeline.samples.length >= 7 && timeline.samples.at(-1).successes > 0);
+  const { lost, duplicated, reordered, acked } = model.record.ledger;
+  assert.deepEqual([lost, duplicated, reordered, acked > 20], [0, 0, 0, true]);
+});
+
+test("a stopped run keeps its numbers, a reset forgets them, and the next run begins with none", async () => {
+  const { model, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(2_000);
+  model.stop();
+  assert.ok(model.record.ledger.acked > 0);
+  assert.equal(model.run.timeline.marks.at(-1).kind, "stop");
+  model.reset();
+  assert.deepEqual([model.record.ledger.acked, model.run.timeline.samples.length], [0, 0]);
+  model.start();
+  assert.deepEqual(model.run.timeline.marks.map(({ kind }) => kind), ["start"]);
+});
+
+test("changed settings apply to a run at once, and to chaos", async () => {
+  const { model, passes } = staged();
+  await model.open();
+  model.change({ ...model.settings, conversations: 1 });
+  assert.equal(model.simulation.isRunning, false);
+  model.start();
+  model.switchChaos(true);
+  model.change({ ...model.settings, conversations: 2, chaos: 10 });
+  assert.equal(model.simulation.conversations.length, 2);
+  await passes(10_000);
+  await passes(100);
+  assert.equal(model.chaos.done, 1);
+  model.stop();
+  assert.equal(model.chaos.isOn, false);
+});
+
+test("the command that restarts a backend follows the chosen mode", async () => {
+  const { model, timers } = staged();
+  await model.open();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(model.revival(timers.now()).key, "revival.compose.exit");
+  model.change({ ...model.settings, mode: "hang" });
+  assert.equal(model.revival(timers.now()).key, "revival.compose.hang");
+});
+
+test("the picture of a run says its settings, its numbers, its verdict and its crashes", async () => {
+  const { model, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(3_000);
+  const [translate, format] = [translator(ENGLISH), new Format("en")];
+  const words = { translate, format, language: "en", crashWords: new CrashWords({ translate, format }) };
+  const recordedAt = new Date("2026-01-02T03:04:05Z");
+  const quiet = posterOf({ ...model.record, recordedAt }, words);
+  assert.deepEqual([quiet.title, quiet.notes[0], quiet.crashes], ["TheSmilingChat", "Conversations: 2 · 5 smiles/s each", []]);
+  assert.equal(quiet.badges[0].number, String(model.record.ledger.acked));
+  assert.match(quiet.facts[0], /nothing lost|delivered, once/);
+  assert.equal(quiet.facts[3], "none so far");
+  await model.crash({});
+  await passes(5_000);
+  const [head, row] = posterOf({ ...model.record, recordedAt }, words).crashes;
+  assert.deepEqual([head[1], row[1], row[2], row[3]], ["Replica", "be.1", "exit", "this page"]);
+});

@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { By, lastOf } from "../js/crashes.js";
+import * as Run from "../js/run.js";
+import { Mark } from "../js/timeline.js";
+
+const TWO = ["be1.1", "be2.1"].map((id) => ({ id, state: "ready" }));
+const ONE_LOST = [{ id: "be1.1", state: "lost" }, TWO[1]];
+
+/** The run after these steps: [name of a function, event]. */
+const after = (run, ...steps) => steps.reduce((before, [name, event]) => Run[name](before, event), run);
+
+const marks = ({ timeline }) => timeline.marks.map(({ at, kind, replica }) => [at, kind, replica]);
+
+const begun = after(Run.NO_RUN, ["replicasSeen", { at: 0, replicas: TWO }], ["started", { at: 1_000 }]);
+
+test("a run has a mark for its start, its crashes, its replicas and its stop", () => {
+  const run = after(
+    begun,
+    ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }],
+    ["crashConfirmed", { at: 2_010, id: 1, replica: "be1.1", mode: "exit" }],
+    ["replicasSeen", { at: 7_000, replicas: ONE_LOST }],
+    ["replicasSeen", { at: 9_000, replicas: [...ONE_LOST, { id: "be1.2", state: "ready" }] }],
+    ["stopped", { at: 12_000 }],
+  );
+  assert.deepEqual(marks(run), [
+    [1_000, Mark.START, null],
+    [2_010, Mark.ASKED, "be1.1"],
+    [7_000, Mark.LOST, "be1.1"],
+    [9_000, Mark.BACK, "be1.2"],
+    [12_000, Mark.STOP, null],
+  ]);
+  assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
+});
+
+test("a request without an answer has its mark once its victim is known, and a refused one has none", () => {
+  const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
+  const silent = after(asked, ["crashUnanswered", { at: 5_000, id: 1 }]);
+  assert.deepEqual([marks(silent).length, silent.crashes.incidents.length, Run.victimOf(silent, 1)], [1, 1, null]);
+  const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }], ["crashUnanswered", { at: 5_000, id: 1 }]);
+  assert.deepEqual(marks(found).slice(1), [[4_000, Mark.LOST, "be1.1"], [5_000, Mark.ASKED, "be1.1"]]);
+  const refused = after(asked, ["crashRefused", { at: 5_000, id: 1 }]);
+  assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
+});
+
+test("an announced end of a session is a handover, any other end counts for the crash", () => {
+  const loss = (at, user, isOrderly) => ["sessionLost", { at, user, replica: "be1.1", isOrderly }];
+  const handed = after(begun, loss(2_000, "anna", true));
+  assert.deepEqual(marks(handed).slice(1), [[2_000, Mark.HANDED_OVER, "be1.1"]]);
+  const crashed = after(
+    begun,
+    ["crashAsked", { at: 2_000, id: 1, by: By.CHAOS, mode: "exit" }],
+    loss(2_100, "anna", false),
+    loss(2_200, "bruno", false),
+    ["sessionLive", { at: 2_500, user: "anna" }],
+    ["sessionStopped", { at: 2_600, user: "bruno" }],
+  );
+  assert.deepEqual(marks(crashed).length, 1);
+  assert.deepEqual(lastOf(crashed.crashes).losses.map(({ user, resumedAt }) => [user, resumedAt]), [["anna", 2_500]]);
+});
+
+test("a forgotten run keeps nothing but the replicas, so that they do not count as new", () => {
+  const sample = { at: 3_000, successes: 5, overloads: 0, replicas: [] };
+  const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
+  const next = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: TWO }]);
+  assert.deepEqual([marks(next), next.timeline.samples, next.crashes.incidents, next.startedAt], [[], [], [], 0]);
+  const lost = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: ONE_LOST }]);
+  assert.deepEqual([marks(lost), lastOf(lost.crashes).victim], [[[6_000, Mark.LOST, "be1.1"]], "be1.1"]);
+});
