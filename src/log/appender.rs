@@ -227,9 +227,7 @@ impl Appender {
                 // An earlier attempt may have committed, or may still commit.
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
-            if !in_doubt {
-                tracing::warn!(%error, "a batch is in doubt; appending it again");
-            }
+            tracing::debug!(%error, "a batch is in doubt; appending it again");
             // A server that answers after an outage may still be applying the log.
             (in_doubt, unlinked_since, reconnected) = (true, None, false);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);

@@ -6,6 +6,7 @@ mod index_writes;
 mod outage;
 mod replica;
 mod shared;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,8 +13,8 @@ pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
     /// The start of the last successful renewal: the store's clock may have counted from there.
     renewed_at: Mutex<Instant>,
-    /// Whether the last renewal failed. Only the first failure is logged.
-    not_renewed: AtomicBool,
+    /// Whether the log says that the lease has expired.
+    logged: AtomicBool,
     /// The last list, and when it was requested.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
@@ -26,7 +26,7 @@ impl Lease {
         Ok(Self {
             store,
             renewed_at: Mutex::new(registration.at),
-            not_renewed: AtomicBool::new(false),
+            logged: AtomicBool::new(false),
             last_read: Mutex::new(last_read),
         })
     }
@@ -39,15 +39,17 @@ impl Lease {
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;
-        let failed_before = self.not_renewed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
             Ok(_) => {
                 *self.renewed_at.lock() = begun;
-                if failed_before {
+                if self.logged.swap(false, Ordering::Relaxed) {
                     tracing::info!("the lease is renewed again");
                 }
             }
-            Err(error) if !failed_before => tracing::warn!(%error, "the lease could not be renewed; trying again"),
+            // The replica is ready as long as it holds the lease.
+            Err(error) if !self.is_held() && !self.logged.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "the lease could not be renewed and has expired; trying again");
+            }
             Err(_) => {}
         }
     }

@@ -9,6 +9,7 @@ mod connections;
 mod index;
 mod log;
 mod migrate;
+mod probe;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -65,8 +66,8 @@ impl MySql {
             options = options.ssl_ca_from_pem(authority);
         }
         let server = Arc::new(MySqlServer::new(url.clone(), options));
+        tokio::spawn(probe::run(Arc::downgrade(&server), Arc::clone(&server.late)));
         let (directory, hash_key) = migrate::when_there(&server).await?;
-        tokio::spawn(MySqlServer::watch_address(Arc::downgrade(&server)));
         let connections = |most| Connections::new(&server, most);
         Ok(Self {
             directory,

@@ -41,12 +41,16 @@ pub(crate) struct Follower {
     tail: Arc<Tail>,
     /// The reason for polling that was logged last, so that it is logged once.
     logged: Option<String>,
+    /// Whether the last line says that the binary log is followed.
+    logged_stream: bool,
+    /// Whether the log could be read all the time between two attempts to follow the binary log.
+    polled: bool,
 }
 
 impl Follower {
     /// Creates the follower of `store` for `tail`.
     pub(crate) fn new(store: Arc<MySql>, tail: Arc<Tail>) -> Self {
-        Self { store, tail, logged: None }
+        Self { store, tail, logged: None, logged_stream: false, polled: false }
     }
 
     /// Follows the log until the store fails for good.
@@ -78,8 +82,10 @@ impl Follower {
         let mut streamed = self.tail.read().await?;
         let mut overdue = streamed;
         self.tail.follow_by(Following::Binlog);
-        self.logged = None;
-        tracing::info!("following the binary log");
+        (self.logged, self.polled) = (None, false);
+        if !std::mem::replace(&mut self.logged_stream, true) {
+            tracing::info!("following the binary log");
+        }
         let mut check = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -140,13 +146,16 @@ impl Follower {
             };
             tokio::time::sleep(pause).await;
         }
+        self.polled |= !failed;
         Ok(false)
     }
 
-    /// Logs a passing error once until the binary log is followed again, whatever further errors an outage shows.
+    /// Logs a passing error once until the binary log is followed again, whatever further errors an outage shows. A stream
+    /// that ends with an outage or a failover, and starts again after it, is not logged.
     fn log_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);
-        if self.logged.is_some() && !matches!(why, StoreError::CannotFollow(_)) {
+        let is_new = self.polled && self.logged.is_none();
+        if !is_new && !matches!(why, StoreError::CannotFollow(_)) {
             return;
         }
         let why = why.to_string();
@@ -156,7 +165,7 @@ impl Follower {
                 every_ms = LONGEST_POLL.as_millis(),
                 "reading the log instead of following the binary log"
             );
-            self.logged = Some(why);
+            (self.logged, self.logged_stream) = (Some(why), false);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
+use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, get_json, http, refusal, upgrade};
@@ -83,7 +84,8 @@ async fn other_methods_are_not_allowed() {
 async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
-    let mut anna = TestClient::connect(process.address, "anna").await;
+    let ledger = Ledger::default();
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     anna.smile("c1", "bruno").await;
     let answer = press(process.address, "{}", &[JSON]).await;
     assert_eq!(answer.status().as_u16(), 202);
@@ -101,6 +103,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     assert_eq!(back.expect("smile").await["id"], "c1");
+    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test]

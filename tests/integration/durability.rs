@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
@@ -73,11 +74,16 @@ impl Sender {
 }
 
 /// Runs the senders, each on one of these replicas, until the replica dies.
-async fn start(addresses: &[SocketAddr], senders: Vec<Sender>, acks: &Arc<AtomicUsize>) -> JoinSet<(usize, Sender)> {
+async fn start(
+    addresses: &[SocketAddr],
+    senders: Vec<Sender>,
+    acks: &Arc<AtomicUsize>,
+    ledger: &Ledger,
+) -> JoinSet<(usize, Sender)> {
     let mut running = JoinSet::new();
     for (place, sender) in senders.into_iter().enumerate() {
         let (user, to) = PAIRS[place];
-        let client = TestClient::connect(addresses[place % addresses.len()], user).await;
+        let client = TestClient::connect(addresses[place % addresses.len()], user).await.recording(ledger);
         let acks = Arc::clone(acks);
         running.spawn(async move { (place, sender.send(client, to, acks).await) });
     }
@@ -109,12 +115,12 @@ async fn acked_smiles_survive_every_kill() {
     let store = TestStore::new();
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let mut epoch = None;
-    let acks = Arc::new(AtomicUsize::new(0));
+    let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     for round in 0..5 {
         let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
-        let running = start(&[process.address], senders, &acks).await;
+        let running = start(&[process.address], senders, &acks, &ledger).await;
         so_many_more(&acks, random.random_range(1..5000)).await;
         if round > 2 {
             a_segment_is_due(&process).await;
@@ -124,6 +130,7 @@ async fn acked_smiles_survive_every_kill() {
 
         let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
         check(process.address, epoch.as_ref().and_then(Value::as_str).unwrap(), &senders, &mut random).await;
+        ledger.is_in(&StoredLog::in_sqlite(&store).await);
         process.kill().await;
     }
 }
@@ -136,11 +143,12 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let start_one =
         async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
-    let acks = Arc::new(AtomicUsize::new(0));
+    let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     let mut replicas = [start_one().await, start_one().await];
     let epoch = get_json(replicas[0].address, "/api/replicas").await["epoch"].as_str().unwrap().to_owned();
     for _ in 0..3 {
-        let running = start(&replicas.each_ref().map(|replica| replica.address), senders, &acks).await;
+        let addresses = replicas.each_ref().map(|replica| replica.address);
+        let running = start(&addresses, senders, &acks, &ledger).await;
         so_many_more(&acks, random.random_range(1..4000)).await;
         let first = random.random_range(0..2);
         a_segment_is_due(&replicas[first]).await;
@@ -154,6 +162,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("another replica goes on with the index", async || behind().await < 4096.0).await;
     check(replicas[0].address, &epoch, &senders, &mut random).await;
+    ledger.is_in(&database.log().await);
 }
 
 /// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends

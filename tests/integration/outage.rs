@@ -9,6 +9,7 @@ use sqlx::{Connection, MySqlConnection};
 
 use crate::support::client::{TestClient, id, smile};
 use crate::support::fleet::{Fleet, Member};
+use crate::support::ledger::Ledger;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
@@ -27,8 +28,9 @@ async fn mysql_goes_away(fault: Network) {
     let network = Proxy::to(database.server()).await;
     let store = database.url_by(network.address);
     let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
-    let mut anna = TestClient::connect(replica.address, "anna").await;
-    let mut bruno = TestClient::connect(replica.address, "bruno").await;
+    let ledger = Ledger::default();
+    let mut anna = TestClient::connect(replica.address, "anna").await.recording(&ledger);
+    let mut bruno = TestClient::connect(replica.address, "bruno").await.recording(&ledger);
     anna.persist("before", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "before");
     // The binary log may deliver this smile before the append returns; a fault would then put this batch in doubt.
@@ -75,6 +77,7 @@ async fn mysql_goes_away(fault: Network) {
     assert_eq!(id(&anna.expect("smile").await), "refused-0");
     eventually("it is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
     eventually("it is shown as ready", async || state().await == "ready").await;
+    ledger.is_with(0, &database.log().await);
 }
 
 #[tokio::test]
@@ -179,10 +182,10 @@ async fn an_outage_takes_few_lines_and_few_connections() {
     for fault in [Some(Network::Cut), Some(Network::Silent), None] {
         let Some(database) = TestDatabase::new().await else { return };
         let mut fleet = Fleet::start(2, database).await;
-        let mut clients = Vec::new();
+        let (mut clients, ledger) = (Vec::new(), Ledger::default());
         let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "greta", "hanna"];
         for (user, member) in users.into_iter().zip(fleet.members.iter().cycle()) {
-            let mut client = TestClient::connect(member.listen, user).await;
+            let mut client = TestClient::connect(member.listen, user).await.recording(&ledger);
             client.persist(user, "viola").await;
             clients.push((member.listen, user, client));
         }
@@ -208,24 +211,19 @@ async fn an_outage_takes_few_lines_and_few_connections() {
         for member in &fleet.members {
             eventually("it is ready again", async || is_ready(member).await).await;
             eventually("smiles are taken again", async || {
-                let mut client = TestClient::connect(member.listen, "viola").await;
+                let mut client = TestClient::connect(member.listen, "viola").await.recording(&ledger);
                 client.send_smile("after", "anna").await;
                 client.next().await["type"] == "ack"
             })
             .await;
         }
-        eventually("the binary log is followed again", async || {
-            fleet.members.iter_mut().all(|member| {
-                let log = member.process().log();
-                log.matches("following the binary log").count() % 2 == 1
-            })
-        })
-        .await;
+        fleet.follows(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
         // One session is the lock's.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
+        ledger.is_with(0, &fleet.database.log().await);
     }
 }
 

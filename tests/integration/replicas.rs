@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::chatters::Chatters;
 use crate::support::client::{TestClient, id, offset};
+use crate::support::fleet::simulated_smiles;
+use crate::support::ledger::Ledger;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{eventually, get, get_json, http, refusal};
@@ -247,6 +250,8 @@ async fn a_kill_under_load_loses_no_smile() {
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
     let arguments = [urls.as_str(), "--conversations=12", "--duration=6", "--json"];
     let arguments = ["simulate"].into_iter().chain(arguments).collect::<Vec<_>>();
+    let ledger = Ledger::default();
+    let chatters = Chatters::start(vec![one.address, two.address], &ledger);
     let simulation = run_program(&arguments);
     let deaths = async {
         for round in 1..=2 {
@@ -263,6 +268,8 @@ async fn a_kill_under_load_loses_no_smile() {
     assert_eq!((&report["lost"], &report["duplicated"], &report["reordered"]), (&json!(0), &json!(0), &json!(0)));
     assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["acked"], report["sent"], "{report}");
+    chatters.end().await;
+    ledger.is_with(simulated_smiles(&report), &database.log().await);
 }
 
 #[tokio::test]

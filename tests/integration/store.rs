@@ -1,11 +1,17 @@
 //! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::Executor;
+use tokio::process::Command;
 
+use crate::support::chatters::Chatters;
 use crate::support::client::{Event, TestClient, id, offset};
+use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{eventually, get, get_json, metric};
@@ -19,7 +25,8 @@ async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
 async fn a_full_disk_refuses_smiles_until_there_is_room() {
     let store = TestStore::new();
     let process = TestProcess::start_with_limited_files(&store.path(), &[("session-rate", "0")]).await;
-    let mut anna = TestClient::connect(process.address, "anna").await;
+    let ledger = Ledger::default();
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     let stored: Vec<String> = (0..5).map(|number| format!("stored{number}")).collect();
     for id in &stored {
         anna.smile(id, "bruno").await;
@@ -42,6 +49,78 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
     }
     bruno.expect_alive().await;
+    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+}
+
+/// A small disk. Dropping this value removes it.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// A disk of eight megabytes, or `None` if this process may not mount one.
+    async fn mount() -> Option<Self> {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
+        let mounted = mount.await.is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("SKIPPED: only root may mount a small disk");
+        }
+        mounted.then_some(Self { folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Uses up all space.
+    fn is_filled(&self) {
+        let mut file = File::create(self.file("ballast")).expect("a file");
+        let page = [1; 4096];
+        while file.write_all(&page).is_ok() {}
+    }
+
+    /// Frees the space.
+    fn is_freed(&self) {
+        std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since the replica may still be ending.
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
+    let Some(disk) = SmallDisk::mount().await else { return };
+    let file = disk.file("smilingchat.db");
+    let process = TestProcess::start(&file, &[("session-rate", "0"), ("capacity", "0")]).await;
+    let ledger = Ledger::default();
+    let chatters = Chatters::start(vec![process.address], &ledger);
+    let acks = async |count: usize| {
+        let enough = ledger.count() + count;
+        eventually("smiles are acked", async || ledger.count() >= enough).await;
+    };
+    let refused = async || {
+        metric(process.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await.expect("a count")
+    };
+    acks(100).await;
+    let lines = process.log().lines().count();
+    disk.is_filled();
+    eventually("smiles are refused", async || refused().await > 50.0).await;
+    disk.is_freed();
+    acks(100).await;
+    let log = process.log();
+    let said: Vec<&str> = log.lines().skip(lines).collect();
+    assert!(
+        said.len() == 2 && said[0].contains("accepts no smiles") && said[1].contains("accepts smiles again"),
+        "{log}"
+    );
+    chatters.end().await;
+    ledger.is_with(0, &StoredLog::in_file(&file).await);
 }
 
 #[tokio::test]
@@ -49,7 +128,8 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     let store = TestStore::new();
     let options = [("session-rate", "0"), ("capacity", "0")];
     let mut process = TestProcess::start_with_limited_files(&store.path(), &options).await;
-    let mut anna = TestClient::connect(process.address, "anna").await;
+    let ledger = Ledger::default();
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     let (mut acked, mut refused) = (Vec::new(), Vec::new());
     let size = std::fs::metadata(store.path().with_extension("db-wal")).unwrap().len();
     process.limit_file_size(&(size + 100_000).to_string()).await;
@@ -68,9 +148,10 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     }
     process.kill().await;
     let process = TestProcess::start(&store.path(), &options).await;
-    let mut anna = TestClient::connect(process.address, "anna").await;
+    let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     assert_eq!(ids(&mut anna, "bruno").await, acked, "all that was acked and nothing else, {refused:?} say");
     anna.smile(&refused[0], "bruno").await;
+    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 //! A connection is kept only after success. After an error, a timeout or a dropped future it is closed, and MySQL
 //! rolls back.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +30,9 @@ const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Time limit of the ping.
 const ALIVE: Duration = Duration::from_millis(300);
+
+/// After this time without an answer, a probe finds out whether the address leads to another server by now.
+const LATE: Duration = Duration::from_millis(300);
 
 /// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
@@ -127,7 +132,7 @@ impl Connections {
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
     {
         match self.ask_once(&question).await {
-            Err(sqlx::Error::Io(error)) if error.kind() != io::ErrorKind::TimedOut => {
+            Err(error @ sqlx::Error::Io(_)) if !timed_out(&error) => {
                 self.idle.lock().clear();
                 self.ask_once(&question).await
             }
@@ -181,10 +186,16 @@ impl PooledConnection<'_> {
         let Self { session: MySqlSession { connection, id, generation }, connections, _place } = self;
         let server = &connections.server;
         let mut changes = server.generation.subscribe();
+        let late = async {
+            tokio::time::sleep(LATE).await;
+            server.late.notify_one();
+            pending::<Infallible>().await
+        };
         let answer = tokio::select! {
             biased;
             answer = within(ANSWER, question(connection)) => answer,
             _ = changes.changed() => Err(io::Error::other("the address points to another MySQL server").into()),
+            never = late => match never {},
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
             connections.under_way.lock().retain(|other| *other != id);
@@ -214,6 +225,11 @@ pub(super) async fn within<T, E: From<io::Error>>(
         Ok(answer) => answer,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "MySQL did not answer in time").into()),
     }
+}
+
+/// Whether an answer did not come in time.
+pub(super) fn timed_out(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// MySQL's error number, if the error is MySQL's.

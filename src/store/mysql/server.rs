@@ -4,13 +4,12 @@
 //! are reopened: none stays with a server that is no longer the primary.
 
 use std::io;
-use std::sync::Weak;
-use std::time::Duration;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
-use tokio::sync::watch;
+use sqlx::{ConnectOptions, FromRow, MySqlConnection};
+use tokio::sync::{Notify, watch};
 
 use super::connections::{ANSWER, within};
 use crate::config::{MySqlUrl, secret};
@@ -30,9 +29,6 @@ const SET_UP: &str = "
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED)";
 
-/// Interval between checks of the server behind the address.
-const WATCH_INTERVAL: Duration = Duration::from_secs(3);
-
 /// The server behind the address of the store, shared by all connections.
 pub(super) struct MySqlServer {
     pub(super) url: MySqlUrl,
@@ -40,6 +36,10 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
+    /// Whether the server takes connections and answers nothing, as far as the probe knows.
+    pub(super) silent: watch::Sender<bool>,
+    /// Notified when an answer is late, which starts a probe.
+    pub(super) late: Arc<Notify>,
 }
 
 /// A connection to the server, which MySQL calls a session.
@@ -51,34 +51,52 @@ pub(super) struct MySqlSession {
 
 impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
-        Self { url, options, uuid: Mutex::default(), generation: watch::Sender::default() }
+        let generation = watch::Sender::default();
+        Self {
+            url,
+            options,
+            uuid: Mutex::default(),
+            generation,
+            silent: watch::Sender::default(),
+            late: Arc::default(),
+        }
     }
 
-    /// Opens a connection and applies the session settings.
+    /// Opens a connection once the server answers.
     pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
-        let connect = async {
-            let options = match self.password()? {
-                Some(password) => self.options.clone().password(&password),
-                None => self.options.clone(),
-            };
-            let mut connection = options.connect().await?;
-            let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
-            let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
-            if !is_supported(&version) {
-                let needed = format!("the server's version is {version}; MySQL 8.4 or 9 is required");
-                return Err(sqlx::Error::Protocol(needed));
-            }
-            if by_statement != 0 {
-                return Err(sqlx::Error::Protocol("binlog_format is STATEMENT and must be ROW".to_owned()));
-            }
-            if read_only != 0 {
-                return Err(io::Error::other("the server is read-only, so it is not the primary").into());
-            }
-            let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
-            let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-            Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
+        self.answers().await?;
+        within(ANSWER, self.open()).await.inspect_err(|_| self.late.notify_one())
+    }
+
+    /// Waits while the server is silent, for as long as for an answer.
+    pub(super) async fn answers(&self) -> io::Result<()> {
+        let mut silent = self.silent.subscribe();
+        // The sender lives as long as `self`.
+        within(ANSWER, async { Ok(drop(silent.wait_for(|silent| !silent).await)) }).await
+    }
+
+    /// Opens a connection and applies the session settings, without a time limit.
+    pub(super) async fn open(&self) -> sqlx::Result<MySqlSession> {
+        let options = match self.password()? {
+            Some(password) => self.options.clone().password(&password),
+            None => self.options.clone(),
         };
-        within(ANSWER, connect).await
+        let mut connection = options.connect().await?;
+        let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
+        let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
+        if !is_supported(&version) {
+            let needed = format!("the server's version is {version}; MySQL 8.4 or 9 is required");
+            return Err(sqlx::Error::Protocol(needed));
+        }
+        if by_statement != 0 {
+            return Err(sqlx::Error::Protocol("binlog_format is STATEMENT and must be ROW".to_owned()));
+        }
+        if read_only != 0 {
+            return Err(io::Error::other("the server is read-only, so it is not the primary").into());
+        }
+        let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
+        let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
+        Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
     }
 
     /// The current password: the file may have changed.
@@ -96,19 +114,6 @@ impl MySqlServer {
         }
         *known = uuid;
         self.generation()
-    }
-
-    /// Opens a connection from time to time to find out where the address leads. As long as an old primary accepts
-    /// writes, no open connection shows that the address has moved. Ends with the store.
-    pub(super) async fn watch_address(server: Weak<Self>) {
-        loop {
-            tokio::time::sleep(WATCH_INTERVAL).await;
-            let Some(server) = server.upgrade() else { return };
-            if let Ok(session) = server.connect().await {
-                // Best effort.
-                let _ = within(ANSWER, session.connection.close()).await;
-            }
-        }
     }
 
     /// Discards connections up to this generation. `false` if they were discarded before.

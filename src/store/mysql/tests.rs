@@ -1,5 +1,6 @@
 //! What tests do on a store's own connections.
 
+use super::connections::Connections;
 use super::{MySql, statements};
 
 impl MySql {
@@ -7,7 +8,20 @@ impl MySql {
     pub(crate) async fn reads_the_past(&self) {
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";
-        let set = async |mut connection| Ok((statements(freeze).execute(&mut connection).await?, connection));
-        self.following.ask_once(set).await.unwrap();
+        run(&self.following, freeze).await;
     }
+
+    /// The clock of the database differs from this machine's: for appends and for the reads of retention, it stands at
+    /// this number of seconds from now.
+    pub(crate) async fn clock_stands_at(&self, seconds: i64) {
+        let set = format!("SET timestamp = DEFAULT; SET timestamp = UNIX_TIMESTAMP() + {seconds}");
+        for connections in [&self.appending, &self.reading] {
+            run(connections, &set).await;
+        }
+    }
+}
+
+async fn run(connections: &Connections, text: &str) {
+    let run = async |mut connection| Ok((statements(text).execute(&mut connection).await?, connection));
+    connections.ask_once(run).await.unwrap();
 }

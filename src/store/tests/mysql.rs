@@ -159,6 +159,22 @@ async fn several_replicas_trim_and_nothing_young_is_removed() {
 }
 
 #[tokio::test]
+async fn the_database_clock_decides_what_is_old() {
+    let Some(database) = Database::mysql().await else { return };
+    let store = database.open().await;
+    let Store::MySql(shared) = &store else { unreachable!() };
+    let (day, year) = (Duration::from_hours(24), 365 * 86_400);
+    shared.clock_stands_at(-year).await;
+    append(&store, &["old"]).await;
+    append(&store, &["young"]).await;
+    grow_old(&database, 1).await;
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "a year ago, the second one was young");
+    assert_eq!(store.trim(day, 9).await.unwrap(), None);
+    shared.clock_stands_at(-year + 86_401).await;
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "a day later, it is old");
+}
+
+#[tokio::test]
 async fn one_replica_at_a_time_writes_the_index() {
     let Some(database) = Database::mysql().await else { return };
     let (one, two) = (database.open().await, database.open().await);

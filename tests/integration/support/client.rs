@@ -1,5 +1,6 @@
 //! A test client: raw JSON over a WebSocket. It shares no types with the server, so that it finds mistakes in them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::ledger::{Entry, Ledger};
 use super::within;
 
 /// The receive buffer of a client that must fall behind quickly.
@@ -33,6 +35,10 @@ pub(crate) struct TestClient {
     socket: WebSocketStream<TcpStream>,
     /// The first frame.
     pub(crate) welcome: Value,
+    /// Where acks are recorded.
+    ledger: Ledger,
+    /// Receiver and faces of the smiles that were sent, by id.
+    sent: HashMap<String, (String, String)>,
 }
 
 impl TestClient {
@@ -65,12 +71,18 @@ impl TestClient {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let handshake = tokio_tungstenite::client_async(format!("ws://{address}/ws{query}"), stream);
         let (socket, _) = within("a handshake", handshake).await.map_err(|error| error.to_string())?;
-        let mut client = Self { socket, welcome: Value::Null };
+        let mut client = Self { socket, welcome: Value::Null, ledger: Ledger::default(), sent: HashMap::new() };
         match client.event().await {
             Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
             other => return Err(format!("{other:?} came instead of welcome")),
         }
         Ok(client)
+    }
+
+    /// Records the acks of this session in a ledger that the test checks.
+    pub(crate) fn recording(mut self, ledger: &Ledger) -> Self {
+        self.ledger = ledger.clone();
+        self
     }
 
     /// The offset in `welcome`.
@@ -90,6 +102,12 @@ impl TestClient {
 
     /// Sends a text frame. Fails if the connection is broken.
     pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), String> {
+        if let Ok(frame) = serde_json::from_str::<Value>(text)
+            && let (Some(id), Some(to), Some(faces)) =
+                (frame["id"].as_str(), frame["to"].as_str(), frame["smile"].as_str())
+        {
+            self.sent.entry(id.to_owned()).or_insert_with(|| (to.to_owned(), faces.to_owned()));
+        }
         let sent = within("a frame is taken", self.socket.send(Message::text(text))).await;
         sent.map_err(|error| error.to_string())
     }
@@ -162,10 +180,25 @@ impl TestClient {
             }
         };
         match within("the next frame", next).await {
-            Some(Ok(Message::Text(text))) => Event::Frame(serde_json::from_str(&text).expect("every answer is JSON")),
+            Some(Ok(Message::Text(text))) => {
+                let frame = serde_json::from_str(&text).expect("every answer is JSON");
+                self.record(&frame);
+                Event::Frame(frame)
+            }
             Some(Ok(Message::Close(frame))) => Event::Closed(frame.map_or(1005, |frame| frame.code.into())),
             Some(Ok(other)) => panic!("{other:?} came, which is not text"),
             Some(Err(_)) | None => Event::Broken,
+        }
+    }
+
+    /// Records an ack of a smile as it was sent.
+    fn record(&mut self, frame: &Value) {
+        if frame["type"] == "ack"
+            && let Some(id) = frame["id"].as_str()
+            && let Some((to, faces)) = self.sent.get(id).cloned()
+        {
+            let user = self.welcome["user"].as_str().expect("welcome names the user");
+            self.ledger.records(user, id, Entry { offset: offset(frame), to, faces });
         }
     }
 

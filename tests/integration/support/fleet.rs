@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::client::TestClient;
-use super::mysql::TestDatabase;
-use super::process::{TestProcess, run_program};
+use super::mysql::{TestDatabase, ask};
+use super::process::{TestProcess, run_program_for};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
@@ -81,20 +81,37 @@ impl Fleet {
         Self { members, database }
     }
 
-    /// Runs conversations over all replicas for some seconds. The ledger must be exact at the end.
+    /// The addresses for clients.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|member| member.listen).collect()
+    }
+
+    /// Runs a few conversations over all replicas for some seconds. The ledger must be exact at the end.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
+        self.simulate_conversations(12, 8, seconds, seed)
+    }
+
+    /// Runs conversations at this rate over all replicas for some seconds. The ledger must be exact at the end.
+    pub(crate) fn simulate_conversations(
+        &self,
+        conversations: u32,
+        rate: u32,
+        seconds: u32,
+        seed: u64,
+    ) -> impl Future<Output = Value> + use<> {
         let urls: Vec<String> = self.members.iter().map(|member| format!("ws://{}/ws", member.listen)).collect();
         let arguments = [
             "simulate".to_owned(),
             format!("--url={}", urls.join(",")),
-            "--conversations=12".to_owned(),
-            "--rate=8".to_owned(),
+            format!("--conversations={conversations}"),
+            format!("--rate={rate}"),
             format!("--duration={seconds}"),
             format!("--seed={}", seed % (1 << 53)),
             "--json".to_owned(),
         ];
         async move {
-            let output = run_program(&arguments.each_ref().map(String::as_str)).await;
+            let time = Duration::from_secs(seconds.into());
+            let output = run_program_for(time, &arguments.each_ref().map(String::as_str)).await;
             let ledger: Value = serde_json::from_slice(&output.stdout)
                 .unwrap_or_else(|_| panic!("no ledger: {}", String::from_utf8_lossy(&output.stderr)));
             let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
@@ -139,6 +156,19 @@ impl Fleet {
         self.members.iter_mut().map(|member| member.process().log().lines().count()).collect()
     }
 
+    /// Waits until every replica follows the binary log of the server at this URL.
+    pub(crate) async fn follows(&self, server: &str) {
+        let name = self.database.name();
+        let readers = format!(
+            "SELECT COUNT(*) FROM performance_schema.threads
+             WHERE processlist_db = '{name}' AND processlist_command LIKE 'Binlog Dump%'"
+        );
+        eventually("the binary log is followed", async || {
+            ask::<i64>(server, &readers).await.expect("an answer") == self.members.len() as i64
+        })
+        .await;
+    }
+
     /// Waits until every replica is ready, and compares each user's whole stream across replicas.
     pub(crate) async fn tell_the_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
@@ -158,6 +188,11 @@ impl Fleet {
             assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has another log", member.name);
         }
     }
+}
+
+/// The number of smiles that a simulation got acked.
+pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
+    simulated["acked"].as_u64().expect("a count")
 }
 
 /// The head that a replica reports; `None` if it is frozen.

@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use url::{Position, Url};
 
-use super::mysql::{address, ask, identify, run, script};
+use super::mysql::{ask, identify, run, script};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
@@ -80,11 +80,6 @@ impl Group {
     /// The URL for clients.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
-    }
-
-    /// Host and port of a server.
-    pub(crate) fn address(&self, server: usize) -> (String, u16) {
-        address(&self.urls[server])
     }
 
     /// Makes another server the primary.

@@ -1,9 +1,11 @@
 //! Support for the integration tests: real servers, a real browser, test clients, and waiting for conditions.
 
+pub(crate) mod chatters;
 pub(crate) mod client;
 pub(crate) mod fleet;
 pub(crate) mod frontend;
 pub(crate) mod group;
+pub(crate) mod ledger;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
 pub(crate) mod pair;

@@ -1,6 +1,7 @@
 //! A new database per test on a real MySQL server at `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
@@ -8,6 +9,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::PATIENCE;
+use super::ledger::StoredLog;
 
 /// The environment variable with the URL of the server.
 const SERVER: &str = "TEST_MYSQL_URL";
@@ -67,6 +69,11 @@ impl TestDatabase {
         ask(self.server.as_str(), question).await.expect("an answer")
     }
 
+    /// The log as its tables hold it.
+    pub(crate) async fn log(&self) -> StoredLog {
+        StoredLog::in_mysql(self.server.as_str(), &self.name).await
+    }
+
     /// The number of connections to this database.
     pub(crate) async fn sessions(&self) -> usize {
         sessions(self.server.as_str(), &self.name).await
@@ -121,6 +128,33 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
         String::from_utf8(done.stdout).expect("text").trim().to_owned()
     };
     tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+}
+
+/// A frozen server: it keeps its connections and answers nothing. Dropping this value lets it go on.
+pub(crate) struct FrozenServer {
+    process: String,
+}
+
+impl FrozenServer {
+    /// Freezes the server that [`script`] runs in this folder.
+    pub(crate) fn freeze(folder: &str) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("mysqld.pid");
+        let process = std::fs::read_to_string(file).expect("the id of its process").trim().to_owned();
+        let frozen = Self { process };
+        assert!(frozen.signal("-STOP"), "MySQL is frozen");
+        frozen
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        Command::new("kill").args([name, &self.process]).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for FrozenServer {
+    fn drop(&mut self) {
+        // Best effort: the process may be gone.
+        self.signal("-CONT");
+    }
 }
 
 /// Host and port of the server at this URL.

@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use super::mysql::{address, ask, identify, run, script};
+use super::mysql::{FrozenServer, address, ask, identify, run, script};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
@@ -95,6 +95,11 @@ impl Pair {
             "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF",
         )
         .await;
+    }
+
+    /// Freezes a server until the value is dropped.
+    pub(crate) fn freezes(server: usize) -> FrozenServer {
+        FrozenServer::freeze(FOLDERS[server])
     }
 
     /// Commits of the first server wait for the second from here on, without a timeout that matters.

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::oneshot;
 
-use super::{command_line, within};
+use super::{PATIENCE, command_line, within};
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
@@ -163,9 +164,19 @@ pub(crate) async fn run_program(arguments: &[&str]) -> Output {
 
 /// Runs the program to completion with these arguments and environment variables.
 pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    within("the program ends", output(arguments, environment)).await
+}
+
+/// Runs the program, which needs this time at least, to completion.
+pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
+    let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
+    output.expect("the program ends")
+}
+
+async fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
-    within("the program ends", command.output()).await.expect("the program starts")
+    command.output().await.expect("the program starts")
 }
 
 pub(crate) async fn run(tool: &str, arguments: &[&str]) {

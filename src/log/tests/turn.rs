@@ -1,0 +1,52 @@
+//! The wait for the turn to append counts as delay of the store.
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+/// Takes the turn of a database and keeps it, as a replica does that freezes between its turn and its append.
+const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
+
+/// A turn that is not given takes this many seconds.
+const WAIT: f64 = 0.1;
+
+/// Senders with 200 smiles each: fewer than the queue holds, and more than it admits after a batch that took [`WAIT`].
+const SENDERS: usize = 35;
+const SMILES: usize = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_is_not_given_is_delay_and_sheds() {
+    let Some(database) = Database::mysql().await else { return };
+    let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
+    let _turn = database.holding(TAKE).await;
+    let one = |replica: &Replica, id| [smile(&replica.store, "anna", "bruno", id)];
+
+    // A replica takes turns once it has found smiles of another one after its own.
+    assert_eq!(other.send(&one(&other, "theirs")).await, [Answer::Stored(Offset(1))]);
+    replica.tail.wait_for(|tail| tail.cursor() == Offset(1)).await;
+    assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Stored(Offset(2))]);
+    let seconds = || replica.metrics.append_seconds.get_sample_sum();
+    let before = seconds();
+    assert_eq!(replica.send(&one(&replica, "waits")).await, [Answer::Stored(Offset(3))]);
+    let delayed = async {
+        while seconds() < before + WAIT {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), delayed).await.expect("the wait is part of the append");
+
+    let table = database.holding("LOCK TABLES log_batches READ").await;
+    let many_of = |sender: usize| -> Vec<NewSmile> {
+        let from = replica.store.users()[sender].name.as_str();
+        (0..SMILES).map(|number| smile(&replica.store, from, "viola", &format!("{number}"))).collect()
+    };
+    let many: Vec<_> = (0..SENDERS).map(many_of).collect();
+    // All of them are sent before the table is released, and with it the first batch.
+    let sending = join_all(many.iter().map(|smiles| replica.send(smiles)));
+    let (answers, ()) = tokio::join!(sending, async { drop(table) });
+    let answers = answers.concat();
+    let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
+    assert!(stored < answers.len(), "no smile was shed");
+    assert_eq!(whole_log(&replica.store).await.len(), 3 + stored);
+}

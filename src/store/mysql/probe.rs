@@ -1,0 +1,72 @@
+//! Finds out where the address of the store leads, and whether the server there answers.
+//!
+//! A probe is one connection, opened from time to time, and at once when an answer is late. While the server is silent,
+//! only probes open connections.
+
+use std::future::pending;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sqlx::{Connection, Error};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::connections::{ANSWER, timed_out, within};
+use super::server::MySqlServer;
+
+/// Interval between two probes. As long as an old primary accepts writes, no open connection shows that the address has
+/// moved.
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// Shortest pause between two probes, however many answers are late.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A server that does not answer a probe within this is silent, and the next probe starts: the address may lead to
+/// another server by then. The pause grows with the silence, since a frozen server keeps every probe in its queue, and
+/// counts all of them as connections when it goes on.
+const SILENT: Duration = Duration::from_millis(800);
+const LONGEST: Duration = Duration::from_secs(6);
+
+/// Time limit of a probe: the last one still waits when the next one starts, so a server that goes on answers it at once.
+const GIVEN_UP: Duration = Duration::from_secs(8);
+
+/// Probes the server until the store is gone.
+pub(super) async fn run(server: Weak<MySqlServer>, late: Arc<Notify>) {
+    loop {
+        let _ = timeout(INTERVAL, late.notified()).await;
+        if until_it_answers(&server).await.is_none() {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Starts one probe after the other until the server answers, with a refusal or not. `None` once the store is gone.
+async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
+    let (since, mut probes) = (Instant::now(), FuturesUnordered::new());
+    loop {
+        let server = server.upgrade()?;
+        let probed = Arc::clone(&server);
+        probes.push(async move { within(GIVEN_UP, probed.open()).await });
+        let answer = async {
+            while let Some(answer) = probes.next().await {
+                if !answer.as_ref().is_err_and(timed_out) {
+                    return answer;
+                }
+            }
+            pending().await
+        };
+        let pause = since.elapsed().clamp(SILENT, LONGEST);
+        if let Ok(answer) = timeout(pause, answer).await {
+            server.silent.send_replace(false);
+            if let Ok(session) = answer {
+                // Best effort.
+                let _ = within::<_, Error>(ANSWER, session.connection.close()).await;
+            }
+            return Some(());
+        }
+        server.silent.send_replace(true);
+    }
+}

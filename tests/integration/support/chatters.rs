@@ -1,0 +1,128 @@
+//! Users who smile through every fault: one smile at a time, each until it is acked by whichever replica answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Event, TestClient, offset};
+use super::ledger::Ledger;
+use super::within;
+
+/// Sender and receiver of each. None of them is simulated.
+const PAIRS: [(&str, &str); 6] = [
+    ("rosa", "stefano"),
+    ("stefano", "rosa"),
+    ("adele", "adriano"),
+    ("adriano", "agata"),
+    ("agnese", "adele"),
+    ("alba", "alberto"),
+];
+
+const FACES: [&str; 4] = ["😀", "😎", "🥰", "😜"];
+
+/// How long a user waits for a session, and for an answer, before it tries another replica.
+const OPENED: Duration = Duration::from_secs(2);
+const ANSWERED: Duration = Duration::from_secs(4);
+
+/// Pauses between two smiles, and between two attempts to open a session.
+const PACE: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The users of one test.
+pub(crate) struct Chatters {
+    stop: CancellationToken,
+    users: JoinSet<()>,
+}
+
+impl Chatters {
+    /// Lets the users smile through these replicas, and records every ack.
+    pub(crate) fn start(replicas: Vec<SocketAddr>, ledger: &Ledger) -> Self {
+        let stop = CancellationToken::new();
+        let mut users = JoinSet::new();
+        for (place, (user, to)) in PAIRS.into_iter().enumerate() {
+            let chatter =
+                Chatter { user, to, replicas: replicas.clone(), at: place, ledger: ledger.clone(), client: None };
+            users.spawn(chatter.run(stop.clone()));
+        }
+        Self { stop, users }
+    }
+
+    /// Waits until the last smile of each user is acked.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        within("the last smiles are acked", self.users.join_all()).await;
+    }
+}
+
+struct Chatter {
+    user: &'static str,
+    to: &'static str,
+    replicas: Vec<SocketAddr>,
+    /// The place of the current replica.
+    at: usize,
+    ledger: Ledger,
+    client: Option<TestClient>,
+}
+
+impl Chatter {
+    async fn run(mut self, stop: CancellationToken) {
+        let (mut number, mut last) = (0, 0);
+        while !stop.is_cancelled() {
+            let id = format!("{}-{number}", self.user);
+            let faces = FACES[number % FACES.len()];
+            let smile = json!({"type": "smile", "id": id, "to": self.to, "smile": faces}).to_string();
+            let offset = loop {
+                if let Some(offset) = self.send(&id, &smile).await {
+                    break offset;
+                }
+            };
+            assert!(offset > last, "{id} at {offset} comes before the smile at {last}");
+            (number, last) = (number + 1, offset);
+            sleep(PACE).await;
+        }
+    }
+
+    /// Sends a smile once; returns its offset if it is acked.
+    async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => self.open().await?,
+        };
+        client.try_send(smile).await.ok()?;
+        loop {
+            match timeout(ANSWERED, client.event()).await {
+                Ok(Event::Frame(frame)) if frame["type"] == "ack" => {
+                    assert_eq!(frame["id"], id, "{frame}");
+                    self.client = Some(client);
+                    return Some(offset(&frame));
+                }
+                Ok(Event::Frame(frame)) if frame["type"] == "error" => {
+                    assert_eq!(frame["temporary"], true, "{frame}");
+                    let hint = frame["retry_after_ms"].as_u64().expect("a hint");
+                    sleep(Duration::from_millis(hint)).await;
+                    self.client = Some(client);
+                    return None;
+                }
+                Ok(Event::Frame(_)) => {}
+                // A session that ended or hangs is left.
+                Ok(Event::Closed(_) | Event::Broken) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Opens a session on the next replica.
+    async fn open(&mut self) -> Option<TestClient> {
+        let replica = self.replicas[self.at % self.replicas.len()];
+        self.at += 1;
+        let query = format!("?user={}", self.user);
+        if let Ok(Ok(client)) = timeout(OPENED, TestClient::open(replica, &query)).await {
+            return Some(client.recording(&self.ledger));
+        }
+        sleep(AGAIN).await;
+        None
+    }
+}
