@@ -4,7 +4,7 @@
 
 # The page names its files below v/VERSION/, where caches keep them, and they are compressed once.
 FROM debian:13-slim AS page
-# Of Debian 13, whose versions do not change.
+# Not pinned: a Debian release keeps the version of a package.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends zopfli \

@@ -286,7 +286,7 @@ impl Client {
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
             }
-            _ if !session.welcomed => Event::Breach("no welcome first".to_owned()),
+            _ if !session.welcomed => Event::Breach("the first frame is not a welcome".to_owned()),
             ServerFrame::Smile(smile) => {
                 self.resume_point.iter_mut().for_each(|point| point.see_smile(smile.offset));
                 self.outbox.settle(&smile.id);
@@ -306,7 +306,7 @@ impl Client {
             }
             ServerFrame::Pong => return,
             ServerFrame::Welcome { .. } | ServerFrame::History { .. } | ServerFrame::Help { .. } => {
-                Event::Breach("a frame that answers nothing".to_owned())
+                Event::Breach("a frame that the client did not ask for".to_owned())
             }
         };
         self.events.push_back(event);

@@ -106,7 +106,7 @@ pub struct ServeOptions {
     pub session_burst: u32,
 
     /// Requests and upgrades per second from one client address; 0 means unlimited.
-    /// Probes, /ping and the files that the page names are not counted
+    /// Probes, /ping and the page's assets below /v/ do not count
     #[arg(long, env = "SMILINGCHAT_CLIENT_RATE", value_name = "N", default_value_t = 20)]
     pub client_rate: u32,
 
@@ -142,7 +142,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_REBALANCE", value_name = "on|off", default_value = "off")]
     pub rebalance: Switch,
 
-    /// Seconds from SIGTERM to the end of the process, at most
+    /// Maximum time from SIGTERM to the end of the process, in seconds
     #[arg(long, env = "SMILINGCHAT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub drain_timeout: u32,
 
@@ -238,7 +238,7 @@ fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A parser of names of such a length. An empty variable counts as unset where a name may be empty.
+/// A parser of names of this length. An empty variable counts as unset where a name may be empty.
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
         let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
@@ -257,7 +257,7 @@ pub enum Switch {
     Off,
 }
 
-/// Values of one option. By this name clap takes them as one value; a `Vec` would be an option to repeat.
+/// Values of one option. Under this alias clap parses them as one value; a field of type `Vec` would be repeatable.
 pub type List<T> = Vec<T>;
 
 /// A parser of values separated by commas. It skips empty ones, so that an empty variable is an empty list.

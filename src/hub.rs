@@ -17,7 +17,7 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
-/// Capacity of an outbox. Entries that are no publications fit beyond it.
+/// Capacity of an outbox for publications. Other entries may exceed it.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
@@ -82,7 +82,7 @@ pub(crate) struct Queue {
 }
 
 impl Outbox {
-    /// Adds an entry that is no publication. It always fits, since a session has a bounded number of smiles in flight.
+    /// Adds an entry other than a publication. It always fits: a session has a bounded number of smiles in flight.
     pub(crate) fn push(&self, push: Push) {
         self.queue.lock().pushes.push_back(push);
         self.filled.notify_one();

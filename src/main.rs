@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Leaves one processor to what this process works with: the threads of SQLite and of the indexer, or MySQL on the same
-/// machine. With a worker on every processor, replica and store preempt each other in the middle of a commit.
+/// Leaves one processor for the threads of SQLite and the indexer, or for MySQL on the same machine. With a worker on
+/// every processor, replica and store preempt each other in the middle of a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {
@@ -78,9 +78,9 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     if let Some(variable) = variable_behind(&argument) {
         error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{variable} ({argument})")));
     }
-    // Nobody listens any more when this fails.
+    // Fails only if the output is closed.
     let _ = error.print();
-    // A probe knows 0 and 1 only: Docker keeps 2 for itself (Dockerfile reference, HEALTHCHECK).
+    // A probe may exit with 0 or 1 only: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
     let probes = std::env::args().nth(1).is_some_and(|command| command == "check");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,

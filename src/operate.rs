@@ -45,7 +45,7 @@ pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
     let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(OperateError::NotCrashed)?;
     say(&match crashed.mode {
-        CrashMode::Hang => format!("{} hangs: its process lives and answers nothing", crashed.replica),
+        CrashMode::Hang => format!("{} hangs: its process keeps running and answers nothing", crashed.replica),
         CrashMode::Unready => {
             format!("{} is not ready and takes no new session until it is restarted", crashed.replica)
         }

@@ -142,7 +142,7 @@ pub enum CloseReason {
     #[strum(to_string = "internal error; reconnect with back-off")]
     Internal = 1011,
     /// This replica is draining.
-    #[strum(to_string = "this replica is leaving; reconnect and resume")]
+    #[strum(to_string = "this replica is draining; reconnect and resume")]
     Restart = 1012,
     /// This session cannot read the log now.
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]

@@ -94,9 +94,9 @@ impl Replica {
     /// The refusal of a session, with the first reason why it is not.
     pub(crate) fn ready(&self) -> Result<(), Refusal> {
         let (code, reason) = if self.draining.load(Ordering::Relaxed) {
-            (ErrorCode::Draining, "draining: this replica is leaving")
+            (ErrorCode::Draining, "draining: this replica is shutting down")
         } else if self.is_unready() {
-            (ErrorCode::Draining, "unready: a crash request made it so; restart this replica")
+            (ErrorCode::Draining, "unready: a crash request put this replica into this state; restart it")
         } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
             (ErrorCode::StoreUnavailable, "lease lost: the store did not accept this replica's renewal")
         } else if !self.tail.is_current() {

@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
-//! The stages of a run are: gather, send, settle, read the log again, report. It runs against any server that keeps the
-//! contract, over the wire only.
+//! The stages of a run: open the sessions, send, settle, read the log again, report. It runs against any server that
+//! keeps the contract, over the wire only.
 //!
 //! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
 //! this task enters into the ledger in batches; when the ledger falls behind, the users wait for it.
@@ -68,7 +68,7 @@ impl Default for Patience {
 #[derive(Debug, Error)]
 pub enum SimulationError {
     /// No replica listed the users.
-    #[error("no replica can be reached, is the server running? {0}")]
+    #[error("no replica can be reached; is the server running? {0}")]
     NoDirectory(#[source] ApiError),
     /// A conversation takes two.
     #[error("the store has {0} users, and a conversation takes two")]
@@ -79,13 +79,13 @@ pub enum SimulationError {
     /// The token of the crash button cannot be read.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
-    /// The directory answered, and yet no session began.
+    /// A replica listed the users, but no session began.
     #[error("no replica accepts a session: {0}")]
     NoSession(String),
 }
 
 impl SimulationError {
-    /// The exit status of the command. 1 would say that the server broke the contract: only too few users do.
+    /// The exit status of the command. Only too few users give 1, which means that the server broke the contract.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -97,7 +97,7 @@ impl SimulationError {
 
 /// Runs a simulation as a command: progress on standard error, the report on standard output.
 ///
-/// The first Ctrl-C ends the sending, each further one the stage that follows. The exit status comes from
+/// The first Ctrl-C ends the sending, and each further one ends the next stage. The exit status comes from
 /// [`Report::exit_status`].
 ///
 /// # Errors
@@ -220,12 +220,12 @@ impl Shared {
     }
 
     async fn note_at(&self, stream: StreamNumber, at: Duration, event: Event) {
-        // When the ledger is closed the run is over, and nothing counts any more.
+        // Fails only after the ledger was closed, when the run is over.
         let _ = self.ledger.send(Entry { stream, at, event }).await;
     }
 }
 
-/// How far the run is, in its own time.
+/// The course of the run, in its own time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
     /// Beats count from here.
@@ -266,7 +266,7 @@ struct Conductor {
 impl Conductor {
     async fn lead(&mut self, seed: u64) -> Result<Report, SimulationError> {
         let Patience { quiet, settle, .. } = self.shared.patience;
-        let gathered = self.stage("gathering", quiet, settle, Ledger::all_live).await;
+        let gathered = self.stage("opening sessions", quiet, settle, Ledger::all_live).await;
         if self.ledger.live() == 0 {
             let causes = &self.ledger.counts().refused_upgrades;
             let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
@@ -301,7 +301,7 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads every user's part of the log again: how many were read to the end.
+    /// Reads every user's part of the log again. Returns the number of users whose part was read to its end.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();
@@ -323,7 +323,8 @@ impl Conductor {
         complete
     }
 
-    /// Keeps the ledger until `done`, without progress for `quiet`, until `most` has passed, or until an interrupt.
+    /// Keeps the ledger until `done`, until nothing has progressed for `quiet`, until `most` has passed, or until an
+    /// interrupt.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
         // A day stands for no limit.

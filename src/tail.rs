@@ -41,7 +41,7 @@ pub(crate) struct Tail {
     store: Store,
     /// The identity of the log.
     pub epoch: Epoch,
-    /// The smiles in memory. Publishing waits for those that read them, so each holds the lock briefly.
+    /// The smiles in memory. A reader delays publishing, so it holds the lock only briefly.
     pub recent: Mutex<Recent>,
     /// The sessions to publish to.
     pub hub: Arc<Hub>,
@@ -125,7 +125,7 @@ impl Tail {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
-    /// log is another one or has lost its end, else [`StoreError::Unavailable`].
+    /// log is a different one or has lost its end, else [`StoreError::Unavailable`].
     pub(crate) async fn read(&self) -> Result<Offset, StoreError> {
         match self.read_on().await {
             // The server may not be the primary, and its log may be stale: read once more over new connections.
@@ -151,8 +151,8 @@ impl Tail {
         }
     }
 
-    /// Checks that the log still holds everything published, up to the batch `last`. It does unless the data was replaced,
-    /// as by a restore or by a primary that lacks the end of the log.
+    /// Checks that the log still holds everything published, up to the batch `last`. It does not if the data was
+    /// replaced, as by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
         let log = &page.state;
         if log.epoch != self.epoch {

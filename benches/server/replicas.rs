@@ -18,7 +18,7 @@ const HEADER: [&str; 9] = [
     "CPU of MySQL",
     "ack p50, p99",
     "smiles in an append",
-    "MySQL's own insert, one after the other",
+    "MySQL's own insert, one at a time",
     "as many at once as replicas",
 ];
 

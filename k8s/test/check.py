@@ -203,7 +203,7 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """The workloads whose pods are selected. Selecting no pods is a fault, also for a single value of a list."""
+        """The workloads whose pods are selected. Selecting no pods is a fault, even for a single value of a list."""
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
         if OPERATOR_LABEL in wanted and self.of_kind("InnoDBCluster"):

@@ -26,7 +26,7 @@ pub enum ApiError {
     /// No connection, or no answer in time.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
-    /// The replica, or a proxy before it, refused.
+    /// The replica, or a proxy in front of it, refused.
     #[error("{request}: {status}: {message}")]
     Refused {
         /// Method and URL.

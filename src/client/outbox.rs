@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound() {
+    fn unanswered_smiles_are_bounded() {
         let mut outbox = Outbox::default();
         assert!((0..MOST_UNANSWERED).all(|number| offer(&mut outbox, number)));
         assert!(!offer(&mut outbox, MOST_UNANSWERED));

@@ -51,7 +51,7 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     let Some(below) = path.strip_prefix('~') else { return Ok(path.into()) };
     match (BaseDirs::new(), below.strip_prefix('/')) {
         (Some(directories), Some(below)) if !below.is_empty() => Ok(directories.home_dir().join(below)),
-        _ => Err(format!("{path} is not in this user's home directory: give its whole path, from / on").into()),
+        _ => Err(format!("{path} is not in this user's home directory: give its absolute path").into()),
     }
 }
 
@@ -68,15 +68,15 @@ pub struct MySqlUrl {
     pub password: Option<String>,
     /// The file with the password, which overrides the one in the URL and may change.
     pub password_file: Option<PathBuf>,
-    /// The database, which must exist; its tables are made on first use.
+    /// The database, which must exist; its tables are created on first use.
     pub database: String,
-    /// What is asked of TLS.
+    /// The TLS mode.
     pub tls: TlsMode,
     /// The authority that signed the server's certificate, if it is not a public one.
     pub tls_authority: Option<PathBuf>,
 }
 
-/// What is asked of TLS. There is no way to refuse it: MySQL wants an encrypted connection for the password.
+/// The TLS mode. TLS cannot be disabled: MySQL requires an encrypted connection for the password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
@@ -92,7 +92,7 @@ pub enum TlsMode {
 }
 
 impl fmt::Debug for MySqlUrl {
-    /// What it names. The password is not shown.
+    /// Formats the URL without its password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let password = if self.password.is_some() { ":…" } else { "" };
         write!(f, "mysql://{}{password}@{}:{}/{}", self.user, self.host, self.port, self.database)
@@ -103,7 +103,7 @@ impl FromStr for MySqlUrl {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // No part of the text goes into an error: wherever a URL is cut wrongly, there may be a password.
+        // No error repeats any part of the text: in a malformed URL, any part may be the password.
         let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
         let user = decoded(url.username())?;
@@ -129,7 +129,7 @@ impl FromStr for MySqlUrl {
             match name.as_ref() {
                 "ssl-mode" => parsed.tls = value.parse()?,
                 "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
-                _ => return Err("after the ? there may be ssl-mode and ssl-ca".into()),
+                _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
             }
         }
         Ok(parsed)
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_the_one_that_was_meant() {
+    fn a_path_may_begin_with_the_home_directory() {
         let home = BaseDirs::new().unwrap().home_dir().to_owned();
         for text in ["sqlite:~/a/x.db", "sqlite://~/a/x.db"] {
             assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text}");
@@ -175,9 +175,9 @@ mod tests {
         assert_eq!("sqlite:a/~x.db".parse(), Ok(StoreUrl::Sqlite("a/~x.db".into())));
         for (wrong, said) in [
             ("sqlite:x.db?mode=rwc", "give sqlite:x.db"),
-            ("sqlite:~", "whole path"),
-            ("sqlite:~/", "whole path"),
-            ("sqlite:~anna/x.db", "whole path"),
+            ("sqlite:~", "absolute path"),
+            ("sqlite:~/", "absolute path"),
+            ("sqlite:~anna/x.db", "absolute path"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.contains(said), "{wrong}: {error}");
@@ -207,7 +207,7 @@ mod tests {
             ("mysql://anna:secret@db/a/b", "no database"),
             ("mysql://anna:secret@db:port/chat", "port"),
             ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode is"),
-            ("mysql://anna:secret@db/chat?secret=1", "there may be"),
+            ("mysql://anna:secret@db/chat?secret=1", "may follow"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("secret"), "{wrong}: {error}");

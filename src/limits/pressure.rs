@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_slow_store_sheds_with_a_retry_hint() {
         let (pressure, now) = busy(Duration::from_millis(200));
-        let (code, hint) = refused(pressure.check(now, 3000)).expect("it takes more");
+        let (code, hint) = refused(pressure.check(now, 3000)).expect("a refusal");
         assert_eq!(code, ErrorCode::Overloaded);
         assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
     }

@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_millis(1);
 /// How long a batch may wait until the backlog of sessions has cleared.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Time between two looks at an overdue batch. A smile that was admitted just in time is refused at the next one.
+/// Interval between two checks of an overdue batch. Each check refuses the smiles queued since the previous one.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.

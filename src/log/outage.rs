@@ -5,11 +5,11 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How long after an outage a new failure counts as a stumble at first.
+/// How long after an outage a new failure is logged only once it exceeds [`BRIEF`].
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The longest failure that counts as a stumble.
-const STUMBLE: Duration = Duration::from_secs(2);
+/// The longest failure that counts as brief.
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// The current outage, if any.
 #[derive(Default)]
@@ -24,8 +24,8 @@ impl Outage {
     /// Records that an append failed or hangs.
     pub(super) fn begins(&mut self, why: &dyn Display) {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let stumbles = self.ended_at.is_some_and(|at| at.elapsed() < RECOVERY) && since.elapsed() < STUMBLE;
-        if !self.logged && !stumbles {
+        let brief = self.ended_at.is_some_and(|at| at.elapsed() < RECOVERY) && since.elapsed() < BRIEF;
+        if !self.logged && !brief {
             tracing::error!(why = %why, "the store accepts no smiles; refusing them until it does");
             self.logged = true;
         }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stumble_after_an_outage_is_logged_when_it_lasts() {
+    fn a_failure_soon_after_an_outage_is_logged_only_if_it_lasts() {
         let mut outage = Outage::default();
         outage.begins(&"away");
         assert!(outage.logged);
@@ -56,7 +56,7 @@ mod tests {
         assert!(!outage.logged);
         outage.ends();
         outage.begins(&"busy");
-        outage.since = Instant::now().checked_sub(STUMBLE);
+        outage.since = Instant::now().checked_sub(BRIEF);
         outage.begins(&"busy");
         assert!(outage.logged);
     }

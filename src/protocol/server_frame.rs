@@ -13,7 +13,7 @@ use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 const BUFFER_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// For smiles. Memory keeps these frames for a while, and with each the whole buffer, so no other frame is in it.
+    /// For smiles only. These frames stay in memory for a while, and each keeps the whole buffer allocated.
     static SMILES: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
     /// For all other frames. They are dropped once they are written, and the buffer is used again.
     static OTHERS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));

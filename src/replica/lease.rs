@@ -62,7 +62,7 @@ impl Lease {
         Ok(replicas)
     }
 
-    /// The cached replicas, aged since the last read. Without new reads they all count as lost in the end.
+    /// The cached replicas, aged since the last read. Without new reads they all count as lost eventually.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
         let (replicas, at) = &*self.last_read.lock();
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()

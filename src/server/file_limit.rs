@@ -1,6 +1,6 @@
 //! The limit of open files: raises it, and divides the files between sessions and everything else.
 //!
-//! Probes, requests and the store need files as well. Without a reserve an orchestrator would take a full replica for
+//! Probes, requests and the store need files as well. Without a reserve an orchestrator would consider a full replica
 //! dead.
 
 use rlimit::Resource;

@@ -12,7 +12,7 @@ use super::ledger::Event;
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Crashes a replica at every interval, without end.
+/// Crashes a replica at every interval. Never returns.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
     // The first tick comes at once.
@@ -28,7 +28,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
     }
 }
 
-/// Asks one replica after the other until one answers. Returns the id of the crashing replica.
+/// Asks each replica in turn until one answers. Returns the id of the crashing replica.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
     let mut last = ApiError::NoUrl;
     for url in &shared.urls {

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The first users of the store are simulated; the rest are for people.
 const SIMULATED: usize = 60;
 
-/// Asks one replica after the other for the users, a few times over.
+/// Asks each replica in turn for the users, in several rounds.
 ///
 /// # Errors
 /// The last failure, if no replica listed the users.

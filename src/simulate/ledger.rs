@@ -185,11 +185,11 @@ impl Ledger {
         self.live += usize::from(is_seat && !stream.live);
         stream.begin_session(offset, foreign);
         if foreign {
-            self.breach(number, &format!("its session is in another log, of epoch {}", epoch.as_str()));
+            self.breach(number, &format!("its session belongs to another log, with the epoch {}", epoch.as_str()));
         }
         match resumed_from {
             Some(from) if recovered && from != offset => {
-                self.breach(number, &format!("resumed from {from}, recovered, and yet it starts at {offset}"));
+                self.breach(number, &format!("resumed from {from} as recovered, but starts at {offset}"));
             }
             Some(_) if !recovered => {
                 self.counts.gaps += 1;
@@ -341,7 +341,7 @@ impl Ledger {
                 smile.offset = Some(offset);
                 if smile.stored_by_no_writing() {
                     self.faults.note(Fault::Breach, 1, || {
-                        format!("{} is at offset {offset}, and its sender had only errors for it", describe(beat))
+                        format!("{} is at offset {offset}, but its sender got only errors", describe(beat))
                     });
                 }
                 for seat in [beat.sender(), beat.receiver()] {

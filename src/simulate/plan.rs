@@ -99,12 +99,12 @@ impl Plan {
         (seconds < self.duration).then(|| Duration::from_secs_f64(seconds))
     }
 
-    /// What is said on a beat.
+    /// The faces that are sent on a beat.
     pub fn faces(&self, beat: Beat) -> String {
         self.faces_of(beat).collect()
     }
 
-    /// Whether `text` is what is said on a beat.
+    /// Whether `text` has the faces that are sent on a beat.
     pub fn says(&self, beat: Beat, text: &str) -> bool {
         let rest = self.faces_of(beat).try_fold(text, |rest, face| rest.strip_prefix(face));
         rest.is_some_and(str::is_empty)
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_a_smile_as_the_log_keeps_it() {
+    fn planned_smiles_are_stored_unchanged() {
         let plan = Plan::new(3, &options(1, 1000.0, 1.0), &users(2)).unwrap();
         for (number, (_, faces)) in beats(&plan, 0).into_iter().enumerate() {
             let beat = Beat { conversation: 0, number };

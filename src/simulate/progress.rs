@@ -25,7 +25,7 @@ enum Style {
 }
 
 impl Progress {
-    /// As fits standard error.
+    /// A display in the style that suits standard error.
     pub fn on_standard_error() -> Self {
         let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Lines };
         Self { style, shown_at: None }
@@ -36,7 +36,7 @@ impl Progress {
         Self { style: Style::Silent, shown_at: None }
     }
 
-    /// Says something once, on a line of its own.
+    /// Prints a text on a line of its own.
     pub fn say(&self, text: &str) {
         // A closed standard error must not end the run.
         let _ = match self.style {
@@ -46,7 +46,7 @@ impl Progress {
         };
     }
 
-    /// Shows how far the run is, when it is time to.
+    /// Shows the progress of the run, unless it was shown a moment ago.
     pub fn show(&mut self, stage: &str, elapsed: Duration, ledger: &Ledger) {
         let every = if self.style == Style::Terminal { ON_TERMINAL } else { IN_LINES };
         if self.style == Style::Silent || self.shown_at.is_some_and(|shown_at| shown_at.elapsed() < every) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::latency::Percentiles;
 use super::ledger::{Crash, Fault, Ledger};
 
-/// Everything there is to say about a run. Times are in milliseconds.
+/// The figures and the verdict of a run. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Whether the server kept every promise, and the run was verified to its end.

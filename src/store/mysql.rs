@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database, 8.4 or 9.
 //!
 //! A replica has a few connections, each with its own work: one appends, one follows, one writes the index, one keeps
-//! the lease, some answer questions.
+//! the lease, some read for sessions.
 
 mod binlog;
 mod cluster;

@@ -190,7 +190,7 @@ mod tests {
     use crate::store::IndexStep;
 
     #[tokio::test]
-    async fn a_closed_store_can_be_opened_again_and_writes_no_more() {
+    async fn a_closed_store_writes_no_more_and_can_be_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chat.db");
         let store = Sqlite::open(&path).await.unwrap();

@@ -148,7 +148,7 @@ async fn appending_a_batch_again_stores_it_once(database: &Database) {
         assert_eq!(store.append(&second).await.unwrap(), Append::Done);
     }
     append(&store, &["d"]).await;
-    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "also when the log has gone on");
+    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "even after the log has grown");
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 

@@ -56,7 +56,7 @@ impl Follower {
     /// Follows the log until the store fails for good.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is another one.
+    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when it is a different log.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -150,7 +150,7 @@ impl Follower {
         Ok(false)
     }
 
-    /// Logs a passing error once until the binary log is followed again, whatever further errors an outage shows. A stream
+    /// Logs the first of several temporary errors only, until the binary log is followed again. A stream
     /// that ends with an outage or a failover, and starts again after it, is not logged.
     fn log_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);

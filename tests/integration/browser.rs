@@ -277,14 +277,14 @@ async fn a_thumb_reaches_the_buttons() {
     }
 }
 
-/// The number of elements that move when a style of theirs changes, or by themselves.
+/// The number of elements with a transition or an animation.
 const MOVING: &str =
     "return [...document.querySelectorAll('body, body *')].map((node) => getComputedStyle(node)).filter(
         ({ transitionProperty, transitionDuration, animationName }) =>
             animationName !== 'none' || (transitionProperty !== 'none' && /[1-9]/.test(transitionDuration))).length";
 
 #[tokio::test]
-async fn nothing_moves_for_those_who_ask_for_less_motion() {
+async fn nothing_moves_with_reduced_motion() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;

@@ -156,7 +156,7 @@ fn operating_documents_exactly_the_options() {
 }
 
 #[test]
-fn operating_names_every_command_and_only_options_that_there_are() {
+fn operating_names_every_command_and_no_unknown_option() {
     let commands = CommandLine::command();
     let unnamed: Vec<_> = commands
         .get_subcommands()
@@ -204,7 +204,7 @@ fn the_platforms_use_the_version_of_the_program() {
     ] {
         let text = fs::read_to_string(root().join(file)).expect("a file");
         let named = named.replace("{version}", env!("CARGO_PKG_VERSION"));
-        assert!(text.contains(&named), "{file} has another version than Cargo.toml: {named} is missing");
+        assert!(text.contains(&named), "{file} does not have the version of Cargo.toml: {named} is missing");
     }
 }
 

@@ -101,7 +101,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     let mut fleet = Fleet::start(3, database).await;
     let ledger = Ledger::default();
     let mut witnesses = Witnesses::of(&fleet, &ledger).await;
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let switches = async {
         for (round, kept) in [true, true, false, false].into_iter().enumerate() {
             fleet.smiles_flow(100).await;
@@ -140,7 +140,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
     let mut fleet = Fleet::start(2, database).await;
     let ledger = Ledger::default();
     let mut witnesses = Witnesses::of(&fleet, &ledger).await;
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let switches = async {
         fleet.smiles_flow(100).await;
         group.switches_to(1).await;
@@ -183,11 +183,11 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
 }
 
-/// Within this, replicas leave a primary that goes on after the address has moved.
+/// Time limit to leave a primary that keeps running after the address has moved.
 const LEFT: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_primary_that_still_takes_writes_is_left() {
+async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
     let ledger = Ledger::default();
@@ -199,7 +199,7 @@ async fn an_old_primary_that_still_takes_writes_is_left() {
         member.network.leads_to(pair.address(1));
     }
     let moved = Instant::now();
-    eventually("nobody stays with the old primary", async || fleet.database.sessions().await == 0).await;
+    eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
     assert!(moved.elapsed() < LEFT, "left after {:?}", moved.elapsed());
     acked(&mut anna, "after", "bruno").await;
     ledger.is_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
@@ -255,7 +255,7 @@ async fn an_old_primary_that_is_silent_is_left_at_once() {
         let log = fleet.members[0].process().log();
         assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?}: {log}");
         drop(frozen);
-        eventually("nobody stays with the old primary", async || fleet.database.sessions().await == 0).await;
+        eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
         ledger.is_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     }
 }

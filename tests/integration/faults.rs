@@ -35,7 +35,7 @@ async fn replicas_are_killed() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut fleet = Fleet::start(3, database).await;
     let ledger = Ledger::default();
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS {
             fleet.smiles_flow(random.random_range(20..150)).await;
@@ -59,7 +59,7 @@ async fn the_network_to_mysql_fails() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut fleet = Fleet::start(3, database).await;
     let ledger = Ledger::default();
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS {
             fleet.smiles_flow(random.random_range(20..150)).await;
@@ -91,7 +91,7 @@ async fn a_replica_freezes_for_longer_than_its_lease() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut fleet = Fleet::start(3, database).await;
     let ledger = Ledger::default();
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         fleet.smiles_flow(random.random_range(20..150)).await;
         let victim = random.random_range(0..fleet.members.len());
@@ -123,7 +123,7 @@ async fn mysql_freezes_and_goes_on() {
     let database = TestDatabase::at(&script("start", MYSQL_TO_FREEZE).await).await;
     let mut fleet = Fleet::start(3, database).await;
     let ledger = Ledger::default();
-    let chatters = Chatters::start(fleet.addresses(), &ledger);
+    let chatters = Chatters::start(&fleet.addresses(), &ledger);
     let simulation = fleet.simulate_conversations(100, 1, 50, seed);
     let fault = async {
         fleet.smiles_flow(500).await;
@@ -180,7 +180,7 @@ async fn mysql_is_killed_and_comes_back() {
     let database = TestDatabase::at(&script("start", MYSQL_TO_KILL).await).await;
     let mut fleet = Fleet::start(2, database).await;
     let ledger = Ledger::default();
-    let (chatters, simulation) = (Chatters::start(fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
+    let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS - 1 {
             fleet.smiles_flow(random.random_range(20..150)).await;

@@ -262,7 +262,7 @@ async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.expect("an end");
     for _ in 0..20 {
-        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("what is written still is taken");
+        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("the write is still accepted");
         tokio::task::yield_now().await;
     }
 }

@@ -89,10 +89,10 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
         assert!(assets.len() > 10 && addresses(&html, "js/").is_empty(), "{assets:?}");
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
         let version = |html| addresses(html, "v/")[0].split('/').nth(1).unwrap();
-        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} is another");
+        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differs");
         for path in assets {
             let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
-            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} is another");
+            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} differs");
             assert!(!ours.starts_with("//") && !ours.contains("/**"), "{path} has comments");
         }
     }

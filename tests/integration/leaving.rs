@@ -153,7 +153,7 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     let replica = TestReplica::on(&store, &options).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
-    assert_eq!(log[..acked.len()], acked, "every acked smile, where its ack said");
+    assert_eq!(log[..acked.len()], acked, "every acked smile is at the offset of its ack");
     assert!(log.iter().all(|(id, _)| !refused.contains(id)), "what was refused is not stored");
 }
 

@@ -10,7 +10,7 @@ use crate::support::process::{TestProcess, run, run_program, run_program_with, s
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, within};
 
-/// All options of `serve` in the protocol.
+/// All options of `serve`.
 const OPTIONS: [&str; 21] = [
     "--listen",
     "--ops-listen",

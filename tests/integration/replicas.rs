@@ -1,4 +1,4 @@
-//! Several replicas on one MySQL act as one chat, also while replicas crash.
+//! Several replicas on one MySQL act as one chat, even while replicas crash.
 
 use std::path::Path;
 use std::time::Duration;
@@ -117,7 +117,7 @@ async fn a_replica_can_crash_another_one() {
 }
 
 #[tokio::test]
-async fn each_crash_hits_another_replica_until_none_is_left() {
+async fn each_crash_hits_a_different_replica_until_none_is_left() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let mut three = replica(&database, "three", "127.0.0.1:0").await;
@@ -251,7 +251,7 @@ async fn a_kill_under_load_loses_no_smile() {
     let arguments = [urls.as_str(), "--conversations=12", "--duration=6", "--json"];
     let arguments = ["simulate"].into_iter().chain(arguments).collect::<Vec<_>>();
     let ledger = Ledger::default();
-    let chatters = Chatters::start(vec![one.address, two.address], &ledger);
+    let chatters = Chatters::start(&[one.address, two.address], &ledger);
     let simulation = run_program(&arguments);
     let deaths = async {
         for round in 1..=2 {

@@ -180,7 +180,7 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
     let times = SessionTimes { write_timeout: Duration::from_millis(500), ..SessionTimes::default() };
     let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let closed = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4000\"}").await == Some(1.0);
-    let last = flood(&mut anna, "it is let go", closed).await;
+    let last = flood(&mut anna, "it is closed", closed).await;
     let mut seen = 200;
     let code = loop {
         match slow.event().await {

@@ -36,7 +36,7 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
         anna.send_smile(&format!("refused{number}"), "bruno").await;
         assert_eq!(anna.expect_error("store_unavailable").await["id"], format!("refused{number}"));
     }
-    assert_eq!(ids(&mut anna, "bruno").await, stored, "what can be read is read, and nothing refused is in it");
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "reads still work, and no refused smile is stored");
 
     assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "a restart would not help");
     assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
@@ -99,7 +99,7 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
     let file = disk.file("smilingchat.db");
     let process = TestProcess::start(&file, &[("session-rate", "0"), ("capacity", "0")]).await;
     let ledger = Ledger::default();
-    let chatters = Chatters::start(vec![process.address], &ledger);
+    let chatters = Chatters::start(&[process.address], &ledger);
     let acks = async |count: usize| {
         let enough = ledger.count() + count;
         eventually("smiles are acked", async || ledger.count() >= enough).await;
@@ -149,7 +149,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     process.kill().await;
     let process = TestProcess::start(&store.path(), &options).await;
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
-    assert_eq!(ids(&mut anna, "bruno").await, acked, "all that was acked and nothing else, {refused:?} say");
+    assert_eq!(ids(&mut anna, "bruno").await, acked, "exactly the acked smiles are stored, and none of {refused:?}");
     anna.smile(&refused[0], "bruno").await;
     ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
 }

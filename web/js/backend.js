@@ -28,14 +28,14 @@ export class BackendError extends Error {
     return this.status === TOO_OFTEN;
   }
 
-  /** The overload error that this failure is, a key of the dictionary; null if it is none. */
+  /** The dictionary key of the overload error that this failure counts as, or null. */
   get overloadCause() {
     if (this.isTooOften) return "address";
     if (this.isSilence) return "no_replica";
     return isOverload(this.code) ? this.code : null;
   }
 
-  /** Whether no backend answered: there was no answer, or it is the proxy's. */
+  /** Whether no backend answered: there was no answer, or only the proxy answered. */
   get isSilence() {
     return this.status === 0 || GATEWAY_CODES.has(this.code);
   }

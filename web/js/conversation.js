@@ -13,7 +13,10 @@ export class Conversation {
   #onChange;
   #watcher = () => {};
 
-  /** `chanceFor(name)` is the chance of a user. `counters` counts for all conversations; `onChange(conversation)` requests a repaint. */
+  /**
+   * `chanceFor(name)` returns the random numbers of a user. `counters` counts for all conversations;
+   * `onChange(conversation)` requests a repaint.
+   */
   constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
     this.index = index;
     this.lines = [];

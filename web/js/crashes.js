@@ -13,7 +13,7 @@ export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "s
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
-/** The age at which a list of replicas says nothing about now. A hidden page asks every 10 s. */
+/** A list of replicas older than this says nothing about the present. A hidden page asks every 10 s. */
 const STALE_MS = 15_000;
 
 /** The incidents, oldest first; the last list of replicas; what was seen of replicas and of lost sessions before. */

@@ -6,7 +6,7 @@ import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
 /** The size of text that the drawing is made for. */
 const TEXT_SIZE = 16;
-/** The least height for the rates: more lanes than fit below them make the drawing higher. */
+/** The minimum height of the rates: more lanes than fit below them make the drawing taller. */
 const LEAST_RATES = 48;
 const NARROW = 520;
 const NARROW_MS = 90_000;

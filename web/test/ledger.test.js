@@ -61,7 +61,7 @@ test("an acked smile that the receiver's stream has passed is lost", () => {
   assert.deepEqual(counts(ledger), { sent: 2, acked: 2, delivered: 1, lost: 1 });
 });
 
-test("lost is found as well when the ack comes after the receiver passed", () => {
+test("a loss is found even if the ack comes after the receiver has passed the offset", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("bruno", ack("b1", 102));
@@ -199,7 +199,7 @@ test("a refused smile is no longer in flight", () => {
   assert.deepEqual(counts(ledger), { sent: 1, refused: 1 });
 });
 
-test("stopping a conversation keeps the numbers and says what was under way", () => {
+test("stopping a conversation keeps the numbers and names the smiles in flight", () => {
   const ledger = pair();
   for (const id of ["c1", "c2", "c3"]) send(ledger, id);
   ledger.acked("anna", ack("c1", 101));
@@ -211,7 +211,7 @@ test("stopping a conversation keeps the numbers and says what was under way", ()
   assert.equal(ledger.offsetOf("anna"), 50);
 });
 
-test("an acked smile that was under way at the stop is not claimed to be delivered", () => {
+test("an acked smile that was in flight at the stop does not count as delivered", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));

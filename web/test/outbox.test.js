@@ -45,7 +45,7 @@ test("a shed smile is sent again automatically, with its id, no sooner than aske
   assert.deepEqual(sent, ["c1", "c1"]);
 });
 
-test("new smiles go on while others wait for their retry", () => {
+test("new smiles are sent while refused ones wait for their retry", () => {
   const { outbox, beat, sent } = setUp();
   outbox.opened();
   beat();
@@ -54,7 +54,7 @@ test("new smiles go on while others wait for their retry", () => {
   assert.deepEqual(sent, ["c1", "c2"]);
 });
 
-test("smiles cut off go again with the same ids, one a beat, before anything new", () => {
+test("interrupted smiles are sent again with the same ids, one per beat, before new ones", () => {
   const { timers, sent, outbox, beat } = setUp();
   outbox.opened();
   beat();

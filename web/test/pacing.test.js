@@ -16,7 +16,7 @@ test("back-off doubles to its cap and is jittered from zero", () => {
   assert.equal(new Backoff({ random: () => 0 }).next(), 0);
 });
 
-test("a breach of policy waits long", () => {
+test("after a close for a policy violation the wait is long", () => {
   assert.equal(new Backoff({ random: () => 0 }).nextAfterPolicy(), POLICY_WAIT_MS);
 });
 
@@ -63,7 +63,7 @@ test("a conversation that is removed has no beat, one that is added later keeps 
   assert.ok(Math.abs(pacer.next() - (400 + phase(1))) < 1e-6);
 });
 
-test("only so many dial at once, in the order they came", () => {
+test("a limited number of sessions connect at once, in the order of their requests", () => {
   const queue = new DialQueue({ limit: 2 });
   const began = [];
   const leave = ["a", "b", "c", "d", "e"].map((name) => queue.enter(() => began.push(name)));
@@ -76,7 +76,7 @@ test("only so many dial at once, in the order they came", () => {
   assert.deepEqual(began, ["a", "b", "d", "e"]);
 });
 
-test("a dial that is over within its own beginning gives its place back", () => {
+test("a connection that ends while it begins releases its slot", () => {
   const queue = new DialQueue({ limit: 1 });
   const began = [];
   const leaveFirst = queue.enter(() => began.push("a"));

@@ -53,7 +53,7 @@ test("the first language the page speaks is chosen, English otherwise", () => {
   assert.equal(chooseLanguage(undefined), "en");
 });
 
-test("words take their values, and one is one", () => {
+test("values are substituted, and a count of one selects the singular", () => {
   const english = translator(ENGLISH);
   assert.equal(english("controls.start", { n: 12 }), "Start 12 conversations");
   assert.equal(english("controls.start", { n: 1 }), "Start 1 conversation");
@@ -123,7 +123,7 @@ test("no template string spans lines", () => {
   }
 });
 
-test("every face leads to a face, from any seed", () => {
+test("every face has an answer, with any seed", () => {
   for (let seed = 0; seed < 20; seed += 1) {
     const random = seededRandom(seed);
     let face = null;

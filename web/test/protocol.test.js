@@ -51,7 +51,7 @@ test("anything that is not a frame parses to null", () => {
   for (const text of broken) assert.equal(parseFrame(text), null, text);
 });
 
-test("each close code asks for what the contract says", () => {
+test("each close code has the reaction that the contract states", () => {
   for (const code of [1002, 1003, 1007, 1009]) assert.equal(closeAction(code), CloseAction.GIVE_UP);
   for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4999]) {
     assert.equal(closeAction(code), CloseAction.RETRY);

@@ -99,7 +99,7 @@ test("attempts that fail wait longer and longer", () => {
   assert.equal(session.attempt, 8);
 });
 
-test("only a session that lived a while starts the back-off from the beginning", () => {
+test("only a session that lasted a while resets the back-off", () => {
   const { session, sockets, timers, live } = setUp({ random: () => 1 });
   live();
   for (const wait of [100, 200, 400]) {
@@ -175,7 +175,7 @@ test("a drained session reconnects at the server's hint", () => {
   }
 });
 
-test("a hint holds for one return only", () => {
+test("a hint applies to one reconnect only", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   sockets[0].tell({ type: "drain", reconnect_after_ms: 730 });
@@ -198,7 +198,7 @@ test("after a close for an invalid frame there is no retry", () => {
   }
 });
 
-test("a breach of policy backs off long, and is not hurried", () => {
+test("after a close for a policy violation the back-off is long and is never shortened", () => {
   const { session, sockets, timers, live } = setUp({ random: () => 0 });
   live();
   sockets[0].end(1008);
@@ -264,7 +264,7 @@ test("a stopped session closes normally and leaves nothing behind, in every stat
   }
 });
 
-test("nothing is put on a socket that is not open", () => {
+test("no frame is sent on a socket that is not open", () => {
   const { session, sockets } = setUp();
   session.send("lost");
   session.start();

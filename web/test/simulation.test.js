@@ -56,7 +56,7 @@ test("eighteen conversations fit one replica without any overload error", () => 
   assertProven(simulation.ledger.totals);
 });
 
-test("twenty-one conversations overload one replica, which still does all it can", () => {
+test("twenty-one conversations overload one replica, which still admits its capacity", () => {
   const { simulation, timers } = setUp();
   simulation.run(21);
   timers.advance(20_000);
@@ -77,7 +77,7 @@ test("thirty conversations on one replica: red counts clearly, retries stay boun
   assertProven(simulation.ledger.totals);
 });
 
-test("thirty conversations on four replicas: red stays still", () => {
+test("thirty conversations on four replicas: no overload errors", () => {
   const { simulation, timers } = setUp({ replicas: 4 });
   simulation.run(30);
   timers.advance(20_000);
@@ -103,7 +103,7 @@ test("crash after crash, every acked smile is delivered once and in order", () =
   }
 });
 
-test("the only replica dies at eighteen conversations: all come back, red stays still", () => {
+test("the only replica dies at eighteen conversations: all sessions resume, without overload errors", () => {
   const { simulation, timers, backend, allLive } = setUp();
   simulation.run(18);
   timers.advance(10_000);
@@ -241,7 +241,7 @@ test("the pace can be chosen, and changed while it runs, without a burst", () =>
   assertProven(simulation.ledger.totals);
 });
 
-test("the same seed opens with the same faces, whatever chance the network has", () => {
+test("the same seed sends the same first faces, whatever the random numbers of the network are", () => {
   const opening = (seed) => {
     const { simulation, timers } = setUp({ seed });
     simulation.run(3, { seed: 42 });

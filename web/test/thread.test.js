@@ -7,7 +7,7 @@ const smiles = (...offsets) => offsets.map((offset) => ({ offset, from: "anna", 
 const offsets = (thread) => thread.smiles.map((smile) => smile.offset);
 const after = (happenings) => happenings.reduce(threadAfter, NO_THREAD);
 
-test("the past and the present meet, each smile once, in the order of the log", () => {
+test("history and live smiles are merged, each smile once, in the order of the log", () => {
   const thread = after([
     { kind: "asked" },
     { kind: "live", smiles: smiles(9) },

@@ -18,7 +18,7 @@ function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "
   return timeline;
 }
 
-test("a sample tells how fast it went since the one before, however long that was", () => {
+test("a sample has the rates since the one before, whatever the interval", () => {
   let timeline = running(3);
   assert.deepEqual(timeline.samples.map(({ successes }) => successes), [0, 100, 100, 100]);
   assert.deepEqual(timeline.samples.at(-1).overloads, 10);
@@ -79,7 +79,7 @@ test("a lane is a replica that was there, the older one first, for as long as it
   assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
 });
 
-test("past a handful, lanes of those that went longest ago are left out, and never one that is there", () => {
+test("past the maximum, lanes of replicas that disappeared first are dropped, never those of present ones", () => {
   const generation = (second) => Math.floor(second / 10);
   const chaotic = running(100, { replicas: (second) => [replica("be.0"), replica(`be.${1 + generation(second)}`)] });
   assert.deepEqual(lanesOf(chaotic, [0, 100_000]), ["be.0", "be.7", "be.8", "be.9", "be.10", "be.11"]);

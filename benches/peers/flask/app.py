@@ -70,7 +70,7 @@ def send():
 
 @app.get("/smiles")
 def receive():
-    """Returns what came for a user after a number."""
+    """Returns the smiles to a user after a number."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

@@ -25,7 +25,7 @@ async function openSqlite(path) {
 
 async function openMysql(url) {
   const { default: mysql } = await import("mysql2/promise");
-  // As many connections as are usual; more than MySQL can sync at once would not help it.
+  // The usual pool size. More connections than MySQL can sync at once would not help.
   const pool = mysql.createPool({ uri: url, connectionLimit: 10 });
   await pool.query(
     `CREATE TABLE smiles (offset BIGINT AUTO_INCREMENT PRIMARY KEY, sender VARCHAR(32), receiver VARCHAR(32),

@@ -195,7 +195,7 @@ async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_mysql_loses_no_ack_and_stores_no_refusal() {
+async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     if Database::mysql().await.is_none() {
         return;
     }

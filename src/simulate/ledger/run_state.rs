@@ -47,7 +47,7 @@ impl Ledger {
         self.open
     }
 
-    /// Whether every written smile has an answer, be it a refusal.
+    /// Whether every written smile has an answer, which may be a refusal.
     pub fn answered(&self) -> bool {
         self.in_flight == 0
     }
@@ -74,10 +74,10 @@ impl Ledger {
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// Ends the second reading. What a reader did not reach is not judged. If it had the time, that is a breach, or a
-    /// loss if it was connected and received nothing more.
+    /// Ends the second reading. If a reader was interrupted, the smiles that it did not reach are not judged. If it had
+    /// the time, they count as lost if its connection is open; otherwise the unfinished reading is a breach.
     ///
-    /// If no replica answers any more, a smile that was not seen does not count as lost, live or read again.
+    /// If no replica answers at the end, no unseen smile counts as lost, neither live nor read again.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));

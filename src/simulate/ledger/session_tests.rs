@@ -43,7 +43,7 @@ fn another_log_proves_nothing() {
 }
 
 #[test]
-fn a_session_answers_only_for_what_came_after_it_began() {
+fn a_session_is_owed_only_the_smiles_after_its_start() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     let mut late = Stream::new(UserName::new("user1"));

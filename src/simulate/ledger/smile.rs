@@ -20,7 +20,7 @@ pub(super) struct SentSmile {
     pub delivered: bool,
     /// Where it was written last.
     written: Option<Place>,
-    /// Whether an earlier transmission stayed unanswered, so that either session may have had it admitted.
+    /// Whether an earlier transmission stayed unanswered, so that the smile may have been admitted in either session.
     uncertain: bool,
 }
 
@@ -54,7 +54,7 @@ impl SentSmile {
         self.written.is_some()
     }
 
-    /// It is written, for the first time or again.
+    /// Records a transmission, the first one or a repeat.
     pub(super) fn write(&mut self, place: Place) {
         self.uncertain |= self.in_flight;
         self.in_flight = true;

@@ -20,7 +20,7 @@ pub(super) struct Stream {
     pub sessions: u32,
     /// Whether there is a session now.
     pub live: bool,
-    /// Whether the session now belongs to another log than the run: then it says nothing about this one.
+    /// Whether the current session belongs to a different log, so it says nothing about the log of the run.
     pub foreign: bool,
     /// The replica that held the last session.
     pub replica: String,
@@ -80,12 +80,12 @@ impl Stream {
         }
     }
 
-    /// The stream of one that reads the log again and must receive everything above `start` up to `until`.
+    /// The stream of a reader, which must receive everything above `start` up to `until`.
     pub(super) fn rereading(user: UserName, start: Offset, until: Offset) -> Self {
         Self { start: Some(start), until, offset: start, ..Self::new(user) }
     }
 
-    /// A session starts at `offset`.
+    /// Records a session that starts at `offset`.
     pub(super) fn begin_session(&mut self, offset: Offset, foreign: bool) {
         self.sessions += 1;
         self.written = 0;
@@ -97,12 +97,12 @@ impl Stream {
         }
     }
 
-    /// Nothing at all is expected.
+    /// Stops expecting any offset.
     pub(super) fn expect_nothing(&mut self) {
         self.until = Offset(0);
     }
 
-    /// Nothing more is expected.
+    /// Stops expecting offsets above those received.
     pub(super) fn expect_no_more(&mut self) {
         self.until = self.offset;
     }
@@ -135,7 +135,7 @@ impl Stream {
         Advance::Late
     }
 
-    /// An offset is known without having been received in its place.
+    /// Records an offset that was not received in its place.
     pub(super) fn learn(&mut self, offset: Offset) {
         self.known.insert(offset);
     }
@@ -156,7 +156,7 @@ impl Stream {
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
     }
 
-    /// Which of the `expected` offsets that the stream must hold are not there.
+    /// The `expected` offsets that the stream must hold and lacks.
     pub(super) fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
         let Some(start) = self.start else { return Vec::new() };
         let mut received = self.received.iter().peekable();

@@ -160,7 +160,7 @@ fn a_lost_smile_is_noticed_in_the_middle_and_at_the_end() {
 }
 
 #[test]
-fn a_smile_that_its_own_sender_never_hears_of_is_noticed() {
+fn a_smile_without_an_ack_is_noticed() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.receive(BRUNO, 0, 101);
@@ -255,7 +255,7 @@ fn a_refused_smile_may_be_overtaken() {
 }
 
 #[test]
-fn what_was_refused_at_every_writing_is_not_in_the_log() {
+fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.refuse(0, ErrorCode::StoreUnavailable);
@@ -269,7 +269,7 @@ fn what_was_refused_at_every_writing_is_not_in_the_log() {
     scene.write(0);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("breach of contract", 1)], "only the repeat can have stored it, which is none then");
+    assert_eq!(scene.faults(), [("breach of contract", 1)], "only the repeat can have stored it: no duplicate");
 
     // The first writing had no answer: a refusal of the second says nothing about it.
     let mut scene = Scene::new();
@@ -284,7 +284,7 @@ fn what_was_refused_at_every_writing_is_not_in_the_log() {
 }
 
 #[test]
-fn what_was_never_answered_may_have_been_admitted_by_either_session() {
+fn an_unanswered_smile_may_have_been_admitted_in_either_session() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.send(2);
@@ -345,7 +345,7 @@ fn a_duplicates_ack_does_not_advance_the_stream() {
 }
 
 #[test]
-fn smiles_of_others_count_for_the_order_only() {
+fn smiles_from_outside_the_run_count_only_for_the_order() {
     let foreign = |scene: &Scene, offset| {
         Event::Received(Smile {
             id: SmileId::parse("c1").unwrap(),
@@ -361,14 +361,14 @@ fn smiles_of_others_count_for_the_order_only() {
     assert_eq!(scene.faults(), [("duplicated", 1)]);
     scene.tell(BRUNO, foreign(&scene, 103));
     assert_eq!(scene.faults(), [("duplicated", 1), ("reordered", 1)]);
-    // Somebody else may use the very same id: ids are unique per sender.
+    // Another sender may use the same id: ids are unique per sender.
     let same_id = Smile { from: UserName::new("somebody"), ..scene.smile(0, 107) };
     scene.tell(BRUNO, Event::Received(same_id));
     assert_eq!(scene.faults(), [("duplicated", 1), ("reordered", 1)]);
 }
 
 #[test]
-fn what_nobody_sent_is_noticed() {
+fn answers_for_unsent_smiles_are_noticed() {
     let mut scene = Scene::new();
     scene.receive(BRUNO, 0, 101);
     scene.ack(2, 102, false);
@@ -390,7 +390,7 @@ fn an_altered_smile_is_noticed() {
 }
 
 #[test]
-fn final_errors_silence_and_giving_up_are_told_apart() {
+fn final_errors_silence_and_giving_up_are_distinguished() {
     let mut scene = Scene::new();
     for number in [0, 2, 4] {
         scene.send(number);

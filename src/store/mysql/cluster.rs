@@ -34,8 +34,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id, and a second time only where that is wanted: of two concurrent requests
-/// that chose the same replica, one changes nothing.
+/// Requests a crash of the replica with this id. The last parameter allows a second request. Without it, one of two
+/// concurrent requests that chose the same replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {

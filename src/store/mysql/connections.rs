@@ -121,7 +121,7 @@ impl Connections {
         self.under_way.lock().retain(|id| at_work.contains(id));
         if piled_up() {
             let kind = io::ErrorKind::TimedOut;
-            return Err(io::Error::new(kind, "MySQL still works on statements that were given up").into());
+            return Err(io::Error::new(kind, "MySQL still executes abandoned statements").into());
         }
         Ok(())
     }

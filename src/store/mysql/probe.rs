@@ -48,8 +48,8 @@ async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
     let (since, mut probes) = (Instant::now(), FuturesUnordered::new());
     loop {
         let server = server.upgrade()?;
-        let probed = Arc::clone(&server);
-        probes.push(async move { within(GIVEN_UP, probed.open()).await });
+        let target = Arc::clone(&server);
+        probes.push(async move { within(GIVEN_UP, target.open()).await });
         let answer = async {
             while let Some(answer) = probes.next().await {
                 if !answer.as_ref().is_err_and(timed_out) {

@@ -71,8 +71,8 @@ impl MySqlServer {
     /// Waits while the server is silent, for as long as for an answer.
     pub(super) async fn answers(&self) -> io::Result<()> {
         let mut silent = self.silent.subscribe();
-        // The sender lives as long as `self`.
-        within(ANSWER, async { Ok(drop(silent.wait_for(|silent| !silent).await)) }).await
+        let answering = async { silent.wait_for(|silent| !silent).await.map(drop).map_err(io::Error::other) };
+        within(ANSWER, answering).await
     }
 
     /// Opens a connection and applies the session settings, without a time limit.

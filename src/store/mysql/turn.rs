@@ -1,4 +1,4 @@
-//! Turns: a named lock that lets replicas append one after the other.
+//! Turns: a named lock, under which one replica at a time appends.
 //!
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
 //! of the log with batches that are already closed. With them, a replica closes its batch when it holds the lock, so
@@ -56,9 +56,9 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append as well. The next append releases it. Returns the batches after
-    /// `last`, which ends at `after`, that the log holds by then; the next batch follows them. An append without the lock is as safe, so every
-    /// wait here is short.
+    /// Waits for the lock if other replicas append too; the next append releases it. Returns the batches of other
+    /// replicas after `last`, which ends at `after`, that the log holds by then; the next batch follows them. An append
+    /// without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
@@ -71,7 +71,7 @@ impl MySql {
 
     /// Dropping this future closes the connection, which releases the lock.
     async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
-        // Of a log without the last published batch, nothing is published: it was replaced.
+        // A log that lacks the last published batch was replaced, so nothing is read from it.
         let same_log = last.map_or_else(String::new, |BatchKey { first, token }| {
             format!("AND EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
         });
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_are_taken_in_company() {
+    fn turns_are_taken_only_while_other_replicas_append() {
         let start = Instant::now();
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(1), 3, start);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_not_given_is_not_asked_for_again_at_once() {
+    fn a_failed_attempt_to_get_the_lock_is_not_repeated_at_once() {
         let start = Instant::now();
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(6), 1, start);

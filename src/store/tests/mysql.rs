@@ -15,7 +15,7 @@ async fn any_number_of_replicas_may_start_at_once() {
     let stores = futures_util::future::join_all((0..8).map(|_| database.open())).await;
     let first = stores[0].log_state().await.unwrap();
     for store in &stores {
-        assert_eq!(store.log_state().await.unwrap(), first, "one log, whoever made it");
+        assert_eq!(store.log_state().await.unwrap(), first, "all replicas open the same log");
         assert_eq!(store.users().len(), 256);
     }
 }
@@ -65,7 +65,7 @@ async fn a_refusal_names_the_cause_and_no_secret() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_made_late_is_waited_for() {
+async fn an_account_that_is_created_late_is_awaited() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let name = url.database.clone();

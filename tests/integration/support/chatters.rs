@@ -40,12 +40,12 @@ pub(crate) struct Chatters {
 
 impl Chatters {
     /// Lets the users smile through these replicas, and records every ack.
-    pub(crate) fn start(replicas: Vec<SocketAddr>, ledger: &Ledger) -> Self {
+    pub(crate) fn start(replicas: &[SocketAddr], ledger: &Ledger) -> Self {
         let stop = CancellationToken::new();
         let mut users = JoinSet::new();
         for (place, (user, to)) in PAIRS.into_iter().enumerate() {
             let chatter =
-                Chatter { user, to, replicas: replicas.clone(), at: place, ledger: ledger.clone(), client: None };
+                Chatter { user, to, replicas: replicas.to_vec(), at: place, ledger: ledger.clone(), client: None };
             users.spawn(chatter.run(stop.clone()));
         }
         Self { stop, users }

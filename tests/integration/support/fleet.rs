@@ -164,7 +164,7 @@ impl Fleet {
              WHERE processlist_db = '{name}' AND processlist_command LIKE 'Binlog Dump%'"
         );
         eventually("the binary log is followed", async || {
-            ask::<i64>(server, &readers).await.expect("an answer") == self.members.len() as i64
+            usize::try_from(ask::<i64>(server, &readers).await.expect("an answer")) == Ok(self.members.len())
         })
         .await;
     }

@@ -43,9 +43,9 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Records an ack. Every ack of a smile has the same offset.
-    pub(crate) fn records(&self, sender: &str, id: &str, entry: Entry) {
+    pub(crate) fn records(&self, sender: &str, id: &str, entry: &Entry) {
         let known = self.acked().entry((sender.to_owned(), id.to_owned())).or_insert_with(|| entry.clone()).clone();
-        assert_eq!(known, entry, "{sender}'s {id} was acked twice");
+        assert_eq!(known, *entry, "{sender}'s {id} was acked twice");
     }
 
     /// The number of acked smiles.

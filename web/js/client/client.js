@@ -32,9 +32,9 @@ export class Client {
   #histories = [];
 
   /**
-   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and those that
-   * other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`, `closeReason`,
-   * `retryAt` and `reconnects`. `onGap()` reports that smiles may have been missed; `history` has them.
+   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the smiles
+   * that other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`,
+   * `closeReason`, `retryAt` and `reconnects`. `onGap()` reports that smiles may be missing; `history` has them.
    */
   constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
     const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
@@ -63,8 +63,8 @@ export class Client {
 
   /**
    * Sends a smile, retried through any number of crashes. Resolves to `{id, offset, duplicate}` once it is stored, and
-   * rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that one which the
-   * server refuses for a moment is stored later. `id` must be unique per user forever; by default one is generated.
+   * rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that a temporarily
+   * refused smile is stored later. `id` must be unique per user forever; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {

@@ -118,7 +118,7 @@ export function parseFrame(text) {
 }
 
 /**
- * Where to resume from: the highest offset of a welcome, a smile, or an ack that is no duplicate's.
+ * Where to resume from: the highest offset of a welcome, a smile, or an ack without `duplicate`.
  * The offset of a duplicate is not the end of the stream, and a welcome that did not recover starts over.
  */
 export class ResumePoint {

@@ -9,7 +9,7 @@ const ENGLISH = {
   simulated: "Simulated: those in a running conversation answer",
   people: "People",
   tap: "Tap a face",
-  came: "What you said and what came back",
+  came: "Smiles sent and received",
   nothing: "Nothing yet. Tap a face.",
   heard: "{from} smiles at you",
   sent: "to {to}: on its way",
