@@ -116,7 +116,7 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (Statu
 }
 
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
-    let text = app.context.metrics.render(app.context.tail.hub.sessions());
+    let text = app.context.metrics.render(app.context.hub.sessions());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

@@ -50,10 +50,9 @@ pub(crate) struct TailView {
 /// A reader of the index. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Index {
-    /// Holds the log and the index.
-    pub store: Store,
+    store: Store,
     /// The end of the log, which this index follows.
-    pub tail: Arc<Tail>,
+    tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
     /// Set when the filters hold the ids that were indexed before the start.
     loaded: Arc<SetOnce<()>>,

@@ -20,6 +20,8 @@ use crate::limits::Pressure;
 use crate::model::NewSmile;
 use crate::protocol::Refusal;
 use crate::store::{IdHash, Store};
+use crate::tail::Tail;
+use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
@@ -45,12 +47,11 @@ struct Waiting {
 
 impl Log {
     /// Creates the queue, and the appender to run.
-    pub(crate) fn new(index: Index) -> (Arc<Self>, Appender) {
-        let store = index.store.clone();
+    pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
         let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
-        let log = Arc::new(Self { store, waiting, filled: Notify::new() });
-        (Arc::clone(&log), Appender { log, index })
+        let log = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
+        (Arc::clone(&log), Appender { log, store, tail, index, metrics })
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise

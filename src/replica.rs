@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
 use self::lease::Lease;
+use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
 use crate::protocol::{CrashMode, ErrorCode, Refusal};
 use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, Store, StoreError};
 use crate::tail::Tail;
+use crate::telemetry::Metrics;
 
 /// Interval between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
@@ -41,8 +43,11 @@ pub(crate) struct Replica {
     started_at: Timestamp,
     /// `None` if the replica is the store's only process, which needs no lease.
     lease: Option<Lease>,
-    /// Tells whether the replica is behind the log, and has the sessions and the metrics.
+    /// Tells whether the replica is behind the log.
     tail: Arc<Tail>,
+    /// The sessions of this replica.
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     /// Counts admitted smiles.
     capacity: Arc<Capacity>,
     /// Whether it hands sessions over to emptier replicas.
@@ -63,6 +68,8 @@ impl Replica {
         store: &Store,
         replica: NewReplica,
         tail: Arc<Tail>,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
         capacity: Arc<Capacity>,
         rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
@@ -80,6 +87,8 @@ impl Replica {
             started_at: Timestamp::now(),
             lease,
             tail,
+            hub,
+            metrics,
             capacity,
             rebalance,
             smiles_per_second: Mutex::default(),
@@ -129,8 +138,8 @@ impl Replica {
             let Some(lease) = &self.lease else { continue };
             lease.renew(&self.registration, self.status()).await;
             if self.rebalance && self.ready().is_ok() {
-                let sessions = handover.hand_over(&lease.replicas(), &self.id, &self.tail.hub, Instant::now());
-                self.tail.metrics.sessions_handed_over.inc_by(sessions as u64);
+                let sessions = handover.hand_over(&lease.replicas(), &self.id, &self.hub, Instant::now());
+                self.metrics.sessions_handed_over.inc_by(sessions as u64);
             }
         }
     }
@@ -145,13 +154,13 @@ impl Replica {
             {
                 self.fail(mode);
             }
-            self.tail.metrics.ready.set(self.ready().is_ok().into());
+            self.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
     fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
-            sessions: u32::try_from(self.tail.hub.sessions()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(self.hub.sessions()).unwrap_or(u32::MAX),
             smiles_per_second: *self.smiles_per_second.lock(),
             draining: self.draining.load(Ordering::Relaxed) || self.is_unready(),
             behind: !self.tail.is_current(),
@@ -188,7 +197,7 @@ impl Replica {
     /// Stops accepting sessions.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.tail.metrics.ready.set(0);
+        self.metrics.ready.set(0);
     }
 
     /// Renews the lease at once, so that the other replicas see the current status.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::index;
 use crate::store::{Store, StoreError};
 use crate::tail::Tail;
+use crate::telemetry::Metrics;
 
 /// Batches removed in one transaction, which takes a few milliseconds.
 const BATCHES_PER_STEP: u32 = 100;
@@ -17,14 +18,14 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
-pub(crate) async fn run(store: Store, tail: Arc<Tail>, kept: Duration) {
+pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, kept: Duration) {
     loop {
         if let Store::MySql(store) = &store
             && let Err(error) = store.forget_lost().await
         {
             tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
         }
-        let pause = match trim(&store, &tail, kept).await {
+        let pause = match trim(&store, &tail, &metrics, kept).await {
             Ok(true) => STEP_PAUSE,
             Ok(false) => ROUND_INTERVAL,
             Err(error) => {
@@ -37,10 +38,10 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, kept: Duration) {
 }
 
 /// Removes the oldest batches; `false` if none is old enough.
-async fn trim(store: &Store, tail: &Tail, kept: Duration) -> Result<bool, StoreError> {
+async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);
     index::forget(store, trimmed).await?;
-    tail.metrics.smiles_trimmed.inc_by(smiles);
+    metrics.smiles_trimmed.inc_by(smiles);
     Ok(true)
 }

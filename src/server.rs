@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, RateLimit};
+use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{Appender, Log};
@@ -189,9 +190,9 @@ async fn app(
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
-    let indexer = index::open(store, Arc::clone(&metrics)).await?;
-    let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
-    let (log, appender) = Log::new(index.clone());
+    let hub = Arc::new(Hub::default());
+    let (tail, index, indexer) = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
+    let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),
@@ -200,12 +201,22 @@ async fn app(
         obeys: options.crash == Switch::On,
     };
     let rebalance = options.rebalance == Switch::On;
-    let replica = Replica::join(store, new_replica, Arc::clone(&tail), Arc::clone(&capacity), rebalance).await?;
+    let replica = Replica::join(
+        store,
+        new_replica,
+        Arc::clone(&tail),
+        Arc::clone(&hub),
+        Arc::clone(&metrics),
+        Arc::clone(&capacity),
+        rebalance,
+    )
+    .await?;
     let context = Context {
         replica: replica.id.clone(),
         store: store.clone(),
         log,
         tail,
+        hub,
         index,
         capacity,
         metrics,
@@ -227,7 +238,7 @@ async fn app(
 /// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
 async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
-    let sessions = app.context.tail.hub.sessions();
+    let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
     app.replica.start_draining();
     app.sessions.close();
@@ -238,7 +249,7 @@ async fn drain(app: Arc<AppState>, deadline: Instant) {
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.
     loop {
-        app.context.tail.hub.ask_to_leave(group, CloseReason::Restart);
+        app.context.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
             break;
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::SessionTimes;
-use crate::hub::Subscription;
+use crate::hub::{Hub, Subscription};
 use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
 use crate::log::Log;
@@ -50,8 +50,10 @@ pub(crate) struct Context {
     pub store: Store,
     /// Appends smiles.
     pub log: Arc<Log>,
-    /// The end of the published log, and the hub that delivers it.
+    /// The end of the published log.
     pub tail: Arc<Tail>,
+    /// The sessions that the tail publishes to.
+    pub hub: Arc<Hub>,
     /// Reads histories and missed smiles.
     pub index: Index,
     /// The smile rate of the replica.
@@ -92,7 +94,7 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, s
     let now = Instant::now();
     let bucket = Bucket::new(context.rates.session_per_second, context.rates.session_burst, now);
     let mut session = Session {
-        subscription: context.tail.hub.subscribe(&user),
+        subscription: context.hub.subscribe(&user),
         heartbeat: Heartbeat::new(context.times, now),
         context,
         user,

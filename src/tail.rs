@@ -44,9 +44,8 @@ pub(crate) struct Tail {
     /// The smiles in memory. A reader delays publishing, so it holds the lock only briefly.
     pub recent: Mutex<Recent>,
     /// The sessions to publish to.
-    pub hub: Arc<Hub>,
-    /// The metrics of the replica.
-    pub metrics: Arc<Metrics>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
     /// The last offset known to be committed.
@@ -62,13 +61,13 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Creates the tail of a log that is indexed up to `indexed`. [`Tail::read`] loads what follows.
-    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Creates the tail of a log that is indexed up to `indexed`, to publish to `hub`. [`Tail::read`] loads what follows.
+    pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
             epoch,
             recent: Mutex::new(Recent::new(indexed)),
-            hub: Arc::default(),
+            hub,
             metrics,
             cursor: AtomicU64::new(indexed.0),
             head: AtomicU64::new(indexed.0),

@@ -13,7 +13,7 @@ use tokio::sync::SetOnce;
 
 use super::ids::{self, Entry, Run};
 use super::{BLOCKS_PER_READ, Filters, Index, end_of};
-use crate::hub::Publication;
+use crate::hub::{Hub, Publication};
 use crate::model::{Offset, Smile};
 use crate::store::{IdHash, IndexStep, SEGMENT, Store, StoreError};
 use crate::tail::Tail;
@@ -38,17 +38,21 @@ const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
 pub(crate) struct Indexer {
-    /// Reads the index that this task writes.
-    pub index: Index,
+    index: Index,
     /// Identifies this replica in the claim to write.
     claimant: i64,
 }
 
-/// Opens the tail and the index. Reads the smiles that are not indexed into memory.
+/// Opens the tail, which publishes to `hub`, and the index. Reads the smiles that are not indexed into memory. Also
+/// returns the indexer to run.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
-pub(crate) async fn open(store: &Store, metrics: Arc<Metrics>) -> Result<Indexer, StoreError> {
+pub(crate) async fn open(
+    store: &Store,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+) -> Result<(Arc<Tail>, Index, Indexer), StoreError> {
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
@@ -59,12 +63,12 @@ pub(crate) async fn open(store: &Store, metrics: Arc<Metrics>) -> Result<Indexer
         after = log.trimmed.max(end_of(indexed));
     }
     let start = before_batch_at(store, after).await?;
-    let tail = Tail::new(store.clone(), log.epoch, start, metrics);
+    let tail = Tail::new(store.clone(), log.epoch, start, hub, metrics);
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let index = Index { store: store.clone(), tail, filters, loaded: Arc::new(SetOnce::new()) };
-    Ok(Indexer { index, claimant: rand::random() })
+    let index = Index { store: store.clone(), tail: Arc::clone(&tail), filters, loaded: Arc::new(SetOnce::new()) };
+    Ok((tail, index.clone(), Indexer { index, claimant: rand::random() }))
 }
 
 /// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log

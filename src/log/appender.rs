@@ -13,7 +13,9 @@ use crate::hub::{Publication, Push};
 use crate::index::{Index, TailView};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, Timestamp};
-use crate::store::{Append, AppendError, NewBatch, StoreError};
+use crate::store::{Append, AppendError, NewBatch, Store, StoreError};
+use crate::tail::Tail;
+use crate::telemetry::Metrics;
 
 /// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
@@ -39,7 +41,10 @@ const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 /// The task that appends. One runs per replica.
 pub(crate) struct Appender {
     pub(super) log: Arc<Log>,
+    pub(super) store: Store,
+    pub(super) tail: Arc<Tail>,
     pub(super) index: Index,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Appender {
@@ -53,13 +58,13 @@ impl Appender {
             let filled = stop.run_until_cancelled(self.log.filled.notified()).await;
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
-                let indexed = self.index.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
+                let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
                 self.refuse_while(indexed, "its index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
-                let (last, cursor) = self.index.tail.end();
-                for batch in self.index.store.take_turn(last, cursor).await {
+                let (last, cursor) = self.tail.end();
+                for batch in self.store.take_turn(last, cursor).await {
                     // A batch that does not follow the cursor is read from the log later.
-                    let _ = self.index.tail.publish_stored(batch);
+                    let _ = self.tail.publish_stored(batch);
                 }
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
@@ -90,7 +95,7 @@ impl Appender {
     /// are the sessions of the previous batch: a batch published now would reach each of them no sooner, and cost each a
     /// second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
-        let (runtime, full) = (Handle::current().metrics(), self.index.store.batch_limit().smiles);
+        let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
         let has_room = || self.log.waiting.lock().entries.len() < full;
         while runtime.global_queue_depth() > 0 && has_room() && Instant::now() < deadline {
             tokio::task::yield_now().await;
@@ -100,7 +105,7 @@ impl Appender {
     /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost
     /// less per smile, and more frames share one write.
     async fn gather(&self, deadline: Instant) {
-        let limit = self.index.store.batch_limit();
+        let limit = self.store.batch_limit();
         let mut gathered = 0;
         loop {
             tokio::task::yield_now().await;
@@ -115,15 +120,14 @@ impl Appender {
     fn take(&self) -> Vec<Submission> {
         let mut waiting = self.log.waiting.lock();
         let smiles = waiting.entries.iter().map(|sent| &sent.smile).take(self.index.look_up_limit());
-        let count = self.index.store.batch_limit().fitting(smiles);
+        let count = self.store.batch_limit().fitting(smiles);
         waiting.entries.drain(..count).collect()
     }
 
     async fn append(&self, mut batch: Vec<Submission>, began: Instant, outage: &mut Outage) -> Result<(), StoreError> {
-        let metrics = &self.index.tail.metrics;
-        metrics.append_smiles.observe(batch.len() as f64);
+        self.metrics.append_smiles.observe(batch.len() as f64);
         let written = self.refuse_while(self.write(&mut batch), "it does not answer", outage).await;
-        metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match written {
             Ok(0) => {}
             Ok(_) => outage.ends(),
@@ -154,13 +158,12 @@ impl Appender {
     /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes the
     /// offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not stored.
     async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
-        let Index { store, tail, .. } = &self.index;
         let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {
             let hashes: Vec<_> = batch.iter().map(|sent| sent.hash).collect();
             let TailView { last, cursor, known } = self.index.look_up(&hashes).await?;
             for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
-                tail.metrics.smiles_duplicate.inc();
+                self.metrics.smiles_duplicate.inc();
                 sent.sender.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
             }
             // A repeat within the batch is answered once the first one is in the log.
@@ -170,19 +173,19 @@ impl Appender {
             if batch.is_empty() {
                 break;
             }
-            let row = store.new_batch(last, cursor, batch[..new.len()].iter().map(|sent| &sent.smile), at);
+            let row = self.store.new_batch(last, cursor, batch[..new.len()].iter().map(|sent| &sent.smile), at);
             if self.settle(&row).await? == Append::Done {
                 let stored = batch.drain(..new.len()).zip(row.key.first.0..).map(|(sent, offset)| {
                     let NewSmile { id, from, to, faces } = sent.smile;
                     let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
                     Arc::new(Publication::new(smile, sent.hash, Some(sent.admitted_at)))
                 });
-                tail.publish(row.key, &stored.collect::<Vec<_>>())?;
-                tail.metrics.smiles_stored.inc_by(new.len() as u64);
+                self.tail.publish(row.key, &stored.collect::<Vec<_>>())?;
+                self.metrics.smiles_stored.inc_by(new.len() as u64);
                 appended += new.len();
             } else {
                 // Another replica took the offset, and its batch may hold the same ids.
-                tail.read().await?;
+                self.tail.read().await?;
             }
         }
         Ok(appended)
@@ -190,7 +193,6 @@ impl Appender {
 
     /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] it is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
-        let Index { store, tail, .. } = &self.index;
         let (mut pause, mut unlinked_since) = (Duration::ZERO, None);
         let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);
         loop {
@@ -198,13 +200,13 @@ impl Appender {
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
-                store.append(batch).await
+                self.store.append(batch).await
             };
             let attempt = tokio::select! {
                 biased;
                 attempt = attempt => attempt,
                 // The follower has read a batch at this offset: the store answers again, so a pending attempt is lost.
-                () = tail.wait_for(|tail| tail.cursor() >= batch.key.first), if in_doubt && !follower_has_read => {
+                () = self.tail.wait_for(|tail| tail.cursor() >= batch.key.first), if in_doubt && !follower_has_read => {
                     (follower_has_read, pause) = (true, Duration::ZERO);
                     continue;
                 }
@@ -213,7 +215,7 @@ impl Appender {
                 Ok(Append::Unlinked) => {
                     if unlinked_since.get_or_insert_with(Instant::now).elapsed() > UNLINKED_TIMEOUT {
                         // The server may no longer be the primary: ask once more over new connections.
-                        if reconnected || !store.connect_again() {
+                        if reconnected || !self.store.connect_again() {
                             return Err(StoreError::Replaced);
                         }
                         reconnected = true;

@@ -84,14 +84,15 @@ impl Tasks {
     /// Spawns the appender and the lease, which complete what they have begun, and everything that goes on meanwhile:
     /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, appender: Appender, indexer: Indexer, kept: Duration) {
-        let Context { store, tail, .. } = &*app.context;
+        let Context { store, tail, metrics, .. } = &*app.context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
         self.spawn("lease", Arc::clone(&app.replica).run(self.stop_appending.clone()).map(Ok));
         self.spawn_indexer(indexer);
         if let Store::MySql(shared) = store {
             self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(shared), Arc::clone(tail)).run()));
         }
-        self.spawn_endless("retention", retention::run(store.clone(), Arc::clone(tail), kept).map(Ok));
+        let retention = retention::run(store.clone(), Arc::clone(tail), Arc::clone(metrics), kept);
+        self.spawn_endless("retention", retention.map(Ok));
     }
 
     /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each

@@ -102,7 +102,7 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
 /// Opens the index, which fails at the trigger.
 async fn open_until_cut(database: &Database, cut: &str) {
     let store = database.open().await;
-    let opened = index::open(&store, Arc::new(Metrics::new())).await;
+    let opened = index::open(&store, Arc::default(), Arc::new(Metrics::new())).await;
     assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{cut}");
     store.close().await;
 }

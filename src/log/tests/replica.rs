@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::{Push, Subscription};
+use crate::hub::{Hub, Push, Subscription};
 use crate::index::{self, Index, Indexer};
 use crate::log::Log;
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
@@ -41,6 +41,7 @@ impl Answer {
 pub(super) struct Replica {
     pub(super) store: Store,
     pub(super) tail: Arc<Tail>,
+    hub: Arc<Hub>,
     pub(super) index: Index,
     pub(super) metrics: Arc<Metrics>,
     log: Arc<Log>,
@@ -60,15 +61,15 @@ impl Replica {
     /// [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let indexer = index::open(&store, Arc::clone(&metrics)).await.unwrap();
-        let (tail, index) = (Arc::clone(&indexer.index.tail), indexer.index.clone());
-        let (log, appender) = Log::new(index.clone());
+        let hub = Arc::new(Hub::default());
+        let (tail, index, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
+        let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
         if let Store::MySql(shared) = &store {
             tasks.spawn(Follower::new(Arc::clone(shared), Arc::clone(&tail)).run());
         }
-        Self { store, tail, index, metrics, log, indexer: Some(indexer), tasks }
+        Self { store, tail, hub, index, metrics, log, indexer: Some(indexer), tasks }
     }
 
     pub(super) fn start_indexer(&mut self) {
@@ -186,7 +187,7 @@ struct Session {
 
 impl Session {
     fn new(replica: &Replica, user: &UserName) -> Self {
-        let subscription = replica.tail.hub.subscribe(user);
+        let subscription = replica.hub.subscribe(user);
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
