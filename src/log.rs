@@ -30,11 +30,11 @@ struct Submission {
     smile: NewSmile,
     hash: IdHash,
     admitted_at: Instant,
-    sender: Arc<Outbox>,
+    outbox: Arc<Outbox>,
 }
 
 /// The queue in front of the log.
-pub(crate) struct Log {
+pub(crate) struct AppendQueue {
     store: Store,
     waiting: Mutex<Waiting>,
     filled: Notify,
@@ -45,17 +45,17 @@ struct Waiting {
     pressure: Pressure,
 }
 
-impl Log {
+impl AppendQueue {
     /// Creates the queue, and the appender to run.
     pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
         let pressure = Pressure::new(store.batch_limit().smiles);
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
-        let log = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
-        (Arc::clone(&log), Appender { log, store, tail, index, metrics })
+        let queue = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
+        (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
     /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise
-    /// `sender` gets the answer. Smiles of one session keep their order.
+    /// `outbox` gets the answer. Smiles of one session keep their order.
     ///
     /// The queue is locked while the limits are checked, so that an admitted smile is certain of its place.
     ///
@@ -65,7 +65,7 @@ impl Log {
         &self,
         smile: NewSmile,
         now: Instant,
-        sender: &Arc<Outbox>,
+        outbox: &Arc<Outbox>,
         admit: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let hash = self.store.id_hash(&smile.from, &smile.id);
@@ -73,7 +73,7 @@ impl Log {
         waiting.pressure.check(now, waiting.entries.len())?;
         admit()?;
         let first = waiting.entries.is_empty();
-        waiting.entries.push(Submission { smile, hash, admitted_at: now, sender: Arc::clone(sender) });
+        waiting.entries.push(Submission { smile, hash, admitted_at: now, outbox: Arc::clone(outbox) });
         drop(waiting);
         if first {
             self.filled.notify_one();

@@ -22,7 +22,7 @@ use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
-use crate::log::{Appender, Log};
+use crate::log::{AppendQueue, Appender};
 use crate::protocol::{CloseReason, Rates};
 use crate::replica::Replica;
 use crate::session::Context;
@@ -192,7 +192,7 @@ async fn app(
     let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let hub = Arc::new(Hub::default());
     let (tail, index, indexer) = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
-    let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
+    let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
     let new_replica = NewReplica {
         name: options.replica.clone().unwrap_or_else(host_name),
         host: host_name(),
@@ -214,7 +214,7 @@ async fn app(
     let context = Context {
         replica: replica.id.clone(),
         store: store.clone(),
-        log,
+        queue,
         tail,
         hub,
         index,

@@ -22,14 +22,14 @@ use crate::config::SessionTimes;
 use crate::hub::{Hub, Subscription};
 use crate::index::Index;
 use crate::limits::{Bucket, Capacity, FaultBudget};
-use crate::log::Log;
+use crate::log::AppendQueue;
 use crate::model::{Offset, UserName};
 use crate::protocol::{CloseReason, PROTOCOL_VERSION, Rates, ServerFrame};
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 use heartbeat::{Due, Heartbeat};
-use outgoing::Submitted;
+use outgoing::SmileInFlight;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
@@ -49,7 +49,7 @@ pub(crate) struct Context {
     /// Looks up users, and the state of the log for a resume.
     pub store: Store,
     /// Appends smiles.
-    pub log: Arc<Log>,
+    pub queue: Arc<AppendQueue>,
     /// The end of the published log.
     pub tail: Arc<Tail>,
     /// The sessions that the tail publishes to.
@@ -125,7 +125,7 @@ struct Session {
     /// The user's stream up to this offset has been sent.
     offset: Offset,
     /// The smiles that wait for an answer from the log, oldest first.
-    in_flight: VecDeque<Submitted>,
+    in_flight: VecDeque<SmileInFlight>,
     smiles: Bucket,
     histories: Bucket,
     faults: FaultBudget,

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::outage::Outage;
-use super::{Log, Submission};
+use super::{AppendQueue, Submission};
 use crate::hub::{Publication, Push};
 use crate::index::{Index, TailView};
 use crate::limits::UNAVAILABLE_AFTER;
@@ -40,7 +40,7 @@ const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
 pub(crate) struct Appender {
-    pub(super) log: Arc<Log>,
+    pub(super) queue: Arc<AppendQueue>,
     pub(super) store: Store,
     pub(super) tail: Arc<Tail>,
     pub(super) index: Index,
@@ -55,7 +55,7 @@ impl Appender {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut outage = Outage::default();
         loop {
-            let filled = stop.run_until_cancelled(self.log.filled.notified()).await;
+            let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
@@ -72,7 +72,7 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
-                self.log.waiting.lock().pressure.batch_ended(Instant::now());
+                self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
             if filled.is_none() {
                 return Ok(());
@@ -82,7 +82,7 @@ impl Appender {
 
     /// Starts the clock of the next batch if the queue has smiles.
     fn begin(&self) -> Option<Instant> {
-        let mut waiting = self.log.waiting.lock();
+        let mut waiting = self.queue.waiting.lock();
         if waiting.entries.is_empty() {
             return None;
         }
@@ -96,7 +96,7 @@ impl Appender {
     /// second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
-        let has_room = || self.log.waiting.lock().entries.len() < full;
+        let has_room = || self.queue.waiting.lock().entries.len() < full;
         while runtime.global_queue_depth() > 0 && has_room() && Instant::now() < deadline {
             tokio::task::yield_now().await;
         }
@@ -109,7 +109,7 @@ impl Appender {
         let mut gathered = 0;
         loop {
             tokio::task::yield_now().await;
-            let waiting = self.log.waiting.lock().entries.len();
+            let waiting = self.queue.waiting.lock().entries.len();
             if waiting <= gathered || waiting >= limit.smiles || Instant::now() >= deadline {
                 return;
             }
@@ -118,7 +118,7 @@ impl Appender {
     }
 
     fn take(&self) -> Vec<Submission> {
-        let mut waiting = self.log.waiting.lock();
+        let mut waiting = self.queue.waiting.lock();
         let smiles = waiting.entries.iter().map(|sent| &sent.smile).take(self.index.look_up_limit());
         let count = self.store.batch_limit().fitting(smiles);
         waiting.entries.drain(..count).collect()
@@ -150,7 +150,7 @@ impl Appender {
                 return done;
             }
             outage.begins(&why);
-            refuse(std::mem::take(&mut self.log.waiting.lock().entries));
+            refuse(std::mem::take(&mut self.queue.waiting.lock().entries));
             deadline += OVERDUE_INTERVAL;
         }
     }
@@ -164,7 +164,7 @@ impl Appender {
             let TailView { last, cursor, known } = self.index.look_up(&hashes).await?;
             for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
                 self.metrics.smiles_duplicate.inc();
-                sent.sender.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
+                sent.outbox.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
             }
             // A repeat within the batch is answered once the first one is in the log.
             let mut new = foldhash::HashSet::default();
@@ -240,6 +240,6 @@ impl Appender {
 /// Tells the senders that their smiles were not stored.
 fn refuse(smiles: Vec<Submission>) {
     for sent in smiles {
-        sent.sender.push(Push::Refused(sent.smile.id));
+        sent.outbox.push(Push::Refused(sent.smile.id));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::outgoing::Submitted;
+use super::outgoing::SmileInFlight;
 use super::{CloseReason, End, Session};
 use crate::limits::admit;
 use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
@@ -39,8 +39,8 @@ impl Session {
         let id = id.cloned().unwrap_or_else(SmileId::random);
         let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
         let by_rate = || admit(&mut self.smiles, &self.context.capacity, now);
-        self.context.log.submit(new, now, &self.subscription.outbox, by_rate)?;
-        self.in_flight.push_back(Submitted { id, named, admitted_at: now });
+        self.context.queue.submit(new, now, &self.subscription.outbox, by_rate)?;
+        self.in_flight.push_back(SmileInFlight { id, named, admitted_at: now });
         Ok(())
     }
 

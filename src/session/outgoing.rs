@@ -19,11 +19,11 @@ const PAGE: usize = 200;
 /// Frames written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
 
-/// A smile submitted to the log.
+/// A smile that was submitted to the log and waits for its answer.
 ///
 /// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each answer
 /// goes to one of the two frames; the client cannot tell them apart.
-pub(super) struct Submitted {
+pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.
     pub(super) named: bool,
@@ -31,7 +31,7 @@ pub(super) struct Submitted {
 }
 
 /// Removes the oldest smile with this id.
-fn take(in_flight: &mut VecDeque<Submitted>, id: &SmileId) -> Option<Submitted> {
+fn take(in_flight: &mut VecDeque<SmileInFlight>, id: &SmileId) -> Option<SmileInFlight> {
     let index = in_flight.iter().position(|sent| sent.id == *id)?;
     in_flight.remove(index)
 }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_answer_takes_one() {
-        let sent = |(id, named)| Submitted { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
+        let sent = |(id, named)| SmileInFlight { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
         let mut in_flight: VecDeque<_> = [("a", true), ("b", true), ("a", false)].into_iter().map(sent).collect();
         let mut take = |id: &str| take(&mut in_flight, &SmileId::parse(id).unwrap()).map(|sent| sent.named);
         assert_eq!(

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hub::{Hub, Push, Subscription};
 use crate::index::{self, Index, Indexer};
-use crate::log::Log;
+use crate::log::AppendQueue;
 use crate::model::{NewSmile, Offset, Smile, SmileId, UserName};
 use crate::store::tests::PATIENCE;
 use crate::store::{SEGMENT, Store, StoreError};
@@ -44,7 +44,7 @@ pub(super) struct Replica {
     hub: Arc<Hub>,
     pub(super) index: Index,
     pub(super) metrics: Arc<Metrics>,
-    log: Arc<Log>,
+    queue: Arc<AppendQueue>,
     indexer: Option<Indexer>,
     tasks: JoinSet<Result<(), StoreError>>,
 }
@@ -63,13 +63,13 @@ impl Replica {
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
         let (tail, index, indexer) = index::open(&store, Arc::clone(&hub), Arc::clone(&metrics)).await.unwrap();
-        let (log, appender) = Log::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
+        let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
         if let Store::MySql(shared) = &store {
             tasks.spawn(Follower::new(Arc::clone(shared), Arc::clone(&tail)).run());
         }
-        Self { store, tail, hub, index, metrics, log, indexer: Some(indexer), tasks }
+        Self { store, tail, hub, index, metrics, queue, indexer: Some(indexer), tasks }
     }
 
     pub(super) fn start_indexer(&mut self) {
@@ -101,7 +101,7 @@ impl Replica {
     /// Waits until the log accepts smiles again after a fault.
     pub(super) async fn takes_smiles(&self) {
         let accepted = async {
-            while self.log.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
+            while self.queue.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -127,7 +127,7 @@ impl Replica {
         let mut answers = vec![None; smiles.len()];
         for (place, smile) in smiles.iter().enumerate() {
             let session = sessions.get_mut(&smile.from).expect("a session");
-            match self.log.submit(smile.clone(), Instant::now(), &session.subscription.outbox, || Ok(())) {
+            match self.queue.submit(smile.clone(), Instant::now(), &session.subscription.outbox, || Ok(())) {
                 Ok(()) => session.in_flight.entry(smile.id.clone()).or_default().push_back(place),
                 Err(_) => answers[place] = Some(Answer::Refused),
             }
