@@ -75,9 +75,9 @@ impl Replica {
     ) -> Result<Arc<Self>, StoreError> {
         let (registration, lease) = match store {
             Store::Sqlite(file) => (Registration { number: file.starts, replica, at: Instant::now() }, None),
-            Store::MySql(shared) => {
-                let registration = shared.register(replica).await?;
-                let lease = Lease::new(Arc::clone(shared), &registration).await?;
+            Store::MySql(mysql) => {
+                let registration = mysql.register(replica).await?;
+                let lease = Lease::new(Arc::clone(mysql), &registration).await?;
                 (registration, Some(lease))
             }
         };

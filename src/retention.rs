@@ -20,8 +20,8 @@ const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 /// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
 pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, kept: Duration) {
     loop {
-        if let Store::MySql(store) = &store
-            && let Err(error) = store.forget_lost().await
+        if let Store::MySql(mysql) = &store
+            && let Err(error) = mysql.forget_lost().await
         {
             tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
         }

@@ -88,8 +88,8 @@ impl Tasks {
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
         self.spawn("lease", Arc::clone(&app.replica).run(self.stop_appending.clone()).map(Ok));
         self.spawn_indexer(indexer);
-        if let Store::MySql(shared) = store {
-            self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(shared), Arc::clone(tail)).run()));
+        if let Store::MySql(mysql) = store {
+            self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(mysql), Arc::clone(tail)).run()));
         }
         let retention = retention::run(store.clone(), Arc::clone(tail), Arc::clone(metrics), kept);
         self.spawn_endless("retention", retention.map(Ok));

@@ -1,5 +1,10 @@
-//! The rows of the index in both databases: offsets by conversation and segment, and blocks of ids.
+//! The index in both databases: offsets by conversation and segment, and blocks of ids.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::{Store, StoreError, offset};
 use crate::model::{Offset, UserName};
 
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
@@ -23,6 +28,121 @@ pub(crate) struct IndexStep<'smiles> {
 /// The key of a block of ids, below 2^63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BlockKey(pub u64);
+
+impl Store {
+    /// Reads the number of indexed segments.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
+    pub(crate) async fn indexed(&self) -> Result<u64, StoreError> {
+        if let Self::Sqlite(file) = self
+            && !file.is_in_place()
+        {
+            return Err(StoreError::Replaced);
+        }
+        let text = "SELECT indexed FROM log_state WHERE one = 1";
+        let rows: Vec<(i64,)> = either!(self, database => database.rows(text).await?);
+        let (indexed,) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(indexed.unsigned_abs())
+    }
+
+    /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an
+    /// SQLite file always has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::MySql(mysql) => mysql.claim_index(claimant).await,
+        }
+    }
+
+    /// Writes a segment of the index. The segment counts as indexed only once all of it is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
+        either!(self, database => database.write_index(step).await)
+    }
+
+    /// Reads the number of indexed segments and the existing ones of these blocks, from one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn read_blocks(&self, keys: &[BlockKey]) -> Result<(u64, HashMap<BlockKey, Vec<u8>>), StoreError> {
+        let text = format!(
+            "SELECT state.indexed, ids.block, ids.entries FROM log_state AS state \
+             LEFT JOIN index_ids AS ids ON ids.block IN ({}) WHERE state.one = 1",
+            list(keys)
+        );
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
+        let (indexed, ..) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let blocks = rows.into_iter().filter_map(|(_, key, entries)| Some((BlockKey(key?.unsigned_abs()), entries?)));
+        Ok((indexed.unsigned_abs(), blocks.collect()))
+    }
+
+    /// Reads the ascending offsets of a user's smiles in one segment.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] if retention has removed offsets after `after`, else [`StoreError::Unavailable`].
+    pub(crate) async fn read_segment(
+        &self,
+        user: &UserName,
+        segment: u64,
+        after: Offset,
+    ) -> Result<Vec<Offset>, StoreError> {
+        let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
+        let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
+        let text = format!(
+            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+             ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
+            conversations.join(",")
+        );
+        let rows: Vec<(i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
+        if rows.first().is_some_and(|(trimmed, _)| offset(*trimmed) > after) {
+            return Err(StoreError::Trimmed);
+        }
+        let places = rows.iter().filter_map(|(_, places)| places.as_ref());
+        let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
+        offsets.sort_unstable();
+        Ok(offsets)
+    }
+
+    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment
+    /// first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn read_conversation(
+        &self,
+        users: (&UserName, &UserName),
+        through: u64,
+        limit: u32,
+    ) -> Result<Vec<Vec<Offset>>, StoreError> {
+        let conversation = self.directory().conversation(users.0, users.1);
+        let text = format!(
+            "SELECT segment, places FROM index_conversations \
+             WHERE conversation = {conversation} AND segment <= {through} ORDER BY segment DESC LIMIT {limit}"
+        );
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
+        Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
+    }
+
+    /// Removes the conversations of the segments below `segments` and these blocks of ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn forget_index(&self, segments: u64, blocks: &[Range<BlockKey>]) -> Result<(), StoreError> {
+        let mut text = format!("BEGIN; DELETE FROM index_conversations WHERE segment < {segments}");
+        for Range { start, end } in blocks {
+            let _ = write!(text, "; DELETE FROM index_ids WHERE block >= {} AND block < {}", start.0, end.0);
+        }
+        text.push_str("; COMMIT");
+        either!(self, database => database.execute(&text).await?);
+        Ok(())
+    }
+}
 
 /// Encodes the offsets of one segment as a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {

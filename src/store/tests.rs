@@ -5,7 +5,7 @@ mod cluster;
 pub(crate) mod database;
 pub(crate) mod mysql;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use self::database::Database;

@@ -127,8 +127,8 @@ async fn a_stale_read_does_not_end_the_replica() {
     let mut replica = Replica::start(store.clone()).await;
     stores(&replica, "a", 1).await;
     replica.tail.read().await.unwrap();
-    let Store::MySql(shared) = &store else { unreachable!() };
-    shared.reads_the_past().await;
+    let Store::MySql(mysql) = &store else { unreachable!() };
+    mysql.reads_the_past().await;
     stores(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
     // Longer than `SHORT_TIMEOUT`.

@@ -66,8 +66,8 @@ impl Replica {
         let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run(CancellationToken::new()));
-        if let Store::MySql(shared) = &store {
-            tasks.spawn(Follower::new(Arc::clone(shared), Arc::clone(&tail)).run());
+        if let Store::MySql(mysql) = &store {
+            tasks.spawn(Follower::new(Arc::clone(mysql), Arc::clone(&tail)).run());
         }
         Self { store, tail, hub, index, metrics, queue, indexer: Some(indexer), tasks }
     }

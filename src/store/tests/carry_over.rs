@@ -11,7 +11,9 @@ use tokio::sync::Barrier;
 
 use super::cluster::cluster_of;
 use super::*;
+use crate::model::Epoch;
 use crate::store::carry_over::{StoredRow, next_step};
+use crate::store::log::LogState;
 use crate::store::user_directory::UserDirectory;
 
 on_every_database! {

@@ -9,7 +9,7 @@ use crate::protocol::CrashMode;
 
 pub(super) fn cluster_of(store: &Store) -> Arc<MySql> {
     match store {
-        Store::MySql(shared) => Arc::clone(shared),
+        Store::MySql(mysql) => Arc::clone(mysql),
         Store::Sqlite(_) => panic!("this is for MySQL"),
     }
 }

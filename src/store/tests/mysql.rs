@@ -90,8 +90,8 @@ async fn a_password_that_changes_in_its_file_is_used() {
     let store = Store::open(&StoreUrl::MySql(url)).await.unwrap();
     database.run(&format!("ALTER USER {name} IDENTIFIED BY 'two'")).await;
     std::fs::write(&file, "two\n").unwrap();
-    let Store::MySql(shared) = &store else { unreachable!() };
-    shared.connect_again();
+    let Store::MySql(mysql) = &store else { unreachable!() };
+    mysql.connect_again();
     store.log_state().await.unwrap();
     database.run(&format!("DROP USER {name}")).await;
 }
@@ -162,15 +162,15 @@ async fn several_replicas_trim_and_nothing_young_is_removed() {
 async fn the_database_clock_decides_what_is_old() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
-    let Store::MySql(shared) = &store else { unreachable!() };
+    let Store::MySql(mysql) = &store else { unreachable!() };
     let (day, year) = (Duration::from_hours(24), 365 * 86_400);
-    shared.clock_stands_at(-year).await;
+    mysql.clock_stands_at(-year).await;
     append(&store, &["old"]).await;
     append(&store, &["young"]).await;
     grow_old(&database, 1).await;
     assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "a year ago, the second one was young");
     assert_eq!(store.trim(day, 9).await.unwrap(), None);
-    shared.clock_stands_at(-year + 86_401).await;
+    mysql.clock_stands_at(-year + 86_401).await;
     assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "a day later, it is old");
 }
 

@@ -1,0 +1,162 @@
+//! The log in both databases: appends, reads and removes batches.
+
+use std::time::Duration;
+
+use super::mysql::{self, read_error};
+use super::{AppendError, Batch, BatchKey, NewBatch, Store, StoreError, batch, offset, sqlite};
+use crate::model::{Epoch, Offset};
+
+/// The outcome of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Append {
+    /// The batch is in the log.
+    Done,
+    /// Another batch has its offset, so this batch can never be in the log at this offset.
+    Occupied,
+    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or
+    /// the log was replaced or has lost its end.
+    Unlinked,
+}
+
+/// The state of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogState {
+    /// The identity of the log.
+    pub epoch: Epoch,
+    /// The last offset, 0 when the log is empty.
+    pub head: Offset,
+    /// The last offset that retention has removed, 0 if none.
+    pub trimmed: Offset,
+}
+
+/// Consecutive batches of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogPage {
+    /// The state of the log, from the same snapshot.
+    pub state: LogState,
+    /// The token of the last batch before the page, if the log has one.
+    pub previous: Option<i64>,
+    /// In order, without gaps.
+    pub batches: Vec<Batch>,
+}
+
+/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload of
+/// a batch if there is one.
+type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
+
+impl Store {
+    /// Waits for this replica's turn to append, if replicas take turns. Returns the batches after `last`, which ends at
+    /// `after`, that other replicas have committed; empty if they are not known.
+    pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            Self::MySql(mysql) => mysql.take_turn(last, after).await,
+        }
+    }
+
+    /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
+    ///
+    /// Not cancel safe: dropping the future leaves the batch in doubt.
+    ///
+    /// # Errors
+    /// [`AppendError`] says whether the batch may be in the log.
+    pub(crate) async fn append(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+        either!(self, database => database.append(batch).await)
+    }
+
+    /// Reads the state of the log.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn log_state(&self) -> Result<LogState, StoreError> {
+        let no_batches = batch::select_page(Offset(0), 0);
+        let rows = either!(self, database => database.rows(&no_batches).await?);
+        Ok(self.page(&rows)?.state)
+    }
+
+    /// Reads at most `batches` batches after `after`, which must be the last offset of a batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] if the tables are gone, else [`StoreError::Unavailable`].
+    pub(crate) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
+        let text = batch::select_page(after, batches);
+        let rows = match self {
+            Self::Sqlite(file) => file.rows(&text).await?,
+            Self::MySql(mysql) => mysql.following.rows(&text).await.map_err(read_error)?,
+        };
+        self.page(&rows)
+    }
+
+    /// Decodes what [`batch::select_page`] selects.
+    fn page(&self, rows: &[PageRow]) -> Result<LogPage, StoreError> {
+        let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
+            return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
+        };
+        let state = LogState { epoch: Epoch::new(epoch), head: offset(*head), trimmed: offset(*trimmed) };
+        let batches = rows
+            .iter()
+            .filter_map(|(.., token, payload)| Some(Batch::decode((*token)?, payload.as_ref()?, self.directory())));
+        Ok(LogPage { state, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads the batch that holds `offset`, or the last one before it, if any.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn batch_at(&self, offset: Offset) -> Result<Option<Batch>, StoreError> {
+        Ok(self.batches_at(&[offset]).await?.pop())
+    }
+
+    /// Reads the batches that hold these offsets, or the last one before each, in order and without repeats. At most
+    /// 500 offsets.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn batches_at(&self, offsets: &[Offset]) -> Result<Vec<Batch>, StoreError> {
+        if offsets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = batch::select_at(offsets);
+        let rows: Vec<(i64, Vec<u8>)> = either!(self, database => database.rows(&text).await?);
+        rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
+    }
+
+    /// Replaces `epoch` by a new one; `false` if the log has another epoch already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+        let (new, old) = (rand::random::<u128>(), epoch.as_str());
+        let text = format!("UPDATE log_state SET epoch = '{new:032x}' WHERE one = 1 AND epoch = '{old}'");
+        Ok(either!(self, database => database.execute(&text).await?) > 0)
+    }
+
+    /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first.
+    /// Returns the last offset and the number of the removed smiles.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub(crate) async fn trim(&self, kept: Duration, batches: u32) -> Result<Option<(Offset, u64)>, StoreError> {
+        let now = match self {
+            Self::Sqlite(_) => sqlite::NOW,
+            Self::MySql(_) => mysql::NOW,
+        };
+        let text = format!(
+            "SELECT first, first + smiles - 1, appended_at < {now} - {} FROM log_batches ORDER BY first LIMIT {batches}",
+            kept.as_millis()
+        );
+        let oldest: Vec<(i64, i64, bool)> = either!(self, database => database.rows(&text).await?);
+        let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
+        let first = oldest[0].0;
+        // One round trip, so that a replica that freezes holds no lock. Of several replicas that trim at the same time,
+        // one moves `trimmed`, so each batch is removed and counted once.
+        let text = format!(
+            "BEGIN; UPDATE log_state SET trimmed = {last} WHERE one = 1 AND trimmed < {first}; \
+             DELETE FROM log_batches WHERE first <= {last} AND first <= (SELECT trimmed FROM log_state WHERE one = 1); \
+             COMMIT"
+        );
+        let moved = either!(self, database => database.execute(&text).await?) > 0;
+        let through = if moved { *last } else { first - 1 };
+        Ok(Some((offset(through), (through + 1 - first).unsigned_abs())))
+    }
+}
