@@ -138,6 +138,7 @@ impl Tail {
             let (last, cursor) = self.end();
             let page = self.store.read_log(cursor, PAGE).await.inspect_err(|_| *self.short_since.lock() = None)?;
             self.check(&page, cursor, last)?;
+            self.trim(page.state.trimmed);
             self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
@@ -160,7 +161,6 @@ impl Tail {
         if log.trimmed > published {
             return Err(StoreError::Trimmed);
         }
-        self.trim(log.trimmed);
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
