@@ -89,7 +89,7 @@ impl Tail {
             return Ok(());
         }
         if key.first != recent.end().next() {
-            return Err(StoreError::Unavailable("the log has a gap: the table was edited by hand".into()));
+            return Err(StoreError::Unavailable("the batches before this one have not been read".into()));
         }
         // The cursor must move before the first push: see `cursor`.
         self.head.fetch_max(last.0, Ordering::SeqCst);
@@ -142,7 +142,8 @@ impl Tail {
             self.head.fetch_max(page.state.head.0, Ordering::SeqCst);
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
-                self.publish_stored(batch)?;
+                self.publish_stored(batch)
+                    .map_err(|_| StoreError::Unavailable("the log has a gap: the table was edited by hand".into()))?;
             }
             self.record_contact();
             if !full {
