@@ -151,7 +151,7 @@ impl Hub {
     }
 
     /// Pushes a smile to every session of its two users; returns the number of sessions that it made lag.
-    pub(crate) fn publish(&self, publication: &Arc<Publication>) -> u64 {
+    pub(crate) fn push(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {
             // Pushing never waits, so the shard's lock is held only briefly.
@@ -227,7 +227,7 @@ mod tests {
     fn a_smile_reaches_every_session_of_both_users_and_no_other() {
         let hub = Arc::new(Hub::default());
         let sessions = ["anna", "anna", "bruno", "carla"].map(|name| hub.subscribe(&UserName::new(name)));
-        hub.publish(&publication(1));
+        hub.push(&publication(1));
         assert_eq!(sessions.map(|session| taken(&session).0), [vec![1], vec![1], vec![1], vec![]]);
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let (slow, quick) = (hub.subscribe(&UserName::new("bruno")), hub.subscribe(&UserName::new("bruno")));
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
             .map(|offset| {
-                let lagged = hub.publish(&publication(offset));
+                let lagged = hub.push(&publication(offset));
                 taken(&quick);
                 lagged
             })
@@ -256,7 +256,7 @@ mod tests {
         slow.outbox.push(Push::Duplicate(SmileId::parse("c1").unwrap(), Offset(5)));
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
-        hub.publish(&publication(999));
+        hub.push(&publication(999));
         assert_eq!(taken(&slow), (vec![999], false), "from then on publications arrive again");
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let bruno = hub.subscribe(&UserName::new("bruno"));
         let waiting = tokio::spawn(async move { bruno.take().await.pushes.len() });
         tokio::task::yield_now().await;
-        hub.publish(&publication(1));
+        hub.push(&publication(1));
         assert_eq!(waiting.await.unwrap(), 1);
     }
 

@@ -109,7 +109,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub(crate) async fn conversation(
+    pub(crate) async fn history(
         &self,
         users: (&UserName, &UserName),
         before: Option<Offset>,

@@ -208,7 +208,7 @@ impl Replica {
     }
 
     /// Removes the registration.
-    pub(crate) async fn leave(&self) {
+    pub(crate) async fn unregister(&self) {
         if let Some(lease) = &self.lease
             && let Err(error) = lease.store.unregister(&self.registration).await
         {

@@ -176,7 +176,7 @@ impl Server {
                 return Err(ended_early(ended));
             }
         }
-        self.app.replica.leave().await;
+        self.app.replica.unregister().await;
         self.app.context.store.close().await;
         Ok(())
     }

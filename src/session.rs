@@ -106,7 +106,7 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, s
         faults: FaultBudget::default(),
         leave: None,
     };
-    let Err(end) = session.live(start).await;
+    let Err(end) = session.serve(start).await;
     match end {
         End::ByServer(reason) => session.socket.close(reason).await,
         // Sends the answer to the close. Best effort: the client may already be gone.
@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// Welcomes the client, then sends and receives until the session ends.
-    async fn live(&mut self, start: Start) -> Result<Infallible, End> {
+    async fn serve(&mut self, start: Start) -> Result<Infallible, End> {
         self.welcome(start).await?;
         let mut alarm = pin!(tokio::time::sleep_until(self.heartbeat.deadline.into()));
         loop {

@@ -98,7 +98,7 @@ impl Tail {
         recent.last = Some(key);
         for publication in batch {
             recent.push(publication);
-            lagged += self.hub.publish(publication);
+            lagged += self.hub.push(publication);
         }
         drop(recent);
         self.metrics.lagged.inc_by(lagged);

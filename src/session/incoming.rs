@@ -55,7 +55,7 @@ impl Session {
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.retry_hint(now, wait)));
         }
         self.histories.take(now);
-        let read = self.context.index.conversation((&self.user, &with), before, limit as usize).await;
+        let read = self.context.index.history((&self.user, &with), before, limit as usize).await;
         let (smiles, more) =
             read.map_err(|error| self.context.metrics.store_failed(&error, "a history cannot be read"))?;
         Ok(ServerFrame::History { with, smiles, more })

@@ -1,4 +1,4 @@
-//! The encoding of a batch as a row of the log: `postcard` of [`Run`]. A smile takes about 25 bytes and 0.1 µs.
+//! The encoding of a batch as a row of the log: `postcard` of [`Payload`]. A smile takes about 25 bytes and 0.1 µs.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,21 +70,21 @@ impl Batch {
         let damaged = || {
             StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into())
         };
-        let run: Run<'_> = postcard::from_bytes(payload).map_err(|_| damaged())?;
-        if run.format != FORMAT {
+        let decoded: Payload<'_> = postcard::from_bytes(payload).map_err(|_| damaged())?;
+        if decoded.format != FORMAT {
             return Err(damaged());
         }
         let smile = |record: &Record<'_>| {
             Some(Smile {
-                offset: Offset(run.first + record.after_first),
+                offset: Offset(decoded.first + record.after_first),
                 id: SmileId::parse(record.id)?,
                 from: directory.name(record.sender)?.clone(),
                 to: directory.name(record.receiver)?.clone(),
                 faces: Faces::from_stored(record.faces),
-                at: Timestamp(run.at + record.after_at),
+                at: Timestamp(decoded.at + record.after_at),
             })
         };
-        let smiles = run.smiles.iter().map(|record| smile(record).ok_or_else(damaged));
+        let smiles = decoded.smiles.iter().map(|record| smile(record).ok_or_else(damaged));
         Ok(Self { token, smiles: smiles.collect::<Result<_, _>>()? })
     }
 
@@ -108,7 +108,7 @@ pub(crate) struct NewBatch {
 
 /// The payload of a row. Offsets and times are relative to the first smile's.
 #[derive(Serialize, Deserialize)]
-struct Run<'row> {
+struct Payload<'row> {
     format: u8,
     first: u64,
     at: i64,
@@ -145,9 +145,9 @@ impl Store {
             id: smile.id.as_str(),
             faces: smile.faces.as_str(),
         });
-        let run = Run { format: FORMAT, first: first.0, at: at.0, smiles: records.collect() };
+        let payload = Payload { format: FORMAT, first: first.0, at: at.0, smiles: records.collect() };
         let key = BatchKey { first, token: rand::random() };
-        NewBatch { previous, key, count: run.smiles.len(), payload: to_bytes(&run) }
+        NewBatch { previous, key, count: payload.smiles.len(), payload: to_bytes(&payload) }
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
         id: smile.id.as_str(),
         faces: smile.faces.as_str(),
     });
-    to_bytes(&Run { format: FORMAT, first, at, smiles: records.collect() })
+    to_bytes(&Payload { format: FORMAT, first, at, smiles: records.collect() })
 }
 
 /// The query for the state of the log, the token of the last batch up to an offset, and the batches after it, in one
@@ -198,8 +198,8 @@ pub(super) fn select_at(offsets: &[Offset]) -> String {
     format!("SELECT token, payload FROM log_batches JOIN ({firsts}) AS wanted USING (first) ORDER BY first")
 }
 
-fn to_bytes(run: &Run<'_>) -> Vec<u8> {
-    postcard::to_allocvec(run).expect("integers and strings serialize")
+fn to_bytes(payload: &Payload<'_>) -> Vec<u8> {
+    postcard::to_allocvec(payload).expect("integers and strings serialize")
 }
 
 #[cfg(test)]

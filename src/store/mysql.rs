@@ -67,7 +67,7 @@ impl MySql {
         }
         let server = Arc::new(MySqlServer::new(url.clone(), options));
         tokio::spawn(probe::run(Arc::downgrade(&server), Arc::clone(&server.late)));
-        let (directory, hash_key) = migrate::when_there(&server).await?;
+        let (directory, hash_key) = migrate::open(&server).await?;
         let connections = |most| Connections::new(&server, most);
         Ok(Self {
             directory,
@@ -84,7 +84,7 @@ impl MySql {
 
     /// Discards all connections. The next statements reach the server that the address leads to now.
     pub(super) fn connect_again(&self) {
-        self.server.leave(self.server.generation());
+        self.server.discard_connections(self.server.generation());
     }
 
     /// How many times connections were discarded.

@@ -106,7 +106,7 @@ impl Sqlite {
         })?;
         let mut writer = KeptConnection::new(options(path));
         let mut connection = writer.take().await.map_err(explain)?;
-        let (directory, hash_key, starts) = migrate::up_to_date(&mut connection).await.map_err(explain)?;
+        let (directory, hash_key, starts) = migrate::open(&mut connection).await.map_err(explain)?;
         writer.connection = Some(connection);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)

@@ -148,7 +148,7 @@ async fn an_index_write_that_was_cut_at_any_row_is_completed(database: &Database
             assert!(replica.stream(user, start, 200).await.unwrap() == of_user(newest, user), "{cut}: {user}");
         }
         let users = (replica.user("anna"), replica.user("bruno"));
-        let (page, _) = replica.index.conversation(users, None, 200).await.unwrap();
+        let (page, _) = replica.index.history(users, None, 200).await.unwrap();
         let history = of_user(&of_user(newest, "anna"), "bruno");
         assert!(page == history[history.len() - page.len()..] && page.len() == 200, "{cut}");
         replica.kill().await;

@@ -161,7 +161,7 @@ impl Replica {
         let users = (self.user(users.0), self.user(users.1));
         let (mut smiles, mut before) = (Vec::new(), before);
         loop {
-            let (mut read, more) = self.index.conversation(users, before, page).await.unwrap();
+            let (mut read, more) = self.index.history(users, before, page).await.unwrap();
             assert!(read.len() <= page && (!more || read.len() == page));
             assert!(read.iter().all(|smile| before.is_none_or(|before| smile.offset < before)));
             assert!(read.is_sorted_by(|one, next| one.offset < next.offset));

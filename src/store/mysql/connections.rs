@@ -207,7 +207,7 @@ impl PooledConnection<'_> {
             }
             Err(error) => {
                 let not_primary = number(&error).is_some_and(|number| NOT_PRIMARY.contains(&number));
-                if not_primary && server.leave(generation) {
+                if not_primary && server.discard_connections(generation) {
                     tracing::warn!(server = server.address(), %error, "MySQL accepts no writes; reconnecting");
                 }
                 Err(error)

@@ -59,10 +59,10 @@ const NO_TLS: &str = "the server offers no TLS, and without it MySQL takes no pa
 pub(super) type Opened = (UserDirectory, [u8; 16]);
 
 /// Upgrades the database and reads its constant data. Waits for MySQL, and logs what it waits for.
-pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreError> {
+pub(super) async fn open(server: &MySqlServer) -> Result<Opened, StoreError> {
     let (mut said, mut denied): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
-        let error = match upgraded(server).await {
+        let error = match try_open(server).await {
             Ok(opened) => return Ok(opened),
             Err(error) if passes(&error, &mut denied) => error,
             Err(error) => {
@@ -82,7 +82,7 @@ pub(super) async fn when_there(server: &MySqlServer) -> Result<Opened, StoreErro
     }
 }
 
-async fn upgraded(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
+async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     let mut connection = server.connect().await?.connection;
     sqlx::raw_sql(PATIENCE).execute(&mut connection).await?;
     let locked: Option<i64> = within(ANSWER, sqlx::query_scalar(LOCK).fetch_one(&mut connection)).await?;

@@ -109,7 +109,7 @@ impl MySqlServer {
     /// Returns the generation of the new connection.
     pub(super) fn meets(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
-        if *known != uuid && !known.is_empty() && self.leave(self.generation()) {
+        if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
             tracing::warn!(server = self.address(), "the address points to another MySQL server; reconnecting");
         }
         *known = uuid;
@@ -117,11 +117,11 @@ impl MySqlServer {
     }
 
     /// Discards connections up to this generation. `false` if they were discarded before.
-    pub(super) fn leave(&self, generation: u64) -> bool {
+    pub(super) fn discard_connections(&self, generation: u64) -> bool {
         self.generation.send_if_modified(|current| {
-            let left = *current == generation;
-            *current += u64::from(left);
-            left
+            let discards = *current == generation;
+            *current += u64::from(discards);
+            discards
         })
     }
 
