@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashSet};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use crate::hub::{Publication, Push};
 use crate::index::{Index, TailView};
 use crate::limits::UNAVAILABLE_AFTER;
 use crate::model::{NewSmile, Offset, Smile, Timestamp};
-use crate::store::{Append, AppendError, NewBatch, Store, StoreError};
+use crate::store::{Append, AppendError, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
@@ -55,7 +56,7 @@ impl Appender {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut outage = Outage::default();
         loop {
-            let filled = stop.run_until_cancelled(self.queue.filled.notified()).await;
+            let stopped = stop.run_until_cancelled(self.queue.filled.notified()).await.is_none();
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
@@ -74,7 +75,7 @@ impl Appender {
                 }
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
-            if filled.is_none() {
+            if stopped {
                 return Ok(());
             }
         }
@@ -162,33 +163,35 @@ impl Appender {
         while !batch.is_empty() {
             let hashes: Vec<_> = batch.iter().map(|sent| sent.hash).collect();
             let TailView { last, cursor, known } = self.index.look_up(&hashes).await?;
-            for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
-                self.metrics.smiles_duplicate.inc();
-                sent.outbox.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
-            }
-            // A repeat within the batch is answered once the first one is in the log.
-            let mut new = foldhash::HashSet::default();
-            let repeats: Vec<_> = batch.extract_if(.., |sent| !new.insert(sent.hash)).collect();
-            batch.extend(repeats);
+            self.answer_known(batch, &known);
+            let new = move_repeats_to_end(batch);
             if batch.is_empty() {
                 break;
             }
-            let row = self.store.new_batch(last, cursor, batch[..new.len()].iter().map(|sent| &sent.smile), at);
+            let row = self.store.new_batch(last, cursor, batch[..new].iter().map(|sent| &sent.smile), at);
             if self.settle(&row).await? == Append::Done {
-                let stored = batch.drain(..new.len()).zip(row.key.first.0..).map(|(sent, offset)| {
+                let stored = batch.drain(..new).zip(row.key.first.0..).map(|(sent, offset)| {
                     let NewSmile { id, from, to, faces } = sent.smile;
                     let smile = Smile { offset: Offset(offset), id, from, to, faces, at };
                     Arc::new(Publication::new(smile, sent.hash, Some(sent.admitted_at)))
                 });
                 self.tail.publish(row.key, &stored.collect::<Vec<_>>())?;
-                self.metrics.smiles_stored.inc_by(new.len() as u64);
-                appended += new.len();
+                self.metrics.smiles_stored.inc_by(new as u64);
+                appended += new;
             } else {
                 // Another replica took the offset, and its batch may hold the same ids.
                 self.tail.read().await?;
             }
         }
         Ok(appended)
+    }
+
+    /// Answers the smiles in a batch that the log already holds, and removes them from it.
+    fn answer_known(&self, batch: &mut Vec<Submission>, known: &HashMap<IdHash, Offset>) {
+        for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
+            self.metrics.smiles_duplicate.inc();
+            sent.outbox.push(Push::Duplicate(sent.smile.id, known[&sent.hash]));
+        }
     }
 
     /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] it is not in the log.
@@ -235,6 +238,16 @@ impl Appender {
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }
     }
+}
+
+/// Moves each smile that repeats the id of an earlier one to the end of the batch. It is answered once the earlier one is
+/// in the log. Returns the number of smiles before the repeats.
+fn move_repeats_to_end(batch: &mut Vec<Submission>) -> usize {
+    let mut ids = HashSet::default();
+    let repeats: Vec<_> = batch.extract_if(.., |sent| !ids.insert(sent.hash)).collect();
+    let firsts = batch.len();
+    batch.extend(repeats);
+    firsts
 }
 
 /// Tells the senders that their smiles were not stored.
