@@ -1,12 +1,12 @@
 //! Start-up and shutdown of a replica: their order and their time limits. The caller decides when to stop; signals are
 //! handled in `main`.
 
+mod drain;
 mod file_limit;
 mod listener;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::drain::{CLOSE_RESERVE, drain};
 use self::tasks::Tasks;
 use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
 use crate::http::{self, AppState, RateLimit};
@@ -23,20 +24,11 @@ use crate::hub::Hub;
 use crate::index::{self, Indexer};
 use crate::limits::Capacity;
 use crate::log::{AppendQueue, Appender};
-use crate::protocol::{CloseReason, Rates};
+use crate::protocol::Rates;
 use crate::replica::Replica;
 use crate::session::Context;
 use crate::store::{NewReplica, Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// Interval between two groups of leaving sessions, whose clients do not all reconnect at once.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Sessions in a group, unless the drain timeout requires more.
-const GROUP: usize = 50;
-
-/// The part of the drain timeout reserved for requests in progress and for closing the store.
-const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
 /// Time limit to begin a new epoch.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,7 +86,7 @@ impl Server {
         let store = Store::open(&store_url).await?;
         let mut waits = false;
         let (app, appender, indexer) = loop {
-            match app(&options, &store, crash_token.clone()).await {
+            match open_replica(&options, &store, crash_token.clone()).await {
                 Err(StoreError::Unavailable(error)) if store.is_shared() => {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::warn!(%error, "waiting for the store");
@@ -183,7 +175,7 @@ impl Server {
 }
 
 /// Opens the log, registers the replica and builds the shared state. Also returns the appender and the indexer to run.
-async fn app(
+async fn open_replica(
     options: &ServeOptions,
     store: &Store,
     crash_token: Option<String>,
@@ -235,38 +227,6 @@ async fn app(
     Ok((Arc::new(app), appender, indexer))
 }
 
-/// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
-async fn drain(app: Arc<AppState>, deadline: Instant) {
-    let timeout = deadline.duration_since(Instant::now());
-    let sessions = app.context.hub.sessions();
-    tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
-    app.replica.start_draining();
-    app.sessions.close();
-    let group = drain_group(sessions, timeout);
-    let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
-    // At the same time: a hanging store must not delay the sessions.
-    let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
-    let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
-    // A handshake under way may still open a session, so this repeats until all have left.
-    loop {
-        app.context.hub.ask_to_leave(group, CloseReason::Restart);
-        if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
-            break;
-        }
-    }
-    if !app.sessions.is_empty() {
-        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; aborting the remaining sessions");
-        app.abort_sessions.cancel();
-        app.sessions.wait().await;
-    }
-}
-
-/// Sessions in a group: [`GROUP`], or more so that all leave within half the timeout.
-fn drain_group(sessions: usize, timeout: Duration) -> usize {
-    let groups = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
-    sessions.div_ceil(usize::try_from(groups).unwrap_or(usize::MAX).max(1)).max(GROUP)
-}
-
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
     match ended {
         Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
@@ -287,15 +247,6 @@ mod tests {
 
     use super::*;
     use crate::config::CommandLine;
-
-    #[test]
-    fn groups_of_a_drain_fit_into_half_the_timeout() {
-        let group = |sessions, seconds| drain_group(sessions, Duration::from_secs(seconds));
-        assert_eq!(group(0, 20), 50);
-        assert_eq!(group(1000, 20), 50);
-        assert_eq!(group(15_000, 20), 150);
-        assert_eq!(group(15_000, 0), 15_000);
-    }
 
     #[tokio::test]
     async fn a_replica_ends_with_a_vital_task() {
