@@ -61,7 +61,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Creates the tail of a log that is indexed up to `indexed`, to publish to `hub`. [`Tail::read`] loads what follows.
+    /// Creates the tail of a log that is indexed up to `indexed`. It publishes to `hub`. [`Tail::read`] loads what
+    /// follows.
     pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,

@@ -240,8 +240,8 @@ impl Appender {
     }
 }
 
-/// Moves each smile that repeats the id of an earlier one to the end of the batch. It is answered once the earlier one is
-/// in the log. Returns the number of smiles before the repeats.
+/// Moves each smile that repeats the id of an earlier one to the end of the batch. It is answered once the earlier one
+/// is in the log. Returns the number of smiles before the repeats.
 fn move_repeats_to_end(batch: &mut Vec<Submission>) -> usize {
     let mut ids = HashSet::default();
     let repeats: Vec<_> = batch.extract_if(.., |sent| !ids.insert(sent.hash)).collect();
