@@ -42,9 +42,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor", &["http/rate_limit.rs"]),
     ("hdrhistogram", &["simulate/latency.rs"]),
     ("headers", &["http/page.rs"]),
-    ("http_body_util", &["http_client"]),
-    ("hyper", &["http/upgrade.rs", "server/listener.rs", "http_client", "client/api.rs", "check"]),
-    ("hyper_util", &["http/upgrade.rs", "server/listener.rs", "http_client"]),
+    ("http_body_util", &["client/http.rs"]),
+    ("hyper", &["http/upgrade.rs", "server/listener.rs", "client/http.rs", "client/api.rs", "check"]),
+    ("hyper_util", &["http/upgrade.rs", "server/listener.rs", "client/http.rs"]),
     ("ipnet", &["config", "http/rate_limit.rs"]),
     ("jiff", &["model", "operate"]),
     ("mysql_async", &["store/mysql/binlog.rs"]),
@@ -66,7 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_http", &["http"]),
     ("tracing_subscriber", &["telemetry"]),
     ("unicode_segmentation", &["model/faces.rs"]),
-    ("url", &["config", "http", "http_client", "client", "simulate", "check"]),
+    ("url", &["config", "http", "client", "simulate", "check"]),
 ];
 
 /// The dependencies that every module may use.
@@ -106,7 +106,7 @@ impl Source {
     }
 }
 
-/// All files in `src` except test files.
+/// All files in `src`.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
