@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::browser::{WITH_LIMITS, live_sessions, mood, open_page, passes, start_conversations};
 use crate::support::eventually;
 use crate::support::mysql::TestDatabase;
+use crate::support::page::{WITH_LIMITS, live_sessions, mood, open_page, passes, start_conversations};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 

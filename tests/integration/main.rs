@@ -15,6 +15,7 @@ mod following;
 mod frames;
 mod frontend;
 mod http;
+mod layout;
 mod leaving;
 mod limits;
 mod malformed;

@@ -7,8 +7,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::browser::{STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations};
 use crate::support::mysql::TestDatabase;
+use crate::support::page::{
+    STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations,
+};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};

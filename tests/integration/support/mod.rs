@@ -8,6 +8,7 @@ pub(crate) mod group;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
+pub(crate) mod page;
 pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -81,6 +82,16 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
 /// The JSON response of `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
+}
+
+/// A header of a response, empty if the response has none.
+pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
+    answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+}
+
+/// All quoted addresses in the page with this prefix.
+pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
+    page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
 /// An upgrade request, to which tests may add headers.
