@@ -1,7 +1,5 @@
 //! Accessibility, as axe-core judges it: the page and join.html in each state, width, language and colour scheme.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::support::eventually;
@@ -44,8 +42,7 @@ async fn is_accessible(browser: &Browser, state: &str) {
 }
 
 async fn start(database: &TestDatabase, listen: &str) -> TestProcess {
-    let options = [WITH_LIMITS[0], ("store", &database.url()), ("listen", listen)];
-    TestProcess::start(Path::new(""), &options).await
+    TestProcess::on_mysql(&database.url(), &[WITH_LIMITS[0], ("listen", listen)]).await
 }
 
 async fn every_state_is_accessible(language: &str) {

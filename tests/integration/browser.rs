@@ -1,7 +1,6 @@
 //! The page in a real browser, against the real program and through its crashes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -28,12 +27,6 @@ async fn head_of_log(server: &TestProcess) -> u64 {
     get_json(server.address, "/api/replicas").await["head"].as_u64().expect("an offset")
 }
 
-/// Restarts the program on the same address.
-async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
-    let address = before.address.to_string();
-    TestProcess::start(store, &[WITH_LIMITS[0], ("listen", &address)]).await
-}
-
 #[tokio::test]
 async fn thirty_conversations_survive_a_crash() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -58,7 +51,7 @@ async fn thirty_conversations_survive_a_crash() {
     eventually("its requests find no replica", async || causes(&browser).await.contains_key("no replica")).await;
     let before = browser.number("successes").await;
 
-    let server = start_again(&store, &server).await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the page says that all is well", async || mood(&browser).await == "good").await;
     passes(&browser, "successes", before + 200).await;
@@ -199,7 +192,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let first = server.replica.clone();
     browser.click("crash").await;
     server.exit().await;
-    let server = start_again(&store, &server).await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 4).await;
     let cells = async || browser.text("crashes-body").await;
     eventually("the crash is over", async || !cells().await.contains('–')).await;
@@ -394,9 +387,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let gone = "The backend has exited and stays down. This brings it back: docker compose up -d";
     eventually("it says that the backend stays down", async || browser.text("revival").await == gone).await;
 
-    let address = server.address.to_string();
-    let again: Vec<_> = options.into_iter().chain([("listen", address.as_str())]).collect();
-    let _server = TestProcess::start(&store, &again).await;
+    let _server = server.start_again(&store, &options).await;
     let calm = "return document.getElementById('revival').dataset.mood === 'calm'";
     eventually("it is calm again", async || browser.run(calm, &json!([])).await == true).await;
     for complaint in browser.complaints().await {

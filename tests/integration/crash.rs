@@ -9,7 +9,7 @@ use crate::support::client::TestClient;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, http, refusal, upgrade};
+use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
 
 /// How long a hanging replica must stay silent.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const TOKEN: &str = "an unguessable token";
 
 /// `POST /api/crash` with this body and these headers.
 async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
-    let mut request = http().post(format!("http://{address}/api/crash")).body(body.to_owned());
+    let mut request = crash(address).body(body.to_owned());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

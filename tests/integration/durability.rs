@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +16,7 @@ use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
-use crate::support::{eventually, get_json, metric, seed};
+use crate::support::{UNLIMITED, eventually, get_json, metric, seed};
 
 /// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
@@ -107,8 +106,6 @@ async fn a_segment_is_due(process: &TestProcess) {
     eventually("a segment is to be indexed", async || behind().await >= 4096.0).await;
 }
 
-const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_smiles_survive_every_kill() {
     let mut random = StdRng::seed_from_u64(seed());
@@ -117,7 +114,7 @@ async fn acked_smiles_survive_every_kill() {
     let mut epoch = None;
     let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     for round in 0..5 {
-        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
         let running = start(&[process.address], senders, &acks, &ledger).await;
@@ -128,7 +125,7 @@ async fn acked_smiles_survive_every_kill() {
         process.kill().await;
         senders = ended(running).await;
 
-        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         check(process.address, epoch.as_ref().and_then(Value::as_str).unwrap(), &senders, &mut random).await;
         ledger.is_in(&StoredLog::in_sqlite(&store).await);
         process.kill().await;
@@ -140,8 +137,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut random = StdRng::seed_from_u64(seed());
     let url = database.url();
-    let start_one =
-        async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
+    let start_one = async || TestProcess::on_mysql(&url, &UNLIMITED).await;
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     let mut replicas = [start_one().await, start_one().await];

@@ -1,7 +1,6 @@
 //! Failover: the address of MySQL switches to another server, as in a managed service or a group. No smile is lost or
 //! duplicated, and acks resume at once.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -171,7 +170,7 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     let store = database.url_of_a_modest_user().await;
     pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
     for id in ["first", "second"] {
-        let mut replica = TestProcess::start(Path::new(""), &[("store", &store)]).await;
+        let mut replica = TestProcess::on_mysql(&store, &[]).await;
         TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
         replica.signal("TERM").await;
         assert!(replica.exit().await.success() && !replica.log().contains("1175"), "{}", replica.log());

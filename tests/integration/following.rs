@@ -1,7 +1,5 @@
 //! Following other replicas: over the binary log if the account has the grant, by polling otherwise.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::support::client::{TestClient, id, offset};
@@ -11,7 +9,7 @@ use crate::support::proxy::{Network, Proxy};
 use crate::support::{eventually, get, get_json, metric};
 
 async fn replica(name: &str, store: &str) -> TestProcess {
-    TestProcess::start(Path::new(""), &[("store", store), ("replica", name)]).await
+    TestProcess::on_mysql(store, &[("replica", name)]).await
 }
 
 /// The `following` field of this replica.

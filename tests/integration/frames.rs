@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset, smile};
 use crate::support::replica::TestReplica;
 
@@ -98,7 +99,7 @@ async fn short_forms_are_accepted() {
 
 #[tokio::test]
 async fn emoticons_and_faces_are_stored_as_fully_qualified_faces() {
-    let replica = TestReplica::start(&[("session-rate", "0"), ("capacity", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     for (sent, stored) in [
@@ -235,7 +236,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
 
 #[tokio::test]
 async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
-    let replica = TestReplica::start(&[("session-rate", "0"), ("capacity", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut carla = TestClient::connect(replica.address, "carla").await;
     let mut expected = Vec::new();

@@ -8,7 +8,7 @@ use crate::support::client::{Event, TestClient, id, offset, smile};
 use crate::support::process::TestProcess;
 use crate::support::raw::{CLOSE, FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
+use crate::support::{UNLIMITED, eventually, get, get_json, metric, refusal, upgrade};
 
 #[tokio::test]
 async fn sigterm_drains_and_exits_with_0() {
@@ -75,7 +75,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     let store = TestStore::new();
-    let options = [("drain-timeout", "3"), ("capacity", "0"), ("session-rate", "0")];
+    let options = [("drain-timeout", "3"), UNLIMITED[0], UNLIMITED[1]];
     let mut process = TestProcess::start(&store.path(), &options).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
     anna.fill_a_history("bruno").await;
@@ -119,8 +119,7 @@ async fn sessions_leave_in_batches_with_different_reconnect_hints() {
 /// Sends until the replica has closed. The log must hold the acked smiles and none of the refused ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_loses_no_acked_smile() {
-    let options = [("capacity", "0"), ("session-rate", "0")];
-    let mut replica = TestReplica::start(&options).await;
+    let mut replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let epoch = anna.epoch();
@@ -150,7 +149,7 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     }
     replica.stop().await;
     assert!(acked.len() > 200, "only {} were acked", acked.len());
-    let replica = TestReplica::on(&store, &options).await;
+    let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
     assert_eq!(log[..acked.len()], acked, "every acked smile is at the offset of its ack");

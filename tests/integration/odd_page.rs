@@ -1,12 +1,8 @@
 //! The page under unusual conditions: it shows the right diagnosis.
 
-use std::net::SocketAddr;
-use std::path::Path;
-
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::http_proxy::http_proxy;
 use crate::support::mysql::TestDatabase;
 use crate::support::page::{
     STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations,
@@ -59,38 +55,12 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     proof_holds(&browser).await;
 }
 
-/// A misconfigured proxy that rewrites `Host`.
-async fn careless_proxy(server: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("its address");
-    tokio::spawn(async move {
-        while let Ok((browser, _)) = listener.accept().await {
-            tokio::spawn(forward(browser, address, server));
-        }
-    });
-    address
-}
-
-async fn forward(browser: TcpStream, asked: SocketAddr, server: SocketAddr) -> std::io::Result<()> {
-    let (mut requests, mut answers) = browser.into_split();
-    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
-    tokio::spawn(async move { copy(&mut from_server, &mut answers).await });
-    let mut bytes = vec![0; 65_536];
-    loop {
-        let read = requests.read(&mut bytes).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
-        to_server.write_all(text.replace(&format!("Host: {asked}"), "Host: backend").as_bytes()).await?;
-    }
-}
-
 #[tokio::test]
 async fn a_proxy_that_changes_the_host_is_named_as_the_cause() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
-    let proxy = careless_proxy(server.address).await;
+    let backend = server.address;
+    let proxy = http_proxy(true, move |_| backend).await;
     let browser = Browser::open("en").await;
     browser.load(&format!("http://{proxy}/?conversations=1&start")).await;
     let advice = format!("--allowed-origins http://{proxy}");
@@ -129,8 +99,7 @@ fn ages(card: &str) -> Option<(f64, f64)> {
 async fn a_clock_that_is_an_hour_off_changes_nothing() {
     for wrong_by in [3_600_000, -3_600_000] {
         let Some(database) = TestDatabase::new().await else { return };
-        let options = [WITH_LIMITS[0], ("store", &database.url())];
-        let server = TestProcess::start(Path::new(""), &options).await;
+        let server = TestProcess::on_mysql(&database.url(), &WITH_LIMITS).await;
         let browser = Browser::open("en").await;
         let source = format!("{WRONG_CLOCK}{wrong_by};");
         browser.command("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": source })).await;

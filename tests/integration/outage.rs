@@ -1,7 +1,6 @@
 //! Outages of MySQL: replicas stay up, refuse smiles at once and recover by themselves.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -27,7 +26,7 @@ async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     let store = database.url_by(network.address);
-    let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let replica = TestProcess::on_mysql(&store, &[]).await;
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(replica.address, "anna").await.recording(&ledger);
     let mut bruno = TestClient::connect(replica.address, "bruno").await.recording(&ledger);
@@ -96,7 +95,7 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
     for fault in [Network::Cut, Network::Silent] {
         let network = Proxy::to(database.server()).await;
         let store = database.url_by(network.address);
-        let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+        let replica = TestProcess::on_mysql(&store, &[]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
         anna.persist("before", "bruno").await;
         network.becomes(fault);
@@ -123,7 +122,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
     ] {
         let Some(database) = TestDatabase::new().await else { return };
         let statements = statements.replace("NAME", database.name());
-        let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let mut replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
         for number in 0..3 {
             anna.persist(&format!("c{number}"), "bruno").await;
@@ -135,7 +134,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
         assert!(!replica.exit().await.success(), "{statements}");
         eventually("it says why", async || replica.log().contains("differs from the one at the start")).await;
         let (head, epoch) = (anna.offset(), anna.epoch());
-        let replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
         assert!(!anna.recovered() && anna.epoch() != epoch, "no offset means two things");
     }
@@ -149,9 +148,7 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     let store = database.url_by(network.address);
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let listen = free.to_string();
-    let starting = tokio::spawn(async move {
-        TestProcess::start(Path::new(""), &[("store", store.as_str()), ("listen", listen.as_str())]).await
-    });
+    let starting = tokio::spawn(async move { TestProcess::on_mysql(&store, &[("listen", listen.as_str())]).await });
     let client = crate::support::http();
     let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
     eventually("it is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;

@@ -85,7 +85,7 @@ async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
 async fn without_rebalancing_no_session_moves() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();
-    let start = async || TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let start = async || TestProcess::on_mysql(&store, &[]).await;
     let (full, _empty) = (start().await, start().await);
     let mut clients = Vec::new();
     for user in ["anna", "bruno", "carla", "dario"] {

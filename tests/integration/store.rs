@@ -14,7 +14,7 @@ use crate::support::client::{Event, TestClient, id, offset};
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, metric};
+use crate::support::{UNLIMITED, eventually, get, get_json, metric};
 
 /// The ids of a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
@@ -97,7 +97,7 @@ impl Drop for SmallDisk {
 async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
     let Some(disk) = SmallDisk::mount().await else { return };
     let file = disk.file("smilingchat.db");
-    let process = TestProcess::start(&file, &[("session-rate", "0"), ("capacity", "0")]).await;
+    let process = TestProcess::start(&file, &UNLIMITED).await;
     let ledger = Ledger::default();
     let chatters = Chatters::start(&[process.address], &ledger);
     let acks = async |count: usize| {
@@ -126,8 +126,7 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
 #[tokio::test]
 async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     let store = TestStore::new();
-    let options = [("session-rate", "0"), ("capacity", "0")];
-    let mut process = TestProcess::start_with_limited_files(&store.path(), &options).await;
+    let mut process = TestProcess::start_with_limited_files(&store.path(), &UNLIMITED).await;
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     let (mut acked, mut refused) = (Vec::new(), Vec::new());
@@ -147,7 +146,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
         }
     }
     process.kill().await;
-    let process = TestProcess::start(&store.path(), &options).await;
+    let process = TestProcess::start(&store.path(), &UNLIMITED).await;
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     assert_eq!(ids(&mut anna, "bruno").await, acked, "exactly the acked smiles are stored, and none of {refused:?}");
     anna.smile(&refused[0], "bruno").await;
@@ -156,7 +155,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
-    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     anna.smile("before", "bruno").await;

@@ -1,7 +1,6 @@
 //! Several replicas as processes on one MySQL, each behind a proxy of its own and with ports that survive restarts.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -38,9 +37,9 @@ impl Member {
     /// Starts the replica and waits until it is ready.
     pub(crate) async fn start(&mut self) {
         let listen = self.listen.to_string();
-        let own = [("store", self.store.as_str()), ("replica", &self.name), ("listen", &listen)];
+        let own = [("replica", self.name.as_str()), ("listen", &listen)];
         let options: Vec<_> = OPTIONS.into_iter().chain(own).collect();
-        self.process = Some(TestProcess::start(Path::new(""), &options).await);
+        self.process = Some(TestProcess::on_mysql(&self.store, &options).await);
     }
 
     /// The running process.
