@@ -59,7 +59,7 @@ async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replic
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
     replica.tail.read().await.unwrap();
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     replica.kill().await;
     let replica = Replica::start(database.open().await).await;
     assert_eq!(replica.tail.indexed(), Offset(count / SEGMENT * SEGMENT));
@@ -75,7 +75,7 @@ async fn the_index_is_behind_until_it_catches_up(database: &Database) {
     assert_eq!((replica.tail.index_lag(), store.indexed().await.unwrap()), (2 * SEGMENT + 100, 0));
     assert_eq!(replica.metrics.index_behind.get().unsigned_abs(), 2 * SEGMENT + 100);
     replica.start_indexer();
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     assert_eq!((replica.tail.index_lag(), store.indexed().await.unwrap()), (100, 2));
     assert_eq!(replica.metrics.index_behind.get(), 100);
 }
@@ -169,7 +169,7 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     let (trimmed, _) = store.trim(Duration::from_hours(24), 99).await.unwrap().unwrap();
     assert!(trimmed > Offset(2 * SEGMENT), "no segment before is whole: {trimmed}");
     let replica = Replica::start(store).await;
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     let log = whole_log(&replica.store).await;
     assert_eq!(replica.stream("anna", trimmed, 200).await.unwrap(), of_user(&log, "anna"));
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::page::{
-    STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, picture, proof, proof_holds, start_conversations,
+    STORE, WITH_LIMITS, assert_proof_holds, live_sessions, mood, open_page, picture, proof, start_conversations,
+    until_above,
 };
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
@@ -18,7 +19,7 @@ const NOBODY_THERE: [&str; 4] =
 /// Whether the next few hundred smiles succeed without an overload error.
 async fn within_capacity(browser: &Browser) -> bool {
     let (successes, overloads) = (browser.number("successes").await, browser.number("overload-errors").await);
-    passes(browser, "successes", successes + 300).await;
+    until_above(browser, "successes", successes + 300).await;
     browser.number("overload-errors").await == overloads
 }
 
@@ -34,11 +35,11 @@ async fn thirty_conversations_survive_a_crash() {
     let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 30).await;
-    passes(&browser, "successes", 200).await;
-    passes(&browser, "overload-errors", 20).await;
+    until_above(&browser, "successes", 200).await;
+    until_above(&browser, "overload-errors", 20).await;
     if std::env::var("SMILINGCHAT_SCREENSHOTS").is_ok() {
         browser.view(1440, 900).await;
-        passes(&browser, "successes", 2000).await;
+        until_above(&browser, "successes", 2000).await;
     }
     picture(&browser, "page.png").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
@@ -54,8 +55,8 @@ async fn thirty_conversations_survive_a_crash() {
     let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the page says that all is well", async || mood(&browser).await == "good").await;
-    passes(&browser, "successes", before + 200).await;
-    proof_holds(&browser).await;
+    until_above(&browser, "successes", before + 200).await;
+    assert_proof_holds(&browser).await;
     let incident = browser.text("incident").await;
     assert!(incident.contains("all 60 lost sessions are live again"), "{incident}");
     for complaint in browser.complaints().await {
@@ -64,7 +65,7 @@ async fn thirty_conversations_survive_a_crash() {
 
     browser.click("stop").await;
     eventually("the conversations are gone", async || browser.count("#conversation-list > *").await == 0).await;
-    proof_holds(&browser).await;
+    assert_proof_holds(&browser).await;
     let [sent, acked, ..] = proof(&browser).await;
     let head = head_of_log(&server).await;
     assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
@@ -76,7 +77,7 @@ async fn a_conversation_opens_with_its_history() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 1).await;
-    passes(&browser, "successes", 40).await;
+    until_above(&browser, "successes", 40).await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
     eventually("its last smiles are there", async || browser.count("#thread-smiles li").await >= 30).await;
     let first = async || {
@@ -132,7 +133,7 @@ fn agree(shown: u64, counted: u64) -> bool {
 }
 
 /// Checks the overload errors on the page against the server's: all of them are at capacity or rate-limited.
-async fn overloads_agree(browser: &Browser, shed: u64, limited: u64) {
+async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
     assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "{all}");
@@ -149,9 +150,9 @@ async fn the_badges_count_what_the_server_counts() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 30).await;
-    passes(&browser, "overload-errors", 300).await;
+    until_above(&browser, "overload-errors", 300).await;
     let [stored, shed, limited] = stopped(&browser, &server).await;
-    overloads_agree(&browser, shed, limited).await;
+    assert_overloads_agree(&browser, shed, limited).await;
     let successes = browser.number("successes").await;
     assert!(agree(successes, stored), "{successes} shown, {stored} stored");
 }
@@ -168,7 +169,7 @@ async fn refused_sessions_count_as_the_server_counts_them() {
         let many = async || causes(&browser).await.get(cause).is_some_and(|&count| count > 60);
         eventually(&format!("{cause}: more than 60"), many).await;
         let [_, shed, limited] = stopped(&browser, &server).await;
-        overloads_agree(&browser, shed, limited).await;
+        assert_overloads_agree(&browser, shed, limited).await;
     }
 }
 
@@ -185,7 +186,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let browser = open_page("en", &server).await;
     eventually("it says that it is empty", async || reading(&browser).await == "Nothing has happened yet.").await;
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 30).await;
+    until_above(&browser, "successes", 30).await;
     let held = format!("{}: 4", server.replica);
     eventually("it shows the replica of the sessions", async || reading(&browser).await.contains(&held)).await;
 
@@ -233,7 +234,7 @@ async fn the_pointer_reads_the_timeline() {
     let browser = open_page("en", &server).await;
     browser.view(1440, 900).await;
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 60).await;
+    until_above(&browser, "successes", 60).await;
     let place = "const { x, y, width, height } = document.getElementById('timeline').getBoundingClientRect();
         return [x + width * arguments[0], y + height / 2]";
     let point = async |share: f64, wanted: &str| {
@@ -318,7 +319,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     let browser = open_page("en", &server).await;
     browser.run(KEEP_DOWNLOADS, &json!([])).await;
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 30).await;
+    until_above(&browser, "successes", 30).await;
     browser.click("stop").await;
     let (kind, bytes) = download(&browser, "json").await;
     assert_eq!(kind, "application/json");
@@ -404,7 +405,7 @@ async fn ten_conversations_are_within_the_capacity() {
     // A stalling disk sheds for a moment, permanent overload sheds all the time.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
     assert!(calm, "{}", browser.text("overload-causes").await);
-    proof_holds(&browser).await;
+    assert_proof_holds(&browser).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 

@@ -103,7 +103,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     assert_eq!(back.expect("smile").await["id"], "c1");
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test]

@@ -95,13 +95,13 @@ async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
     ended.into_iter().map(|(_, sender)| sender).collect()
 }
 
-async fn so_many_more(acks: &AtomicUsize, count: usize) {
+async fn until_so_many_more(acks: &AtomicUsize, count: usize) {
     let enough = acks.load(Ordering::Relaxed) + count;
     eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
 /// Waits until a whole segment is not indexed, so that a kill interrupts the indexer.
-async fn a_segment_is_due(process: &TestProcess) {
+async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment is to be indexed", async || behind().await >= 4096.0).await;
 }
@@ -118,16 +118,16 @@ async fn acked_smiles_survive_every_kill() {
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
         let running = start(&[process.address], senders, &acks, &ledger).await;
-        so_many_more(&acks, random.random_range(1..5000)).await;
+        until_so_many_more(&acks, random.random_range(1..5000)).await;
         if round > 2 {
-            a_segment_is_due(&process).await;
+            until_a_segment_is_due(&process).await;
         }
         process.kill().await;
         senders = ended(running).await;
 
         let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         check(process.address, epoch.as_ref().and_then(Value::as_str).unwrap(), &senders, &mut random).await;
-        ledger.is_in(&StoredLog::in_sqlite(&store).await);
+        ledger.assert_in(&StoredLog::in_sqlite(&store).await);
         process.kill().await;
     }
 }
@@ -145,11 +145,11 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     for _ in 0..3 {
         let addresses = replicas.each_ref().map(|replica| replica.address);
         let running = start(&addresses, senders, &acks, &ledger).await;
-        so_many_more(&acks, random.random_range(1..4000)).await;
+        until_so_many_more(&acks, random.random_range(1..4000)).await;
         let first = random.random_range(0..2);
-        a_segment_is_due(&replicas[first]).await;
+        until_a_segment_is_due(&replicas[first]).await;
         replicas[first].kill().await;
-        so_many_more(&acks, random.random_range(1..1000)).await;
+        until_so_many_more(&acks, random.random_range(1..1000)).await;
         replicas[1 - first].kill().await;
         senders = ended(running).await;
         replicas = [start_one().await, start_one().await];
@@ -158,7 +158,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("another replica goes on with the index", async || behind().await < 4096.0).await;
     check(replicas[0].address, &epoch, &senders, &mut random).await;
-    ledger.is_in(&database.log().await);
+    ledger.assert_in(&database.log().await);
 }
 
 /// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends

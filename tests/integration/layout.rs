@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::eventually;
 use crate::support::frontend::{Frontend, addresses, start_replicas};
 use crate::support::mysql::TestDatabase;
-use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, passes, picture, start_conversations};
+use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture, start_conversations, until_above};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
@@ -60,7 +60,7 @@ async fn the_page_fits_on_one_screen() {
         let browser = open_page(language, &server).await;
         browser.view(1440, 900).await;
         start_conversations(&browser, 30).await;
-        passes(&browser, "successes", 100).await;
+        until_above(&browser, "successes", 100).await;
         fit(&browser, 900.0, &ESSENTIAL).await;
         fit(&browser, 900.0, &[TWO_ROWS]).await;
         fit_on_a_projector(&browser).await;
@@ -84,7 +84,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
     browser.view(1440, 900).await;
     start_conversations(&browser, 30).await;
     eventually("the page shows all replicas", async || browser.count("#replicas [data-state=ready]").await == 4).await;
-    passes(&browser, "successes", 1000).await;
+    until_above(&browser, "successes", 1000).await;
     fit(&browser, 900.0, &ESSENTIAL).await;
     fit(&browser, 900.0, &[TWO_ROWS]).await;
     fit_on_a_projector(&browser).await;
@@ -208,7 +208,7 @@ async fn text_of_twice_the_size_has_room() {
         let browser = Browser::open_with_large_text(language).await;
         browser.load(&format!("http://{}/", server.address)).await;
         start_conversations(&browser, 30).await;
-        passes(&browser, "successes", 100).await;
+        until_above(&browser, "successes", 100).await;
         for (width, height) in [(1440, 900), (390, 844)] {
             browser.view(width, height).await;
             assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "{width} pixels in {language}");

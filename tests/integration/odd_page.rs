@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::http_proxy::http_proxy;
 use crate::support::mysql::TestDatabase;
 use crate::support::page::{
-    STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations,
+    STORE, WITH_LIMITS, assert_proof_holds, live_sessions, mood, open_page, start_conversations, until_above,
 };
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
@@ -32,8 +32,8 @@ async fn the_page_works_without_browser_storage() {
     let refused = "try { return sessionStorage === null } catch (error) { return error.name }";
     assert_eq!(browser.run(refused, &json!([])).await, "SecurityError");
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 20).await;
-    proof_holds(&browser).await;
+    until_above(&browser, "successes", 20).await;
+    assert_proof_holds(&browser).await;
 }
 
 #[tokio::test]
@@ -50,9 +50,9 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     .await;
     assert_eq!(mood(&browser).await, "doubt");
     let before = browser.number("successes").await;
-    passes(&browser, "successes", before + 20).await;
+    until_above(&browser, "successes", before + 20).await;
     eventually("the page asks again and is answered", async || says(&browser, "All 4 sessions live").await).await;
-    proof_holds(&browser).await;
+    assert_proof_holds(&browser).await;
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn mysql_goes_away(fault: Network) {
     assert_eq!(id(&anna.expect("smile").await), "refused-0");
     eventually("it is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
     eventually("it is shown as ready", async || state().await == "ready").await;
-    ledger.is_with(0, &database.log().await);
+    ledger.assert_with(0, &database.log().await);
 }
 
 #[tokio::test]
@@ -214,13 +214,13 @@ async fn an_outage_takes_few_lines_and_few_connections() {
             })
             .await;
         }
-        fleet.follows(&fleet.database.url()).await;
+        fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
         // One session is the lock's.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
-        ledger.is_with(0, &fleet.database.log().await);
+        ledger.assert_with(0, &fleet.database.log().await);
     }
 }
 

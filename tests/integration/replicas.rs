@@ -262,7 +262,7 @@ async fn a_kill_under_load_loses_no_smile() {
     assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["acked"], report["sent"], "{report}");
     chatters.end().await;
-    ledger.is_with(simulated_smiles(&report), &database.log().await);
+    ledger.assert_with(simulated_smiles(&report), &database.log().await);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
     }
     bruno.expect_alive().await;
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 /// A small disk. Dropping this value removes it.
@@ -74,14 +74,14 @@ impl SmallDisk {
     }
 
     /// Uses up all space.
-    fn is_filled(&self) {
+    fn fill(&self) {
         let mut file = File::create(self.file("ballast")).expect("a file");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
 
     /// Frees the space.
-    fn is_freed(&self) {
+    fn free(&self) {
         std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
     }
 }
@@ -109,9 +109,9 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
     };
     acks(100).await;
     let lines = process.log().lines().count();
-    disk.is_filled();
+    disk.fill();
     eventually("smiles are refused", async || refused().await > 50.0).await;
-    disk.is_freed();
+    disk.free();
     acks(100).await;
     let log = process.log();
     let said: Vec<&str> = log.lines().skip(lines).collect();
@@ -120,7 +120,7 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
         "{log}"
     );
     chatters.end().await;
-    ledger.is_with(0, &StoredLog::in_file(&file).await);
+    ledger.assert_with(0, &StoredLog::in_file(&file).await);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     assert_eq!(ids(&mut anna, "bruno").await, acked, "exactly the acked smiles are stored, and none of {refused:?}");
     anna.smile(&refused[0], "bruno").await;
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,7 +128,7 @@ async fn a_stale_read_does_not_end_the_replica() {
     stores(&replica, "a", 1).await;
     replica.tail.read().await.unwrap();
     let Store::MySql(shared) = &store else { unreachable!() };
-    shared.reads_the_past().await;
+    shared.freeze_the_follower().await;
     stores(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
     // Longer than `SHORT_TIMEOUT`.
@@ -157,7 +157,7 @@ async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     }
     assert!(replica.tail.index_lag() < MAX_INDEX_LAG + 1_000, "{}", replica.tail.index_lag());
     drop(holding);
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     replica.takes_smiles().await;
     let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
     stores(&replica, "after", stored as u64 + 2).await;

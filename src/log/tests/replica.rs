@@ -92,7 +92,7 @@ impl Replica {
     }
 
     /// Waits until every full segment is indexed.
-    pub(super) async fn is_indexed(&self) {
+    pub(super) async fn until_indexed(&self) {
         let indexed = self.tail.wait_for(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
     }

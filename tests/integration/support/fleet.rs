@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     /// Waits for more smiles in the log, by the highest head of all replicas: one that is cut off reports an old head.
-    pub(crate) async fn smiles_flow(&self, count: u64) {
+    pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
             for member in self.members.iter().filter(|member| member.process.is_some()) {
@@ -137,7 +137,7 @@ impl Fleet {
     }
 
     /// Waits until another replica lists the replica at `place` in this state.
-    pub(crate) async fn is_shown(&self, place: usize, state: &str) {
+    pub(crate) async fn until_shown(&self, place: usize, state: &str) {
         let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
         let others =
             self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
@@ -156,7 +156,7 @@ impl Fleet {
     }
 
     /// Waits until every replica follows the binary log of the server at this URL.
-    pub(crate) async fn follows(&self, server: &str) {
+    pub(crate) async fn until_followed(&self, server: &str) {
         let name = self.database.name();
         let readers = format!(
             "SELECT COUNT(*) FROM performance_schema.threads

@@ -101,7 +101,7 @@ impl Group {
     }
 
     /// Waits until every member has all transactions of the first.
-    pub(crate) async fn is_replicated(&self) {
+    pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {
             eventually("it is replicated", async || self.ask(0, executed).await == self.ask(server, executed).await)

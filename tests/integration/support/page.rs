@@ -46,9 +46,9 @@ pub(crate) async fn live_sessions(browser: &Browser) -> u64 {
     browser.count("#conversation-list [data-state=live]").await
 }
 
-/// Waits until the badge passes this number.
-pub(crate) async fn passes(browser: &Browser, badge: &str, number: u64) {
-    eventually(&format!("#{badge} passes {number}"), async || browser.number(badge).await > number).await;
+/// Waits until the badge is above this number.
+pub(crate) async fn until_above(browser: &Browser, badge: &str, number: u64) {
+    eventually(&format!("#{badge} is above {number}"), async || browser.number(badge).await > number).await;
 }
 
 /// The counters of the proof: sent, acked, delivered, in flight, lost, duplicated, reordered, unverified.
@@ -60,7 +60,7 @@ pub(crate) async fn proof(browser: &Browser) -> [u64; 8] {
 }
 
 /// Asserts that the page shows no lost, duplicated, reordered or unverified smile.
-pub(crate) async fn proof_holds(browser: &Browser) {
+pub(crate) async fn assert_proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
     assert!(sent > 0 && acked > 0 && delivered > 0, "sent {sent}, acked {acked}, delivered {delivered}");
     assert_eq!([lost, duplicated, reordered, unverified], [0; 4], "lost, duplicated, reordered, unverified");
