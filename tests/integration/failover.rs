@@ -1,4 +1,4 @@
-//! Failover: the address of MySQL switches to another server, as in a managed service or a group. No smile is lost or
+//! MySQL, failover: its address switches to another server, as in a managed service or a group. No smile is lost or
 //! duplicated, and acks resume at once.
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Faults under load, against real processes and a real MySQL: kills, freezes and network failures lose, duplicate and
-//! reorder no smile.
+//! MySQL and several replicas under load, random faults: kills, freezes and network failures lose, duplicate and reorder
+//! no smile.
 //!
 //! A seed determines the faults and their times, which are counted in smiles instead of seconds.
 

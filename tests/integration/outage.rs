@@ -1,4 +1,5 @@
-//! Outages of MySQL: replicas stay up, refuse smiles at once and recover by themselves.
+//! MySQL, one outage of the server or of the way to it: replicas stay up, refuse smiles at once and recover by
+//! themselves.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
+//! SQLite, faults of the file: a full disk, a busy database, a second process, a deleted file.
 
 use std::fs::File;
 use std::io::Write;
