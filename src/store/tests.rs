@@ -301,14 +301,6 @@ async fn there_are_256_users_with_names_and_faces(database: &Database) {
 }
 
 #[tokio::test]
-async fn a_file_is_locked_by_one_process() {
-    let database = Database::sqlite();
-    let _store = database.open().await;
-    let error = Store::open(&database.url()).await.err().unwrap().to_string();
-    assert!(error.contains("another smilingchat uses it"), "{error}");
-}
-
-#[tokio::test]
 async fn a_file_of_a_newer_version_is_refused() {
     let database = Database::sqlite();
     database.open().await.close().await;

@@ -74,13 +74,6 @@ async fn checks_run_in_the_order_of_the_protocol() {
 }
 
 #[tokio::test]
-async fn other_methods_are_not_allowed() {
-    let replica = TestReplica::start(&[]).await;
-    let (status, _, body) = refusal(get(replica.address, "/api/crash").await).await;
-    assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")));
-}
-
-#[tokio::test]
 async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
