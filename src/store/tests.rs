@@ -3,6 +3,8 @@
 pub(crate) mod carry_over;
 mod cluster;
 pub(crate) mod database;
+#[path = "../../tests/integration/support/environment.rs"]
+pub(crate) mod environment;
 pub(crate) mod mysql;
 
 use std::collections::BTreeSet;
@@ -102,7 +104,7 @@ pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
 }
 
 /// Makes the batches up to this offset look two days old.
-async fn grow_old(database: &Database, through: u64) {
+pub(crate) async fn grow_old(database: &Database, through: u64) {
     database
         .run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}"))
         .await;

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::environment::seed;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
-use crate::support::{UNLIMITED, eventually, get_json, metric, seed};
+use crate::support::{UNLIMITED, eventually, get_json, metric};
 
 /// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];

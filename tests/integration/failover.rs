@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::chatters::Chatters;
 use crate::support::client::{TestClient, offset, smile};
+use crate::support::environment::seed;
 use crate::support::fleet::{Fleet, simulated_smiles};
 use crate::support::group::Group;
 use crate::support::ledger::{Ledger, StoredLog};
@@ -16,7 +17,7 @@ use crate::support::mysql::{TestDatabase, address, sessions};
 use crate::support::pair::Pair;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
-use crate::support::{eventually, seed, within};
+use crate::support::{eventually, within};
 
 /// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);

@@ -10,11 +10,12 @@ use rand::{RngExt, SeedableRng};
 
 use crate::support::chatters::Chatters;
 use crate::support::client::TestClient;
+use crate::support::environment::{script, seed};
+use crate::support::eventually;
 use crate::support::fleet::{Fleet, simulated_smiles};
 use crate::support::ledger::Ledger;
-use crate::support::mysql::{FrozenServer, TestDatabase, script};
+use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
-use crate::support::{eventually, seed};
 
 /// The number of faults in a test.
 const ROUNDS: usize = 3;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::client::TestClient;
+use crate::support::environment::seed;
 use crate::support::fleet::Fleet;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
-use crate::support::{eventually, get_json, metric, seed};
+use crate::support::{eventually, get_json, metric};
 
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;

@@ -5,10 +5,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
+use crate::support::environment::seed;
 use crate::support::mysql::TestDatabase;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{UNLIMITED, seed};
 
 /// The users of the test.
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];

@@ -1,7 +1,6 @@
 //! MySQL, or the network to it, fails while smiles are in flight.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
@@ -9,8 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::log::appender::MAX_INDEX_LAG;
+use crate::store::tests::environment::script;
 use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
 use crate::store::tests::mysql::proxy::Network;
+
+/// The folder of a MySQL server that only this file uses, and kills.
+const MYSQL_TO_KILL: &str = "target/mysql-to-kill";
 
 fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
@@ -163,17 +166,6 @@ async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     stores(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Runs `scripts/mysql` for a server that no other test uses.
-async fn server(command: &'static str) -> String {
-    let run = move || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
-        let done = Command::new(script).args([command, "target/mysql-to-kill"]).output().unwrap();
-        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
-}
-
 /// Sends unique smiles as fast as possible; returns the offsets of the stored ones.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
@@ -199,7 +191,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     if Database::mysql().await.is_none() {
         return;
     }
-    let database = Database::mysql_at(&server("start").await).await;
+    let database = Database::mysql_at(&script("start", MYSQL_TO_KILL).await).await;
     let stop = CancellationToken::new();
     let mut writers = Vec::new();
     for writer in 0..3 {
@@ -219,8 +211,8 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     };
     for end in ["kill", "stop", "kill"] {
         flows().await;
-        server(end).await;
-        server("start").await;
+        script(end, MYSQL_TO_KILL).await;
+        script("start", MYSQL_TO_KILL).await;
     }
     flows().await;
     stop.cancel();
@@ -232,5 +224,5 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
     assert_eq!(log, acked, "exactly the acked smiles at their offsets, and no refused one");
     drop(database);
-    server("stop").await;
+    script("stop", MYSQL_TO_KILL).await;
 }

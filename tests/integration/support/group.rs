@@ -4,7 +4,8 @@
 use futures_util::future::join_all;
 use url::{Position, Url};
 
-use super::mysql::{ask, identify, run, script};
+use super::environment::script;
+use super::mysql::{ask, identify, run};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.

@@ -2,6 +2,7 @@
 
 pub(crate) mod chatters;
 pub(crate) mod client;
+pub(crate) mod environment;
 pub(crate) mod fleet;
 pub(crate) mod frontend;
 pub(crate) mod group;
@@ -46,17 +47,6 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
         assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-}
-
-/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows
-/// it.
-pub(crate) fn seed() -> u64 {
-    let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
-        Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),
-        Err(_) => rand::random(),
-    };
-    eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");
-    seed
 }
 
 /// The `--store` URL of a SQLite file.

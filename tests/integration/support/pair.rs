@@ -3,7 +3,8 @@
 
 use url::Url;
 
-use super::mysql::{FrozenServer, address, ask, identify, run, script};
+use super::environment::script;
+use super::mysql::{FrozenServer, address, ask, identify, run};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
