@@ -121,7 +121,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     pair.until_replicated().await;
     for server in [0, 1] {
         ledger.assert_with(simulated_smiles(&simulated), &StoredLog::in_mysql(pair.url(server), &name).await);
@@ -154,7 +154,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     group.until_replicated().await;
     for server in 0..3 {
         ledger.assert_with(simulated_smiles(&simulated), &StoredLog::in_mysql(group.url(server), &name).await);

@@ -49,7 +49,7 @@ async fn replicas_are_killed() {
     let (simulated, ()) = tokio::join!(simulation, faults);
     assert!(simulated["reconnects"].as_u64() > Some(0), "{simulated}");
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
@@ -81,7 +81,7 @@ async fn the_network_to_mysql_fails() {
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
@@ -104,7 +104,7 @@ async fn a_replica_freezes_for_longer_than_its_lease() {
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
@@ -157,7 +157,7 @@ async fn mysql_freezes_and_goes_on() {
     };
     let (simulated, ()) = tokio::join!(simulation, fault);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
     drop(fleet);
     script("stop", MYSQL_TO_FREEZE).await;
@@ -192,7 +192,7 @@ async fn mysql_is_killed_and_comes_back() {
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
     drop(fleet);
     script("stop", MYSQL_TO_KILL).await;

@@ -52,7 +52,7 @@ async fn a_new_replica_gets_its_share() {
     let half = (SESSIONS / 2) as f64;
     assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
     assert_eq!(ledger["reconnects"].as_f64(), moved, "each session moved once and only to rebalance: {ledger}");
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
 }
 
 /// All replicas crash at once, and the first one that is back gets all sessions.
@@ -79,7 +79,7 @@ async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
     };
     let (ledger, ()): (Value, _) = tokio::join!(simulation, restarting);
     assert_eq!(ledger["clean"], true, "{ledger}");
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
 }
 
 #[tokio::test]

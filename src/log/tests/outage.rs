@@ -21,7 +21,7 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
 
 /// Stores one smile and waits for MySQL's answer. The binary log may publish the smile earlier, and a fault at that
 /// moment would hit this smile instead of the next.
-async fn stores(replica: &Replica, id: &str, offset: u64) {
+async fn store_one(replica: &Replica, id: &str, offset: u64) {
     assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
     let answered = async {
         while replica.metrics.smiles_stored.get() < offset {
@@ -38,8 +38,8 @@ async fn a_commit_with_a_lost_answer_is_no_duplicate() {
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
     for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
         // Opens the connection.
-        replica.takes_smiles().await;
-        stores(&replica, before, offset - 1).await;
+        replica.until_smiles_are_accepted().await;
+        store_one(&replica, before, offset - 1).await;
         proxy.becomes(Network::NoAnswers);
         let smiles = one(&replica, id);
         let sending = replica.send(&smiles);
@@ -60,7 +60,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     proxy.becomes(Network::Silent);
     let smiles = [one(&replica, "mine"), one(&replica, "both")].concat();
     let sending = replica.send(&smiles);
@@ -87,7 +87,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
     let tail = Arc::clone(&replica.tail);
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");
     let sending = replica.send(&smiles);
@@ -99,7 +99,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
         proxy.becomes(Network::Open);
     };
     assert_eq!(tokio::join!(sending, publish).0, [Answer::Stored(Offset(2))]);
-    replica.takes_smiles().await;
+    replica.until_smiles_are_accepted().await;
     assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(3))]);
     assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (3, 3));
 }
@@ -109,7 +109,7 @@ async fn a_smile_sent_into_a_cut_is_stored_exactly_if_it_is_not_refused() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
-    stores(&replica, "a", 1).await;
+    store_one(&replica, "a", 1).await;
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
@@ -128,11 +128,11 @@ async fn a_stale_read_does_not_end_the_replica() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let mut replica = Replica::start(store.clone()).await;
-    stores(&replica, "a", 1).await;
+    store_one(&replica, "a", 1).await;
     replica.tail.read().await.unwrap();
     let Store::MySql(shared) = &store else { unreachable!() };
     shared.freeze_the_follower().await;
-    stores(&replica, "b", 2).await;
+    store_one(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
     // Longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
@@ -144,7 +144,7 @@ async fn a_stale_read_does_not_end_the_replica() {
 async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     let Some(database) = Database::mysql().await else { return };
     let replica = Replica::start(database.open().await).await;
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     let holding = database.holding("LOCK TABLES index_conversations READ").await;
     let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "gaia", "hugo", "irene", "jonas"];
     let mut answers = Vec::new();
@@ -161,9 +161,9 @@ async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     assert!(replica.tail.index_lag() < MAX_INDEX_LAG + 1_000, "{}", replica.tail.index_lag());
     drop(holding);
     replica.until_indexed().await;
-    replica.takes_smiles().await;
+    replica.until_smiles_are_accepted().await;
     let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
-    stores(&replica, "after", stored as u64 + 2).await;
+    store_one(&replica, "after", stored as u64 + 2).await;
 }
 
 /// Sends unique smiles as fast as possible; returns the offsets of the stored ones.

@@ -98,7 +98,7 @@ impl Replica {
     }
 
     /// Waits until the log accepts smiles again after a fault.
-    pub(super) async fn takes_smiles(&self) {
+    pub(super) async fn until_smiles_are_accepted(&self) {
         let accepted = async {
             while self.log.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

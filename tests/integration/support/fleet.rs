@@ -169,7 +169,7 @@ impl Fleet {
     }
 
     /// Waits until every replica is ready, and compares each user's whole stream across replicas.
-    pub(crate) async fn tell_the_same_log(&mut self) {
+    pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
             let ops_address = member.process().ops_address;
