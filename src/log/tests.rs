@@ -17,7 +17,8 @@ use rand::{RngExt, SeedableRng};
 use self::replica::{Answer, Replica};
 use crate::model::{NewSmile, Offset, Smile};
 use crate::store::tests::database::Database;
-use crate::store::tests::{append_all, on_every_database, smile, whole_log};
+use crate::store::tests::environment::seed;
+use crate::store::tests::{append_all, grow_old, on_every_database, smile, whole_log};
 use crate::store::{SEGMENT, Store, StoreError};
 
 on_every_database! {
@@ -28,14 +29,9 @@ on_every_database! {
     indexing_continues_after_retention_overtakes_it,
 }
 
-/// A random number generator. Prints its seed, so that a failure can be replayed.
+/// A random number generator.
 fn random() -> StdRng {
-    let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => rand::random(),
-    };
-    eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
+    StdRng::seed_from_u64(seed())
 }
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
@@ -59,7 +55,7 @@ async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replic
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
     replica.tail.read().await.unwrap();
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     replica.kill().await;
     let replica = Replica::start(database.open().await).await;
     assert_eq!(replica.tail.indexed(), Offset(count / SEGMENT * SEGMENT));
@@ -75,7 +71,7 @@ async fn the_index_is_behind_until_it_catches_up(database: &Database) {
     assert_eq!((replica.tail.index_lag(), store.indexed().await.unwrap()), (2 * SEGMENT + 100, 0));
     assert_eq!(replica.metrics.index_behind.get().unsigned_abs(), 2 * SEGMENT + 100);
     replica.start_indexer();
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     assert_eq!((replica.tail.index_lag(), store.indexed().await.unwrap()), (100, 2));
     assert_eq!(replica.metrics.index_behind.get(), 100);
 }
@@ -124,8 +120,7 @@ async fn retention_removes_smiles_from_every_read_path(database: &Database) {
     let mut random = random();
     let replica = indexed(database, &mut random, 2 * SEGMENT + 700).await;
     let log = whole_log(&replica.store).await;
-    let old = "UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= 6000";
-    database.run(old).await;
+    grow_old(database, 6000).await;
     let mut trimmed = Offset(0);
     while let Some((through, _)) = replica.store.trim(Duration::from_hours(24), 3).await.unwrap() {
         trimmed = through;
@@ -165,11 +160,11 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     let mut random = random();
     let store = database.open().await;
     append_all(&store, &some_smiles(&store, &mut random, 3 * SEGMENT, "c")).await;
-    database.run("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first < 9000").await;
+    grow_old(database, 8999).await;
     let (trimmed, _) = store.trim(Duration::from_hours(24), 99).await.unwrap().unwrap();
     assert!(trimmed > Offset(2 * SEGMENT), "no segment before is whole: {trimmed}");
     let replica = Replica::start(store).await;
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     let log = whole_log(&replica.store).await;
     assert_eq!(replica.stream("anna", trimmed, 200).await.unwrap(), of_user(&log, "anna"));
 }

@@ -3,6 +3,8 @@
 pub(crate) mod carry_over;
 mod cluster;
 pub(crate) mod database;
+#[path = "../../tests/integration/support/environment.rs"]
+pub(crate) mod environment;
 pub(crate) mod mysql;
 
 use std::collections::{BTreeSet, HashMap};
@@ -102,7 +104,7 @@ pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
 }
 
 /// Makes the batches up to this offset look two days old.
-async fn grow_old(database: &Database, through: u64) {
+pub(crate) async fn grow_old(database: &Database, through: u64) {
     database
         .run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}"))
         .await;
@@ -298,14 +300,6 @@ async fn there_are_256_users_with_names_and_faces(database: &Database) {
     assert_eq!(names.len(), 256);
     assert!(store.users().iter().all(|user| Faces::parse(&user.face).is_ok()));
     assert_eq!(store.user("nobody"), None);
-}
-
-#[tokio::test]
-async fn a_file_is_locked_by_one_process() {
-    let database = Database::sqlite();
-    let _store = database.open().await;
-    let error = Store::open(&database.url()).await.err().unwrap().to_string();
-    assert!(error.contains("another smilingchat uses it"), "{error}");
 }
 
 #[tokio::test]

@@ -1,12 +1,10 @@
 //! Accessibility, as axe-core judges it: the page and join.html in each state, width, language and colour scheme.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::browser::{WITH_LIMITS, live_sessions, mood, open_page, passes, start_conversations};
 use crate::support::eventually;
 use crate::support::mysql::TestDatabase;
+use crate::support::page::{WITH_LIMITS, live_sessions, mood, open_page, start_conversations, until_above};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
@@ -31,7 +29,7 @@ async fn bring_axe(browser: &Browser) {
 }
 
 /// The page as it is now has no violation, on every screen and in both colour schemes.
-async fn is_accessible(browser: &Browser, state: &str) {
+async fn assert_accessible(browser: &Browser, state: &str) {
     for (width, height) in SCREENS {
         browser.view(width, height).await;
         for scheme in ["light", "dark"] {
@@ -44,8 +42,7 @@ async fn is_accessible(browser: &Browser, state: &str) {
 }
 
 async fn start(database: &TestDatabase, listen: &str) -> TestProcess {
-    let options = [WITH_LIMITS[0], ("store", &database.url()), ("listen", listen)];
-    TestProcess::start(Path::new(""), &options).await
+    TestProcess::on_mysql(&database.url(), &[WITH_LIMITS[0], ("listen", listen)]).await
 }
 
 async fn every_state_is_accessible(language: &str) {
@@ -55,28 +52,28 @@ async fn every_state_is_accessible(language: &str) {
     let browser = open_page(language, &server).await;
     bring_axe(&browser).await;
     eventually("the page is ready", async || mood(&browser).await == "good").await;
-    is_accessible(&browser, "idle").await;
+    assert_accessible(&browser, "idle").await;
     browser.click("help-open").await;
-    is_accessible(&browser, "help").await;
+    assert_accessible(&browser, "help").await;
     browser.click("help-close").await;
 
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 20).await;
-    is_accessible(&browser, "running").await;
+    until_above(&browser, "successes", 20).await;
+    assert_accessible(&browser, "running").await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
     eventually("its smiles are there", async || browser.count("#thread-smiles li").await > 10).await;
-    is_accessible(&browser, "conversation").await;
+    assert_accessible(&browser, "conversation").await;
     browser.click("thread-close").await;
 
     browser.click("crash").await;
     assert!(!server.exit().await.success());
     eventually("no session is live", async || live_sessions(&browser).await == 0).await;
-    is_accessible(&browser, "crashed").await;
+    assert_accessible(&browser, "crashed").await;
     let _server = start(&database, &address).await;
     let lost = "#replicas [data-state=lost]";
     eventually("the replica is shown as lost", async || browser.count(lost).await == 1).await;
     eventually("the sessions are live again", async || live_sessions(&browser).await == 4).await;
-    is_accessible(&browser, "lost").await;
+    assert_accessible(&browser, "lost").await;
 
     browser.open_tab(&format!("http://{address}/join.html")).await;
     bring_axe(&browser).await;
@@ -84,7 +81,7 @@ async fn every_state_is_accessible(language: &str) {
     let smile = "document.getElementById('to').value = 'anna'; document.querySelector('.face').click()";
     browser.run(smile, &json!([])).await;
     eventually("it is answered", async || browser.count("#came li").await >= 2).await;
-    is_accessible(&browser, "join.html").await;
+    assert_accessible(&browser, "join.html").await;
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ const GENERAL: [&str; 10] = [
 /// The maximum number of lines in a file.
 const LONGEST: usize = 450;
 
-/// One source file: its path below `src`, and its text.
+/// One source file: its path below the folder that was read, and its text.
 struct Source {
     path: String,
     text: String,
@@ -108,7 +108,12 @@ impl Source {
 
 /// All files in `src`.
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources_in("src")
+}
+
+/// All files in this folder of the repository and in its folders.
+fn sources_in(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut folders = vec![root.clone()];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -117,7 +122,7 @@ fn sources() -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let below = path.strip_prefix(&root).expect("below src").display().to_string();
+                let below = path.strip_prefix(&root).expect("below the root").display().to_string();
                 sources.push(Source { path: below, text: fs::read_to_string(&path).expect("a text") });
             }
         }
@@ -167,6 +172,21 @@ fn imports_point_one_way() {
             assert!(may_use(source.module(), &other), "{} must not use {other}", source.path);
             edges += 1;
         }
+    }
+    assert!(edges > 50, "only {edges} imports were seen");
+}
+
+#[test]
+fn test_files_import_only_support() {
+    let mut edges = 0;
+    for source in sources_in("tests/integration") {
+        // The names of this file's own patterns are empty.
+        for other in used(&source).iter().filter(|other| !other.is_empty()) {
+            assert_eq!(other, "support", "{} must not use a test file", source.path);
+            edges += 1;
+        }
+        let by_parent = source.module() != "support" && source.code().any(|line| line.starts_with("use super::"));
+        assert!(!by_parent, "{}: import from `crate::support`", source.path);
     }
     assert!(edges > 50, "only {edges} imports were seen");
 }

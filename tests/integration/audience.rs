@@ -8,27 +8,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::browser::picture;
 use crate::support::client::TestClient;
+use crate::support::http_proxy::http_proxy;
+use crate::support::page::{WITH_LIMITS, picture};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
-use crate::support::{eventually, get_json, http};
+use crate::support::{crash, eventually, get_json};
 
-/// The default rate limit per client address, which other tests disable.
-const WITH_LIMITS: (&str, &str) = ("client-rate", "20");
-
-async fn crash(server: &mut TestProcess) {
-    let asked = http().post(format!("http://{}/api/crash", server.address)).json(&json!({})).send().await;
+async fn crash_at_once(server: &mut TestProcess) {
+    let asked = crash(server.address).json(&json!({})).send().await;
     assert!(asked.is_ok_and(|answer| answer.status() == 202));
     assert!(!server.exit().await.success());
-}
-
-/// Restarts the program on the same address.
-async fn start_again(store: &Path, before: &TestProcess) -> TestProcess {
-    TestProcess::start(store, &[WITH_LIMITS, ("listen", &before.address.to_string())]).await
 }
 
 /// Waits for the user of the phone in this tab.
@@ -82,7 +75,7 @@ async fn state(phone: &Browser) -> Value {
 async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend_crashes() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = folder.path().join("chat.db");
-    let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
+    let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
     let browser = Browser::open("en").await;
     browser.load(&format!("http://{}/?conversations=5&start", server.address)).await;
     let presenter = browser.tab().await;
@@ -111,12 +104,12 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("each is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
     picture(&browser, "join.png").await;
 
-    crash(&mut server).await;
+    crash_at_once(&mut server).await;
     eventually("the phone says so", async || state(&browser).await == "bad").await;
     choose(&browser, &bart).await;
     tap(&browser, 4).await;
     assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "no smile counts as stored");
-    let server = start_again(&store, &server).await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("the phone is back", async || state(&browser).await == "good").await;
     eventually("all is stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
     assert_eq!(lines(&browser, "sent", "").await, 0);
@@ -143,7 +136,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
 #[tokio::test]
 async fn a_phone_begins_with_a_user_that_answers() {
     let folder = tempfile::tempdir().expect("a directory");
-    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
     let browser = Browser::open("en").await;
     browser.load(&format!("http://{}/?conversations=1&start", server.address)).await;
     eventually("the conversation runs", async || browser.number("successes").await > 5).await;
@@ -157,44 +150,12 @@ async fn a_phone_begins_with_a_user_that_answers() {
     eventually("both are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
 }
 
-/// A proxy that passes one request per connection, or a WebSocket, to the backend that `route` returns for its path. If
-/// `rewrites`, it sets `Host` to the backend's address, as some do by default.
-async fn proxy(rewrites: bool, route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let route = Arc::new(route);
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(pass(client, rewrites.then_some(address), Arc::clone(&route)));
-        }
-    });
-    address
-}
-
-async fn pass(mut client: TcpStream, rewritten: Option<SocketAddr>, route: Arc<impl Fn(&str) -> SocketAddr>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = client.read_u8().await else { return };
-        head.push(byte);
-    }
-    let head = String::from_utf8(head).expect("text");
-    let backend = route(head.split(' ').nth(1).expect("a path"));
-    let head = match rewritten {
-        Some(own) => head.replace(&format!("Host: {own}"), &format!("Host: {backend}")),
-        None => head,
-    };
-    let head = head.replace("Connection: keep-alive", "Connection: close");
-    let mut server = TcpStream::connect(backend).await.expect("the backend");
-    server.write_all(head.as_bytes()).await.expect("the request");
-    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-}
-
 #[tokio::test]
 async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let folder = tempfile::tempdir().expect("a directory");
-    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
     let backend = server.address;
-    let proxy = proxy(true, move |_| backend).await;
+    let proxy = http_proxy(true, move |_| backend).await;
     let phone = Browser::open("en").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
@@ -231,7 +192,7 @@ async fn refusing() -> SocketAddr {
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);
-    proxy(false, move |path| {
+    http_proxy(false, move |path| {
         if !path.starts_with(refused) {
             return backend;
         }
@@ -268,7 +229,7 @@ async fn cut_network(phone: &Browser, offline: bool) {
 #[tokio::test]
 async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     let folder = tempfile::tempdir().expect("a directory");
-    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
     let phone = Browser::open("en").await;
     let proxy = impatient_proxy(server.address, "/api/users").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
@@ -305,7 +266,7 @@ async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
     let phone = Browser::open("en").await;
     for hangs in ["/api/", "/ws"] {
         let (others, backend) = (answering.address, hanging.address);
-        let proxy = proxy(false, move |path| if path.starts_with(hangs) { backend } else { others }).await;
+        let proxy = http_proxy(false, move |path| if path.starts_with(hangs) { backend } else { others }).await;
         hanging.signal("STOP").await;
         phone.load(&format!("http://{proxy}/join.html")).await;
         let says = async || phone.text("state").await.starts_with("The backend does not answer");
@@ -319,7 +280,7 @@ async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
 #[tokio::test]
 async fn a_phone_without_browser_storage_gets_another_user_each_time() {
     let folder = tempfile::tempdir().expect("a directory");
-    let server = TestProcess::start(&folder.path().join("chat.db"), &[WITH_LIMITS]).await;
+    let server = TestProcess::start(&folder.path().join("chat.db"), &WITH_LIMITS).await;
     let phone = Browser::open_without_site_data("en").await;
     become_phone(&phone).await;
     let mut users = Vec::new();
@@ -338,7 +299,7 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
 async fn the_example_of_the_client_survives_a_crash_in_node() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = folder.path().join("chat.db");
-    let mut server = TestProcess::start(&store, &[WITH_LIMITS]).await;
+    let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/client.mjs");
     let mut node = Command::new("node")
         .args(options_for_sockets().await)
@@ -363,8 +324,8 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
         offsets.map(|offset| offset.parse().expect("an offset")).collect()
     };
     eventually("some are stored", async || stored().len() >= 3).await;
-    crash(&mut server).await;
-    let server = start_again(&store, &server).await;
+    crash_at_once(&mut server).await;
+    let server = server.start_again(&store, &WITH_LIMITS).await;
     let before = stored().len();
     eventually("it goes on", async || stored().len() >= before + 3).await;
     let mut bruno = TestClient::connect(server.address, "bruno").await;

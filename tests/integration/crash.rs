@@ -9,7 +9,7 @@ use crate::support::client::TestClient;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, http, refusal, upgrade};
+use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
 
 /// How long a hanging replica must stay silent.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const TOKEN: &str = "an unguessable token";
 
 /// `POST /api/crash` with this body and these headers.
 async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
-    let mut request = http().post(format!("http://{address}/api/crash")).body(body.to_owned());
+    let mut request = crash(address).body(body.to_owned());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -74,13 +74,6 @@ async fn checks_run_in_the_order_of_the_protocol() {
 }
 
 #[tokio::test]
-async fn other_methods_are_not_allowed() {
-    let replica = TestReplica::start(&[]).await;
-    let (status, _, body) = refusal(get(replica.address, "/api/crash").await).await;
-    assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")));
-}
-
-#[tokio::test]
 async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
@@ -103,7 +96,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     assert_eq!(back.expect("smile").await["id"], "c1");
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test]

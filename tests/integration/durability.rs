@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,11 +12,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
+use crate::support::environment::seed;
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
-use crate::support::{eventually, get_json, metric, seed};
+use crate::support::{UNLIMITED, eventually, get_json, metric};
 
 /// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
@@ -96,18 +96,16 @@ async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
     ended.into_iter().map(|(_, sender)| sender).collect()
 }
 
-async fn so_many_more(acks: &AtomicUsize, count: usize) {
+async fn until_so_many_more(acks: &AtomicUsize, count: usize) {
     let enough = acks.load(Ordering::Relaxed) + count;
     eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
 /// Waits until a whole segment is not indexed, so that a kill interrupts the indexer.
-async fn a_segment_is_due(process: &TestProcess) {
+async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment is to be indexed", async || behind().await >= 4096.0).await;
 }
-
-const WITHOUT_LIMITS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_smiles_survive_every_kill() {
@@ -117,20 +115,20 @@ async fn acked_smiles_survive_every_kill() {
     let mut epoch = None;
     let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     for round in 0..5 {
-        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
         let running = start(&[process.address], senders, &acks, &ledger).await;
-        so_many_more(&acks, random.random_range(1..5000)).await;
+        until_so_many_more(&acks, random.random_range(1..5000)).await;
         if round > 2 {
-            a_segment_is_due(&process).await;
+            until_a_segment_is_due(&process).await;
         }
         process.kill().await;
         senders = ended(running).await;
 
-        let mut process = TestProcess::start(&store.path(), &WITHOUT_LIMITS).await;
+        let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         check(process.address, epoch.as_ref().and_then(Value::as_str).unwrap(), &senders, &mut random).await;
-        ledger.is_in(&StoredLog::in_sqlite(&store).await);
+        ledger.assert_in(&StoredLog::in_sqlite(&store).await);
         process.kill().await;
     }
 }
@@ -140,8 +138,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut random = StdRng::seed_from_u64(seed());
     let url = database.url();
-    let start_one =
-        async || TestProcess::start(Path::new(""), &[&WITHOUT_LIMITS[..], &[("store", &url)]].concat()).await;
+    let start_one = async || TestProcess::on_mysql(&url, &UNLIMITED).await;
     let mut senders: Vec<Sender> = PAIRS.iter().map(|_| Sender::default()).collect();
     let (acks, ledger) = (Arc::new(AtomicUsize::new(0)), Ledger::default());
     let mut replicas = [start_one().await, start_one().await];
@@ -149,11 +146,11 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     for _ in 0..3 {
         let addresses = replicas.each_ref().map(|replica| replica.address);
         let running = start(&addresses, senders, &acks, &ledger).await;
-        so_many_more(&acks, random.random_range(1..4000)).await;
+        until_so_many_more(&acks, random.random_range(1..4000)).await;
         let first = random.random_range(0..2);
-        a_segment_is_due(&replicas[first]).await;
+        until_a_segment_is_due(&replicas[first]).await;
         replicas[first].kill().await;
-        so_many_more(&acks, random.random_range(1..1000)).await;
+        until_so_many_more(&acks, random.random_range(1..1000)).await;
         replicas[1 - first].kill().await;
         senders = ended(running).await;
         replicas = [start_one().await, start_one().await];
@@ -162,7 +159,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("another replica goes on with the index", async || behind().await < 4096.0).await;
     check(replicas[0].address, &epoch, &senders, &mut random).await;
-    ledger.is_in(&database.log().await);
+    ledger.assert_in(&database.log().await);
 }
 
 /// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends

@@ -1,7 +1,6 @@
-//! Failover: the address of MySQL switches to another server, as in a managed service or a group. No smile is lost or
+//! MySQL, failover: its address switches to another server, as in a managed service or a group. No smile is lost or
 //! duplicated, and acks resume at once.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -10,6 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::chatters::Chatters;
 use crate::support::client::{TestClient, offset, smile};
+use crate::support::environment::seed;
 use crate::support::fleet::{Fleet, simulated_smiles};
 use crate::support::group::Group;
 use crate::support::ledger::{Ledger, StoredLog};
@@ -17,7 +17,7 @@ use crate::support::mysql::{TestDatabase, address, sessions};
 use crate::support::pair::Pair;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
-use crate::support::{eventually, seed, within};
+use crate::support::{eventually, within};
 
 /// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ impl Witnesses {
             assert!(moved.elapsed() < ACKED_AGAIN, "{id} after {:?}", moved.elapsed());
         });
         join_all(smiles).await;
-        fleet.follows(primary).await;
+        fleet.until_followed(primary).await;
         assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
     }
 }
@@ -104,7 +104,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let switches = async {
         for (round, kept) in [true, true, false, false].into_iter().enumerate() {
-            fleet.smiles_flow(100).await;
+            fleet.until_smiles_flow(100).await;
             let (from, to) = (round % 2, 1 - round % 2);
             pair.hands_over(from).await;
             if !kept {
@@ -121,10 +121,10 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    pair.is_replicated().await;
+    fleet.assert_same_log().await;
+    pair.until_replicated().await;
     for server in [0, 1] {
-        ledger.is_with(simulated_smiles(&simulated), &StoredLog::in_mysql(pair.url(server), &name).await);
+        ledger.assert_with(simulated_smiles(&simulated), &StoredLog::in_mysql(pair.url(server), &name).await);
     }
 }
 
@@ -142,22 +142,22 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
     let mut witnesses = Witnesses::of(&fleet, &ledger).await;
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let switches = async {
-        fleet.smiles_flow(100).await;
+        fleet.until_smiles_flow(100).await;
         group.switches_to(1).await;
         witnesses.are_led_to(group.url(1), &fleet).await;
         eventually("all connections leave the old primary", async || sessions(group.url(0), &name).await == 0).await;
 
-        fleet.smiles_flow(100).await;
+        fleet.until_smiles_flow(100).await;
         group.loses_primary(1).await;
         witnesses.are_led_to(group.url(0), &fleet).await;
         group.gets_back(1).await;
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    group.is_replicated().await;
+    fleet.assert_same_log().await;
+    group.until_replicated().await;
     for server in 0..3 {
-        ledger.is_with(simulated_smiles(&simulated), &StoredLog::in_mysql(group.url(server), &name).await);
+        ledger.assert_with(simulated_smiles(&simulated), &StoredLog::in_mysql(group.url(server), &name).await);
     }
     drop(fleet);
     group.ends().await;
@@ -171,7 +171,7 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     let store = database.url_of_a_modest_user().await;
     pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
     for id in ["first", "second"] {
-        let mut replica = TestProcess::start(Path::new(""), &[("store", &store)]).await;
+        let mut replica = TestProcess::on_mysql(&store, &[]).await;
         TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
         replica.signal("TERM").await;
         assert!(replica.exit().await.success() && !replica.log().contains("1175"), "{}", replica.log());
@@ -193,7 +193,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await.recording(&ledger);
     acked(&mut anna, "before", "bruno").await;
-    pair.is_replicated().await;
+    pair.until_replicated().await;
     pair.takes_over(1).await;
     for member in &fleet.members {
         member.network.leads_to(pair.address(1));
@@ -202,7 +202,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
     assert!(moved.elapsed() < LEFT, "left after {:?}", moved.elapsed());
     acked(&mut anna, "after", "bruno").await;
-    ledger.is_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
+    ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
         assert!(member.process().runs(), "{}", member.process().log());
     }
@@ -228,8 +228,8 @@ async fn an_old_primary_that_is_silent_is_left_at_once() {
             acked(&mut client, "before", "bruno").await;
             clients.push(client);
         }
-        fleet.follows(pair.url(0)).await;
-        pair.is_replicated().await;
+        fleet.until_followed(pair.url(0)).await;
+        pair.until_replicated().await;
         let frozen = Pair::freezes(0);
         pair.takes_over(1).await;
         for client in &mut clients {
@@ -250,20 +250,20 @@ async fn an_old_primary_that_is_silent_is_left_at_once() {
             }
         }
         eprintln!("noticed: {noticed}, acked after {:?}", moved.elapsed());
-        fleet.follows(pair.url(1)).await;
+        fleet.until_followed(pair.url(1)).await;
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         let log = fleet.members[0].process().log();
         assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?}: {log}");
         drop(frozen);
         eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
-        ledger.is_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
+        ledger.assert_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
     let Some((_alone, pair)) = start_pair().await else { return };
-    pair.is_semi_synchronous().await;
+    pair.make_semi_synchronous().await;
     let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await.recording(&ledger);
@@ -290,9 +290,9 @@ async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
     acked(&mut anna, "after", "bruno").await;
     let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
     assert!(said.iter().all(|lines| *lines <= 10), "{said:?}: {}", fleet.members[0].process().log());
-    pair.is_replicated().await;
+    pair.until_replicated().await;
     for server in [0, 1] {
-        ledger.is_with(0, &StoredLog::in_mysql(pair.url(server), fleet.database.name()).await);
+        ledger.assert_with(0, &StoredLog::in_mysql(pair.url(server), fleet.database.name()).await);
     }
 }
 
@@ -308,7 +308,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     let epoch = anna.epoch();
     let kept = acked(&mut anna, "kept", "bruno").await;
     let mut anna = anna.recording(&Ledger::default());
-    pair.is_replicated().await;
+    pair.until_replicated().await;
     pair.run(1, "STOP REPLICA").await;
     let mut last = kept;
     for number in 0..50 {
@@ -351,5 +351,5 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     .await;
     offsets.retain(|offset| *offset > bruno.offset());
     assert_eq!(received.iter().map(offset).collect::<Vec<_>>(), offsets);
-    ledger.is_with(0, &StoredLog::in_mysql(pair.url(1), &name).await);
+    ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), &name).await);
 }

@@ -1,5 +1,5 @@
-//! Faults under load, against real processes and a real MySQL: kills, freezes and network failures lose, duplicate and
-//! reorder no smile.
+//! MySQL and several replicas under load, random faults: kills, freezes and network failures lose, duplicate and reorder
+//! no smile.
 //!
 //! A seed determines the faults and their times, which are counted in smiles instead of seconds.
 
@@ -10,11 +10,12 @@ use rand::{RngExt, SeedableRng};
 
 use crate::support::chatters::Chatters;
 use crate::support::client::TestClient;
+use crate::support::environment::{script, seed};
+use crate::support::eventually;
 use crate::support::fleet::{Fleet, simulated_smiles};
 use crate::support::ledger::Ledger;
-use crate::support::mysql::{FrozenServer, TestDatabase, script};
+use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
-use crate::support::{eventually, seed};
 
 /// The number of faults in a test.
 const ROUNDS: usize = 3;
@@ -38,18 +39,18 @@ async fn replicas_are_killed() {
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS {
-            fleet.smiles_flow(random.random_range(20..150)).await;
+            fleet.until_smiles_flow(random.random_range(20..150)).await;
             let victim = random.random_range(0..fleet.members.len());
             fleet.members[victim].kill().await;
-            fleet.smiles_flow(random.random_range(0..100)).await;
+            fleet.until_smiles_flow(random.random_range(0..100)).await;
             fleet.members[victim].start().await;
         }
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     assert!(simulated["reconnects"].as_u64() > Some(0), "{simulated}");
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    ledger.is_with(simulated_smiles(&simulated), &fleet.database.log().await);
+    fleet.assert_same_log().await;
+    ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +63,7 @@ async fn the_network_to_mysql_fails() {
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS {
-            fleet.smiles_flow(random.random_range(20..150)).await;
+            fleet.until_smiles_flow(random.random_range(20..150)).await;
             let victim = random.random_range(0..fleet.members.len());
             let faults = [
                 Network::Cut,
@@ -74,14 +75,14 @@ async fn the_network_to_mysql_fails() {
             let fault = faults[random.random_range(0..faults.len())];
             eprintln!("the network of {victim} becomes {fault:?}");
             fleet.members[victim].network.becomes(fault);
-            fleet.smiles_flow(random.random_range(20..150)).await;
+            fleet.until_smiles_flow(random.random_range(20..150)).await;
             fleet.members[victim].network.becomes(Network::Open);
         }
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    ledger.is_with(simulated_smiles(&simulated), &fleet.database.log().await);
+    fleet.assert_same_log().await;
+    ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,18 +94,18 @@ async fn a_replica_freezes_for_longer_than_its_lease() {
     let ledger = Ledger::default();
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
-        fleet.smiles_flow(random.random_range(20..150)).await;
+        fleet.until_smiles_flow(random.random_range(20..150)).await;
         let victim = random.random_range(0..fleet.members.len());
         fleet.members[victim].process().signal("STOP").await;
-        fleet.is_shown(victim, "lost").await;
-        fleet.smiles_flow(20).await;
+        fleet.until_shown(victim, "lost").await;
+        fleet.until_smiles_flow(20).await;
         fleet.members[victim].process().signal("CONT").await;
-        fleet.is_shown(victim, "ready").await;
+        fleet.until_shown(victim, "ready").await;
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    ledger.is_with(simulated_smiles(&simulated), &fleet.database.log().await);
+    fleet.assert_same_log().await;
+    ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
 /// How long MySQL is frozen, and how soon each replica must ack a smile afterwards.
@@ -126,8 +127,8 @@ async fn mysql_freezes_and_goes_on() {
     let chatters = Chatters::start(&fleet.addresses(), &ledger);
     let simulation = fleet.simulate_conversations(100, 1, 50, seed);
     let fault = async {
-        fleet.smiles_flow(500).await;
-        fleet.follows(&fleet.database.url()).await;
+        fleet.until_smiles_flow(500).await;
+        fleet.until_followed(&fleet.database.url()).await;
         let lines = fleet.lines();
         // The highest number of connections counts from here.
         fleet.database.run("FLUSH STATUS").await;
@@ -146,8 +147,8 @@ async fn mysql_freezes_and_goes_on() {
             .await;
             assert!(back.elapsed() < ACKED_AGAIN, "{place} after {:?}", back.elapsed());
         }
-        fleet.smiles_flow(300).await;
-        fleet.follows(&fleet.database.url()).await;
+        fleet.until_smiles_flow(300).await;
+        fleet.until_followed(&fleet.database.url()).await;
         let most = status(&fleet.database, "Max_used_connections").await;
         eprintln!("{most} connections, where {normal} are normal; lines: {:?}", fleet.lines());
         assert!(most < 2 * normal, "{most} connections, where {normal} are normal");
@@ -156,8 +157,8 @@ async fn mysql_freezes_and_goes_on() {
     };
     let (simulated, ()) = tokio::join!(simulation, fault);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    ledger.is_with(simulated_smiles(&simulated), &fleet.database.log().await);
+    fleet.assert_same_log().await;
+    ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
     drop(fleet);
     script("stop", MYSQL_TO_FREEZE).await;
 }
@@ -183,16 +184,16 @@ async fn mysql_is_killed_and_comes_back() {
     let (chatters, simulation) = (Chatters::start(&fleet.addresses(), &ledger), fleet.simulate(SECONDS, seed));
     let faults = async {
         for _ in 0..ROUNDS - 1 {
-            fleet.smiles_flow(random.random_range(20..150)).await;
+            fleet.until_smiles_flow(random.random_range(20..150)).await;
             script("kill", MYSQL_TO_KILL).await;
             script("start", MYSQL_TO_KILL).await;
         }
-        fleet.smiles_flow(20).await;
+        fleet.until_smiles_flow(20).await;
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
     chatters.end().await;
-    fleet.tell_the_same_log().await;
-    ledger.is_with(simulated_smiles(&simulated), &fleet.database.log().await);
+    fleet.assert_same_log().await;
+    ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
     drop(fleet);
     script("stop", MYSQL_TO_KILL).await;
 }

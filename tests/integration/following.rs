@@ -1,7 +1,5 @@
 //! Following other replicas: over the binary log if the account has the grant, by polling otherwise.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::support::client::{TestClient, id, offset};
@@ -11,7 +9,7 @@ use crate::support::proxy::{Network, Proxy};
 use crate::support::{eventually, get, get_json, metric};
 
 async fn replica(name: &str, store: &str) -> TestProcess {
-    TestProcess::start(Path::new(""), &[("store", store), ("replica", name)]).await
+    TestProcess::on_mysql(store, &[("replica", name)]).await
 }
 
 /// The `following` field of this replica.
@@ -21,7 +19,7 @@ async fn following(replica: &TestProcess) -> Value {
     replicas.iter().find(|other| other["id"] == list["self"]).expect("this replica")["following"].clone()
 }
 
-async fn follows_by(replica: &TestProcess, way: &str) {
+async fn until_followed_by(replica: &TestProcess, way: &str) {
     eventually(&format!("the log is followed by {way}"), async || following(replica).await == way).await;
     let gauge = if way == "binlog" { 1.0 } else { 0.0 };
     eventually("the metric says so", async || {
@@ -50,8 +48,8 @@ fn unique() -> String {
 async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
     let Some(database) = TestDatabase::new().await else { return };
     let (one, two) = (replica("one", &database.url()).await, replica("two", &database.url()).await);
-    follows_by(&one, "binlog").await;
-    follows_by(&two, "binlog").await;
+    until_followed_by(&one, "binlog").await;
+    until_followed_by(&two, "binlog").await;
     chat(&one, &two).await;
     let log = one.log();
     assert!(log.contains("following the binary log") && !log.contains("reading the log"), "{log}");
@@ -64,7 +62,7 @@ async fn an_account_without_the_replication_grant_polls() {
     let (one, two) = (replica("one", &modest).await, replica("two", &modest).await);
     eventually("it is logged", async || one.log().contains("reading the log instead of following the binary log"))
         .await;
-    follows_by(&one, "polling").await;
+    until_followed_by(&one, "polling").await;
     assert!(one.log().contains("REPLICATION"), "the missing grant:  {}", one.log());
     chat(&one, &two).await;
 }
@@ -75,7 +73,7 @@ async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
     let network = Proxy::to(database.server()).await;
     let one = replica("one", &database.url_by(network.address)).await;
     let two = replica("two", &database.url()).await;
-    follows_by(&one, "binlog").await;
+    until_followed_by(&one, "binlog").await;
     for fault in [Network::HalfOpen, Network::Cut] {
         network.becomes(fault);
         eventually("the broken stream is noticed", async || {
@@ -84,7 +82,7 @@ async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
         .await;
         assert_eq!(following(&two).await, "binlog", "the other replica's stream is unaffected");
         network.becomes(Network::Open);
-        follows_by(&one, "binlog").await;
+        until_followed_by(&one, "binlog").await;
         chat(&one, &two).await;
     }
 }
@@ -93,7 +91,7 @@ async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
 async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let Some(database) = TestDatabase::new().await else { return };
     let one = replica("one", &database.url()).await;
-    follows_by(&one, "binlog").await;
+    until_followed_by(&one, "binlog").await;
     let mut bruno = TestClient::connect(one.address, "bruno").await;
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
@@ -115,7 +113,7 @@ async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
 async fn a_replica_that_cannot_decode_the_log_is_not_ready() {
     let Some(database) = TestDatabase::new().await else { return };
     let one = replica("one", &database.url()).await;
-    follows_by(&one, "binlog").await;
+    until_followed_by(&one, "binlog").await;
     // As if a newer version had written it.
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
     database.run(unknown).await;

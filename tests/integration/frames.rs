@@ -1,9 +1,11 @@
-//! The frames of a session, their answers, and refusals that leave the session open.
+//! The frames of a session, their answers, refusals that leave the session open, and a close by the client.
 
 use serde_json::{Value, json};
 
 use crate::support::client::{TestClient, id, offset, smile};
+use crate::support::raw::{CLOSE, FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::TestReplica;
+use crate::support::{UNLIMITED, eventually, metric};
 
 #[tokio::test]
 async fn a_smile_is_acked_and_delivered() {
@@ -98,7 +100,7 @@ async fn short_forms_are_accepted() {
 
 #[tokio::test]
 async fn emoticons_and_faces_are_stored_as_fully_qualified_faces() {
-    let replica = TestReplica::start(&[("session-rate", "0"), ("capacity", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     for (sent, stored) in [
@@ -235,7 +237,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
 
 #[tokio::test]
 async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
-    let replica = TestReplica::start(&[("session-rate", "0"), ("capacity", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut carla = TestClient::connect(replica.address, "carla").await;
     let mut expected = Vec::new();
@@ -288,4 +290,28 @@ async fn a_repeated_smile_is_stored_once_with_its_first_content() {
 
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     assert_eq!(bruno.smile("c1", "anna").await, first + 1, "an id is its sender's own");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered_and_counted() {
+    let replica = TestReplica::start(&[]).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    client.write(&frame(FINAL | PING, b"are you there")).await;
+    assert_eq!(client.frame().await, Some((PONG, b"are you there".to_vec())));
+    client.write(&frame(FINAL | CLOSE, &1000_u16.to_be_bytes())).await;
+    let (opcode, payload) = client.frame().await.unwrap();
+    assert_eq!((opcode, payload.first_chunk()), (CLOSE, Some(&1000_u16.to_be_bytes())));
+    assert_eq!(client.frame().await, None, "the server ends the connection");
+    let counted = "smilingchat_closes_total{code=\"1000\"}";
+    eventually("it is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
+}
+
+#[tokio::test]
+async fn smiles_sent_before_a_close_are_stored() {
+    let replica = TestReplica::start(&[]).await;
+    let mut client = RawClient::connect(replica.address, "anna").await;
+    let text = br#"{"type":"smile","id":"last","to":"bruno","smile":":)"}"#;
+    client.write(&[frame(FINAL | TEXT, text), frame(FINAL | CLOSE, b"")].concat()).await;
+    let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
+    eventually("it is stored", stored).await;
 }

@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::http::header;
 use crate::support::client::TestClient;
 use crate::support::frontend::{BlackHole, Frontend, addresses, start_replicas};
 use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::TestStore;
-use crate::support::{eventually, get, get_json, http, refusal, upgrade};
+use crate::support::{eventually, get, get_json, header, http, quoted, refusal, upgrade};
 
 /// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
@@ -285,7 +284,7 @@ async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> R
 async fn the_page_behind_the_proxy_is_small_and_cached() {
     let (_store, _replica, frontend) = one_replica().await;
     let html = get(frontend.address, "/").await.text().await.unwrap();
-    let files: BTreeSet<&str> = crate::http::addresses(&html, "v/").into_iter().collect();
+    let files: BTreeSet<&str> = quoted(&html, "v/").into_iter().collect();
     let app = files.iter().find(|path| path.ends_with("/js/app.js")).expect("the page names its first module");
     let words = app.replace("app.js", "words-en.js");
     let code = format!("api/join.svg?url=http://{}/join.html", frontend.address);

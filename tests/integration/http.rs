@@ -9,11 +9,7 @@ use serde_json::{Value, json};
 use crate::support::client::TestClient;
 use crate::support::frontend::page;
 use crate::support::replica::TestReplica;
-use crate::support::{eventually, get, get_json, http, metric, refusal};
-
-pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
-    answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
-}
+use crate::support::{eventually, get, get_json, header, http, metric, quoted, refusal};
 
 #[tokio::test]
 async fn the_page_and_its_assets_are_served_with_their_headers() {
@@ -46,18 +42,13 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
     }
 }
 
-/// All quoted addresses in the page with this prefix.
-pub(crate) fn addresses<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
-    page.split('"').filter(|text| text.starts_with(start)).collect()
-}
-
 #[tokio::test]
 async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
     let replica = TestReplica::start(&[]).await;
     let answer = get(replica.address, "/").await;
     assert_eq!(header(&answer, "cache-control"), "no-cache");
     let page = answer.text().await.unwrap();
-    let assets = addresses(&page, "v/");
+    let assets = quoted(&page, "v/");
     assert!(assets.len() > 20 && assets.iter().any(|path| path.ends_with("/js/app.js")), "{assets:?}");
     for path in &assets {
         let answer = get(replica.address, &format!("/{path}")).await;
@@ -85,10 +76,10 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
     let page = page().await;
     for name in ["index.html", "join.html"] {
         let html = fs::read_to_string(page.join(name)).unwrap();
-        let assets = addresses(&html, "v/");
-        assert!(assets.len() > 10 && addresses(&html, "js/").is_empty(), "{assets:?}");
+        let assets = quoted(&html, "v/");
+        assert!(assets.len() > 10 && quoted(&html, "js/").is_empty(), "{assets:?}");
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
-        let version = |html| addresses(html, "v/")[0].split('/').nth(1).unwrap();
+        let version = |html| quoted(html, "v/")[0].split('/').nth(1).unwrap();
         assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differs");
         for path in assets {
             let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();

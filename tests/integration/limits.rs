@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::support::client::{TestClient, id, smile};
 use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, http, metric, refusal, upgrade};
+use crate::support::{UNLIMITED, eventually, get, http, metric, refusal, upgrade};
 
 /// The default rate limit per client address, which other tests disable.
 const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", "5")];
@@ -186,7 +186,7 @@ async fn the_burst_of_a_replica_is_a_quarter_of_its_capacity() {
 
 #[tokio::test]
 async fn capacity_zero_is_unlimited() {
-    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for number in 0..500 {
         client.smile(&format!("c{number}"), "bruno").await;

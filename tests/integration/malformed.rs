@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::UNLIMITED;
 use crate::support::client::TestClient;
 use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, RawClient, TEXT, frame, unmasked};
 use crate::support::replica::TestReplica;
@@ -115,7 +116,7 @@ async fn a_flood_of_bad_requests_ends_with_1008() {
 
 #[tokio::test]
 async fn other_refusals_never_end_a_session() {
-    let replica = TestReplica::start(&[("session-rate", "0"), ("capacity", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for _ in 0..150 {
         client.send(json!({"type": "smile", "id": "c1", "to": "bruno", "smile": "no"})).await;

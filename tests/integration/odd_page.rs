@@ -1,14 +1,12 @@
 //! The page under unusual conditions: it shows the right diagnosis.
 
-use std::net::SocketAddr;
-use std::path::Path;
-
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::browser::{STORE, WITH_LIMITS, live_sessions, mood, open_page, passes, proof_holds, start_conversations};
+use crate::support::http_proxy::http_proxy;
 use crate::support::mysql::TestDatabase;
+use crate::support::page::{
+    STORE, WITH_LIMITS, assert_proof_holds, live_sessions, mood, open_page, start_conversations, until_above,
+};
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};
@@ -34,8 +32,8 @@ async fn the_page_works_without_browser_storage() {
     let refused = "try { return sessionStorage === null } catch (error) { return error.name }";
     assert_eq!(browser.run(refused, &json!([])).await, "SecurityError");
     start_conversations(&browser, 2).await;
-    passes(&browser, "successes", 20).await;
-    proof_holds(&browser).await;
+    until_above(&browser, "successes", 20).await;
+    assert_proof_holds(&browser).await;
 }
 
 #[tokio::test]
@@ -52,43 +50,17 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     .await;
     assert_eq!(mood(&browser).await, "doubt");
     let before = browser.number("successes").await;
-    passes(&browser, "successes", before + 20).await;
+    until_above(&browser, "successes", before + 20).await;
     eventually("the page asks again and is answered", async || says(&browser, "All 4 sessions live").await).await;
-    proof_holds(&browser).await;
-}
-
-/// A misconfigured proxy that rewrites `Host`.
-async fn careless_proxy(server: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("its address");
-    tokio::spawn(async move {
-        while let Ok((browser, _)) = listener.accept().await {
-            tokio::spawn(forward(browser, address, server));
-        }
-    });
-    address
-}
-
-async fn forward(browser: TcpStream, asked: SocketAddr, server: SocketAddr) -> std::io::Result<()> {
-    let (mut requests, mut answers) = browser.into_split();
-    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
-    tokio::spawn(async move { copy(&mut from_server, &mut answers).await });
-    let mut bytes = vec![0; 65_536];
-    loop {
-        let read = requests.read(&mut bytes).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default());
-        to_server.write_all(text.replace(&format!("Host: {asked}"), "Host: backend").as_bytes()).await?;
-    }
+    assert_proof_holds(&browser).await;
 }
 
 #[tokio::test]
 async fn a_proxy_that_changes_the_host_is_named_as_the_cause() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
-    let proxy = careless_proxy(server.address).await;
+    let backend = server.address;
+    let proxy = http_proxy(true, move |_| backend).await;
     let browser = Browser::open("en").await;
     browser.load(&format!("http://{proxy}/?conversations=1&start")).await;
     let advice = format!("--allowed-origins http://{proxy}");
@@ -127,8 +99,7 @@ fn ages(card: &str) -> Option<(f64, f64)> {
 async fn a_clock_that_is_an_hour_off_changes_nothing() {
     for wrong_by in [3_600_000, -3_600_000] {
         let Some(database) = TestDatabase::new().await else { return };
-        let options = [WITH_LIMITS[0], ("store", &database.url())];
-        let server = TestProcess::start(Path::new(""), &options).await;
+        let server = TestProcess::on_mysql(&database.url(), &WITH_LIMITS).await;
         let browser = Browser::open("en").await;
         let source = format!("{WRONG_CLOCK}{wrong_by};");
         browser.command("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": source })).await;

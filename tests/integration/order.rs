@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
-
-/// No limits, for tests of other subjects.
-const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 #[tokio::test]
 async fn every_session_of_both_users_receives_a_smile_and_no_other() {

@@ -1,7 +1,7 @@
-//! Outages of MySQL: replicas stay up, refuse smiles at once and recover by themselves.
+//! MySQL, one outage of the server or of the way to it: replicas stay up, refuse smiles at once and recover by
+//! themselves.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     let store = database.url_by(network.address);
-    let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let replica = TestProcess::on_mysql(&store, &[]).await;
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(replica.address, "anna").await.recording(&ledger);
     let mut bruno = TestClient::connect(replica.address, "bruno").await.recording(&ledger);
@@ -77,7 +77,7 @@ async fn mysql_goes_away(fault: Network) {
     assert_eq!(id(&anna.expect("smile").await), "refused-0");
     eventually("it is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
     eventually("it is shown as ready", async || state().await == "ready").await;
-    ledger.is_with(0, &database.log().await);
+    ledger.assert_with(0, &database.log().await);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
     for fault in [Network::Cut, Network::Silent] {
         let network = Proxy::to(database.server()).await;
         let store = database.url_by(network.address);
-        let replica = TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+        let replica = TestProcess::on_mysql(&store, &[]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
         anna.persist("before", "bruno").await;
         network.becomes(fault);
@@ -123,7 +123,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
     ] {
         let Some(database) = TestDatabase::new().await else { return };
         let statements = statements.replace("NAME", database.name());
-        let mut replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let mut replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let mut anna = TestClient::connect(replica.address, "anna").await;
         for number in 0..3 {
             anna.persist(&format!("c{number}"), "bruno").await;
@@ -135,7 +135,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
         assert!(!replica.exit().await.success(), "{statements}");
         eventually("it says why", async || replica.log().contains("differs from the one at the start")).await;
         let (head, epoch) = (anna.offset(), anna.epoch());
-        let replica = TestProcess::start(Path::new(""), &[("store", database.url().as_str())]).await;
+        let replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
         assert!(!anna.recovered() && anna.epoch() != epoch, "no offset means two things");
     }
@@ -149,9 +149,7 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     let store = database.url_by(network.address);
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let listen = free.to_string();
-    let starting = tokio::spawn(async move {
-        TestProcess::start(Path::new(""), &[("store", store.as_str()), ("listen", listen.as_str())]).await
-    });
+    let starting = tokio::spawn(async move { TestProcess::on_mysql(&store, &[("listen", listen.as_str())]).await });
     let client = crate::support::http();
     let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
     eventually("it is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
@@ -217,13 +215,13 @@ async fn an_outage_takes_few_lines_and_few_connections() {
             })
             .await;
         }
-        fleet.follows(&fleet.database.url()).await;
+        fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
         // One session is the lock's.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
-        ledger.is_with(0, &fleet.database.log().await);
+        ledger.assert_with(0, &fleet.database.log().await);
     }
 }
 

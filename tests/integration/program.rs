@@ -131,17 +131,6 @@ async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_file_is_refused() {
-    let store = TestStore::new();
-    let mut first = TestProcess::start(&store.path(), &[]).await;
-    let same = format!("--store=sqlite:{}", store.path().display());
-    fails_with_one_line(&[&same], "another").await;
-    assert_eq!(get(first.address, "/readyz").await.status().as_u16(), 200, "the first one does not notice");
-    first.kill().await;
-    TestProcess::start(&store.path(), &[]).await;
-}
-
-#[tokio::test]
 async fn the_command_line_overrides_the_environment() {
     let store = TestStore::new();
     let variables = [("SMILINGCHAT_CAPACITY", "55"), ("SMILINGCHAT_REPLICA", "unheard")];

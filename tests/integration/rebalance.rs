@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::client::TestClient;
+use crate::support::environment::seed;
 use crate::support::fleet::Fleet;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
-use crate::support::{eventually, get_json, metric, seed};
+use crate::support::{eventually, get_json, metric};
 
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
@@ -51,7 +52,7 @@ async fn a_new_replica_gets_its_share() {
     let half = (SESSIONS / 2) as f64;
     assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
     assert_eq!(ledger["reconnects"].as_f64(), moved, "each session moved once and only to rebalance: {ledger}");
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
 }
 
 /// All replicas crash at once, and the first one that is back gets all sessions.
@@ -78,14 +79,14 @@ async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
     };
     let (ledger, ()): (Value, _) = tokio::join!(simulation, restarting);
     assert_eq!(ledger["clean"], true, "{ledger}");
-    fleet.tell_the_same_log().await;
+    fleet.assert_same_log().await;
 }
 
 #[tokio::test]
 async fn without_rebalancing_no_session_moves() {
     let Some(database) = TestDatabase::new().await else { return };
     let store = database.url();
-    let start = async || TestProcess::start(Path::new(""), &[("store", store.as_str())]).await;
+    let start = async || TestProcess::on_mysql(&store, &[]).await;
     let (full, _empty) = (start().await, start().await);
     let mut clients = Vec::new();
     for user in ["anna", "bruno", "carla", "dario"] {

@@ -1,6 +1,5 @@
 //! Several replicas on one MySQL act as one chat, even while replicas crash.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,16 +10,11 @@ use crate::support::fleet::simulated_smiles;
 use crate::support::ledger::Ledger;
 use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
-use crate::support::{eventually, get, get_json, http, refusal};
-
-/// The `--store` path of replicas on MySQL, which have no file.
-const NO_FILE: &str = "";
+use crate::support::{crash, eventually, get, get_json, http, refusal};
 
 /// A replica of this name on that database.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
-    let url = database.url();
-    let options = [("store", url.as_str()), ("replica", name), ("listen", listen)];
-    TestProcess::start(Path::new(NO_FILE), &options).await
+    TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }
 
 async fn two_replicas(database: &TestDatabase) -> [TestProcess; 2] {
@@ -65,8 +59,8 @@ async fn every_replica_lists_the_nodes_of_all_replicas() {
     let Some(database) = TestDatabase::new().await else { return };
     let url = database.url();
     let start = async |name: &str, options: &[(&str, &str)]| {
-        let options: Vec<_> = [("store", url.as_str()), ("replica", name)].iter().chain(options).copied().collect();
-        TestProcess::start(Path::new(NO_FILE), &options).await
+        let options: Vec<_> = [("replica", name)].iter().chain(options).copied().collect();
+        TestProcess::on_mysql(&url, &options).await
     };
     let one = start("one", &[("node", "worker1")]).await;
     let two = start("two", &[("node", "worker2")]).await;
@@ -103,7 +97,7 @@ async fn a_client_of_a_killed_replica_resumes_on_another() {
 async fn a_replica_can_crash_another_one() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
-    let press = |body: Value| http().post(format!("http://{}/api/crash", two.address)).json(&body).send();
+    let press = |body: Value| crash(two.address).json(&body).send();
 
     // Without a name, the longest-running replica crashes.
     let answer = press(json!({})).await.expect("an answer");
@@ -122,7 +116,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     let [mut one, two] = two_replicas(&database).await;
     let mut three = replica(&database, "three", "127.0.0.1:0").await;
     let press = async |body: Value| {
-        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        let answer = crash(two.address).json(&body).send().await;
         let answer = answer.expect("an answer");
         (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
     };
@@ -150,7 +144,7 @@ async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
     let count = format!("SELECT COUNT(*) FROM {}.leases WHERE behind", database.name());
     eventually("the others know that both are behind", async || database.ask(&count).await == 2).await;
     let press = async |body: Value| {
-        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        let answer = crash(two.address).json(&body).send().await;
         answer.expect("an answer").status().as_u16()
     };
     for mode in ["exit", "hang", "unready"] {
@@ -166,13 +160,12 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     let store = database.url();
     let token = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(token.path(), "a token").expect("a token");
-    let knows = [("store", store.as_str()), ("crash-token-file", token.path().to_str().expect("a path"))];
-    let mut two = TestProcess::start(Path::new(NO_FILE), &knows).await;
+    let knows = [("crash-token-file", token.path().to_str().expect("a path"))];
+    let mut two = TestProcess::on_mysql(&store, &knows).await;
     // It starts last, so the other replica may not list it yet.
-    let off = [("store", store.as_str()), ("replica", "one"), ("crash", "off")];
-    let mut one = TestProcess::start(Path::new(NO_FILE), &off).await;
+    let mut one = TestProcess::on_mysql(&store, &[("replica", "one"), ("crash", "off")]).await;
     let press = async |body: &str, token: &str| {
-        let request = http().post(format!("http://{}/api/crash", two.address)).body(body.to_owned());
+        let request = crash(two.address).body(body.to_owned());
         let request = request.header("authorization", token).header("content-type", "application/json");
         refusal(request.send().await.expect("an answer")).await.0
     };
@@ -182,7 +175,7 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     assert_eq!(press(r#"{"replica":"nobody.1"}"#, "").await, 401);
     assert_eq!(press(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
 
-    let answer = http().post(format!("http://{}/api/crash", two.address)).json(&json!({})).bearer_auth("a token");
+    let answer = crash(two.address).json(&json!({})).bearer_auth("a token");
     let answer: Value = answer.send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!(answer["replica"], json!(two.replica), "only one that obeys is chosen");
     assert!(!two.exit().await.success());
@@ -224,7 +217,7 @@ async fn another_replica_can_be_made_unready_or_hang() {
     let [one, two] = two_replicas(&database).await;
     let press = async |mode: &str| {
         let body = json!({"replica": one.replica, "mode": mode});
-        let answer = http().post(format!("http://{}/api/crash", two.address)).json(&body).send().await;
+        let answer = crash(two.address).json(&body).send().await;
         assert_eq!(answer.expect("an answer").status(), 202);
     };
     let mut anna = TestClient::connect(one.address, "anna").await;
@@ -269,7 +262,7 @@ async fn a_kill_under_load_loses_no_smile() {
     assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["acked"], report["sent"], "{report}");
     chatters.end().await;
-    ledger.is_with(simulated_smiles(&report), &database.log().await);
+    ledger.assert_with(simulated_smiles(&report), &database.log().await);
 }
 
 #[tokio::test]

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
-
-/// No limits, for tests of other subjects.
-const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Fills the log with `count` smiles from anna, every third to carla, the rest to bruno; returns the epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {

@@ -7,7 +7,7 @@ use sqlx::Executor;
 
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get_json, metric};
+use crate::support::{UNLIMITED, eventually, get_json, metric};
 
 /// The age of old smiles: 90 days in milliseconds.
 const LONG_AGO: &str = "7776000000";
@@ -15,7 +15,7 @@ const LONG_AGO: &str = "7776000000";
 /// A store with `count` smiles from anna to bruno in batches of one, of which the first `old` are old; returns it and
 /// its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
-    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let ids: Vec<String> = (1..=count).map(|number| format!("c{number}")).collect();
@@ -34,7 +34,7 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
 #[tokio::test]
 async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     let (store, epoch) = aged(4200, 4100).await;
-    let replica = TestReplica::on(&store, &[("capacity", "0"), ("session-rate", "0")]).await;
+    let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     assert_eq!(anna.offset(), 4200);
     let (mut last, mut seen) = (4200, BTreeSet::new());

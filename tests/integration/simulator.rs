@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use url::Url;
 
-use super::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
+use crate::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
 
 const USERS: usize = 6;
 

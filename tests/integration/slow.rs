@@ -9,12 +9,12 @@ use sqlx::Executor;
 use crate::support::client::{Event, TestClient, UNREAD_HISTORIES, id, offset};
 use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{PATIENCE, eventually, metric, within};
+use crate::support::{PATIENCE, UNLIMITED, eventually, metric, within};
 
 /// A replica without limits and with these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
-    let mut options = TestReplica::options(&store, &[("capacity", "0"), ("session-rate", "0")]);
+    let mut options = TestReplica::options(&store, &UNLIMITED);
     options.session_times = times;
     TestReplica::with(&store, options).await
 }

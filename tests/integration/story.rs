@@ -5,10 +5,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
+use crate::support::environment::seed;
 use crate::support::mysql::TestDatabase;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::seed;
 
 /// The users of the test.
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
@@ -21,9 +22,6 @@ const SESSIONS: usize = 12;
 
 /// The number of replicas on MySQL.
 const REPLICAS: usize = 3;
-
-/// No limits.
-const OPTIONS: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// A smile of the ledger. Its offset is its index plus 1.
 #[derive(Clone, Debug)]
@@ -73,10 +71,10 @@ impl Story {
 
     async fn start_a_replica(&mut self) {
         let replica = match &self.shared {
-            Shared::File(store) => TestReplica::on(store, &OPTIONS).await,
+            Shared::File(store) => TestReplica::on(store, &UNLIMITED).await,
             Shared::Database(database) => {
                 let url = database.url();
-                let options: Vec<_> = OPTIONS.into_iter().chain([("store", url.as_str())]).collect();
+                let options: Vec<_> = UNLIMITED.into_iter().chain([("store", url.as_str())]).collect();
                 TestReplica::start(&options).await
             }
         };

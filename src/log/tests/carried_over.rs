@@ -12,7 +12,7 @@ async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) 
     // More smiles than a start keeps in memory, trimmed within a segment.
     let log = fill_previous_version(database, SEGMENT + 500, 72_000).await;
     let replica = Replica::start(database.open().await).await;
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     for _ in 0..30 {
         let stored = &log[random.random_range(0..log.len())];
         let (from, to) = (stored.from.as_str(), stored.to.as_str());

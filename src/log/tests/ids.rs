@@ -83,7 +83,7 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
         replica.tail.read().await.unwrap();
         for step in 0..40 {
             if step == 20 {
-                replica.is_indexed().await;
+                replica.until_indexed().await;
             }
             let sender = USERS[random.random_range(0..USERS.len())];
             let mut smiles: Vec<NewSmile> = Vec::new();
@@ -118,7 +118,7 @@ async fn a_duplicate_is_found_after_many_merges(database: &Database) {
         known.add(smile);
     }
     let replica = Replica::start(store).await;
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     for _ in 0..20 {
         let repeats: Vec<_> = (0..50).map(|_| known.repeat(&mut random)).collect();
         for sender in USERS {

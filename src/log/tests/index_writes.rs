@@ -95,7 +95,7 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, smiles).await;
     replica.tail.read().await.unwrap();
-    replica.is_indexed().await;
+    replica.until_indexed().await;
     replica.kill().await;
 }
 
@@ -142,7 +142,7 @@ async fn an_index_write_that_was_cut_at_any_row_is_completed(database: &Database
             let answer = replica.send(&smiles[place..=place]).await;
             assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "{cut}");
         }
-        replica.is_indexed().await;
+        replica.until_indexed().await;
         assert_eq!(differing_rows(database).await, 0, "{cut}");
         for user in USERS {
             assert!(replica.stream(user, start, 200).await.unwrap() == of_user(newest, user), "{cut}: {user}");

@@ -1,7 +1,6 @@
 //! MySQL, or the network to it, fails while smiles are in flight.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
@@ -9,8 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::log::appender::MAX_INDEX_LAG;
+use crate::store::tests::environment::script;
 use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
 use crate::store::tests::mysql::proxy::Network;
+
+/// The folder of a MySQL server that only this file uses, and kills.
+const MYSQL_TO_KILL: &str = "target/mysql-to-kill";
 
 fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
@@ -18,7 +21,7 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
 
 /// Stores one smile and waits for MySQL's answer. The binary log may publish the smile earlier, and a fault at that
 /// moment would hit this smile instead of the next.
-async fn stores(replica: &Replica, id: &str, offset: u64) {
+async fn store_one(replica: &Replica, id: &str, offset: u64) {
     assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
     let answered = async {
         while replica.metrics.smiles_stored.get() < offset {
@@ -35,8 +38,8 @@ async fn a_commit_with_a_lost_answer_is_no_duplicate() {
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
     for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
         // Opens the connection.
-        replica.takes_smiles().await;
-        stores(&replica, before, offset - 1).await;
+        replica.until_smiles_are_accepted().await;
+        store_one(&replica, before, offset - 1).await;
         proxy.becomes(Network::NoAnswers);
         let smiles = one(&replica, id);
         let sending = replica.send(&smiles);
@@ -57,7 +60,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     proxy.becomes(Network::Silent);
     let smiles = [one(&replica, "mine"), one(&replica, "both")].concat();
     let sending = replica.send(&smiles);
@@ -84,7 +87,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
     let tail = Arc::clone(&replica.tail);
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     proxy.becomes(Network::NoAnswers);
     let smiles = one(&replica, "a");
     let sending = replica.send(&smiles);
@@ -96,7 +99,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
         proxy.becomes(Network::Open);
     };
     assert_eq!(tokio::join!(sending, publish).0, [Answer::Stored(Offset(2))]);
-    replica.takes_smiles().await;
+    replica.until_smiles_are_accepted().await;
     assert_eq!(replica.send(&one(&replica, "b")).await, [Answer::Stored(Offset(3))]);
     assert_eq!((replica.metrics.smiles_published.get(), whole_log(&replica.store).await.len()), (3, 3));
 }
@@ -106,7 +109,7 @@ async fn a_smile_sent_into_a_cut_is_stored_exactly_if_it_is_not_refused() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
-    stores(&replica, "a", 1).await;
+    store_one(&replica, "a", 1).await;
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
@@ -125,11 +128,11 @@ async fn a_stale_read_does_not_end_the_replica() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let mut replica = Replica::start(store.clone()).await;
-    stores(&replica, "a", 1).await;
+    store_one(&replica, "a", 1).await;
     replica.tail.read().await.unwrap();
     let Store::MySql(mysql) = &store else { unreachable!() };
-    mysql.reads_the_past().await;
-    stores(&replica, "b", 2).await;
+    mysql.freeze_the_follower().await;
+    store_one(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
     // Longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
@@ -141,7 +144,7 @@ async fn a_stale_read_does_not_end_the_replica() {
 async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     let Some(database) = Database::mysql().await else { return };
     let replica = Replica::start(database.open().await).await;
-    stores(&replica, "before", 1).await;
+    store_one(&replica, "before", 1).await;
     let holding = database.holding("LOCK TABLES index_conversations READ").await;
     let users = ["anna", "bruno", "carla", "dario", "elena", "fabio", "gaia", "hugo", "irene", "jonas"];
     let mut answers = Vec::new();
@@ -157,21 +160,10 @@ async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
     }
     assert!(replica.tail.index_lag() < MAX_INDEX_LAG + 1_000, "{}", replica.tail.index_lag());
     drop(holding);
-    replica.is_indexed().await;
-    replica.takes_smiles().await;
+    replica.until_indexed().await;
+    replica.until_smiles_are_accepted().await;
     let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
-    stores(&replica, "after", stored as u64 + 2).await;
-}
-
-/// Runs `scripts/mysql` for a server that no other test uses.
-async fn server(command: &'static str) -> String {
-    let run = move || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
-        let done = Command::new(script).args([command, "target/mysql-to-kill"]).output().unwrap();
-        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
+    store_one(&replica, "after", stored as u64 + 2).await;
 }
 
 /// Sends unique smiles as fast as possible; returns the offsets of the stored ones.
@@ -199,7 +191,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     if Database::mysql().await.is_none() {
         return;
     }
-    let database = Database::mysql_at(&server("start").await).await;
+    let database = Database::mysql_at(&script("start", MYSQL_TO_KILL).await).await;
     let stop = CancellationToken::new();
     let mut writers = Vec::new();
     for writer in 0..3 {
@@ -219,8 +211,8 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     };
     for end in ["kill", "stop", "kill"] {
         flows().await;
-        server(end).await;
-        server("start").await;
+        script(end, MYSQL_TO_KILL).await;
+        script("start", MYSQL_TO_KILL).await;
     }
     flows().await;
     stop.cancel();
@@ -232,5 +224,5 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
     assert_eq!(log, acked, "exactly the acked smiles at their offsets, and no refused one");
     drop(database);
-    server("stop").await;
+    script("stop", MYSQL_TO_KILL).await;
 }

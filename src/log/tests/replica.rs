@@ -93,13 +93,13 @@ impl Replica {
     }
 
     /// Waits until every full segment is indexed.
-    pub(super) async fn is_indexed(&self) {
+    pub(super) async fn until_indexed(&self) {
         let indexed = self.tail.wait_for(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
     }
 
     /// Waits until the log accepts smiles again after a fault.
-    pub(super) async fn takes_smiles(&self) {
+    pub(super) async fn until_smiles_are_accepted(&self) {
         let accepted = async {
             while self.queue.waiting.lock().pressure.check(Instant::now(), 0).is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

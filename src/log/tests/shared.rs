@@ -88,7 +88,7 @@ async fn any_surviving_replica_writes_the_index() {
     append_all(&one.store, &smiles[..2 * 4096]).await;
     for replica in [&one, &two] {
         replica.tail.read().await.unwrap();
-        replica.is_indexed().await;
+        replica.until_indexed().await;
     }
     let log = whole_log(&one.store).await;
     let survivor = if random.random_bool(0.5) {
@@ -100,7 +100,7 @@ async fn any_surviving_replica_writes_the_index() {
     };
     append_all(&survivor.store, &smiles[2 * 4096..]).await;
     survivor.tail.read().await.unwrap();
-    survivor.is_indexed().await;
+    survivor.until_indexed().await;
     assert_eq!(survivor.store.indexed().await.unwrap(), 4);
     let sample: Vec<_> = log.iter().step_by(97).collect();
     for stored in sample {

@@ -4,8 +4,8 @@ use super::connections::Connections;
 use super::{MySql, statements};
 
 impl MySql {
-    /// The follower keeps seeing the log as it is now, as on a server whose replication has stopped.
-    pub(crate) async fn reads_the_past(&self) {
+    /// Makes the follower keep seeing the log as it is now, as on a server whose replication has stopped.
+    pub(crate) async fn freeze_the_follower(&self) {
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";
         run(&self.following, freeze).await;

@@ -91,7 +91,7 @@ async fn migrate(database: &Database, through: (i64, i64)) {
     }
 }
 
-async fn is_carried_over(database: &Database, smiles: &[Smile]) -> Store {
+async fn assert_carried_over(database: &Database, smiles: &[Smile]) -> Store {
     let store = database.open().await;
     let log = whole_log(&store).await;
     assert_eq!(log.len(), smiles.len());
@@ -107,7 +107,7 @@ async fn is_carried_over(database: &Database, smiles: &[Smile]) -> Store {
 async fn every_smile_is_carried_over_unchanged(database: &Database) {
     // Enough for several transactions.
     let smiles = fill_previous_version(database, 3000, 48_210).await;
-    let store = is_carried_over(database, &smiles).await;
+    let store = assert_carried_over(database, &smiles).await;
     append(&store, &["next"]).await;
     assert_eq!(store.log_state().await.unwrap().head, Offset(48_211));
     store.close().await;
@@ -137,7 +137,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     let rows: Vec<StoredRow> = smiles[..3500].iter().map(row).collect();
     let directory = UserDirectory::new(USERS.map(|(id, name)| (id, name.to_owned(), String::new())).to_vec());
     database.run(&next_step(&rows, &directory).unwrap()).await;
-    is_carried_over(database, &smiles).await;
+    assert_carried_over(database, &smiles).await;
 }
 
 /// Opens the store. Drops the attempt instead of polling it more than `polls` times, as if the process was killed.
@@ -229,7 +229,7 @@ async fn a_start_that_was_cut_anywhere_is_completed_by_the_next(database: &Datab
 
 async fn carried_over_smiles_keep_their_age(database: &Database) {
     let smiles = fill_previous_version(database, 0, 3500).await;
-    let store = is_carried_over(database, &smiles).await;
+    let store = assert_carried_over(database, &smiles).await;
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
@@ -257,7 +257,7 @@ async fn a_crash_during_any_migration_is_repaired() {
         let smiles = fill_previous_version(&database, 5, 1200).await;
         migrate(&database, (0, version)).await;
         database.run(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}")).await;
-        let store = is_carried_over(&database, &smiles).await;
+        let store = assert_carried_over(&database, &smiles).await;
         append(&store, &["next"]).await;
         assert_eq!(cluster_of(&store).replicas().await.unwrap(), [], "cut at {version}");
     }
@@ -277,7 +277,7 @@ async fn concurrent_starts_carry_over_once() {
 async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
     let Some(database) = Database::mysql().await else { return };
     let smiles = fill_previous_version(&database, 0, 30).await;
-    is_carried_over(&database, &smiles).await;
+    assert_carried_over(&database, &smiles).await;
     let mut older = database.connect().await;
     let call = "CALL append_smiles('[[1, \"late\", 2, 4294967298, \"😀\"]]', 7)";
     let (head, failed): (Option<i64>, Option<i64>) = {

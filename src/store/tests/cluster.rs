@@ -19,10 +19,6 @@ pub(super) fn new_replica(name: &str, node: Option<&str>) -> NewReplica {
     NewReplica { name, host: "here".to_owned(), node, capacity: 100, obeys: true }
 }
 
-async fn run(database: &Database, statements: &'static str) {
-    sqlx::raw_sql(statements).execute(&mut database.connect().await).await.unwrap();
-}
-
 /// A cluster on a database of its own, and freshly registered replicas with these names.
 async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Arc<MySql>, [Registration; COUNT]) {
     let cluster = cluster_of(&database.open().await);
@@ -64,13 +60,13 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
 async fn numbers_continue_after_an_upgrade() {
     let Some(database) = Database::mysql().await else { return };
     fill_previous_version(&database, 0, 1).await;
-    run(
-        &database,
-        "INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at)
+    database
+        .run(
+            "INSERT INTO replicas (number, name, host, version, capacity, started_at, renewed_at)
              VALUES (16, 'be1', 'here', '0', 100, 0, 0);
          DELETE FROM replicas",
-    )
-    .await;
+        )
+        .await;
     let (_, [next]) = cluster(&database, ["be1"]).await;
     assert_eq!(next.id(), "be1.17");
 }
@@ -104,13 +100,13 @@ async fn a_lease_expires_by_the_database_clock() {
     let (here, [alive, silent, gone]) = cluster(&database, ["alive", "silent", "gone"]).await;
     let there = cluster_of(&database.open().await);
     here.renew(&silent, ReplicaStatus { sessions: 7, ..ReplicaStatus::default() }).await.unwrap();
-    run(
-        &database,
-        "UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR;
+    database
+        .run(
+            "UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR;
          UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'silent';
          UPDATE leases SET renewed_at = renewed_at - INTERVAL 601 SECOND WHERE name = 'gone'",
-    )
-    .await;
+        )
+        .await;
     there.renew(&alive, ReplicaStatus::default()).await.unwrap();
     there.forget_lost().await.unwrap();
     assert_eq!(states(&there).await, [(alive.id(), ReplicaState::Ready), (silent.id(), ReplicaState::Lost)]);
@@ -144,7 +140,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
         cluster.request_crash(Some(&asked.id()), CrashMode::Hang).await.unwrap();
         let ages = "UPDATE leases SET renewed_at = renewed_at - INTERVAL 2501000 MICROSECOND WHERE name = 'silent';
             UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'";
-        run(&database, ages).await;
+        database.run(ages).await;
         assert_eq!(all_that_can_crash(&cluster, mode).await, [one.id(), two.id()], "{mode:?}");
         let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
         let (mode, hang) = (Some(mode), Some(CrashMode::Hang));
@@ -163,8 +159,7 @@ async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
     let Some(database) = Database::mysql().await else { return };
     let (cluster, [lost, one]) = cluster(&database, ["lost", "one"]).await;
     let spared = cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();
-    run(&database, "UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'")
-        .await;
+    database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'").await;
     cluster.renew(&one, ReplicaStatus { draining: true, behind: true, ..ReplicaStatus::default() }).await.unwrap();
     for mode in [CrashMode::Unready, CrashMode::Hang] {
         assert_eq!(cluster.request_crash(Some(&one.id()), mode).await.unwrap(), Some(one.id()));

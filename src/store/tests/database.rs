@@ -10,14 +10,10 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
+use super::PATIENCE;
+use super::environment::{clean_up, database_name, server_url};
 use crate::config::{MySqlUrl, StoreUrl};
 use crate::store::Store;
-
-/// The environment variable with the URL of the MySQL server.
-const SERVER: &str = "TEST_MYSQL_URL";
-
-/// The value of `TEST_MYSQL_URL` that skips MySQL on purpose.
-const LEFT_OUT: &str = "none";
 
 /// One database for one test.
 #[derive(Debug)]
@@ -36,18 +32,15 @@ impl Database {
 
     /// A new MySQL database, or `None` if MySQL is skipped on purpose.
     pub(crate) async fn mysql() -> Option<Self> {
-        let server = std::env::var(SERVER).unwrap_or_else(|_| {
-            panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
-        });
-        if server == LEFT_OUT { None } else { Some(Self::mysql_at(&server).await) }
+        Some(Self::mysql_at(&server_url()?).await)
     }
 
     /// A new database on the MySQL server at this URL.
     pub(crate) async fn mysql_at(server: &str) -> Self {
         let Ok(StoreUrl::MySql(server)) = server.parse() else {
-            panic!("{SERVER} must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
+            panic!("the URL of the server must be mysql://USER:PASSWORD@HOST:PORT/DATABASE")
         };
-        let name = format!("chat_test_{:016x}", rand::random::<u64>());
+        let name = database_name();
         let mut connection = options(&server).connect().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
         Self::MySql(MySqlUrl { database: name, ..server })
@@ -102,16 +95,10 @@ impl Drop for Database {
     fn drop(&mut self) {
         let Self::MySql(url) = self else { return };
         let (options, drop_it) = (options(url), format!("DROP DATABASE IF EXISTS {}", url.database));
-        // `block_on` panics within a runtime, so use a thread.
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = options.connect().await?;
-                sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut connection).await
-            })
+        clean_up(PATIENCE, async move {
+            let mut connection = options.connect().await?;
+            sqlx::raw_sql(AssertSqlSafe(drop_it)).execute(&mut connection).await
         });
-        // Best effort: the server may be gone.
-        let _ = dropping.join();
     }
 }
 

@@ -198,7 +198,7 @@ impl TestClient {
             && let Some((to, faces)) = self.sent.get(id).cloned()
         {
             let user = self.welcome["user"].as_str().expect("welcome names the user");
-            self.ledger.records(user, id, &Entry { offset: offset(frame), to, faces });
+            self.ledger.record(user, id, &Entry { offset: offset(frame), to, faces });
         }
     }
 

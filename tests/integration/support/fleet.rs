@@ -1,7 +1,6 @@
 //! Several replicas as processes on one MySQL, each behind a proxy of its own and with ports that survive restarts.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -38,9 +37,9 @@ impl Member {
     /// Starts the replica and waits until it is ready.
     pub(crate) async fn start(&mut self) {
         let listen = self.listen.to_string();
-        let own = [("store", self.store.as_str()), ("replica", &self.name), ("listen", &listen)];
+        let own = [("replica", self.name.as_str()), ("listen", &listen)];
         let options: Vec<_> = OPTIONS.into_iter().chain(own).collect();
-        self.process = Some(TestProcess::start(Path::new(""), &options).await);
+        self.process = Some(TestProcess::on_mysql(&self.store, &options).await);
     }
 
     /// The running process.
@@ -125,7 +124,7 @@ impl Fleet {
     }
 
     /// Waits for more smiles in the log, by the highest head of all replicas: one that is cut off reports an old head.
-    pub(crate) async fn smiles_flow(&self, count: u64) {
+    pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
             for member in self.members.iter().filter(|member| member.process.is_some()) {
@@ -138,7 +137,7 @@ impl Fleet {
     }
 
     /// Waits until another replica lists the replica at `place` in this state.
-    pub(crate) async fn is_shown(&self, place: usize, state: &str) {
+    pub(crate) async fn until_shown(&self, place: usize, state: &str) {
         let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
         let others =
             self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
@@ -157,7 +156,7 @@ impl Fleet {
     }
 
     /// Waits until every replica follows the binary log of the server at this URL.
-    pub(crate) async fn follows(&self, server: &str) {
+    pub(crate) async fn until_followed(&self, server: &str) {
         let name = self.database.name();
         let readers = format!(
             "SELECT COUNT(*) FROM performance_schema.threads
@@ -170,7 +169,7 @@ impl Fleet {
     }
 
     /// Waits until every replica is ready, and compares each user's whole stream across replicas.
-    pub(crate) async fn tell_the_same_log(&mut self) {
+    pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
             let ops_address = member.process().ops_address;

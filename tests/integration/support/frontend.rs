@@ -85,7 +85,7 @@ impl BlackHole {
 pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestDatabase) -> Vec<TestProcess> {
     let start = addresses.iter().zip(1..).map(async |(address, number)| {
         let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
-        TestProcess::start(Path::new(""), &[("store", &url), ("replica", &name), ("listen", &listen)]).await
+        TestProcess::on_mysql(&url, &[("replica", &name), ("listen", &listen)]).await
     });
     join_all(start).await
 }

@@ -4,7 +4,8 @@
 use futures_util::future::join_all;
 use url::{Position, Url};
 
-use super::mysql::{ask, identify, run, script};
+use super::environment::script;
+use super::mysql::{ask, identify, run};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
@@ -101,7 +102,7 @@ impl Group {
     }
 
     /// Waits until every member has all transactions of the first.
-    pub(crate) async fn is_replicated(&self) {
+    pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {
             eventually("it is replicated", async || self.ask(0, executed).await == self.ask(server, executed).await)

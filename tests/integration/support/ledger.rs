@@ -43,7 +43,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Records an ack. Every ack of a smile has the same offset.
-    pub(crate) fn records(&self, sender: &str, id: &str, entry: &Entry) {
+    pub(crate) fn record(&self, sender: &str, id: &str, entry: &Entry) {
         let known = self.acked().entry((sender.to_owned(), id.to_owned())).or_insert_with(|| entry.clone()).clone();
         assert_eq!(known, *entry, "{sender}'s {id} was acked twice");
     }
@@ -58,7 +58,7 @@ impl Ledger {
     }
 
     /// Checks that the log holds each acked smile as it was sent, at its acked offset.
-    pub(crate) fn is_in(&self, log: &StoredLog) {
+    pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
         for ((sender, id), entry) in acked.iter() {
@@ -68,8 +68,8 @@ impl Ledger {
     }
 
     /// Checks that the log holds each acked smile, and besides them only `others` smiles.
-    pub(crate) fn is_with(&self, others: u64, log: &StoredLog) {
-        self.is_in(log);
+    pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
+        self.assert_in(log);
         assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "smiles in the log");
     }
 }

@@ -2,12 +2,15 @@
 
 pub(crate) mod chatters;
 pub(crate) mod client;
+pub(crate) mod environment;
 pub(crate) mod fleet;
 pub(crate) mod frontend;
 pub(crate) mod group;
+pub(crate) mod http_proxy;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;
 pub(crate) mod mysql;
+pub(crate) mod page;
 pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -24,6 +27,9 @@ use serde_json::Value;
 
 /// How long a test waits for an event that must happen. Only a failing test reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No limit of capacity and of smiles per session.
+pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Interval between two checks of a condition.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -43,24 +49,17 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
-/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows
-/// it.
-pub(crate) fn seed() -> u64 {
-    let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
-        Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),
-        Err(_) => rand::random(),
-    };
-    eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");
-    seed
+/// The `--store` URL of a SQLite file.
+fn sqlite(file: &Path) -> String {
+    format!("sqlite:{}", file.display())
 }
 
 /// The command line of a test replica: free ports, this store, no rate limit per client address, and these `options`.
-fn command_line(store: &Path, options: &[(&str, &str)]) -> Vec<String> {
-    let store = format!("sqlite:{}", store.display());
+fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     let mut all = BTreeMap::from([
         ("listen", "127.0.0.1:0"),
         ("ops-listen", "127.0.0.1:0"),
-        ("store", &store),
+        ("store", store),
         ("replica", "test"),
         ("client-rate", "0"),
     ]);
@@ -81,6 +80,21 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
 /// The JSON response of `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
+}
+
+/// A header of a response, empty if the response has none.
+pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
+    answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+}
+
+/// All quoted addresses in the page with this prefix.
+pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
+    page.split('"').filter(|text| text.starts_with(start)).collect()
+}
+
+/// `POST /api/crash`, to which tests add a body.
+pub(crate) fn crash(address: SocketAddr) -> reqwest::RequestBuilder {
+    http().post(format!("http://{address}/api/crash"))
 }
 
 /// An upgrade request, to which tests may add headers.

@@ -5,17 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
-use tokio::time::timeout;
 use url::Url;
 
 use super::PATIENCE;
+use super::environment::{clean_up, database_name, server_url};
 use super::ledger::StoredLog;
-
-/// The environment variable with the URL of the server.
-const SERVER: &str = "TEST_MYSQL_URL";
-
-/// The value that skips MySQL on purpose.
-const LEFT_OUT: &str = "none";
 
 /// Enables GTIDs. The mode changes one step at a time.
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
@@ -30,16 +24,13 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     /// A new database, or `None` if MySQL is skipped on purpose.
     pub(crate) async fn new() -> Option<Self> {
-        let server = std::env::var(SERVER).unwrap_or_else(|_| {
-            panic!("{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only")
-        });
-        if server == LEFT_OUT { None } else { Some(Self::at(&server).await) }
+        Some(Self::at(&server_url()?).await)
     }
 
     /// A new database on the server at this URL, whose user may create one.
     pub(crate) async fn at(server: &str) -> Self {
         let server: Url = server.parse().expect("a URL");
-        let name = format!("chat_test_{:016x}", rand::random::<u64>());
+        let name = database_name();
         run(server.as_str(), format!("CREATE DATABASE {name}")).await.expect("a database");
         Self { server, name }
     }
@@ -104,30 +95,9 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.to_string(), &self.name);
         let drop_it = format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}");
-        // `block_on` panics within a runtime, so use a thread.
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            // A database whose commits still hang after a failed test is left behind.
-            runtime.map(|runtime| runtime.block_on(async { timeout(PATIENCE, run(&server, drop_it)).await }))
-        });
-        // Best effort: the server may be gone.
-        let _ = dropping.join();
+        // A database whose commits still hang after a failed test is left behind.
+        clean_up(PATIENCE, async move { run(&server, drop_it).await });
     }
-}
-
-/// Runs `scripts/mysql` for a server in this folder, not in a container; returns its output.
-pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
-    let run = move || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
-        let done = Command::new(script)
-            .args([command, folder])
-            .env("MYSQL_CONTAINER", "no")
-            .output()
-            .expect("scripts/mysql runs");
-        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).expect("text").trim().to_owned()
-    };
-    tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
 }
 
 /// A frozen server: it keeps its connections and answers nothing. Dropping this value lets it go on.

@@ -3,7 +3,8 @@
 
 use url::Url;
 
-use super::mysql::{FrozenServer, address, ask, identify, run, script};
+use super::environment::script;
+use super::mysql::{FrozenServer, address, ask, identify, run};
 use super::{eventually, within};
 
 /// The folders of the servers, which only this file uses.
@@ -74,7 +75,7 @@ impl Pair {
     }
 
     /// Waits until the second server has all transactions of the first.
-    pub(crate) async fn is_replicated(&self) {
+    pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         eventually("it is replicated", async || self.ask(0, executed).await == self.ask(1, executed).await).await;
     }
@@ -103,7 +104,7 @@ impl Pair {
     }
 
     /// Commits of the first server wait for the second from here on, without a timeout that matters.
-    pub(crate) async fn is_semi_synchronous(&self) {
+    pub(crate) async fn make_semi_synchronous(&self) {
         let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
         self.run(0, source).await;
         self.run(1, "SET GLOBAL rpl_semi_sync_replica_enabled = ON; STOP REPLICA; START REPLICA").await;

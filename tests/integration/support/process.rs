@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::oneshot;
 
-use super::{PATIENCE, command_line, within};
+use super::{PATIENCE, command_line, sqlite, within};
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
@@ -35,8 +35,21 @@ impl TestProcess {
     /// Starts the program on this store and waits until it logs that it is ready.
     pub(crate) async fn start(store: &Path, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(command_line(store, options));
+        command.args(command_line(&sqlite(store), options));
         Self::spawn(command).await
+    }
+
+    /// Starts the program on the MySQL database at this URL, and waits until it logs that it is ready.
+    pub(crate) async fn on_mysql(url: &str, options: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(command_line(url, options));
+        Self::spawn(command).await
+    }
+
+    /// Starts a replica on this store and on the address of this one, which has ended.
+    pub(crate) async fn start_again(&self, store: &Path, options: &[(&str, &str)]) -> Self {
+        let address = self.address.to_string();
+        Self::start(store, &[options, &[("listen", &address)]].concat()).await
     }
 
     /// Starts the program with additional environment variables.
@@ -46,7 +59,7 @@ impl TestProcess {
         environment: &[(&str, &str)],
     ) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(command_line(store, options)).envs(environment.iter().copied());
+        command.args(command_line(&sqlite(store), options)).envs(environment.iter().copied());
         Self::spawn(command).await
     }
 
@@ -60,14 +73,14 @@ impl TestProcess {
     /// Starts the program so that [`TestProcess::limit_file_size`] makes its writes fail.
     pub(crate) async fn start_with_limited_files(store: &Path, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", IGNORE_FILE_SIZE_SIGNAL, PROGRAM]).args(command_line(store, options));
+        command.args(["-c", IGNORE_FILE_SIZE_SIGNAL, PROGRAM]).args(command_line(&sqlite(store), options));
         Self::spawn(command).await
     }
 
     /// Starts the program with a limit of open files.
     pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("prlimit");
-        command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(store, options));
+        command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(&sqlite(store), options));
         Self::spawn(command).await
     }
 

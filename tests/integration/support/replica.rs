@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{command_line, within};
+use super::{command_line, sqlite, within};
 
 /// A temporary folder with a store. Clones share it.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl TestReplica {
 
     /// Parses a command line with these options.
     pub(crate) fn options(store: &TestStore, options: &[(&str, &str)]) -> ServeOptions {
-        let arguments = std::iter::once("smilingchat".to_owned()).chain(command_line(&store.path(), options));
+        let arguments = std::iter::once("smilingchat".to_owned()).chain(command_line(&sqlite(&store.path()), options));
         CommandLine::try_parse_from(arguments).expect("options of the contract").serve
     }
 

@@ -1,4 +1,4 @@
-//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
+//! SQLite, faults of the file: a full disk, a busy database, a second process, a deleted file.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::support::client::{Event, TestClient, id, offset};
 use crate::support::ledger::{Ledger, StoredLog};
 use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, metric};
+use crate::support::{UNLIMITED, eventually, get, get_json, metric};
 
 /// The ids of a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
@@ -49,7 +49,7 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
     }
     bruno.expect_alive().await;
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 /// A small disk. Dropping this value removes it.
@@ -74,14 +74,14 @@ impl SmallDisk {
     }
 
     /// Uses up all space.
-    fn is_filled(&self) {
+    fn fill(&self) {
         let mut file = File::create(self.file("ballast")).expect("a file");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
 
     /// Frees the space.
-    fn is_freed(&self) {
+    fn free(&self) {
         std::fs::remove_file(self.file("ballast")).expect("the ballast is removed");
     }
 }
@@ -97,7 +97,7 @@ impl Drop for SmallDisk {
 async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
     let Some(disk) = SmallDisk::mount().await else { return };
     let file = disk.file("smilingchat.db");
-    let process = TestProcess::start(&file, &[("session-rate", "0"), ("capacity", "0")]).await;
+    let process = TestProcess::start(&file, &UNLIMITED).await;
     let ledger = Ledger::default();
     let chatters = Chatters::start(&[process.address], &ledger);
     let acks = async |count: usize| {
@@ -109,9 +109,9 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
     };
     acks(100).await;
     let lines = process.log().lines().count();
-    disk.is_filled();
+    disk.fill();
     eventually("smiles are refused", async || refused().await > 50.0).await;
-    disk.is_freed();
+    disk.free();
     acks(100).await;
     let log = process.log();
     let said: Vec<&str> = log.lines().skip(lines).collect();
@@ -120,14 +120,13 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
         "{log}"
     );
     chatters.end().await;
-    ledger.is_with(0, &StoredLog::in_file(&file).await);
+    ledger.assert_with(0, &StoredLog::in_file(&file).await);
 }
 
 #[tokio::test]
 async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     let store = TestStore::new();
-    let options = [("session-rate", "0"), ("capacity", "0")];
-    let mut process = TestProcess::start_with_limited_files(&store.path(), &options).await;
+    let mut process = TestProcess::start_with_limited_files(&store.path(), &UNLIMITED).await;
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     let (mut acked, mut refused) = (Vec::new(), Vec::new());
@@ -147,16 +146,16 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
         }
     }
     process.kill().await;
-    let process = TestProcess::start(&store.path(), &options).await;
+    let process = TestProcess::start(&store.path(), &UNLIMITED).await;
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     assert_eq!(ids(&mut anna, "bruno").await, acked, "exactly the acked smiles are stored, and none of {refused:?}");
     anna.smile(&refused[0], "bruno").await;
-    ledger.is_with(0, &StoredLog::in_sqlite(&store).await);
+    ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
-    let replica = TestReplica::start(&[("capacity", "0"), ("session-rate", "0")]).await;
+    let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     anna.smile("before", "bruno").await;
@@ -208,8 +207,10 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         let store = format!("--store=sqlite:{}", path.display());
         let second = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store]).await;
         let said = String::from_utf8_lossy(&second.stderr);
-        assert!(!second.status.success() && said.contains("another smilingchat uses it"), "{store}: {said}");
+        assert!(said.contains("another smilingchat uses it"), "{store}: {said}");
+        assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first one does not notice");
     anna.smile("c2", "bruno").await;
 }
 

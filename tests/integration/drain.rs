@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::support::client::{Event, TestClient, id, offset, smile};
 use crate::support::process::TestProcess;
-use crate::support::raw::{CLOSE, FINAL, PING, PONG, RawClient, TEXT, frame};
+use crate::support::raw::RawClient;
 use crate::support::replica::{TestReplica, TestStore};
-use crate::support::{eventually, get, get_json, metric, refusal, upgrade};
+use crate::support::{UNLIMITED, eventually, get, get_json, refusal, upgrade};
 
 #[tokio::test]
 async fn sigterm_drains_and_exits_with_0() {
@@ -61,7 +61,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    eventually("the other replica lists it", async || {
+    eventually("it lists itself as draining", async || {
         get_json(process.address, "/api/replicas").await["replicas"][0]["state"] == "draining"
     })
     .await;
@@ -75,7 +75,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     let store = TestStore::new();
-    let options = [("drain-timeout", "3"), ("capacity", "0"), ("session-rate", "0")];
+    let options = [("drain-timeout", "3"), UNLIMITED[0], UNLIMITED[1]];
     let mut process = TestProcess::start(&store.path(), &options).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
     anna.fill_a_history("bruno").await;
@@ -119,8 +119,7 @@ async fn sessions_leave_in_batches_with_different_reconnect_hints() {
 /// Sends until the replica has closed. The log must hold the acked smiles and none of the refused ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_loses_no_acked_smile() {
-    let options = [("capacity", "0"), ("session-rate", "0")];
-    let mut replica = TestReplica::start(&options).await;
+    let mut replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let epoch = anna.epoch();
@@ -150,33 +149,9 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     }
     replica.stop().await;
     assert!(acked.len() > 200, "only {} were acked", acked.len());
-    let replica = TestReplica::on(&store, &options).await;
+    let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
     assert_eq!(log[..acked.len()], acked, "every acked smile is at the offset of its ack");
     assert!(log.iter().all(|(id, _)| !refused.contains(id)), "what was refused is not stored");
-}
-
-#[tokio::test]
-async fn a_client_that_closes_is_answered_and_counted() {
-    let replica = TestReplica::start(&[]).await;
-    let mut client = RawClient::connect(replica.address, "anna").await;
-    client.write(&frame(FINAL | PING, b"are you there")).await;
-    assert_eq!(client.frame().await, Some((PONG, b"are you there".to_vec())));
-    client.write(&frame(FINAL | CLOSE, &1000_u16.to_be_bytes())).await;
-    let (opcode, payload) = client.frame().await.unwrap();
-    assert_eq!((opcode, payload.first_chunk()), (CLOSE, Some(&1000_u16.to_be_bytes())));
-    assert_eq!(client.frame().await, None, "the server ends the connection");
-    let counted = "smilingchat_closes_total{code=\"1000\"}";
-    eventually("it is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
-}
-
-#[tokio::test]
-async fn smiles_sent_before_a_close_are_stored() {
-    let replica = TestReplica::start(&[]).await;
-    let mut client = RawClient::connect(replica.address, "anna").await;
-    let text = br#"{"type":"smile","id":"last","to":"bruno","smile":":)"}"#;
-    client.write(&[frame(FINAL | TEXT, text), frame(FINAL | CLOSE, b"")].concat()).await;
-    let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
-    eventually("it is stored", stored).await;
 }

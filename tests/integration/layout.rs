@@ -1,0 +1,217 @@
+//! The page's layout in a real browser: what fits on a screen, buttons in reach of a thumb, motion, and text of any size.
+
+use serde_json::json;
+
+use crate::support::eventually;
+use crate::support::frontend::{Frontend, addresses, start_replicas};
+use crate::support::mysql::TestDatabase;
+use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture, start_conversations, until_above};
+use crate::support::process::TestProcess;
+use crate::support::webdriver::Browser;
+
+/// The lowest bottom edge of these elements, in pixels of the page; infinite unless all of them are visible.
+async fn reaches(browser: &Browser, selector: &str) -> f64 {
+    let read = "const nodes = [...document.querySelectorAll(arguments[0])];
+        const hidden = (node) => node.offsetParent === null || node.getBoundingClientRect().height === 0;
+        if (nodes.length === 0 || nodes.some(hidden)) return null;
+        return Math.max(...nodes.map((node) => node.getBoundingClientRect().bottom + scrollY))";
+    browser.run(read, &json!([selector])).await.as_f64().unwrap_or(f64::INFINITY)
+}
+
+/// What a presenter must see without scrolling, other than conversations.
+const ESSENTIAL: [&str; 10] = [
+    "#start",
+    "#crash",
+    "#chaos-interval",
+    "#successes",
+    "#overload-errors",
+    "#ledger-verdict",
+    "#ledger",
+    "#timeline",
+    "#timeline-reading",
+    "#replicas",
+];
+
+/// The first two rows of conversations, of seven each at a width of 1440 pixels.
+const TWO_ROWS: &str = "#conversation-list > :nth-child(-n+14)";
+
+/// The same on a projector, of five each at a width of 1024 pixels.
+const TWO_NARROW_ROWS: &str = "#conversation-list > :nth-child(-n+10)";
+
+/// Waits until these elements end within a height.
+async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
+    for shown in wanted {
+        let reached = async || reaches(browser, shown).await <= height;
+        eventually(&format!("{shown} is on a screen {height} pixels high"), reached).await;
+    }
+}
+
+async fn fit_on_a_projector(browser: &Browser) {
+    browser.view(1024, 768).await;
+    fit(browser, 768.0, &ESSENTIAL).await;
+    fit(browser, 768.0, &[TWO_NARROW_ROWS]).await;
+}
+
+#[tokio::test]
+async fn the_page_fits_on_one_screen() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    for language in ["en", "it"] {
+        let browser = open_page(language, &server).await;
+        browser.view(1440, 900).await;
+        start_conversations(&browser, 30).await;
+        until_above(&browser, "successes", 100).await;
+        fit(&browser, 900.0, &ESSENTIAL).await;
+        fit(&browser, 900.0, &[TWO_ROWS]).await;
+        fit_on_a_projector(&browser).await;
+        for width in [1440, 1024, 390, 320] {
+            browser.view(width, 844).await;
+            let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            assert_eq!(browser.run(overflow, &json!([])).await, 0, "{width} pixels in {language}");
+            let list = reaches(&browser, "#conversation-list").await;
+            assert!(width < 390 || list < 3_500.0, "{list} pixels long at {width} in {language}");
+        }
+    }
+}
+
+async fn four_replicas_fit_on_one_screen(language: &str) {
+    let Some(database) = TestDatabase::new().await else { return };
+    let addresses = addresses(4);
+    let mut replicas = start_replicas(&addresses, &database).await;
+    let frontend = Frontend::before(&addresses).await;
+    let browser = Browser::open(language).await;
+    browser.load(&format!("http://{}/", frontend.address)).await;
+    browser.view(1440, 900).await;
+    start_conversations(&browser, 30).await;
+    eventually("the page shows all replicas", async || browser.count("#replicas [data-state=ready]").await == 4).await;
+    until_above(&browser, "successes", 1000).await;
+    fit(&browser, 900.0, &ESSENTIAL).await;
+    fit(&browser, 900.0, &[TWO_ROWS]).await;
+    fit_on_a_projector(&browser).await;
+    browser.view(1440, 900).await;
+
+    browser.click("crash").await;
+    let crashed = "#replicas [data-state=lost]";
+    eventually("the page shows the crash", async || browser.count(crashed).await == 1).await;
+    let mut dead = None;
+    for (replica, address) in replicas.iter_mut().zip(&addresses) {
+        if !replica.runs() {
+            dead = Some(*address);
+        }
+    }
+    let _replacement = start_replicas(&[dead.expect("a replica has ended")], &database).await;
+    eventually("it is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
+    eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
+    eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;
+    for what in [&ESSENTIAL[..], &[TWO_ROWS, "#crashes-body tr", "#incident li"]] {
+        fit(&browser, 900.0, what).await;
+    }
+    if language == "en" {
+        picture(&browser, "crash.png").await;
+    }
+    fit_on_a_projector(&browser).await;
+}
+
+#[tokio::test]
+async fn four_replicas_fit_on_one_screen_after_a_crash_in_english() {
+    four_replicas_fit_on_one_screen("en").await;
+}
+
+#[tokio::test]
+async fn four_replicas_fit_on_one_screen_after_a_crash_in_italian() {
+    four_replicas_fit_on_one_screen("it").await;
+}
+
+#[tokio::test]
+async fn a_thumb_reaches_the_buttons() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    browser.view(390, 844).await;
+    start_conversations(&browser, 2).await;
+    let read = "const button = document.getElementById(arguments[0]);
+        const { x, y, width, height } = button.getBoundingClientRect();
+        return [y + height / 2, height, document.elementFromPoint(x + width / 2, y + height / 2) === button]";
+    for place in ["0", "document.body.scrollHeight"] {
+        browser.run(&format!("scrollTo(0, {place})"), &json!([])).await;
+        for id in ["start", "stop", "crash"] {
+            let (middle, height, on_top): (f64, f64, bool) =
+                serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a truth");
+            assert!(middle > 844.0 / 2.0 && height >= 44.0 && on_top, "#{id} at {place}: {middle}, {height}, {on_top}");
+        }
+    }
+}
+
+/// The number of elements with a transition or an animation.
+const MOVING: &str =
+    "return [...document.querySelectorAll('body, body *')].map((node) => getComputedStyle(node)).filter(
+        ({ transitionProperty, transitionDuration, animationName }) =>
+            animationName !== 'none' || (transitionProperty !== 'none' && /[1-9]/.test(transitionDuration))).length";
+
+#[tokio::test]
+async fn nothing_moves_with_reduced_motion() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    let browser = open_page("en", &server).await;
+    start_conversations(&browser, 2).await;
+    eventually("the load of a replica moves", async || browser.count("#replicas .fill").await == 1).await;
+    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "buttons and meters move");
+    let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
+    browser.command("Emulation.setEmulatedMedia", &features).await;
+    assert_eq!(browser.run(MOVING, &json!([])).await, 0);
+}
+
+/// Elements that are wider than their container.
+const CUT_OFF: &str =
+    "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
+    return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
+        .map((node) => node.outerHTML.slice(0, 100))";
+
+/// The lists that are narrower than their widest choice.
+const CUT_OFF_CHOICES: &str = "return [...document.querySelectorAll('select')].filter((list) => {
+        const free = list.parentNode.appendChild(list.cloneNode(true));
+        free.style.setProperty('position', 'absolute');
+        free.style.setProperty('width', 'max-content');
+        const width = free.offsetWidth;
+        free.remove();
+        return list.offsetWidth < width;
+    }).map(({ id, offsetWidth }) => `${id} is ${offsetWidth} wide`)";
+
+#[tokio::test]
+async fn text_of_any_size_has_room_on_every_screen() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    for language in ["en", "it"] {
+        let browser = open_page(language, &server).await;
+        start_conversations(&browser, 30).await;
+        for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
+            browser.view(width, height).await;
+            for size in [16, 24] {
+                let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
+                    return parseFloat(getComputedStyle(document.getElementById('start')).fontSize)";
+                let text = browser.run(resize, &json!([size])).await.as_f64().expect("a size");
+                assert!(text > 0.8 * f64::from(size), "text of buttons is {text} pixels high");
+                for find in [CUT_OFF, CUT_OFF_CHOICES] {
+                    let found = browser.run(find, &json!([])).await;
+                    assert_eq!(found, json!([]), "{width} pixels, text of {size}, in {language}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_of_twice_the_size_has_room() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
+    for language in ["en", "it"] {
+        let browser = Browser::open_with_large_text(language).await;
+        browser.load(&format!("http://{}/", server.address)).await;
+        start_conversations(&browser, 30).await;
+        until_above(&browser, "successes", 100).await;
+        for (width, height) in [(1440, 900), (390, 844)] {
+            browser.view(width, height).await;
+            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "{width} pixels in {language}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What tests take from their environment: the MySQL server, servers of their own, and the seed. The tests of the
+//! modules share this file.
+
+use std::process::Command;
+use std::time::Duration;
+
+/// The environment variable with the URL of the MySQL server.
+const SERVER: &str = "TEST_MYSQL_URL";
+
+/// The value of `TEST_MYSQL_URL` that skips MySQL on purpose.
+const LEFT_OUT: &str = "none";
+
+/// The URL of the MySQL server, or `None` if MySQL is skipped on purpose.
+pub(crate) fn server_url() -> Option<String> {
+    let server = std::env::var(SERVER).unwrap_or_else(|_| {
+        panic!(
+            "{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only"
+        )
+    });
+    (server != LEFT_OUT).then_some(server)
+}
+
+/// A name for a new database.
+pub(crate) fn database_name() -> String {
+    format!("chat_test_{:016x}", rand::random::<u64>())
+}
+
+/// Runs a clean-up from `drop`, for this time at most. It is best effort: the server may be gone.
+pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
+    // `block_on` panics within a runtime, so use a thread.
+    let cleaning = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(|runtime| runtime.block_on(async { tokio::time::timeout(limit, work).await.is_ok() }))
+    });
+    let _ = cleaning.join();
+}
+
+/// Runs `scripts/mysql` for a server in this folder, not in a container; returns its output.
+pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
+    let run = move || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
+        let done = Command::new(script)
+            .args([command, folder])
+            .env("MYSQL_CONTAINER", "no")
+            .output()
+            .expect("scripts/mysql runs");
+        assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("text").trim().to_owned()
+    };
+    tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+}
+
+/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows
+/// it.
+pub(crate) fn seed() -> u64 {
+    let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
+        Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),
+        Err(_) => rand::random(),
+    };
+    eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");
+    seed
+}
