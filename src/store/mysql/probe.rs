@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// another server by then. The pause grows with the silence, since a frozen server keeps every probe in its queue, and
 /// counts all of them as connections when it goes on.
 const SILENT: Duration = Duration::from_millis(800);
-const LONGEST: Duration = Duration::from_secs(6);
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// Time limit of a probe: the last one still waits when the next one starts, so a server that goes on answers it at once.
 const GIVEN_UP: Duration = Duration::from_secs(8);
