@@ -27,10 +27,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// another server by then. The pause grows with the silence, since a frozen server keeps every probe in its queue, and
 /// counts all of them as connections when it goes on.
 const SILENT: Duration = Duration::from_millis(800);
-const LONGEST: Duration = Duration::from_secs(4);
+const LONGEST: Duration = Duration::from_secs(6);
 
 /// Time limit of a probe: the last one still waits when the next one starts, so a server that goes on answers it at once.
 const GIVEN_UP: Duration = Duration::from_secs(8);
+
+/// Pause after a silence before the other connections are opened: a server that goes on first ends the sessions that were
+/// given up meanwhile, and does not hold both at a time.
+const SETTLING: Duration = Duration::from_millis(250);
 
 /// Probes the server until the store is gone.
 pub(super) async fn run(server: Weak<MySqlServer>, late: Arc<Notify>) {
@@ -60,7 +64,10 @@ async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
         };
         let pause = since.elapsed().clamp(SILENT, LONGEST);
         if let Ok(answer) = timeout(pause, answer).await {
-            server.silent.send_replace(false);
+            if *server.silent.borrow() {
+                sleep(SETTLING).await;
+                server.silent.send_replace(false);
+            }
             if let Ok(session) = answer {
                 // Best effort.
                 let _ = within::<_, Error>(ANSWER, session.connection.close()).await;
