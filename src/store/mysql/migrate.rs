@@ -43,8 +43,9 @@ const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
 
-/// Errors of a server that starts, stops or is full, and of a router without a server.
-const PASSING: [u16; 6] = [1040, 1053, 1203, 2003, 3032, 3169];
+/// Errors of a server that starts, stops or is full, of a lock that a replica of an earlier version holds, and of a router
+/// without a server.
+const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges. A deployment may create them after the server starts, so they are
 /// retried for a short time; a wrong password must end in an error.

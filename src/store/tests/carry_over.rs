@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
 use tokio::sync::Barrier;
 
 use super::cluster::cluster_of;
@@ -32,8 +32,9 @@ const EPOCH: &str = "00112233445566778899aabbccddeeff";
 /// Row ids and names of the senders.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
-/// MySQL's error of a missing table.
+/// MySQL's error of a missing table, and its SQLSTATE.
 const NO_TABLE: i64 = 1146;
+const NO_TABLE_STATE: &str = "42S02";
 
 /// The time of offset 0. Each smile comes 7 ms after the one before.
 const START: i64 = 1_795_410_000_000;
@@ -177,14 +178,18 @@ async fn append_as_before(mut older: MySqlConnection, name: &str, begun: Arc<Bar
 
 /// Removes the oldest smiles up to offset 900 as a replica of the previous version, until its table is gone.
 async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
+    older.execute("SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1").await.unwrap();
     begun.wait().await;
     for last in 1.. {
         let last = last.min(900);
         let trim = format!(
-            "BEGIN; DELETE FROM smiles WHERE position <= {last}; \
+            "ROLLBACK; BEGIN; DELETE FROM smiles WHERE position <= {last}; \
              UPDATE log SET trimmed = GREATEST(trimmed, {last}) WHERE one = 1; COMMIT"
         );
-        if sqlx::raw_sql(AssertSqlSafe(trim)).execute(&mut older).await.is_err() {
+        // The previous version rolls back and tries again when it does not get a lock.
+        let trimmed = sqlx::raw_sql(AssertSqlSafe(trim)).execute(&mut older).await;
+        let state = trimmed.err().and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
+        if state.as_deref() == Some(NO_TABLE_STATE) {
             return;
         }
     }
