@@ -226,7 +226,8 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Crashes the longest-running replica that [`ReplicaRecord::can_crash`] and returns its id, `None` if there is none.
+    /// Crashes the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds. Returns its id,
+    /// `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.

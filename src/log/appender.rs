@@ -141,8 +141,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits for `done`. Once it is overdue, refuses the queued smiles, and the queue accepts no more. The smiles of a batch
-    /// that is being written must wait, since their outcome is unknown.
+    /// Waits for `done`. Once it is overdue, refuses the queued smiles, and the queue accepts no more. The smiles of a
+    /// batch that is being written must wait, since their outcome is unknown.
     async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
         let mut done = pin!(done);
         let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
@@ -156,8 +156,9 @@ impl Appender {
         }
     }
 
-    /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes the
-    /// offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not stored.
+    /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes
+    /// the offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not
+    /// stored.
     async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
         let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {

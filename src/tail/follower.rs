@@ -150,8 +150,8 @@ impl Follower {
         Ok(false)
     }
 
-    /// Logs the first of several temporary errors only, until the binary log is followed again. A stream
-    /// that ends with an outage or a failover, and starts again after it, is not logged.
+    /// Logs the first of several temporary errors only, until the binary log is followed again. A stream that ends with
+    /// an outage or a failover, and starts again after it, is not logged.
     fn log_polling(&mut self, why: &StoreError) {
         self.tail.follow_by(Following::Polling);
         let is_new = self.polled && self.logged.is_none();

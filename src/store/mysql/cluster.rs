@@ -94,8 +94,8 @@ impl MySql {
         Ok(self.upkeep.rows(LIST).await?)
     }
 
-    /// Requests a crash of the replica with the longest uptime among those that [`ReplicaRecord::can_crash`]. Returns
-    /// its id, `None` if there is none. The replica finds the request in its own row.
+    /// Requests a crash of the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds.
+    /// Returns its id, `None` if there is none. The replica finds the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored all the same.
