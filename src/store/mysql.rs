@@ -66,7 +66,7 @@ impl MySql {
             options = options.ssl_ca_from_pem(authority);
         }
         let server = Arc::new(MySqlServer::new(url.clone(), options));
-        tokio::spawn(probe::run(Arc::downgrade(&server), Arc::clone(&server.late)));
+        tokio::spawn(probe::run(Arc::downgrade(&server), server.overdue.subscribe()));
         let (directory, hash_key) = migrate::open(&server).await?;
         let connections = |most| Connections::new(&server, most);
         Ok(Self {

@@ -73,7 +73,7 @@ impl MySql {
     /// # Errors
     /// [`StoreError::CannotFollow`] if this replica cannot read one, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
-        self.server.answers().await?;
+        self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;
         // The server refuses the request, or sends the first event at once.
         within(ANSWER, event(&mut binlog.stream)).await?;

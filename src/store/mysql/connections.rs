@@ -28,9 +28,6 @@ const KEPT: Duration = Duration::from_mins(1);
 /// it arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// Time limit of the ping.
-const ALIVE: Duration = Duration::from_millis(300);
-
 /// After this time without an answer, a probe finds out whether the address leads to another server by now.
 const LATE: Duration = Duration::from_millis(300);
 
@@ -99,7 +96,7 @@ impl Connections {
             return None;
         }
         let silent = since.elapsed();
-        let alive = silent < TRUSTED || silent < KEPT && within(ALIVE, idle.connection.ping()).await.is_ok();
+        let alive = silent < TRUSTED || silent < KEPT && self.server.answers_ping(&mut idle.connection).await;
         alive.then_some(idle)
     }
 
@@ -188,7 +185,7 @@ impl PooledConnection<'_> {
         let mut changes = server.generation.subscribe();
         let late = async {
             tokio::time::sleep(LATE).await;
-            server.late.notify_one();
+            server.overdue.send_replace(true);
             pending::<Infallible>().await
         };
         let answer = tokio::select! {

@@ -1,7 +1,6 @@
 //! Finds out where the address of the store leads, and whether the server there answers.
 //!
-//! A probe is one connection, opened from time to time, and at once when an answer is late. While the server is silent,
-//! only probes open connections.
+//! A probe is one connection, opened from time to time, and at once when an answer is overdue.
 
 use std::future::pending;
 use std::sync::{Arc, Weak};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sqlx::{Connection, Error};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::connections::{ANSWER, timed_out, within};
@@ -20,26 +19,26 @@ use super::server::MySqlServer;
 /// moved.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// Shortest pause between two probes, however many answers are late.
+/// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A server that does not answer a probe within this is silent, and the next probe starts: the address may lead to
 /// another server by then. The pause grows with the silence, since a frozen server keeps every probe in its queue, and
 /// counts all of them as connections when it goes on.
-const SILENT: Duration = Duration::from_millis(800);
-const LONGEST: Duration = Duration::from_secs(6);
+const SILENT: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// Time limit of a probe: the last one still waits when the next one starts, so a server that goes on answers it at once.
-const GIVEN_UP: Duration = Duration::from_secs(8);
+const GIVEN_UP: Duration = Duration::from_secs(10);
 
-/// Pause after a silence before the other connections are opened: a server that goes on first ends the sessions that were
-/// given up meanwhile, and does not hold both at a time.
+/// Pause after a silence before the other connections are opened. A server that resumes accepts every connection in its
+/// queue, and ends those that were given up and the sessions of before within tens of milliseconds.
 const SETTLING: Duration = Duration::from_millis(250);
 
 /// Probes the server until the store is gone.
-pub(super) async fn run(server: Weak<MySqlServer>, late: Arc<Notify>) {
+pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<bool>) {
     loop {
-        let _ = timeout(INTERVAL, late.notified()).await;
+        let _ = timeout(INTERVAL, overdue.wait_for(|overdue| *overdue)).await;
         if until_it_answers(&server).await.is_none() {
             return;
         }
@@ -64,16 +63,16 @@ async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
         };
         let pause = since.elapsed().clamp(SILENT, LONGEST);
         if let Ok(answer) = timeout(pause, answer).await {
-            if *server.silent.borrow() {
+            if since.elapsed() > SILENT {
                 sleep(SETTLING).await;
-                server.silent.send_replace(false);
             }
+            server.overdue.send_replace(false);
             if let Ok(session) = answer {
                 // Best effort.
                 let _ = within::<_, Error>(ANSWER, session.connection.close()).await;
             }
             return Some(());
         }
-        server.silent.send_replace(true);
+        server.overdue.send_replace(true);
     }
 }

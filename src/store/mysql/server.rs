@@ -4,15 +4,18 @@
 //! are reopened: none stays with a server that is no longer the primary.
 
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, FromRow, MySqlConnection};
-use tokio::sync::{Notify, watch};
+use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
+use tokio::sync::watch;
 
-use super::connections::{ANSWER, within};
+use super::connections::{ANSWER, timed_out, within};
 use crate::config::{MySqlUrl, secret};
+
+/// Time limit of a ping.
+const ALIVE: Duration = Duration::from_millis(300);
 
 /// Checks of a new connection. They work on any server that speaks MySQL's protocol.
 const ABOUT: &str = "
@@ -36,10 +39,8 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether the server takes connections and answers nothing, as far as the probe knows.
-    pub(super) silent: watch::Sender<bool>,
-    /// Notified when an answer is late, which starts a probe.
-    pub(super) late: Arc<Notify>,
+    /// Whether an answer is overdue. It starts a probe, and only probes open connections until one is answered.
+    pub(super) overdue: watch::Sender<bool>,
 }
 
 /// A connection to the server, which MySQL calls a session.
@@ -52,27 +53,31 @@ pub(super) struct MySqlSession {
 impl MySqlServer {
     pub(super) fn new(url: MySqlUrl, options: MySqlConnectOptions) -> Self {
         let generation = watch::Sender::default();
-        Self {
-            url,
-            options,
-            uuid: Mutex::default(),
-            generation,
-            silent: watch::Sender::default(),
-            late: Arc::default(),
-        }
+        Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() }
     }
 
     /// Opens a connection once the server answers.
     pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
-        self.answers().await?;
-        within(ANSWER, self.open()).await.inspect_err(|_| self.late.notify_one())
+        self.until_answered().await?;
+        within(ANSWER, self.open()).await.inspect_err(|error| self.failed(error))
     }
 
-    /// Waits while the server is silent, for as long as for an answer.
-    pub(super) async fn answers(&self) -> io::Result<()> {
-        let mut silent = self.silent.subscribe();
-        let answering = async { silent.wait_for(|silent| !silent).await.map(drop).map_err(io::Error::other) };
-        within(ANSWER, answering).await
+    /// Whether the server answers a ping over this connection.
+    pub(super) async fn answers_ping(&self, connection: &mut MySqlConnection) -> bool {
+        within(ALIVE, connection.ping()).await.inspect_err(|error| self.failed(error)).is_ok()
+    }
+
+    fn failed(&self, error: &sqlx::Error) {
+        if timed_out(error) {
+            self.overdue.send_replace(true);
+        }
+    }
+
+    /// Waits while an answer is overdue, for as long as for an answer.
+    pub(super) async fn until_answered(&self) -> io::Result<()> {
+        let mut overdue = self.overdue.subscribe();
+        let answered = async { overdue.wait_for(|overdue| !overdue).await.map(drop).map_err(io::Error::other) };
+        within(ANSWER, answered).await
     }
 
     /// Opens a connection and applies the session settings, without a time limit.

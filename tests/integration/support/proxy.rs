@@ -1,6 +1,8 @@
 //! A TCP proxy between a replica and MySQL that simulates network failures. The unit tests of the store use it too.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +39,7 @@ pub(crate) struct Proxy {
     network: watch::Sender<Network>,
     /// The destination of new connections.
     server: watch::Sender<(String, u16)>,
+    accepted: Arc<AtomicUsize>,
     /// The listening address.
     pub(crate) address: SocketAddr,
 }
@@ -48,13 +51,21 @@ impl Proxy {
         let address = listener.local_addr().expect("its address");
         let (network, state) = watch::channel(Network::Open);
         let (server, leads_to) = watch::channel(server);
+        let accepted: Arc<AtomicUsize> = Arc::default();
+        let count = Arc::clone(&accepted);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let server = leads_to.borrow().clone();
                 tokio::spawn(connect(client, server, state.clone()));
             }
         });
-        Self { network, server, address }
+        Self { network, server, accepted, address }
+    }
+
+    /// The number of connections so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Redirects new connections to this host and port; existing ones stay.
