@@ -2,7 +2,7 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# The page names its files below v/VERSION/, where caches keep them, and they are compressed once.
+# In the page, links to files begin with v/VERSION/, so that caches may keep the files. The files are compressed once, here.
 FROM debian:13-slim AS page
 # Not pinned: a Debian release keeps the version of a package.
 # hadolint ignore=DL3008
@@ -26,7 +26,7 @@ COPY --from=page /page /usr/share/nginx/html
 # The version of Cargo.toml. The commit comes from docker/bake.hcl or `--build-arg REVISION="$(git rev-parse HEAD)"`.
 ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: frontend" \
-    org.opencontainers.image.description="nginx with the page of TheSmilingChat; it leads sessions to the replicas" \
+    org.opencontainers.image.description="nginx with the page of TheSmilingChat; it routes sessions to the replicas" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"

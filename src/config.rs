@@ -23,7 +23,7 @@ pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 #[derive(Parser, Debug)]
 #[command(version, about, args_conflicts_with_subcommands = true, next_line_help = true)]
 pub struct CommandLine {
-    /// What to do; without one, serve.
+    /// The command; `serve` if there is none.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The options of `serve`, which need not be named.
@@ -47,7 +47,7 @@ pub enum Command {
 }
 
 /// A constant, since rustdoc would read the brackets of the URLs in a doc comment as links.
-const STORE_HELP: &str = "Where the smiles are kept: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
+const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
     to require TLS, append ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
     default: a file in the platform's data directory";
 
@@ -62,7 +62,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub ops_listen: SocketAddr,
 
-    /// Where the smiles are kept; without it, a file in the platform's data directory
+    /// Where the smiles are stored; without it, a file in the platform's data directory
     #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true, help = STORE_HELP)]
     pub store: Option<StoreUrl>,
 
@@ -84,7 +84,7 @@ pub struct ServeOptions {
     pub platform: Platform,
 
     // Kubernetes allows 253 characters (RFC 1123).
-    /// Name of the machine this replica runs on, as the page shows it
+    /// Name of the machine that this replica runs on, for the page
     #[arg(long, env = "SMILINGCHAT_NODE", value_name = "NAME", default_value = "", value_parser = name(0..=253))]
     pub node: String,
 
@@ -93,7 +93,7 @@ pub struct ServeOptions {
           value_parser = list(Link::from_str))]
     pub links: List<Link>,
 
-    /// Smiles per second this replica admits, with a burst of a quarter of it; 0 means unlimited
+    /// Smiles per second that this replica admits, with a burst of a quarter of that; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
     pub capacity: u32,
 
@@ -124,7 +124,7 @@ pub struct ServeOptions {
           value_parser = list(network))]
     pub trusted_proxies: List<IpNet>,
 
-    /// Origins allowed besides the request's own host, separated by commas
+    /// Origins allowed besides the host of the request, separated by commas
     #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "",
           value_parser = list(Origin::from_str))]
     pub allowed_origins: List<Origin>,
@@ -137,7 +137,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// Whether sessions are handed over to emptier replicas; for replicas behind a proxy that routes sessions to any
+    /// Whether sessions are handed over to replicas with fewer sessions. Needs a proxy that routes a new session to any
     /// replica
     #[arg(long, env = "SMILINGCHAT_REBALANCE", value_name = "on|off", default_value = "off")]
     pub rebalance: Switch,
@@ -146,24 +146,24 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub drain_timeout: u32,
 
-    /// Days a smile is kept
+    /// Days for which a smile is kept
     #[arg(long, env = "SMILINGCHAT_RETENTION", value_name = "DAYS", default_value_t = 7,
           value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retention: u32,
 
-    /// The times of a session, which the contract fixes and tests shorten.
+    /// The times of a session. The protocol fixes them; tests use shorter ones.
     #[arg(skip)]
     pub session_times: SessionTimes,
 }
 
-/// How a session finds out that its client is gone, or does not read.
+/// The times after which a session considers its client gone, or unable to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionTimes {
     /// From one WebSocket ping to the next.
     pub ping_interval: Duration,
-    /// From a ping to its pong, at most; past it the session is closed with 4001.
+    /// The longest time from a ping to its pong; after it the session is closed with 4001.
     pub pong_timeout: Duration,
-    /// How long one write may take before the session is closed with 4000.
+    /// The longest time for one write; after it the session is closed with 4000.
     pub write_timeout: Duration,
 }
 

@@ -11,7 +11,7 @@ use crate::protocol::CrashMode;
 /// The options of `smilingchat simulate`.
 #[derive(Args, Clone, Debug)]
 pub struct SimulateOptions {
-    /// The /ws of one or more replicas, separated by commas
+    /// The /ws URLs of one or more replicas, separated by commas
     #[arg(long, env = "SMILINGCHAT_SIMULATE_URL", value_name = "ws://HOST:PORT/ws,…", value_delimiter = ',',
           default_value = "ws://127.0.0.1:8080/ws", value_parser = url("ws", "ws://HOST:PORT/ws"))]
     pub url: Vec<Url>,
@@ -29,11 +29,11 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
 
-    /// Replays a run: same seed, same faces at the same beats; without one, a random seed is printed
+    /// Seed that makes a run repeatable, with the same faces at the same times; random if not given, and printed
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
-    /// Seconds from one crash of a replica to the next, by POST /api/crash; 0 means never
+    /// Seconds between two crashes, each requested by POST /api/crash; 0 means never
     #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
           value_parser = positive_or_never)]
     pub crash_every: f64,
@@ -81,12 +81,12 @@ pub struct CheckOptions {
 /// The options of `smilingchat replicas`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplicasOptions {
-    /// A replica, or the proxy in front of the replicas
+    /// URL of a replica, or of the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_REPLICAS_URL", value_name = "http://HOST:PORT",
           default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
-    /// Print the answer of GET /api/replicas as it is
+    /// Print the answer of GET /api/replicas unchanged
     #[arg(long, env = "SMILINGCHAT_REPLICAS_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     pub json: bool,
 }
@@ -97,16 +97,16 @@ pub struct CrashOptions {
     /// Id of the replica; without one, the ready replica that has been up longest
     pub replica: Option<String>,
 
-    /// A replica, or the proxy in front of the replicas
+    /// URL of a replica, or of the proxy in front of the replicas
     #[arg(long, env = "SMILINGCHAT_CRASH_URL", value_name = "http://HOST:PORT",
           default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
-    /// How it fails: its process ends, it stops answering, or it takes no new session
+    /// How the replica fails: its process ends, it stops answering, or it takes no new session
     #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 
-    /// File with the token that POST /api/crash requires; the variable is the one of `serve --crash-token-file`
+    /// File with the token that POST /api/crash requires; `serve --crash-token-file` reads the same variable
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub token_file: Option<PathBuf>,
 }

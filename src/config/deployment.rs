@@ -9,7 +9,7 @@ use url::Url;
 
 use super::InvalidValue;
 
-/// The most characters of a link's name.
+/// The maximum length of a link's name, in characters.
 const LONGEST_LINK_NAME: usize = 64;
 
 /// The platform that runs a replica.
@@ -30,9 +30,9 @@ pub enum Platform {
 /// A link on the page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Link {
-    /// What it is called there.
+    /// The text of the link.
     pub name: String,
-    /// Where it leads.
+    /// The address that it opens.
     pub url: String,
 }
 
