@@ -3,7 +3,7 @@
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
 //! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It
 //! sends a smile with the same id until the smile is durable or finally refused, and it resumes from the highest
-//! offset it saw, so that it misses nothing and the server stores nothing twice.
+//! offset it has seen, so that it misses nothing and the server stores nothing twice.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -51,13 +51,13 @@ use crate::model::{Epoch, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, ServerFrame};
 
 pub use self::event::Event;
-pub use self::outbox::MOST_UNANSWERED;
+pub use self::outbox::MAX_UNANSWERED;
 
-/// How long a client waits for a server that says nothing.
+/// How long a client waits for a silent server.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a connection and its upgrade. The limit doubles after each failure, up to four times this value, because a
-    /// busy server needs longer.
+    /// Time limit for a connection and its upgrade. It doubles after each failure, up to four times this value, because
+    /// a busy server needs longer.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
@@ -76,7 +76,7 @@ impl Default for Patience {
 pub struct ResumePoint {
     /// The epoch of the log.
     pub epoch: Epoch,
-    /// The highest offset that the client saw in it.
+    /// The highest offset that the client has seen in this epoch.
     pub offset: Offset,
 }
 
@@ -99,7 +99,7 @@ pub struct Client {
     user: UserName,
     patience: Patience,
     outbox: Outbox,
-    /// The zero of the outbox's times.
+    /// The origin of the outbox's times.
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
@@ -115,7 +115,7 @@ enum State {
     Ended,
 }
 
-/// How far a session has come.
+/// The current connection, and how far its session has come.
 struct Session {
     connection: Connection,
     resumed_from: Option<Offset>,
@@ -123,7 +123,7 @@ struct Session {
     welcomed: bool,
     answering: bool,
     return_after: Option<Duration>,
-    /// What the client writes next.
+    /// The next frame to write.
     outgoing: Option<String>,
 }
 
@@ -137,7 +137,7 @@ impl Client {
         Self::start(urls, user, patience, None)
     }
 
-    /// A client that resumes where another one of the same user ended.
+    /// A client that resumes where another client of the same user ended.
     ///
     /// # Panics
     /// When `urls` is empty.
@@ -163,7 +163,7 @@ impl Client {
         client
     }
 
-    /// Takes a smile to send, and keeps it until it is durable or finally refused. False when [`MOST_UNANSWERED`]
+    /// Takes a smile to send, and keeps it until it is durable or finally refused. False when [`MAX_UNANSWERED`]
     /// smiles are unanswered already; the smile is then not taken.
     #[must_use = "false says that the smile was not taken"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
@@ -351,7 +351,7 @@ impl Client {
 }
 
 impl Session {
-    /// Writes what is outgoing, then reads until something is heard, at the latest until `wake`.
+    /// Writes the outgoing frame, or else reads until an event occurs or until `wake`.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {
