@@ -1,6 +1,6 @@
 //! The durable store: the log, its index and the users, on SQLite or MySQL. All SQL is here.
 //!
-//! There is no trait and no mock: two databases are an enum, and tests use real ones.
+//! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
 //! Both databases guarantee:
 //!

@@ -40,8 +40,8 @@ pub(crate) struct LogPage {
     pub batches: Vec<Batch>,
 }
 
-/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload of
-/// a batch if there is one.
+/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload
+/// of a batch if there is one.
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {

@@ -47,8 +47,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this are left to real replicas. MySQL disconnects a reader when another one takes the same id, so
-/// each connection picks one at random.
+/// Server ids below this are left to real replicas. MySQL disconnects a reader when another reader takes the same id,
+/// so each connection picks one at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server has no binary log.
@@ -61,7 +61,7 @@ pub(crate) struct Binlog {
     store: Arc<MySql>,
     /// Batches of the transaction that has not committed yet.
     transaction: Vec<Batch>,
-    /// When the last event came.
+    /// When the last event arrived.
     heard_at: Instant,
     /// Changes when the address leads to another server.
     changes: watch::Receiver<u64>,

@@ -1,4 +1,4 @@
-//! The server that the address of the store leads to: how a connection to it is made and set up, and which one it is.
+//! The server that the address of the store leads to: how a connection to it is opened and set up, and its identity.
 //!
 //! An address may lead to another server from one moment to the next. When one connection detects that, all of them
 //! are reopened: none stays with a server that is no longer the primary.
@@ -36,7 +36,7 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether the server takes connections and answers nothing, as far as the probe knows.
+    /// Whether the server accepts connections but does not answer, as far as the probe knows.
     pub(super) silent: watch::Sender<bool>,
     /// Notified when an answer is late, which starts a probe.
     pub(super) late: Arc<Notify>,
@@ -68,7 +68,7 @@ impl MySqlServer {
         within(ANSWER, self.open()).await.inspect_err(|_| self.late.notify_one())
     }
 
-    /// Waits while the server is silent, for as long as for an answer.
+    /// Waits while the server is silent, for at most [`ANSWER`].
     pub(super) async fn answers(&self) -> io::Result<()> {
         let mut silent = self.silent.subscribe();
         let answering = async { silent.wait_for(|silent| !silent).await.map(drop).map_err(io::Error::other) };

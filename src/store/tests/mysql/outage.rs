@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A proxy to the server of a database, and the database's URL through it.
 pub(crate) async fn way_to(database: &Database) -> (Proxy, StoreUrl) {
-    let StoreUrl::MySql(server) = database.url() else { panic!("this is for MySQL") };
+    let StoreUrl::MySql(server) = database.url() else { panic!("only MySQL has a network") };
     let proxy = Proxy::to((server.host.clone(), server.port)).await;
     let url = MySqlUrl { host: proxy.address.ip().to_string(), port: proxy.address.port(), ..server };
     (proxy, StoreUrl::MySql(url))
@@ -140,7 +140,7 @@ async fn a_server_that_is_not_up_yet_is_awaited() {
     let StoreUrl::MySql(server) = database.url() else { unreachable!() };
     let opening = tokio::spawn(async move { Store::open(&url).await });
     for network in [Network::Cut, Network::NoServer, Network::Open] {
-        // Nobody listens there.
+        // No server listens there.
         proxy.leads_to((server.host.clone(), 1));
         proxy.becomes(network);
         sleep(Duration::from_millis(700)).await;
@@ -164,7 +164,7 @@ async fn a_connection_that_is_half_open_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_slow_network_is_only_slow() {
+async fn a_slow_network_delays_an_append_without_an_error() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
