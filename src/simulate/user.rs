@@ -1,4 +1,4 @@
-//! One simulated user in one conversation: it smiles at its pace, and its client keeps the session.
+//! One simulated user in one conversation: it smiles at the pace of the plan, and its client keeps the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl User {
         }
     }
 
-    /// Handles the beats that are due; returns when the next one is.
+    /// Handles the beats that are due; returns the time of the next one.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {
