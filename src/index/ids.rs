@@ -69,7 +69,7 @@ impl Run {
         (0..FAN_OUT).map(move |part| Self { tier: self.tier - 1, number: self.number * FAN_OUT + part }.key(slice))
     }
 
-    /// The blocks that merged into this slice of the run before. No reader needs them once this slice is merged.
+    /// The blocks that merged into this slice of the previous run. No reader needs them once this slice is merged.
     pub(super) fn superseded(self, slice: u64) -> impl Iterator<Item = BlockKey> {
         let before = self.number.checked_sub(1).map(|number| Self { number, ..self });
         before.into_iter().flat_map(move |run| run.inputs(slice))
@@ -208,7 +208,7 @@ mod tests {
                 assert_eq!(found, [entry.offset.0], "of segment {} of {segment}", entry.offset.0 / 3);
             }
         }
-        assert!(model.find(12_345).is_empty(), "what was never stored");
+        assert!(model.find(12_345).is_empty(), "an id that was never stored");
     }
 
     #[test]

@@ -14,7 +14,7 @@ const QUEUE: usize = 8192;
 /// The retry hint when the queue is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
-/// The longest expected wait for a commit. Past it new smiles are shed.
+/// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.

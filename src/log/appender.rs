@@ -18,7 +18,7 @@ use crate::store::{Append, AppendError, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
+/// The largest index lag in smiles. Beyond it, appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a growing batch may gather.
@@ -69,7 +69,7 @@ impl Appender {
                 }
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
-                // All of the queue may have been refused meanwhile.
+                // The whole queue may have been refused meanwhile.
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
@@ -93,8 +93,8 @@ impl Appender {
     }
 
     /// Waits while more tasks are ready than the workers' own queues hold, unless a full batch is queued. Most of these
-    /// are the sessions of the previous batch: a batch published now would reach each of them no sooner, and cost each a
-    /// second write.
+    /// tasks are sessions that are about to write the previous batch. A batch published now would reach them no sooner,
+    /// and would cost each of them a second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
         let has_room = || self.queue.waiting.lock().entries.len() < full;
@@ -156,9 +156,9 @@ impl Appender {
         }
     }
 
-    /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes
-    /// the offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not
-    /// stored.
+    /// Answers the repeats in a batch, and appends and publishes the other smiles. Starts over whenever another replica
+    /// takes the offset first. Returns the number of appended smiles. After an error, the batch holds the smiles that
+    /// were not stored.
     async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
         let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {

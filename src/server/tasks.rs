@@ -71,7 +71,7 @@ impl Tasks {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that runs until `stop_appending`, and is dropped then. Its end before that ends the replica.
+    /// Spawns a task that runs until `stop_appending`, and is dropped then. If it ends earlier, the replica ends.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,
@@ -81,8 +81,8 @@ impl Tasks {
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
-    /// Spawns the appender and the lease, which complete what they have begun, and everything that goes on meanwhile:
-    /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
+    /// Spawns the appender and the lease, which complete what they have begun when they are stopped. Also spawns the
+    /// indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { store, tail, metrics, .. } = &*app.context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
