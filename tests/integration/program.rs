@@ -77,7 +77,7 @@ async fn a_wrong_option_exits_with_2() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
-    assert_eq!(output.status.code(), Some(2), "a variable is an option");
+    assert_eq!(output.status.code(), Some(2), "a variable is checked like its option");
 }
 
 /// Checks that the program exits with 1 and a one-line error that contains `word`.
@@ -250,9 +250,10 @@ async fn a_replica_crashes_from_the_terminal() {
     let (status, told) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
     assert_eq!(status, Some(0), "{told}");
     assert!(told.starts_with(&format!("{} is not ready", process.replica)), "{told}");
-    eventually("it is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503).await;
+    eventually("the replica is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503)
+        .await;
 
-    // The variable of `serve` is the one of `crash`: both name the same file.
+    // `serve` and `crash` share this variable, which names the same file for both.
     let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", &file)]).await;
     let (status, told) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", &file)]).await;
     assert_eq!((status, told), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
@@ -261,7 +262,7 @@ async fn a_replica_crashes_from_the_terminal() {
 }
 
 #[tokio::test]
-async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
+async fn the_simulator_crashes_a_replica_that_requires_a_token() {
     let store = TestStore::new();
     let file = token_file(&store);
     let mut server = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
@@ -318,12 +319,14 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     let mut server = TestProcess::start(&store.path(), &[]).await;
     let url = format!("--url=ws://{}/ws", server.address);
     let mut simulation = start_program(&["simulate", &url, "--conversations=2", "--duration=3600"]);
-    eventually("all are there", async || get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10))
-        .await;
+    eventually("smiles are stored", async || {
+        get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10)
+    })
+    .await;
     server.kill().await;
-    // The first interrupt stops sending, each further one skips a stage.
+    // The first interrupt stops the sending, and each further one skips a stage.
     let id = simulation.id().expect("it runs").to_string();
-    eventually("it ends", async || {
+    eventually("the simulation ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
         if !ended {
             run("kill", &["-INT", &id]).await;
