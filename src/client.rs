@@ -163,9 +163,9 @@ impl Client {
         client
     }
 
-    /// Takes a smile to send, and keeps it until it is durable or finally refused. False when [`MAX_UNANSWERED`]
-    /// smiles are unanswered already; the smile is then not taken.
-    #[must_use = "false says that the smile was not taken"]
+    /// Accepts a smile to send, and keeps it until it is durable or finally refused. Returns `false`, and does not
+    /// accept the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
+    #[must_use = "false means that the smile was not accepted"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)
     }
@@ -281,7 +281,7 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
+                // A session without anything to replay sends nothing by itself. Its pong shows that it answers.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }

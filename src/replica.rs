@@ -63,7 +63,7 @@ impl Replica {
     /// Registers the replica. With `rebalance` it hands sessions over to emptier replicas.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when a shared store does not take the registration.
+    /// [`StoreError::Unavailable`] when a shared store does not accept the registration.
     pub(crate) async fn join(
         store: &Store,
         replica: NewReplica,

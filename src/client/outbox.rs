@@ -36,7 +36,7 @@ enum State {
 }
 
 impl Outbox {
-    /// Takes a new smile, unless too many are unanswered.
+    /// Accepts a new smile, unless too many smiles are unanswered.
     pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         let room = self.smiles.len() < MAX_UNANSWERED;
         if room {

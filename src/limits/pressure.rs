@@ -34,7 +34,7 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// No pressure, on a store that takes `largest_batch` smiles in a batch.
+    /// No pressure, on a store that accepts `largest_batch` smiles in a batch.
     pub(crate) fn new(largest_batch: usize) -> Self {
         Self { largest_batch, batch_began: None, per_batch: Duration::ZERO }
     }

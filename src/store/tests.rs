@@ -42,7 +42,7 @@ pub(crate) use on_every_database;
 on_every_database! {
     a_batch_is_appended_only_after_the_one_it_names,
     appending_a_batch_again_stores_it_once,
-    one_of_several_batches_for_an_offset_is_taken,
+    one_of_several_batches_for_an_offset_is_accepted,
     the_log_survives_reopening,
     a_batch_is_found_by_any_offset_in_it,
     retention_removes_the_oldest_batches_and_reuses_no_offset,
@@ -154,7 +154,7 @@ async fn appending_a_batch_again_stores_it_once(database: &Database) {
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
-async fn one_of_several_batches_for_an_offset_is_taken(database: &Database) {
+async fn one_of_several_batches_for_an_offset_is_accepted(database: &Database) {
     let store = database.open().await;
     for round in 0..10 {
         let mut racers = Vec::new();

@@ -14,7 +14,7 @@ on_every_database! {
 /// The log begins here, as after retention. One superseded run is left of the 32 before [`CUT`]'s inputs.
 const FIRST: u64 = 31;
 
-/// The segment whose write is cut. It merges runs, and supersedes the inputs of the merge before.
+/// The segment whose write is cut. It merges runs, and supersedes the inputs of the previous merge.
 const CUT: u64 = 64;
 
 /// More segments than a start leaves to the indexer: opening the index writes [`CUT`], and reports the error.

@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     Open,
     /// It is in the log.
     Acked,
-    /// It is refused for good.
+    /// It was permanently refused.
     Failed,
 }
 

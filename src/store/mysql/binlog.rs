@@ -105,7 +105,7 @@ impl MySql {
             Some((.., None)) => return Err(unreadable("the name of the database")),
             Some((.., uuid, Some(database))) => (uuid, database),
         };
-        server.meets(uuid);
+        server.record_server(uuid);
         let changes = server.generation.subscribe();
         let heartbeat = HEARTBEAT.as_nanos();
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;

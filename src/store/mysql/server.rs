@@ -96,7 +96,7 @@ impl MySqlServer {
         }
         let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
         let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-        Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
+        Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
 
     /// The current password: the file may have changed.
@@ -107,7 +107,7 @@ impl MySqlServer {
 
     /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
     /// Returns the generation of the new connection.
-    pub(super) fn meets(&self, uuid: String) -> u64 {
+    pub(super) fn record_server(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
             tracing::warn!(server = self.address(), "the address points to another MySQL server; reconnecting");

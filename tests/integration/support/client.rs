@@ -143,7 +143,7 @@ impl TestClient {
             if answer["type"] == "ack" {
                 return offset(&answer);
             }
-            wait_as_told(&answer).await;
+            wait_for_hint(&answer).await;
         }
     }
 
@@ -160,7 +160,7 @@ impl TestClient {
                 if answer["type"] == "ack" {
                     last = last.max(offset(&answer));
                 } else {
-                    wait_as_told(&answer).await;
+                    wait_for_hint(&answer).await;
                     refused.push(id(&answer));
                 }
             }
@@ -310,7 +310,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
 }
 
 /// Waits for as long as the refusal of a slow store asks; fails for any other refusal.
-async fn wait_as_told(answer: &Value) {
+async fn wait_for_hint(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "{answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;

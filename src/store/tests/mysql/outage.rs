@@ -53,7 +53,7 @@ async fn a_commit_whose_answer_was_lost_is_found_by_appending_again() {
 }
 
 #[tokio::test]
-async fn a_batch_in_doubt_gives_way_to_one_that_was_taken_meanwhile() {
+async fn a_batch_in_doubt_gives_way_to_one_that_was_accepted_meanwhile() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (store, other) = (open(&url).await, database.open().await);
