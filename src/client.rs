@@ -366,13 +366,13 @@ impl Session {
         tokio::select! {
             biased;
             heard = self.connection.next() => Some(heard),
-            () = reach(wake) => (!self.welcomed).then(|| Heard::Gone(self.connection.gone(None))),
+            () = wait_until(wake) => (!self.welcomed).then(|| Heard::Gone(self.connection.gone(None))),
         }
     }
 }
 
 /// Waits until the given time; forever without one.
-pub(crate) async fn reach(moment: Option<Instant>) {
+pub(crate) async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,

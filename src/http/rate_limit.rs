@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_walked_from_the_right() {
+    fn hops_are_read_from_the_right() {
         assert_eq!(address("10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(address("10.0.0.1", &["203.0.113.9", "192.0.2.1, 10.0.0.2"]), "192.0.2.1");
         assert_eq!(address("::ffff:10.0.0.1", &["::ffff:192.0.2.1"]), "192.0.2.1");

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::ledger::Event;
 use super::plan::{Beat, Seat};
 use super::{Course, Shared};
-use crate::client::{Client, reach};
+use crate::client::{Client, wait_until};
 
 /// A user on a seat of the plan.
 pub(super) struct User {
@@ -47,7 +47,7 @@ impl User {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                () = reach(next_beat) => continue,
+                () = wait_until(next_beat) => continue,
             };
             self.shared.tell(self.seat, event).await;
         }

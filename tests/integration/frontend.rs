@@ -307,7 +307,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
 }
 
 #[tokio::test]
-async fn the_proxy_revalidates_the_page_and_only_reads_it() {
+async fn the_proxy_revalidates_the_page_and_rejects_writes() {
     let (_store, _replica, frontend) = one_replica().await;
     for encoding in ["identity", "gzip"] {
         let tag = header(&get_with(frontend.address, "/", "accept-encoding", encoding).await, "etag");

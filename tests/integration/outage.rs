@@ -176,7 +176,7 @@ const LINES: usize = 10;
 /// MySQL is unavailable in these ways: cut off, silent, and as a server that keeps statements waiting for a locked
 /// table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_takes_few_lines_and_few_connections() {
+async fn an_outage_costs_few_log_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
     for fault in [Some(Network::Cut), Some(Network::Silent), None] {
         let Some(database) = TestDatabase::new().await else { return };

@@ -20,7 +20,7 @@ on_every_database! {
     every_smile_is_carried_over_unchanged,
     a_fully_trimmed_log_continues_its_offsets,
     an_interrupted_carry_over_continues,
-    a_start_that_was_cut_anywhere_is_completed_by_the_next,
+    a_start_that_was_interrupted_anywhere_is_completed_by_the_next,
     carried_over_smiles_keep_their_age,
 }
 
@@ -195,7 +195,7 @@ async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
     }
 }
 
-async fn a_start_that_was_cut_anywhere_is_completed_by_the_next(database: &Database) {
+async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database: &Database) {
     let smiles = fill_previous_version(database, 0, 25_000).await;
     let (mut appending, mut trimming) = (Vec::new(), None);
     if let Database::MySql(_) = database {
