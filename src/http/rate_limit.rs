@@ -215,7 +215,7 @@ mod tests {
         assert!(!refusals.is_first(one) && !refusals.is_first(one));
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 2)]);
-        assert!(!refusals.is_first(one), "it is kept until an interval without refusals");
+        assert!(!refusals.is_first(one), "an address is kept until an interval without refusals");
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 1)]);
         assert!(refusals.take().is_empty() && refusals.0.is_empty());

@@ -60,7 +60,7 @@ impl Appender {
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
-                self.refuse_while(indexed, "its index is too far behind", &mut outage).await;
+                self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
                 let (last, cursor) = self.tail.end();
                 for batch in self.store.take_turn(last, cursor).await {
@@ -127,7 +127,7 @@ impl Appender {
 
     async fn append(&self, mut batch: Vec<Submission>, began: Instant, outage: &mut Outage) -> Result<(), StoreError> {
         self.metrics.append_smiles.observe(batch.len() as f64);
-        let written = self.refuse_while(self.write(&mut batch), "it does not answer", outage).await;
+        let written = self.refuse_while(self.write(&mut batch), "the store does not answer", outage).await;
         self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match written {
             Ok(0) => {}

@@ -147,7 +147,7 @@ async fn a_phone_begins_with_a_user_that_answers() {
     eventually("both smiles are stored", async || lines(&browser, "stored", "").await >= 2).await;
     let preset = browser.run("return document.getElementById('to').value", &json!([])).await;
     let answers = format!("{} smiles", preset.as_str().expect("a name"));
-    eventually("both are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
+    eventually("both smiles are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
 }
 
 #[tokio::test]

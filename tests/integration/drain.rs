@@ -69,7 +69,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     assert_eq!(stubborn.json().await["type"], "drain");
     assert_eq!(stubborn.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?} of 4 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(4), "the drain took {:?} of 4 s", asked.elapsed());
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     process.signal("TERM").await;
     assert_eq!(anna.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?} of 3 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?} of 3 s", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

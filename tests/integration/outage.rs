@@ -164,7 +164,7 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     assert!(!starting.is_finished());
 
     network.becomes(Network::Open);
-    let replica = within("the replica starts", starting).await.expect("it is ready");
+    let replica = within("the replica starts", starting).await.expect("the replica is ready");
     assert!(replica.log().contains("waiting for MySQL"), "{}", replica.log());
     assert_eq!(status(replica.address, "/readyz").await, 200);
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;

@@ -325,7 +325,7 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     .await;
     server.kill().await;
     // The first interrupt stops the sending, and each further one skips a stage.
-    let id = simulation.id().expect("it runs").to_string();
+    let id = simulation.id().expect("the simulation runs").to_string();
     eventually("the simulation ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
         if !ended {

@@ -32,7 +32,7 @@ impl Answer {
     pub(super) fn offset(self) -> Offset {
         match self {
             Self::Stored(offset) | Self::Duplicate(offset) => offset,
-            Self::Refused => panic!("it was refused"),
+            Self::Refused => panic!("the smile was refused"),
         }
     }
 }

@@ -185,7 +185,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     let settled = simulation.moves;
     assert!(settled - moves <= sessions.div_ceil(MAX_FRACTION), "{} more: {context}", settled - moves);
     simulation.run(QUIET_SECONDS);
-    assert_eq!(simulation.moves, settled, "it never stops: {context}");
+    assert_eq!(simulation.moves, settled, "the moves never stop: {context}");
     assert!(simulation.is_even(), "{context}");
     (seconds, settled)
 }

@@ -101,7 +101,9 @@ impl MySql {
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
                 return cannot(&format!("the server's version is {version}; following its binary log needs 8.4"));
             }
-            Some((.., true, _, _)) => return cannot("it shows a commit before a semi-synchronous replica has it"),
+            Some((.., true, _, _)) => {
+                return cannot("the binary log shows a commit before a semi-synchronous replica has it");
+            }
             Some((.., None)) => return Err(unreadable("the name of the database")),
             Some((.., uuid, Some(database))) => (uuid, database),
         };

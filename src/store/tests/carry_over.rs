@@ -293,6 +293,6 @@ async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
     let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
     assert_ne!(epoch, EPOCH);
     let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;
-    assert!(renewal.is_err(), "its lease runs out");
+    assert!(renewal.is_err(), "the lease of the older replica expires");
     assert_eq!(database.open().await.log_state().await.unwrap().head, Offset(30));
 }

@@ -136,7 +136,7 @@ pub(crate) fn address(server: &Url) -> (String, u16) {
 pub(crate) async fn identify(server: &Url, id: usize) {
     let mode: String = ask(server.as_str(), "SELECT @@GLOBAL.gtid_mode").await.expect("an answer");
     let gtids = if mode == "ON" { "" } else { GTIDS };
-    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("it may set its variables");
+    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("the account may set variables");
 }
 
 /// The number of connections to a database of the server at this URL.

@@ -117,7 +117,7 @@ impl TestProcess {
     }
 
     fn id(&self) -> String {
-        self.child.id().expect("it still runs").to_string()
+        self.child.id().expect("the process still runs").to_string()
     }
 
     /// Sends a signal by its `kill` name.
