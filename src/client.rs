@@ -1,9 +1,9 @@
 //! A client that keeps its session: it connects, resumes, sends unanswered smiles again, and backs off.
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
-//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It
-//! sends a smile with the same id until the smile is durable or finally refused, and it resumes from the highest
-//! offset it has seen, so that it misses nothing and the server stores nothing twice.
+//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. A
+//! client sends a smile with the same id until the smile is durable or finally refused, so the server stores nothing
+//! twice. It resumes from the highest offset that it has seen, so it misses nothing.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};

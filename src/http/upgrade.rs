@@ -1,6 +1,6 @@
 //! `/ws`: the checks before a session, and the upgrade.
 //!
-//! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for
+//! Uses tungstenite and hyper directly instead of axum's extractor. A session needs tungstenite's typed errors for
 //! exact close codes, and the raw connection for a close frame that reaches the client.
 
 use std::pin::pin;

@@ -1,6 +1,6 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289): when the store is the bottleneck, the
+//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289). When the store is the bottleneck, the
 //! queue in front of it stays as short as the store's speed allows.
 
 use std::time::{Duration, Instant};

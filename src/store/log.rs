@@ -13,7 +13,7 @@ pub(crate) enum Append {
     Done,
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
-    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or
+    /// The log does not hold the previous batch. Either a commit from the binary log is not visible to queries yet, or
     /// the log was replaced or has lost its end.
     Unlinked,
 }

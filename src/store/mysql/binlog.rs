@@ -28,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The server's version and identity, whether its commits wait for a replica after they are in the binary log, and the
-/// name of the database as the server spells it, which may differ in case from the given one.
+/// name of the database as the server spells it. Its case may differ from the configured name.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
