@@ -90,8 +90,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     (received, acked, refused)
 }
 
-/// Triggers the senders in turn at the offered rate. Each gets the time at which its smile is due, so that a late sender
-/// does not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a
+/// Triggers the senders in turn at the offered rate. Each gets the time at which its smile is due, so that a late
+/// sender does not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a
 /// resolution of milliseconds.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
 fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
