@@ -21,7 +21,7 @@ pub enum CheckError {
     NotReady(Url, StatusCode, String),
 }
 
-/// Asks once.
+/// Asks the replica once whether it is ready.
 ///
 /// # Errors
 /// [`CheckError`].

@@ -1,9 +1,9 @@
 //! A client that keeps its session: it connects, resumes, sends unanswered smiles again, and backs off.
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
-//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. It
-//! sends a smile with the same id until the smile is durable or finally refused, and it resumes from the highest
-//! offset it saw, so that it misses nothing and the server stores nothing twice.
+//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. A
+//! client sends a smile with the same id until the smile is durable or finally refused, so the server stores nothing
+//! twice. It resumes from the highest offset that it has seen, so it misses nothing.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -51,13 +51,13 @@ use crate::model::{Epoch, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, ErrorCode, ServerFrame};
 
 pub use self::event::Event;
-pub use self::outbox::MOST_UNANSWERED;
+pub use self::outbox::MAX_UNANSWERED;
 
-/// How long a client waits for a server that says nothing.
+/// How long a client waits for a silent server.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For a connection and its upgrade. The limit doubles after each failure, up to four times this value, because a
-    /// busy server needs longer.
+    /// Time limit for a connection and its upgrade. It doubles after each failure, up to four times this value, because
+    /// a busy server needs longer.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
@@ -76,7 +76,7 @@ impl Default for Patience {
 pub struct ResumePoint {
     /// The epoch of the log.
     pub epoch: Epoch,
-    /// The highest offset that the client saw in it.
+    /// The highest offset that the client has seen in this epoch.
     pub offset: Offset,
 }
 
@@ -99,7 +99,7 @@ pub struct Client {
     user: UserName,
     patience: Patience,
     outbox: Outbox,
-    /// The zero of the outbox's times.
+    /// The origin of the outbox's times.
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
@@ -115,7 +115,7 @@ enum State {
     Ended,
 }
 
-/// How far a session has come.
+/// The current connection, and how far its session has come.
 struct Session {
     connection: Connection,
     resumed_from: Option<Offset>,
@@ -123,7 +123,7 @@ struct Session {
     welcomed: bool,
     answering: bool,
     return_after: Option<Duration>,
-    /// What the client writes next.
+    /// The next frame to write.
     outgoing: Option<String>,
 }
 
@@ -137,7 +137,7 @@ impl Client {
         Self::start(urls, user, patience, None)
     }
 
-    /// A client that resumes where another one of the same user ended.
+    /// A client that resumes where another client of the same user ended.
     ///
     /// # Panics
     /// When `urls` is empty.
@@ -163,9 +163,9 @@ impl Client {
         client
     }
 
-    /// Takes a smile to send, and keeps it until it is durable or finally refused. False when [`MOST_UNANSWERED`]
-    /// smiles are unanswered already; the smile is then not taken.
-    #[must_use = "false says that the smile was not taken"]
+    /// Accepts a smile to send, and keeps it until it is durable or finally refused. Returns `false`, and does not
+    /// accept the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
+    #[must_use = "false means that the smile was not accepted"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)
     }
@@ -281,7 +281,7 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // A session that has nothing to replay says nothing by itself; its pong shows that it answers.
+                // A session without anything to replay sends nothing by itself. Its pong shows that it answers.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
@@ -351,7 +351,7 @@ impl Client {
 }
 
 impl Session {
-    /// Writes what is outgoing, then reads until something is heard, at the latest until `wake`.
+    /// Writes the outgoing frame, or else reads until an event occurs or until `wake`.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {
@@ -366,13 +366,13 @@ impl Session {
         tokio::select! {
             biased;
             heard = self.connection.next() => Some(heard),
-            () = reach(wake) => (!self.welcomed).then(|| Heard::Gone(self.connection.gone(None))),
+            () = wait_until(wake) => (!self.welcomed).then(|| Heard::Gone(self.connection.gone(None))),
         }
     }
 }
 
 /// Waits until the given time; forever without one.
-pub(crate) async fn reach(moment: Option<Instant>) {
+pub(crate) async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,

@@ -57,8 +57,8 @@ pub(crate) struct AppState {
 }
 
 /// Routes of the public listener. The rate limit per client address covers everything except the probes, `/ping` and
-/// the versioned assets: a first visit loads about sixty assets, so a few visitors behind one address would exceed the
-/// limit.
+/// the versioned assets. A first visit loads about sixty assets, so a few visitors behind one address would otherwise
+/// exceed the limit.
 pub(crate) fn public(app: Arc<AppState>, limit: Option<&RateLimit>) -> Router {
     let mut limited = Router::new()
         .route("/ws", get(upgrade::open))

@@ -51,9 +51,9 @@ impl Publication {
 
 /// An entry of an outbox.
 pub(crate) enum Push {
-    /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent it.
+    /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent that.
     Publication(Arc<Publication>),
-    /// The id of a smile that this session sent was stored before, at this offset.
+    /// This session sent a smile whose id was stored before, at this offset.
     Duplicate(SmileId, Offset),
     /// A smile that this session sent was not stored.
     Refused(SmileId),
@@ -123,7 +123,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Adds a session of `user`. From here on every publication of that user reaches its outbox, or marks it as lagged.
+    /// Adds a session of `user`. From then on, every publication of that user reaches its outbox or marks it as lagged.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox {
@@ -257,7 +257,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "from then on publications arrive again");
+        assert_eq!(taken(&slow), (vec![999], false), "later publications arrive again");
     }
 
     #[tokio::test]

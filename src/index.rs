@@ -152,7 +152,7 @@ impl Index {
             let indexed = self.tail.indexed();
             let mut known = self.find_indexed(hashes, indexed).await?;
             let recent = self.tail.recent.lock();
-            // Otherwise the index advanced meanwhile: look up again.
+            // Otherwise the index has advanced meanwhile: look up again.
             if recent.indexed == indexed {
                 known.extend(hashes.iter().filter_map(|hash| Some((*hash, recent.find(*hash)?))));
                 return Ok(TailView { cursor: recent.end(), last: recent.last, known });
@@ -177,7 +177,7 @@ impl Index {
 
     /// Reads the indexed offsets of these short hashes, in order.
     async fn read_offsets(&self, candidates: &[u64]) -> Result<Vec<Offset>, StoreError> {
-        // Memory drops a segment bit by bit after the store has all of it, so round up.
+        // Memory drops a segment gradually after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             // Many ids share a block of a small run.

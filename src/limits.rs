@@ -1,8 +1,8 @@
 //! Admission control for smiles: limits per session, per replica and by the store's delay. Pure code: callers pass the
 //! time.
 //!
-//! The buckets here are not tower-governor's, which limits requests per client address in `http`: governor cannot
-//! inspect a bucket without taking from it, and [`admit`] must check two buckets before it takes from either.
+//! tower-governor, which limits requests per client address in `http`, cannot inspect a bucket without taking from it.
+//! [`admit`] must check two buckets before it takes from either, so this module has buckets of its own.
 
 mod budget;
 mod pressure;

@@ -54,10 +54,10 @@ impl AppendQueue {
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
-    /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; otherwise
-    /// `outbox` gets the answer. Smiles of one session keep their order.
+    /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; if it is
+    /// not published, `outbox` gets the answer. Smiles of one session keep their order.
     ///
-    /// The queue is locked while the limits are checked, so that an admitted smile is certain of its place.
+    /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///
     /// # Errors
     /// A refusal when the store is unavailable or too slow, when the queue is full, or by `admit`.

@@ -1,6 +1,6 @@
 //! The program: reads the command line and does what it says.
 //!
-//! Thin on purpose: what can be tested is in the library.
+//! It is thin on purpose: everything that can be tested is in the library.
 
 use std::fmt::Display;
 use std::process::ExitCode;

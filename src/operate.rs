@@ -16,10 +16,10 @@ pub enum OperateError {
     /// The file of the token cannot be read.
     #[error(transparent)]
     Token(#[from] InvalidValue),
-    /// There is no list of replicas.
+    /// The list of replicas could not be read.
     #[error(transparent)]
     NoList(#[from] ApiError),
-    /// No replica crashes.
+    /// The crash request failed.
     #[error("{0}{advice}", advice = advice(.0))]
     NotCrashed(#[source] ApiError),
     /// Standard output is closed or full.
@@ -27,7 +27,7 @@ pub enum OperateError {
     Output(#[from] io::Error),
 }
 
-/// Prints the replicas: a table, or the answer of the server as it is.
+/// Prints the replicas: a table, or the unchanged answer of the server.
 ///
 /// # Errors
 /// [`OperateError`].

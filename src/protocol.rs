@@ -1,6 +1,6 @@
 //! The wire protocol: frames, error codes and close codes.
 //!
-//! Both ends use it: the server decodes [`ClientFrame`] and encodes [`ServerFrame`], `client` does the reverse.
+//! Both ends use it: the server decodes [`ClientFrame`] and encodes [`ServerFrame`]; `client` does the reverse.
 
 mod client_frame;
 mod crash;
@@ -28,7 +28,7 @@ pub fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("types of this crate serialize to JSON")
 }
 
-/// Says in one line why a text is not JSON of the expected type.
+/// Explains in one line why a text is not JSON of the expected type.
 pub type BadJson = serde_json::Error;
 
 /// Parses JSON.

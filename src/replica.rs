@@ -50,7 +50,7 @@ pub(crate) struct Replica {
     metrics: Arc<Metrics>,
     /// Counts admitted smiles.
     capacity: Arc<Capacity>,
-    /// Whether it hands sessions over to emptier replicas.
+    /// Whether this replica hands sessions over to emptier ones.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
     smiles_per_second: Mutex<f64>,
@@ -63,7 +63,7 @@ impl Replica {
     /// Registers the replica. With `rebalance` it hands sessions over to emptier replicas.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when a shared store does not take the registration.
+    /// [`StoreError::Unavailable`] when a shared store does not accept the registration.
     pub(crate) async fn join(
         store: &Store,
         replica: NewReplica,
@@ -100,7 +100,7 @@ impl Replica {
     /// Checks whether this replica is ready, without a query.
     ///
     /// # Errors
-    /// The refusal of a session, with the first reason why it is not.
+    /// The refusal that a new session gets, with the first reason why the replica is not ready.
     pub(crate) fn ready(&self) -> Result<(), Refusal> {
         let (code, reason) = if self.draining.load(Ordering::Relaxed) {
             (ErrorCode::Draining, "draining: this replica is shutting down")
@@ -226,8 +226,8 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Crashes the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds. Returns its id,
-    /// `None` if there is none.
+    /// Crashes the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds. Returns its
+    /// id, or `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.

@@ -160,8 +160,8 @@ impl Server {
         }
     }
 
-    /// Waits for the appender, for the lease, whose late renewal would register the replica again, and for all other
-    /// tasks. Then removes the registration and closes the store.
+    /// Waits for all vital tasks, including the lease: a late renewal would register the replica again. Then removes
+    /// the registration and closes the store.
     async fn close(&mut self) -> Result<(), ServerError> {
         while let Some(ended) = self.tasks.vital.join_next().await {
             if !matches!(ended, Ok((_, Ok(())))) {

@@ -4,7 +4,7 @@
 //! keeps the contract, over the wire only.
 //!
 //! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
-//! this task enters into the ledger in batches; when the ledger falls behind, the users wait for it.
+//! [`conduct`] enters into the ledger in batches; when the ledger falls behind, the users wait for it.
 
 pub mod ledger;
 pub mod plan;
@@ -41,10 +41,10 @@ use crate::protocol;
 /// Capacity of the queue of events to the ledger; when it is full, users wait.
 const QUEUE: usize = 8192;
 
-/// Events recorded at a time.
+/// The maximum number of events that are recorded in one step.
 const BATCH: usize = 1024;
 
-/// How many users' parts of the log are read again at a time.
+/// The maximum number of users whose part of the log is read again at the same time.
 const READERS: usize = 32;
 
 /// The time limits of the simulator.
@@ -70,7 +70,7 @@ pub enum SimulationError {
     /// No replica listed the users.
     #[error("no replica can be reached; is the server running? {0}")]
     NoDirectory(#[source] ApiError),
-    /// A conversation takes two.
+    /// The store has fewer than two users.
     #[error("the store has {0} users, and a conversation takes two")]
     TooFewUsers(usize),
     /// An interrupt came before the run began.
@@ -85,7 +85,7 @@ pub enum SimulationError {
 }
 
 impl SimulationError {
-    /// The exit status of the command. Only too few users give 1, which means that the server broke the contract.
+    /// The exit status of the command. It is 1, for a broken contract, only if the store has too few users.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -162,7 +162,7 @@ pub async fn conduct(
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
-    // Users close their own sessions; those that are late are dropped with the set.
+    // Users close their own sessions. Late ones are dropped with the set.
     let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }
@@ -178,7 +178,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The time of the run, from its start.
+    /// The time since the start of the run.
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -225,16 +225,16 @@ impl Shared {
     }
 }
 
-/// The course of the run, in its own time.
+/// The course of the run. Its times count from the start of the run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
     /// Beats count from here.
     begin: Option<Duration>,
-    /// No beats after this.
+    /// There are no beats after this.
     end: Option<Duration>,
     /// Refused smiles are not sent again.
     give_up: bool,
-    /// Close and leave.
+    /// Users close their sessions and end.
     over: bool,
 }
 
@@ -327,7 +327,7 @@ impl Conductor {
     /// interrupt.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
-        // A day stands for no limit.
+        // `Duration::MAX` means no limit, and adding it would overflow.
         let limit = began + most.min(Duration::from_hours(24));
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {

@@ -1,15 +1,15 @@
 //! The durable store: the log, its index and the users, on SQLite or MySQL. All SQL is here.
 //!
-//! There is no trait and no mock: two databases are an enum, and tests use real ones.
+//! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
 //! Both databases guarantee:
 //!
 //! - **Durability.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
 //! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
-//!   all batches that follow one offset, exactly one is taken. Offsets have no gaps, a reader that has seen offset n
+//!   all batches that follow one offset, exactly one is accepted. Offsets have no gaps, a reader that has seen offset n
 //!   never sees a lower one appear later, and no batch reaches a log that its writer has not read.
 //! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token
-//!   of the row at this offset shows whose batch was taken.
+//!   of the row at this offset shows whose batch was accepted.
 //! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment again
 //!   changes nothing.
 
@@ -104,7 +104,7 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// The largest batch that this store takes at once.
+    /// The largest batch that this store accepts.
     pub(crate) fn batch_limit(&self) -> BatchLimit {
         match self {
             Self::Sqlite(_) => BatchLimit::SQLITE,

@@ -54,7 +54,7 @@ pub(crate) struct Tail {
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
-    /// When it last read a shared log.
+    /// When this replica last read a shared log.
     contact: Mutex<Instant>,
     /// Since when the log has been shorter than what was published.
     short_since: Mutex<Option<Instant>>,
@@ -166,7 +166,7 @@ impl Tail {
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
-            // The log may have grown again over what it lost.
+            // The log may have grown again beyond the part that it lost.
             let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
             return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }

@@ -45,7 +45,7 @@ macro_rules! metrics {
         /// The metrics of a server.
         pub(crate) struct Metrics {
             registry: Registry,
-            /// When a store failure that a client met was last logged.
+            /// When a store failure that affected a client was last logged.
             store_failure_logged_at: Mutex<Option<Instant>>,
             $(#[doc = $help] pub(crate) $field: $type,)+
         }
@@ -119,8 +119,8 @@ impl Metrics {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
-    /// Logs that the store did not answer a client, at most once a minute: an outage may affect thousands of clients. Returns
-    /// the refusal for the client.
+    /// Logs that the store did not answer a client, at most once a minute: an outage may affect thousands of clients.
+    /// Returns the refusal for the client.
     pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {

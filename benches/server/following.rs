@@ -17,7 +17,7 @@ pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {
         let Some(mysql) = mysql else {
             rows.push(vec![
-                "polling is skipped: this account may not create another one".to_owned(),
+                "polling is skipped: this account may not create another account".to_owned(),
                 String::new(),
                 String::new(),
             ]);

@@ -66,22 +66,22 @@ impl Drop for Helper {
 
 /// In the helper: reads the plan.
 pub(crate) fn plan<Plan: DeserializeOwned>() -> Plan {
-    serde_json::from_str(&told()).expect("a plan is JSON")
+    serde_json::from_str(&next_line_of_input()).expect("a plan is JSON")
 }
 
 /// In the helper: reports that it is prepared, and waits for the signal to work.
 pub(crate) fn prepared() {
     println!("{PREPARED}");
-    told();
+    next_line_of_input();
 }
 
 /// In the helper: prints the result, and waits until the parent has finished.
 pub(crate) fn done(outcome: &impl Serialize) {
     println!("{}", serde_json::to_string(outcome).expect("an outcome is JSON"));
-    told();
+    next_line_of_input();
 }
 
-fn told() -> String {
+fn next_line_of_input() -> String {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("the benchmark speaks");
     line

@@ -61,8 +61,8 @@ pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     report.table("latency", &HEADER, rows);
 }
 
-/// One round: each pair of users is on two replicas, one sends and the other receives. Returns the latencies of receipts
-/// and of acks, and the number of refused smiles.
+/// Runs one round: each pair of users is on two replicas, where one user sends and the other one receives. Returns the
+/// latencies of receipts and of acks, and the number of refused smiles.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) {
     let users = users(replicas[0].address).await;
     let start = Instant::now() + Duration::from_millis(200);
@@ -90,7 +90,7 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     (received, acked, refused)
 }
 
-/// Triggers one sender after the other at the offered rate, with the time at which the smile was due, so that a late
+/// Triggers the senders in turn at the offered rate. Each gets the time at which its smile is due, so that a late
 /// sender does not hide latency (coordinated omission). Runs on a thread, because the runtime's timers have a
 /// resolution of milliseconds.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
@@ -125,7 +125,8 @@ async fn send(
     acks.await.expect("the acks")
 }
 
-/// The latency of each frame of this type from the due time of its smile, without the warm-up, and the number of errors.
+/// The latency of each frame of this type from the due time of its smile, without the warm-up, and the number of
+/// errors.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

@@ -37,11 +37,11 @@ pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     /// The servers, over which the sessions are spread.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// The users, which sessions share where there are more of them.
+    /// The users. If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
     /// Sessions that are open.
     pub(crate) sessions: usize,
-    /// Sessions that send; the rest listen.
+    /// Sessions that send; the other ones listen.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender.
     pub(crate) unanswered: usize,

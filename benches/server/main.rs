@@ -10,8 +10,8 @@
 //!
 //! On SQLite: ready, memory, throughput, sustained, sessions, log, peers. On MySQL: replicas, replicas-sustained,
 //! latency, following, recovery, replicas-peers. The MySQL measurements use the server at `TEST_MYSQL_URL`, or one that
-//! `scripts/mysql` starts; MySQL's CPU time is known only for the second. `BENCH_SERVER` names another server program,
-//! such as an older build. The peers need Node with npm, and Python with venv.
+//! `scripts/mysql` starts. MySQL's CPU time is unknown if it is remote or in a container. `BENCH_SERVER` names another
+//! server program, such as an older build. The peers need Node with npm, and Python with venv.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures are rounded for people")]
 

@@ -10,7 +10,7 @@ use crate::process::{Server, program};
 use crate::report::Report;
 use crate::scale::Scale;
 
-/// Smiles per second over all conversations. Users are few, so every smile goes to very many sessions.
+/// Smiles per second over all conversations. There are few users, so every smile goes to many sessions.
 const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
@@ -37,7 +37,7 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         };
         tokio::time::sleep(Duration::from_secs(2)).await;
         replicas[1].kill();
-        let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("it is waited for");
+        let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("the wait does not panic");
         let text = String::from_utf8(done.expect("the simulator ends").stdout).expect("text");
         let report_of: serde_json::Value = serde_json::from_str(&text).expect("a report");
         let recovery = &report_of["recovery_ms"];

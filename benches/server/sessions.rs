@@ -1,4 +1,4 @@
-//! Scaling the sessions of one replica. Users are few, so with many sessions every smile goes to many of them.
+//! Scaling the sessions of one replica. There are few users, so with many sessions every smile goes to many of them.
 
 use std::slice::from_ref;
 
@@ -19,7 +19,7 @@ const HEADER: [&str; 8] = [
     "smiles per append",
 ];
 
-/// Starts a new server for each number of sessions. All sessions listen, the usual number sends.
+/// Starts a new server for each number of sessions. All sessions listen, and the usual number of them sends.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for &sessions in scale.sessions {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
-const RECONNECT_MOST: Duration = Duration::from_secs(3);
+const RECONNECT_LONGEST: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MOST: Duration = Duration::from_secs(2);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
 
 /// The waits of one user between connections: exponential, with full jitter.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The wait before the next attempt: the server's hint plus jitter, so that clients with the same hint spread out.
     pub(super) fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
-        let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_MOST);
+        let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_LONGEST);
         self.failures = self.failures.saturating_add(1);
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
@@ -43,7 +43,7 @@ impl Backoff {
 
 /// The wait before a smile that was refused `refusals` times is sent again: never shorter than the hint.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
-    hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_MOST), random)
+    hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }
 
 fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
@@ -74,7 +74,7 @@ mod tests {
             assert!(backoff.next(None, &mut random) <= RECONNECT_FIRST);
         }
         for (failures, longest) in longest.iter().enumerate() {
-            let ceiling = Duration::from_millis(50 << failures).min(RECONNECT_MOST);
+            let ceiling = Duration::from_millis(50 << failures).min(RECONNECT_LONGEST);
             assert!(*longest <= ceiling && *longest > ceiling.mul_f64(0.9), "{failures}: {longest:?} of {ceiling:?}");
         }
     }
@@ -97,7 +97,7 @@ mod tests {
             let wait = Backoff::default().next(Some(hint), &mut random);
             assert!(wait >= hint && wait <= hint + RECONNECT_FIRST);
             let wait = retry_wait(Some(hint), failures, &mut random);
-            assert!(wait >= hint && wait <= hint + RETRY_MOST);
+            assert!(wait >= hint && wait <= hint + RETRY_LONGEST);
         }
     }
 
@@ -109,6 +109,6 @@ mod tests {
             backoff.back_off();
             backoff.next(None, &mut random)
         };
-        assert!((0..100).map(wait).max() > Some(RECONNECT_MOST.mul_f64(0.9)));
+        assert!((0..100).map(wait).max() > Some(RECONNECT_LONGEST.mul_f64(0.9)));
     }
 }

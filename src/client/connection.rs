@@ -49,7 +49,7 @@ pub(super) enum Heard {
 pub(super) struct Gone {
     /// The code the server closed with; without one, the connection broke or was given up.
     pub code: Option<u16>,
-    /// When it stopped working: after an unanswered ping, the time at which the server was last heard.
+    /// When it stopped working: after an unanswered ping, the last time at which the server sent anything.
     pub since: Instant,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a session of `user`, from `resume` on when there is something to resume.
+    /// Opens a session of `user`, which resumes at `resume` if that is given.
     ///
     /// # Errors
     /// Why the server refused the connection, or that it could not be reached.
@@ -110,7 +110,7 @@ impl Connection {
                 biased;
                 message = self.socket.next() => message,
                 () = sleep_until(deadline) => {
-                    // A server that answers no ping hangs, even if its system keeps the connection open.
+                    // A server that does not answer a ping hangs, even if its system keeps the connection open.
                     if self.pinged_at.is_some() || self.ping().await.is_err() {
                         return Heard::Gone(self.gone(None));
                     }
@@ -154,9 +154,9 @@ impl Connection {
         Ok(())
     }
 
-    /// The end of this connection, as of now.
+    /// Describes the end of this connection, which has just failed.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        // A connection that breaks soon after a ping was still good until then: a busy machine may answer that late.
+        // A connection that breaks soon after a ping still worked until then: a busy machine may answer that late.
         let late = self.silence.saturating_sub(self.ping_after) / 2;
         let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
@@ -194,7 +194,7 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
     let header = response.headers().get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
     let body = response.body().as_deref().unwrap_or_default();
-    // The body is exact to the millisecond, but it may come in a later packet than the head, or from a proxy.
+    // The hint in the body is exact to the millisecond, but the body may arrive after the head, or come from a proxy.
     let body: Option<Refusal> = protocol::from_json(body).ok();
     let milliseconds = body.as_ref().and_then(|body| body.retry_after_ms).map(Duration::from_millis);
     NotOpened {

@@ -1,11 +1,11 @@
-//! What happens to a client, for its caller to judge.
+//! The events of a client, which its caller evaluates.
 
 use tokio::time::Instant;
 
 use crate::model::{Epoch, Offset, Smile, SmileId};
 use crate::protocol::ErrorCode;
 
-/// What happened to a client.
+/// An event of a client.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A session began.
@@ -22,7 +22,7 @@ pub enum Event {
         /// Where the client asked to resume; `None` for its first session.
         resumed_from: Option<Offset>,
     },
-    /// The server answered something after its welcome: the session works.
+    /// The server sent a frame after its welcome, so the session works.
     Answering,
     /// The client is about to write this smile, for the first time or again.
     Sending(SmileId),
@@ -41,7 +41,7 @@ pub enum Event {
     Refused {
         /// The id of the smile, as the server repeats it.
         id: Option<String>,
-        /// Why.
+        /// The reason.
         code: ErrorCode,
     },
     /// The session is over; the client reconnects by itself.

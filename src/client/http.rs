@@ -63,7 +63,7 @@ async fn send(name: String, request: http::Result<Request<Full<Bytes>>>, patienc
     answer.map_err(|cause| RequestError { request: name, cause })
 }
 
-/// The message of the first cause: the client's own says only in which step it failed.
+/// The message of the root cause: the message of the HTTP client itself names only the step that failed.
 fn root(error: &dyn Error) -> String {
     std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error).to_string()
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn status_and_body_come_back() {
+    async fn status_and_body_are_returned() {
         for answer in [
             "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\nhello",
             "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\nhello",

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use crate::model::{SmileId, UserName};
 
 /// How many smiles of one client may wait for their ack.
-pub const MOST_UNANSWERED: usize = 16;
+pub const MAX_UNANSWERED: usize = 16;
 
 /// Unanswered smiles in the order they were first sent, so that they are sent again in that order.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ struct Unanswered {
     to: UserName,
     smile: SmolStr,
     refusals: u32,
-    /// Whether its last answer was a refusal: then it is certainly not in the log.
+    /// Whether the last answer was a refusal. If so, the smile is certainly not in the log.
     refused: bool,
     state: State,
 }
@@ -31,14 +31,14 @@ struct Unanswered {
 enum State {
     /// May be written from this moment on.
     Due(Duration),
-    /// Written into the connection that is open now.
+    /// Written to the current connection.
     InFlight,
 }
 
 impl Outbox {
-    /// Takes a new smile, unless too many are unanswered.
+    /// Accepts a new smile, unless too many smiles are unanswered.
     pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
-        let room = self.smiles.len() < MOST_UNANSWERED;
+        let room = self.smiles.len() < MAX_UNANSWERED;
         if room {
             let state = State::Due(Duration::ZERO);
             self.smiles.push_back(Unanswered { id, to, smile: smile.into(), refusals: 0, refused: false, state });
@@ -73,7 +73,7 @@ impl Outbox {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }
 
-    /// A smile was temporarily refused: it may be written again at `at`.
+    /// Records a temporary refusal: the smile may be written again at `at`.
     pub(super) fn refuse(&mut self, id: &SmileId, at: Duration) {
         if let Some(smile) = self.smiles.iter_mut().find(|smile| smile.id == *id) {
             smile.refusals += 1;
@@ -82,14 +82,14 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone: what was in flight may or may not be in the log, and is written again.
+    /// Records the loss of the connection. Smiles in flight may or may not be in the log, so they are written again.
     pub(super) fn lose_connection(&mut self) {
         for smile in self.smiles.iter_mut().filter(|smile| smile.state == State::InFlight) {
             smile.state = State::Due(Duration::ZERO);
         }
     }
 
-    /// Forgets the smiles that were refused and not written since: they are not in the log, and are not sent again.
+    /// Forgets the smiles that were refused and not written since. They are not in the log, and are not sent again.
     pub(super) fn give_up_refused(&mut self) {
         self.smiles.retain(|smile| !smile.refused);
     }
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn unanswered_smiles_are_bounded() {
         let mut outbox = Outbox::default();
-        assert!((0..MOST_UNANSWERED).all(|number| offer(&mut outbox, number)));
-        assert!(!offer(&mut outbox, MOST_UNANSWERED));
+        assert!((0..MAX_UNANSWERED).all(|number| offer(&mut outbox, number)));
+        assert!(!offer(&mut outbox, MAX_UNANSWERED));
         outbox.settle(&id(0));
-        assert!(offer(&mut outbox, MOST_UNANSWERED));
+        assert!(offer(&mut outbox, MAX_UNANSWERED));
     }
 
     #[test]

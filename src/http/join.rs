@@ -15,7 +15,7 @@ use crate::protocol::{ErrorCode, Refusal};
 /// The maximum length of the address: a longer one makes the code too fine for a camera at the back of the room.
 const MAX_BYTES: usize = 300;
 
-/// The width of the light margin in modules, which the standard of QR codes demands.
+/// The width of the light margin in modules, as the QR code standard requires.
 const MARGIN: usize = 4;
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ pub(super) async fn code(
 ) -> Result<Response, Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let Query(Address { url }) = address.map_err(|error| bad(error.body_text()))?;
-    let url = Url::parse(&url).map_err(|error| bad(format!("url is the address of join.html: {error}")))?;
+    let url = Url::parse(&url).map_err(|error| bad(format!("url must be the address of join.html: {error}")))?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") || !url.authority().eq_ignore_ascii_case(host) {
         return Err(bad(format!("{url} is not an address on {host}, the Host of this request")));
@@ -72,7 +72,7 @@ mod tests {
     /// The width of a module in the test's picture, in pixels.
     const SCALE: usize = 4;
 
-    /// What a camera reads in the image, whose strokes are drawn on a grid of pixels.
+    /// Draws the strokes of the image on a grid of pixels, and decodes the grid as a camera would.
     fn read(image: &str) -> String {
         let between =
             |start: &str, end: &str| image.split(start).nth(1).and_then(|rest| rest.split(end).next()).unwrap();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_walked_from_the_right() {
+    fn hops_are_read_from_the_right() {
         assert_eq!(address("10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(address("10.0.0.1", &["203.0.113.9", "192.0.2.1, 10.0.0.2"]), "192.0.2.1");
         assert_eq!(address("::ffff:10.0.0.1", &["::ffff:192.0.2.1"]), "192.0.2.1");
@@ -215,7 +215,7 @@ mod tests {
         assert!(!refusals.is_first(one) && !refusals.is_first(one));
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 2)]);
-        assert!(!refusals.is_first(one), "it is kept until an interval without refusals");
+        assert!(!refusals.is_first(one), "an address is kept until an interval without refusals");
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 1)]);
         assert!(refusals.take().is_empty() && refusals.0.is_empty());

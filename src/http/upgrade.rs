@@ -1,6 +1,6 @@
 //! `/ws`: the checks before a session, and the upgrade.
 //!
-//! Uses tungstenite and hyper directly instead of axum's extractor: a session needs tungstenite's typed errors for
+//! Uses tungstenite and hyper directly instead of axum's extractor. A session needs tungstenite's typed errors for
 //! exact close codes, and the raw connection for a close frame that reaches the client.
 
 use std::pin::pin;
@@ -59,7 +59,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.replica.ready()?;
-    // Taken before it is known to be free, so that requests at the same time take no place twice.
+    // Take the place before checking that it was free, so that concurrent requests cannot take the same one.
     let place = app.sessions.token();
     if app.sessions.len() > app.options.max_sessions as usize {
         return Err(Refusal::temporary(ErrorCode::Overloaded, "this replica is full; try another one", RETRY_HINT));
@@ -71,8 +71,8 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     Ok((user, start, place))
 }
 
-/// The query, and the offset to resume from. Integers of any length are valid: those that no offset reaches are beyond
-/// the head of any log.
+/// The query, and the offset to resume from. Integers of any length are valid: one that is too large for an offset is
+/// beyond the head of any log.
 fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
@@ -111,7 +111,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
     }
 }
 
-/// Runs the session after the handshake. It holds its place until its end, so that a drain waits for it.
+/// Runs the session after the handshake. The session holds its place until it ends, so that a drain waits for it.
 fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let context = Arc::clone(&app.context);
     let abort_sessions = app.abort_sessions.clone();
@@ -135,7 +135,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
             End::ByServer(reason) => reason.code().to_string(),
             // Normal, going away, no code (RFC 6455, section 7.4.1).
             End::ByClient(code @ (1000 | 1001 | 1005)) => code.to_string(),
-            // One label for the rest, so that clients cannot create time series.
+            // One label for all other codes, so that clients cannot create time series.
             End::ByClient(_) => "other".to_owned(),
         };
         metrics.closes.with_label_values(&[&code]).inc();
@@ -143,8 +143,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     });
 }
 
-/// The body of the answer to a plain GET. Browsers send no `Origin` with one, so the page compares `host` with its own
-/// to diagnose refused sockets.
+/// The body of the answer to a plain GET. Browsers send no `Origin` with a plain GET, so the page compares `host` with
+/// its own to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

@@ -1,12 +1,12 @@
 //! The id index: a log-structured merge tree (O'Neil et al., 1996) of entries in blocks.
 //!
 //! An entry is the short hash of a sender and an id, and the offset of the smile. The entries of one segment form a
-//! **run** of tier 0: sorted, and cut into blocks by the first bits of the hash, so that a look-up reads one block per
-//! run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
+//! **run** of tier 0. A run is sorted, and cut into blocks by the first bits of the hash, so that a look-up reads one
+//! block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
 //!
 //! The merge schedule depends only on the number of indexed segments. Each segment does one slice of every tier's
-//! merge: one block of each input run becomes [`FAN_OUT`] blocks of the new run, and the merge completes just when the
-//! next one starts. So every segment costs the same, the number of indexed segments determines the set of runs, and a
+//! merge: one block of each input run becomes [`FAN_OUT`] blocks of the new run. A merge completes just when the next
+//! one starts. So every segment costs the same, the number of indexed segments determines the set of runs, and a
 //! crash leaves nothing half done.
 
 use std::ops::Range;
@@ -69,7 +69,7 @@ impl Run {
         (0..FAN_OUT).map(move |part| Self { tier: self.tier - 1, number: self.number * FAN_OUT + part }.key(slice))
     }
 
-    /// The blocks that merged into this slice of the run before. No reader needs them once this slice is merged.
+    /// The blocks that merged into this slice of the previous run. No reader needs them once this slice is merged.
     pub(super) fn superseded(self, slice: u64) -> impl Iterator<Item = BlockKey> {
         let before = self.number.checked_sub(1).map(|number| Self { number, ..self });
         before.into_iter().flat_map(move |run| run.inputs(slice))
@@ -208,7 +208,7 @@ mod tests {
                 assert_eq!(found, [entry.offset.0], "of segment {} of {segment}", entry.offset.0 / 3);
             }
         }
-        assert!(model.find(12_345).is_empty(), "what was never stored");
+        assert!(model.find(12_345).is_empty(), "an id that was never stored");
     }
 
     #[test]

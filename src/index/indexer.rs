@@ -1,6 +1,6 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store every replica runs this task and one at a time writes; the remaining ones read how far the index
+//! On a shared store every replica runs this task and one at a time writes; the other replicas read how far the index
 //! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
 //! again changes nothing.
 
@@ -32,8 +32,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the index may stand still before a line is logged, and from one line to the next. The appender and the lease
-/// report an unavailable store.
+/// If the index makes no progress for this long, a line is logged, and one more after each further such time. The
+/// appender and the lease report an unavailable store.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -105,7 +105,7 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        // Since when no step has succeeded and no line was logged.
+        // The time of the last successful step or the last logged line.
         let mut quiet_since = Instant::now();
         loop {
             let due = end_of(self.index.tail.indexed().0 / SEGMENT + 1);
@@ -115,7 +115,7 @@ impl Indexer {
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
                     if quiet_since.elapsed() > STANDSTILL {
-                        tracing::warn!(%error, "the index cannot be written; trying again until it can");
+                        tracing::warn!(%error, "the index cannot be written; trying again until it succeeds");
                         quiet_since = Instant::now();
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -133,11 +133,11 @@ impl Indexer {
             return Ok(());
         }
         if !store.claim_index(self.claimant).await? {
-            // Another replica writes it.
+            // Another replica writes the segment.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
-        // Without the smiles that retention has removed.
+        // Retention may have removed the first smiles of the segment.
         let after = tail.indexed().max(end_of(segment)).min(end);
         let smiles: Option<Vec<_>> = tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect());
         let Some(smiles) = smiles else { return Ok(()) };
@@ -158,7 +158,7 @@ impl Indexer {
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
             let id = |publication: &Arc<Publication>| (publication.hash.short(), publication.smile.offset);
             let ids: Option<Vec<_>> = tail.recent.lock().range(from, until).map(|smiles| smiles.map(id).collect());
-            // Otherwise retention has removed some meanwhile.
+            // Retention has removed some of them meanwhile.
             let Some(ids) = ids else { break };
             {
                 let mut filters = filters.lock();

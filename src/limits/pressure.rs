@@ -1,6 +1,6 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289): when the store is the bottleneck, the
+//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289). When the store is the bottleneck, the
 //! queue in front of it stays as short as the store's speed allows.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const QUEUE: usize = 8192;
 /// The retry hint when the queue is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 
-/// The longest expected wait for a commit. Past it new smiles are shed.
+/// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.
@@ -34,7 +34,7 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// No pressure, on a store that takes `largest_batch` smiles in a batch.
+    /// No pressure, on a store that accepts `largest_batch` smiles in a batch.
     pub(crate) fn new(largest_batch: usize) -> Self {
         Self { largest_batch, batch_began: None, per_batch: Duration::ZERO }
     }

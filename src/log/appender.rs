@@ -18,7 +18,7 @@ use crate::store::{Append, AppendError, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The largest index lag in smiles. Past it appending waits for the index, and the delay sheds load.
+/// The largest index lag in smiles. Beyond it, appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a growing batch may gather.
@@ -60,7 +60,7 @@ impl Appender {
             while let Some(began) = self.begin() {
                 // All waits count as store delay, so they shed load as a slow commit does.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
-                self.refuse_while(indexed, "its index is too far behind", &mut outage).await;
+                self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;
                 let (last, cursor) = self.tail.end();
                 for batch in self.store.take_turn(last, cursor).await {
@@ -69,7 +69,7 @@ impl Appender {
                 }
                 self.gather(Instant::now() + LINGER).await;
                 let batch = self.take();
-                // All of the queue may have been refused meanwhile.
+                // The whole queue may have been refused meanwhile.
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
@@ -93,8 +93,8 @@ impl Appender {
     }
 
     /// Waits while more tasks are ready than the workers' own queues hold, unless a full batch is queued. Most of these
-    /// are the sessions of the previous batch: a batch published now would reach each of them no sooner, and cost each a
-    /// second write.
+    /// tasks are sessions that are about to write the previous batch. A batch published now would reach them no sooner,
+    /// and would cost each of them a second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
         let has_room = || self.queue.waiting.lock().entries.len() < full;
@@ -127,7 +127,7 @@ impl Appender {
 
     async fn append(&self, mut batch: Vec<Submission>, began: Instant, outage: &mut Outage) -> Result<(), StoreError> {
         self.metrics.append_smiles.observe(batch.len() as f64);
-        let written = self.refuse_while(self.write(&mut batch), "it does not answer", outage).await;
+        let written = self.refuse_while(self.write(&mut batch), "the store does not answer", outage).await;
         self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match written {
             Ok(0) => {}
@@ -156,9 +156,9 @@ impl Appender {
         }
     }
 
-    /// Answers the repeats in a batch, and appends and publishes the rest. Starts over whenever another replica takes
-    /// the offset first. Returns the number of appended smiles. After an error, the batch has the smiles that were not
-    /// stored.
+    /// Answers the repeats in a batch, and appends and publishes the other smiles. Starts over whenever another replica
+    /// takes the offset first. Returns the number of appended smiles. After an error, the batch holds the smiles that
+    /// were not stored.
     async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
         let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {

@@ -1,11 +1,12 @@
 //! Logs an outage of the store with two lines, one at its start and one at its end, however many smiles are refused.
 //!
-//! A store that comes back may fail briefly under the load that waited for it. This is logged only if it lasts.
+//! A store that comes back may fail briefly under the load that waited for it. Such a failure is logged only if it
+//! lasts.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How long after an outage a new failure is logged only once it exceeds [`BRIEF`].
+/// For this long after an outage, a new failure is logged only once it lasts longer than [`BRIEF`].
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// The longest failure that counts as brief.

@@ -50,7 +50,7 @@ fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> 
     (0..count).map(smile).collect()
 }
 
-/// A log of `count` smiles. All full segments are indexed, and memory holds only the rest.
+/// A log of `count` smiles. All full segments are indexed, and memory holds only the remaining smiles.
 async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
@@ -162,7 +162,7 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     append_all(&store, &some_smiles(&store, &mut random, 3 * SEGMENT, "c")).await;
     grow_old(database, 8999).await;
     let (trimmed, _) = store.trim(Duration::from_hours(24), 99).await.unwrap().unwrap();
-    assert!(trimmed > Offset(2 * SEGMENT), "no segment before is whole: {trimmed}");
+    assert!(trimmed > Offset(2 * SEGMENT), "fewer than two whole segments were trimmed: {trimmed}");
     let replica = Replica::start(store).await;
     replica.until_indexed().await;
     let log = whole_log(&replica.store).await;

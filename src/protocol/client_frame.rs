@@ -38,7 +38,7 @@ pub enum ClientFrame {
         #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
-    /// For clients that cannot send WebSocket pings.
+    /// A ping from a client that cannot send WebSocket pings.
     Ping,
     /// Asks for a list of frames to try.
     Help,
@@ -59,7 +59,7 @@ impl BadFrame {
     }
 }
 
-/// The type of a frame. The rest is read once it is known, since a frame may have any further fields.
+/// The type of a frame. The other fields are read once the type is known, since a frame may have any further fields.
 #[derive(Deserialize)]
 struct Kind {
     r#type: String,

@@ -79,7 +79,7 @@ impl Handover {
         if !(too_full || too_empty) {
             return 0;
         }
-        // If no replica is a whole session above the mean, only the fullest one gives.
+        // If no replica is a whole session above the mean, only the fullest one hands over.
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))
@@ -158,7 +158,7 @@ mod tests {
             assert_eq!(surplus(own, others), 0, "{own} among {others:?}");
         }
         assert!(surplus(102, &[100, 100, 80]) > 0, "no replica is too full, and one is too empty");
-        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "only the fullest gives");
+        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "only the fullest one hands over");
         assert_eq!(surplus(7, &[8, 8, 8, 8, 8, 7, 6]), 0);
     }
 

@@ -13,7 +13,7 @@ pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
     /// The start of the last successful renewal: the store's clock may have counted from there.
     renewed_at: Mutex<Instant>,
-    /// Whether the log says that the lease has expired.
+    /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
     /// The last list, and when it was requested.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,

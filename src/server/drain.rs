@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::http::AppState;
 use crate::protocol::CloseReason;
 
-/// Interval between two groups of leaving sessions, whose clients do not all reconnect at once.
+/// Interval between two groups of leaving sessions, so that their clients do not all reconnect at once.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sessions in a group, unless the drain timeout requires more.
@@ -16,7 +16,7 @@ const GROUP: usize = 50;
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
 pub(super) const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
-/// Drains the sessions: accepts no more, closes them in groups, and aborts the rest before the deadline.
+/// Drains the sessions: accepts no more, closes them in groups, and aborts the remaining ones before the deadline.
 pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
@@ -25,7 +25,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     app.sessions.close();
     let group = drain_group(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
-    // At the same time: a hanging store must not delay the sessions.
+    // Both at the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.

@@ -7,11 +7,12 @@ use rlimit::Resource;
 
 use super::ServerError;
 
-/// Files for the store, the listeners, the log and the runtime. SQLite under load needs 25; the rest is a reserve.
+/// Files for the store, the listeners, the log and the runtime. SQLite under load needs 25. The remaining files are a
+/// reserve.
 const OWN: u32 = 64;
 
 /// Concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
-const MOST_CONNECTIONS: u32 = 2048;
+const MAX_CONNECTIONS: u32 = 2048;
 
 /// Raises the limit as far as possible. Returns the maximum numbers of concurrent sessions and of HTTP connections of
 /// each of the two listeners. Logs a warning if the limit allows fewer than `max_sessions` sessions.
@@ -39,7 +40,7 @@ pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError>
 }
 
 fn divide(limit: u32, max_sessions: u32) -> (u32, u32) {
-    let connections = (limit / 8).min(MOST_CONNECTIONS);
+    let connections = (limit / 8).min(MAX_CONNECTIONS);
     let sessions = limit.saturating_sub(OWN + 2 * connections).min(max_sessions);
     (sessions, connections)
 }

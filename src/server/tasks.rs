@@ -71,7 +71,7 @@ impl Tasks {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that runs until `stop_appending`, and is dropped then. Its end before that ends the replica.
+    /// Spawns a task that runs until `stop_appending`, and is dropped then. If it ends earlier, the replica ends.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,
@@ -81,8 +81,8 @@ impl Tasks {
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
-    /// Spawns the appender and the lease, which complete what they have begun, and everything that goes on meanwhile:
-    /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
+    /// Spawns the appender and the lease, which complete what they have begun when they are stopped. Also spawns the
+    /// indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
     pub(super) fn spawn_upkeep(&mut self, app: &AppState, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { store, tail, metrics, .. } = &*app.context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
@@ -95,8 +95,8 @@ impl Tasks {
         self.spawn_endless("retention", retention.map(Ok));
     }
 
-    /// Runs the indexer on a thread of its own: among the sessions of a busy replica, its many short steps would each
-    /// wait for the scheduler, and the index would fall behind.
+    /// Runs the indexer on a thread of its own. Among the sessions of a busy replica, each of its many short steps
+    /// would wait for the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();

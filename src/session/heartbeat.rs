@@ -13,7 +13,7 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// A deadline handled later than this means that this process stalled, in a blocked write or as a whole.
+/// If a deadline is handled more than this late, the session stalled in a blocked write, or the whole process did.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
@@ -32,8 +32,8 @@ impl Heartbeat {
         Self { times, deadline: now + first, pinged_at: None }
     }
 
-    /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the session
-    /// does not read or has stalled.
+    /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the
+    /// session does not read or has stalled.
     pub(super) fn deadline_passed(&mut self, now: Instant, reads: bool) -> Option<Due> {
         if now < self.deadline {
             return None;

@@ -1,4 +1,4 @@
-//! Crashes one replica after the other during a run.
+//! Crashes one replica after another during a run.
 //!
 //! The server picks the replica; the ledger measures the effect.
 

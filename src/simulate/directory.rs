@@ -11,7 +11,7 @@ use crate::model::UserName;
 const ROUNDS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The first users of the store are simulated; the rest are for people.
+/// The first users of the store are simulated; the remaining ones are for people.
 const SIMULATED: usize = 60;
 
 /// Asks each replica in turn for the users, in several rounds.

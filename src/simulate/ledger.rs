@@ -4,9 +4,9 @@
 //! events and times.
 //!
 //! It checks these rules, which follow from the promises in docs/PROTOCOL.md:
-//! - a session's stream has strictly increasing offsets; the same offset again is a duplicate, a lower one reordered;
-//! - one smile has one offset, for every session, and one offset has one smile: so all sessions agree on the order;
-//! - every smile known to be in the log reaches every session of either user that began before it; else it is lost;
+//! - a session's stream has strictly increasing offsets; a repeated offset is a duplicate, a lower one is reordered;
+//! - a smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order;
+//! - every smile known to be in the log reaches every session of either user that began before it, or counts as lost;
 //! - smiles that one session sent, and that can only have been admitted there, are in the log in that order.
 
 mod entry;
@@ -40,10 +40,10 @@ use super::plan::{Beat, Plan, RunId};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 use crate::protocol::ErrorCode;
 
-/// Names one stream in the ledger: the seats first, the re-readings of the log after them.
+/// Names one stream in the ledger: first the seats, then the readers that read the log again.
 pub type StreamNumber = usize;
 
-/// Plain counts of what happened, right or wrong.
+/// The counts of all events of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Smiles that users sent.
@@ -83,7 +83,7 @@ pub struct Crash {
     pub sessions: u64,
     /// Of those, how many answer again.
     pub recovered: u64,
-    /// From the loss of a session to the first answer of the next one, in milliseconds: the longest of all.
+    /// The longest time from the loss of a session to the first answer of the next one, in milliseconds.
     pub recovery_ms: f64,
 }
 
@@ -96,7 +96,7 @@ pub struct Ledger {
     streams: Vec<Stream>,
     /// By conversation and number; `None` for beats that were skipped or are still to come.
     smiles: Vec<Vec<Option<SentSmile>>>,
-    /// The highest offset in each user's stream that is known to be taken by a smile of this run.
+    /// The highest offset in each user's stream that is known to hold a smile of this run.
     heads: HashMap<UserName, Offset>,
     counts: Counts,
     faults: Faults,
@@ -339,7 +339,7 @@ impl Ledger {
         match smile.offset {
             None => {
                 smile.offset = Some(offset);
-                if smile.stored_by_no_writing() {
+                if smile.was_never_stored() {
                     self.faults.note(Fault::Breach, 1, || {
                         format!("{} is at offset {offset}, but its sender got only errors", describe(beat))
                     });
@@ -382,7 +382,7 @@ impl Ledger {
     }
 }
 
-/// The smile of a beat, when it was sent.
+/// The smile of a beat, if it was sent.
 fn find(smiles: &mut [Vec<Option<SentSmile>>], beat: Beat) -> Option<&mut SentSmile> {
     smiles.get_mut(beat.conversation)?.get_mut(beat.number)?.as_mut()
 }

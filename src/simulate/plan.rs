@@ -15,8 +15,8 @@ const FACES: [&str; 24] = [
     "😏", "😴", "😜", "🙃", "😇",
 ];
 
-/// The most faces in one simulated smile.
-const MOST_FACES: usize = 3;
+/// The maximum number of faces in one simulated smile.
+const MAX_FACES: usize = 3;
 
 /// The place of one user in one conversation: one WebSocket. Seats 2c and 2c + 1 are conversation c.
 pub type Seat = usize;
@@ -24,19 +24,19 @@ pub type Seat = usize;
 /// One planned smile: the `number`th of its conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Beat {
-    /// Which conversation.
+    /// The conversation.
     pub conversation: usize,
-    /// Counts the smiles of the conversation from 0; the two users take turns.
+    /// The number of the smile in its conversation, from 0. The two users take turns.
     pub number: usize,
 }
 
 impl Beat {
-    /// Who sends it.
+    /// The seat of the sender.
     pub fn sender(self) -> Seat {
         2 * self.conversation + self.number % 2
     }
 
-    /// Who answers it.
+    /// The seat of the receiver.
     pub fn receiver(self) -> Seat {
         2 * self.conversation + (self.number + 1) % 2
     }
@@ -55,7 +55,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Lays out a run for the users of a store; with fewer than two there is none.
+    /// Plans a run for the users of a store; `None` with fewer than two users.
     pub fn new(seed: u64, options: &SimulateOptions, users: &[UserName]) -> Option<Self> {
         if users.len() < 2 {
             return None;
@@ -71,29 +71,29 @@ impl Plan {
         Some(Self { seed, rate: options.rate, duration: options.duration, seats, phases })
     }
 
-    /// How many WebSockets the run needs.
+    /// The number of seats, each of which needs a WebSocket.
     pub fn seats(&self) -> usize {
         self.seats.len()
     }
 
-    /// Whose seat it is.
+    /// The user of a seat.
     pub fn user(&self, seat: Seat) -> &UserName {
         &self.seats[seat]
     }
 
-    /// Whether the plan has this conversation at all.
+    /// Whether the plan has the conversation of this beat.
     pub fn has(&self, beat: Beat) -> bool {
         beat.conversation < self.phases.len()
     }
 
-    /// How long smiles are sent.
+    /// The time for which smiles are sent.
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// When a beat falls, from the start of the run; `None` when that is past its end.
+    /// The time of a beat since the start of the run; `None` if it is past the end.
     ///
-    /// Counted from the start instead of from the previous beat, so that nothing drifts.
+    /// It counts from the start instead of from the previous beat, so that it does not drift.
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
         let seconds = (self.phases[beat.conversation] + beat.number as f64) / self.rate;
         (seconds < self.duration).then(|| Duration::from_secs_f64(seconds))
@@ -113,7 +113,7 @@ impl Plan {
     fn faces_of(&self, beat: Beat) -> impl Iterator<Item = &'static str> {
         let place = ((beat.conversation as u64) << 32) | beat.number as u64;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let count = random.random_range(1..=MOST_FACES);
+        let count = random.random_range(1..=MAX_FACES);
         (0..count).map(move |_| FACES[random.random_range(0..FACES.len())])
     }
 }
@@ -149,7 +149,7 @@ impl RunId {
         SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
     }
 
-    /// The planned smile an id names; `None` when the id is not from this run.
+    /// The planned smile that an id names; `None` if the id is not from this run.
     pub fn beat_of(&self, id: &SmileId) -> Option<Beat> {
         let place = id.as_str().strip_prefix(&self.0)?.strip_prefix('-')?;
         let (conversation, number) = place.split_once('-')?;

@@ -62,7 +62,7 @@ impl Progress {
         };
     }
 
-    /// Clears the moving line.
+    /// Clears the changing line.
     pub fn finish(&self) {
         if self.style == Style::Terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[2K");

@@ -15,23 +15,23 @@ pub struct Report {
     pub clean: bool,
     /// Whether a replica answered at the end. Without it, an unseen smile is not counted as lost.
     pub proven: bool,
-    /// Replays the run.
+    /// The seed, which replays the run.
     pub seed: u64,
-    /// Begins the ids of this run's smiles.
+    /// The prefix of the ids of this run's smiles.
     pub run: String,
-    /// How many conversations.
+    /// The number of conversations.
     pub conversations: usize,
-    /// How many WebSockets at a time.
+    /// The number of concurrent WebSockets.
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
     /// Smiles sent.
     pub sent: u64,
-    /// Of those, in the log, as their sender knows.
+    /// Of those, the ones that their sender knows to be in the log.
     pub acked: u64,
-    /// Of those, at the other user of the conversation.
+    /// Of those, the ones that reached the other user of the conversation.
     pub delivered: u64,
-    /// Refused smiles by code; all that are temporary were sent again.
+    /// Refused smiles by code. Temporarily refused ones were sent again.
     pub errors: BTreeMap<&'static str, u64>,
     /// Refused upgrades by code, and connections that failed.
     pub refused_upgrades: BTreeMap<String, u64>,
@@ -39,25 +39,25 @@ pub struct Report {
     pub retried: u64,
     /// Beats without a smile, since too many were unanswered.
     pub skipped: u64,
-    /// Refused until the end, and not in the log.
+    /// Smiles that were refused until the end, and are not in the log.
     pub given_up: u64,
-    /// In the log, but missing in a session that must have received them.
+    /// Smiles in the log that a session must have received and did not.
     pub lost: u64,
-    /// Twice in a session or in the log.
+    /// Smiles that are twice in a session or in the log.
     pub duplicated: u64,
-    /// Out of order.
+    /// Smiles that are out of order.
     pub reordered: u64,
-    /// Not as they were sent.
+    /// Smiles whose faces or receiver differ from what was sent.
     pub altered: u64,
-    /// Valid, but permanently refused.
+    /// Valid smiles that were permanently refused.
     pub failed: u64,
-    /// Without any answer.
+    /// Smiles without any answer.
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
     /// Resumes that the server said it could not recover; smiles missing because of them count as lost.
     pub gaps: u64,
-    /// Users whose part of the log was read again to its end, and came out the same.
+    /// Users whose part of the log was read again to its end.
     pub reread_users: usize,
     /// Sessions that began again after a lost connection.
     pub reconnects: u64,
@@ -77,14 +77,14 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
-/// What the ledger cannot know of a run.
+/// What the ledger cannot know about a run.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// Replays the run.
+    /// The seed, which replays the run.
     pub seed: u64,
-    /// Begins the ids of this run's smiles.
+    /// The prefix of the ids of this run's smiles.
     pub run: String,
-    /// How many WebSockets at a time.
+    /// The number of concurrent WebSockets.
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,

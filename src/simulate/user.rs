@@ -1,4 +1,4 @@
-//! One simulated user in one conversation: it smiles at its pace, and its client keeps the session.
+//! One simulated user in one conversation: it smiles at the pace of the plan, and its client keeps the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::ledger::Event;
 use super::plan::{Beat, Seat};
 use super::{Course, Shared};
-use crate::client::{Client, reach};
+use crate::client::{Client, wait_until};
 
 /// A user on a seat of the plan.
 pub(super) struct User {
@@ -47,13 +47,13 @@ impl User {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                () = reach(next_beat) => continue,
+                () = wait_until(next_beat) => continue,
             };
             self.shared.tell(self.seat, event).await;
         }
     }
 
-    /// Handles the beats that are due; returns when the next one is.
+    /// Handles the beats that are due; returns the time of the next one.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {

@@ -25,8 +25,8 @@ impl BatchLimit {
 
     /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in several writes
     /// with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
-    /// [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 fill it; the load shedding divides the queue by
-    /// this number.
+    /// [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill it. The load shedding divides the
+    /// queue by this number.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.

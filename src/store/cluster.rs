@@ -47,7 +47,7 @@ pub enum Following {
 pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number; never reused.
     pub id: String,
-    /// What it registered with.
+    /// The data with which it registered.
     #[serde(flatten)]
     pub replica: NewReplica,
     /// The current state.
@@ -102,7 +102,7 @@ pub(crate) struct NewReplica {
     /// The node it runs on, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The maximum of smiles per second; 0 means no limit.
+    /// The maximum number of smiles per second; 0 means no limit.
     pub capacity: u32,
     /// Whether it obeys crash requests.
     #[serde(skip)]
@@ -112,9 +112,9 @@ pub(crate) struct NewReplica {
 /// A registered replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    /// Makes the id unique.
+    /// The number that makes the id unique.
     pub number: i64,
-    /// What registered.
+    /// The data of the replica.
     pub replica: NewReplica,
     /// When the registration was requested.
     pub at: Instant,

@@ -39,12 +39,12 @@ impl From<std::io::Error> for StoreError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
     /// The batch is not in the log.
-    #[error("the store did not take a batch: {0}")]
+    #[error("the store did not accept a batch: {0}")]
     NotBegun(#[source] Error),
     /// The file of the store was deleted or replaced.
     #[error("the file of the store was deleted or replaced")]
     Replaced,
     /// The batch may be in the log or may still get there. Append the same batch again to find out.
-    #[error("the store did not say whether it took a batch: {0}")]
+    #[error("the store did not say whether it stored a batch: {0}")]
     InDoubt(#[source] Error),
 }

@@ -6,7 +6,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::model::{SmileId, UserName};
 
-/// The 128-bit `SipHash` of a sender and an id (Aumasson and Bernstein, 2012), which stands for the pair itself. An
+/// The 128-bit `SipHash` of a sender and an id (Aumasson and Bernstein, 2012), which represents the pair. An
 /// accidental collision is less likely than an undetected disk error, and clients cannot search for one without the
 /// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

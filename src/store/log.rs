@@ -13,7 +13,7 @@ pub(crate) enum Append {
     Done,
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
-    /// The log does not hold the previous batch: either a commit from the binary log is not visible to queries yet, or
+    /// The log does not hold the previous batch. Either a commit from the binary log is not visible to queries yet, or
     /// the log was replaced or has lost its end.
     Unlinked,
 }
@@ -40,8 +40,8 @@ pub(crate) struct LogPage {
     pub batches: Vec<Batch>,
 }
 
-/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload of
-/// a batch if there is one.
+/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload
+/// of a batch if there is one.
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {

@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database, 8.4 or 9.
 //!
-//! A replica has a few connections, each with its own work: one appends, one follows, one writes the index, one keeps
-//! the lease, some read for sessions.
+//! A replica has a few connections, each for its own work: one appends, one follows, one writes the index, one keeps
+//! the lease, and some read for sessions.
 
 mod binlog;
 mod cluster;
@@ -87,7 +87,7 @@ impl MySql {
         self.server.discard_connections(self.server.generation());
     }
 
-    /// How many times connections were discarded.
+    /// The number of times that connections were discarded.
     pub(crate) fn generation(&self) -> u64 {
         self.server.generation()
     }

@@ -37,7 +37,7 @@ pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 pub(crate) struct Sqlite {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
-    /// How often the file was opened, including this time. This makes the replica's id unique.
+    /// The number of times that the file was opened, including this time. It makes the replica's id unique.
     pub(crate) starts: i64,
     readers: SqlitePool,
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns

@@ -42,7 +42,7 @@ pub(crate) use on_every_database;
 on_every_database! {
     a_batch_is_appended_only_after_the_one_it_names,
     appending_a_batch_again_stores_it_once,
-    one_of_several_batches_for_an_offset_is_taken,
+    one_of_several_batches_for_an_offset_is_accepted,
     the_log_survives_reopening,
     a_batch_is_found_by_any_offset_in_it,
     retention_removes_the_oldest_batches_and_reuses_no_offset,
@@ -124,9 +124,9 @@ async fn a_batch_is_appended_only_after_the_one_it_names(database: &Database) {
     let first = store.batch_at(Offset(1)).await.unwrap().unwrap().key();
     let wrong = [
         (Some(BatchKey { token: last.token ^ 1, ..last }), head, "another log's batch"),
-        (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that is not there"),
+        (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that does not exist"),
         (first, head, "a batch that ends elsewhere"),
-        (None, head, "no batch in a log that has some"),
+        (None, head, "no batch, although the log has some"),
     ];
     for (previous, after, what) in wrong {
         let batch = store.new_batch(previous, after, &smiles, Timestamp::now());
@@ -154,7 +154,7 @@ async fn appending_a_batch_again_stores_it_once(database: &Database) {
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
-async fn one_of_several_batches_for_an_offset_is_taken(database: &Database) {
+async fn one_of_several_batches_for_an_offset_is_accepted(database: &Database) {
     let store = database.open().await;
     for round in 0..10 {
         let mut racers = Vec::new();
@@ -194,7 +194,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     }
     assert_eq!(store.batch_at(Offset(0)).await.unwrap(), None);
     let batches = store.batches_at(&[0, 2, 3, 4].map(Offset)).await.unwrap();
-    assert_eq!(batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(), [3, 1], "each once");
+    assert_eq!(batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(), [3, 1], "each batch is read once");
     let page = store.read_log(Offset(0), 1).await.unwrap();
     assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "a page has whole batches");
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);

@@ -43,7 +43,7 @@ pub(crate) struct Follower {
     logged: Option<String>,
     /// Whether the last line says that the binary log is followed.
     logged_stream: bool,
-    /// Whether the log could be read all the time between two attempts to follow the binary log.
+    /// Whether the log was polled without a failure since the binary log was last followed.
     polled: bool,
 }
 
@@ -126,8 +126,8 @@ impl Follower {
         Ok(last)
     }
 
-    /// Polls the log for `time`, or until the connections move to another server, or until an outage ends; `true` in the
-    /// last case.
+    /// Polls the log for `time`, or until the connections move to another server, or until an outage ends. Returns
+    /// `true` in the last case.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);
@@ -139,7 +139,7 @@ impl Follower {
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
                 Err(error) => {
-                    tracing::debug!(%error, "the log cannot be read; trying again until it can");
+                    tracing::debug!(%error, "the log cannot be read; trying again until it succeeds");
                     failed = true;
                     RETRY
                 }

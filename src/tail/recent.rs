@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
         assert_eq!(stream("bruno", 13), Some(vec![14, 15, 16]));
         assert_eq!(stream("zoe", 10), Some(vec![]));
-        assert_eq!(stream("anna", 9), None, "offset 10 is not here");
+        assert_eq!(stream("anna", 9), None, "offset 10 is not in memory");
         let users = (&UserName::new("bruno"), &UserName::new("anna"));
         let (smiles, after) = recent.conversation(users, Offset(15), 9);
         let offset = |smile: &Smile| smile.offset.0;
@@ -207,16 +207,16 @@ mod tests {
         assert_eq!((recent.find(hash(13)), recent.indexed), (None, Offset(13)));
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
         let anna = UserName::new("anna");
-        assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "kept for those that resume");
+        assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "smiles are kept for clients that resume");
         recent.set_indexed(Offset(99));
-        assert_eq!(recent.indexed, Offset(16), "no further than what is here");
+        assert_eq!(recent.indexed, Offset(16), "the index reaches no further than memory");
     }
 
     #[test]
     fn old_indexed_smiles_are_dropped() {
         let mut recent = recent(KEPT_INDEXED + 100);
         recent.set_indexed(Offset(60));
-        assert_eq!(recent.start, Offset(60), "what is not indexed stays");
+        assert_eq!(recent.start, Offset(60), "smiles that are not indexed stay");
         recent.set_indexed(Offset(1000));
         assert_eq!(recent.start, Offset(110));
         let held = recent.stream(&UserName::new("anna"), Offset(110), recent.end(), 9).unwrap();

@@ -8,14 +8,14 @@ use crate::support::page::{WITH_LIMITS, live_sessions, mood, open_page, start_co
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
-/// Where scripts/test installs it.
+/// The path at which scripts/test installs axe-core.
 const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/node_modules/axe-core/axe.min.js");
 
 const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
 
-/// Every rule of WCAG 2.2 A and AA, plus axe's best practices. Of each violation: the rule, its help, and where.
-/// Nothing may be left undecided, except contrast: axe does not judge glyphs such as ✓, nor text below a transparent
-/// button.
+/// Applies every rule of WCAG 2.2 A and AA, plus axe's best practices. Returns the rule, its help text and the elements
+/// of each violation. An undecided rule counts as a violation, except for contrast: axe cannot decide on glyphs such as
+/// ✓, or on text below a transparent button.
 const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];
     const resultTypes = ['violations', 'incomplete'];
     const { passes, violations, incomplete } = await axe.run({ runOnly: tags, resultTypes, preload: false });
@@ -23,12 +23,12 @@ const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', '
     const undecided = incomplete.filter(({ id }) => id !== 'color-contrast');
     return [...violations, ...undecided].map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target).join(', ')}`)";
 
-async fn bring_axe(browser: &Browser) {
+async fn load_axe(browser: &Browser) {
     let axe = std::fs::read_to_string(AXE).expect("axe-core: scripts/test installs it");
     browser.run(&axe, &json!([])).await;
 }
 
-/// The page as it is now has no violation, on every screen and in both colour schemes.
+/// Checks that the current page has no violation, on every screen and in both colour schemes.
 async fn assert_accessible(browser: &Browser, state: &str) {
     for (width, height) in SCREENS {
         browser.view(width, height).await;
@@ -50,7 +50,7 @@ async fn every_state_is_accessible(language: &str) {
     let mut server = start(&database, "127.0.0.1:0").await;
     let address = server.address.to_string();
     let browser = open_page(language, &server).await;
-    bring_axe(&browser).await;
+    load_axe(&browser).await;
     eventually("the page is ready", async || mood(&browser).await == "good").await;
     assert_accessible(&browser, "idle").await;
     browser.click("help-open").await;
@@ -61,7 +61,7 @@ async fn every_state_is_accessible(language: &str) {
     until_above(&browser, "successes", 20).await;
     assert_accessible(&browser, "running").await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
-    eventually("its smiles are there", async || browser.count("#thread-smiles li").await > 10).await;
+    eventually("the dialog shows its smiles", async || browser.count("#thread-smiles li").await > 10).await;
     assert_accessible(&browser, "conversation").await;
     browser.click("thread-close").await;
 
@@ -76,11 +76,11 @@ async fn every_state_is_accessible(language: &str) {
     assert_accessible(&browser, "lost").await;
 
     browser.open_tab(&format!("http://{address}/join.html")).await;
-    bring_axe(&browser).await;
+    load_axe(&browser).await;
     eventually("the phone has a user", async || browser.text("you").await.contains(' ')).await;
     let smile = "document.getElementById('to').value = 'anna'; document.querySelector('.face').click()";
     browser.run(smile, &json!([])).await;
-    eventually("it is answered", async || browser.count("#came li").await >= 2).await;
+    eventually("the smile is answered", async || browser.count("#came li").await >= 2).await;
     assert_accessible(&browser, "join.html").await;
 }
 

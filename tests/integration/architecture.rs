@@ -111,7 +111,7 @@ fn sources() -> Vec<Source> {
     sources_in("src")
 }
 
-/// All files in this folder of the repository and in its folders.
+/// All files in this folder of the repository and in its subfolders.
 fn sources_in(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut folders = vec![root.clone()];

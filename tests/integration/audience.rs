@@ -24,7 +24,7 @@ async fn crash_at_once(server: &mut TestProcess) {
     assert!(!server.exit().await.success());
 }
 
-/// Waits for the user of the phone in this tab.
+/// Waits until the phone in this tab has a user; returns the name.
 async fn joined(phone: &Browser) -> String {
     eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
     phone.text("you").await.split(' ').next_back().expect("a name").to_owned()
@@ -38,14 +38,14 @@ async fn choose(phone: &Browser, user: &str) {
     assert_eq!(phone.run(choose, &json!([user])).await, user);
 }
 
-/// Makes the tab a phone: its screen, and a finger instead of a mouse.
+/// Makes the tab a phone, with a small screen and touch events instead of a mouse.
 async fn become_phone(phone: &Browser) {
     let screen = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
     phone.command("Emulation.setDeviceMetricsOverride", &screen).await;
     phone.command("Emulation.setTouchEmulationEnabled", &json!({ "enabled": true })).await;
 }
 
-/// Touches the first faces, one after the other.
+/// Touches the first faces one by one.
 async fn tap(phone: &Browser, faces: usize) {
     let place = "const face = document.querySelectorAll('.face')[arguments[0]];
         face.scrollIntoView({ block: 'center' });
@@ -97,37 +97,37 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
 
     choose(&browser, &ada).await;
     tap(&browser, 2).await;
-    browser.turn_to(&one).await;
-    eventually("they arrive", async || lines(&browser, "heard", &format!("{bart} smiles")).await == 2).await;
+    browser.switch_to(&one).await;
+    eventually("the smiles arrive", async || lines(&browser, "heard", &format!("{bart} smiles")).await == 2).await;
     choose(&browser, "anna").await;
     tap(&browser, 3).await;
-    eventually("each is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
+    eventually("each smile is answered", async || lines(&browser, "heard", "anna smiles").await >= 3).await;
     picture(&browser, "join.png").await;
 
     crash_at_once(&mut server).await;
-    eventually("the phone says so", async || state(&browser).await == "bad").await;
+    eventually("the phone says that the backend is away", async || state(&browser).await == "bad").await;
     choose(&browser, &bart).await;
     tap(&browser, 4).await;
     assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "no smile counts as stored");
     let server = server.start_again(&store, &WITH_LIMITS).await;
-    eventually("the phone is back", async || state(&browser).await == "good").await;
-    eventually("all is stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
+    eventually("the phone is connected again", async || state(&browser).await == "good").await;
+    eventually("all smiles are stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
     assert_eq!(lines(&browser, "sent", "").await, 0);
-    browser.turn_to(&two).await;
+    browser.switch_to(&two).await;
     eventually("all smiles arrive", async || lines(&browser, "heard", &format!("{ada} smiles")).await == 4).await;
 
     browser.load(&address.replace("127.0.0.1", "localhost")).await;
     assert_eq!(joined(&browser).await, bart, "a phone keeps its user");
 
-    browser.turn_to(&presenter).await;
+    browser.switch_to(&presenter).await;
     let say = "document.getElementById('say-as').value = 'zoe';
         document.getElementById('say-text').value = `@${arguments[0]} :-)`";
     browser.run(say, &json!([bart])).await;
     browser.click("say-send").await;
-    eventually("it is stored", async || browser.text("say-result").await.contains("stored at offset")).await;
-    browser.turn_to(&two).await;
+    eventually("the smile is stored", async || browser.text("say-result").await.contains("stored at offset")).await;
+    browser.switch_to(&two).await;
     eventually("the presenter's smile arrives", async || lines(&browser, "heard", "zoe smiles").await == 1).await;
-    browser.turn_to(&presenter).await;
+    browser.switch_to(&presenter).await;
     let mood = "return document.getElementById('ledger-verdict').dataset.mood";
     eventually("the proof holds", async || browser.run(mood, &json!([])).await == "good").await;
     drop(server);
@@ -147,7 +147,7 @@ async fn a_phone_begins_with_a_user_that_answers() {
     eventually("both smiles are stored", async || lines(&browser, "stored", "").await >= 2).await;
     let preset = browser.run("return document.getElementById('to').value", &json!([])).await;
     let answers = format!("{} smiles", preset.as_str().expect("a name"));
-    eventually("both are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
+    eventually("both smiles are answered", async || lines(&browser, "heard", &answers).await >= 2).await;
 }
 
 #[tokio::test]
@@ -159,11 +159,11 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     let phone = Browser::open("en").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
-    eventually("it says the cause", async || phone.text("state").await.starts_with(&cause)).await;
+    eventually("the phone names the cause", async || phone.text("state").await.starts_with(&cause)).await;
     assert!(server.log().contains("--allowed-origins"), "{}", server.log());
 }
 
-/// A pause that a refusal asks for. It is longer than any that a phone makes by itself.
+/// The pause that a refusal asks for. It is longer than any pause that a phone makes by itself.
 const RETRY_AFTER: Duration = Duration::from_secs(6);
 
 /// A server that refuses each request as a rate limit does.
@@ -188,7 +188,7 @@ async fn refusing() -> SocketAddr {
     address
 }
 
-/// A proxy that refuses requests for this path until there is a pause as long as the refusals ask for.
+/// A proxy that refuses requests for this path until the client has paused for [`RETRY_AFTER`].
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);
@@ -212,10 +212,10 @@ async fn a_phone_says_that_it_is_rate_limited_and_pauses_as_long_as_the_refusal_
         let proxy = impatient_proxy(server.address, refused).await;
         phone.load(&format!("http://{proxy}/join.html")).await;
         let says = async || phone.text("state").await.starts_with("Too many requests come from this network");
-        eventually(&format!("it says that {refused} is rate-limited"), says).await;
+        eventually(&format!("the phone says that {refused} is rate-limited"), says).await;
         assert_eq!(state(&phone).await, "bad");
         joined(&phone).await;
-        eventually("it is live", async || state(&phone).await == "good").await;
+        eventually("the phone is live", async || state(&phone).await == "good").await;
     }
 }
 
@@ -234,23 +234,23 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     let proxy = impatient_proxy(server.address, "/api/users").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
     let says = async |what: &str| phone.text("state").await.starts_with(what);
-    eventually("it asks for the users", async || says("Too many requests").await).await;
+    eventually("the phone asks for the users", async || says("Too many requests").await).await;
     for when in ["before it has joined", "after it has joined"] {
         cut_network(&phone, true).await;
         let offline = async || says("This phone is offline").await;
-        eventually(&format!("it says that it is offline, {when}"), offline).await;
+        eventually(&format!("the phone says that it is offline, {when}"), offline).await;
         assert_eq!(phone.run("return navigator.onLine", &json!([])).await, false);
         assert_eq!(state(&phone).await, "bad");
         cut_network(&phone, false).await;
         joined(&phone).await;
-        eventually("it is live", async || says("Connected to").await).await;
+        eventually("the phone is live", async || says("Connected to").await).await;
     }
     choose(&phone, "anna").await;
     tap(&phone, 1).await;
-    eventually("its smile is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
+    eventually("the smile of the phone is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
 }
 
-/// The option that lets Node.js open WebSockets. Version 22 and later need none.
+/// The option that lets Node.js open WebSockets. Node.js 22 and later need none.
 async fn options_for_sockets() -> &'static [&'static str] {
     let output = Command::new("node").arg("--version").output().await.expect("node starts");
     let version = String::from_utf8(output.stdout).expect("text");
@@ -270,10 +270,10 @@ async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
         hanging.signal("STOP").await;
         phone.load(&format!("http://{proxy}/join.html")).await;
         let says = async || phone.text("state").await.starts_with("The backend does not answer");
-        eventually(&format!("it says that {hangs} hangs"), says).await;
+        eventually(&format!("the phone says that {hangs} hangs"), says).await;
         hanging.signal("CONT").await;
         joined(&phone).await;
-        eventually("it is live", async || state(&phone).await == "good").await;
+        eventually("the phone is live", async || state(&phone).await == "good").await;
     }
 }
 
@@ -288,7 +288,7 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
         phone.load(&format!("http://{}/join.html", server.address)).await;
         users.push(joined(&phone).await);
         tap(&phone, 1).await;
-        eventually("its smile is stored", async || lines(&phone, "stored", "").await >= 1).await;
+        eventually("the smile of the phone is stored", async || lines(&phone, "stored", "").await >= 1).await;
     }
     let blocked = "try { return localStorage === null } catch (error) { return error.name }";
     assert_eq!(phone.run(blocked, &json!([])).await, "SecurityError");
@@ -323,15 +323,15 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
         let offsets = said.iter().filter_map(|line| line.strip_suffix(": stored"));
         offsets.map(|offset| offset.parse().expect("an offset")).collect()
     };
-    eventually("some are stored", async || stored().len() >= 3).await;
+    eventually("some smiles are stored", async || stored().len() >= 3).await;
     crash_at_once(&mut server).await;
     let server = server.start_again(&store, &WITH_LIMITS).await;
     let before = stored().len();
-    eventually("it goes on", async || stored().len() >= before + 3).await;
+    eventually("the program continues", async || stored().len() >= before + 3).await;
     let mut bruno = TestClient::connect(server.address, "bruno").await;
     let head = bruno.smile("answer", "anna").await;
     let answer = format!("{head}: bruno smiles 😀");
-    eventually("it receives the answer", async || said.lock().expect("no panic").contains(&answer)).await;
+    eventually("the program receives the answer", async || said.lock().expect("no panic").contains(&answer)).await;
     node.kill().await.expect("node ends");
     let offsets = stored();
     assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");

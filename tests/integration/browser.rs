@@ -12,7 +12,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get_json, metric};
 
-/// The only complaint of the browser while the server is down.
+/// The only errors that the browser may log while the server is down.
 const NOBODY_THERE: [&str; 4] =
     ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"];
 
@@ -49,7 +49,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert!(!status.success(), "{status}");
     eventually("the page says that the backend is away", async || mood(&browser).await == "bad").await;
     eventually("no session is shown as live", async || live_sessions(&browser).await == 0).await;
-    eventually("its requests find no replica", async || causes(&browser).await.contains_key("no replica")).await;
+    eventually("requests find no replica", async || causes(&browser).await.contains_key("no replica")).await;
     let before = browser.number("successes").await;
 
     let server = server.start_again(&store, &WITH_LIMITS).await;
@@ -79,16 +79,16 @@ async fn a_conversation_opens_with_its_history() {
     start_conversations(&browser, 1).await;
     until_above(&browser, "successes", 40).await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
-    eventually("its last smiles are there", async || browser.count("#thread-smiles li").await >= 30).await;
+    eventually("the dialog shows the last smiles", async || browser.count("#thread-smiles li").await >= 30).await;
     let first = async || {
         let read = "return Number(document.querySelector('#thread-smiles .offset').textContent.replace('offset ', ''))";
         browser.run(read, &json!([])).await.as_u64().expect("an offset")
     };
     assert!(first().await > 1);
     browser.click("thread-earlier").await;
-    eventually("its first smile is there", async || first().await == 1).await;
+    eventually("the dialog shows the first smile", async || first().await == 1).await;
     let before = browser.count("#thread-smiles li").await;
-    eventually("new ones go on coming", async || browser.count("#thread-smiles li").await > before + 5).await;
+    eventually("new smiles keep arriving", async || browser.count("#thread-smiles li").await > before + 5).await;
     let people = browser.text("thread-people").await;
     assert!(people.contains("anna") && people.contains("bruno") && people.contains(&server.replica), "{people}");
     browser.click("thread-close").await;
@@ -101,13 +101,13 @@ async fn counted(server: &TestProcess, name: &str) -> u64 {
     format!("{count}").parse().expect("a whole number")
 }
 
-/// Stops the run, waits until the server's counters rest, and returns those of stored, shed and rate-limited smiles and
-/// requests.
+/// Stops the run, waits until the server's counters stop changing, and returns the counts of stored, shed and
+/// rate-limited smiles and requests.
 async fn stopped(browser: &Browser, server: &TestProcess) -> [u64; 3] {
     browser.click("stop").await;
     eventually("no session is open", async || counted(server, "smilingchat_sessions").await == 0).await;
     let mut last = [u64::MAX; 3];
-    eventually("the counters rest", async || {
+    eventually("the counters stop changing", async || {
         let before = last;
         last = [
             counted(server, "smilingchat_smiles_stored_total").await,
@@ -127,12 +127,12 @@ async fn causes(browser: &Browser) -> BTreeMap<String, u64> {
     causes.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
 }
 
-/// Whether the page counts what the server counts, but for what was in transit when the run was stopped.
+/// Whether the page and the server agree, except for smiles that were in transit when the run was stopped.
 fn agree(shown: u64, counted: u64) -> bool {
     shown.abs_diff(counted) <= counted.div_ceil(10)
 }
 
-/// Checks the overload errors on the page against the server's: all of them are at capacity or rate-limited.
+/// Compares the overload errors on the page with the server's. All of them must be at capacity or rate-limited.
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
@@ -184,11 +184,11 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let store = folder.path().join(STORE);
     let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
-    eventually("it says that it is empty", async || reading(&browser).await == "Nothing has happened yet.").await;
+    eventually("the timeline is empty", async || reading(&browser).await == "Nothing has happened yet.").await;
     start_conversations(&browser, 2).await;
     until_above(&browser, "successes", 30).await;
     let held = format!("{}: 4", server.replica);
-    eventually("it shows the replica of the sessions", async || reading(&browser).await.contains(&held)).await;
+    eventually("the timeline names the replica", async || reading(&browser).await.contains(&held)).await;
 
     let first = server.replica.clone();
     browser.click("crash").await;
@@ -244,7 +244,7 @@ async fn the_pointer_reads_the_timeline() {
         let read = async || reading(&browser).await.contains(wanted);
         eventually(&format!("the pointer at {share} reads {wanted}"), read).await;
     };
-    // The sample nearest to the pointer is read: at the left edge the first, without a pointer the last.
+    // The page reads the sample nearest to the pointer: the first one at the left edge, the last one without a pointer.
     point(0.1, " s ago · ").await;
     point(0.99, "now · ").await;
     point(0.1, " s ago · ").await;
@@ -260,9 +260,9 @@ async fn chaos_crashes_every_replica_and_then_ends() {
     eventually("every session is live", async || live_sessions(&browser).await == 4).await;
     browser.click("chaos").await;
     assert!(!server.exit().await.success());
-    eventually("it counts", async || browser.text("chaos-said").await.starts_with("1 crash so far")).await;
+    eventually("the crash is counted", async || browser.text("chaos-said").await.starts_with("1 crash so far")).await;
     let ended = "Ended after 1 crash: nothing is left to crash";
-    eventually("it ends", async || browser.text("chaos-said").await == ended).await;
+    eventually("the crashes end", async || browser.text("chaos-said").await == ended).await;
     assert!(browser.text("crashes-body").await.contains(" chaos "));
     assert_eq!(browser.run("return document.getElementById('chaos').checked", &json!([])).await, false);
 }
@@ -274,18 +274,18 @@ async fn a_link_sets_all_controls_and_keys_match_buttons() {
     let browser = open_page("en", &server).await;
     let query = "?conversations=3&rate=2&seed=7&mode=hang&chaos=60";
     browser.load(&format!("http://{}/{query}&start", server.address)).await;
-    eventually("it starts by itself", async || live_sessions(&browser).await == 6).await;
+    eventually("the run starts by itself", async || live_sessions(&browser).await == 6).await;
     let read = "return ['conversations', 'rate', 'seed', 'crash-mode', 'chaos-interval'].map(
         (id) => document.getElementById(id).value)";
     assert_eq!(browser.run(read, &json!([])).await, json!(["3", "2", "7", "hang", "60"]));
 
     let press = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
     browser.run(press, &json!(["x"])).await;
-    eventually("x stops", async || live_sessions(&browser).await == 0).await;
+    eventually("the key x stops the run", async || live_sessions(&browser).await == 0).await;
     browser.run(press, &json!(["s"])).await;
-    eventually("s starts", async || live_sessions(&browser).await == 6).await;
+    eventually("the key s starts the run", async || live_sessions(&browser).await == 6).await;
     browser.run(press, &json!(["r"])).await;
-    eventually("r forgets", async || browser.number("successes").await == 0).await;
+    eventually("the key r resets the run", async || browser.number("successes").await == 0).await;
     browser.run(press, &json!(["?"])).await;
     assert!(browser.text("shortcuts").await.contains("Crash backend"));
     browser.click("shortcuts-on").await;
@@ -347,8 +347,8 @@ async fn a_screen_reader_announces_events_and_no_counters() {
     browser.run(listen, &json!([])).await;
     server.kill().await;
     let says = async |what: &str| browser.text("status").await.contains(what);
-    eventually("it says that the backend is away", async || says("has not answered for 2 s").await).await;
-    eventually("it ticks on", async || says("has not answered for 12 s").await).await;
+    eventually("the page says that the backend is away", async || says("has not answered for 2 s").await).await;
+    eventually("the page updates the duration", async || says("has not answered for 12 s").await).await;
     let heard = browser.run("return heard", &json!([])).await;
     let heard = heard.as_array().expect("a list");
     assert!((1..=3).contains(&heard.len()), "{heard:?}");
@@ -380,17 +380,17 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
 
     let says = async |what: &str| browser.text("revival").await.ends_with(what);
     choose_mode(&browser, "hang").await;
-    eventually("it says what ends a hang", async || says("docker compose restart backend").await).await;
+    eventually("the page says what ends a hang", async || says("docker compose restart backend").await).await;
     choose_mode(&browser, "exit").await;
-    eventually("it says what to do after a crash", async || says("docker compose up -d").await).await;
+    eventually("the page says what to do after a crash", async || says("docker compose up -d").await).await;
     browser.click("crash").await;
     assert!(!server.exit().await.success());
     let gone = "The backend has exited and stays down. This brings it back: docker compose up -d";
-    eventually("it says that the backend stays down", async || browser.text("revival").await == gone).await;
+    eventually("the page says that the backend stays down", async || browser.text("revival").await == gone).await;
 
     let _server = server.start_again(&store, &options).await;
     let calm = "return document.getElementById('revival').dataset.mood === 'calm'";
-    eventually("it is calm again", async || browser.run(calm, &json!([])).await == true).await;
+    eventually("the page is calm again", async || browser.run(calm, &json!([])).await == true).await;
     for complaint in browser.complaints().await {
         assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
     }
@@ -402,7 +402,7 @@ async fn ten_conversations_are_within_the_capacity() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 10).await;
-    // A stalling disk sheds for a moment, permanent overload sheds all the time.
+    // A stalling disk sheds load only for a moment; permanent overload sheds it all the time.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
     assert!(calm, "{}", browser.text("overload-causes").await);
     assert_proof_holds(&browser).await;
@@ -411,7 +411,7 @@ async fn ten_conversations_are_within_the_capacity() {
 
 /// The bytes and the number of responses since the page was requested, without the polled list of replicas.
 async fn transferred(browser: &Browser) -> (u64, u64) {
-    eventually("the users are there", async || mood(browser).await == "good").await;
+    eventually("the page has loaded the users", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
         const sizes = entries.filter(({ name, transferSize }) => transferSize > 0 && !name.endsWith('/api/replicas')).map((entry) => entry.encodedBodySize);
         return [sizes.reduce((sum, size) => sum + size, 0), sizes.length]";

@@ -56,14 +56,14 @@ async fn checks_run_in_the_order_of_the_protocol() {
     }
     assert_eq!(refused(on.address, "nonsense", &[knows]).await.0, 415);
     let plain = ("content-type", "text/plain");
-    assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form on another site could send this");
+    assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form on another site could send this type");
     for wrong in
         ["", "nonsense", "[]", "null", "1", "{", "{\"mode\":\"explode\"}", "{\"mode\":1}", "{\"replica\":1}", "{}{}"]
     {
         assert_eq!(refused(on.address, wrong, &[knows, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));
-    assert_eq!(refused(on.address, &huge, &[knows, JSON]).await.0, 400, "a body has a bound");
+    assert_eq!(refused(on.address, &huge, &[knows, JSON]).await.0, 400, "the size of a body is bounded");
     let nobody = r#"{"replica":"nobody.1"}"#;
     assert_eq!(refused(on.address, nobody, &[knows, JSON]).await.0, 404);
     assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "no replica crashed");
@@ -125,7 +125,7 @@ async fn a_hanging_replica_answers_nothing_until_it_is_killed() {
     process.signal("TERM").await;
     let still_silent = http().get(format!("http://{}/livez", process.address)).timeout(SILENCE).send().await;
     assert!(still_silent.is_err());
-    assert!(process.runs(), "it lives, and SIGTERM does nothing");
+    assert!(process.runs(), "the process still runs after SIGTERM");
     process.kill().await;
     TestProcess::start(&store.path(), &[]).await;
 }
@@ -139,11 +139,11 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(answer.json::<Value>().await.unwrap()["mode"], "unready");
     let readyz = get(replica.address, "/readyz").await;
     assert_eq!(readyz.status().as_u16(), 503);
-    assert!(readyz.text().await.unwrap().contains("unready"), "with the reason");
+    assert!(readyz.text().await.unwrap().contains("unready"), "the answer gives the reason");
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
     assert_eq!(get_json(replica.address, "/api/replicas").await["replicas"][0]["state"], "draining", "at once");
     assert_eq!(get(replica.address, "/livez").await.status().as_u16(), 200);
-    assert_eq!(refused(replica.address, "{}", &[JSON]).await, (404, json!("unknown_replica")), "no other is ready");
+    assert_eq!(refused(replica.address, "{}", &[JSON]).await, (404, json!("unknown_replica")), "no replica is ready");
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
@@ -152,5 +152,5 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     let store = replica.store.clone();
     replica.stop().await;
     let replica = TestReplica::on(&store, &[]).await;
-    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a restart mends it");
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a restart makes the replica ready again");
 }

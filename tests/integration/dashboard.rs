@@ -72,7 +72,7 @@ async fn every_metric_of_the_dashboard_exists() {
             .into_iter()
             .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || *name == OF_PROMETHEUS)
             .collect();
-        assert!(!asked.is_empty(), "asks for no metric: {query}");
+        assert!(!asked.is_empty(), "the query asks for no metric: {query}");
         for name in asked.into_iter().filter(|name| *name != OF_PROMETHEUS) {
             // Process metrics exist only on Linux.
             if name.starts_with("process_") && !cfg!(target_os = "linux") {

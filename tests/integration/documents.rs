@@ -1,4 +1,4 @@
-//! The documents are right: links resolve, and the lists of options, metrics and modules are complete.
+//! The documents are correct: links resolve, and the lists of options, metrics and modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +33,7 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// The lines outside of fenced blocks.
+/// The lines outside fenced blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
@@ -141,7 +141,7 @@ fn options(command: &clap::Command) -> BTreeSet<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The options in the tables below a heading of OPERATING, up to the next one.
+/// The options in the tables below a heading of OPERATING, up to the next heading.
 fn named_below(heading: &str) -> BTreeSet<String> {
     let (_, section) = OPERATING.split_once(&format!("\n{heading}\n")).expect("the section");
     let rows = section.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| "));

@@ -53,15 +53,15 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     let asked = Instant::now();
     process.signal("TERM").await;
     let not_ready = async || get(process.address, "/readyz").await.status().as_u16() == 503;
-    eventually("it is not ready", not_ready).await;
+    eventually("the replica is not ready", not_ready).await;
     assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("draining"));
     assert_eq!(get(process.ops_address, "/readyz").await.status().as_u16(), 503);
-    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "it is still alive");
+    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "the replica is still alive");
     let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    eventually("it lists itself as draining", async || {
+    eventually("the replica lists itself as draining", async || {
         get_json(process.address, "/api/replicas").await["replicas"][0]["state"] == "draining"
     })
     .await;
@@ -69,7 +69,7 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     assert_eq!(stubborn.json().await["type"], "drain");
     assert_eq!(stubborn.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?} of 4 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(4), "the drain took {:?} of 4 s", asked.elapsed());
 }
 
 #[tokio::test]
@@ -85,11 +85,11 @@ async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     process.signal("TERM").await;
     assert_eq!(anna.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?} of 3 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?} of 3 s", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_leave_in_batches_with_different_reconnect_hints() {
+async fn sessions_leave_in_groups_with_different_reconnect_hints() {
     let mut replica = TestReplica::start(&[]).await;
     let mut clients = Vec::new();
     for _ in 0..160 {
@@ -153,5 +153,5 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
     assert_eq!(log[..acked.len()], acked, "every acked smile is at the offset of its ack");
-    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "what was refused is not stored");
+    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "no refused smile is stored");
 }

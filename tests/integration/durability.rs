@@ -25,7 +25,8 @@ const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla"
 /// Smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
-/// The state of a sender: the ids in the order sent, the offsets of the acked ones, and the refused ones.
+/// The state of a sender: the ids in the order in which they were sent, the offsets of the acked ones, and the refused
+/// ones.
 #[derive(Default)]
 struct Sender {
     sent: Vec<String>,
@@ -96,15 +97,15 @@ async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
     ended.into_iter().map(|(_, sender)| sender).collect()
 }
 
-async fn until_so_many_more(acks: &AtomicUsize, count: usize) {
+async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     let enough = acks.load(Ordering::Relaxed) + count;
-    eventually("acks come", async || acks.load(Ordering::Relaxed) >= enough).await;
+    eventually("acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
 /// Waits until a whole segment is not indexed, so that a kill interrupts the indexer.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
-    eventually("a segment is to be indexed", async || behind().await >= 4096.0).await;
+    eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,7 +120,7 @@ async fn acked_smiles_survive_every_kill() {
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
         assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
         let running = start(&[process.address], senders, &acks, &ledger).await;
-        until_so_many_more(&acks, random.random_range(1..5000)).await;
+        until_more_acks(&acks, random.random_range(1..5000)).await;
         if round > 2 {
             until_a_segment_is_due(&process).await;
         }
@@ -146,18 +147,18 @@ async fn acked_smiles_survive_kills_during_index_writes() {
     for _ in 0..3 {
         let addresses = replicas.each_ref().map(|replica| replica.address);
         let running = start(&addresses, senders, &acks, &ledger).await;
-        until_so_many_more(&acks, random.random_range(1..4000)).await;
+        until_more_acks(&acks, random.random_range(1..4000)).await;
         let first = random.random_range(0..2);
         until_a_segment_is_due(&replicas[first]).await;
         replicas[first].kill().await;
-        until_so_many_more(&acks, random.random_range(1..1000)).await;
+        until_more_acks(&acks, random.random_range(1..1000)).await;
         replicas[1 - first].kill().await;
         senders = ended(running).await;
         replicas = [start_one().await, start_one().await];
         check(replicas[first].address, &epoch, &senders, &mut random).await;
     }
     let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
-    eventually("another replica goes on with the index", async || behind().await < 4096.0).await;
+    eventually("another replica continues the index", async || behind().await < 4096.0).await;
     check(replicas[0].address, &epoch, &senders, &mut random).await;
     ledger.assert_in(&database.log().await);
 }
@@ -184,16 +185,16 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
         let stored: Vec<(String, u64)> =
             log.values().filter(|frame| frame["from"] == user).map(|frame| (id(frame), offset(frame))).collect();
         let offsets: BTreeMap<String, u64> = stored.iter().cloned().collect();
-        assert_eq!(offsets.len(), stored.len(), "{user}: every id once");
+        assert_eq!(offsets.len(), stored.len(), "{user}: every id is stored once");
         for (id, offset) in &sender.acked {
             assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} was acked");
         }
-        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: what was refused is not stored");
+        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: no refused smile is stored");
         let in_order = sender.sent.iter().filter(|id| offsets.contains_key(*id));
-        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: in the order they were sent");
+        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: the smiles are in order");
         let mut client = TestClient::connect(address, user).await;
         let history: BTreeSet<u64> = client.history(to).await.iter().map(offset).collect();
-        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history has them all");
+        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history has all smiles");
         let acked: Vec<_> = sender.acked.iter().collect();
         for _ in 0..acked.len().min(20) {
             let (id, offset) = acked[random.random_range(0..acked.len())];

@@ -1,4 +1,4 @@
-//! MySQL, failover: its address switches to another server, as in a managed service or a group. No smile is lost or
+//! Failover of MySQL: its address switches to another server, as in a managed service or a group. No smile is lost or
 //! duplicated, and acks resume at once.
 
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 /// Duration of the load in seconds, longer than the switches take.
 const SECONDS: u32 = 20;
 
-/// There is one pair of servers.
+/// All tests share one pair of servers, so they use it one at a time.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
 /// Sends the smile until it is acked; returns its offset.
@@ -51,7 +51,7 @@ async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
     }
 }
 
-/// A client of each replica.
+/// One client of each replica.
 struct Witnesses {
     clients: Vec<TestClient>,
     /// The number of switches so far.
@@ -65,8 +65,8 @@ impl Witnesses {
         Self { clients, switches: 0 }
     }
 
-    /// The address moves to a primary. Each replica acks a smile and follows the binary log again in time.
-    async fn are_led_to(&mut self, primary: &str, fleet: &Fleet) {
+    /// Moves the address to a primary. Each replica must ack a smile and follow the binary log again in time.
+    async fn move_to(&mut self, primary: &str, fleet: &Fleet) {
         for member in &fleet.members {
             member.network.leads_to(address(&primary.parse().expect("a URL")));
             member.network.becomes(Network::Open);
@@ -85,7 +85,7 @@ impl Witnesses {
     }
 }
 
-/// The pair for one test at a time; `None` where MySQL is left out.
+/// The pair, for one test at a time; `None` where MySQL is skipped.
 async fn start_pair() -> Option<(MutexGuard<'static, ()>, Pair)> {
     TestDatabase::new().await?;
     let alone = PAIR.lock().await;
@@ -113,7 +113,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             let moved = Instant::now();
-            witnesses.are_led_to(pair.url(to), &fleet).await;
+            witnesses.move_to(pair.url(to), &fleet).await;
             let old = pair.url(from);
             eventually("all connections leave the old primary", async || sessions(old, &name).await == 0).await;
             assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
@@ -144,13 +144,13 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
     let switches = async {
         fleet.until_smiles_flow(100).await;
         group.switches_to(1).await;
-        witnesses.are_led_to(group.url(1), &fleet).await;
+        witnesses.move_to(group.url(1), &fleet).await;
         eventually("all connections leave the old primary", async || sessions(group.url(0), &name).await == 0).await;
 
         fleet.until_smiles_flow(100).await;
         group.loses_primary(1).await;
-        witnesses.are_led_to(group.url(0), &fleet).await;
-        group.gets_back(1).await;
+        witnesses.move_to(group.url(0), &fleet).await;
+        group.restarts(1).await;
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
     chatters.end().await;
@@ -168,7 +168,7 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
     // MySQL skips `init_connect` for privileged accounts.
-    let store = database.url_of_a_modest_user().await;
+    let store = database.url_of_a_restricted_user().await;
     pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
     for id in ["first", "second"] {
         let mut replica = TestProcess::on_mysql(&store, &[]).await;
@@ -211,11 +211,12 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 /// Time limit for acks after the address has left a silent primary.
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
-/// The lines of a replica about the move: the address points to another server, and the store accepts smiles again. An
-/// outage that was not noticed before has one more line.
+/// The lines that a replica logs about the move: the address points to another server, and the store accepts smiles
+/// again. If the outage was not noticed before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The old primary freezes: it keeps its connections and answers nothing. The address moves at that moment, or later.
+/// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
+/// replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_primary_that_is_silent_is_left_at_once() {
     for noticed in [true, false] {
@@ -236,7 +237,8 @@ async fn an_old_primary_that_is_silent_is_left_at_once() {
             client.send_smile("held", "bruno").await;
         }
         for member in fleet.members.iter_mut().filter(|_| noticed) {
-            eventually("it is noticed", async || member.process().log().contains("accepts no smiles")).await;
+            eventually("the replica notices the outage", async || member.process().log().contains("accepts no smiles"))
+                .await;
         }
         let lines = fleet.lines();
         for member in &fleet.members {
@@ -272,12 +274,12 @@ async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
     assert_eq!(bruno.expect("smile").await["id"], "before");
     let (normal, lines) = (fleet.database.sessions().await, fleet.lines());
 
-    // Its commit hangs in MySQL from here on, and those of the leases.
+    // From here on, its commit and those of the leases hang in MySQL.
     pair.run(1, "STOP REPLICA").await;
     anna.send_smile("held", "bruno").await;
     for member in &fleet.members {
         let status = async || crate::support::get(member.ops_address(), "/readyz").await.status();
-        eventually("it cannot be counted on", async || status().await == 503).await;
+        eventually("the replica is not ready", async || status().await == 503).await;
     }
     anna.expect_alive().await;
     bruno.expect_alive().await;
@@ -341,7 +343,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
         offsets.push(acked(&mut anna, &format!("new-{number:02}"), "bruno").await);
     }
     let last = offsets[59];
-    let received: Vec<Value> = within("Bruno has it all", async {
+    let received: Vec<Value> = within("Bruno receives every smile", async {
         let mut received: Vec<Value> = Vec::new();
         while received.last().is_none_or(|smile| offset(smile) < last) {
             received.push(bruno.expect("smile").await);

@@ -1,5 +1,5 @@
-//! MySQL and several replicas under load, random faults: kills, freezes and network failures lose, duplicate and reorder
-//! no smile.
+//! MySQL and several replicas under load. Random kills, freezes and network failures must not lose, duplicate or
+//! reorder a smile.
 //!
 //! A seed determines the faults and their times, which are counted in smiles instead of seconds.
 
@@ -113,7 +113,7 @@ async fn a_replica_freezes_for_longer_than_its_lease() {
 const FROZEN: Duration = Duration::from_secs(30);
 const ACKED_AGAIN: Duration = Duration::from_secs(5);
 
-/// The most lines that a replica may log about it.
+/// The maximum number of lines that a replica may log about the freeze.
 const LINES: usize = 10;
 
 /// The connections that a replica may open: nine for statements and the binary log, without probes. They are all open
@@ -122,7 +122,7 @@ const CONNECTIONS: usize = 9;
 const SESSIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mysql_freezes_and_goes_on() {
+async fn mysql_freezes_and_resumes() {
     if TestDatabase::new().await.is_none() {
         return;
     }

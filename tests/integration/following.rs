@@ -22,7 +22,7 @@ async fn following(replica: &TestProcess) -> Value {
 async fn until_followed_by(replica: &TestProcess, way: &str) {
     eventually(&format!("the log is followed by {way}"), async || following(replica).await == way).await;
     let gauge = if way == "binlog" { 1.0 } else { 0.0 };
-    eventually("the metric says so", async || {
+    eventually("the metric agrees", async || {
         metric(replica.ops_address, "smilingchat_following_binlog").await == Some(gauge)
     })
     .await;
@@ -58,12 +58,14 @@ async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
 #[tokio::test]
 async fn an_account_without_the_replication_grant_polls() {
     let Some(database) = TestDatabase::new().await else { return };
-    let modest = database.url_of_a_modest_user().await;
-    let (one, two) = (replica("one", &modest).await, replica("two", &modest).await);
-    eventually("it is logged", async || one.log().contains("reading the log instead of following the binary log"))
-        .await;
+    let restricted = database.url_of_a_restricted_user().await;
+    let (one, two) = (replica("one", &restricted).await, replica("two", &restricted).await);
+    eventually("the polling is logged", async || {
+        one.log().contains("reading the log instead of following the binary log")
+    })
+    .await;
     until_followed_by(&one, "polling").await;
-    assert!(one.log().contains("REPLICATION"), "the missing grant:  {}", one.log());
+    assert!(one.log().contains("REPLICATION"), "the missing grant is not named: {}", one.log());
     chat(&one, &two).await;
 }
 
@@ -118,6 +120,6 @@ async fn a_replica_that_cannot_decode_the_log_is_not_ready() {
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
     database.run(unknown).await;
     let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("text");
-    eventually("it says that it is behind", async || reason().await.starts_with("behind")).await;
+    eventually("the replica says that it is behind", async || reason().await.starts_with("behind")).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
 }

@@ -168,7 +168,7 @@ async fn anything_else_is_not_a_smile() {
         anna.send(json!({"type": "smile", "id": "n1", "to": "bruno", "smile": not_a_smile})).await;
         assert_eq!(anna.expect_error("not_a_smile").await["id"], "n1", "{not_a_smile:?}");
     }
-    assert_eq!(anna.smile("n1", "bruno").await, 1, "none of them was stored");
+    assert_eq!(anna.smile("n1", "bruno").await, 1, "no refused frame was stored");
 }
 
 /// Refused frames, each with its error code and, if present, the id to repeat.
@@ -232,7 +232,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
         assert_eq!((&error["temporary"], error.get("retry_after_ms")), (&json!(false), None), "{text}: {error}");
         assert_eq!(error.get("id"), id.map(Value::from).as_ref(), "{text}: {error}");
     }
-    assert_eq!(anna.smile("c1", "bruno").await, 1, "none of them was stored");
+    assert_eq!(anna.smile("c1", "bruno").await, 1, "no refused frame was stored");
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
     bruno.send(json!({"type": "history", "with": "anna"})).await;
     let newest = bruno.expect("history").await;
     assert_eq!((&newest["with"], &newest["more"]), (&json!("anna"), &json!(true)));
-    assert_eq!(offsets(&newest), expected[71..], "50 unless the client says otherwise");
+    assert_eq!(offsets(&newest), expected[71..], "a history has 50 smiles unless the client sets a limit");
     let last = newest["smiles"].as_array().unwrap().last().unwrap();
     let (from, to, face) = (&last["from"], &last["to"], &last["smile"]);
     assert_eq!((from, to, face, &last["id"]), (&json!("bruno"), &json!("anna"), &json!("😀"), &json!("b0")));
@@ -289,7 +289,7 @@ async fn a_repeated_smile_is_stored_once_with_its_first_content() {
     assert!(anna.history("carla").await.is_empty());
 
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
-    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "an id is its sender's own");
+    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "ids are unique per sender only");
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn a_client_that_closes_is_answered_and_counted() {
     assert_eq!((opcode, payload.first_chunk()), (CLOSE, Some(&1000_u16.to_be_bytes())));
     assert_eq!(client.frame().await, None, "the server ends the connection");
     let counted = "smilingchat_closes_total{code=\"1000\"}";
-    eventually("it is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
+    eventually("the close is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
 }
 
 #[tokio::test]
@@ -313,5 +313,5 @@ async fn smiles_sent_before_a_close_are_stored() {
     let text = br#"{"type":"smile","id":"last","to":"bruno","smile":":)"}"#;
     client.write(&[frame(FINAL | TEXT, text), frame(FINAL | CLOSE, b"")].concat()).await;
     let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
-    eventually("it is stored", stored).await;
+    eventually("the smile is stored", stored).await;
 }

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Sessions that are opened while replicas are cut off: for four seconds.
 const UPGRADES: u32 = 80;
 
-/// The room of a replica that must be full for a moment, and must have room for all upgrades afterwards.
+/// The number of sessions that a replica accepts. It must be full for a moment, and have room for all upgrades later.
 const ROOM: usize = 100;
 
 /// A store, a replica on it, and the proxy in front of it. They are dropped in reverse order.
@@ -52,7 +52,7 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     }
     let hung = &replicas[0];
     let on_hung = |client: &TestClient| client.welcome["replica"] == hung.replica.as_str();
-    assert_eq!(clients.iter().filter(|client| on_hung(client)).count(), 3, "sessions go to the emptiest");
+    assert_eq!(clients.iter().filter(|client| on_hung(client)).count(), 3, "sessions go to the emptiest replica");
 
     hung.signal("STOP").await;
     // Its clients leave, so it has the fewest connections and nginx prefers it for the next requests.
@@ -79,9 +79,9 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     }
 }
 
-/// Four replicas, of which the first one hangs while the simulator runs through the proxy. In the beginning, the proxy
-/// knows `known` of them. The API is asked from then on or, if it is `quiet`, once the replica counts as lost: such a
-/// question may be the first to notice it. Every session is back and every question is answered within [`SECONDS`].
+/// The first of four replicas hangs while the simulator runs through the proxy. At first, the proxy knows `known` of
+/// them. Requests to the API continue throughout or, if `quiet`, pause until the replica counts as lost, because one of
+/// them may be the first to reach it. Every session is back and every request is answered within [`SECONDS`].
 async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
@@ -99,10 +99,10 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let fault = async {
         eventually("smiles flow", async || asks().await["head"].as_u64() > Some(0)).await;
         frontend.names(&addresses);
-        eventually("the proxy knows the last one", async || asks().await["self"] == replicas[3].replica).await;
+        eventually("the proxy knows the last replica", async || asks().await["self"] == replicas[3].replica).await;
         replicas[0].signal("STOP").await;
         if quiet {
-            eventually("it is lost", async || is_lost(&replicas[3], &replicas[0]).await).await;
+            eventually("the replica is lost", async || is_lost(&replicas[3], &replicas[0]).await).await;
         }
         loop {
             asks().await;
@@ -111,7 +111,7 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     };
     let output = tokio::select! {
         output = &mut simulation => output,
-        () = fault => unreachable!("it goes on"),
+        () = fault => unreachable!("the requests never end"),
     };
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
     assert!(output.status.success(), "{report}");
@@ -159,7 +159,7 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens a session every 50 ms for some seconds. All open within three seconds, as two replicas live.
+/// Opens a session every 50 ms for some seconds. Each opens within three seconds, since two replicas still run.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
@@ -187,7 +187,7 @@ async fn no_session_is_refused_while_half_of_the_replicas_are_cut_off() {
 async fn no_session_is_refused_while_replicas_that_are_cut_off_lose_their_name() {
     let (addresses, _stores, mut replicas, frontend) = four_replicas().await;
     let _cut_off = cut_off(&mut replicas).await;
-    // The living ones are full for a moment, so the proxy skips all four.
+    // The other two are full for a moment, so the proxy skips all four.
     let mut sessions = Vec::new();
     for address in &addresses[..2] {
         for _ in 0..ROOM {
@@ -307,7 +307,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
 }
 
 #[tokio::test]
-async fn the_proxy_revalidates_the_page_and_only_reads_it() {
+async fn the_proxy_revalidates_the_page_and_rejects_writes() {
     let (_store, _replica, frontend) = one_replica().await;
     for encoding in ["identity", "gzip"] {
         let tag = header(&get_with(frontend.address, "/", "accept-encoding", encoding).await, "etag");

@@ -219,7 +219,7 @@ async fn the_list_of_replicas_is_complete() {
     assert!(own["smiles_per_second"].is_number(), "{own}");
     let started_at = own["started_at"].as_str().unwrap();
     assert!(started_at.len() == 24 && started_at.ends_with('Z'), "{started_at}");
-    eventually("the rate is seen", async || {
+    eventually("the rate is listed", async || {
         anna.smile(&format!("r{}", rand::random::<u64>()), "bruno").await;
         let list = get_json(replica.address, "/api/replicas").await;
         list["replicas"][0]["smiles_per_second"].as_f64().is_some_and(|rate| rate > 0.0)
@@ -307,6 +307,9 @@ async fn metrics_count_sessions_and_smiles() {
         assert_eq!(metric(replica.ops_address, name).await, Some(value), "{name}");
     }
     bruno.close().await;
-    eventually("it is gone", async || metric(replica.ops_address, "smilingchat_sessions").await == Some(1.0)).await;
+    eventually("the closed session is not counted", async || {
+        metric(replica.ops_address, "smilingchat_sessions").await == Some(1.0)
+    })
+    .await;
     eventually("the gauge is set", async || metric(replica.ops_address, "smilingchat_ready").await == Some(1.0)).await;
 }

@@ -1,4 +1,5 @@
-//! The page's layout in a real browser: what fits on a screen, buttons in reach of a thumb, motion, and text of any size.
+//! The page's layout in a real browser: what fits on a screen, buttons within reach of a thumb, motion, and text of any
+//! size.
 
 use serde_json::json;
 
@@ -100,7 +101,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
         }
     }
     let _replacement = start_replicas(&[dead.expect("a replica has ended")], &database).await;
-    eventually("it is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
+    eventually("the dead replica is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;
     for what in [&ESSENTIAL[..], &[TWO_ROWS, "#crashes-body tr", "#incident li"]] {
@@ -136,7 +137,7 @@ async fn a_thumb_reaches_the_buttons() {
         browser.run(&format!("scrollTo(0, {place})"), &json!([])).await;
         for id in ["start", "stop", "crash"] {
             let (middle, height, on_top): (f64, f64, bool) =
-                serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a truth");
+                serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a boolean");
             assert!(middle > 844.0 / 2.0 && height >= 44.0 && on_top, "#{id} at {place}: {middle}, {height}, {on_top}");
         }
     }

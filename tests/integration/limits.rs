@@ -50,7 +50,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
-    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "the hint is true");
+    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "the hint is correct");
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_refused_address_is_logged_once() {
         })
         .await;
     }
-    eventually("both are logged", async || server.log().contains("192.0.2.2")).await;
+    eventually("both addresses are logged", async || server.log().contains("192.0.2.2")).await;
     let log = server.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("192.0.2.")).collect();
     assert_eq!(lines.len(), 2, "{log}");
@@ -93,7 +93,7 @@ async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
         let one_hop = format!("192.0.2.{number}");
         assert_eq!(status_for(replica.address, &one_hop).await, 200, "each address has its own burst");
         let two_hops = format!("203.0.113.9, 198.51.100.{number}, 10.0.0.1");
-        assert_eq!(status_for(replica.address, &two_hops).await, 200, "trusted hops are passed over");
+        assert_eq!(status_for(replica.address, &two_hops).await, 200, "trusted hops are skipped");
     }
     let mut statuses = Vec::new();
     for number in 0..5 {
@@ -252,7 +252,7 @@ async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
     assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "it still serves those it has");
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "the replica still serves its sessions");
     first.close().await;
     eventually("the place is free", async || TestClient::open(replica.address, "?user=carla").await.is_ok()).await;
 }

@@ -44,7 +44,7 @@ async fn each_violation_closes_with_its_code() {
     ];
     for (what, bytes, code) in violations {
         let mut client = RawClient::connect(replica.address, "bruno").await;
-        client.write_what_is_taken(&bytes).await;
+        client.write_until_refused(&bytes).await;
         assert_eq!(client.expect_close().await, code, "{what}");
         witness.expect_alive().await;
     }
@@ -136,7 +136,7 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
     let began = Instant::now();
     let mut rate_limited = 0;
     for _ in 0..1100 {
-        client.write_what_is_taken(&smile).await;
+        client.write_until_refused(&smile).await;
         let Some((TEXT, answer)) = client.frame().await else { break };
         rate_limited += usize::from(String::from_utf8_lossy(&answer).contains("rate_limited"));
     }

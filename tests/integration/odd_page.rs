@@ -11,7 +11,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};
 
-/// The clock of a page that is wrong by the milliseconds that follow.
+/// A script that makes the clock of a page wrong by the number of milliseconds after it.
 const WRONG_CLOCK: &str = "const Right = Date;
     globalThis.Date = class extends Right {
         constructor(...given) { super(...(given.length === 0 ? [Date.now()] : given)); }
@@ -80,7 +80,8 @@ async fn a_browser_that_is_offline_does_not_call_the_backend_gone() {
         |offline: bool| json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
     browser.command("Network.enable", &json!({})).await;
     browser.command("Network.emulateNetworkConditions", &network(true)).await;
-    eventually("it says that the browser is offline", async || says(&browser, "This browser is offline").await).await;
+    eventually("the page says that the browser is offline", async || says(&browser, "This browser is offline").await)
+        .await;
     let revival = "return document.getElementById('revival').dataset.mood";
     assert_eq!(browser.run(revival, &json!([])).await, "calm");
     browser.command("Network.emulateNetworkConditions", &network(false)).await;

@@ -99,8 +99,8 @@ async fn an_unknown_user_is_not_found() {
 async fn only_own_and_allowed_origins_are_accepted() {
     let replica = TestReplica::start(&[("allowed-origins", "https://friend.example,http://other.example:81")]).await;
     let own = format!("http://{}", replica.address);
-    let tls_ended_before_us = format!("https://{}", replica.address);
-    for origin in [own.as_str(), &tls_ended_before_us, "https://friend.example", "http://other.example:81"] {
+    let behind_tls = format!("https://{}", replica.address);
+    for origin in [own.as_str(), &behind_tls, "https://friend.example", "http://other.example:81"] {
         let answer = upgrade(replica.address, "?user=anna").header("origin", origin).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 101, "{origin}");
     }
@@ -133,7 +133,7 @@ async fn a_refused_origin_is_logged_once_with_advice() {
         let asked = upgrade(server.address, "?user=anna").header("host", "backend:8080").header("origin", origin);
         assert_eq!(asked.send().await.unwrap().status().as_u16(), 403);
     }
-    eventually("both are logged", async || server.log().contains("\"origin\":\"null\"")).await;
+    eventually("both origins are logged", async || server.log().contains("\"origin\":\"null\"")).await;
     let log = server.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("https://chat.example")).collect();
     assert_eq!(lines.len(), 1, "{log}");
@@ -163,7 +163,7 @@ async fn a_request_without_a_handshake_is_refused() {
     let asked = http().get(format!("http://{}/ws?user=anna", replica.address)).header("host", "backend:8080");
     let (status, _, body) = refusal(asked.send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
-    assert_eq!(body["host"], "backend:8080", "a page can compare it with its own");
+    assert_eq!(body["host"], "backend:8080", "a page can compare this host with its own");
     for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -186,6 +186,6 @@ async fn malformed_http_does_not_affect_other_connections() {
     }
     let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
     let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());
-    assert!(refused, "a head has a bound");
+    assert!(refused, "the size of a head is bounded");
     TestClient::connect(replica.address, "anna").await;
 }

@@ -52,8 +52,8 @@ async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(Str
         }
     }
     let admitted = ids.iter().filter(|id| acked.iter().any(|(acked, _)| acked == *id));
-    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "acks come in the order of the smiles");
-    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "and in increasing order");
+    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "acks arrive in the order of the smiles");
+    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "offsets of acks increase");
     acked
 }
 
@@ -71,7 +71,7 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     }
     let mut acked = BTreeMap::new();
     for (id, offset) in senders.join_all().await.into_iter().flatten() {
-        assert_eq!(acked.insert(offset, id), None, "one offset, one smile");
+        assert_eq!(acked.insert(offset, id), None, "each offset has one smile");
     }
     assert!(acked.len() >= 200, "only {} were admitted", acked.len());
     assert!(acked.keys().copied().eq(1..=acked.len() as u64), "offsets have no gaps");
@@ -93,7 +93,7 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
     while acked.len() < count || received.len() < count {
         let frame = client.next().await;
         if frame["type"] == "ack" {
-            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one frame, one answer");
+            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "each frame has one answer");
         }
         if frame["code"] == "overloaded" {
             client.send_smile(&id(&frame), "bruno").await;
@@ -128,7 +128,7 @@ async fn one_id_from_many_sessions_at_once_is_one_smile() {
     let acked = all[0].0.clone();
     for (other, received) in &mut all {
         assert_eq!(*other, acked, "every session gets the same offset");
-        assert!(received.iter().copied().eq(1..=30), "and receives every smile once, in order: {received:?}");
+        assert!(received.iter().copied().eq(1..=30), "every session receives each smile once, in order: {received:?}");
     }
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     assert_eq!(bruno.history("anna").await.len(), 30);

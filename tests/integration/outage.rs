@@ -1,4 +1,4 @@
-//! MySQL, one outage of the server or of the way to it: replicas stay up, refuse smiles at once and recover by
+//! Outages of MySQL or of the network to it: replicas stay up, refuse smiles at once and recover by
 //! themselves.
 
 use std::net::{SocketAddr, TcpListener};
@@ -41,7 +41,7 @@ async fn mysql_goes_away(fault: Network) {
     // This smile is in flight when the fault begins, so its outcome is unknown and it gets no answer yet.
     anna.send_smile("in-doubt", "bruno").await;
     for _ in 0..10 {
-        // The replica has read it.
+        // The replica has read the smile.
         anna.expect_alive().await;
     }
     for number in 0..20 {
@@ -57,26 +57,26 @@ async fn mysql_goes_away(fault: Network) {
     }
     let began = Instant::now();
     let list = get_json(replica.address, "/api/replicas").await;
-    assert!(began.elapsed() < AT_ONCE, "it is answered from memory: {:?}", began.elapsed());
+    assert!(began.elapsed() < AT_ONCE, "the list is answered from memory: {:?}", began.elapsed());
     assert_eq!(list["replicas"][0]["id"], list["self"]);
-    eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+    eventually("the replica is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
     assert_eq!(status(replica.ops_address, "/livez").await, 200);
     let state = async || get_json(replica.address, "/api/replicas").await["replicas"][0]["state"].clone();
-    eventually("its lease expires", async || state().await == "lost").await;
+    eventually("the lease expires", async || state().await == "lost").await;
     bruno.expect_alive().await;
 
     network.becomes(Network::Open);
     assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the doubt is settled");
     assert_eq!(id(&bruno.expect("smile").await), "in-doubt");
     // The binary log may deliver it before the append returns.
-    eventually("smiles are taken again", async || {
+    eventually("smiles are accepted again", async || {
         bruno.send_smile("refused-0", "anna").await;
         bruno.next().await["type"] == "ack"
     })
     .await;
     assert_eq!(id(&anna.expect("smile").await), "refused-0");
-    eventually("it is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
-    eventually("it is shown as ready", async || state().await == "ready").await;
+    eventually("the replica is ready again", async || status(replica.ops_address, "/readyz").await == 200).await;
+    eventually("the replica is shown as ready", async || state().await == "ready").await;
     ledger.assert_with(0, &database.log().await);
 }
 
@@ -100,7 +100,8 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
         let mut anna = TestClient::connect(replica.address, "anna").await;
         anna.persist("before", "bruno").await;
         network.becomes(fault);
-        eventually("it is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+        eventually("the replica is not ready any more", async || status(replica.ops_address, "/readyz").await == 503)
+            .await;
         for id in ["first", "second"] {
             let sent = Instant::now();
             anna.send_smile(id, "bruno").await;
@@ -133,11 +134,11 @@ async fn a_replica_ends_when_its_log_was_replaced() {
             let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         }
         assert!(!replica.exit().await.success(), "{statements}");
-        eventually("it says why", async || replica.log().contains("differs from the one at the start")).await;
+        eventually("the replica says why", async || replica.log().contains("differs from the one at the start")).await;
         let (head, epoch) = (anna.offset(), anna.epoch());
         let replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
-        assert!(!anna.recovered() && anna.epoch() != epoch, "no offset means two things");
+        assert!(!anna.recovered() && anna.epoch() != epoch, "the client does not resume with an offset of the old log");
     }
 }
 
@@ -152,7 +153,7 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     let starting = tokio::spawn(async move { TestProcess::on_mysql(&store, &[("listen", listen.as_str())]).await });
     let client = crate::support::http();
     let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
-    eventually("it is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
+    eventually("the process is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
     let (code, body) = {
         let answer = ask("/readyz").await.expect("an answer");
         (answer.status(), answer.text().await.expect("text"))
@@ -163,19 +164,19 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     assert!(!starting.is_finished());
 
     network.becomes(Network::Open);
-    let replica = within("the replica starts", starting).await.expect("it is ready");
+    let replica = within("the replica starts", starting).await.expect("the replica is ready");
     assert!(replica.log().contains("waiting for MySQL"), "{}", replica.log());
     assert_eq!(status(replica.address, "/readyz").await, 200);
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
 }
 
-/// The most lines that a replica may log per outage, the end of the outage included.
+/// The maximum number of lines that a replica may log per outage, including its end.
 const LINES: usize = 10;
 
 /// MySQL is unavailable in these ways: cut off, silent, and as a server that keeps statements waiting for a locked
 /// table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_takes_few_lines_and_few_connections() {
+async fn an_outage_costs_few_log_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
     for fault in [Some(Network::Cut), Some(Network::Silent), None] {
         let Some(database) = TestDatabase::new().await else { return };
@@ -207,8 +208,8 @@ async fn an_outage_takes_few_lines_and_few_connections() {
         lock.close().await.unwrap();
         fleet.members.iter().for_each(|member| member.network.becomes(Network::Open));
         for member in &fleet.members {
-            eventually("it is ready again", async || is_ready(member).await).await;
-            eventually("smiles are taken again", async || {
+            eventually("the replica is ready again", async || is_ready(member).await).await;
+            eventually("smiles are accepted again", async || {
                 let mut client = TestClient::connect(member.listen, "viola").await.recording(&ledger);
                 client.send_smile("after", "anna").await;
                 client.next().await["type"] == "ack"
@@ -217,7 +218,7 @@ async fn an_outage_takes_few_lines_and_few_connections() {
         }
         fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
-        // One session is the lock's.
+        // One session holds the lock.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
@@ -256,6 +257,6 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     gate.close().await.unwrap();
     for member in &fleet.members {
         let is_ready = async || status(member.ops_address(), "/readyz").await == 200;
-        eventually("it is ready again", is_ready).await;
+        eventually("the replica is ready again", is_ready).await;
     }
 }

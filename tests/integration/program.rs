@@ -77,7 +77,7 @@ async fn a_wrong_option_exits_with_2() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
-    assert_eq!(output.status.code(), Some(2), "a variable is an option");
+    assert_eq!(output.status.code(), Some(2), "a variable is checked like its option");
 }
 
 /// Checks that the program exits with 1 and a one-line error that contains `word`.
@@ -222,9 +222,9 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     assert_eq!((status, &list["self"], &list["platform"]), (Some(0), &json!(process.replica), &json!("process")));
 
     process.kill().await;
-    let (status, told) = ask(&process, &["replicas"], &[]).await;
-    assert_eq!((status, told.lines().count()), (Some(1), 1), "{told}");
-    assert!(told.contains("/api/replicas"), "{told}");
+    let (status, printed) = ask(&process, &["replicas"], &[]).await;
+    assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
+    assert!(printed.contains("/api/replicas"), "{printed}");
 }
 
 /// A file with the token of the crash button, beside the store.
@@ -241,27 +241,28 @@ async fn a_replica_crashes_from_the_terminal() {
     let mut process = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
     let token = format!("--token-file={file}");
 
-    let (status, told) = ask(&process, &["crash"], &[]).await;
-    assert_eq!((status, told.lines().count()), (Some(1), 1), "{told}");
-    assert!(told.contains("401") && told.contains("--token-file"), "{told}");
-    let (status, told) = ask(&process, &["crash", "nobody.1", &token], &[]).await;
-    assert!(status == Some(1) && told.contains("404") && told.contains("`smilingchat replicas`"), "{told}");
+    let (status, printed) = ask(&process, &["crash"], &[]).await;
+    assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
+    assert!(printed.contains("401") && printed.contains("--token-file"), "{printed}");
+    let (status, printed) = ask(&process, &["crash", "nobody.1", &token], &[]).await;
+    assert!(status == Some(1) && printed.contains("404") && printed.contains("`smilingchat replicas`"), "{printed}");
 
-    let (status, told) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
-    assert_eq!(status, Some(0), "{told}");
-    assert!(told.starts_with(&format!("{} is not ready", process.replica)), "{told}");
-    eventually("it is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503).await;
+    let (status, printed) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
+    assert_eq!(status, Some(0), "{printed}");
+    assert!(printed.starts_with(&format!("{} is not ready", process.replica)), "{printed}");
+    eventually("the replica is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503)
+        .await;
 
-    // The variable of `serve` is the one of `crash`: both name the same file.
+    // `serve` and `crash` share this variable, which names the same file for both.
     let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", &file)]).await;
-    let (status, told) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", &file)]).await;
-    assert_eq!((status, told), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
+    let (status, printed) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", &file)]).await;
+    assert_eq!((status, printed), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
     assert!(!other.exit().await.success());
     process.kill().await;
 }
 
 #[tokio::test]
-async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
+async fn the_simulator_crashes_a_replica_that_requires_a_token() {
     let store = TestStore::new();
     let file = token_file(&store);
     let mut server = TestProcess::start(&store.path(), &[("crash-token-file", &file)]).await;
@@ -271,8 +272,8 @@ async fn the_simulator_presses_a_crash_button_that_wants_a_token() {
     let _simulation = start_program(&arguments);
     assert!(!server.exit().await.success(), "a crash has a status other than 0");
     let output = run_program(&["simulate", "--crash-token-file=/nowhere"]).await;
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && told.contains("/nowhere") && told.contains("token"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && stderr.contains("/nowhere") && stderr.contains("token"), "{stderr}");
 }
 
 #[tokio::test]
@@ -318,12 +319,14 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     let mut server = TestProcess::start(&store.path(), &[]).await;
     let url = format!("--url=ws://{}/ws", server.address);
     let mut simulation = start_program(&["simulate", &url, "--conversations=2", "--duration=3600"]);
-    eventually("all are there", async || get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10))
-        .await;
+    eventually("smiles are stored", async || {
+        get_json(server.address, "/api/replicas").await["head"].as_u64() > Some(10)
+    })
+    .await;
     server.kill().await;
-    // The first interrupt stops sending, each further one skips a stage.
-    let id = simulation.id().expect("it runs").to_string();
-    eventually("it ends", async || {
+    // The first interrupt stops the sending, and each further one skips a stage.
+    let id = simulation.id().expect("the simulation runs").to_string();
+    eventually("the simulation ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
         if !ended {
             run("kill", &["-INT", &id]).await;

@@ -15,7 +15,7 @@ use crate::support::{eventually, get_json, metric};
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The duration after a crash, which takes longer.
+/// The same after a crash, when rebalancing takes longer.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// Sessions of the simulator's conversations.
@@ -62,7 +62,7 @@ async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
     let mut fleet = Fleet::start(2, database).await;
     let simulation = fleet.simulate(SECONDS_AFTER_A_CRASH, seed());
     let restarting = async {
-        eventually("the sessions are there", async || spread(&mut fleet).await.iter().sum::<u64>() == SESSIONS).await;
+        eventually("all sessions are open", async || spread(&mut fleet).await.iter().sum::<u64>() == SESSIONS).await;
         for member in &mut fleet.members {
             member.kill().await;
         }
@@ -92,7 +92,7 @@ async fn without_rebalancing_no_session_moves() {
     for user in ["anna", "bruno", "carla", "dario"] {
         clients.push(TestClient::connect(full.address, user).await);
     }
-    // Longer than a replica must be ready to count.
+    // This is longer than a replica must be ready before it counts.
     tokio::time::sleep(Duration::from_secs(10)).await;
     for client in &mut clients {
         client.expect_alive().await;

@@ -66,7 +66,7 @@ async fn every_replica_lists_the_nodes_of_all_replicas() {
     let two = start("two", &[("node", "worker2")]).await;
     let three = start("three", &[]).await;
     for replica in [&one, &two, &three] {
-        eventually("all of them are known", async || states(replica).await.len() == 3).await;
+        eventually("all replicas are known", async || states(replica).await.len() == 3).await;
         let list = get_json(replica.address, "/api/replicas").await;
         let replicas = list["replicas"].as_array().expect("a list");
         let nodes: Vec<_> = replicas.iter().map(|replica| replica.get("node")).collect();
@@ -90,7 +90,7 @@ async fn a_client_of_a_killed_replica_resumes_on_another() {
     assert!(anna.recovered());
     assert_eq!(offset(&anna.expect("smile").await), missed);
     let lost = (json!(one.replica), json!("lost"));
-    eventually("the dead one is shown as lost", async || states(&two).await.contains(&lost)).await;
+    eventually("the dead replica is shown as lost", async || states(&two).await.contains(&lost)).await;
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_replica_can_crash_another_one() {
     assert_eq!(answer, json!({"replica": one.replica, "mode": "exit"}));
     assert!(!one.exit().await.success());
     let lost = (json!(one.replica), json!("lost"));
-    eventually("the dead one is shown as lost", async || states(&two).await.contains(&lost)).await;
+    eventually("the dead replica is shown as lost", async || states(&two).await.contains(&lost)).await;
     assert_eq!(press(json!({"replica": one.replica})).await.expect("an answer").status(), 404);
 }
 
@@ -130,7 +130,11 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
     let (status, answer) = press(json!({})).await;
-    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "never a dead or a leaving one");
+    assert_eq!(
+        (status, &answer["code"]),
+        (404, &json!("unknown_replica")),
+        "a lost or draining replica never gets a request"
+    );
     one.kill().await;
 }
 
@@ -142,7 +146,7 @@ async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
     database.run(unknown).await;
     let count = format!("SELECT COUNT(*) FROM {}.leases WHERE behind", database.name());
-    eventually("the others know that both are behind", async || database.ask(&count).await == 2).await;
+    eventually("both leases say that the replicas are behind", async || database.ask(&count).await == 2).await;
     let press = async |body: Value| {
         let answer = crash(two.address).json(&body).send().await;
         answer.expect("an answer").status().as_u16()
@@ -170,14 +174,14 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
         refusal(request.send().await.expect("an answer")).await.0
     };
     let named = json!({"replica": one.replica, "mode": "explode"}).to_string();
-    assert_eq!(press(&named, "").await, 409, "that comes first");
+    assert_eq!(press(&named, "").await, 409, "this check comes first");
     assert_eq!(press(&json!({"replica": two.replica}).to_string(), "").await, 401);
     assert_eq!(press(r#"{"replica":"nobody.1"}"#, "").await, 401);
     assert_eq!(press(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
 
     let answer = crash(two.address).json(&json!({})).bearer_auth("a token");
     let answer: Value = answer.send().await.expect("an answer").json().await.expect("JSON");
-    assert_eq!(answer["replica"], json!(two.replica), "only one that obeys is chosen");
+    assert_eq!(answer["replica"], json!(two.replica), "only a replica that obeys is chosen");
     assert!(!two.exit().await.success());
     assert!(one.runs());
 }
@@ -189,7 +193,7 @@ async fn a_replica_lost_long_ago_is_removed_from_the_list() {
     one.kill().await;
     database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 1 HOUR WHERE name = 'one'").await;
     let three = replica(&database, "three", "127.0.0.1:0").await;
-    eventually("it is not listed any more", async || states(&three).await.len() == 2).await;
+    eventually("the lost replica is not listed any more", async || states(&three).await.len() == 2).await;
 }
 
 #[tokio::test]
@@ -198,15 +202,15 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     let [mut one, two] = two_replicas(&database).await;
     let _anna = TestClient::connect(one.address, "anna").await;
     let of_one = async || get_json(two.address, "/api/replicas").await["replicas"][0].clone();
-    eventually("its session is listed", async || of_one().await["sessions"] == 1).await;
+    eventually("the session is listed", async || of_one().await["sessions"] == 1).await;
     database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
-    eventually("its age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
+    eventually("the age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
     for _ in 0..20 {
         assert!(of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500), "{}", of_one().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     one.kill().await;
-    eventually("it is lost", async || of_one().await["state"] == "lost").await;
+    eventually("the replica is lost", async || of_one().await["state"] == "lost").await;
     assert_eq!(of_one().await["sessions"], 0);
     assert!(of_one().await["heartbeat_age_ms"].as_u64() > Some(5000));
 }
@@ -222,18 +226,18 @@ async fn another_replica_can_be_made_unready_or_hang() {
     };
     let mut anna = TestClient::connect(one.address, "anna").await;
     press("unready").await;
-    eventually("it is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
+    eventually("the replica is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
     anna.persist("c1", "bruno").await;
-    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "it takes no new session");
+    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "the replica accepts no new session");
     let draining = (json!(one.replica), json!("draining"));
-    eventually("the other replica lists it", async || states(&two).await.contains(&draining)).await;
+    eventually("the other replica lists it as draining", async || states(&two).await.contains(&draining)).await;
 
     press("hang").await;
     let lost = (json!(one.replica), json!("lost"));
-    eventually("a hanging one is shown as lost", async || states(&two).await.contains(&lost)).await;
+    eventually("the hanging replica is shown as lost", async || states(&two).await.contains(&lost)).await;
     let livez = http().get(format!("http://{}/livez", one.ops_address)).timeout(Duration::from_millis(500));
-    assert!(livez.send().await.is_err(), "it answers nothing, liveness included");
+    assert!(livez.send().await.is_err(), "a hanging replica answers nothing, liveness included");
 }
 
 #[tokio::test]
@@ -266,12 +270,12 @@ async fn a_kill_under_load_loses_no_smile() {
 }
 
 #[tokio::test]
-async fn the_simulator_crashes_one_replica_after_the_other_and_reports_each_recovery() {
+async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recovery() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, mut two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
     let arguments = ["simulate", &urls, "--conversations=12", "--duration=5", "--crash-every=2", "--json"];
-    // As an orchestrator does. The server picks the longest-running replica.
+    // Restarts the crashed replica, as an orchestrator does. The server picks the longest-running replica.
     let restarts = async {
         let mut victims = Vec::new();
         for running in [&mut one, &mut two] {

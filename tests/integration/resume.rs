@@ -7,7 +7,8 @@ use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
-/// Fills the log with `count` smiles from anna, every third to carla, the rest to bruno; returns the epoch.
+/// Fills the log with `count` smiles from anna, every third one to carla and all other ones to bruno. Returns
+/// the epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for number in 1..=count {

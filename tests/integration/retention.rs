@@ -38,7 +38,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     assert_eq!(anna.offset(), 4200);
     let (mut last, mut seen) = (4200, BTreeSet::new());
-    eventually("all that is old is removed", async || {
+    eventually("all old smiles are removed", async || {
         last += 1;
         assert_eq!(anna.smile(&format!("meanwhile{last}"), "bruno").await, last);
         let removed = metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await.unwrap();
@@ -46,10 +46,13 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
         removed >= 4100.0
     })
     .await;
-    assert!(seen.iter().any(|removed| removed != "0" && removed != "4100"), "it went in one go: {seen:?}");
+    assert!(
+        seen.iter().any(|removed| removed != "0" && removed != "4100"),
+        "all smiles were removed in one step: {seen:?}"
+    );
 
     let history = anna.history("bruno").await;
-    assert!(history.iter().map(offset).eq(4101..=last), "what is young stays");
+    assert!(history.iter().map(offset).eq(4101..=last), "young smiles stay");
     for after in [0, 1, 4099] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");
@@ -67,13 +70,13 @@ async fn offsets_are_not_reused_after_everything_was_removed() {
     let (store, epoch) = aged(20, 20).await;
     let replica = TestReplica::on(&store, &[]).await;
     let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(20.0);
-    eventually("all of it is removed", removed).await;
+    eventually("all smiles are removed", removed).await;
     replica.stop().await;
 
     let replica = TestReplica::on(&store, &[]).await;
     assert_eq!(get_json(replica.address, "/api/replicas").await["head"], 20);
     let mut bruno = TestClient::resume(replica.address, "bruno", 20, &epoch).await;
-    assert!(bruno.recovered(), "nothing is missing after the last one");
+    assert!(bruno.recovered(), "nothing is missing after the last smile");
     let mut anna = TestClient::connect(replica.address, "anna").await;
     assert!(anna.history("bruno").await.is_empty());
     assert_eq!(anna.smile("new", "bruno").await, 21);
@@ -87,7 +90,7 @@ async fn a_longer_retention_keeps_younger_smiles() {
     store.open().await.execute(sqlx::AssertSqlSafe(older)).await.unwrap();
     let replica = TestReplica::on(&store, &[("retention", "91")]).await;
     let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(4.0);
-    eventually("what is older still is removed", removed).await;
+    eventually("smiles beyond the retention are removed", removed).await;
     let mut bruno = TestClient::resume(replica.address, "bruno", 4, &epoch).await;
     assert!(bruno.recovered());
     assert!(bruno.replayed().await.iter().map(offset).eq(5..=10));

@@ -144,7 +144,7 @@ async fn an_unreachable_replica_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_session_broke_no_promise() {
+async fn a_server_that_accepts_no_session_broke_no_promise() {
     let behaviour = Behaviour { refuse_upgrade_every: 1, ..Behaviour::default() };
     let server = MisbehavingServer::start(USERS, behaviour).await;
     let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
@@ -228,7 +228,7 @@ async fn a_log_in_the_wrong_order_is_noticed() {
 #[tokio::test]
 async fn an_altered_smile_is_noticed() {
     let report = with_fault(Fault::Alter).await;
-    // The receiver notices it, and both users when they read the log again.
+    // The receiver notices it, and so do both users when they read the log again.
     assert_eq!((report.clean, report.altered, report.lost), (false, 3, 0), "{report}");
 }
 

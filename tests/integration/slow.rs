@@ -37,9 +37,9 @@ async fn a_client_that_answers_no_ping_is_closed_with_4001() {
     assert_eq!(half_open.expect_close().await, 4001);
     drop(half_open);
     let counted = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4001\"}").await == Some(1.0);
-    eventually("it is counted", counted).await;
+    eventually("the close is counted", counted).await;
     let gone = async || metric(replica.ops_address, "smilingchat_sessions").await == Some(0.0);
-    eventually("its place is free", gone).await;
+    eventually("the place of the session is free", gone).await;
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_client_that_sends_but_does_not_pong_is_closed() {
     let mut client = RawClient::connect(replica.address, "anna").await;
     let code = within("a close", async {
         loop {
-            client.write_what_is_taken(&frame(FINAL | TEXT, br#"{"type":"ping"}"#)).await;
+            client.write_until_refused(&frame(FINAL | TEXT, br#"{"type":"ping"}"#)).await;
             match client.frame().await {
                 Some((0x8, payload)) => return u16::from_be_bytes([payload[0], payload[1]]),
                 Some(_) => {}
@@ -100,7 +100,7 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
     let times = SessionTimes { write_timeout: PATIENCE, ..SessionTimes::default() };
     let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await == Some(1.0);
-    let last = flood(&mut anna, "it lags", lagged).await;
+    let last = flood(&mut anna, "the session lags", lagged).await;
     let (mut seen, mut histories) = (200, 0);
     while seen < last || histories < UNREAD_HISTORIES {
         let frame = slow.next().await;
@@ -118,7 +118,7 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
 }
 
 /// Sends smiles with these ids and waits until the server has admitted or refused them.
-async fn hand_in(client: &mut TestClient, ids: impl Iterator<Item = String>, to: &str) {
+async fn submit(client: &mut TestClient, ids: impl Iterator<Item = String>, to: &str) {
     for id in ids {
         client.send_smile(&id, to).await;
     }
@@ -139,15 +139,15 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
     let mut round = 0;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await.unwrap();
     // A slow machine may refuse some of them.
-    eventually("it lags", async || {
+    eventually("the session lags", async || {
         round += 1;
         held.execute("BEGIN IMMEDIATE").await.unwrap();
-        hand_in(&mut senders[0], std::iter::once(format!("held{round}")), "elena").await;
+        submit(&mut senders[0], std::iter::once(format!("held{round}")), "elena").await;
         for sender in &mut senders {
-            hand_in(sender, (0..100).map(|number| format!("{round}-{number}")), "bruno").await;
+            submit(sender, (0..100).map(|number| format!("{round}-{number}")), "bruno").await;
         }
         let own = (0..20).map(|number| format!("own{round}-{number}"));
-        hand_in(&mut bruno, own, "elena").await;
+        submit(&mut bruno, own, "elena").await;
         held.execute("ROLLBACK").await.unwrap();
         // Smiles admitted earlier precede this one in the log.
         let last = format!("last{round}");
@@ -160,11 +160,11 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
                 bruno.send_smile(&last, "elena").await;
                 continue;
             }
-            assert!(offset(&frame) > seen, "in increasing order: {frame}");
+            assert!(offset(&frame) > seen, "offsets must increase: {frame}");
             seen = offset(&frame);
             let expected = if frame["from"] == json!(null) { "ack" } else { "smile" };
             assert_eq!(frame["type"], expected, "{frame}");
-            assert_ne!(frame["from"], "bruno", "his own are acks: {frame}");
+            assert_ne!(frame["from"], "bruno", "his own smiles are acks: {frame}");
             acked += usize::from(frame["type"] == "ack");
             if frame["id"] == json!(last) {
                 break;
@@ -180,7 +180,7 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
     let times = SessionTimes { write_timeout: Duration::from_millis(500), ..SessionTimes::default() };
     let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let closed = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4000\"}").await == Some(1.0);
-    let last = flood(&mut anna, "it is closed", closed).await;
+    let last = flood(&mut anna, "the session is closed", closed).await;
     let mut seen = 200;
     let code = loop {
         match slow.event().await {
@@ -193,7 +193,10 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
             Event::Broken => break None,
         }
     };
-    assert!(matches!(code, Some(4000) | None), "{code:?}: a close can only arrive where there is room for it");
+    assert!(
+        matches!(code, Some(4000) | None),
+        "{code:?}: a close frame arrives only if the connection has room for it"
+    );
     let mut back = TestClient::resume(replica.address, "bruno", seen, &slow.epoch()).await;
     assert!(back.recovered());
     assert!(back.replayed().await.iter().map(offset).eq(seen + 1..=last));

@@ -1,4 +1,4 @@
-//! SQLite, faults of the file: a full disk, a busy database, a second process, a deleted file.
+//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
 
 use std::fs::File;
 use std::io::Write;
@@ -42,8 +42,8 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
     assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
 
     process.limit_file_size("unlimited").await;
-    assert_eq!(ids(&mut anna, "bruno").await, stored, "what was refused was not stored later");
-    assert_eq!(anna.smile("refused0", "bruno").await, 6, "sent again with the same id, it is new");
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "no refused smile was stored later");
+    assert_eq!(anna.smile("refused0", "bruno").await, 6, "a refused smile that is sent again is new");
     let mut bruno = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     for expected in 1..=6 {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
@@ -94,7 +94,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_full_under_load_loses_no_ack_and_takes_two_lines() {
+async fn a_disk_that_is_full_under_load_loses_no_ack_and_logs_two_lines() {
     let Some(disk) = SmallDisk::mount().await else { return };
     let file = disk.file("smilingchat.db");
     let process = TestProcess::start(&file, &UNLIMITED).await;
@@ -192,7 +192,7 @@ async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
     assert_eq!(metric(replica.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await, Some(0.0));
 }
 
-/// Other paths to the same file.
+/// The second process opens the same file through other paths.
 #[tokio::test]
 async fn a_second_process_on_a_file_is_refused_through_any_path() {
     let store = TestStore::new();
@@ -210,7 +210,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         assert!(said.contains("another smilingchat uses it"), "{store}: {said}");
         assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
-    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first one does not notice");
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process does not notice");
     anna.smile("c2", "bruno").await;
 }
 
@@ -230,6 +230,6 @@ async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
         while let Event::Frame(frame) = anna.event().await {
             assert_ne!(frame["type"], "ack", "{frame}");
         }
-        eventually("it says why", async || process.log().contains("differs from the one at the start")).await;
+        eventually("the process says why", async || process.log().contains("differs from the one at the start")).await;
     }
 }

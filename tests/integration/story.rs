@@ -282,7 +282,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Restarts a replica: some sessions have received everything, the rest lose frames in transit.
+    /// Restarts a replica. Some sessions have received everything before, and the other ones lose frames in transit.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;

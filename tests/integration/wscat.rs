@@ -17,7 +17,7 @@ use crate::support::within;
 const PROTOCOL: &str = include_str!("../../docs/PROTOCOL.md");
 const README: &str = include_str!("../../README.md");
 
-/// The path at which scripts/test installs it.
+/// The path at which scripts/test installs `wscat`.
 const WSCAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/wscat/node_modules/.bin/wscat");
 
 /// A line that `wscat` prints on terminals only.
@@ -84,7 +84,7 @@ impl Terminal {
     /// Ends the input, as Ctrl+D does, and checks that no frame is left.
     async fn close(mut self) {
         drop(self.keyboard);
-        let rest = within("the rest", async {
+        let rest = within("the remaining output", async {
             let mut rest = String::new();
             while let Some(line) = self.screen.next_line().await.expect("text") {
                 rest.push_str(line.trim_start_matches(PROMPT));

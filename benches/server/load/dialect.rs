@@ -53,7 +53,7 @@ impl Dialect {
             }
             _ => write!(text, r#"{{"type":"smile","id":"{run:08x}-{number}","to":"{to}","smile":"😀"}}"#),
         };
-        written.expect("a string takes it");
+        written.expect("writing to a string succeeds");
     }
 
     /// Parses a text frame.

@@ -82,7 +82,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
 async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
     let all = async {
         for sender in senders {
-            sender.await.expect("a sender").expect("its connection lasts");
+            sender.await.expect("a sender").expect("the connection stays open");
         }
     };
     let _ = tokio::time::timeout_at((until + PATIENCE).into(), all).await;

@@ -99,7 +99,7 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
             known.send(replica, &smiles).await;
         }
         let log = whole_log(&replica.store).await;
-        assert_eq!(log.len(), known.offsets.len(), "nothing twice");
+        assert_eq!(log.len(), known.offsets.len(), "no smile is stored twice");
         assert!(log.iter().all(|smile| known.offsets[&(smile.from.clone(), smile.id.clone())] == smile.offset));
         for replica in other.into_iter().chain([replica]) {
             replica.kill().await;
@@ -169,5 +169,5 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
         }
         tokio::task::yield_now().await;
     }
-    assert!(moments.iter().any(|moment| moment.0 % SEGMENT != 0), "no look within a segment: {moments:?}");
+    assert!(moments.iter().any(|moment| moment.0 % SEGMENT != 0), "no look-up fell within a segment: {moments:?}");
 }

@@ -8,13 +8,13 @@ use crate::index;
 use crate::telemetry::Metrics;
 
 on_every_database! {
-    an_index_write_that_was_cut_at_any_row_is_completed,
+    an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
 /// The log begins here, as after retention. One superseded run is left of the 32 before [`CUT`]'s inputs.
 const FIRST: u64 = 31;
 
-/// The segment whose write is cut. It merges runs, and supersedes the inputs of the merge before.
+/// The segment whose write is cut. It merges runs, and supersedes the inputs of the previous merge.
 const CUT: u64 = 64;
 
 /// More segments than a start leaves to the indexer: opening the index writes [`CUT`], and reports the error.
@@ -107,7 +107,7 @@ async fn open_until_cut(database: &Database, cut: &str) {
     store.close().await;
 }
 
-async fn an_index_write_that_was_cut_at_any_row_is_completed(database: &Database) {
+async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &Database) {
     let mut random = random();
     let store = database.open().await;
     let smiles = some_smiles(&store, &mut random, (CUT + BEHIND - FIRST) * SEGMENT + 100, "c");

@@ -32,7 +32,7 @@ async fn store_one(replica: &Replica, id: &str, offset: u64) {
 }
 
 #[tokio::test]
-async fn a_commit_with_a_lost_answer_is_no_duplicate() {
+async fn a_commit_with_a_lost_answer_is_not_a_duplicate() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
@@ -105,7 +105,7 @@ async fn a_commit_that_the_binary_log_delivers_first_is_published_once() {
 }
 
 #[tokio::test]
-async fn a_smile_sent_into_a_cut_is_stored_exactly_if_it_is_not_refused() {
+async fn a_smile_sent_during_a_cut_is_either_stored_or_refused() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let replica = Replica::start(open(&url).await).await;
@@ -113,7 +113,7 @@ async fn a_smile_sent_into_a_cut_is_stored_exactly_if_it_is_not_refused() {
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
-    // The open connection may have delivered the batch; its answer then comes only when MySQL is back.
+    // The open connection may have delivered the batch. The answer then comes only when MySQL is back.
     let back = async {
         sleep(Duration::from_millis(1500)).await;
         proxy.becomes(Network::Open);
@@ -133,7 +133,7 @@ async fn a_stale_read_does_not_end_the_replica() {
     let Store::MySql(mysql) = &store else { unreachable!() };
     mysql.freeze_the_follower().await;
     store_one(&replica, "b", 2).await;
-    assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "it does not see it");
+    assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "the frozen follower does not see the second smile");
     // Longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
     assert!(ended.is_err(), "{ended:?}");

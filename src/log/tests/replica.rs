@@ -32,7 +32,7 @@ impl Answer {
     pub(super) fn offset(self) -> Offset {
         match self {
             Self::Stored(offset) | Self::Duplicate(offset) => offset,
-            Self::Refused => panic!("it was refused"),
+            Self::Refused => panic!("the smile was refused"),
         }
     }
 }
@@ -73,7 +73,7 @@ impl Replica {
     }
 
     pub(super) fn start_indexer(&mut self) {
-        let indexer = self.indexer.take().expect("it was started before");
+        let indexer = self.indexer.take().expect("the indexer is started once");
         self.tasks.spawn(indexer.run());
     }
 
@@ -83,7 +83,7 @@ impl Replica {
         self.store.close().await;
     }
 
-    /// Waits until a task ends, which none should.
+    /// Waits until a task ends. No task should.
     pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
         self.tasks.join_next().await.expect("a task").expect("no panic")
     }

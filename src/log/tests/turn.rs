@@ -8,7 +8,7 @@ use super::*;
 /// Takes the turn of a database and keeps it, as a replica does that freezes between its turn and its append.
 const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// A turn that is not given takes this many seconds.
+/// A replica waits this many seconds for a turn that it does not get.
 const WAIT: f64 = 0.1;
 
 /// Senders with 200 smiles each: fewer than the queue holds, and more than it admits after a batch that took [`WAIT`].
@@ -16,13 +16,13 @@ const SENDERS: usize = 35;
 const SMILES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_that_is_not_given_is_delay_and_sheds() {
+async fn a_wait_for_a_turn_is_store_delay_and_sheds() {
     let Some(database) = Database::mysql().await else { return };
     let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let _turn = database.holding(TAKE).await;
     let one = |replica: &Replica, id| [smile(&replica.store, "anna", "bruno", id)];
 
-    // A replica takes turns once it has found smiles of another one after its own.
+    // A replica takes turns once it has found smiles of another replica after its own.
     assert_eq!(other.send(&one(&other, "theirs")).await, [Answer::Stored(Offset(1))]);
     replica.tail.wait_for(|tail| tail.cursor() == Offset(1)).await;
     assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Stored(Offset(2))]);
@@ -42,7 +42,7 @@ async fn a_turn_that_is_not_given_is_delay_and_sheds() {
         (0..SMILES).map(|number| smile(&replica.store, from, "viola", &format!("{number}"))).collect()
     };
     let many: Vec<_> = (0..SENDERS).map(many_of).collect();
-    // All of them are sent before the table is released, and with it the first batch.
+    // All of them are sent before the table is released, which lets the first batch proceed.
     let sending = join_all(many.iter().map(|smiles| replica.send(smiles)));
     let (answers, ()) = tokio::join!(sending, async { drop(table) });
     let answers = answers.concat();

@@ -18,7 +18,7 @@ const FOUND_AFTER_MS: u64 = 2000;
 const RETURNS_AFTER_MS: std::ops::Range<u64> = 20..1500;
 
 /// The time limit for balancing.
-const MOST_SECONDS: u64 = 300;
+const MAX_SECONDS: u64 = 300;
 
 /// How long sessions in transit and old lists may still cause moves.
 const SETTLING_SECONDS: u64 = 30;
@@ -86,7 +86,7 @@ impl Simulation {
         }
     }
 
-    /// Ends all but `count` replicas; their sessions resume on the rest.
+    /// Ends all but `count` replicas; their sessions resume on the remaining ones.
     fn stop_all_but(&mut self, count: usize) {
         for member in self.members.split_off(count) {
             self.leave(member.sessions);
@@ -179,13 +179,13 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     simulation.run(10);
     assert_eq!(simulation.moves, 0, "{context}");
     simulation.start(count - 1);
-    let seconds = simulation.even_after(MOST_SECONDS).unwrap_or_else(|| panic!("not spread: {context}"));
+    let seconds = simulation.even_after(MAX_SECONDS).unwrap_or_else(|| panic!("not spread: {context}"));
     let moves = simulation.moves;
     simulation.run(SETTLING_SECONDS);
     let settled = simulation.moves;
     assert!(settled - moves <= sessions.div_ceil(MAX_FRACTION), "{} more: {context}", settled - moves);
     simulation.run(QUIET_SECONDS);
-    assert_eq!(simulation.moves, settled, "it never stops: {context}");
+    assert_eq!(simulation.moves, settled, "the moves never stop: {context}");
     assert!(simulation.is_even(), "{context}");
     (seconds, settled)
 }

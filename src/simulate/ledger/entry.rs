@@ -7,18 +7,18 @@ use crate::model::{Epoch, Offset, Smile, SmileId};
 use crate::protocol::ErrorCode;
 use crate::simulate::plan::Beat;
 
-/// One event, in the stream it happened to.
+/// One event in a stream.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which stream.
+    /// The stream.
     pub stream: StreamNumber,
-    /// When, from an arbitrary moment before the run.
+    /// The time since an arbitrary moment before the run.
     pub at: Duration,
-    /// What.
+    /// The event.
     pub event: Event,
 }
 
-/// What can happen.
+/// An event of the run.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A session began.
@@ -32,40 +32,40 @@ pub enum Event {
         /// The error code of the refusal, or a word for what went wrong.
         cause: String,
     },
-    /// A user smiled: from here on the time to its ack and to its delivery runs.
+    /// A user sent a smile. The times to its ack and to its delivery count from here.
     Offered(Beat),
     /// A user had too many unanswered smiles to send another.
     Skipped,
     /// A smile is about to be written into the session, for the first time or again.
     Written(Beat),
-    /// An ack came.
+    /// An ack arrived.
     Acked {
-        /// As the server repeats it.
+        /// The id, as the server repeats it.
         id: SmileId,
-        /// Where the smile stands.
+        /// The offset of the smile.
         offset: Offset,
-        /// Whether it had been stored before.
+        /// Whether the server had stored the id before.
         duplicate: bool,
     },
-    /// A smile came.
+    /// A smile arrived.
     Received(Smile),
-    /// An error came.
+    /// An error arrived.
     Refused {
-        /// As the server repeats it.
+        /// The id, as the server repeats it.
         id: Option<String>,
-        /// Why.
+        /// The reason.
         code: ErrorCode,
     },
     /// The server violated the protocol.
     BreachOfContract(String),
     /// A replica confirmed a crash request.
     Crashed {
-        /// Its id.
+        /// The id of the replica.
         replica: String,
     },
     /// A crash request failed, for this cause.
     NotCrashed {
-        /// In words.
+        /// The cause in words.
         cause: String,
     },
     /// The user of this seat stopped sending new smiles.

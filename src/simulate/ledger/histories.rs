@@ -11,13 +11,13 @@ use super::{Entry, Event, Fault, Faults, Ledger};
 use crate::model::Offset;
 use crate::simulate::plan::{Beat, Plan, RunId};
 
-/// A correct server and its users, played from a seed: the events that the ledger gets.
+/// Plays a correct server and its users from a seed, and records the events for the ledger.
 struct History {
     plan: Arc<Plan>,
     run: RunId,
     random: Xoshiro256PlusPlus,
     log: Vec<Beat>,
-    /// For each seat: how much of the log it has seen, and the smiles it sent in this session without an answer.
+    /// For each seat: how much of the log it has seen, and the unanswered smiles that it sent in this session.
     seen: Vec<usize>,
     waiting: Vec<Vec<Beat>>,
     next: Vec<usize>,
@@ -98,7 +98,7 @@ impl History {
         }
     }
 
-    /// The verdict on the events; those of a reader that is not the sender can be tampered with.
+    /// The verdict on the events. `tamper` may change them; it gets the places of the deliveries to receivers.
     fn verdict(&self, tamper: impl FnOnce(&mut Vec<Entry>, Vec<usize>, &mut Xoshiro256PlusPlus)) -> (Faults, bool) {
         let mut entries = self.entries.clone();
         let is_delivery = |entry: &Entry| match &entry.event {

@@ -15,7 +15,7 @@ pub struct Rereading {
     pub epoch: Epoch,
     /// Read everything after this offset.
     pub start: Offset,
-    /// And up to this one.
+    /// Read up to and including this offset.
     pub head: Offset,
 }
 
@@ -37,12 +37,12 @@ impl Ledger {
         self.live == self.plan.seats()
     }
 
-    /// How many sessions there are.
+    /// The number of live sessions.
     pub fn live(&self) -> usize {
         self.live
     }
 
-    /// How many smiles were sent and have neither an ack nor a final error.
+    /// The number of smiles that were sent and have neither an ack nor a final error.
     pub fn open(&self) -> u64 {
         self.open
     }
@@ -52,30 +52,30 @@ impl Ledger {
         self.in_flight == 0
     }
 
-    /// Whether everyone has stopped sending, every smile has its ack or final error, and every stream has caught up.
+    /// Whether every user has stopped sending, every smile has its ack or final error, and every stream has caught up.
     pub fn settled(&self) -> bool {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
 
-    /// Whether every session has all that its user's stream is known to hold.
+    /// Whether every session has received everything that its user's stream is known to hold.
     pub fn caught_up(&self) -> bool {
         self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
             None => true,
             Some(&head) => {
-                // The ack of a duplicate does not reach that far: only counting shows whether the rest is there.
+                // The ack of a duplicate does not advance the stream, so compare the stream with all expected offsets.
                 stream.is_past(head) || (stream.knows(head) && stream.missing(&self.expected(&stream.user)).is_empty())
             }
         })
     }
 
-    /// How many readers have read the log again to its end.
+    /// The number of readers that have read the log again to its end.
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// Ends the second reading. If a reader was interrupted, the smiles that it did not reach are not judged. If it had
-    /// the time, they count as lost if its connection is open; otherwise the unfinished reading is a breach.
+    /// Ends the second reading. Smiles that an interrupted reader did not reach are not judged. If a reader had enough
+    /// time, they count as lost if its connection is open; otherwise the unfinished reading is a breach.
     ///
     /// If no replica answers at the end, no unseen smile counts as lost, neither live nor read again.
     pub fn end_reread(&mut self, in_time: bool) {
@@ -113,12 +113,12 @@ impl Ledger {
         self.proven
     }
 
-    /// What happened so far.
+    /// The counts so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// The faults noticed so far; what is lost is only known from [`Self::verdict`].
+    /// The faults noticed so far. Lost smiles are known only from [`Self::verdict`].
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

@@ -70,7 +70,7 @@ fn reading_the_log_again_proves_it_a_second_time() {
     assert_eq!(scene.ledger.reread(), 1);
     assert_eq!(scene.faults(), [("lost", 1)]);
     scene.pass(4, 105);
-    assert_eq!(scene.faults(), [("lost", 1)], "what came later is not the reader's");
+    assert_eq!(scene.faults(), [("lost", 1)], "the reader need not receive smiles after its head");
     assert!(scene.ledger.begin_reread(&UserName::new("nobody")).is_none());
 }
 

@@ -10,33 +10,33 @@ use crate::model::Offset;
 pub(super) struct SentSmile {
     /// When its user sent it.
     pub offered_at: Duration,
-    /// Where it stands in the log, once anyone has seen it there.
+    /// Its offset in the log, once any session has seen it.
     pub offset: Option<Offset>,
-    /// What its sender knows.
+    /// What its sender knows about it.
     pub outcome: Outcome,
-    /// Whether it was written and not answered since.
+    /// Whether it was written and has not been answered since.
     pub in_flight: bool,
     /// Whether it reached the other user.
     pub delivered: bool,
-    /// Where it was written last.
+    /// The place of its last transmission.
     written: Option<Place>,
     /// Whether an earlier transmission stayed unanswered, so that the smile may have been admitted in either session.
     uncertain: bool,
 }
 
-/// What the sender knows of its smile.
+/// What a sender knows about its smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing final.
+    /// It has no final answer yet.
     Open,
     /// It is in the log.
     Acked,
-    /// It is refused for good.
+    /// It was permanently refused.
     Failed,
 }
 
 impl SentSmile {
-    /// A smile that was not written yet.
+    /// A smile that has not been written yet.
     pub(super) fn new(offered_at: Duration) -> Self {
         Self {
             offered_at,
@@ -49,7 +49,7 @@ impl SentSmile {
         }
     }
 
-    /// Whether it was written at all.
+    /// Whether it was written before.
     pub(super) fn written_before(&self) -> bool {
         self.written.is_some()
     }
@@ -61,13 +61,13 @@ impl SentSmile {
         self.written = Some(place);
     }
 
-    /// Whether every transmission of it was answered with an error: then none of them stored it.
-    pub(super) fn stored_by_no_writing(&self) -> bool {
+    /// Whether every transmission was answered with an error, so that none of them stored the smile.
+    pub(super) fn was_never_stored(&self) -> bool {
         self.written_before() && !self.uncertain && !self.in_flight
     }
 
-    /// The only place that can have admitted it, if there is only one: earlier transmissions were answered with errors,
-    /// and a smile answered with an error was not stored.
+    /// The only place that can have admitted the smile, if there is only one. Earlier transmissions were then answered
+    /// with errors, and a smile answered with an error was not stored.
     pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)
     }

@@ -8,15 +8,15 @@ use crate::model::{Offset, UserName};
 /// The stream of one seat.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Whose stream.
+    /// The user.
     pub user: UserName,
-    /// Where the first session started: every smile above it must be received.
+    /// Where the first session started. Every smile above it must be received.
     pub start: Option<Offset>,
     /// The last offset that must be received.
     until: Offset,
     /// The highest offset received, or where the session started.
     pub offset: Offset,
-    /// How many sessions there have been.
+    /// The number of sessions so far.
     pub sessions: u32,
     /// Whether there is a session now.
     pub live: bool,
@@ -24,9 +24,9 @@ pub(super) struct Stream {
     pub foreign: bool,
     /// The replica that held the last session.
     pub replica: String,
-    /// Which of the crashes ended the last session.
+    /// The index of the crash that ended the last session.
     pub crash: Option<usize>,
-    /// Since when no session has answered.
+    /// The time since which no session has answered.
     pub lost_at: Option<Duration>,
     written: u32,
     /// The offsets of this run's smiles that arrived in order.
@@ -43,13 +43,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Which session of the stream.
+    /// The number of the session in its stream.
     pub(super) fn session(self) -> u32 {
         self.session
     }
 }
 
-/// What an offset is to a stream.
+/// How an offset relates to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
     /// Above all earlier offsets, as the contract requires.
@@ -113,7 +113,7 @@ impl Stream {
         Place { session: self.sessions, number: self.written }
     }
 
-    /// Receives an offset; `ours` when it is that of a smile of this run, which must be remembered.
+    /// Receives an offset. `ours` says that it belongs to a smile of this run and must be remembered.
     pub(super) fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
         if offset == self.offset || self.has_received(offset) {
             return Advance::Again;
@@ -140,7 +140,7 @@ impl Stream {
         self.known.insert(offset);
     }
 
-    /// Whether an offset at or above `head` was received: then everything up to it should have been.
+    /// Whether an offset at or above `head` was received, so that everything up to `head` is due.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))
@@ -156,7 +156,7 @@ impl Stream {
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
     }
 
-    /// The `expected` offsets that the stream must hold and lacks.
+    /// The `expected` offsets that the stream lacks although it must hold them.
     pub(super) fn missing<'a, T>(&self, expected: &'a [(Offset, T)]) -> Vec<&'a (Offset, T)> {
         let Some(start) = self.start else { return Vec::new() };
         let mut received = self.received.iter().peekable();

@@ -23,7 +23,7 @@ pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
     Arc::new(Plan::new(5, &options, &users).unwrap())
 }
 
-/// A ledger and short ways to tell it what happened.
+/// A ledger, and shorthands for the events that it records.
 pub(super) struct Scene {
     plan: Arc<Plan>,
     run: RunId,
@@ -139,7 +139,7 @@ pub(super) fn smile(plan: &Plan, run: &RunId, beat: Beat, offset: u64) -> Smile 
 fn smiles_that_pass_are_clean_and_counted() {
     let mut scene = Scene::new();
     (0..10).for_each(|number| scene.pass(number, 101 + number as u64));
-    assert!(!scene.ledger.settled(), "the users may go on");
+    assert!(!scene.ledger.settled(), "the users have not stopped sending");
     scene.finish();
     assert!(scene.ledger.settled() && scene.ledger.all_live());
     assert_eq!(scene.faults(), []);
@@ -177,7 +177,7 @@ fn a_doubled_smile_is_noticed() {
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.receive(ANNA, 2, 102);
-    assert_eq!(scene.faults(), [("duplicated", 3)], "the ack stands for the smile");
+    assert_eq!(scene.faults(), [("duplicated", 3)], "its ack counts as the receipt of the smile");
     assert_eq!(scene.ledger.counts().delivered, 2);
 }
 
@@ -189,7 +189,7 @@ fn a_smile_at_two_offsets_is_noticed() {
     scene.receive(BRUNO, 0, 102);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.ack(0, 103, true);
-    assert_eq!(scene.faults(), [("duplicated", 3), ("breach of contract", 1)], "a repeat that was no repeat");
+    assert_eq!(scene.faults(), [("duplicated", 3), ("breach of contract", 1)], "no earlier attempt can have stored it");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn reordered_smiles_are_noticed() {
     }
     scene.receive(BRUNO, 2, 102);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("reordered", 1)], "late is not lost");
+    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile is not lost");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn sessions_that_disagree_are_noticed() {
 }
 
 #[test]
-fn the_order_of_a_session_is_judged() {
+fn the_order_of_a_session_is_checked() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.send(2);
@@ -271,7 +271,7 @@ fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), [("breach of contract", 1)], "only the repeat can have stored it: no duplicate");
 
-    // The first writing had no answer: a refusal of the second says nothing about it.
+    // The first transmission had no answer, and a refusal of the second one says nothing about the first.
     let mut scene = Scene::new();
     scene.send(0);
     scene.reconnect(ANNA, 100);

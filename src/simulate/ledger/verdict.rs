@@ -1,4 +1,4 @@
-//! The verdict at the end of a run: lost smiles, and senders whose order was not kept.
+//! The verdict at the end of a run: lost smiles, and smiles that are not in the order of their sender.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use crate::simulate::latency::Percentiles;
 use crate::simulate::plan::Beat;
 
 /// The number of faults described in words; all are counted.
-const MOST_WORDS: usize = 20;
+const MAX_WORDS: usize = 20;
 
 /// What can be wrong with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr)]
@@ -21,7 +21,7 @@ pub enum Fault {
     Lost,
     /// A smile twice in a session or twice in the log.
     Duplicated,
-    /// A smile out of order in a session, or two sessions that disagree, or a sender's order not kept.
+    /// A smile out of order in a session, two sessions that disagree, or a sender's order that was not kept.
     Reordered,
     /// A smile whose faces or receiver differ from what was sent.
     Altered,
@@ -34,7 +34,7 @@ pub enum Fault {
     Breach,
 }
 
-/// How many of each, and the first ones in words.
+/// The number of faults of each kind, and the first ones in words.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     counts: [u64; Fault::COUNT],
@@ -42,25 +42,25 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Counts `count` of them and, while there is room, writes down the words.
+    /// Counts `count` faults of this kind and, while there is room, records the words.
     pub fn note(&mut self, fault: Fault, count: u64, words: impl FnOnce() -> String) {
         self.counts[fault as usize] += count;
-        if self.words.len() < MOST_WORDS {
+        if self.words.len() < MAX_WORDS {
             self.words.push(format!("{}: {}", <&str>::from(fault), words()));
         }
     }
 
-    /// How many of this kind.
+    /// The number of faults of this kind.
     pub fn count(&self, fault: Fault) -> u64 {
         self.counts[fault as usize]
     }
 
-    /// Whether there is none of any kind.
+    /// Whether there are no faults.
     pub fn none(&self) -> bool {
         self.counts.iter().all(|&count| count == 0)
     }
 
-    /// The first ones in words.
+    /// The first faults in words.
     pub fn words(&self) -> &[String] {
         &self.words
     }
@@ -91,7 +91,7 @@ impl Ledger {
         faults
     }
 
-    /// How many smiles were refused until the end and not sent again: they are not in the log, and their users know.
+    /// The number of smiles that were refused until the end. They are not in the log, and their users know.
     pub fn given_up(&self) -> u64 {
         self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && !smile.in_flight).count() as u64
     }
@@ -124,7 +124,7 @@ impl Ledger {
         })
     }
 
-    /// No two smiles share an offset: sessions that see two at the same offset could disagree on their order.
+    /// No two smiles share an offset: sessions could disagree on the order of two smiles at one offset.
     fn judge_offsets(&self, faults: &mut Faults) {
         let mut placed: Vec<_> = self.sent().filter_map(|(beat, smile)| Some((smile.offset?, beat))).collect();
         placed.sort_unstable();

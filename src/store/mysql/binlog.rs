@@ -28,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The server's version and identity, whether its commits wait for a replica after they are in the binary log, and the
-/// name of the database as the server spells it, which may differ in case from the given one.
+/// name of the database as the server spells it. Its case may differ from the configured name.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -47,8 +47,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this are left to real replicas. MySQL disconnects a reader when another one takes the same id, so
-/// each connection picks one at random.
+/// Server ids below this are left to real replicas. MySQL disconnects a reader when another reader takes the same id,
+/// so each connection picks one at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server has no binary log.
@@ -61,7 +61,7 @@ pub(crate) struct Binlog {
     store: Arc<MySql>,
     /// Batches of the transaction that has not committed yet.
     transaction: Vec<Batch>,
-    /// When the last event came.
+    /// When the last event arrived.
     heard_at: Instant,
     /// Changes when the address leads to another server.
     changes: watch::Receiver<u64>,
@@ -101,11 +101,13 @@ impl MySql {
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
                 return cannot(&format!("the server's version is {version}; following its binary log needs 8.4"));
             }
-            Some((.., true, _, _)) => return cannot("it shows a commit before a semi-synchronous replica has it"),
+            Some((.., true, _, _)) => {
+                return cannot("the binary log shows a commit before a semi-synchronous replica has it");
+            }
             Some((.., None)) => return Err(unreadable("the name of the database")),
             Some((.., uuid, Some(database))) => (uuid, database),
         };
-        server.meets(uuid);
+        server.record_server(uuid);
         let changes = server.generation.subscribe();
         let heartbeat = HEARTBEAT.as_nanos();
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;

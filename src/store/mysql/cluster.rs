@@ -15,7 +15,7 @@ use crate::store::{
     LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
 };
 
-/// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 by a new number.
+/// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 with a new number.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, behind, following)
@@ -98,7 +98,7 @@ impl MySql {
     /// Returns its id, `None` if there is none. The replica finds the request in its own row.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]; a request may have been stored all the same.
+    /// [`StoreError::Unavailable`]; a request may have been stored nevertheless.
     pub(crate) async fn request_crash(
         &self,
         named: Option<&str>,

@@ -28,7 +28,7 @@ const KEPT: Duration = Duration::from_mins(1);
 /// it arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// After this time without an answer, a probe finds out whether the address leads to another server by now.
+/// After this time without an answer, a probe finds out whether the address now leads to another server.
 const LATE: Duration = Duration::from_millis(300);
 
 /// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
@@ -45,7 +45,7 @@ pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
-    /// The idle connections, and since when each is.
+    /// The idle connections, each with the time since which it is idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
@@ -63,7 +63,7 @@ impl Connections {
     pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Self {
         let idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>> = Arc::default();
         let (stale, mut generations) = (Arc::clone(&idle), server.generation.subscribe());
-        // Without this, a pool that nobody uses would stay connected to the server that was left.
+        // Without this, an unused pool would stay connected to the previous server.
         tokio::spawn(async move {
             while generations.changed().await.is_ok() {
                 stale.lock().clear();
@@ -89,7 +89,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// The most recently used idle connection, if it is alive and leads to the current server. If not, so are the rest.
+    /// The most recently used idle connection, if it is alive and leads to the current server. Otherwise the older idle
+    /// ones are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {
@@ -101,9 +102,9 @@ impl Connections {
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
-    /// twice as many sessions as this pool has connections execute statements.
+    /// the sessions that execute statements are twice as many as the connections of this pool.
     ///
-    /// No timeout of MySQL ends some statements, such as a commit that waits for a semi-synchronous replica.
+    /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let piled_up = || self.under_way.lock().len() >= 2 * self.most;
         if !piled_up() {

@@ -8,7 +8,7 @@ use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
 /// Rows in one statement. Their values fit into 15 KiB and so into one write, as a batch does
-/// ([`BatchLimit::MYSQL`](crate::store::BatchLimit)): a segment has 8 KiB of places, and a block of ids about 2 KiB.
+/// ([`BatchLimit::MYSQL`](crate::store::BatchLimit)). A segment has 8 KiB of places, and a block of ids about 2 KiB.
 const CONVERSATIONS_PER_STATEMENT: usize = 256;
 const BLOCKS_PER_STATEMENT: usize = 6;
 

@@ -7,8 +7,8 @@ use super::connections::{NOT_PRIMARY, number, within};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, StoreError, integer};
 
-/// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. 1053,
-/// server shutdown, is not among them, since MySQL may have committed before it.
+/// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. Error
+/// 1053, server shutdown, is not among them, since MySQL may have committed before it.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
 /// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
@@ -41,7 +41,7 @@ impl MySql {
         let answers = pooled.ask(async |mut connection| Ok((call.fetch_all(&mut connection).await?, connection))).await;
         let append = match answers.map(|answers| answers.first().copied()) {
             Ok(Some(DONE)) => Append::Done,
-            Ok(Some(OCCUPIED)) => self.whose(batch).await?,
+            Ok(Some(OCCUPIED)) => self.compare_token(batch).await?,
             Ok(_) => Append::Unlinked,
             Err(error) => {
                 let not_stored =
@@ -57,12 +57,12 @@ impl MySql {
     }
 
     /// Whether the batch at this offset is the given one: an earlier attempt may have succeeded without an answer.
-    async fn whose(&self, batch: &NewBatch) -> Result<Append, AppendError> {
+    async fn compare_token(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let tokens: sqlx::Result<Vec<(i64,)>> = self.rows(&batch.select_token()).await;
         match tokens.map_err(|error| AppendError::InDoubt(error.into()))?[..] {
             [(token,)] if token == batch.key.token => Ok(Append::Done),
             [_, ..] => Ok(Append::Occupied),
-            [] => Err(AppendError::InDoubt("the batch in its place is gone".into())),
+            [] => Err(AppendError::InDoubt("the batch at this offset is gone".into())),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! interrupted. It uses a connection of its own, so that any failure releases the lock.
 //!
 //! A migration never changes once a database may have it, not even in a comment: the database keeps its checksum. A
-//! changed procedure gets a new name, since replicas of an older version go on calling the old one.
+//! changed procedure gets a new name, since replicas of an older version still call the old one.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ const MIGRATING: Duration = Duration::from_mins(1);
 /// No session waits during an upgrade, so statements may take long.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
-/// Waits a second for the lock: one per database of a server. The digest keeps a long name within the 64 characters of a
-/// lock name.
+/// Waits a second for the lock: one per database of a server. The digest keeps a long name within the 64 characters of
+/// a lock name.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
 /// Removes the rows of unsuccessful migrations. Under the lock, such a migration was interrupted by a crash. Each one
@@ -43,8 +43,8 @@ const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
 
-/// Errors of a server that starts, stops or is full, of a lock that a replica of an earlier version holds, and of a router
-/// without a server.
+/// Errors of a server that starts, stops or is full, of a lock that a replica of an earlier version holds, and of a
+/// router without a server.
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges. A deployment may create them after the server starts, so they are
@@ -129,7 +129,7 @@ async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory)
     Ok(true)
 }
 
-/// Whether to retry after an error. `denied` is when the server began to refuse the account.
+/// Whether to retry after an error. `denied` is the time at which the server began to refuse the account.
 fn passes(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
     if number(error).is_some_and(|number| NO_ACCOUNT.contains(&number)) {
         return denied.get_or_insert_with(Instant::now).elapsed() < ACCOUNT;

@@ -15,24 +15,25 @@ use tokio::time::{sleep, timeout};
 use super::connections::{ANSWER, timed_out, within};
 use super::server::MySqlServer;
 
-/// Interval between two probes. As long as an old primary accepts writes, no open connection shows that the address has
-/// moved.
+/// Interval between two probes. While an old primary still accepts writes, no open connection shows that the address
+/// has moved.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A server that does not answer a probe within this is silent, and the next probe starts: the address may lead to
-/// another server by then. The pause grows with the silence, since a frozen server keeps every probe in its queue, and
-/// counts all of them as connections when it goes on.
+/// A server that does not answer a probe within this time is silent, and the next probe starts, since the address may
+/// then lead to another server. The pause grows with the silence: a frozen server keeps every probe in its queue, and
+/// counts all of them as connections when it resumes.
 const SILENT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Time limit of a probe: the last one still waits when the next one starts, so a server that goes on answers it at once.
+/// Time limit of a probe. The previous probe still waits when the next one starts, so a server that resumes answers it
+/// at once.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
-/// Pause after a silence before the other connections are opened. A server that resumes accepts every connection in its
-/// queue, and ends those that were given up and the sessions of before within tens of milliseconds.
+/// Pause after a silence before the other connections are opened. Within tens of milliseconds, a server that resumes
+/// accepts every connection in its queue, and ends the abandoned ones.
 const SETTLING: Duration = Duration::from_millis(250);
 
 /// Probes the server until the store is gone.
@@ -46,7 +47,7 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
     }
 }
 
-/// Starts one probe after the other until the server answers, with a refusal or not. `None` once the store is gone.
+/// Starts one probe after another until the server answers, even with a refusal. `None` once the store is gone.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
     let (since, mut probes) = (Instant::now(), FuturesUnordered::new());
     loop {

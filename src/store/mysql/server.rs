@@ -1,4 +1,4 @@
-//! The server that the address of the store leads to: how a connection to it is made and set up, and which one it is.
+//! The server that the address of the store leads to: how a connection to it is opened and set up, and its identity.
 //!
 //! An address may lead to another server from one moment to the next. When one connection detects that, all of them
 //! are reopened: none stays with a server that is no longer the primary.
@@ -39,7 +39,8 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether an answer is overdue. It starts a probe, and only probes open connections until one is answered.
+    /// Whether an answer is overdue. An overdue answer starts a probe, and only probes open connections until one is
+    /// answered.
     pub(super) overdue: watch::Sender<bool>,
 }
 
@@ -73,7 +74,7 @@ impl MySqlServer {
         }
     }
 
-    /// Waits while an answer is overdue, for as long as for an answer.
+    /// Waits while an answer is overdue, for at most [`ANSWER`].
     pub(super) async fn until_answered(&self) -> io::Result<()> {
         let mut overdue = self.overdue.subscribe();
         let answered = async { overdue.wait_for(|overdue| !overdue).await.map(drop).map_err(io::Error::other) };
@@ -101,7 +102,7 @@ impl MySqlServer {
         }
         let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
         let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
-        Ok(MySqlSession { connection, id, generation: self.meets(uuid) })
+        Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
 
     /// The current password: the file may have changed.
@@ -112,7 +113,7 @@ impl MySqlServer {
 
     /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
     /// Returns the generation of the new connection.
-    pub(super) fn meets(&self, uuid: String) -> u64 {
+    pub(super) fn record_server(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
             tracing::warn!(server = self.address(), "the address points to another MySQL server; reconnecting");

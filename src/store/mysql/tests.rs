@@ -1,4 +1,4 @@
-//! What tests do on a store's own connections.
+//! Changes that tests make on a store's own connections.
 
 use super::connections::Connections;
 use super::{MySql, statements};
@@ -11,9 +11,8 @@ impl MySql {
         run(&self.following, freeze).await;
     }
 
-    /// The clock of the database differs from this machine's: for appends and for the reads of retention, it stands at
-    /// this number of seconds from now.
-    pub(crate) async fn clock_stands_at(&self, seconds: i64) {
+    /// Moves the clock of the database by this number of seconds, for appends and for the reads of retention.
+    pub(crate) async fn shift_clock(&self, seconds: i64) {
         let set = format!("SET timestamp = DEFAULT; SET timestamp = UNIX_TIMESTAMP() + {seconds}");
         for connections in [&self.appending, &self.reading] {
             run(connections, &set).await;

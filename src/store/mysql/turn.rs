@@ -25,10 +25,11 @@ const MISSED: u32 = 16;
 /// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this it is down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
-const WHILE: Duration = Duration::from_secs(1);
+/// This replica takes turns for this long after another replica's append, and takes none for this long after a failed
+/// attempt.
+const RECENT: Duration = Duration::from_secs(1);
 
-/// The appends of other replicas, as far as this replica's own appends show them.
+/// What this replica's own appends show about the appends of other replicas.
 #[derive(Default)]
 pub(super) struct PeerAppends {
     /// The end of this replica's last batch.
@@ -50,7 +51,7 @@ impl PeerAppends {
 
     /// Whether to take the lock before an append.
     fn takes_turns(&self, now: Instant) -> bool {
-        let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < WHILE);
+        let lately = |at: Option<Instant>| at.is_some_and(|at| now.duration_since(at) < RECENT);
         lately(self.met_at) && !lately(self.kept_waiting_at)
     }
 }
@@ -108,11 +109,11 @@ mod tests {
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(1), 3, start);
         peer_appends.appended(Offset(4), 2, start);
-        assert!(!peer_appends.takes_turns(start), "nobody else has appended");
+        assert!(!peer_appends.takes_turns(start), "no other replica has appended");
         peer_appends.appended(Offset(8), 1, start);
-        peer_appends.appended(Offset(9), 1, start + WHILE / 2);
-        assert!(peer_appends.takes_turns(start + WHILE / 2));
-        assert!(!peer_appends.takes_turns(start + WHILE));
+        peer_appends.appended(Offset(9), 1, start + RECENT / 2);
+        assert!(peer_appends.takes_turns(start + RECENT / 2));
+        assert!(!peer_appends.takes_turns(start + RECENT));
     }
 
     #[test]
@@ -121,8 +122,8 @@ mod tests {
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(6), 1, start);
         peer_appends.kept_waiting_at = Some(start);
-        peer_appends.appended(Offset(10), 1, start + WHILE / 2);
-        assert!(!peer_appends.takes_turns(start + WHILE / 2));
-        assert!(peer_appends.takes_turns(start + WHILE));
+        peer_appends.appended(Offset(10), 1, start + RECENT / 2);
+        assert!(!peer_appends.takes_turns(start + RECENT / 2));
+        assert!(peer_appends.takes_turns(start + RECENT));
     }
 }

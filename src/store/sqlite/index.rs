@@ -53,7 +53,7 @@ impl Sqlite {
     }
 
     /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one
-    /// blocks them and moves the small rest, so that the next commit restarts the log.
+    /// blocks them and moves the small remainder, so that the next commit restarts the log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer.lock().await;
         checkpointer.execute(sqlx::query(CHECKPOINT)).await?;
@@ -63,8 +63,8 @@ impl Sqlite {
     }
 }
 
-/// Begins a transaction that commits without waiting for the disk (`synchronous=NORMAL`): what a power cut loses of the
-/// index is derived again.
+/// Begins a transaction that commits without waiting for the disk (`synchronous=NORMAL`). If a power cut loses part of
+/// the index, it is derived again.
 fn begin() -> QueryBuilder<Database> {
     QueryBuilder::new("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ")
 }

@@ -20,7 +20,7 @@ on_every_database! {
     every_smile_is_carried_over_unchanged,
     a_fully_trimmed_log_continues_its_offsets,
     an_interrupted_carry_over_continues,
-    a_start_that_was_cut_anywhere_is_completed_by_the_next,
+    a_start_that_was_interrupted_anywhere_is_completed_by_the_next,
     carried_over_smiles_keep_their_age,
 }
 
@@ -32,11 +32,11 @@ const EPOCH: &str = "00112233445566778899aabbccddeeff";
 /// Row ids and names of the senders.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
-/// MySQL's error of a missing table, and its SQLSTATE.
+/// MySQL's error for a missing table, and its SQLSTATE.
 const NO_TABLE: i64 = 1146;
 const NO_TABLE_STATE: &str = "42S02";
 
-/// The time of offset 0. Each smile comes 7 ms after the one before.
+/// The time of offset 0. Each smile is 7 ms later than the one before.
 const START: i64 = 1_795_410_000_000;
 
 /// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining
@@ -114,7 +114,7 @@ async fn every_smile_is_carried_over_unchanged(database: &Database) {
     store.close().await;
     drop(store);
     let again = database.open().await;
-    assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "it is carried over once");
+    assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "the smiles are carried over once");
 }
 
 async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
@@ -129,7 +129,7 @@ async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
 async fn an_interrupted_carry_over_continues(database: &Database) {
     let smiles = fill_previous_version(database, 70, 25_000).await;
     migrate(database, (i64::MAX, i64::MAX)).await;
-    // The first part of it was committed.
+    // The first part of the conversion was committed.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
     let row = |smile: &Smile| {
         let (id, faces) = (smile.id.as_str().to_owned(), smile.faces.as_str().to_owned());
@@ -195,7 +195,7 @@ async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
     }
 }
 
-async fn a_start_that_was_cut_anywhere_is_completed_by_the_next(database: &Database) {
+async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database: &Database) {
     let smiles = fill_previous_version(database, 0, 25_000).await;
     let (mut appending, mut trimming) = (Vec::new(), None);
     if let Database::MySql(_) = database {
@@ -227,7 +227,7 @@ async fn a_start_that_was_cut_anywhere_is_completed_by_the_next(database: &Datab
         trimming.await.unwrap();
     }
     let kept = usize::try_from(trimmed.0).unwrap();
-    assert_eq!(log.len() + kept, offsets, "what was acknowledged and nothing else");
+    assert_eq!(log.len() + kept, offsets, "the log holds exactly the acknowledged smiles");
     assert!(log[..smiles.len() - kept] == smiles[kept..]);
     append(&store, &["next"]).await;
 }
@@ -293,6 +293,6 @@ async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
     let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
     assert_ne!(epoch, EPOCH);
     let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;
-    assert!(renewal.is_err(), "its lease runs out");
+    assert!(renewal.is_err(), "the lease of the older replica expires");
     assert_eq!(database.open().await.log_state().await.unwrap().head, Offset(30));
 }

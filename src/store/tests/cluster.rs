@@ -10,7 +10,7 @@ use crate::protocol::CrashMode;
 pub(super) fn cluster_of(store: &Store) -> Arc<MySql> {
     match store {
         Store::MySql(mysql) => Arc::clone(mysql),
-        Store::Sqlite(_) => panic!("this is for MySQL"),
+        Store::Sqlite(_) => panic!("only MySQL has a cluster"),
     }
 }
 
@@ -51,7 +51,11 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     };
     cluster.renew(&third, status).await.unwrap();
     let replicas = cluster.replicas().await.unwrap();
-    assert_eq!((replicas[0].id.as_str(), replicas[0].state), ("be1.2", ReplicaState::Ready), "the first one is first");
+    assert_eq!(
+        (replicas[0].id.as_str(), replicas[0].state),
+        ("be1.2", ReplicaState::Ready),
+        "the first to register is listed first"
+    );
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
     assert_eq!(replicas[1].status, status);
 }
@@ -75,21 +79,21 @@ async fn numbers_continue_after_an_upgrade() {
 async fn a_removed_replica_that_renews_is_restored_unchanged() {
     let Some(database) = Database::mysql().await else { return };
     let cluster = cluster_of(&database.open().await);
-    let told = cluster.register(new_replica("be1", Some("worker1"))).await.unwrap();
-    let untold = cluster.register(NewReplica { obeys: false, ..new_replica("be2", None) }).await.unwrap();
+    let obeying = cluster.register(new_replica("be1", Some("worker1"))).await.unwrap();
+    let refusing = cluster.register(NewReplica { obeys: false, ..new_replica("be2", None) }).await.unwrap();
     let before = cluster.replicas().await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    for registration in [&told, &untold] {
+    for registration in [&obeying, &refusing] {
         cluster.unregister(registration).await.unwrap();
     }
     assert_eq!(states(&cluster).await, []);
-    for registration in [&told, &untold] {
+    for registration in [&obeying, &refusing] {
         cluster.renew(registration, ReplicaStatus::default()).await.unwrap();
     }
     let after = cluster.replicas().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
         assert_eq!((&before.id, &before.replica), (&after.id, &after.replica));
-        assert!(after.uptime_ms >= 300, "it was not restarted: {after:?}");
+        assert!(after.uptime_ms >= 300, "the uptime began again: {after:?}");
     }
     assert_eq!(after.len(), 2);
 }
@@ -145,7 +149,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
         let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
         let (mode, hang) = (Some(mode), Some(CrashMode::Hang));
         assert_eq!(crashes, [None, None, None, None, hang, mode, mode, None]);
-        // A renewal does not revoke a request, and makes every other replica one to crash.
+        // A renewal does not revoke a request, and makes every other replica a candidate for a crash.
         for registration in &registrations {
             cluster.renew(registration, ReplicaStatus::default()).await.unwrap();
         }
@@ -166,8 +170,8 @@ async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
         let replicas = cluster.replicas().await.unwrap();
         assert_eq!(replicas.iter().find(|replica| replica.id == one.id()).unwrap().crash, Some(mode));
     }
-    for nobody in [lost.id(), spared.id(), "one".to_owned(), "one.1".to_owned(), "2".to_owned(), "😀.2".to_owned()] {
-        assert_eq!(cluster.request_crash(Some(&nobody), CrashMode::Exit).await.unwrap(), None, "{nobody}");
+    for unknown in [lost.id(), spared.id(), "one".to_owned(), "one.1".to_owned(), "2".to_owned(), "😀.2".to_owned()] {
+        assert_eq!(cluster.request_crash(Some(&unknown), CrashMode::Exit).await.unwrap(), None, "{unknown}");
     }
 }
 

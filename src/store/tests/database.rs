@@ -86,7 +86,7 @@ impl Database {
 
     /// A connection without the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
-        let Self::MySql(url) = self else { panic!("this is for MySQL") };
+        let Self::MySql(url) = self else { panic!("only MySQL takes such connections") };
         options(url).connect().await.unwrap()
     }
 }

@@ -116,7 +116,7 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
             store.claim_index(1),
             cluster.renew(&registration, ReplicaStatus::default())
         );
-        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "MySQL says that it was not taken: {appended:?}");
+        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "MySQL refused the batch: {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
         assert!(sessions().await < 2 * normal, "{} where {normal} are normal", sessions().await);
     }
@@ -164,13 +164,13 @@ async fn the_database_clock_decides_what_is_old() {
     let store = database.open().await;
     let Store::MySql(mysql) = &store else { unreachable!() };
     let (day, year) = (Duration::from_hours(24), 365 * 86_400);
-    mysql.clock_stands_at(-year).await;
+    mysql.shift_clock(-year).await;
     append(&store, &["old"]).await;
     append(&store, &["young"]).await;
     grow_old(&database, 1).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "a year ago, the second one was young");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "a year ago, the second smile was young");
     assert_eq!(store.trim(day, 9).await.unwrap(), None);
-    mysql.clock_stands_at(-year + 86_401).await;
+    mysql.shift_clock(-year + 86_401).await;
     assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "a day later, it is old");
 }
 
@@ -179,9 +179,9 @@ async fn one_replica_at_a_time_writes_the_index() {
     let Some(database) = Database::mysql().await else { return };
     let (one, two) = (database.open().await, database.open().await);
     assert!(one.claim_index(1).await.unwrap() && !two.claim_index(2).await.unwrap());
-    assert!(one.claim_index(1).await.unwrap(), "it keeps it");
+    assert!(one.claim_index(1).await.unwrap(), "the holder keeps its claim");
     database.run("UPDATE log_state SET indexer_until = indexer_until - 5001").await;
-    assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent one loses it");
+    assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent holder loses its claim");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Users who smile through every fault: one smile at a time, each until it is acked by whichever replica answers.
+//! Users that smile through every fault, one smile at a time. Each sends a smile until any replica acks it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::client::{Event, TestClient, offset};
 use super::ledger::Ledger;
 use super::within;
 
-/// Sender and receiver of each. None of them is simulated.
+/// The sender and the receiver of each. None of them is simulated.
 const PAIRS: [(&str, &str); 6] = [
     ("rosa", "stefano"),
     ("stefano", "rosa"),
@@ -80,7 +80,7 @@ impl Chatter {
                     break offset;
                 }
             };
-            assert!(offset > last, "{id} at {offset} comes before the smile at {last}");
+            assert!(offset > last, "{id} at {offset} is before the smile at {last}");
             (number, last) = (number + 1, offset);
             sleep(PACE).await;
         }
@@ -108,7 +108,7 @@ impl Chatter {
                     return None;
                 }
                 Ok(Event::Frame(_)) => {}
-                // A session that ended or hangs is left.
+                // A session that ended or hangs is abandoned.
                 Ok(Event::Closed(_) | Event::Broken) | Err(_) => return None,
             }
         }

@@ -74,7 +74,7 @@ impl TestClient {
         let mut client = Self { socket, welcome: Value::Null, ledger: Ledger::default(), sent: HashMap::new() };
         match client.event().await {
             Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
-            other => return Err(format!("{other:?} came instead of welcome")),
+            other => return Err(format!("{other:?} arrived instead of welcome")),
         }
         Ok(client)
     }
@@ -108,13 +108,13 @@ impl TestClient {
         {
             self.sent.entry(id.to_owned()).or_insert_with(|| (to.to_owned(), faces.to_owned()));
         }
-        let sent = within("a frame is taken", self.socket.send(Message::text(text))).await;
+        let sent = within("a frame is sent", self.socket.send(Message::text(text))).await;
         sent.map_err(|error| error.to_string())
     }
 
     /// Sends a text frame.
     pub(crate) async fn send_text(&mut self, text: &str) {
-        self.try_send(text).await.expect("the connection stands");
+        self.try_send(text).await.expect("the connection is open");
     }
 
     /// Sends a JSON frame.
@@ -143,7 +143,7 @@ impl TestClient {
             if answer["type"] == "ack" {
                 return offset(&answer);
             }
-            wait_as_told(&answer).await;
+            wait_for_hint(&answer).await;
         }
     }
 
@@ -160,7 +160,7 @@ impl TestClient {
                 if answer["type"] == "ack" {
                     last = last.max(offset(&answer));
                 } else {
-                    wait_as_told(&answer).await;
+                    wait_for_hint(&answer).await;
                     refused.push(id(&answer));
                 }
             }
@@ -186,12 +186,12 @@ impl TestClient {
                 Event::Frame(frame)
             }
             Some(Ok(Message::Close(frame))) => Event::Closed(frame.map_or(1005, |frame| frame.code.into())),
-            Some(Ok(other)) => panic!("{other:?} came, which is not text"),
+            Some(Ok(other)) => panic!("{other:?} arrived, which is not text"),
             Some(Err(_)) | None => Event::Broken,
         }
     }
 
-    /// Records an ack of a smile as it was sent.
+    /// Records the ack of a smile, with the content that was sent.
     fn record(&mut self, frame: &Value) {
         if frame["type"] == "ack"
             && let Some(id) = frame["id"].as_str()
@@ -206,7 +206,7 @@ impl TestClient {
     pub(crate) async fn next(&mut self) -> Value {
         match self.event().await {
             Event::Frame(frame) => frame,
-            other => panic!("{other:?} came instead of a frame"),
+            other => panic!("{other:?} arrived instead of a frame"),
         }
     }
 
@@ -279,7 +279,7 @@ impl TestClient {
 
     /// Closes this session and waits until the server has seen it.
     pub(crate) async fn close(mut self) {
-        self.socket.close(None).await.expect("the connection stands");
+        self.socket.close(None).await.expect("the connection is open");
         while let Event::Frame(_) = self.event().await {}
     }
 
@@ -309,8 +309,8 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }
 
-/// Waits for the hint of a refusal by a slow store; fails for any other refusal.
-async fn wait_as_told(answer: &Value) {
+/// Waits for as long as the refusal of a slow store asks; fails for any other refusal.
+async fn wait_for_hint(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "{answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;

@@ -25,7 +25,7 @@ pub(crate) fn database_name() -> String {
     format!("chat_test_{:016x}", rand::random::<u64>())
 }
 
-/// Runs a clean-up from `drop`, for this time at most. It is best effort: the server may be gone.
+/// Runs a clean-up from `drop`, for at most this time. It is best effort: the server may be gone.
 pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     // `block_on` panics within a runtime, so use a thread.
     let cleaning = std::thread::spawn(move || {

@@ -23,7 +23,7 @@ pub(crate) struct Member {
     store: String,
     /// The proxy to MySQL.
     pub(crate) network: Proxy,
-    /// `None` while it is dead.
+    /// `None` while the replica is dead.
     process: Option<TestProcess>,
 }
 
@@ -44,24 +44,24 @@ impl Member {
 
     /// The running process.
     pub(crate) fn process(&mut self) -> &mut TestProcess {
-        self.process.as_mut().expect("it runs")
+        self.process.as_mut().expect("the replica runs")
     }
 
     /// The address of its operations listener.
     pub(crate) fn ops_address(&self) -> SocketAddr {
-        self.process.as_ref().expect("it runs").ops_address
+        self.process.as_ref().expect("the replica runs").ops_address
     }
 
     /// Stops the replica with a drain.
     pub(crate) async fn stop(&mut self) {
-        let mut process = self.process.take().expect("it runs");
+        let mut process = self.process.take().expect("the replica runs");
         process.signal("TERM").await;
         assert!(process.exit().await.success());
     }
 
     /// Kills the replica as a power cut would.
     pub(crate) async fn kill(&mut self) {
-        self.process.take().expect("it runs").kill().await;
+        self.process.take().expect("the replica runs").kill().await;
     }
 }
 
@@ -138,7 +138,7 @@ impl Fleet {
 
     /// Waits until another replica lists the replica at `place` in this state.
     pub(crate) async fn until_shown(&self, place: usize, state: &str) {
-        let id = self.members[place].process.as_ref().expect("it runs").replica.clone();
+        let id = self.members[place].process.as_ref().expect("the replica runs").replica.clone();
         let others =
             self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
         let witness = others.map(|(_, member)| member.listen).next().expect("another replica runs");
@@ -189,7 +189,7 @@ impl Fleet {
     }
 }
 
-/// The number of smiles that a simulation got acked.
+/// The number of acked smiles of a simulation.
 pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
     simulated["acked"].as_u64().expect("a count")
 }

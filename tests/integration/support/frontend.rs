@@ -29,7 +29,7 @@ const MIME_TYPES: [&str; 2] =
 /// A connection on this machine that is not open after this time gets no answer.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// The page as the image has it, made once for all tests.
+/// The page as in the image, built once for all tests.
 pub(crate) async fn page() -> &'static Path {
     static PAGE: OnceCell<PathBuf> = OnceCell::const_new();
     let make = async || {
@@ -49,7 +49,7 @@ pub(crate) struct Frontend {
     pub(crate) address: SocketAddr,
     _folder: TempDir,
     _nginx: Child,
-    /// What the name of the replicas stands for.
+    /// The addresses behind the DNS name of the replicas.
     replicas: watch::Sender<Vec<Ipv4Addr>>,
     names: AbortHandle,
 }
@@ -67,7 +67,7 @@ pub(crate) struct BlackHole {
 }
 
 impl BlackHole {
-    /// Makes a free address one: the system drops every attempt to connect to a listener whose queue is full.
+    /// Cuts off a free address: the system drops every attempt to connect to a listener whose queue is full.
     pub(crate) async fn at(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a reused address");
@@ -116,7 +116,7 @@ impl Frontend {
         frontend
     }
 
-    /// From now on, the name of the replicas stands for these.
+    /// Makes the DNS name of the replicas resolve to these addresses from now on.
     pub(crate) fn names(&self, replicas: &[SocketAddr]) {
         self.replicas.send_replace(ipv4(replicas));
     }

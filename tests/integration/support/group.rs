@@ -18,13 +18,14 @@ const PLUGINS: &str =
 /// Removes the state of an earlier test.
 const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
 
-/// As in `k8s/overlays/innodb-cluster`. The members talk over the ports for clients, so no further ports are needed.
+/// The same settings as in `k8s/overlays/innodb-cluster`. The members talk over the ports for clients, so they need no
+/// further ports.
 const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
     GLOBAL group_replication_communication_stack = 'MYSQL',
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
     GLOBAL group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'";
 
-/// The number of members that are in step.
+/// The number of members that are online.
 const MEMBERS: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.replication_group_members
     WHERE member_state = 'ONLINE'";
 const ITSELF: &str = "member_id = @@server_uuid";
@@ -57,7 +58,7 @@ impl Group {
     }
 
     /// Makes this server a member: the first one of a new group, or one more. It joins through the first server: a seed
-    /// that is no member yet delays it by many seconds.
+    /// that is not a member yet delays it by many seconds.
     async fn joins(&self, server: usize, first: bool) {
         let url = &self.urls[server];
         identify(url, server + 1).await;
@@ -75,7 +76,10 @@ impl Group {
             ),
         )
         .await;
-        eventually("it is a member", async || self.ask(server, &format!("{MEMBERS} AND {ITSELF}")).await == "1").await;
+        eventually("the server is a member", async || {
+            self.ask(server, &format!("{MEMBERS} AND {ITSELF}")).await == "1"
+        })
+        .await;
     }
 
     /// The URL for clients.
@@ -88,7 +92,7 @@ impl Group {
         self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
     }
 
-    /// Kills the primary as a power cut would, and waits until the first server is elected and takes writes.
+    /// Kills the primary as a power cut would, and waits until the first server is elected and accepts writes.
     pub(crate) async fn loses_primary(&self, server: usize) {
         script("kill", FOLDERS[server]).await;
         let elected = format!("{MEMBERS} AND {ITSELF} AND member_role = 'PRIMARY' AND NOT @@GLOBAL.read_only");
@@ -96,7 +100,7 @@ impl Group {
     }
 
     /// Starts a killed server again as a member.
-    pub(crate) async fn gets_back(&self, server: usize) {
+    pub(crate) async fn restarts(&self, server: usize) {
         script("start", FOLDERS[server]).await;
         self.joins(server, false).await;
     }
@@ -105,8 +109,10 @@ impl Group {
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {
-            eventually("it is replicated", async || self.ask(0, executed).await == self.ask(server, executed).await)
-                .await;
+            eventually("all transactions are replicated", async || {
+                self.ask(0, executed).await == self.ask(server, executed).await
+            })
+            .await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! An HTTP proxy before one or more backends, with or without the mistake of a rewritten `Host`.
+//! An HTTP proxy in front of one or more backends, with or without the mistake of a rewritten `Host`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A proxy that passes one request per connection, or a WebSocket, to the backend that `route` returns for its path. If
-/// `rewrites`, it sets `Host` to the backend's address, as some do by default.
+/// `rewrites`, it sets `Host` to the backend's address, as some proxies do by default.
 pub(crate) async fn http_proxy(
     rewrites: bool,
     route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as its tables hold it. The check of one against the other asks no replica and shares no
-//! code with the server.
+//! A ledger of acks, and the log as its tables hold it. The comparison of the two asks no replica and shares no code
+//! with the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,7 +19,7 @@ const BATCHES: &str = "SELECT first, CAST(smiles AS SIGNED), payload FROM log_ba
 const USERS: &str = "SELECT CAST(id AS SIGNED), name FROM users";
 const TRIMMED: &str = "SELECT CAST(trimmed AS SIGNED) FROM log_state";
 
-/// SQLite's name of the type is different.
+/// SQLite has a different name for this type.
 const SIGNED: &str = "SIGNED";
 
 type BatchRow = (i64, i64, Vec<u8>);
@@ -67,7 +67,7 @@ impl Ledger {
         }
     }
 
-    /// Checks that the log holds each acked smile, and besides them only `others` smiles.
+    /// Checks that the log holds each acked smile, and `others` smiles besides them.
     pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
         self.assert_in(log);
         assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "smiles in the log");

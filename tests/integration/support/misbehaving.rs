@@ -31,9 +31,9 @@ pub(crate) enum Fault {
     None,
     /// An acked smile is never delivered.
     LoseDelivery,
-    /// From some smile on, all are acked and none is delivered.
+    /// From some smile on, all smiles are acked and none is delivered.
     StopDelivering,
-    /// A smile is delivered, acked, and not in the log.
+    /// A smile is delivered and acked, but not in the log.
     ForgetStored,
     /// The receiver gets a smile twice.
     DoubleDelivery,

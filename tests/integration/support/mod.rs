@@ -28,24 +28,24 @@ use serde_json::Value;
 /// How long a test waits for an event that must happen. Only a failing test reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No limit of capacity and of smiles per session.
+/// No limit on capacity or on smiles per session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Interval between two checks of a condition.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Awaits `future` within [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(PATIENCE, future).await;
-    outcome.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"))
+    outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
 /// Waits until the condition holds, within [`PATIENCE`].
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

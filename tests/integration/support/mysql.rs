@@ -36,12 +36,12 @@ impl TestDatabase {
     }
 
     /// The `--store` URL of a user with all privileges on this database only.
-    pub(crate) async fn url_of_a_modest_user(&self) -> String {
-        let statements = format!("CREATE USER {0} IDENTIFIED BY 'modest'; GRANT ALL ON {0}.* TO {0}", self.name);
+    pub(crate) async fn url_of_a_restricted_user(&self) -> String {
+        let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
         run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL may create users");
         let mut url: Url = self.url().parse().expect("a URL");
         url.set_username(&self.name).expect("a user may be set");
-        url.set_password(Some("modest")).expect("a password may be set");
+        url.set_password(Some("restricted")).expect("a password may be set");
         url.into()
     }
 
@@ -52,7 +52,7 @@ impl TestDatabase {
 
     /// Executes statements without a replica.
     pub(crate) async fn run(&self, statements: &str) {
-        run(&self.url(), statements.to_owned()).await.expect("the statements are carried out");
+        run(&self.url(), statements.to_owned()).await.expect("the statements succeed");
     }
 
     /// The single number that its server answers.
@@ -100,7 +100,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A frozen server: it keeps its connections and answers nothing. Dropping this value lets it go on.
+/// A frozen server: it keeps its connections and answers nothing. Dropping this value lets it resume.
 pub(crate) struct FrozenServer {
     process: String,
 }
@@ -132,11 +132,11 @@ pub(crate) fn address(server: &Url) -> (String, u16) {
     (server.host_str().expect("a host").to_owned(), server.port().unwrap_or(3306))
 }
 
-/// Gives the server at this URL an id, and GTIDs to its transactions.
+/// Gives the server at this URL an id, and enables GTIDs for its transactions.
 pub(crate) async fn identify(server: &Url, id: usize) {
     let mode: String = ask(server.as_str(), "SELECT @@GLOBAL.gtid_mode").await.expect("an answer");
     let gtids = if mode == "ON" { "" } else { GTIDS };
-    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("it may set its variables");
+    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("the account may set variables");
 }
 
 /// The number of connections to a database of the server at this URL.

@@ -29,7 +29,7 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.dispatchEvent(new Event('change', { bubbles: true }));";
     // The scripts load their words before they listen, which may be after the load event of the page.
     for number in [0, wanted] {
-        eventually("the page has taken the number", async || {
+        eventually("the page has accepted the number", async || {
             browser.run(choose, &json!([number])).await;
             browser.number("conversations-shown").await == number
         })

@@ -14,7 +14,7 @@ const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failo
 const FORGET: &str = "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;
     RESET BINARY LOGS AND GTIDS";
 
-/// What a server needs on either side of a semi-synchronous replication, which is off.
+/// Installs the plugins for either side of a semi-synchronous replication, which stays off at first.
 const SEMI_SYNCHRONOUS: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
     INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'";
 const NOT_SEMI_SYNCHRONOUS: &str =
@@ -77,7 +77,10 @@ impl Pair {
     /// Waits until the second server has all transactions of the first.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
-        eventually("it is replicated", async || self.ask(0, executed).await == self.ask(1, executed).await).await;
+        eventually("all transactions are replicated", async || {
+            self.ask(0, executed).await == self.ask(1, executed).await
+        })
+        .await;
     }
 
     /// Makes the other server the primary, without loss.
@@ -103,7 +106,7 @@ impl Pair {
         FrozenServer::freeze(FOLDERS[server])
     }
 
-    /// Commits of the first server wait for the second from here on, without a timeout that matters.
+    /// Makes commits of the first server wait for the second one from here on, with a timeout that no test reaches.
     pub(crate) async fn make_semi_synchronous(&self) {
         let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
         self.run(0, source).await;

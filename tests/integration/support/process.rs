@@ -46,7 +46,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts a replica on this store and on the address of this one, which has ended.
+    /// Starts a replica on this store and on the address of this replica, which has ended.
     pub(crate) async fn start_again(&self, store: &Path, options: &[(&str, &str)]) -> Self {
         let address = self.address.to_string();
         Self::start(store, &[options, &[("listen", &address)]].concat()).await
@@ -117,7 +117,7 @@ impl TestProcess {
     }
 
     fn id(&self) -> String {
-        self.child.id().expect("it still runs").to_string()
+        self.child.id().expect("the process still runs").to_string()
     }
 
     /// Sends a signal by its `kill` name.
@@ -180,7 +180,7 @@ pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &
     within("the program ends", output(arguments, environment)).await
 }
 
-/// Runs the program, which needs this time at least, to completion.
+/// Runs the program to completion, which takes at least this time.
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
     output.expect("the program ends")

@@ -129,8 +129,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watc
             Network::NoAnswers | Network::Silent | Network::Cut | Network::NoServer => continue,
         }
         let passes = std::mem::take(&mut held_back);
-        let stands = dead || to.write_all(&passes).await.is_ok();
-        if ended || !stands {
+        let intact = dead || to.write_all(&passes).await.is_ok();
+        if ended || !intact {
             return;
         }
     }

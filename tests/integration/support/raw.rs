@@ -53,12 +53,12 @@ impl RawClient {
 
     /// Writes bytes.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
-        within("bytes are taken", self.stream.write_all(bytes)).await.expect("the connection stands");
+        within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection is open");
     }
 
     /// Writes bytes until the server stops reading.
-    pub(crate) async fn write_what_is_taken(&mut self, bytes: &[u8]) {
-        let _ = within("bytes are taken or refused", self.stream.write_all(bytes)).await;
+    pub(crate) async fn write_until_refused(&mut self, bytes: &[u8]) {
+        let _ = within("bytes are written or refused", self.stream.write_all(bytes)).await;
     }
 
     /// The next frame; `None` at the end of the connection.

@@ -15,7 +15,7 @@ use super::{http, within};
 /// Allows one browser at a time, since each takes most of the machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// The line of chromedriver before its port.
+/// The text that chromedriver prints before its port.
 const STARTED: &str = "was started successfully on port ";
 
 /// Headless, without a sandbox (containers have none), and without requests to other servers.
@@ -54,7 +54,7 @@ impl Browser {
         Self::open_with(language, json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
 
-    /// The same, for a user who reads text of twice the usual size.
+    /// Opens a browser with text of twice the usual size.
     pub(crate) async fn open_with_large_text(language: &str) -> Self {
         Self::open_with(language, json!({ "webkit.webprefs.default_font_size": 32 })).await
     }
@@ -84,13 +84,13 @@ impl Browser {
     /// Opens a tab and switches to it.
     pub(crate) async fn open_tab(&self, url: &str) -> WindowHandle {
         let tab = self.session.new_tab().await.expect("a new tab");
-        self.turn_to(&tab).await;
+        self.switch_to(&tab).await;
         self.load(url).await;
         tab
     }
 
     /// Switches to another tab.
-    pub(crate) async fn turn_to(&self, tab: &WindowHandle) {
+    pub(crate) async fn switch_to(&self, tab: &WindowHandle) {
         self.session.switch_to_window(tab.clone()).await.expect("the tab is open");
     }
 
@@ -153,10 +153,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver first, since it would clean up the browser at the same time.
+        // Kill the driver first, since it would clean up the browser at the same time.
         let _ = self.driver.start_kill();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
-        // Otherwise it would ask the driver, and wait, to end the session.
+        // Otherwise the session would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
     }
 }
