@@ -22,28 +22,27 @@ export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }
 
-/** Records a broken session on `replica`. Only the first loss of each user counts. */
+/** Records a broken session. A session that is broken again before it is live again was lost once. */
 export function sessionLost(incident, { at, user, replica }) {
-  const { victim, losses } = incident;
-  if ((victim !== null && victim !== replica) || losses.some((loss) => loss.user === user)) return incident;
+  const { victim = null, losses } = incident;
+  if ((victim !== null && victim !== replica) || isAwaited(incident, user)) return incident;
   return { ...incident, losses: [...losses, { user, replica, lostAt: at, resumedAt: null }] };
 }
 
 export function sessionLive(incident, { at, user }) {
   if (!isAwaited(incident, user)) return incident;
-  const resumed = (loss) => (loss.user === user ? { ...loss, resumedAt: at } : loss);
+  const resumed = (loss) => (isAway(loss, user) ? { ...loss, resumedAt: at } : loss);
   return { ...incident, losses: incident.losses.map(resumed) };
 }
 
 /** Drops a session that was stopped on purpose. */
 export function sessionStopped(incident, { user }) {
   if (!isAwaited(incident, user)) return incident;
-  return { ...incident, losses: incident.losses.filter((loss) => loss.user !== user) };
+  return { ...incident, losses: incident.losses.filter((loss) => !isAway(loss, user)) };
 }
 
-function isAwaited({ losses }, user) {
-  return losses.some((loss) => loss.user === user && loss.resumedAt === null);
-}
+const isAway = (loss, user) => loss.user === user && loss.resumedAt === null;
+const isAwaited = ({ losses }, user) => losses.some((loss) => isAway(loss, user));
 
 export function replicasSeen(incident, { at, replicas }) {
   const { victim, lostAt } = incident;

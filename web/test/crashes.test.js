@@ -64,6 +64,53 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
+test("sessions that were live again before their crash was noticed are not waited for", () => {
+  const crashes = after(
+    TWO,
+    lost(5_000, "anna", "be.2"),
+    lost(5_000, "bruno", "be.2"),
+    lost(5_000, "carla", "be.2"),
+    ["sessionLive", { at: 5_300, user: "anna" }],
+    ["sessionLive", { at: 5_400, user: "bruno" }],
+    ["sessionStopped", { user: "carla" }],
+    seen(10_000, list("ready", "lost")),
+  );
+  const { sessionsLost, sessionsResumed, resumedAfter } = figuresOf(lastOf(crashes));
+  assert.deepEqual([sessionsLost, sessionsResumed, resumedAfter], [2, 2, 400]);
+});
+
+test("a request without an answer takes no sessions of another crash, nor of one that comes minutes later", () => {
+  const both = after(TWO, asked(1_000, 1), asked(11_000, 2), confirmed(11_010, 2, "be.2"), lost(11_100, "anna", "be.2"));
+  assert.deepEqual(both.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
+  const late = after(both, lost(90_000, "bruno", "be.1"));
+  assert.equal(figuresOf(late.incidents[0]).sessionsLost, 0);
+});
+
+test("a session counts for the last crash of its replica only", () => {
+  const unready = after(TWO, asked(1_000, 1, { mode: "unready" }), confirmed(1_010, 1, "be.1", "unready"));
+  const crashes = after(unready, asked(61_000, 2), confirmed(61_010, 2, "be.1"), lost(61_100, "anna", "be.1"));
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
+});
+
+test("a session that was never welcomed is not lost", () => {
+  assert.equal(figuresOf(lastOf(after(TWO, asked(1_000, 1), lost(1_100, "anna", null)))).sessionsLost, 0);
+});
+
+test("a session that two crashes hit in turn counts for both, even before the first is confirmed", () => {
+  const crashes = after(
+    TWO,
+    asked(1_000, 1),
+    asked(1_000, 2),
+    lost(1_050, "anna", "be.1"),
+    ["sessionLive", { at: 1_060, user: "anna" }],
+    lost(1_070, "anna", "be.2"),
+    ["sessionLive", { at: 1_200, user: "anna" }],
+    confirmed(1_300, 1, "be.1"),
+    confirmed(1_300, 2, "be.2"),
+  );
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).resumedAfter), [60, 200]);
+});
+
 test("a replica that drains, or hands its sessions over, did not crash", () => {
   const crashes = after(
     TWO,
