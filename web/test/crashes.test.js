@@ -279,6 +279,25 @@ test("chaos crashes a replica at each interval until it is switched off", async 
   assert.equal(chaos.done, 0);
 });
 
+test("a crash whose answer comes after chaos was switched off is counted", async () => {
+  const { chaos, timers, passes } = chaotic();
+  chaos.start(10_000);
+  timers.advance(10_000);
+  chaos.stop();
+  await passes(0);
+  assert.deepEqual([chaos.isOn, chaos.done, chaos.ended], [false, 1, Ended.BY_HAND]);
+});
+
+test("a crash of an earlier chaos does not count for the next one", async () => {
+  const { chaos, timers, passes } = chaotic();
+  chaos.start(10_000);
+  timers.advance(10_000);
+  chaos.stop();
+  chaos.start(10_000);
+  await passes(0);
+  assert.deepEqual([chaos.isOn, chaos.done], [true, 0]);
+});
+
 test("chaos ends when a promise was broken, before it crashes anything more", async () => {
   const parts = chaotic();
   parts.chaos.start(10_000);
