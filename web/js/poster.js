@@ -18,8 +18,8 @@ export function posterOf({ settings, timeline, crashes, ledger, overloads, recor
       recordedAt.toLocaleString(language),
     ],
     badges: [
-      { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "goodSoft" },
-      { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "badSoft" },
+      { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "good-soft" },
+      { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "bad-soft" },
     ],
     facts: [translate(key, values), ...FACTS.map(numbers), causesText(translate, overloads)],
     timeline,
