@@ -52,3 +52,11 @@ test("each replica has a colour of its own and keeps it, until there are too man
   assert.equal(hues.of("be.9"), 0);
   assert.equal(hues.of(null), "");
 });
+
+test("a replica that returns again and again takes no colour of a replica that is still there", () => {
+  const hues = new Hues();
+  for (let crash = 0; crash < 3 * HUES; crash += 1) {
+    const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));
+    assert.equal(new Set(shown).size, 3, `${crash}: ${shown}`);
+  }
+});
