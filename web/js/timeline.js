@@ -72,9 +72,10 @@ export function changesBetween(before, after) {
     if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
-  // A ready replica that is no longer listed was lost.
+  // A store of several replicas lists a lost one for minutes, so a ready one that is no longer listed has left it. The store
+  // of a single replica lists no other.
   for (const [replica, was] of stateBefore) {
-    if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: Mark.LOST, replica });
+    if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: before.length > 1 ? Mark.DRAINED : Mark.LOST, replica });
   }
   return changes;
 }

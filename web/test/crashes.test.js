@@ -122,6 +122,13 @@ test("a replica that drains, or hands its sessions over, did not crash", () => {
   assert.equal(crashes.incidents.length, 0);
 });
 
+test("a replica that left between two lists did not crash, and a single one that was replaced did", () => {
+  const crashes = after(TWO, seen(4_000, [{ id: "be.2", state: "ready" }, { id: "be.3", state: "ready" }]));
+  assert.equal(crashes.incidents.length, 0);
+  const single = after(NO_CRASHES, seen(0, list("ready")), seen(4_000, [{ id: "be.2", state: "ready" }]));
+  assert.deepEqual(single.incidents.map(({ victim }) => victim), ["be.1"]);
+});
+
 test("a request without an answer is the crash that follows it", () => {
   const crashes = after(TWO, asked(1_000, 1), seen(2_000, list("ready", "lost")));
   assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);

@@ -66,7 +66,8 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(changes(ready, ready), []);
   assert.deepEqual(changes(ready, [replica("be.1", "lost"), replica("be.2", "draining")]), ["lost be.1", "drained be.2"]);
   assert.deepEqual(changes([replica("be.1", "lost"), replica("be.2", "draining")], [replica("be.3")]), ["back be.3"]);
-  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "lost be.1"]);
+  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "drained be.1"], "it left between two lists");
+  assert.deepEqual(changes([replica("be.1")], [replica("be.2")]), ["back be.2", "lost be.1"], "no store lists it as lost");
   assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
 });
 
