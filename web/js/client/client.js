@@ -30,6 +30,7 @@ export class Client {
   #waiting = [];
   #promises = new Map();
   #histories = [];
+  #isFinishing = false;
 
   /**
    * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the smiles
@@ -59,6 +60,12 @@ export class Client {
   stop() {
     this.session.stop();
     this.#outbox.clear();
+  }
+
+  /** Closes the session once all smiles are settled. */
+  finish() {
+    this.#isFinishing = true;
+    this.#stopWhenSettled();
   }
 
   /**
@@ -125,6 +132,11 @@ export class Client {
     const promise = this.#promises.get(id);
     if (this.#promises.delete(id)) conclude(promise);
     this.#pump();
+    this.#stopWhenSettled();
+  }
+
+  #stopWhenSettled() {
+    if (this.#isFinishing && this.#promises.size === 0) this.stop();
   }
 
   #answerHistory(frame) {
