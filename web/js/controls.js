@@ -79,7 +79,7 @@ export class Controls {
   }
 
   #press(event) {
-    const wish = wishOf(event, { isOff: !this.#shortcuts.checked });
+    const wish = wishOf(event, { isOff: !this.#shortcuts.checked || document.querySelector(":modal") });
     if (wish === null) return;
     event.preventDefault();
     if (wish === "help") this.#help.showModal();

@@ -69,7 +69,7 @@ test("values are substituted, and a count of one selects the singular", () => {
 test("times and numbers read well", () => {
   const format = new Format("en");
   assert.deepEqual([format.count(1_234), format.rate(99.96)], ["1,234", "100.0"]);
-  assert.deepEqual([-5, 250, 2_540].map((span) => format.span(span)), ["0 ms", "250 ms", "2.5 s"]);
+  assert.deepEqual([-5, 250, 999.4, 999.6, 2_540].map((span) => format.span(span)), ["0 ms", "250 ms", "999 ms", "1.0 s", "2.5 s"]);
   const spans = [-1, 59_999, 125_000, 7_260_000, 270_000_000];
   assert.deepEqual(spans.map((span) => format.duration(span)), ["0 s", "59 s", "2 min 5 s", "2 h 1 min", "3 d 3 h"]);
   assert.equal(new Format("it").span(2_540), "2,5 s");
