@@ -8,7 +8,7 @@ import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
 
 /** The sign of each state of a smile. */
-export const MARKS = {
+const MARKS = {
   [LineState.SENT]: "○",
   [LineState.SHED]: "↻",
   [LineState.ACKED]: "✓",

@@ -49,7 +49,7 @@ export class Counters {
 }
 
 /** The span of a rate. The caller passes the time. */
-export const WINDOW_MS = 4_000;
+const WINDOW_MS = 4_000;
 
 export class Rate {
   #samples = [];

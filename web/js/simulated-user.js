@@ -11,10 +11,10 @@ export { Beat };
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
 /** The maximum number of guests that wait for an answer. */
-export const GUESTS = 8;
+const GUESTS = 8;
 
 /** The id prefix of an answer to a guest. It gets no answer itself, so that two simulated users do not loop forever. */
-export const ANSWER = "re-";
+const ANSWER = "re-";
 
 export class SimulatedUser {
   #ledger;
