@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { HUES, Hues } from "../js/hues.js";
+import { CLOCK } from "../js/thread-view.js";
 import { KEPT, NO_THREAD, PAGE, nextPage, threadAfter } from "../js/thread.js";
 
 const smiles = (...offsets) => offsets.map((offset) => ({ offset, from: "anna", smile: "😀" }));
@@ -42,6 +43,11 @@ test("a thread stays short while it runs, and what it drops can be asked for aga
   const read = threadAfter(thread, { kind: "history", smiles: smiles(1, 2), more: false });
   assert.equal(read.smiles.length, KEPT + 2);
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);
+});
+
+test("the hour after midnight is 00", () => {
+  const atMidnight = new Date(2026, 0, 1, 0, 5, 6, 7);
+  for (const language of ["en", "it"]) assert.match(new Intl.DateTimeFormat(language, CLOCK).format(atMidnight), /^00:05:06[.,]007$/);
 });
 
 test("each replica has a colour of its own and keeps it, until there are too many", () => {
