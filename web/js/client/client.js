@@ -84,7 +84,7 @@ export class Client {
   /** The smiles with another user, oldest first: `{smiles, more}`. Retried when the session breaks. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
-      const request = { with: other, before, limit, resolve, reject };
+      const request = { with: other, before, limit, resolve, reject, cancelRetry: () => {} };
       this.#histories.push(request);
       this.session.send(historyFrame(request));
     });
@@ -105,7 +105,10 @@ export class Client {
     // Missed smiles come first, so the answer shows that the session has caught up.
     if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
     else if (this.session.reconnects > 0) this.#onGap();
-    for (const request of this.#histories) this.session.send(historyFrame(request));
+    for (const request of this.#histories) {
+      request.cancelRetry();
+      this.session.send(historyFrame(request));
+    }
     this.#pump();
   }
 
@@ -154,7 +157,7 @@ export class Client {
     // An error without an id answers the oldest pending history.
     const [request] = this.#histories;
     if (request === undefined) return;
-    if (frame.temporary) this.#timers.after(wait, () => this.session.send(historyFrame(request)));
+    if (frame.temporary) request.cancelRetry = this.#timers.after(wait, () => this.session.send(historyFrame(request)));
     else this.#histories.shift().reject(new Refusal(frame));
   }
 }
