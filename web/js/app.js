@@ -1,4 +1,5 @@
-// The wiring: builds the model with the browser's clock, chance and network, and connects it to the views and the controls.
+// The wiring: builds the model with the browser's clock, random numbers and network, and connects it to the views and the
+// controls.
 
 import { Announcer } from "./announcer.js";
 import { DialQueue } from "./client/dial-queue.js";
@@ -80,7 +81,7 @@ const shown = (act) => (argument) => {
 };
 
 // Few visitors save a run, so its code is loaded on demand.
-const saved = (save) => async () => save(await import("./recorder.js"));
+const saved = (save) => async () => save(await import("./downloads.js"));
 
 const controls = new Controls({
   translate,

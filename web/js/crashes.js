@@ -42,7 +42,7 @@ export function canCrash(crashes, now) {
   return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
 
-// The last crash of a replica. A frozen replica that is ready again takes its own place.
+// The last crash that a replica has not come back from. A frozen replica that is ready again is its own replacement.
 function crashOf({ incidents }, id) {
   return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
 }

@@ -22,7 +22,7 @@ export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }
 
-/** Records a broken session. A session that is broken again before it is live again was lost once. */
+/** Records a broken session. A session that breaks again before it is live counts once. */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
   if ((victim !== null && victim !== replica) || isAwaited(incident, user)) return incident;
@@ -56,8 +56,10 @@ function countedLosses({ victim, losses }) {
   return victim === null ? losses : losses.filter((loss) => loss.replica === victim);
 }
 
-/** The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
- * all lost sessions were live again, until a replacement was ready. */
+/**
+ * The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
+ * all lost sessions were live again, until a replacement was ready.
+ */
 export function figuresOf(incident) {
   const times = countedLosses(incident).map(({ resumedAt }) => resumedAt);
   const after = (time) => (time === null ? null : Math.max(0, time - incident.askedAt));

@@ -1,5 +1,5 @@
-// Everything that the page knows and does, without its looks: the run and its smiles, the replicas, the platform, chaos.
-// The browser's clock, chance and network come from outside.
+// Everything that the page knows and does, apart from drawing: the run and its smiles, the replicas, the platform, chaos.
+// The caller passes the browser's clock, random numbers and network.
 
 import { Backend } from "./backend.js";
 import { Chaos } from "./chaos.js";
@@ -192,7 +192,7 @@ export class Model {
     };
   }
 
-  /** What restarts a replica: one that would crash in the chosen mode, or the one that has. */
+  /** How to restart a replica: one that would crash in the chosen mode, or the one that did. */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
     const silentFor = isAway ? since(this.replicaWatch.silentSince, now) : null;
@@ -233,7 +233,7 @@ export class Model {
       const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
-    // Without any answer there is no refusal.
+    // While no backend answers, a closed socket is not a refusal.
     const isThere = this.replicaWatch.unreachableSince === null;
     if (state === SessionState.WAITING && isThere) {
       const url = this.#environment.urlFor(user.name, null);

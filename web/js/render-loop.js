@@ -6,7 +6,7 @@ export const FRAME_GAP_MS = 80;
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
-/** A frame that takes longer is seen, one that takes less has room for more. */
+/** A frame slower than the first limit visibly stutters; one faster than the second has room for more. */
 const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 

@@ -1,7 +1,7 @@
 // Which new replica takes the place of which lost one. Pure functions.
 //
-// The name tells, in whatever order the replicas return: a container that starts again keeps its name in Compose, a task its
-// slot in Swarm, a pod its name in Kubernetes. The node does not tell, since an orchestrator picks any node.
+// The name identifies the replacement, in whatever order the replicas return: a container that starts again keeps its name
+// in Compose, a task its slot in Swarm, a pod its name in Kubernetes. The node does not, since an orchestrator picks any node.
 
 const isSame = (lost, found) => lost.id === found.id;
 const isNamesake = (lost, found) => lost.name !== undefined && lost.name === found.name;
@@ -14,8 +14,10 @@ const SIGNS = [
   isNamesake,
 ];
 
-/** Without a sign, a stranger goes to the crash that has waited longest: a new replica without a namesake that is gone. A crash
- * whose victim is not known may not have happened, so it comes last. */
+/**
+ * Without a sign, a stranger replaces the victim of the oldest open crash. A stranger is a new replica whose name no missing
+ * replica had. A crash whose victim is not known may not have happened, so it comes last.
+ */
 const GUESSES = [
   (lost, found) => found.isStranger && lost.id !== null,
   (_, found) => found.isStranger,

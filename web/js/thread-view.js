@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { Seat } from "./seat-view.js";
 import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
 
-/** Times of the day with milliseconds, from 00 to 23 hours. */
+/** The time of day, with hours from 00 to 23. */
 export const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
 
 export class ThreadView {

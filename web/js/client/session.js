@@ -50,7 +50,7 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** The state for the page: state, replica, and since when. */
+  /** What the page shows of the session. */
   state = SessionState.STOPPED;
   replica = null;
   /** Why the last connection ended: `{code, name, text, isRefusal}`, a refusal if it closed before its welcome. */
