@@ -68,7 +68,10 @@ new JoinView({ pageUrl, timers });
 
 const renderLoop = new RenderLoop({
   timers,
-  requestFrame: (paintSoon) => requestAnimationFrame(paintSoon),
+  requestFrame: (paintSoon) => {
+    const frame = requestAnimationFrame(paintSoon);
+    return () => cancelAnimationFrame(frame);
+  },
   afterFrame: (run) => setTimeout(run),
   paint: () => views.paint(timers.now()),
   paintMore: (cost) => views.paintMore(timers.now(), cost),
