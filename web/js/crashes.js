@@ -91,14 +91,15 @@ export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
   let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
-    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
+    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica, replicas });
   }
   next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
   return arrived(next, { at, replicas });
 }
 
-// The crash was requested here, possibly without an answer, or by another client.
-function lost(crashes, { at, replica }) {
+// The crash was requested here, possibly without an answer, or by another client. In that case its replacement may be ready
+// already.
+function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;
   const unanswered = incidents.find((incident) => isUnknown(incident, at));
@@ -106,8 +107,10 @@ function lost(crashes, { at, replica }) {
     return each(crashes, (incident) => (incident === unanswered ? { ...incident, victim: replica } : incident));
   }
   const losses = crashes.losses.filter((loss) => loss.replica === replica);
-  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at, by: By.SOMEBODY, mode: null });
-  return { ...crashes, incidents: [...incidents, { ...noticed, victim: replica, losses }] };
+  const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
+  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at - age, by: By.SOMEBODY, mode: null });
+  const all = [...incidents, { ...noticed, victim: replica, losses }];
+  return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
 }
 
 function isUnknown({ victim, askedAt }, now) {

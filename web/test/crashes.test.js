@@ -64,6 +64,17 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
+test("a replica that died without sessions crashed at its last heartbeat, and what came before it was seen as lost replaces it", () => {
+  const [one, other] = [ready("be1", 1), ready("be2", 2)];
+  const [next, last] = [ready("be1", 3), ready("be1", 4)];
+  const dead = { ...one, state: "lost", heartbeat_age_ms: 5_200 };
+  const noticed = after(NO_CRASHES, seen(0, [one, other]), seen(3_000, [one, other, next]), seen(6_000, [dead, other, next]));
+  const { seenAfter, replacedAfter } = figuresOf(lastOf(noticed));
+  assert.deepEqual([replacements(noticed), seenAfter, replacedAfter], [[next.id], 5_200, 2_200]);
+  const again = after(noticed, asked(20_000, 1), confirmed(20_010, 1, next.id), seen(22_000, [dead, other, last]));
+  assert.deepEqual(replacements(again), [next.id, last.id]);
+});
+
 test("sessions that were live again before their crash was noticed are not waited for", () => {
   const crashes = after(
     TWO,
