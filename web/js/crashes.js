@@ -117,16 +117,17 @@ function isUnknown({ victim, askedAt }, now) {
   return victim === null && now - askedAt < REMEMBERED_MS;
 }
 
-// Pairs the replicas that are ready now, and were not before, with the crashed ones. The first list has no arrivals.
+// Pairs the replicas that are ready now, and were not before, with the crashed ones. A new replica that is lost already was
+// ready in between. The first list has no arrivals.
 function arrived(crashes, { at, replicas }) {
   const { roster, incidents } = crashes;
   const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
   const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
   const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
-  const fresh = replicas.filter(({ id }) => ready.has(id) && (!roster.has(id) || wereLost.has(id)));
+  const fresh = replicas.filter(({ id, state }) => (roster.has(id) ? ready.has(id) && wereLost.has(id) : state !== "draining"));
   const found = fresh.map(({ id, name, host }) => {
-    const isStranger = !roster.has(id) && !gone.has(wordOf({ id, name }));
-    return { at, id, name, host, isStranger };
+    const isBack = roster.has(id);
+    return { at, id, name, host, isBack, isStranger: !isBack && !gone.has(wordOf({ id, name })) };
   });
   const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
   const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);

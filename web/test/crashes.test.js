@@ -75,6 +75,21 @@ test("a replica that died without sessions crashed at its last heartbeat, and wh
   assert.deepEqual(replacements(again), [next.id, last.id]);
 });
 
+test("a replica that came and crashed between two lists took its place all the same", () => {
+  const [first, second, third] = [ready("be1", 1), ready("be1", 2), ready("be1", 3)];
+  const dead = [first, second].map((replica) => ({ ...replica, state: "lost" }));
+  const crashes = after(
+    NO_CRASHES,
+    seen(0, [first]),
+    asked(1_000, 1),
+    confirmed(1_010, 1, first.id),
+    asked(11_000, 2),
+    confirmed(11_010, 2, second.id),
+    seen(20_000, [...dead, third]),
+  );
+  assert.deepEqual(replacements(crashes), [second.id, third.id]);
+});
+
 test("sessions that were live again before their crash was noticed are not waited for", () => {
   const crashes = after(
     TWO,
