@@ -30,7 +30,7 @@ export class ConversationsView {
   #waiting = new Set();
   #perFrame = MOST_CARDS;
 
-  /** `onOpen(conversation)` is called when a user opens a card. `words` are those of a seat. */
+  /** `onOpen(conversation)` is called when a user opens a card. `words` is what a seat needs: translate, format, hueOf. */
   constructor({ onOpen, ...words }) {
     this.#words = words;
     this.#onOpen = onOpen;

@@ -97,8 +97,8 @@ export function replicasSeen(crashes, { at, replicas }) {
   return arrived(next, { at, replicas });
 }
 
-// The crash was requested here, possibly without an answer, or by another client. In that case its replacement may be ready
-// already.
+// The crash was requested here, possibly without an answer, or by another client. A crash by another client is noticed late,
+// so its replacement may be ready already.
 function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;

@@ -5,14 +5,15 @@ export const HUES = 8;
 
 export class Hues {
   #hues = new Map();
-  #free = [...Array(HUES).keys()];
+  /** All colours, the longest unused first. */
+  #order = [...Array(HUES).keys()];
 
   /** The number of the replica's colour; none without a replica. */
   of(replica) {
     if (replica === null) return "";
-    const hue = this.#hues.get(replica) ?? this.#free[0];
+    const hue = this.#hues.get(replica) ?? this.#order[0];
     this.#hues.set(replica, hue);
-    this.#free = [...this.#free.filter((other) => other !== hue), hue];
+    this.#order = [...this.#order.filter((other) => other !== hue), hue];
     return hue;
   }
 }

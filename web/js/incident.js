@@ -22,7 +22,10 @@ export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }
 
-/** Records a broken session. A session that breaks again before it is live counts once. */
+/**
+ * Records a broken session. A session that breaks again before it is live counts once. This function and the next two also
+ * take all crashes of a run, whose `losses` are of any replica.
+ */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
   if ((victim !== null && victim !== replica) || isAwaited(incident, user)) return incident;

@@ -24,8 +24,8 @@ const GUESSES = [
 ];
 
 /**
- * The incidents, oldest first, with their `replacement`: the arrival {at, id, name, host, isBack, isStranger}, and whether it `isSure`.
- * `roster` has the names of replicas by id. A later sign corrects an earlier guess.
+ * The incidents, oldest first, with their `replacement`: the arrival {at, id, name, host, isBack, isStranger}, and whether it
+ * `isSure`. `roster` has the names of replicas by id. A later sign corrects an earlier guess.
  */
 export function withReplacements(incidents, arrivals, roster) {
   const free = new Set(arrivals);

@@ -22,7 +22,7 @@ export class ThreadView {
   #rows = new Map();
   #clock = new Intl.DateTimeFormat(document.documentElement.lang, CLOCK);
 
-  /** `onChange()` requests a repaint. `words` are those of a seat. */
+  /** `onChange()` requests a repaint. `words` is what a seat needs: translate, format, hueOf. */
   constructor({ onChange, ...words }) {
     this.#words = words;
     this.#onChange = onChange;
