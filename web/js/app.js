@@ -1,4 +1,5 @@
-// The wiring: builds the model with the browser's clock, chance and network, and connects it to the views and the controls.
+// The wiring: builds the model with the browser's clock, random numbers and network, and connects it to the views and the
+// controls.
 
 import { Announcer } from "./announcer.js";
 import { DialQueue } from "./client/dial-queue.js";
@@ -67,7 +68,10 @@ new JoinView({ pageUrl, timers });
 
 const renderLoop = new RenderLoop({
   timers,
-  requestFrame: (paintSoon) => requestAnimationFrame(paintSoon),
+  requestFrame: (paintSoon) => {
+    const frame = requestAnimationFrame(paintSoon);
+    return () => cancelAnimationFrame(frame);
+  },
   afterFrame: (run) => setTimeout(run),
   paint: () => views.paint(timers.now()),
   paintMore: (cost) => views.paintMore(timers.now(), cost),
@@ -80,7 +84,7 @@ const shown = (act) => (argument) => {
 };
 
 // Few visitors save a run, so its code is loaded on demand.
-const saved = (save) => async () => save(await import("./recorder.js"));
+const saved = (save) => async () => save(await import("./downloads.js"));
 
 const controls = new Controls({
   translate,

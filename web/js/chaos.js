@@ -55,9 +55,9 @@ export class Chaos {
   /** Crashes a replica every `interval` milliseconds, starting after the first interval. */
   start(interval) {
     this.#cancel();
-    this.#run += 1;
     this.#misses = 0;
     if (!this.isOn) {
+      this.#run += 1;
       this.#open.clear();
       this.#done = 0;
     }
@@ -70,7 +70,6 @@ export class Chaos {
   stop(reason = Ended.BY_HAND) {
     if (!this.isOn) return;
     this.#cancel();
-    this.#run += 1;
     this.isOn = false;
     this.nextAt = null;
     this.ended = reason;

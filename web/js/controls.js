@@ -79,7 +79,7 @@ export class Controls {
   }
 
   #press(event) {
-    const wish = wishOf(event, { isOff: !this.#shortcuts.checked });
+    const wish = wishOf(event, { isOff: !this.#shortcuts.checked || document.querySelector(":modal") });
     if (wish === null) return;
     event.preventDefault();
     if (wish === "help") this.#help.showModal();
@@ -92,7 +92,7 @@ export class Controls {
     const { conversations, rate } = this.settings;
     setText(byId("conversations-shown"), conversations);
     setText(byId("rate-shown"), this.#translate("controls.rate.shown", { n: rate }));
-    setText(byId("start"), this.#translate("controls.start", { n: conversations }));
+    setText(byId("start"), this.#translate("controls.start.count", { n: conversations }));
   }
 
   // The address always matches the controls, so that it can be copied as a link.
@@ -115,7 +115,7 @@ export class Controls {
 
   #listShortcuts() {
     const rows = [...Object.entries(SHORTCUTS), [HELP_KEY, "help"]].map(([key, wish]) =>
-      element("div", "", element("dt", "", element("kbd", "", key.toUpperCase())), element("dd", "", this.#translate(`shortcut.${wish}`))),
+      element("div", "", element("dt", "", element("kbd", "", key.toUpperCase())), element("dd", "", this.#translate(`controls.${wish}`))),
     );
     byId("shortcuts").append(...rows);
   }

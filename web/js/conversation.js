@@ -101,7 +101,7 @@ export class Conversation {
     this.#watcher({ kind: "history", smiles, more });
   }
 
-  broken() {
+  unanswered() {
     this.#watcher({ kind: "failed" });
   }
 

@@ -8,7 +8,7 @@ import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
 
 /** The sign of each state of a smile. */
-export const MARKS = {
+const MARKS = {
   [LineState.SENT]: "○",
   [LineState.SHED]: "↻",
   [LineState.ACKED]: "✓",
@@ -20,9 +20,7 @@ export const MARKS = {
 const MOST_CARDS = 6;
 
 export class ConversationsView {
-  #translate;
-  #format;
-  #hueOf;
+  #words;
   #onOpen;
   #list = byId("conversation-list");
   #empty = byId("conversations-empty");
@@ -32,11 +30,9 @@ export class ConversationsView {
   #waiting = new Set();
   #perFrame = MOST_CARDS;
 
-  /** `onOpen(conversation)` is called when a user opens a card. */
-  constructor({ translate, format, hueOf, onOpen }) {
-    this.#translate = translate;
-    this.#format = format;
-    this.#hueOf = hueOf;
+  /** `onOpen(conversation)` is called when a user opens a card. `words` is what a seat needs: translate, format, hueOf. */
+  constructor({ onOpen, ...words }) {
+    this.#words = words;
     this.#onOpen = onOpen;
   }
 
@@ -55,8 +51,7 @@ export class ConversationsView {
     }
     for (const conversation of conversations) {
       if (this.#cards.has(conversation)) continue;
-      const [translate, format, hueOf] = [this.#translate, this.#format, this.#hueOf];
-      const card = new Card({ conversation, translate, format, hueOf, onOpen: () => this.#onOpen(conversation) });
+      const card = new Card({ conversation, words: this.#words, onOpen: () => this.#onOpen(conversation) });
       this.#cards.set(conversation, card);
       this.#list.append(card.node);
       this.#changed.add(conversation);
@@ -89,15 +84,15 @@ class Card {
   #strip = element("span", "strip");
   #bubbles = new Map();
 
-  constructor({ conversation, translate, format, hueOf, onOpen }) {
+  constructor({ conversation, words, onOpen }) {
     this.#conversation = conversation;
-    this.#seats = conversation.users.map((user) => new Seat({ user, translate, format, hueOf, isBrief: true }));
+    this.#seats = conversation.users.map((user) => new Seat({ user, ...words, isBrief: true }));
     const people = element("span", "people", ...this.#seats.map((seat) => seat.node));
     // Covers the card instead of containing it: a screen reader would read all of its content, several times a second.
     const button = element("button", "cover");
     button.type = "button";
     const [first, second] = conversation.users.map((user) => user.name);
-    button.setAttribute("aria-label", translate("conversation.open", { first, second }));
+    button.setAttribute("aria-label", words.translate("conversation.open", { first, second }));
     button.addEventListener("click", onOpen);
     this.node = element("li", "card", people, this.#strip, button);
   }

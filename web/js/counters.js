@@ -1,5 +1,5 @@
-// The counters of a run outside the proof: overload errors by cause, resends, skipped beats, sessions by state. And the rate
-// at which a count grows.
+// The counters of a run outside the proof: overload errors by cause, refusals, resends, skipped beats; and the rate at which
+// a count grows.
 
 /** The text of [code, count] for each cause. */
 export function causesText(translate, causes) {
@@ -49,7 +49,7 @@ export class Counters {
 }
 
 /** The span of a rate. The caller passes the time. */
-export const WINDOW_MS = 4_000;
+const WINDOW_MS = 4_000;
 
 export class Rate {
   #samples = [];

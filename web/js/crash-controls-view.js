@@ -1,6 +1,7 @@
 // The state of the crash controls on the page: chaos with its number of crashes, the form for the token, and why the last
 // request failed.
 
+import { By } from "./crashes.js";
 import { byId, setText } from "./dom.js";
 
 export class CrashControlsView {
@@ -29,7 +30,8 @@ export class CrashControlsView {
     const { waiting, failure } = crashRequests;
     const isNew = waiting !== null && this.#tokenRow.hidden;
     this.#tokenRow.hidden = waiting === null;
-    if (isNew) this.#token.focus();
+    // A crash by chaos does not move the focus.
+    if (isNew && waiting.by === By.PERSON) this.#token.focus();
     this.#error.hidden = failure === null;
     setText(this.#error, failure === null ? "" : this.#translate(failure.key, failure.values));
   }

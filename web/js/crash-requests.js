@@ -48,7 +48,7 @@ export class CrashRequests {
     this.failure = failureOf(error);
     if (error.status !== UNAUTHORIZED) return;
     this.#storage.removeItem(TOKEN_KEY);
-    // The first time, the form for the token says it all.
+    // The first time, the form for the token is enough.
     if (this.waiting === null) this.failure = null;
     this.waiting = wish;
   }

@@ -3,7 +3,6 @@
 import { spread } from "./crashes.js";
 import { Step, figuresOf, stepsOf } from "./incident.js";
 
-const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 const TIMES = ["seenAfter", "resumedAfter", "replacedAfter"];
 const FIGURES = ["best", "median", "worst"];
 
@@ -22,11 +21,6 @@ export class CrashWords {
     const { sessionsLost: n, sessionsResumed: done } = figuresOf(incident);
     if (done < n) steps.push(["…", this.#translate("incident.progress", { done, n })]);
     return steps;
-  }
-
-  /** The head of the table. */
-  get head() {
-    return ["#", ...COLUMNS.map((column) => this.#translate(`crashes.${column}`))];
   }
 
   /** The rows of the table, the newest crash first. */

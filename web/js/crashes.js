@@ -38,13 +38,13 @@ export function isOpen({ incidents }, now) {
 }
 
 /** Whether a recent list has a replica that can crash: a ready one that was not crashed already. */
-export function canCrash({ incidents, replicas, seenAt }, now) {
-  return now - seenAt < STALE_MS && replicas.some(({ id, state }) => state === READY && !isDown(incidents, id));
+export function canCrash(crashes, now) {
+  return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
 
-// A frozen replica that is ready again takes its own place.
-function isDown(incidents, id) {
-  return incidents.some(({ victim, replacement }) => victim === id && replacement?.id !== id);
+// The last crash that a replica has not come back from. A frozen replica that is ready again is its own replacement.
+function crashOf({ incidents }, id) {
+  return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
 }
 
 /** Records a requested crash. */
@@ -62,20 +62,28 @@ export function withdrawn(crashes, { id }) {
   return { ...crashes, incidents: crashes.incidents.filter((incident) => incident.id !== id) };
 }
 
-/** Records a broken session; an announced end is orderly. */
-export function sessionLost(crashes, { at, user, replica, isOrderly }) {
+/**
+ * Records a broken session; an announced end is orderly. The session counts for the last crash of its replica, otherwise
+ * for each recent request whose victim is not known.
+ */
+export function sessionLost(crashes, event) {
+  const { at, replica, isOrderly } = event;
+  // A session without a replica was never welcomed.
+  if (replica === null) return crashes;
   if (isOrderly) return { ...crashes, orderly: new Set([...crashes.orderly, replica]) };
-  const losses = crashes.losses.filter((loss) => at - loss.at < REMEMBERED_MS);
-  const loss = { at, user, replica };
-  return each({ ...crashes, losses: [...losses, loss] }, (incident) => Incidents.sessionLost(incident, loss));
+  const losses = crashes.losses.filter(({ lostAt }) => at - lostAt < REMEMBERED_MS);
+  const crash = crashOf(crashes, replica);
+  const counts = (incident) => incident === crash || (!crash && isUnknown(incident, at));
+  const change = (incident) => (counts(incident) ? Incidents.sessionLost(incident, event) : incident);
+  return each(Incidents.sessionLost({ ...crashes, losses }, event), change);
 }
 
 export function sessionLive(crashes, event) {
-  return each(crashes, (incident) => Incidents.sessionLive(incident, event));
+  return each(Incidents.sessionLive(crashes, event), (incident) => Incidents.sessionLive(incident, event));
 }
 
 export function sessionStopped(crashes, event) {
-  return each(crashes, (incident) => Incidents.sessionStopped(incident, event));
+  return each(Incidents.sessionStopped(crashes, event), (incident) => Incidents.sessionStopped(incident, event));
 }
 
 /** Compares a list of replicas with the last one. */
@@ -83,36 +91,43 @@ export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
   let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
   for (const { kind, replica } of changesBetween(crashes.replicas, replicas)) {
-    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica });
+    if (kind === Mark.LOST && !next.orderly.has(replica)) next = lost(next, { at, replica, replicas });
   }
   next = each(next, (incident) => Incidents.replicasSeen(incident, { at, replicas }));
   return arrived(next, { at, replicas });
 }
 
-// The crash was requested here, possibly without an answer, or by another client.
-function lost(crashes, { at, replica }) {
+// The crash was requested here, possibly without an answer, or by another client. A crash by another client is noticed late,
+// so its replacement may be ready already.
+function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
-  if (isDown(incidents, replica)) return crashes;
-  const unanswered = incidents.find(({ victim, askedAt }) => victim === null && at - askedAt < REMEMBERED_MS);
+  if (crashOf(crashes, replica)) return crashes;
+  const unanswered = incidents.find((incident) => isUnknown(incident, at));
   if (unanswered !== undefined) {
     return each(crashes, (incident) => (incident === unanswered ? { ...incident, victim: replica } : incident));
   }
   const losses = crashes.losses.filter((loss) => loss.replica === replica);
-  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.at ?? at, by: By.SOMEBODY, mode: null });
-  const incident = losses.reduce(Incidents.sessionLost, { ...noticed, victim: replica });
-  return { ...crashes, incidents: [...incidents, incident] };
+  const age = replicas.find(({ id }) => id === replica)?.heartbeat_age_ms ?? 0;
+  const noticed = Incidents.incidentOf({ id: replica, at: losses[0]?.lostAt ?? at - age, by: By.SOMEBODY, mode: null });
+  const all = [...incidents, { ...noticed, victim: replica, losses }];
+  return { ...crashes, incidents: withReplacements(all, crashes.arrivals, crashes.roster) };
 }
 
-// Pairs the replicas that are ready now, and were not before, with the crashed ones. The first list has no arrivals.
+function isUnknown({ victim, askedAt }, now) {
+  return victim === null && now - askedAt < REMEMBERED_MS;
+}
+
+// Pairs the replicas that are ready now, and were not before, with the crashed ones. A new replica that is lost already was
+// ready in between. The first list has no arrivals.
 function arrived(crashes, { at, replicas }) {
   const { roster, incidents } = crashes;
   const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
   const ready = new Set(replicas.filter(({ state }) => state === READY).map(({ id }) => id));
   const gone = new Set([...roster.values()].filter(({ id }) => !ready.has(id)).map(wordOf));
-  const fresh = replicas.filter(({ id }) => ready.has(id) && (!roster.has(id) || wereLost.has(id)));
+  const fresh = replicas.filter(({ id, state }) => (roster.has(id) ? ready.has(id) && wereLost.has(id) : state !== "draining"));
   const found = fresh.map(({ id, name, host }) => {
-    const isStranger = !roster.has(id) && !gone.has(wordOf({ id, name }));
-    return { at, id, name, host, isStranger };
+    const isBack = roster.has(id);
+    return { at, id, name, host, isBack, isStranger: !isBack && !gone.has(wordOf({ id, name })) };
   });
   const arrivals = roster.size === 0 ? [] : [...crashes.arrivals, ...found];
   const seen = new Map([...roster, ...replicas.map(({ id, name, host }) => [id, { id, name, host }])]);

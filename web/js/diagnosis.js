@@ -1,5 +1,5 @@
-// Diagnoses why sessions cannot connect: browsers hide the cause from sockets, so it is requested after several
-// failures, and taken for the cause of each refusal until the next diagnosis.
+// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so the page requests it after several
+// failures. Until the next diagnosis, each refusal counts with this cause.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;

@@ -30,13 +30,8 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
-/** Sets a count for the style sheet. */
-export function setCount(node, count) {
-  if (node.style.getPropertyValue("--count") !== String(count)) node.style.setProperty("--count", String(count));
-}
-
-/** Sets a share from 0 to 1 for the style sheet, through the object model, which the content security policy allows. */
-export function setShare(node, share) {
-  const wanted = String(Math.round(Math.min(1, Math.max(0, share)) * 1_000) / 1_000);
-  if (node.style.getPropertyValue("--share") !== wanted) node.style.setProperty("--share", wanted);
+/** Sets a variable of the style sheet, through the object model, which the content security policy allows. */
+export function setVariable(node, name, value) {
+  const wanted = String(value);
+  if (node.style.getPropertyValue(name) !== wanted) node.style.setProperty(name, wanted);
 }

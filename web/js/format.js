@@ -24,7 +24,7 @@ export class Format {
 
   /** A short span, as in "+0.3 s"; below a second in milliseconds. */
   span(milliseconds) {
-    if (milliseconds < SECOND_MS) return `${this.#whole.format(Math.max(0, milliseconds))} ms`;
+    if (Math.round(milliseconds) < SECOND_MS) return `${this.#whole.format(Math.max(0, milliseconds))} ms`;
     return `${this.#tenth.format(milliseconds / SECOND_MS)} s`;
   }
 

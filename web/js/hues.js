@@ -1,15 +1,19 @@
-// The colours of the replicas: the next free one in the order of appearance. Colours repeat only when all are in use;
-// the page always shows the name as well.
+// The colours of the replicas. A new replica gets the colour that has been out of use for longest, so that colours repeat
+// only when all are in use; the page always shows the name as well.
 
 export const HUES = 8;
 
 export class Hues {
   #hues = new Map();
+  /** All colours, the longest unused first. */
+  #order = [...Array(HUES).keys()];
 
   /** The number of the replica's colour; none without a replica. */
   of(replica) {
     if (replica === null) return "";
-    if (!this.#hues.has(replica)) this.#hues.set(replica, this.#hues.size % HUES);
-    return this.#hues.get(replica);
+    const hue = this.#hues.get(replica) ?? this.#order[0];
+    this.#hues.set(replica, hue);
+    this.#order = [...this.#order.filter((other) => other !== hue), hue];
+    return hue;
   }
 }

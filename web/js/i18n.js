@@ -5,7 +5,7 @@ const LANGUAGES = {
   en: async () => (await import("./words-en.js")).ENGLISH,
   it: async () => (await import("./words-it.js")).ITALIAN,
 };
-export const DEFAULT_LANGUAGE = "en";
+const DEFAULT_LANGUAGE = "en";
 
 /** The first of the browser's languages that the page speaks. */
 export function chooseLanguage(wanted) {

@@ -22,28 +22,30 @@ export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }
 
-/** Records a broken session on `replica`. Only the first loss of each user counts. */
+/**
+ * Records a broken session. A session that breaks again before it is live counts once. This function and the next two also
+ * take all crashes of a run, whose `losses` are of any replica.
+ */
 export function sessionLost(incident, { at, user, replica }) {
-  const { victim, losses } = incident;
-  if ((victim !== null && victim !== replica) || losses.some((loss) => loss.user === user)) return incident;
+  const { victim = null, losses } = incident;
+  if ((victim !== null && victim !== replica) || isAwaited(incident, user)) return incident;
   return { ...incident, losses: [...losses, { user, replica, lostAt: at, resumedAt: null }] };
 }
 
 export function sessionLive(incident, { at, user }) {
   if (!isAwaited(incident, user)) return incident;
-  const resumed = (loss) => (loss.user === user ? { ...loss, resumedAt: at } : loss);
+  const resumed = (loss) => (isAway(loss, user) ? { ...loss, resumedAt: at } : loss);
   return { ...incident, losses: incident.losses.map(resumed) };
 }
 
 /** Drops a session that was stopped on purpose. */
 export function sessionStopped(incident, { user }) {
   if (!isAwaited(incident, user)) return incident;
-  return { ...incident, losses: incident.losses.filter((loss) => loss.user !== user) };
+  return { ...incident, losses: incident.losses.filter((loss) => !isAway(loss, user)) };
 }
 
-function isAwaited({ losses }, user) {
-  return losses.some((loss) => loss.user === user && loss.resumedAt === null);
-}
+const isAway = (loss, user) => loss.user === user && loss.resumedAt === null;
+const isAwaited = ({ losses }, user) => losses.some((loss) => isAway(loss, user));
 
 export function replicasSeen(incident, { at, replicas }) {
   const { victim, lostAt } = incident;
@@ -57,8 +59,10 @@ function countedLosses({ victim, losses }) {
   return victim === null ? losses : losses.filter((loss) => loss.replica === victim);
 }
 
-/** The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
- * all lost sessions were live again, until a replacement was ready. */
+/**
+ * The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
+ * all lost sessions were live again, until a replacement was ready.
+ */
 export function figuresOf(incident) {
   const times = countedLosses(incident).map(({ resumedAt }) => resumedAt);
   const after = (time) => (time === null ? null : Math.max(0, time - incident.askedAt));

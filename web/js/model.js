@@ -1,5 +1,5 @@
-// Everything that the page knows and does, without its looks: the run and its smiles, the replicas, the platform, chaos.
-// The browser's clock, chance and network come from outside.
+// Everything that the page knows and does, apart from drawing: the run and its smiles, the replicas, the platform, chaos.
+// The caller passes the browser's clock, random numbers and network.
 
 import { Backend } from "./backend.js";
 import { Chaos } from "./chaos.js";
@@ -35,6 +35,7 @@ export class Model {
   #usersKnown = false;
   #startsWhenReady = false;
   #lastRequest = 0;
+  #usedSettings = DEFAULTS;
 
   settings = DEFAULTS;
   run = Run.NO_RUN;
@@ -104,6 +105,7 @@ export class Model {
       return;
     }
     const { conversations, rate, seed } = this.settings;
+    this.#usedSettings = this.settings;
     if (!this.simulation.isRunning && conversations > 0) {
       this.#tell(Run.forgotten);
       this.#tell(Run.started);
@@ -122,14 +124,19 @@ export class Model {
   reset() {
     this.stop();
     this.simulation.reset();
+    this.chaos.ended = null;
     this.#tell(Run.forgotten);
   }
 
   /** Applies changed settings to what is running. */
   change(settings) {
+    const { chaos } = this.settings;
     this.settings = settings;
-    if (this.simulation.isRunning) this.start();
-    if (this.chaos.isOn) this.switchChaos(true);
+    if (this.simulation.isRunning) {
+      if (settings.conversations === 0) this.stop();
+      else this.start();
+    }
+    if (this.chaos.isOn && settings.chaos !== chaos) this.switchChaos(true);
     this.#onChange();
   }
 
@@ -147,6 +154,8 @@ export class Model {
     this.#onChange();
     const { outcome, ...answer } = await this.crashRequests.ask({ replica, by, mode });
     this.#tell(ANSWERS[outcome], { id, ...answer });
+    // An idle page asks rarely.
+    this.replicaWatch.ask();
     this.#onChange();
     return { outcome, request: id };
   }
@@ -183,7 +192,7 @@ export class Model {
     };
   }
 
-  /** What restarts a replica: one that would crash in the chosen mode, or the one that has. */
+  /** How to restart a replica: one that would crash in the chosen mode, or the one that did. */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
     const silentFor = isAway ? since(this.replicaWatch.silentSince, now) : null;
@@ -192,16 +201,16 @@ export class Model {
     return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
   }
 
-  /** The list of replicas, its age, and for how long there has been no answer. */
+  /** The list of replicas, its age, and whether the last request for it failed. */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
-    return { replicas, staleFor: since(unreachableSince, now), age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
+    return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
   }
 
   /** What a record of the run contains. */
   get record() {
     const { ledger, counters } = this.simulation;
-    return { settings: this.settings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };
+    return { settings: this.#usedSettings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };
   }
 
   /** Changes the run by one of its functions. */
@@ -224,7 +233,7 @@ export class Model {
       const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
-    // Without any answer there is no refusal.
+    // While no backend answers, a closed socket is not a refusal.
     const isThere = this.replicaWatch.unreachableSince === null;
     if (state === SessionState.WAITING && isThere) {
       const url = this.#environment.urlFor(user.name, null);

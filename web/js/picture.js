@@ -7,6 +7,7 @@ const HEIGHT = 900;
 const MARGIN = 48;
 const TIMELINE = { x: MARGIN, y: 270, width: WIDTH - 2 * MARGIN, height: 330 };
 const ROW_HEIGHT = 30;
+const GUTTER = 10;
 const MOST_ROWS = 7;
 
 /**
@@ -16,12 +17,13 @@ const MOST_ROWS = 7;
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
   const context = canvas.getContext("2d");
-  const write = (text, x, y, size, colour, weight = 600) => {
+  // Text that is too long is condensed to the width.
+  const write = (text, x, y, size, colour, weight = 600, width = WIDTH - MARGIN - x) => {
     context.font = `${weight} ${size}px ${look.family}`;
     context.fillStyle = colour;
     context.textAlign = "left";
     context.textBaseline = "alphabetic";
-    context.fillText(text, x, y);
+    context.fillText(text, x, y, width);
   };
   context.fillStyle = look.ground;
   context.fillRect(0, 0, WIDTH, HEIGHT);
@@ -39,7 +41,8 @@ export function drawPicture(canvas, { title, notes, badges, facts, timeline, cra
   crashes.slice(0, MOST_ROWS + 1).forEach((cells, row) => {
     const y = 660 + row * ROW_HEIGHT;
     const step = (WIDTH - 2 * MARGIN) / cells.length;
-    cells.forEach((cell, column) => write(cell, MARGIN + column * step, y, 17, row === 0 ? look.quiet : look.ink, row === 0 ? 600 : 500));
+    const [colour, weight] = row === 0 ? [look.quiet, 600] : [look.ink, 500];
+    cells.forEach((cell, column) => write(cell, MARGIN + column * step, y, 17, colour, weight, step - GUTTER));
   });
 }
 

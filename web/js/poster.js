@@ -5,12 +5,16 @@ import { verdictOf } from "./ledger.js";
 
 const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered", "unverified"]];
 
+/** The columns of the table of crashes, after their number, as `CrashWords` fills them. */
+const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
+
 /** The contents of the picture, from a record of the model; `recordedAt` is a date. */
 export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language, crashWords }) {
   const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
   const [key, values] = verdictOf(ledger);
   const numbers = (names) => names.map((name) => `${translate(`ledger.${name}`)} ${format.count(ledger[name])}`).join(" · ");
   const { incidents } = crashes;
+  const head = ["#", ...COLUMNS.map((column) => translate(`crashes.${column}`))];
   return {
     title: translate("page.title"),
     notes: [
@@ -18,11 +22,11 @@ export function posterOf({ settings, timeline, crashes, ledger, overloads, recor
       recordedAt.toLocaleString(language),
     ],
     badges: [
-      { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "goodSoft" },
-      { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "badSoft" },
+      { label: translate("badge.successes"), number: format.count(ledger.acked), colour: "good", soft: "good-soft" },
+      { label: translate("badge.overloads"), number: format.count(turnedAway), colour: "bad", soft: "bad-soft" },
     ],
     facts: [translate(key, values), ...FACTS.map(numbers), causesText(translate, overloads)],
     timeline,
-    crashes: incidents.length === 0 ? [] : [crashWords.head, ...crashWords.rowsOf(incidents)],
+    crashes: incidents.length === 0 ? [] : [head, ...crashWords.rowsOf(incidents)],
   };
 }

@@ -4,7 +4,7 @@
 import { spread } from "./crashes.js";
 import { figuresOf } from "./incident.js";
 
-export const FORMAT = 1;
+const FORMAT = 1;
 
 /** `startedAt` is the page's time of the start, and `recordedAt` a date. */
 export function recordOf({ settings, startedAt, recordedAt, ledger, overloads, timeline, crashes }) {

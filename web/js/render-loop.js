@@ -6,7 +6,7 @@ export const FRAME_GAP_MS = 80;
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
-/** A frame that takes longer is seen, one that takes less has room for more. */
+/** A frame slower than the first limit visibly stutters; one faster than the second has room for more. */
 const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 
@@ -24,16 +24,16 @@ export class RenderLoop {
   #paintMore;
   #pending = false;
   #hasMore = false;
-  #generation = 0;
   #paintedAt = -Infinity;
   #cost = 0;
   #frameCost = 0;
   #cancelTimer = () => {};
+  #cancelFrame = () => {};
 
   /**
-   * `afterFrame(run)` runs after what a frame painted is on its way to the screen. `paint()` returns whether it left
-   * something for the next frames. `paintMore(cost)` paints a part of that, and returns whether something is still left;
-   * `cost` is the milliseconds that the frame before has taken.
+   * `requestFrame(run)` returns a function that cancels the frame. `afterFrame(run)` runs after what a frame painted is on
+   * its way to the screen. `paint()` returns whether it left something for the next frames. `paintMore(cost)` paints a part of
+   * that, and returns whether something is still left; `cost` is the milliseconds that the frame before has taken.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;
@@ -47,26 +47,23 @@ export class RenderLoop {
   request() {
     if (this.#pending) return;
     this.#pending = true;
-    this.#generation += 1;
-    this.#schedule(this.#generation);
+    this.#schedule();
   }
 
-  #schedule(generation) {
+  #schedule() {
     const wait = this.#paintedAt + Math.max(FRAME_GAP_MS, GAP_PER_COST * this.#cost) - this.#timers.now();
     if (wait > 0) {
-      this.#cancelTimer = this.#timers.after(wait, () => this.#schedule(generation));
+      this.#cancelTimer = this.#timers.after(wait, () => this.#schedule());
       return;
     }
-    const paintOnce = () => {
-      if (this.#pending && generation === this.#generation) this.flush();
-    };
-    this.#cancelTimer = this.#timers.after(NO_FRAME_MS, paintOnce);
-    this.#requestFrame(paintOnce);
+    this.#cancelTimer = this.#timers.after(NO_FRAME_MS, () => this.flush());
+    this.#cancelFrame = this.#requestFrame(() => this.flush());
   }
 
   /** Paints now. */
   flush() {
     this.#cancelTimer();
+    this.#cancelFrame();
     this.#pending = false;
     this.#cost = 0;
     this.#frame(this.#paint);

@@ -1,7 +1,7 @@
 // Which new replica takes the place of which lost one. Pure functions.
 //
-// The name tells, in whatever order the replicas return: a container that starts again keeps its name in Compose, a task its
-// slot in Swarm, a pod its name in Kubernetes. The node does not tell, since an orchestrator picks any node.
+// The name identifies the replacement, in whatever order the replicas return: a container that starts again keeps its name
+// in Compose, a task its slot in Swarm, a pod its name in Kubernetes. The node does not, since an orchestrator picks any node.
 
 const isSame = (lost, found) => lost.id === found.id;
 const isNamesake = (lost, found) => lost.name !== undefined && lost.name === found.name;
@@ -14,36 +14,40 @@ const SIGNS = [
   isNamesake,
 ];
 
-/** Without a sign, a stranger goes to the crash that has waited longest: a new replica without a namesake that is gone. A crash
- * whose victim is not known may not have happened, so it comes last. */
+/**
+ * Without a sign, a stranger replaces the victim of the oldest open crash. A stranger is a new replica whose name no missing
+ * replica had. A crash whose victim is not known may not have happened, so it comes last.
+ */
 const GUESSES = [
   (lost, found) => found.isStranger && lost.id !== null,
   (_, found) => found.isStranger,
 ];
 
 /**
- * The incidents, oldest first, with their `replacement`: the arrival {at, id, name, host, isStranger}, and whether it `isSure`.
- * `roster` has the names of replicas by id. A later sign corrects an earlier guess.
+ * The incidents, oldest first, with their `replacement`: the arrival {at, id, name, host, isBack, isStranger}, and whether it
+ * `isSure`. `roster` has the names of replicas by id. A later sign corrects an earlier guess.
  */
 export function withReplacements(incidents, arrivals, roster) {
-  const open = incidents.filter(({ replacement }) => !replacement?.isSure);
-  const taken = new Set(incidents.filter((each) => !open.includes(each)).map(({ replacement }) => replacement.arrival));
-  const free = new Set(arrivals.filter((arrival) => !taken.has(arrival)));
+  const free = new Set(arrivals);
   const found = new Map();
-  const pair = (tells, isSure) => {
-    for (const incident of open) {
-      if (found.has(incident)) continue;
-      const lost = roster.get(incident.victim) ?? { id: incident.victim };
-      const arrival = [...free].find((each) => each.at >= incident.askedAt && tells(lost, each));
-      if (arrival === undefined) continue;
-      free.delete(arrival);
-      found.set(incident, { at: arrival.at, id: arrival.id, arrival, isSure });
-    }
+  const pair = (incident, replacement) => {
+    free.delete(replacement.arrival);
+    found.set(incident, replacement);
   };
-  for (const sign of SIGNS) pair(sign, true);
-  for (const guess of GUESSES) pair(guess, false);
+  for (const incident of incidents) if (incident.replacement?.isSure) pair(incident, incident.replacement);
+  for (const tells of [...SIGNS, ...GUESSES]) {
+    for (const incident of incidents) {
+      if (found.has(incident)) continue;
+      const { victim, askedAt } = incident;
+      const lost = roster.get(victim) ?? { id: victim };
+      // The arrival of the victim itself was before its crash, unless it is back.
+      const isLater = ({ at, id, isBack }) => at >= askedAt && (isBack || id !== victim);
+      const arrival = [...free].find((each) => isLater(each) && tells(lost, each));
+      if (arrival) pair(incident, { at: arrival.at, id: arrival.id, arrival, isSure: SIGNS.includes(tells) });
+    }
+  }
   return incidents.map((incident) => {
-    const replacement = found.get(incident) ?? (open.includes(incident) ? null : incident.replacement);
+    const replacement = found.get(incident) ?? null;
     return replacement?.arrival === incident.replacement?.arrival ? incident : { ...incident, replacement };
   });
 }

@@ -1,6 +1,6 @@
 // The replicas on the page: one card each, with state, load and age, from the last answer of the API.
 
-import { byId, element, setCount, setData, setShare, setText, setTitle } from "./dom.js";
+import { byId, element, setData, setText, setTitle, setVariable } from "./dom.js";
 
 const STATES = new Set(["ready", "draining", "lost"]);
 const WAYS_OF_FOLLOWING = new Set(["binlog", "polling"]);
@@ -31,10 +31,10 @@ export class ReplicasView {
   }
 
   /**
-   * `staleFor` is the time in milliseconds without an answer, or null; `sessionsOn` has this page's sessions by replica;
-   * the list is `age` milliseconds old.
+   * The list is `age` milliseconds old, and `isStale` if the last request for it failed. `sessionsOn` has this page's
+   * sessions by replica.
    */
-  paint({ replicas, staleFor, sessionsOn, age }) {
+  paint({ replicas, isStale, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));
     for (const [id, card] of this.#cards) {
       if (present.has(id)) continue;
@@ -46,11 +46,10 @@ export class ReplicasView {
       setData(card.node, "hue", String(this.#hueOf(replica.id)));
       card.paint({ replica, here: sessionsOn.get(replica.id) ?? 0, age });
     }
-    setCount(this.#list, replicas.length);
-    const isStale = staleFor !== null && replicas.length > 0;
+    setVariable(this.#list, "--count", replicas.length);
     setData(this.#list, "stale", isStale ? "yes" : "no");
-    this.#stale.hidden = !isStale;
-    if (isStale) setText(this.#stale, this.#translate("replicas.stale", { age: this.#format.duration(staleFor) }));
+    this.#stale.hidden = !isStale || replicas.length === 0;
+    setText(this.#stale, this.#translate("replicas.stale", { age: this.#format.duration(age) }));
     this.#empty.hidden = replicas.length > 0;
   }
 
@@ -113,7 +112,7 @@ class ReplicaCard {
     const held = this.#translate("replica.sessions", { n: sessions });
     setText(this.#load, here === sessions ? `${load} · ${held}` : `${load} · ${held} · ${this.#translate("replica.mine", { n: here })}`);
     const share = limited ? rate / capacity : 0;
-    setShare(this.#meter, share);
+    setVariable(this.#meter, "--share", Math.min(1, share).toFixed(3));
     setData(this.#meter, "fill", fillOf(share));
     this.#meter.setAttribute("aria-label", this.#translate("replica.load.label", { name }));
     this.#meter.setAttribute("aria-valuenow", String(Math.round(rate)));

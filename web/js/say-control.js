@@ -34,7 +34,7 @@ export class SayControl {
       const client = await this.#clientOf(user);
       const { offset } = await client.smile(to, smile);
       this.#tell("say.stored", { user, to, offset });
-      byId("say-text").value = "";
+      if (byId("say-text").value === text) byId("say-text").value = "";
     } catch (refusal) {
       this.#tell("say.refused", { message: refusal.message });
     }
@@ -44,7 +44,7 @@ export class SayControl {
   async #clientOf(user) {
     const { Client } = await import("./client/client.js");
     if (this.#client?.user === user) return this.#client;
-    this.#client?.stop();
+    this.#client?.finish();
     this.#client = new Client({ user, ...this.#environment });
     this.#client.start();
     return this.#client;

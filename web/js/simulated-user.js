@@ -11,10 +11,10 @@ export { Beat };
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
 /** The maximum number of guests that wait for an answer. */
-export const GUESTS = 8;
+const GUESTS = 8;
 
 /** The id prefix of an answer to a guest. It gets no answer itself, so that two simulated users do not loop forever. */
-export const ANSWER = "re-";
+const ANSWER = "re-";
 
 export class SimulatedUser {
   #ledger;
@@ -30,8 +30,8 @@ export class SimulatedUser {
 
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
-   * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`, `broken()` and
-   * `changed(user)`.
+   * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`,
+   * `unanswered()` for requested histories, and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -92,7 +92,7 @@ export class SimulatedUser {
 
   broken() {
     this.#outbox.broken();
-    this.#events.broken();
+    this.#events.unanswered();
   }
 
   welcomed(frame) {
@@ -145,6 +145,8 @@ export class SimulatedUser {
   }
 
   #failed(frame) {
+    // An error without an id answers a history.
+    if (frame.id === undefined) this.#events.unanswered();
     if (frame.temporary) {
       if (isOverload(frame.code)) this.#events.shed(this, frame);
       this.#outbox.retry(frame.id, frame.retry_after_ms ?? 0);

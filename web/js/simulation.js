@@ -7,7 +7,7 @@ import { Ledger } from "./ledger.js";
 import { Pacer } from "./pacer.js";
 import { DEFAULTS } from "./settings.js";
 
-export const USERS_PER_CONVERSATION = 2;
+const USERS_PER_CONVERSATION = 2;
 
 const SECOND_MS = 1_000;
 

@@ -9,7 +9,7 @@ export class TabStorage {
     try {
       this.#browsers = open();
     } catch {
-      // Not kept in this case.
+      // Site data is blocked, so the values stay in memory.
     }
   }
 

@@ -4,12 +4,11 @@ import { byId, element, setText } from "./dom.js";
 import { Seat } from "./seat-view.js";
 import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
 
-const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false };
+/** The time of day, with hours from 00 to 23. */
+export const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
 
 export class ThreadView {
-  #translate;
-  #format;
-  #hueOf;
+  #words;
   #onChange;
   #dialog = byId("thread");
   #title = byId("thread-title");
@@ -23,11 +22,9 @@ export class ThreadView {
   #rows = new Map();
   #clock = new Intl.DateTimeFormat(document.documentElement.lang, CLOCK);
 
-  /** `onChange()` requests a repaint. */
-  constructor({ translate, format, hueOf, onChange }) {
-    this.#translate = translate;
-    this.#format = format;
-    this.#hueOf = hueOf;
+  /** `onChange()` requests a repaint. `words` is what a seat needs: translate, format, hueOf. */
+  constructor({ onChange, ...words }) {
+    this.#words = words;
     this.#onChange = onChange;
     byId("thread-close").addEventListener("click", () => this.#dialog.close());
     this.#earlier.addEventListener("click", () => this.#conversation.askHistory(nextPage(this.#thread)));
@@ -37,11 +34,10 @@ export class ThreadView {
   open(conversation) {
     this.#leave();
     this.#conversation = conversation;
-    const [translate, format, hueOf] = [this.#translate, this.#format, this.#hueOf];
-    this.#seats = conversation.users.map((user) => new Seat({ user, translate, format, hueOf, isBrief: false }));
+    this.#seats = conversation.users.map((user) => new Seat({ user, ...this.#words, isBrief: false }));
     this.#people.replaceChildren(...this.#seats.map((seat) => seat.node));
     const [first, second] = conversation.users.map((user) => user.name);
-    setText(this.#title, translate("thread.title", { first, second }));
+    setText(this.#title, this.#words.translate("thread.title", { first, second }));
     conversation.watch((happening) => {
       this.#thread = threadAfter(this.#thread, happening);
       this.#onChange();
@@ -56,7 +52,7 @@ export class ThreadView {
     for (const seat of this.#seats) seat.paint(now);
     const { more, asking, smiles } = this.#thread;
     this.#earlier.disabled = asking || !more;
-    setText(this.#earlier, this.#translate(more ? "thread.earlier" : "thread.all"));
+    setText(this.#earlier, this.#words.translate(more ? "thread.earlier" : "thread.all"));
     if (smiles !== this.#shown) this.#paintSmiles(smiles);
     this.#shown = smiles;
   }
@@ -91,7 +87,7 @@ export class ThreadView {
       element("span", "name", from),
       element("span", "smile", smile),
       element("time", "small", this.#timeOf(at)),
-      element("span", "offset small", this.#translate("thread.offset", { offset })),
+      element("span", "offset small", this.#words.translate("thread.offset", { offset })),
     );
   }
 

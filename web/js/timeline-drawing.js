@@ -48,8 +48,8 @@ export function drawTimeline(context, timeline, layout, look, cursor = null) {
   const top = Math.max(20, ...samples.map(({ successes, overloads }) => Math.max(successes, overloads)));
   const yOf = (rate) => layout.bottom - (rate / (top * 1.08)) * (layout.bottom - layout.top);
   drawGrid(context, layout, look, top, yOf);
-  const rates = [[({ overloads }) => yOf(overloads), look.bad, look.badSoft], [({ successes }) => yOf(successes), look.good, look.goodSoft]];
-  // First both areas, then both lines: neither hides the other.
+  const rates = [[({ overloads }) => yOf(overloads), look.bad, look["bad-soft"]], [({ successes }) => yOf(successes), look.good, look["good-soft"]]];
+  // Both areas come first, then both lines, so that neither rate hides the other.
   for (const [y, , fill] of rates) drawArea(context, layout, samples, y, fill);
   for (const [y, stroke] of rates) drawCurve(context, layout, samples, y, stroke);
   layout.lanes.forEach((replica, index) => drawLane(context, layout, samples, replica, index, look));

@@ -59,12 +59,10 @@ export class TimelineView {
   look() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    const names = { goodSoft: "good-soft", badSoft: "bad-soft" };
-    const plain = ["ground", "surface", "sunken", "line", "ink", "quiet", "good", "bad", "doubt"];
-    const colours = [...plain.map((name) => [name, colour(name)]), ...Object.entries(names).map(([key, name]) => [key, colour(name)])];
+    const names = ["ground", "surface", "line", "ink", "quiet", "good", "bad", "doubt", "good-soft", "bad-soft"];
     const textSize = Number.parseFloat(style.fontSize);
     return {
-      ...Object.fromEntries(colours),
+      ...Object.fromEntries(names.map((name) => [name, colour(name)])),
       scale: textSize / TEXT_SIZE,
       plotHeight: Number.parseFloat(style.getPropertyValue("--plot-height")),
       font: `600 ${0.7 * textSize}px ${getComputedStyle(document.body).fontFamily}`,
@@ -120,8 +118,9 @@ export class TimelineView {
   }
 
   #moveTo(at) {
-    this.#cursor = at === null || this.#timeline === null ? null : (readingAt(this.#timeline, at)?.sample.at ?? null);
-    if (this.#timeline !== null) this.#draw();
+    if (this.#timeline === null) return;
+    this.#cursor = at === null ? null : (readingAt(this.#timeline, at)?.sample.at ?? null);
+    this.#draw();
     this.#paintReading();
   }
 

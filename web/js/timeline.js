@@ -7,6 +7,8 @@ export const KEPT_MS = 3_600_000;
 export const SHOWN_MS = 180_000;
 /** The maximum number of lanes; replicas that are gone are dropped first. */
 export const MOST_LANES = 6;
+/** Samples closer than this, as at a stop, would have peaks. */
+const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
 
@@ -28,8 +30,7 @@ export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Ob
  */
 export function sampled(timeline, { at, successes, overloads, replicas }) {
   const { last } = timeline;
-  const seconds = last === null ? 0 : (at - last.at) / 1_000;
-  const rate = (name, total) => (seconds <= 0 ? 0 : Math.max(0, (total - last[name]) / seconds));
+  const rate = (name, total) => (last === null ? 0 : Math.max(0, (1_000 * (total - last[name])) / Math.max(SHORT_MS, at - last.at)));
   const sample = {
     at,
     successes: rate("successes", successes),
@@ -71,9 +72,10 @@ export function changesBetween(before, after) {
     if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
-  // A ready replica that is no longer listed was lost.
+  // A store of several replicas lists a lost one for minutes, so a ready one that is no longer listed has left it. The store
+  // of a single replica lists no other.
   for (const [replica, was] of stateBefore) {
-    if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: Mark.LOST, replica });
+    if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: before.length > 1 ? Mark.DRAINED : Mark.LOST, replica });
   }
   return changes;
 }

@@ -64,8 +64,8 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
 
-  // One turn for each frame: a frame with all of them takes long enough to be seen on a slow machine. A hidden page, which gets
-  // no frames, still shows its title and tells a screen reader.
+  // One turn for each frame: a frame with all of them takes long enough to be seen on a slow machine. A hidden page gets no
+  // frames: a timer paints its numbers and makes its announcements.
   const told = [
     (now) => countersView.paint({ simulation: model.simulation, now }),
     (now) => {

@@ -57,6 +57,18 @@ test("smiles sent before, during and after a crash are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
+test("a history that a new session repeats is not repeated once more by its retry", () => {
+  const { timers, sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  client.history("bruno", { before: 9 });
+  sockets[0].tell({ type: "error", code: "store_unavailable", temporary: true, retry_after_ms: 1_000 });
+  sockets[0].end(1006);
+  timers.advanceUntil(() => sockets.length === 2);
+  sockets[1].tell(welcome({ recovered: true }));
+  timers.advance(1_500);
+  assert.equal(sockets[1].sent.filter(({ type }) => type === "history").length, 1);
+});
+
 test("smiles past the in-flight maximum are queued, and a shed smile delays them", async () => {
   const { timers, backend, open } = world({ capacity: 8 });
   const anna = open("anna");

@@ -64,6 +64,79 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
+test("a replica that died without sessions crashed at its last heartbeat, and what came before it was seen as lost replaces it", () => {
+  const [one, other] = [ready("be1", 1), ready("be2", 2)];
+  const [next, last] = [ready("be1", 3), ready("be1", 4)];
+  const dead = { ...one, state: "lost", heartbeat_age_ms: 5_200 };
+  const noticed = after(NO_CRASHES, seen(0, [one, other]), seen(3_000, [one, other, next]), seen(6_000, [dead, other, next]));
+  const { seenAfter, replacedAfter } = figuresOf(lastOf(noticed));
+  assert.deepEqual([replacements(noticed), seenAfter, replacedAfter], [[next.id], 5_200, 2_200]);
+  const again = after(noticed, asked(20_000, 1), confirmed(20_010, 1, next.id), seen(22_000, [dead, other, last]));
+  assert.deepEqual(replacements(again), [next.id, last.id]);
+});
+
+test("a replica that came and crashed between two lists took its place all the same", () => {
+  const [first, second, third] = [ready("be1", 1), ready("be1", 2), ready("be1", 3)];
+  const dead = [first, second].map((replica) => ({ ...replica, state: "lost" }));
+  const crashes = after(
+    NO_CRASHES,
+    seen(0, [first]),
+    asked(1_000, 1),
+    confirmed(1_010, 1, first.id),
+    asked(11_000, 2),
+    confirmed(11_010, 2, second.id),
+    seen(20_000, [...dead, third]),
+  );
+  assert.deepEqual(replacements(crashes), [second.id, third.id]);
+});
+
+test("sessions that were live again before their crash was noticed are not waited for", () => {
+  const crashes = after(
+    TWO,
+    lost(5_000, "anna", "be.2"),
+    lost(5_000, "bruno", "be.2"),
+    lost(5_000, "carla", "be.2"),
+    ["sessionLive", { at: 5_300, user: "anna" }],
+    ["sessionLive", { at: 5_400, user: "bruno" }],
+    ["sessionStopped", { user: "carla" }],
+    seen(10_000, list("ready", "lost")),
+  );
+  const { sessionsLost, sessionsResumed, resumedAfter } = figuresOf(lastOf(crashes));
+  assert.deepEqual([sessionsLost, sessionsResumed, resumedAfter], [2, 2, 400]);
+});
+
+test("a request without an answer takes no sessions of another crash, nor of one that comes minutes later", () => {
+  const both = after(TWO, asked(1_000, 1), asked(11_000, 2), confirmed(11_010, 2, "be.2"), lost(11_100, "anna", "be.2"));
+  assert.deepEqual(both.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
+  const late = after(both, lost(90_000, "bruno", "be.1"));
+  assert.equal(figuresOf(late.incidents[0]).sessionsLost, 0);
+});
+
+test("a session counts for the last crash of its replica only", () => {
+  const unready = after(TWO, asked(1_000, 1, { mode: "unready" }), confirmed(1_010, 1, "be.1", "unready"));
+  const crashes = after(unready, asked(61_000, 2), confirmed(61_010, 2, "be.1"), lost(61_100, "anna", "be.1"));
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
+});
+
+test("a session that was never welcomed is not lost", () => {
+  assert.equal(figuresOf(lastOf(after(TWO, asked(1_000, 1), lost(1_100, "anna", null)))).sessionsLost, 0);
+});
+
+test("a session that two crashes hit in turn counts for both, even before the first is confirmed", () => {
+  const crashes = after(
+    TWO,
+    asked(1_000, 1),
+    asked(1_000, 2),
+    lost(1_050, "anna", "be.1"),
+    ["sessionLive", { at: 1_060, user: "anna" }],
+    lost(1_070, "anna", "be.2"),
+    ["sessionLive", { at: 1_200, user: "anna" }],
+    confirmed(1_300, 1, "be.1"),
+    confirmed(1_300, 2, "be.2"),
+  );
+  assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).resumedAfter), [60, 200]);
+});
+
 test("a replica that drains, or hands its sessions over, did not crash", () => {
   const crashes = after(
     TWO,
@@ -73,6 +146,13 @@ test("a replica that drains, or hands its sessions over, did not crash", () => {
     seen(4_000, [{ id: "be.3", state: "ready" }]),
   );
   assert.equal(crashes.incidents.length, 0);
+});
+
+test("a replica that left between two lists did not crash, and a single one that was replaced did", () => {
+  const crashes = after(TWO, seen(4_000, [{ id: "be.2", state: "ready" }, { id: "be.3", state: "ready" }]));
+  assert.equal(crashes.incidents.length, 0);
+  const single = after(NO_CRASHES, seen(0, list("ready")), seen(4_000, [{ id: "be.2", state: "ready" }]));
+  assert.deepEqual(single.incidents.map(({ victim }) => victim), ["be.1"]);
 });
 
 test("a request without an answer is the crash that follows it", () => {
@@ -230,6 +310,25 @@ test("chaos crashes a replica at each interval until it is switched off", async 
   assert.deepEqual([chaos.isOn, chaos.done, chaos.ended, timers.pending], [false, 2, Ended.BY_HAND, 0]);
   chaos.start(10_000);
   assert.equal(chaos.done, 0);
+});
+
+test("a crash whose answer comes after chaos was switched off is counted", async () => {
+  const { chaos, timers, passes } = chaotic();
+  chaos.start(10_000);
+  timers.advance(10_000);
+  chaos.stop();
+  await passes(0);
+  assert.deepEqual([chaos.isOn, chaos.done, chaos.ended], [false, 1, Ended.BY_HAND]);
+});
+
+test("a crash of an earlier chaos does not count for the next one", async () => {
+  const { chaos, timers, passes } = chaotic();
+  chaos.start(10_000);
+  timers.advance(10_000);
+  chaos.stop();
+  chaos.start(10_000);
+  await passes(0);
+  assert.deepEqual([chaos.isOn, chaos.done], [true, 0]);
 });
 
 test("chaos ends when a promise was broken, before it crashes anything more", async () => {

@@ -109,6 +109,57 @@ test("changed settings apply to a run at once, and to chaos", async () => {
   assert.equal(model.chaos.isOn, false);
 });
 
+test("a change of other settings does not put off the next crash", async () => {
+  const { model, timers, passes } = staged();
+  await model.open();
+  model.start();
+  model.switchChaos(true);
+  await passes(5_000);
+  model.change({ ...model.settings, rate: 6 });
+  assert.equal(model.chaos.nextAt - timers.now(), 15_000);
+});
+
+test("a run whose conversations are set to none has stopped", async () => {
+  const { model, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(2_000);
+  model.switchChaos(true);
+  model.change({ ...model.settings, conversations: 0 });
+  assert.deepEqual([model.simulation.isRunning, model.chaos.isOn, model.run.timeline.marks.at(-1).kind], [false, false, "stop"]);
+});
+
+test("a record has the settings of its run, whatever is chosen after it", async () => {
+  const { model, passes } = staged();
+  await model.open();
+  model.start();
+  await passes(1_000);
+  model.change({ ...model.settings, rate: 6 });
+  model.stop();
+  model.change({ ...model.settings, conversations: 1, rate: 7 });
+  assert.deepEqual([model.record.settings.conversations, model.record.settings.rate], [2, 6]);
+});
+
+test("a reset forgets how chaos ended", async () => {
+  const { model } = staged();
+  await model.open();
+  model.switchChaos(true);
+  model.stop();
+  assert.equal(model.chaos.ended, "by_hand");
+  model.reset();
+  assert.equal(model.chaos.ended, null);
+});
+
+test("an idle page notices a crash that it requested as soon as a running one does", async () => {
+  const { model, passes, ...stage } = staged();
+  await model.open();
+  await passes(5_000);
+  await model.crash({});
+  stage.replicas[0].state = "lost";
+  await passes(1_500);
+  assert.notEqual(lastOf(model.run.crashes).lostAt, null);
+});
+
 test("the command that restarts a backend follows the chosen mode", async () => {
   const { model, timers } = staged();
   await model.open();

@@ -100,7 +100,10 @@ function renderLoop({ cost = 0 } = {}) {
   const made = { timers, frames, paints: 0, left: 0, costs: [] };
   made.loop = new RenderLoop({
     timers,
-    requestFrame: (run) => frames.push(run),
+    requestFrame: (run) => {
+      frames.push(run);
+      return () => frames.includes(run) && frames.splice(frames.indexOf(run), 1);
+    },
     afterFrame: (run) => run(),
     paint: () => {
       made.paints += 1;
@@ -145,14 +148,15 @@ test("what a paint leaves is painted in the next frames, by one chain of them", 
   assert.deepEqual([made.left, frames.length], [0, 0]);
 });
 
-test("without frames a timer paints, and the late frame does nothing", () => {
+test("without frames a timer paints, and no frame is left", () => {
   const made = renderLoop();
   const { timers, frames, loop } = made;
-  loop.request();
-  timers.advance(NO_FRAME_MS);
-  assert.equal(made.paints, 1);
-  frames.pop()();
-  assert.equal(made.paints, 1);
+  for (let paints = 1; paints <= 10; paints += 1) {
+    loop.request();
+    timers.advance(NO_FRAME_MS + FRAME_GAP_MS);
+    assert.deepEqual([made.paints, frames.length], [paints, 0]);
+  }
+  made.paints = 1;
   loop.request();
   loop.flush();
   assert.equal(made.paints, 2);

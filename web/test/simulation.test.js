@@ -262,6 +262,8 @@ test("an opened conversation gets its history and live smiles, and a lost reques
   assert.deepEqual(happenings, ["asked"]);
   timers.advance(400);
   assert.ok(happenings.includes("live"));
+  conversation.users[0].heard({ type: "error", code: "store_unavailable", message: "", temporary: true });
+  assert.deepEqual(happenings.slice(-1), ["failed"], "an error without an id answers a history");
   backend.crash();
   conversation.askHistory({ limit: 30 });
   assert.deepEqual(happenings.slice(-1), ["failed"]);

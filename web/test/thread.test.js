@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { HUES, Hues } from "../js/hues.js";
+import { CLOCK } from "../js/thread-view.js";
 import { KEPT, NO_THREAD, PAGE, nextPage, threadAfter } from "../js/thread.js";
 
 const smiles = (...offsets) => offsets.map((offset) => ({ offset, from: "anna", smile: "😀" }));
@@ -44,6 +45,11 @@ test("a thread stays short while it runs, and what it drops can be asked for aga
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);
 });
 
+test("the hour after midnight is 00", () => {
+  const atMidnight = new Date(2026, 0, 1, 0, 5, 6, 7);
+  for (const language of ["en", "it"]) assert.match(new Intl.DateTimeFormat(language, CLOCK).format(atMidnight), /^00:05:06[.,]007$/);
+});
+
 test("each replica has a colour of its own and keeps it, until there are too many", () => {
   const hues = new Hues();
   const all = Array.from({ length: HUES }, (_, index) => hues.of(`be.${index}`));
@@ -51,4 +57,12 @@ test("each replica has a colour of its own and keeps it, until there are too man
   assert.equal(hues.of("be.3"), 3);
   assert.equal(hues.of("be.9"), 0);
   assert.equal(hues.of(null), "");
+});
+
+test("a replica that returns again and again takes no colour of a replica that is still there", () => {
+  const hues = new Hues();
+  for (let crash = 0; crash < 3 * HUES; crash += 1) {
+    const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));
+    assert.equal(new Set(shown).size, 3, `${crash}: ${shown}`);
+  }
 });

@@ -29,6 +29,11 @@ test("a sample has the rates since the one before, whatever the interval", () =>
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
 
+test("a sample that follows within milliseconds has no peak", () => {
+  const timeline = sampled(running(3), { at: 3_002, successes: 302, overloads: 30, replicas: [] });
+  assert.ok(timeline.samples.at(-1).successes <= 100, `${timeline.samples.at(-1).successes}`);
+});
+
 test("a timeline is immutable, keeps an hour, and shows the last minutes", () => {
   const before = running(10);
   const after = marked(sampled(before, { at: 11_000, successes: 0, overloads: 0, replicas: [] }), { at: 11_000, kind: Mark.STOP });
@@ -61,7 +66,8 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(changes(ready, ready), []);
   assert.deepEqual(changes(ready, [replica("be.1", "lost"), replica("be.2", "draining")]), ["lost be.1", "drained be.2"]);
   assert.deepEqual(changes([replica("be.1", "lost"), replica("be.2", "draining")], [replica("be.3")]), ["back be.3"]);
-  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "lost be.1"]);
+  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "drained be.1"], "it left between two lists");
+  assert.deepEqual(changes([replica("be.1")], [replica("be.2")]), ["back be.2", "lost be.1"], "no store lists it as lost");
   assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
 });
 
@@ -124,7 +130,7 @@ test("a point's time and a time's point agree, and lanes have their room below",
 
 const LOOK = {
   good: "good", bad: "bad", doubt: "doubt", ink: "ink", line: "line", quiet: "quiet", surface: "surface", now: "now",
-  goodSoft: "good area", badSoft: "bad area", hueOf: (id) => `hue of ${id}`,
+  "good-soft": "good area", "bad-soft": "bad area", hueOf: (id) => `hue of ${id}`,
 };
 
 /** What is drawn of a timeline: its layout, rectangles {colour, x, y, width, height} and texts {colour, text, x, y}. */

@@ -1,9 +1,9 @@
 // Exponential back-off with full jitter, so that clients that lost the same replica do not reconnect at once.
 
-export const RECONNECT_FIRST_MS = 100;
-export const RECONNECT_CAP_MS = 5_000;
+const RECONNECT_FIRST_MS = 100;
+const RECONNECT_CAP_MS = 5_000;
 export const POLICY_WAIT_MS = 15_000;
-export const RETRY_FIRST_MS = 400;
+const RETRY_FIRST_MS = 400;
 export const RETRY_CAP_MS = 5_000;
 
 /** The longest wait of an attempt; attempts count from 0. */

@@ -30,6 +30,7 @@ export class Client {
   #waiting = [];
   #promises = new Map();
   #histories = [];
+  #isFinishing = false;
 
   /**
    * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the smiles
@@ -61,6 +62,12 @@ export class Client {
     this.#outbox.clear();
   }
 
+  /** Closes the session once all smiles are settled. */
+  finish() {
+    this.#isFinishing = true;
+    this.#stopWhenSettled();
+  }
+
   /**
    * Sends a smile, retried through any number of crashes. Resolves to `{id, offset, duplicate}` once it is stored, and
    * rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that a temporarily
@@ -77,7 +84,7 @@ export class Client {
   /** The smiles with another user, oldest first: `{smiles, more}`. Retried when the session breaks. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
-      const request = { with: other, before, limit, resolve, reject };
+      const request = { with: other, before, limit, resolve, reject, cancelRetry: () => {} };
       this.#histories.push(request);
       this.session.send(historyFrame(request));
     });
@@ -98,7 +105,10 @@ export class Client {
     // Missed smiles come first, so the answer shows that the session has caught up.
     if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
     else if (this.session.reconnects > 0) this.#onGap();
-    for (const request of this.#histories) this.session.send(historyFrame(request));
+    for (const request of this.#histories) {
+      request.cancelRetry();
+      this.session.send(historyFrame(request));
+    }
     this.#pump();
   }
 
@@ -125,6 +135,11 @@ export class Client {
     const promise = this.#promises.get(id);
     if (this.#promises.delete(id)) conclude(promise);
     this.#pump();
+    this.#stopWhenSettled();
+  }
+
+  #stopWhenSettled() {
+    if (this.#isFinishing && this.#promises.size === 0) this.stop();
   }
 
   #answerHistory(frame) {
@@ -142,7 +157,7 @@ export class Client {
     // An error without an id answers the oldest pending history.
     const [request] = this.#histories;
     if (request === undefined) return;
-    if (frame.temporary) this.#timers.after(wait, () => this.session.send(historyFrame(request)));
+    if (frame.temporary) request.cancelRetry = this.#timers.after(wait, () => this.session.send(historyFrame(request)));
     else this.#histories.shift().reject(new Refusal(frame));
   }
 }

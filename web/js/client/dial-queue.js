@@ -1,7 +1,7 @@
 // Limits the number of sessions that connect at the same time. Browsers delay a page that opens dozens of
 // WebSockets at once by seconds; a few at a time connect much sooner.
 
-export const DIAL_LIMIT = 6;
+const DIAL_LIMIT = 6;
 
 export class DialQueue {
   #limit;

@@ -1,7 +1,6 @@
 // The wire protocol: outgoing frames, validation of incoming ones, and the client's reaction to each close and
 // error code.
 
-export const PROTOCOL_VERSION = 1;
 export const NORMAL_CLOSURE = 1000;
 
 /** What a client does after a close code. */

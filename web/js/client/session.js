@@ -9,12 +9,12 @@ export const CONNECT_LIMIT_MS = 2_000;
 /** Silence after which the session sends a ping. */
 export const SILENCE_ASK_MS = 1_000;
 /** Limits for an unanswered ping: after the first the session is shown as silent, after the second it ends. */
-export const SILENCE_SHOW_MS = 1_000;
+const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
 /** A session that lasted this long resets its back-off. */
 export const STABLE_MS = 5_000;
 /** The spread of reconnects when the backend is back. */
-export const HURRY_SPREAD_MS = 500;
+const HURRY_SPREAD_MS = 500;
 /** The spread of reconnects after a rate-limit refusal: sixty sessions stay below twenty a second. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
@@ -50,7 +50,7 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** The state for the page: state, replica, and since when. */
+  /** What the page shows of the session. */
   state = SessionState.STOPPED;
   replica = null;
   /** Why the last connection ended: `{code, name, text, isRefusal}`, a refusal if it closed before its welcome. */

@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { SayControl } from "../js/say-control.js";
+import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
+
+/** The input line before a backend, with the elements that it uses. */
+function staged() {
+  const nodes = { "say-as": { value: "anna" }, "say-text": { value: "" }, "say-result": { textContent: "" } };
+  const form = new EventTarget();
+  globalThis.document = { getElementById: (id) => (id === "say" ? form : nodes[id]) };
+  const timers = new FakeTimers();
+  const backend = new FakeBackend({ timers, random: seededRandom(3) });
+  const translate = (key, { user, offset } = {}) => [key, user, offset].join(" ").trim();
+  new SayControl({ translate, page: "http://h/", timers, openSocket: (url) => backend.openSocket(url) });
+  const passes = async (ms) => {
+    for (let passed = 0; passed <= ms; passed += 10) {
+      timers.advance(10);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  const say = async (user, text) => {
+    nodes["say-as"].value = user;
+    nodes["say-text"].value = text;
+    form.dispatchEvent(new Event("submit"));
+    // The code of the client is loaded first.
+    await import("../js/client/client.js");
+    await passes(0);
+  };
+  return { backend, say, passes, nodes };
+}
+
+test("a typed smile is stored, and the line is empty for the next one", async () => {
+  const { backend, say, passes, nodes } = staged();
+  await say("anna", "bruno 😀");
+  assert.equal(nodes["say-result"].textContent, "say.how");
+  await say("anna", " @bruno 😀 ");
+  assert.equal(nodes["say-result"].textContent, "say.sent anna");
+  await passes(100);
+  assert.equal(nodes["say-result"].textContent, "say.stored anna 1");
+  assert.deepEqual([nodes["say-text"].value, backend.smiles[0].to], ["", "bruno"]);
+});
+
+test("what is typed before the answer to the last smile stays", async () => {
+  const { say, passes, nodes } = staged();
+  await say("anna", "@bruno 😀");
+  nodes["say-text"].value = "@carla";
+  await passes(100);
+  assert.deepEqual([nodes["say-result"].textContent, nodes["say-text"].value], ["say.stored anna 1", "@carla"]);
+});
+
+test("a smile of one user is stored even if the next one of another user follows at once", async () => {
+  const { backend, say, passes } = staged();
+  await say("anna", "@bruno 😀");
+  await say("carla", "@bruno 😃");
+  await passes(500);
+  assert.deepEqual(backend.smiles.map(({ from }) => from).sort(), ["anna", "carla"]);
+  assert.equal(backend.openSockets, 1);
+});
