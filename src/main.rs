@@ -3,6 +3,7 @@
 //! Thin on purpose: what can be tested is in the library.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
@@ -65,7 +66,8 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
 }
 
 fn report(error: &dyn Display) {
-    eprintln!("smilingchat: {error}");
+    // Best effort: the exit status says it too, even if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "smilingchat: {error}");
 }
 
 /// Prints a usage error or the help.

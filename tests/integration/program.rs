@@ -131,6 +131,16 @@ async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
+async fn a_log_that_nobody_reads_ends_no_process() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[]).await;
+    process.close_log().await;
+    // A drain logs several lines.
+    process.signal("TERM").await;
+    assert_eq!(process.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_command_line_overrides_the_environment() {
     let store = TestStore::new();
     let variables = [("SMILINGCHAT_CAPACITY", "55"), ("SMILINGCHAT_REPLICA", "unheard")];

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::{PATIENCE, command_line, sqlite, within};
 
@@ -29,6 +30,8 @@ pub(crate) struct TestProcess {
     pub(crate) replica: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Reads the log.
+    follower: JoinHandle<()>,
 }
 
 impl TestProcess {
@@ -94,7 +97,7 @@ impl TestProcess {
             .expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = oneshot::channel();
-        tokio::spawn(follow(child.stderr.take().expect("its log"), Arc::clone(&log), ready));
+        let follower = tokio::spawn(follow(child.stderr.take().expect("its log"), Arc::clone(&log), ready));
         let Ok(ready) = within("the program is ready", is_ready).await else {
             panic!("the program ended: {}", log.lock().unwrap_or_else(PoisonError::into_inner));
         };
@@ -108,7 +111,14 @@ impl TestProcess {
             replica: ready["replica"].as_str().expect("an id").to_owned(),
             child,
             log,
+            follower,
         }
+    }
+
+    /// Closes the reading end of the log, as a log collector that ends does.
+    pub(crate) async fn close_log(&mut self) {
+        self.follower.abort();
+        let _ = (&mut self.follower).await;
     }
 
     /// The log so far.
