@@ -1,5 +1,7 @@
 //! The command line: options, environment variables, exit codes, and one-line error messages.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
@@ -78,6 +80,19 @@ async fn a_wrong_option_exits_with_2() {
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
     assert_eq!(output.status.code(), Some(2), "a variable is an option");
+}
+
+#[tokio::test]
+async fn an_argument_that_is_no_text_is_a_wrong_option() {
+    let text = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+    for arguments in [
+        vec![text(b"--capacity=\xff")],
+        vec![text(b"\xff"), text(b"--bogus")],
+        vec![text(b"replicas"), text(b"--url"), text(b"\xff")],
+    ] {
+        let output = run_program(&arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// Checks that the program exits with 1 and a one-line error that contains `word`.

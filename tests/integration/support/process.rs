@@ -1,5 +1,6 @@
 //! The real program as a child process, which never outlives the test. Its log is kept for failures.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -181,12 +182,12 @@ pub(crate) fn start_program(arguments: &[&str]) -> Child {
 }
 
 /// Runs the program to completion with these arguments.
-pub(crate) async fn run_program(arguments: &[&str]) -> Output {
+pub(crate) async fn run_program(arguments: &[impl AsRef<OsStr>]) -> Output {
     run_program_with(arguments, &[]).await
 }
 
 /// Runs the program to completion with these arguments and environment variables.
-pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     within("the program ends", output(arguments, environment)).await
 }
 
@@ -196,7 +197,7 @@ pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Outpu
     output.expect("the program ends")
 }
 
-async fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     command.output().await.expect("the program starts")
