@@ -73,6 +73,8 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
+                // All of the batch may have been stored before, or been refused.
+                self.store.end_turn().await;
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
             if stopped {
