@@ -139,11 +139,18 @@ impl Indexer {
         }
         // Without the smiles that retention has removed.
         let after = tail.indexed().max(end_of(segment)).min(end);
-        let smiles: Option<Vec<_>> = tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect());
+        let (last, smiles): (_, Option<Vec<_>>) = {
+            let recent = tail.recent.lock();
+            (recent.last, recent.range(after, end).map(|smiles| smiles.cloned().collect()))
+        };
         let Some(smiles) = smiles else { return Ok(()) };
         let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
-        store.write_index(&plan(store, segment, smiles).await?).await?;
-        self.read_progress().await?;
+        let plan = plan(store, segment, smiles).await?;
+        store.write_index(&IndexStep { last, ..plan }).await?;
+        if self.read_progress().await? == segment {
+            // The log has lost its end. The follower detects this and ends the replica.
+            tokio::time::sleep(RETRY_PAUSE / 10).await;
+        }
         Ok(())
     }
 
@@ -230,7 +237,7 @@ async fn plan<'smiles>(
         blocks.extend(ids::cut(run, inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(run.superseded(slice));
     }
-    Ok(IndexStep { segment, conversations: conversations.into_iter().collect(), blocks, superseded })
+    Ok(IndexStep { segment, last: None, conversations: conversations.into_iter().collect(), blocks, superseded })
 }
 
 /// Removes the index of the segments that retention has trimmed completely.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::{Store, StoreError, offset};
+use super::{BatchKey, Store, StoreError, offset};
 use crate::model::{Offset, UserName};
 
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
@@ -17,6 +17,9 @@ const PLACE: usize = 2;
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
+    /// The last batch of the log from which the smiles come. A MySQL server without it, such as a new primary that lacks
+    /// the end of the log, ignores this step. `None` if the smiles were just read from the store.
+    pub last: Option<BatchKey>,
     /// The ascending offsets of the segment by conversation, with its users in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.

@@ -266,6 +266,7 @@ async fn a_segment_survives_a_round_trip(database: &Database) {
     let key = |segment| BlockKey(16 * segment + 3);
     let step = |segment, superseded| IndexStep {
         segment,
+        last: None,
         conversations: vec![
             ((bruno, anna), offsets(segment, [1, 300])),
             ((anna, carla), offsets(segment, [2, SEGMENT])),
