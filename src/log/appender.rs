@@ -89,8 +89,8 @@ impl Appender {
         if waiting.entries.is_empty() {
             return None;
         }
-        let now = Instant::now();
-        waiting.pressure.batch_began(now);
+        let (now, limit) = (Instant::now(), self.store.batch_limit().smiles.min(self.index.look_up_limit()));
+        waiting.pressure.batch_began(now, limit);
         Some(now)
     }
 
