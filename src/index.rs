@@ -10,6 +10,7 @@ mod indexer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
@@ -56,6 +57,8 @@ pub(crate) struct Index {
     filters: Arc<Mutex<Filters>>,
     /// Set when the filters hold the ids that were indexed before the start.
     loaded: Arc<SetOnce<()>>,
+    /// The largest number of segments that the index has had. A MySQL server that takes over may lack the last ones.
+    segments: Arc<AtomicU64>,
 }
 
 /// The last offset of the first `segments` segments.
@@ -196,6 +199,10 @@ impl Index {
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
+                if indexed < self.segments.load(Ordering::SeqCst) {
+                    // Memory has dropped the ids of the missing segments.
+                    return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
+                }
                 if indexed != expected {
                     // The set of runs changed before this read.
                     expected = indexed;

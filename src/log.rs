@@ -48,8 +48,7 @@ struct Waiting {
 impl AppendQueue {
     /// Creates the queue, and the appender to run.
     pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
-        let pressure = Pressure::new(store.batch_limit().smiles);
-        let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure });
+        let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure: Pressure::default() });
         let queue = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }

@@ -3,6 +3,7 @@
 //! It is thin on purpose: everything that can be tested is in the library.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
@@ -65,7 +66,8 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
 }
 
 fn report(error: &dyn Display) {
-    eprintln!("smilingchat: {error}");
+    // Best effort: the exit status says it too, even if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "smilingchat: {error}");
 }
 
 /// Prints a usage error or the help.
@@ -81,7 +83,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     // Fails only if the output is closed.
     let _ = error.print();
     // A probe may exit with 0 or 1 only: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
-    let probes = std::env::args().nth(1).is_some_and(|command| command == "check");
+    let probes = words().next().is_some_and(|command| command == "check");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if probes => ExitCode::FAILURE,
@@ -89,15 +91,19 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
 }
 
+/// The words of the command line. They need not be UTF-8.
+fn words() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
+}
+
 /// The environment variable that this argument took its value from.
 fn variable_behind(argument: &str) -> Option<String> {
     let name = argument.strip_prefix("--")?.split(' ').next()?;
-    let mut words = std::env::args().skip(1);
-    if words.any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {
+    if words().any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {
         return None;
     }
     let program = CommandLine::command();
-    let command = std::env::args().nth(1).and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
+    let command = words().next().and_then(|name| program.find_subcommand(name)).unwrap_or(&program);
     let variable = command.get_arguments().find(|known| known.get_long() == Some(name))?.get_env()?;
     std::env::var_os(variable)?;
     variable.to_str().map(str::to_owned)

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,9 @@ pub enum ServerError {
     #[error("the {0} ended: {1}")]
     TaskEnded(&'static str, String),
 }
+
+/// The end of a vital task: its name and its result, unless it panicked.
+type Ended = Result<(&'static str, Result<(), StoreError>), JoinError>;
 
 /// A running replica.
 pub struct Server {
@@ -120,17 +124,12 @@ impl Server {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
-            Some(ended) = self.tasks.vital.join_next() => {
-                if let Ok((_, Err(StoreError::Replaced))) = &ended {
-                    self.begin_epoch().await;
-                }
-                return Err(ended_early(ended));
-            }
+            Some(ended) = self.tasks.vital.join_next() => return Err(self.ended_early(ended).await),
         }
         let deadline = Instant::now() + Duration::from_secs(self.app.options.drain_timeout.into());
         tokio::select! {
             () = drain(Arc::clone(&self.app), deadline).boxed() => {}
-            Some(ended) = self.tasks.vital.join_next() => return Err(ended_early(ended)),
+            Some(ended) = self.tasks.vital.join_next() => return Err(self.ended_early(ended).await),
         }
         self.tasks.stop_listening.cancel();
         self.tasks.connections.close();
@@ -147,8 +146,21 @@ impl Server {
         Ok(())
     }
 
-    /// Begins a new epoch after the log was replaced or has lost its end, so that clients do not resume with old
-    /// offsets.
+    /// The error for a vital task that ended early. If the log was replaced or has lost its end, begins a new epoch, so that
+    /// clients do not resume with old offsets.
+    async fn ended_early(&self, ended: Ended) -> ServerError {
+        match ended {
+            Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
+            Ok((name, Err(error))) => {
+                if matches!(error, StoreError::Replaced) {
+                    self.begin_epoch().await;
+                }
+                ServerError::TaskEnded(name, error.to_string())
+            }
+            Err(error) => ServerError::TaskEnded("task", error.to_string()),
+        }
+    }
+
     async fn begin_epoch(&self) {
         let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
@@ -165,7 +177,7 @@ impl Server {
     async fn close(&mut self) -> Result<(), ServerError> {
         while let Some(ended) = self.tasks.vital.join_next().await {
             if !matches!(ended, Ok((_, Ok(())))) {
-                return Err(ended_early(ended));
+                return Err(self.ended_early(ended).await);
             }
         }
         self.app.replica.unregister().await;
@@ -227,14 +239,6 @@ async fn open_replica(
     Ok((Arc::new(app), appender, indexer))
 }
 
-fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {
-    match ended {
-        Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
-        Ok((name, Err(error))) => ServerError::TaskEnded(name, error.to_string()),
-        Err(error) => ServerError::TaskEnded("task", error.to_string()),
-    }
-}
-
 /// Listens on an address; also returns the address with the port that was picked.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
@@ -248,15 +252,34 @@ mod tests {
     use super::*;
     use crate::config::CommandLine;
 
-    #[tokio::test]
-    async fn a_replica_ends_with_a_vital_task() {
-        let folder = tempfile::tempdir().unwrap();
+    async fn started(folder: &tempfile::TempDir) -> Server {
         let store = format!("--store=sqlite:{}", folder.path().join("chat.db").display());
         let ports = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
         let arguments = ["smilingchat", &store].into_iter().chain(ports);
-        let mut server = Server::start(CommandLine::parse_from(arguments).serve).await.unwrap();
+        Server::start(CommandLine::parse_from(arguments).serve).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_replica_ends_with_a_vital_task() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = started(&folder).await;
         server.tasks.vital.abort_all();
         let ended = server.run(std::future::pending()).await;
         assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_replaced_during_the_shutdown_gets_a_new_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = started(&folder).await;
+        let (store, stop) = (server.app.context.store.clone(), server.tasks.stop_appending.clone());
+        let epoch = server.app.context.tail.epoch.clone();
+        server.tasks.vital.spawn(async move {
+            stop.cancelled().await;
+            ("follower", Err(StoreError::Replaced))
+        });
+        let ended = server.run(std::future::ready(())).await;
+        assert!(matches!(ended, Err(ServerError::TaskEnded("follower", _))), "{ended:?}");
+        assert_ne!(store.log_state().await.unwrap().epoch, epoch);
     }
 }

@@ -31,7 +31,10 @@ const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 /// `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as on a full disk, is lost. The library would report it on standard error, and the
+    // failure of that would be a panic.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         subscriber.with_target(false).init();
     } else {

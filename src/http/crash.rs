@@ -40,8 +40,13 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
+    // An array with the values of the fields would pass as well.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
     let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
+    if !is_object {
+        return Err(wrong_body(ErrorCode::BadRequest, "the body is not an object"));
+    }
     let mode = mode.unwrap_or_default();
     let crashed = app.replica.crash(replica.as_deref(), mode).await;
     let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot choose a replica to crash"));
@@ -62,7 +67,10 @@ fn unreadable(rejection: &JsonRejection) -> Refusal {
         JsonRejection::MissingJsonContentType(_) => ErrorCode::UnsupportedMediaType,
         _ => ErrorCode::BadRequest,
     };
-    let why = rejection.body_text();
+    wrong_body(code, &rejection.body_text())
+}
+
+fn wrong_body(code: ErrorCode, why: &str) -> Refusal {
     let message = format!(r#"send {{}} or {{"replica":"ID","mode":"exit|hang|unready"}} as application/json: {why}"#);
     Refusal::permanent(code, message)
 }

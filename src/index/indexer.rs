@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -67,7 +68,8 @@ pub(crate) async fn open(
     tail.read().await?;
     tail.set_indexed(after);
     let filters = Arc::new(Mutex::new(Filters::new(end_of(indexed))));
-    let index = Index { store: store.clone(), tail: Arc::clone(&tail), filters, loaded: Arc::new(SetOnce::new()) };
+    let (loaded, segments) = (Arc::new(SetOnce::new()), Arc::new(AtomicU64::new(indexed)));
+    let index = Index { store: store.clone(), tail: Arc::clone(&tail), filters, loaded, segments };
     Ok((tail, index.clone(), Indexer { index, claimant: rand::random() }))
 }
 
@@ -86,6 +88,9 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let mut smiles = Vec::new();
     while after < end {
         let page = store.read_log(after, 64).await?;
+        if page.state.head < end {
+            return Err(StoreError::Unavailable("the log ends within the segment".into()));
+        }
         let Some(last) = page.batches.last().and_then(|batch| batch.smiles.last()) else { break };
         after = last.offset;
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
@@ -126,7 +131,7 @@ impl Indexer {
 
     /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
     async fn step(&self) -> Result<(), StoreError> {
-        let Index { store, tail, .. } = &self.index;
+        let Index { store, tail, segments, .. } = &self.index;
         let segment = self.read_progress().await?;
         let end = end_of(segment + 1);
         if tail.cursor() < end {
@@ -137,21 +142,34 @@ impl Indexer {
             tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
+        if segment < segments.load(Ordering::SeqCst) {
+            // The server lacks a segment that it had. Memory may have dropped its smiles.
+            return write_from_log(store, segment).await;
+        }
         // Retention may have removed the first smiles of the segment.
         let after = tail.indexed().max(end_of(segment)).min(end);
-        let smiles: Option<Vec<_>> = tail.recent.lock().range(after, end).map(|smiles| smiles.cloned().collect());
+        let (last, smiles): (_, Option<Vec<_>>) = {
+            let recent = tail.recent.lock();
+            (recent.last, recent.range(after, end).map(|smiles| smiles.cloned().collect()))
+        };
         let Some(smiles) = smiles else { return Ok(()) };
         let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
-        store.write_index(&plan(store, segment, smiles).await?).await?;
-        self.read_progress().await?;
+        let plan = plan(store, segment, smiles).await?;
+        store.write_index(&IndexStep { last, ..plan }).await?;
+        if self.read_progress().await? == segment {
+            // The log has lost its end. The follower detects this and ends the replica.
+            tokio::time::sleep(RETRY_PAUSE / 10).await;
+        }
         Ok(())
     }
 
     /// Reads the number of indexed segments. Moves their ids from memory into the filters, a few at a time: the tail's
     /// lock blocks sessions.
     async fn read_progress(&self) -> Result<u64, StoreError> {
-        let Index { store, tail, filters, .. } = &self.index;
+        let Index { store, tail, filters, segments, .. } = &self.index;
         let stored = store.indexed().await?;
+        // Before memory drops the ids.
+        segments.fetch_max(stored, Ordering::SeqCst);
         let end = end_of(stored).min(tail.cursor());
         while tail.indexed() < end {
             let from = tail.indexed();
@@ -230,7 +248,7 @@ async fn plan<'smiles>(
         blocks.extend(ids::cut(run, inputs.flat_map(|block| ids::entries(block)).collect()));
         superseded.extend(run.superseded(slice));
     }
-    Ok(IndexStep { segment, conversations: conversations.into_iter().collect(), blocks, superseded })
+    Ok(IndexStep { segment, last: None, conversations: conversations.into_iter().collect(), blocks, superseded })
 }
 
 /// Removes the index of the segments that retention has trimmed completely.

@@ -24,8 +24,9 @@ const RETRY_AT: Duration = Duration::from_millis(250);
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
+#[derive(Default)]
 pub(crate) struct Pressure {
-    /// The maximum number of smiles in a batch.
+    /// The maximum number of smiles in a batch, as of the running one.
     largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
@@ -34,14 +35,9 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// No pressure, on a store that accepts `largest_batch` smiles in a batch.
-    pub(crate) fn new(largest_batch: usize) -> Self {
-        Self { largest_batch, batch_began: None, per_batch: Duration::ZERO }
-    }
-
-    /// Records the start of a batch. All time until it ends counts as store delay.
-    pub(crate) fn batch_began(&mut self, now: Instant) {
-        self.batch_began = Some(now);
+    /// Records the start of a batch of at most `largest_batch` smiles. All time until it ends counts as store delay.
+    pub(crate) fn batch_began(&mut self, now: Instant, largest_batch: usize) {
+        (self.batch_began, self.largest_batch) = (Some(now), largest_batch);
     }
 
     /// Records the end of the running batch.
@@ -84,16 +80,18 @@ impl Pressure {
 mod tests {
     use super::*;
 
+    const LARGEST_BATCH: usize = 1000;
+
     /// A store that runs a batch after many that took `per_batch` each.
     fn busy(per_batch: Duration) -> (Pressure, Instant) {
         let mut now = Instant::now();
-        let mut pressure = Pressure::new(1000);
+        let mut pressure = Pressure::default();
         for _ in 0..20 {
-            pressure.batch_began(now);
+            pressure.batch_began(now, LARGEST_BATCH);
             now += per_batch;
             pressure.batch_ended(now);
         }
-        pressure.batch_began(now);
+        pressure.batch_began(now, LARGEST_BATCH);
         (pressure, now)
     }
 
@@ -124,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn smaller_batches_shed_earlier() {
+        let (mut pressure, now) = busy(Duration::from_millis(20));
+        assert_eq!(pressure.check(now, 900), Ok(()));
+        pressure.batch_began(now, 16);
+        assert_eq!(refused(pressure.check(now, 900)).map(|(code, _)| code), Some(ErrorCode::Overloaded));
+    }
+
+    #[test]
     fn a_hanging_store_is_unavailable_until_it_answers() {
         let (mut pressure, now) = busy(Duration::from_millis(1));
         let check = |pressure: &Pressure, after| refused(pressure.check(now + after, 0)).map(|(code, _)| code);
@@ -134,7 +140,7 @@ mod tests {
         pressure.batch_ended(now + late);
         assert_eq!(check(&pressure, late), None);
         // The outage must not count as the speed of the store.
-        pressure.batch_began(now + late);
+        pressure.batch_began(now + late, LARGEST_BATCH);
         let answer = refused(pressure.check(now + late, 0));
         assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "{answer:?}");
     }

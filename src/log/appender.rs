@@ -73,6 +73,8 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
+                // All of the batch may have been stored before, or been refused.
+                self.store.end_turn().await;
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
             if stopped {
@@ -87,8 +89,8 @@ impl Appender {
         if waiting.entries.is_empty() {
             return None;
         }
-        let now = Instant::now();
-        waiting.pressure.batch_began(now);
+        let (now, limit) = (Instant::now(), self.store.batch_limit().smiles.min(self.index.look_up_limit()));
+        waiting.pressure.batch_began(now, limit);
         Some(now)
     }
 

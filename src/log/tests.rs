@@ -3,6 +3,7 @@
 mod carried_over;
 mod ids;
 mod index_writes;
+mod lost_commits;
 mod outage;
 mod replica;
 mod shared;

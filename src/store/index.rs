@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::{Store, StoreError, offset};
+use super::{BatchKey, Store, StoreError, offset};
 use crate::model::{Offset, UserName};
 
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
@@ -17,6 +17,9 @@ const PLACE: usize = 2;
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
+    /// The last batch of the log from which the smiles come. A MySQL server without it, such as a new primary that lacks
+    /// the end of the log, ignores this step. `None` if the smiles were just read from the store.
+    pub last: Option<BatchKey>,
     /// The ascending offsets of the segment by conversation, with its users in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
@@ -82,7 +85,7 @@ impl Store {
         Ok((indexed.unsigned_abs(), blocks.collect()))
     }
 
-    /// Reads the ascending offsets of a user's smiles in one segment.
+    /// Reads the ascending offsets of a user's smiles in one segment, which must be indexed.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] if retention has removed offsets after `after`, else [`StoreError::Unavailable`].
@@ -95,15 +98,19 @@ impl Store {
         let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
         let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
         let text = format!(
-            "SELECT state.trimmed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+            "SELECT state.trimmed, state.indexed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
              ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
             conversations.join(",")
         );
-        let rows: Vec<(i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
-        if rows.first().is_some_and(|(trimmed, _)| offset(*trimmed) > after) {
+        let rows: Vec<(i64, i64, Option<Vec<u8>>)> = either!(self, database => database.rows(&text).await?);
+        let (trimmed, indexed, _) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        if offset(*trimmed) > after {
             return Err(StoreError::Trimmed);
         }
-        let places = rows.iter().filter_map(|(_, places)| places.as_ref());
+        if indexed.unsigned_abs() <= segment {
+            return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
+        }
+        let places = rows.iter().filter_map(|(.., places)| places.as_ref());
         let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
         offsets.sort_unstable();
         Ok(offsets)

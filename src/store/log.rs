@@ -54,6 +54,13 @@ impl Store {
         }
     }
 
+    /// Ends this replica's turn, unless an append has ended it.
+    pub(crate) async fn end_turn(&self) {
+        if let Self::MySql(mysql) = self {
+            mysql.end_turn().await;
+        }
+    }
+
     /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.

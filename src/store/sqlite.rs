@@ -203,7 +203,8 @@ mod tests {
     async fn log_commits_are_synchronous_after_an_index_write() {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("chat.db")).await.unwrap();
-        let step = IndexStep { segment: 0, conversations: Vec::new(), blocks: Vec::new(), superseded: Vec::new() };
+        let step =
+            IndexStep { segment: 0, last: None, conversations: Vec::new(), blocks: Vec::new(), superseded: Vec::new() };
         store.write_index(&step).await.unwrap();
         let mut connection = store.writer.lock().await.take().await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();

@@ -266,6 +266,7 @@ async fn a_segment_survives_a_round_trip(database: &Database) {
     let key = |segment| BlockKey(16 * segment + 3);
     let step = |segment, superseded| IndexStep {
         segment,
+        last: None,
         conversations: vec![
             ((bruno, anna), offsets(segment, [1, 300])),
             ((anna, carla), offsets(segment, [2, SEGMENT])),
@@ -284,6 +285,7 @@ async fn a_segment_survives_a_round_trip(database: &Database) {
     let expected = [offsets(1, [1, 2]), offsets(1, [300, SEGMENT])].concat();
     assert_eq!(store.read_segment(anna, 1, Offset(0)).await.unwrap(), expected);
     assert!(store.read_segment(store.user("dario").unwrap(), 1, Offset(0)).await.unwrap().is_empty());
+    assert!(store.read_segment(anna, 3, Offset(0)).await.is_err(), "it is not indexed");
     let read = async |through| store.read_conversation((anna, bruno), through, 2).await.unwrap();
     let of_segment = |segment| offsets(segment, [1, 300]);
     assert_eq!(read(2).await, [of_segment(2), of_segment(1)]);

@@ -118,8 +118,11 @@ impl Recent {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))
         {
-            self.offsets.remove(&publication.hash);
             self.indexed = self.indexed.next();
+            // Another replica may have stored the id again once retention had removed this smile.
+            if self.offsets.get(&publication.hash) == Some(&self.indexed) {
+                self.offsets.remove(&publication.hash);
+            }
         }
         self.forget(Offset(self.end().0.saturating_sub(KEPT_INDEXED)).min(self.indexed));
     }
@@ -210,6 +213,16 @@ mod tests {
         assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "smiles are kept for clients that resume");
         recent.set_indexed(Offset(99));
         assert_eq!(recent.indexed, Offset(16), "the index reaches no further than memory");
+    }
+
+    #[test]
+    fn an_id_that_is_stored_again_after_retention_stays_known() {
+        let mut recent = recent(6);
+        recent.push(&Arc::new(Publication::new(publication(17, "anna", "bruno").smile.clone(), hash(11), None)));
+        recent.trim(Offset(12));
+        assert_eq!(recent.find(hash(11)), Some(Offset(17)));
+        recent.set_indexed(Offset(17));
+        assert_eq!(recent.find(hash(11)), None);
     }
 
     #[test]

@@ -57,9 +57,20 @@ async fn checks_run_in_the_order_of_the_protocol() {
     assert_eq!(refused(on.address, "nonsense", &[knows]).await.0, 415);
     let plain = ("content-type", "text/plain");
     assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form on another site could send this type");
-    for wrong in
-        ["", "nonsense", "[]", "null", "1", "{", "{\"mode\":\"explode\"}", "{\"mode\":1}", "{\"replica\":1}", "{}{}"]
-    {
+    for wrong in [
+        "",
+        "nonsense",
+        "[]",
+        "[null,null]",
+        "[\"nobody.1\",\"exit\"]",
+        "null",
+        "1",
+        "{",
+        "{\"mode\":\"explode\"}",
+        "{\"mode\":1}",
+        "{\"replica\":1}",
+        "{}{}",
+    ] {
         assert_eq!(refused(on.address, wrong, &[knows, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));

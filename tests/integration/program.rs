@@ -1,5 +1,7 @@
 //! The command line: options, environment variables, exit codes, and one-line error messages.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
@@ -80,6 +82,19 @@ async fn a_wrong_option_exits_with_2() {
     assert_eq!(output.status.code(), Some(2), "a variable is checked like its option");
 }
 
+#[tokio::test]
+async fn an_argument_that_is_no_text_is_a_wrong_option() {
+    let text = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+    for arguments in [
+        vec![text(b"--capacity=\xff")],
+        vec![text(b"\xff"), text(b"--bogus")],
+        vec![text(b"replicas"), text(b"--url"), text(b"\xff")],
+    ] {
+        let output = run_program(&arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// Checks that the program exits with 1 and a one-line error that contains `word`.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
@@ -128,6 +143,16 @@ async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
     for option in ["--listen", "--ops-listen"] {
         fails_with_one_line(&[&store_option, &format!("{option}={address}")], &address).await;
     }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_ends_no_process() {
+    let store = TestStore::new();
+    let mut process = TestProcess::start(&store.path(), &[]).await;
+    process.close_log().await;
+    // A drain logs several lines.
+    process.signal("TERM").await;
+    assert_eq!(process.exit().await.code(), Some(0));
 }
 
 #[tokio::test]

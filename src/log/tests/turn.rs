@@ -1,5 +1,7 @@
 //! The wait for the turn to append counts as delay of the store.
 
+use std::time::Instant;
+
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
@@ -7,6 +9,10 @@ use super::*;
 
 /// Takes the turn of a database and keeps it, as a replica does that freezes between its turn and its append.
 const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
+
+/// Whether no replica has the turn.
+const IS_FREE: &str =
+    "SELECT CAST(IS_FREE_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32))) AS SIGNED)";
 
 /// A replica waits this many seconds for a turn that it does not get.
 const WAIT: f64 = 0.1;
@@ -49,4 +55,21 @@ async fn a_wait_for_a_turn_is_store_delay_and_sheds() {
     let stored = answers.iter().filter(|answer| **answer != Answer::Refused).count();
     assert!(stored < answers.len(), "no smile was shed");
     assert_eq!(whole_log(&replica.store).await.len(), 3 + stored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_without_an_append_ends() {
+    let Some(database) = Database::mysql().await else { return };
+    let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
+    let one = |replica: &Replica, id| [smile(&replica.store, "anna", "bruno", id)];
+    assert_eq!(other.send(&one(&other, "theirs")).await, [Answer::Stored(Offset(1))]);
+    replica.tail.wait_for(|tail| tail.cursor() == Offset(1)).await;
+    assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Stored(Offset(2))]);
+    // This batch has nothing to append.
+    assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Duplicate(Offset(2))]);
+    let asked = Instant::now();
+    while database.numbers(IS_FREE).await != [1] {
+        assert!(asked.elapsed() < Duration::from_secs(10), "the turn is kept");
+        sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -38,6 +38,8 @@ pub(super) struct PeerAppends {
     met_at: Option<Instant>,
     /// When it last failed to get the lock.
     kept_waiting_at: Option<Instant>,
+    /// Whether the appending connection may hold the lock.
+    may_hold: bool,
 }
 
 impl PeerAppends {
@@ -47,6 +49,7 @@ impl PeerAppends {
             self.met_at = Some(now);
         }
         self.end = Offset(first.0 + count as u64 - 1);
+        self.may_hold = false;
     }
 
     /// Whether to take the lock before an append.
@@ -57,7 +60,7 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append too; the next append releases it. Returns the batches of other
+    /// Waits for the lock if other replicas append too; the next append or [`MySql::end_turn`] releases it. Returns the batches of other
     /// replicas after `last`, which ends at `after`, that the log holds by then; the next batch follows them. An append
     /// without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
@@ -68,6 +71,17 @@ impl MySql {
             tracing::debug!(%error, "cannot take the turn to append");
             Vec::new()
         })
+    }
+
+    /// Releases the lock if no append has: without it the other replicas would wait for this idle one.
+    pub(in crate::store) async fn end_turn(&self) {
+        if !std::mem::take(&mut self.peer_appends.lock().may_hold) {
+            return;
+        }
+        // A failure closes the connection, which releases the lock as well.
+        if let Err(error) = within(NO_ANSWER, self.appending.execute("DO RELEASE_ALL_LOCKS()")).await {
+            tracing::debug!(%error, "cannot end the turn to append");
+        }
     }
 
     /// Dropping this future closes the connection, which releases the lock.
@@ -87,8 +101,12 @@ impl MySql {
         };
         // The pool holds one connection, so the append uses the same one.
         let rows = self.appending.ask_once(take).await?;
-        if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
-            self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
+        {
+            let mut peer_appends = self.peer_appends.lock();
+            peer_appends.may_hold = true;
+            if rows.first().and_then(|row| row.try_get(0).ok()).flatten() != Some(1_i64) {
+                peer_appends.kept_waiting_at = Some(Instant::now());
+            }
         }
         let batches = rows.iter().skip(1).map(|row| {
             let (token, payload): (i64, Vec<u8>) = FromRow::from_row(row)?;

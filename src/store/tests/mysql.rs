@@ -191,6 +191,7 @@ async fn a_segment_that_another_replica_has_written_is_left_as_it_is() {
     let key = BlockKey(1);
     let step = |segment, content| IndexStep {
         segment,
+        last: None,
         conversations: Vec::new(),
         blocks: vec![(key, vec![content; 16])],
         superseded: Vec::new(),

@@ -1,5 +1,6 @@
 //! The real program as a child process, which never outlives the test. Its log is kept for failures.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -10,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::{PATIENCE, command_line, sqlite, within};
 
@@ -29,6 +31,8 @@ pub(crate) struct TestProcess {
     pub(crate) replica: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Reads the log.
+    follower: JoinHandle<()>,
 }
 
 impl TestProcess {
@@ -94,7 +98,7 @@ impl TestProcess {
             .expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = oneshot::channel();
-        tokio::spawn(follow(child.stderr.take().expect("its log"), Arc::clone(&log), ready));
+        let follower = tokio::spawn(follow(child.stderr.take().expect("its log"), Arc::clone(&log), ready));
         let Ok(ready) = within("the program is ready", is_ready).await else {
             panic!("the program ended: {}", log.lock().unwrap_or_else(PoisonError::into_inner));
         };
@@ -108,7 +112,14 @@ impl TestProcess {
             replica: ready["replica"].as_str().expect("an id").to_owned(),
             child,
             log,
+            follower,
         }
+    }
+
+    /// Closes the reading end of the log, as a log collector that ends does.
+    pub(crate) async fn close_log(&mut self) {
+        self.follower.abort();
+        let _ = (&mut self.follower).await;
     }
 
     /// The log so far.
@@ -171,12 +182,12 @@ pub(crate) fn start_program(arguments: &[&str]) -> Child {
 }
 
 /// Runs the program to completion with these arguments.
-pub(crate) async fn run_program(arguments: &[&str]) -> Output {
+pub(crate) async fn run_program(arguments: &[impl AsRef<OsStr>]) -> Output {
     run_program_with(arguments, &[]).await
 }
 
 /// Runs the program to completion with these arguments and environment variables.
-pub(crate) async fn run_program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     within("the program ends", output(arguments, environment)).await
 }
 
@@ -186,7 +197,7 @@ pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Outpu
     output.expect("the program ends")
 }
 
-async fn output(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     command.output().await.expect("the program starts")
