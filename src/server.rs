@@ -97,6 +97,8 @@ impl Server {
                     }
                     tokio::time::sleep(STORE_RETRY).await;
                 }
+                // Another replica's retention has removed what this start was about to read.
+                Err(StoreError::Trimmed) if store.is_shared() => {}
                 opened => break opened?,
             }
         };

@@ -103,7 +103,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
         })?;
         let within = after <= log.head.max(app.context.tail.cursor());
         if within || asked.elapsed() > HEAD_TIMEOUT {
-            let complete = within && log.trimmed <= after;
+            let complete = within && log.trimmed <= after && epoch == Some(log.epoch.as_str());
             return Ok(if complete { Start::Recovered(after) } else { Start::NotRecovered });
         }
         // Another replica may have sent this offset before a query shows its commit.

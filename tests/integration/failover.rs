@@ -183,6 +183,32 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
 }
 
+/// The lines of an outage: its start, that connections are reopened, and its end.
+const LINES_OF_AN_OUTAGE: usize = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_transactions_only_read_is_an_outage_of_few_lines() {
+    let Some((_alone, pair)) = start_pair().await else { return };
+    let mut fleet = Fleet::start(1, TestDatabase::at(pair.url(0)).await).await;
+    let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
+    acked(&mut anna, "before", "bruno").await;
+    fleet.until_followed(pair.url(0)).await;
+    let lines = fleet.lines();
+    pair.run(0, "SET GLOBAL transaction_read_only = ON").await;
+    // Existing sessions of MySQL keep their setting.
+    fleet.members[0].network.becomes(Network::Cut);
+    eventually("all sessions of MySQL end", async || fleet.database.sessions().await == 0).await;
+    fleet.members[0].network.becomes(Network::Open);
+    for number in 0..20 {
+        anna.send_smile(&format!("refused-{number}"), "bruno").await;
+        eventually("an answer", async || anna.next().await["temporary"] == true).await;
+    }
+    pair.run(0, "SET GLOBAL transaction_read_only = OFF").await;
+    acked(&mut anna, "after", "bruno").await;
+    let said = fleet.lines()[0] - lines[0];
+    assert!(said <= LINES_OF_AN_OUTAGE, "{said}: {}", fleet.members[0].process().log());
+}
+
 /// Time limit to leave a primary that keeps running after the address has moved.
 const LEFT: Duration = Duration::from_secs(6);
 

@@ -30,7 +30,7 @@ const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED)";
+    SELECT @@server_uuid, CAST(CONNECTION_ID() AS SIGNED), CAST(@@transaction_read_only OR @@innodb_read_only AS SIGNED)";
 
 /// The server behind the address of the store, shared by all connections.
 pub(super) struct MySqlServer {
@@ -98,10 +98,13 @@ impl MySqlServer {
             return Err(sqlx::Error::Protocol("binlog_format is STATEMENT and must be ROW".to_owned()));
         }
         if read_only != 0 {
-            return Err(io::Error::other("the server is read-only, so it is not the primary").into());
+            return Err(not_primary());
         }
         let identity = sqlx::raw_sql(SET_UP).fetch_one(&mut connection).await?;
-        let (uuid, id): (String, i64) = FromRow::from_row(&identity)?;
+        let (uuid, id, read_only): (String, i64, i64) = FromRow::from_row(&identity)?;
+        if read_only != 0 {
+            return Err(not_primary());
+        }
         Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
 
@@ -138,6 +141,10 @@ impl MySqlServer {
     pub(super) fn address(&self) -> String {
         format!("{}:{}", self.url.host, self.url.port)
     }
+}
+
+fn not_primary() -> sqlx::Error {
+    io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
 /// Whether this store supports a version of MySQL. On 8.0 replicas poll the log instead of following the binary log.

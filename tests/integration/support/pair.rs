@@ -11,8 +11,8 @@ use super::{eventually, within};
 const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failover-2"];
 
 /// Removes the state of an earlier test.
-const FORGET: &str = "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;
-    RESET BINARY LOGS AND GTIDS";
+const FORGET: &str = "SET GLOBAL transaction_read_only = OFF; STOP REPLICA; RESET REPLICA ALL;
+    SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF; RESET BINARY LOGS AND GTIDS";
 
 /// Installs the plugins for either side of a semi-synchronous replication, which stays off at first.
 const SEMI_SYNCHRONOUS: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
