@@ -29,7 +29,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// Delay before a crash, so that the HTTP response still reaches the client.
 const CRASH_DELAY: Duration = Duration::from_millis(50);
 
-/// Tasks that block a worker each: more than the runtime has workers.
+/// Tasks that block a worker each: more than the runtime has workers, and more than the queue of one worker holds (256).
+/// The rest goes to the global queue, which every worker polls.
 const BLOCKING_TASKS: usize = 1024;
 
 /// The retry hint of a replica that is not ready.
@@ -261,15 +262,11 @@ impl Replica {
 
 /// Blocks every worker of the runtime, so that this process answers nothing, not even signals.
 fn hang() {
-    let runtime = tokio::runtime::Handle::current();
-    // Tasks spawned from outside the runtime go to the global queue, which every worker polls.
-    std::thread::spawn(move || {
-        for _ in 0..BLOCKING_TASKS {
-            runtime.spawn(async {
-                loop {
-                    std::thread::park();
-                }
-            });
-        }
-    });
+    for _ in 0..BLOCKING_TASKS {
+        tokio::spawn(async {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
 }
