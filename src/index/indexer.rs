@@ -156,16 +156,11 @@ impl Indexer {
         while tail.indexed() < end {
             let from = tail.indexed();
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
-            let id = |publication: &Arc<Publication>| (publication.hash.short(), publication.smile.offset);
-            let ids: Option<Vec<_>> = tail.recent.lock().range(from, until).map(|smiles| smiles.map(id).collect());
+            let id = |Publication { hash, smile, .. }: &Publication| Entry { hash: hash.short(), offset: smile.offset };
+            let ids = tail.recent.lock().range(from, until).map(|smiles| smiles.map(|one| id(one)).collect::<Vec<_>>());
             // Otherwise retention has removed some meanwhile.
             let Some(ids) = ids else { break };
-            {
-                let mut filters = filters.lock();
-                for (hash, offset) in ids {
-                    filters.add(hash, offset);
-                }
-            }
+            filters.lock().add(ids);
             tail.set_indexed(until);
             tokio::task::yield_now().await;
         }
@@ -198,10 +193,7 @@ impl Indexer {
                 }
                 // A look-up waits for one block at most.
                 for block in blocks.values() {
-                    let mut filters = filters.lock();
-                    for Entry { hash, offset } in ids::entries(block) {
-                        filters.add(hash, offset);
-                    }
+                    filters.lock().add(ids::entries(block));
                 }
             }
             filters.lock().cover(end_of(run.first_segment()));
