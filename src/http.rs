@@ -27,6 +27,7 @@ use crate::config::ServeOptions;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::replica::Replica;
 use crate::session;
+use crate::store::Following;
 
 pub(crate) use rate_limit::RateLimit;
 
@@ -115,9 +116,15 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (Statu
     ready.map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)))
 }
 
+/// The gauges have their values of this moment.
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
-    let text = app.context.metrics.render(app.context.hub.sessions());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+    let session::Context { metrics, hub, tail, .. } = &*app.context;
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.sessions.set(count(hub.sessions() as u64));
+    metrics.index_behind.set(count(tail.index_lag()));
+    metrics.ready.set(app.replica.ready().is_ok().into());
+    metrics.following_binlog.set((tail.following() == Some(Following::Binlog)).into());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
 }
 
 async fn method_not_allowed() -> Refusal {

@@ -145,17 +145,16 @@ impl Replica {
         }
     }
 
-    /// Four times a second: reads the list of replicas, which carries requests to crash, and exports readiness.
+    /// Four times a second: reads the list of replicas, which carries requests to crash.
     async fn read(&self, stop: &CancellationToken) {
+        let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
-            if let Some(lease) = &self.lease
-                && let Ok(replicas) = lease.read().await
+            if let Ok(replicas) = lease.read().await
                 && let Some(own) = replicas.iter().find(|replica| replica.id == self.id)
                 && let Some(mode) = own.crash
             {
                 self.fail(mode);
             }
-            self.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
@@ -198,7 +197,6 @@ impl Replica {
     /// Stops accepting sessions.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.metrics.ready.set(0);
     }
 
     /// Renews the lease at once, so that the other replicas see the current status.
