@@ -75,12 +75,7 @@ pub struct ServeOptions {
     pub replica: Option<String>,
 
     /// What runs this replica; the page shows how it restarts the replica after a crash
-    #[arg(
-        long,
-        env = "SMILINGCHAT_PLATFORM",
-        value_name = "process|compose|swarm|kubernetes",
-        default_value = "process"
-    )]
+    #[arg(long, env = "SMILINGCHAT_PLATFORM", default_value = "process")]
     pub platform: Platform,
 
     // Kubernetes allows 253 characters (RFC 1123).

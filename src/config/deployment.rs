@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use serde::Serialize;
 use url::Url;
 
@@ -13,11 +14,12 @@ use super::InvalidValue;
 const LONGEST_LINK_NAME: usize = 64;
 
 /// The platform that runs a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Platform {
-    /// A process started by hand. The default, so that an empty variable counts as unset.
-    #[strum(to_string = "process", serialize = "")]
+    // An empty variable counts as unset.
+    /// A process started by hand.
+    #[value(alias = "")]
     Process,
     /// Docker Compose.
     Compose,
@@ -63,7 +65,6 @@ impl FromStr for Link {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use strum::VariantArray;
 
     use super::super::{CommandLine, ServeOptions, list, name};
     use super::*;
@@ -82,11 +83,11 @@ mod tests {
 
     #[test]
     fn platforms_have_one_name_everywhere() {
-        for platform in Platform::VARIANTS {
-            assert_eq!(<&str>::from(platform).parse(), Ok(*platform));
+        for platform in Platform::value_variants() {
+            assert_eq!(Platform::from_str(<&str>::from(platform), false), Ok(*platform));
         }
         for wrong in ["Compose", "nomad", " "] {
-            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+            assert!(Platform::from_str(wrong, false).is_err(), "{wrong}");
         }
     }
 
