@@ -113,12 +113,11 @@ impl Tail {
     /// # Errors
     /// As [`Tail::publish`].
     pub(crate) fn publish_stored(&self, batch: Batch) -> Result<(), StoreError> {
-        let Some(key) = batch.key() else { return Ok(()) };
-        if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
+        if batch.last() <= self.cursor() {
             return Ok(());
         }
         let publications = batch.smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
-        self.publish(key, &publications.collect::<Vec<_>>())
+        self.publish(batch.key, &publications.collect::<Vec<_>>())
     }
 
     /// Reads and publishes the log from the cursor to its head; returns the head.

@@ -74,9 +74,8 @@ pub(crate) async fn open(
 /// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log
 /// begins with a whole one. `offset` itself if no batch holds it.
 async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreError> {
-    let batch = store.batch_at(offset).await?;
-    let holding = batch.filter(|batch| batch.smiles.last().is_some_and(|last| last.offset >= offset));
-    Ok(holding.and_then(|batch| batch.key()).map_or(offset, |key| Offset(key.first.0 - 1)))
+    let holding = store.batch_at(offset).await?.filter(|batch| batch.last() >= offset);
+    Ok(holding.map_or(offset, |batch| Offset(batch.key.first.0 - 1)))
 }
 
 /// Indexes a segment from the log instead of memory.
@@ -86,8 +85,8 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let mut smiles = Vec::new();
     while after < end {
         let page = store.read_log(after, 64).await?;
-        let Some(last) = page.batches.last().and_then(|batch| batch.smiles.last()) else { break };
-        after = last.offset;
+        let Some(last) = page.batches.last() else { break };
+        after = last.last();
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);

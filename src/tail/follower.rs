@@ -108,9 +108,8 @@ impl Follower {
         let mut last = Offset::default();
         self.tail.record_contact();
         for batch in batches {
-            let (Some(first), Some(end)) = (batch.smiles.first(), batch.smiles.last()) else { continue };
-            let first = first.offset;
-            last = end.offset;
+            last = batch.last();
+            let first = batch.key.first;
             let deadline = Instant::now() + GAP_TIMEOUT;
             while self.tail.cursor().next() < first {
                 if Instant::now() > deadline {
