@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
 use self::lease::Lease;
+use crate::config::{ServeOptions, Switch, host_name};
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
@@ -49,8 +50,8 @@ pub(crate) struct Replica {
     /// The sessions of this replica.
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    /// Counts admitted smiles.
-    capacity: Arc<Capacity>,
+    /// The smile rate, which counts admitted smiles.
+    pub capacity: Arc<Capacity>,
     /// Whether it hands sessions over to emptier replicas.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
@@ -61,19 +62,24 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Registers the replica. With `rebalance` it hands sessions over to emptier replicas.
+    /// Registers the replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not take the registration.
     pub(crate) async fn join(
+        options: &ServeOptions,
         store: &Store,
-        replica: NewReplica,
         tail: Arc<Tail>,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
-        capacity: Arc<Capacity>,
-        rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
+        let replica = NewReplica {
+            name: options.replica.clone().unwrap_or_else(host_name),
+            host: host_name(),
+            node: Some(options.node.clone()).filter(|node| !node.is_empty()),
+            capacity: options.capacity,
+            obeys: options.crash == Switch::On,
+        };
         let (registration, lease) = match store {
             Store::Sqlite(file) => (Registration { number: file.starts, replica, at: Instant::now() }, None),
             Store::MySql(mysql) => {
@@ -90,8 +96,8 @@ impl Replica {
             tail,
             hub,
             metrics,
-            capacity,
-            rebalance,
+            capacity: Arc::new(Capacity::new(options.capacity, Instant::now())),
+            rebalance: options.rebalance == Switch::On,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
             crash: Mutex::default(),

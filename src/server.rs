@@ -18,16 +18,15 @@ use tokio_util::task::TaskTracker;
 
 use self::drain::{CLOSE_RESERVE, drain};
 use self::tasks::Tasks;
-use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
+use crate::config::{InvalidValue, ServeOptions, secret};
 use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
-use crate::limits::Capacity;
 use crate::log::{AppendQueue, Appender};
 use crate::protocol::Rates;
 use crate::replica::Replica;
 use crate::session::Context;
-use crate::store::{NewReplica, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Time limit to begin a new epoch.
@@ -181,28 +180,10 @@ async fn open_replica(
     crash_token: Option<String>,
 ) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
-    let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let hub = Arc::new(Hub::default());
     let (tail, index, indexer) = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
-    let new_replica = NewReplica {
-        name: options.replica.clone().unwrap_or_else(host_name),
-        host: host_name(),
-        node: Some(options.node.clone()).filter(|node| !node.is_empty()),
-        capacity: options.capacity,
-        obeys: options.crash == Switch::On,
-    };
-    let rebalance = options.rebalance == Switch::On;
-    let replica = Replica::join(
-        store,
-        new_replica,
-        Arc::clone(&tail),
-        Arc::clone(&hub),
-        Arc::clone(&metrics),
-        Arc::clone(&capacity),
-        rebalance,
-    )
-    .await?;
+    let replica = Replica::join(options, store, Arc::clone(&tail), Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let context = Context {
         replica: replica.id.clone(),
         store: store.clone(),
@@ -210,7 +191,7 @@ async fn open_replica(
         tail,
         hub,
         index,
-        capacity,
+        capacity: Arc::clone(&replica.capacity),
         metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
