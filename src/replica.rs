@@ -51,7 +51,7 @@ pub(crate) struct Replica {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     /// The smile rate, which counts admitted smiles.
-    pub capacity: Arc<Capacity>,
+    pub capacity: Capacity,
     /// Whether it hands sessions over to emptier replicas.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
@@ -96,7 +96,7 @@ impl Replica {
             tail,
             hub,
             metrics,
-            capacity: Arc::new(Capacity::new(options.capacity, Instant::now())),
+            capacity: Capacity::new(options.capacity, Instant::now()),
             rebalance: options.rebalance == Switch::On,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),

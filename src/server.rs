@@ -84,8 +84,8 @@ impl Server {
 
         let store = Store::open(&store_url).await?;
         let mut waits = false;
-        let (app, appender, indexer) = loop {
-            match open_replica(&options, &store, crash_token.clone()).await {
+        let (context, appender, indexer) = loop {
+            match open_replica(&options, &store).await {
                 Err(StoreError::Unavailable(error)) if store.is_shared() => {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::warn!(%error, "waiting for the store");
@@ -96,8 +96,16 @@ impl Server {
             }
         };
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
-        tasks.spawn_upkeep(&app, appender, indexer, kept);
+        tasks.spawn_upkeep(&context, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
+        let app = Arc::new(AppState {
+            context: Arc::new(context),
+            sessions: TaskTracker::new(),
+            abort_sessions: CancellationToken::new(),
+            options,
+            crash_token,
+            logged_origins: Mutex::default(),
+        });
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
         let _ = operations.send(http::operations(Arc::clone(&app)));
         if let Some(limit) = limit {
@@ -108,7 +116,7 @@ impl Server {
 
     /// The id of this replica.
     pub fn replica(&self) -> &str {
-        &self.app.replica.id
+        &self.app.context.replica.id
     }
 
     /// Serves until `stop`, then drains and closes the store within the drain timeout.
@@ -167,45 +175,31 @@ impl Server {
                 return Err(ended_early(ended));
             }
         }
-        self.app.replica.unregister().await;
+        self.app.context.replica.unregister().await;
         self.app.context.store.close().await;
         Ok(())
     }
 }
 
-/// Opens the log, registers the replica and builds the shared state. Also returns the appender and the indexer to run.
-async fn open_replica(
-    options: &ServeOptions,
-    store: &Store,
-    crash_token: Option<String>,
-) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
+/// Opens the log and registers the replica. Returns what sessions share, and the appender and the indexer to run.
+async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
     let (tail, index, indexer) = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
     let replica = Replica::join(options, store, Arc::clone(&tail), Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let context = Context {
-        replica: replica.id.clone(),
+        replica,
         store: store.clone(),
         queue,
         tail,
         hub,
         index,
-        capacity: Arc::clone(&replica.capacity),
         metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
     };
-    let app = AppState {
-        context: Arc::new(context),
-        replica,
-        sessions: TaskTracker::new(),
-        abort_sessions: CancellationToken::new(),
-        options: options.clone(),
-        crash_token,
-        logged_origins: Mutex::default(),
-    };
-    Ok((Arc::new(app), appender, indexer))
+    Ok((context, appender, indexer))
 }
 
 fn ended_early(ended: Result<(&'static str, Result<(), StoreError>), tokio::task::JoinError>) -> ServerError {

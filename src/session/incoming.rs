@@ -38,7 +38,7 @@ impl Session {
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
         let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
-        let by_rate = || admit(&mut self.smiles, &self.context.capacity, now);
+        let by_rate = || admit(&mut self.smiles, &self.context.replica.capacity, now);
         self.context.queue.submit(new, now, &self.subscription.outbox, by_rate)?;
         self.in_flight.push_back(SmileInFlight { id, named, admitted_at: now });
         Ok(())
