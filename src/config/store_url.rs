@@ -34,7 +34,7 @@ impl FromStr for StoreUrl {
             return sqlite_path(path.strip_prefix("//").unwrap_or(path)).map(Self::Sqlite);
         }
         if text.starts_with("mysql:") {
-            return text.parse().map(Self::MySql);
+            return mysql_url(text).map(Self::MySql);
         }
         Err(format!("give sqlite:PATH or {MYSQL_FORM}").into())
     }
@@ -99,41 +99,37 @@ impl fmt::Debug for MySqlUrl {
     }
 }
 
-impl FromStr for MySqlUrl {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // No error repeats any part of the text: in a malformed URL, any part may be the password.
-        let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
-        let user = decoded(url.username())?;
-        if user.is_empty() {
-            return Err(format!("no user; give {MYSQL_FORM}").into());
-        }
-        let database = decoded(url.path().trim_start_matches('/'))?;
-        if database.is_empty() || database.contains('/') {
-            return Err(format!("no database; give {MYSQL_FORM}").into());
-        }
-        let mut parsed = Self {
-            // An IPv6 address is in brackets in a URL and nowhere else.
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: url.port().unwrap_or(MYSQL_PORT),
-            user,
-            password: url.password().map(decoded).transpose()?,
-            password_file: None,
-            database,
-            tls: TlsMode::default(),
-            tls_authority: None,
-        };
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "ssl-mode" => parsed.tls = value.parse()?,
-                "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
-                _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
-            }
-        }
-        Ok(parsed)
+/// Parses the URL of a MySQL database. No error repeats any part of it: in a malformed URL, any part may be the password.
+fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
+    let user = decoded(url.username())?;
+    if user.is_empty() {
+        return Err(format!("no user; give {MYSQL_FORM}").into());
     }
+    let database = decoded(url.path().trim_start_matches('/'))?;
+    if database.is_empty() || database.contains('/') {
+        return Err(format!("no database; give {MYSQL_FORM}").into());
+    }
+    let mut parsed = MySqlUrl {
+        // An IPv6 address is in brackets in a URL and nowhere else.
+        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        port: url.port().unwrap_or(MYSQL_PORT),
+        user,
+        password: url.password().map(decoded).transpose()?,
+        password_file: None,
+        database,
+        tls: TlsMode::default(),
+        tls_authority: None,
+    };
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            "ssl-mode" => parsed.tls = value.parse()?,
+            "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
+            _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
+        }
+    }
+    Ok(parsed)
 }
 
 fn no_tls_mode(_: &str) -> InvalidValue {
