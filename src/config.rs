@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
+use deployment::link;
 pub use deployment::{Link, Platform};
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
@@ -85,7 +86,7 @@ pub struct ServeOptions {
 
     /// Links that the page shows, such as dashboards, separated by commas; http and https only
     #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "",
-          value_parser = list(Link::from_str))]
+          value_parser = list(link))]
     pub links: List<Link>,
 
     /// Smiles per second this replica admits, with a burst of a quarter of it; 0 means unlimited
