@@ -199,15 +199,10 @@ impl ServeOptions {
 }
 
 /// Says in one line what is wrong with the value of an option, and what to give instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, derive_more::From, thiserror::Error)]
+#[from(forward)]
 #[error("{0}")]
 pub struct InvalidValue(String);
-
-impl<Message: Into<String>> From<Message> for InvalidValue {
-    fn from(message: Message) -> Self {
-        Self(message.into())
-    }
-}
 
 /// Reads the secret in a file, if one is given, without the final line break that editors add.
 ///

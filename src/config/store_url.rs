@@ -1,7 +1,6 @@
 //! Parses store URLs. No error shows a password.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -55,8 +54,9 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use.
-#[derive(Clone, PartialEq, Eq)]
+/// A MySQL database and the account to use. Its `Debug` form is the URL without the password.
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
+#[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
     /// Name or address of the server.
     pub host: String,
@@ -89,14 +89,6 @@ pub enum TlsMode {
     VerifyCa,
     /// Used, and the certificate must come from a known authority and name the host.
     VerifyIdentity,
-}
-
-impl fmt::Debug for MySqlUrl {
-    /// Formats the URL without its password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = if self.password.is_some() { ":…" } else { "" };
-        write!(f, "mysql://{}{password}@{}:{}/{}", self.user, self.host, self.port, self.database)
-    }
 }
 
 /// Parses the URL of a MySQL database. No error repeats any part of it: in a malformed URL, any part may be the password.
