@@ -48,7 +48,7 @@ use self::backoff::{Backoff, retry_wait};
 use self::connection::{Connection, Gone, Heard, NotOpened};
 use self::outbox::Outbox;
 use crate::model::{Epoch, Offset, SmileId, UserName};
-use crate::protocol::{ClientFrame, ErrorCode, ServerFrame};
+use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 
 pub use self::event::Event;
 pub use self::outbox::MAX_UNANSWERED;
@@ -297,7 +297,7 @@ impl Client {
                 self.outbox.settle(&id);
                 Event::Acked { id, offset, duplicate }
             }
-            ServerFrame::Error { code, id, retry_after_ms, temporary, .. } => {
+            ServerFrame::Error { refusal: Refusal { code, retry_after_ms, .. }, id, temporary } => {
                 return self.refused(id, code, retry_after_ms, temporary);
             }
             ServerFrame::Drain { reconnect_after_ms } => {

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use commands::{CheckOptions, CrashOptions, ReplicasOptions, SimulateOptions};
+use deployment::link;
 pub use deployment::{Link, Platform};
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
@@ -75,12 +76,7 @@ pub struct ServeOptions {
     pub replica: Option<String>,
 
     /// What runs this replica; the page shows how it restarts the replica after a crash
-    #[arg(
-        long,
-        env = "SMILINGCHAT_PLATFORM",
-        value_name = "process|compose|swarm|kubernetes",
-        default_value = "process"
-    )]
+    #[arg(long, env = "SMILINGCHAT_PLATFORM", default_value = "process")]
     pub platform: Platform,
 
     // Kubernetes allows 253 characters (RFC 1123).
@@ -90,7 +86,7 @@ pub struct ServeOptions {
 
     /// Links that the page shows, such as dashboards, separated by commas; http and https only
     #[arg(long, env = "SMILINGCHAT_LINKS", value_name = "NAME=URL,…", default_value = "",
-          value_parser = list(Link::from_str))]
+          value_parser = list(link))]
     pub links: List<Link>,
 
     /// Smiles per second that this replica admits, with a burst of a quarter of that; 0 means unlimited
@@ -203,15 +199,10 @@ impl ServeOptions {
 }
 
 /// Says in one line what is wrong with the value of an option, and what to give instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, derive_more::From, thiserror::Error)]
+#[from(forward)]
 #[error("{0}")]
 pub struct InvalidValue(String);
-
-impl<Message: Into<String>> From<Message> for InvalidValue {
-    fn from(message: Message) -> Self {
-        Self(message.into())
-    }
-}
 
 /// Reads the secret in a file, if one is given, without the final line break that editors add.
 ///

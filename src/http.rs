@@ -25,8 +25,8 @@ use tower_http::compression::CompressionLayer;
 
 use crate::config::ServeOptions;
 use crate::protocol::{ErrorCode, Refusal};
-use crate::replica::Replica;
 use crate::session;
+use crate::store::Following;
 
 pub(crate) use rate_limit::RateLimit;
 
@@ -42,8 +42,6 @@ const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 pub(crate) struct AppState {
     /// The state of the sessions.
     pub context: Arc<session::Context>,
-    /// This replica.
-    pub replica: Arc<Replica>,
     /// A token for each running session, and for each one that is about to open.
     pub sessions: TaskTracker,
     /// Aborts all sessions.
@@ -111,13 +109,19 @@ fn liveness<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (StatusCode, String)> {
-    let ready = app.replica.ready().map(|()| "ready\n");
+    let ready = app.context.replica.ready().map(|()| "ready\n");
     ready.map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)))
 }
 
+/// The gauges have their values of this moment.
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
-    let text = app.context.metrics.render(app.context.hub.sessions());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+    let session::Context { metrics, hub, tail, .. } = &*app.context;
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.sessions.set(count(hub.sessions() as u64));
+    metrics.index_behind.set(count(tail.index_lag()));
+    metrics.ready.set(app.context.replica.ready().is_ok().into());
+    metrics.following_binlog.set((tail.following() == Some(Following::Binlog)).into());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
 }
 
 async fn method_not_allowed() -> Refusal {

@@ -62,6 +62,7 @@ pub(crate) enum Push {
 }
 
 /// The queue of one session.
+#[derive(Default)]
 pub(crate) struct Outbox {
     /// The number of the session, unique within the replica.
     pub session: u64,
@@ -126,12 +127,7 @@ impl Hub {
     /// Adds a session of `user`. From then on, every publication of that user reaches its outbox or marks it as lagged.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
-        let outbox = Arc::new(Outbox {
-            session,
-            queue: Mutex::default(),
-            filled: Notify::new(),
-            leaving: AtomicBool::default(),
-        });
+        let outbox = Arc::new(Outbox { session, ..Outbox::default() });
         self.outboxes.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }

@@ -4,9 +4,9 @@
 mod faces;
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::sync::Arc;
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 
@@ -21,7 +21,7 @@ pub const MAX_SMILE_ID: usize = 64;
 /// The name of a user. Cheap to clone.
 ///
 /// A `UserName` from the store is an existing user; a `UserName` from a frame may not be.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserName(SmolStr);
 
 impl UserName {
@@ -40,12 +40,6 @@ impl UserName {
 impl Borrow<str> for UserName {
     fn borrow(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -91,19 +85,13 @@ impl SmileId {
 }
 
 /// The place of a smile in the log. The first smile has offset 1; 0 is before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Offset(pub u64);
 
 impl Offset {
     /// The next offset.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

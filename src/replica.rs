@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::handover::Handover;
 use self::lease::Lease;
+use crate::config::{ServeOptions, Switch, host_name};
 use crate::hub::Hub;
 use crate::limits::Capacity;
 use crate::model::Timestamp;
@@ -29,7 +30,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// Delay before a crash, so that the HTTP response still reaches the client.
 const CRASH_DELAY: Duration = Duration::from_millis(50);
 
-/// Tasks that block a worker each: more than the runtime has workers.
+/// Tasks that block a worker each: more than the runtime has workers, and more than the queue of one worker holds (256).
+/// The rest goes to the global queue, which every worker polls.
 const BLOCKING_TASKS: usize = 1024;
 
 /// The retry hint of a replica that is not ready.
@@ -49,7 +51,7 @@ pub(crate) struct Replica {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     /// Counts admitted smiles.
-    capacity: Arc<Capacity>,
+    pub capacity: Capacity,
     /// Whether this replica hands sessions over to emptier ones.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
@@ -60,19 +62,24 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Registers the replica. With `rebalance` it hands sessions over to emptier replicas.
+    /// Registers the replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not accept the registration.
     pub(crate) async fn join(
+        options: &ServeOptions,
         store: &Store,
-        replica: NewReplica,
         tail: Arc<Tail>,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
-        capacity: Arc<Capacity>,
-        rebalance: bool,
     ) -> Result<Arc<Self>, StoreError> {
+        let replica = NewReplica {
+            name: options.replica.clone().unwrap_or_else(host_name),
+            host: host_name(),
+            node: Some(options.node.clone()).filter(|node| !node.is_empty()),
+            capacity: options.capacity,
+            obeys: options.crash == Switch::On,
+        };
         let (registration, lease) = match store {
             Store::Sqlite(file) => (Registration { number: file.starts, replica, at: Instant::now() }, None),
             Store::MySql(mysql) => {
@@ -89,8 +96,8 @@ impl Replica {
             tail,
             hub,
             metrics,
-            capacity,
-            rebalance,
+            capacity: Capacity::new(options.capacity, Instant::now()),
+            rebalance: options.rebalance == Switch::On,
             smiles_per_second: Mutex::default(),
             draining: AtomicBool::new(false),
             crash: Mutex::default(),
@@ -144,17 +151,16 @@ impl Replica {
         }
     }
 
-    /// Four times a second: reads the list of replicas, which carries requests to crash, and exports readiness.
+    /// Four times a second: reads the list of replicas, which carries requests to crash.
     async fn read(&self, stop: &CancellationToken) {
+        let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
-            if let Some(lease) = &self.lease
-                && let Ok(replicas) = lease.read().await
+            if let Ok(replicas) = lease.read().await
                 && let Some(own) = replicas.iter().find(|replica| replica.id == self.id)
                 && let Some(mode) = own.crash
             {
                 self.fail(mode);
             }
-            self.metrics.ready.set(self.ready().is_ok().into());
         }
     }
 
@@ -197,7 +203,6 @@ impl Replica {
     /// Stops accepting sessions.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.metrics.ready.set(0);
     }
 
     /// Renews the lease at once, so that the other replicas see the current status.
@@ -261,15 +266,11 @@ impl Replica {
 
 /// Blocks every worker of the runtime, so that this process answers nothing, not even signals.
 fn hang() {
-    let runtime = tokio::runtime::Handle::current();
-    // Tasks spawned from outside the runtime go to the global queue, which every worker polls.
-    std::thread::spawn(move || {
-        for _ in 0..BLOCKING_TASKS {
-            runtime.spawn(async {
-                loop {
-                    std::thread::park();
-                }
-            });
-        }
-    });
+    for _ in 0..BLOCKING_TASKS {
+        tokio::spawn(async {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
 }

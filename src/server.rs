@@ -19,16 +19,15 @@ use tokio_util::task::TaskTracker;
 
 use self::drain::{CLOSE_RESERVE, drain};
 use self::tasks::Tasks;
-use crate::config::{InvalidValue, ServeOptions, Switch, host_name, secret};
+use crate::config::{InvalidValue, ServeOptions, secret};
 use crate::http::{self, AppState, RateLimit};
 use crate::hub::Hub;
 use crate::index::{self, Indexer};
-use crate::limits::Capacity;
 use crate::log::{AppendQueue, Appender};
 use crate::protocol::Rates;
 use crate::replica::Replica;
 use crate::session::Context;
-use crate::store::{NewReplica, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Time limit to begin a new epoch.
@@ -89,8 +88,8 @@ impl Server {
 
         let store = Store::open(&store_url).await?;
         let mut waits = false;
-        let (app, appender, indexer) = loop {
-            match open_replica(&options, &store, crash_token.clone()).await {
+        let (context, appender, indexer) = loop {
+            match open_replica(&options, &store).await {
                 Err(StoreError::Unavailable(error)) if store.is_shared() => {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::warn!(%error, "waiting for the store");
@@ -103,8 +102,16 @@ impl Server {
             }
         };
         let kept = Duration::from_secs(u64::from(options.retention) * 24 * 60 * 60);
-        tasks.spawn_upkeep(&app, appender, indexer, kept);
+        tasks.spawn_upkeep(&context, appender, indexer, kept);
         let limit = RateLimit::new(options.client_rate, options.client_burst, options.trusted_proxies.clone());
+        let app = Arc::new(AppState {
+            context: Arc::new(context),
+            sessions: TaskTracker::new(),
+            abort_sessions: CancellationToken::new(),
+            options,
+            crash_token,
+            logged_origins: Mutex::default(),
+        });
         let _ = public.send(http::public(Arc::clone(&app), limit.as_ref()));
         let _ = operations.send(http::operations(Arc::clone(&app)));
         if let Some(limit) = limit {
@@ -115,7 +122,7 @@ impl Server {
 
     /// The id of this replica.
     pub fn replica(&self) -> &str {
-        &self.app.replica.id
+        &self.app.context.replica.id
     }
 
     /// Serves until `stop`, then drains and closes the store within the drain timeout.
@@ -182,63 +189,31 @@ impl Server {
                 return Err(self.ended_early(ended).await);
             }
         }
-        self.app.replica.unregister().await;
+        self.app.context.replica.unregister().await;
         self.app.context.store.close().await;
         Ok(())
     }
 }
 
-/// Opens the log, registers the replica and builds the shared state. Also returns the appender and the indexer to run.
-async fn open_replica(
-    options: &ServeOptions,
-    store: &Store,
-    crash_token: Option<String>,
-) -> Result<(Arc<AppState>, Appender, Indexer), StoreError> {
+/// Opens the log and registers the replica. Returns what sessions share, and the appender and the indexer to run.
+async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
-    let capacity = Arc::new(Capacity::new(options.capacity, Instant::now()));
     let hub = Arc::new(Hub::default());
     let (tail, index, indexer) = index::open(store, Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let (queue, appender) = AppendQueue::new(store.clone(), Arc::clone(&tail), index.clone(), Arc::clone(&metrics));
-    let new_replica = NewReplica {
-        name: options.replica.clone().unwrap_or_else(host_name),
-        host: host_name(),
-        node: Some(options.node.clone()).filter(|node| !node.is_empty()),
-        capacity: options.capacity,
-        obeys: options.crash == Switch::On,
-    };
-    let rebalance = options.rebalance == Switch::On;
-    let replica = Replica::join(
-        store,
-        new_replica,
-        Arc::clone(&tail),
-        Arc::clone(&hub),
-        Arc::clone(&metrics),
-        Arc::clone(&capacity),
-        rebalance,
-    )
-    .await?;
+    let replica = Replica::join(options, store, Arc::clone(&tail), Arc::clone(&hub), Arc::clone(&metrics)).await?;
     let context = Context {
-        replica: replica.id.clone(),
+        replica,
         store: store.clone(),
         queue,
         tail,
         hub,
         index,
-        capacity,
         metrics,
         rates: Rates { session_per_second: options.session_rate, session_burst: options.session_burst },
         times: options.session_times,
     };
-    let app = AppState {
-        context: Arc::new(context),
-        replica,
-        sessions: TaskTracker::new(),
-        abort_sessions: CancellationToken::new(),
-        options: options.clone(),
-        crash_token,
-        logged_origins: Mutex::default(),
-    };
-    Ok((Arc::new(app), appender, indexer))
+    Ok((context, appender, indexer))
 }
 
 /// Listens on an address; also returns the address with the port that was picked.

@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use crate::config::SessionTimes;
 use crate::hub::{Hub, Subscription};
 use crate::index::Index;
-use crate::limits::{Bucket, Capacity, FaultBudget};
+use crate::limits::{Bucket, FaultBudget};
 use crate::log::AppendQueue;
 use crate::model::{Offset, UserName};
 use crate::protocol::{CloseReason, PROTOCOL_VERSION, Rates, ServerFrame};
+use crate::replica::Replica;
 use crate::store::Store;
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
@@ -44,8 +45,8 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
 pub(crate) struct Context {
-    /// Id of the replica.
-    pub replica: String,
+    /// This replica, for its id and its capacity.
+    pub replica: Arc<Replica>,
     /// Looks up users, and the state of the log for a resume.
     pub store: Store,
     /// Appends smiles.
@@ -56,8 +57,6 @@ pub(crate) struct Context {
     pub hub: Arc<Hub>,
     /// Reads histories and missed smiles.
     pub index: Index,
-    /// The smile rate of the replica.
-    pub capacity: Arc<Capacity>,
     /// The smile rate of one session.
     pub rates: Rates,
     /// Heartbeat and write timeouts.
@@ -149,8 +148,8 @@ impl Session {
         let welcome = ServerFrame::Welcome {
             v: PROTOCOL_VERSION,
             user: self.user.clone(),
-            session: format!("{}-{}", self.context.replica, self.subscription.outbox.session),
-            replica: self.context.replica.clone(),
+            session: format!("{}-{}", self.context.replica.id, self.subscription.outbox.session),
+            replica: self.context.replica.id.clone(),
             epoch: self.context.tail.epoch.clone(),
             offset,
             recovered,

@@ -104,7 +104,7 @@ impl Tail {
         drop(recent);
         self.metrics.lagged.inc_by(lagged);
         self.metrics.smiles_published.inc_by(batch.len() as u64);
-        self.notify_moved();
+        self.moved.notify_waiters();
         Ok(())
     }
 
@@ -113,12 +113,11 @@ impl Tail {
     /// # Errors
     /// As [`Tail::publish`].
     pub(crate) fn publish_stored(&self, batch: Batch) -> Result<(), StoreError> {
-        let Some(key) = batch.key() else { return Ok(()) };
-        if batch.smiles.last().is_none_or(|last| last.offset <= self.cursor()) {
+        if batch.last() <= self.cursor() {
             return Ok(());
         }
         let publications = batch.smiles.into_iter().map(|smile| Publication::stored(&self.store, smile));
-        self.publish(key, &publications.collect::<Vec<_>>())
+        self.publish(batch.key, &publications.collect::<Vec<_>>())
     }
 
     /// Reads and publishes the log from the cursor to its head; returns the head.
@@ -199,18 +198,12 @@ impl Tail {
     /// Records that everything up to `indexed` is in the index.
     pub(crate) fn set_indexed(&self, indexed: Offset) {
         self.recent.lock().set_indexed(indexed);
-        self.notify_moved();
+        self.moved.notify_waiters();
     }
 
     /// Drops everything up to `trimmed`, which retention has removed.
     pub(crate) fn trim(&self, trimmed: Offset) {
         self.recent.lock().trim(trimmed);
-    }
-
-    fn notify_moved(&self) {
-        let lag = i64::try_from(self.index_lag()).unwrap_or(i64::MAX);
-        self.metrics.index_behind.set(lag);
-        self.moved.notify_waiters();
     }
 
     /// The number of smiles that are published and not indexed.
@@ -238,11 +231,6 @@ impl Tail {
     /// How this replica follows the log; `None` if no other replica can append.
     pub(crate) fn following(&self) -> Option<Following> {
         self.store.is_shared().then(|| *self.following.lock())
-    }
-
-    fn follow_by(&self, following: Following) {
-        *self.following.lock() = following;
-        self.metrics.following_binlog.set((following == Following::Binlog).into());
     }
 
     fn record_contact(&self) {

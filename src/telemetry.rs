@@ -133,12 +133,11 @@ impl Metrics {
         Refusal::store_unavailable()
     }
 
-    /// Renders all metrics in the Prometheus text format, version 0.0.4, with the current number of `sessions`.
+    /// Renders all metrics in the Prometheus text format, version 0.0.4.
     ///
     /// # Panics
     /// Never: every metric has a name and a value.
-    pub(crate) fn render(&self, sessions: usize) -> String {
-        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    pub(crate) fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).expect("valid names and labels")
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! These values are only displayed.
 
-use std::str::FromStr;
-
+use clap::ValueEnum;
 use serde::Serialize;
 use url::Url;
 
@@ -13,11 +12,12 @@ use super::InvalidValue;
 const LONGEST_LINK_NAME: usize = 64;
 
 /// The platform that runs a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Platform {
-    /// A process started by hand. The default, so that an empty variable counts as unset.
-    #[strum(to_string = "process", serialize = "")]
+    // An empty variable counts as unset.
+    /// A process started by hand.
+    #[value(alias = "")]
     Process,
     /// Docker Compose.
     Compose,
@@ -36,34 +36,28 @@ pub struct Link {
     pub url: String,
 }
 
-impl FromStr for Link {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
-        let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is not a link: {form}"))?;
-        let (name, url) = (name.trim(), url.trim());
-        let length = name.chars().count();
-        if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
-            return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}").into());
-        }
-        let url = Url::parse(url).map_err(|error| format!("the URL of {name} is wrong ({error}): {form}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("the URL of {name} must begin with http:// or https://: {form}").into());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                format!("the URL of {name} contains a user, which the page would show to everyone: {form}").into()
-            );
-        }
-        Ok(Self { name: name.to_owned(), url: url.into() })
+/// Parses a link of the form `NAME=URL`.
+pub(super) fn link(text: &str) -> Result<Link, InvalidValue> {
+    let form = "give NAME=URL, as in Grafana=http://localhost:3000; a comma in a URL is written %2C";
+    let (name, url) = text.split_once('=').ok_or_else(|| format!("{text} is not a link: {form}"))?;
+    let (name, url) = (name.trim(), url.trim());
+    let length = name.chars().count();
+    if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
+        return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}").into());
     }
+    let url = Url::parse(url).map_err(|error| format!("the URL of {name} is wrong ({error}): {form}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the URL of {name} must begin with http:// or https://: {form}").into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("the URL of {name} contains a user, which the page would show to everyone: {form}").into());
+    }
+    Ok(Link { name: name.to_owned(), url: url.into() })
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use strum::VariantArray;
 
     use super::super::{CommandLine, ServeOptions, list, name};
     use super::*;
@@ -82,11 +76,11 @@ mod tests {
 
     #[test]
     fn platforms_have_one_name_everywhere() {
-        for platform in Platform::VARIANTS {
-            assert_eq!(<&str>::from(platform).parse(), Ok(*platform));
+        for platform in Platform::value_variants() {
+            assert_eq!(Platform::from_str(<&str>::from(platform), false), Ok(*platform));
         }
         for wrong in ["Compose", "nomad", " "] {
-            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+            assert!(Platform::from_str(wrong, false).is_err(), "{wrong}");
         }
     }
 
@@ -104,7 +98,7 @@ mod tests {
     #[test]
     fn links_lead_to_the_web_and_hide_nothing() {
         let text = "Swarm visualizer=http://localhost:8090, Grafäna=https://grafana.example/d/1?from=now-5m&to=now";
-        let links = list(Link::from_str)(text).unwrap();
+        let links = list(link)(text).unwrap();
         let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.url.as_str())).collect();
         let expected = [
             ("Swarm visualizer", "http://localhost:8090/"),
@@ -122,9 +116,9 @@ mod tests {
             ("A=http://anna:secret@localhost", "user"),
             ("A=http://localhost/a,b", "%2C"),
         ] {
-            let error = list(Link::from_str)(wrong).unwrap_err().to_string();
+            let error = list(link)(wrong).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains("secret"), "{wrong}: {error}");
         }
-        assert!(format!("{}=http://localhost", "n".repeat(65)).parse::<Link>().is_err());
+        assert!(link(&format!("{}=http://localhost", "n".repeat(65))).is_err());
     }
 }

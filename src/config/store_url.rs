@@ -1,7 +1,6 @@
 //! Parses store URLs. No error shows a password.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -34,7 +33,7 @@ impl FromStr for StoreUrl {
             return sqlite_path(path.strip_prefix("//").unwrap_or(path)).map(Self::Sqlite);
         }
         if text.starts_with("mysql:") {
-            return text.parse().map(Self::MySql);
+            return mysql_url(text).map(Self::MySql);
         }
         Err(format!("give sqlite:PATH or {MYSQL_FORM}").into())
     }
@@ -55,8 +54,9 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use.
-#[derive(Clone, PartialEq, Eq)]
+/// A MySQL database and the account to use. Its `Debug` form is the URL without the password.
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
+#[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
     /// Name or address of the server.
     pub host: String,
@@ -91,49 +91,37 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-impl fmt::Debug for MySqlUrl {
-    /// Formats the URL without its password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = if self.password.is_some() { ":…" } else { "" };
-        write!(f, "mysql://{}{password}@{}:{}/{}", self.user, self.host, self.port, self.database)
+/// Parses the URL of a MySQL database. No error repeats any part of it: in a malformed URL, any part may be the password.
+fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
+    let user = decoded(url.username())?;
+    if user.is_empty() {
+        return Err(format!("no user; give {MYSQL_FORM}").into());
     }
-}
-
-impl FromStr for MySqlUrl {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // No error repeats any part of the text: in a malformed URL, any part may be the password.
-        let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
-        let user = decoded(url.username())?;
-        if user.is_empty() {
-            return Err(format!("no user; give {MYSQL_FORM}").into());
-        }
-        let database = decoded(url.path().trim_start_matches('/'))?;
-        if database.is_empty() || database.contains('/') {
-            return Err(format!("no database; give {MYSQL_FORM}").into());
-        }
-        let mut parsed = Self {
-            // An IPv6 address is in brackets in a URL and nowhere else.
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: url.port().unwrap_or(MYSQL_PORT),
-            user,
-            password: url.password().map(decoded).transpose()?,
-            password_file: None,
-            database,
-            tls: TlsMode::default(),
-            tls_authority: None,
-        };
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "ssl-mode" => parsed.tls = value.parse()?,
-                "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
-                _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
-            }
-        }
-        Ok(parsed)
+    let database = decoded(url.path().trim_start_matches('/'))?;
+    if database.is_empty() || database.contains('/') {
+        return Err(format!("no database; give {MYSQL_FORM}").into());
     }
+    let mut parsed = MySqlUrl {
+        // An IPv6 address is in brackets in a URL and nowhere else.
+        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        port: url.port().unwrap_or(MYSQL_PORT),
+        user,
+        password: url.password().map(decoded).transpose()?,
+        password_file: None,
+        database,
+        tls: TlsMode::default(),
+        tls_authority: None,
+    };
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            "ssl-mode" => parsed.tls = value.parse()?,
+            "ssl-ca" => parsed.tls_authority = Some(PathBuf::from(value.as_ref())),
+            _ => return Err("only ssl-mode and ssl-ca may follow the ?".into()),
+        }
+    }
+    Ok(parsed)
 }
 
 fn no_tls_mode(_: &str) -> InvalidValue {

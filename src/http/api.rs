@@ -27,7 +27,8 @@ struct ReplicaList<'a> {
 
 /// `GET /ping`
 pub(super) async fn ping(State(app): State<Arc<AppState>>) -> Response {
-    Json(BTreeMap::from([("replica", app.replica.id.as_str()), ("version", env!("CARGO_PKG_VERSION"))])).into_response()
+    Json(BTreeMap::from([("replica", app.context.replica.id.as_str()), ("version", env!("CARGO_PKG_VERSION"))]))
+        .into_response()
 }
 
 /// `GET /api/users`
@@ -38,8 +39,8 @@ pub(super) async fn users(State(app): State<Arc<AppState>>) -> Response {
 /// `GET /api/replicas`
 pub(super) async fn replicas(State(app): State<Arc<AppState>>) -> Response {
     Json(ReplicaList {
-        replicas: app.replica.list(),
-        this: &app.replica.id,
+        replicas: app.context.replica.list(),
+        this: &app.context.replica.id,
         epoch: &app.context.tail.epoch,
         head: app.context.tail.head(),
         platform: <&str>::from(app.options.platform),

@@ -32,7 +32,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     }
     let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
     if let Ok(Named { replica }) = from_json(&body)
-        && app.replica.refuses_crash(&replica).await
+        && app.context.replica.refuses_crash(&replica).await
     {
         return Err(switched_off(&replica));
     }
@@ -48,7 +48,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         return Err(wrong_body(ErrorCode::BadRequest, "the body is not an object"));
     }
     let mode = mode.unwrap_or_default();
-    let crashed = app.replica.crash(replica.as_deref(), mode).await;
+    let crashed = app.context.replica.crash(replica.as_deref(), mode).await;
     let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot choose a replica to crash"));
     let replica = crashed?.ok_or_else(|| {
         let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";

@@ -58,7 +58,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     let (query, after) = read(uri)?;
     origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
-    app.replica.ready()?;
+    app.context.replica.ready()?;
     // Take the place before checking that it was free, so that concurrent requests cannot take the same one.
     let place = app.sessions.token();
     if app.sessions.len() > app.options.max_sessions as usize {

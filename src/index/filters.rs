@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use fastbloom::BloomFilter;
 
+use super::ids::Entry;
 use crate::model::Offset;
 
 /// Offsets that one filter covers. Each filter costs a look-up one or two cache misses, so there are few filters and
@@ -33,17 +34,19 @@ impl Filters {
         Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
     }
 
-    /// Adds an id, before or after it is indexed.
-    pub(super) fn add(&mut self, hash: u64, offset: Offset) {
-        if !self.has_no_room_for(offset) {
-            let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
-            self.generations.entry(offset.0 / GENERATION).or_insert_with(filter).insert_hash(hash);
-        }
-        while self.generations.len() > MAX_FILTERS
-            && let Some((oldest, _)) = self.generations.pop_first()
-        {
-            self.dropped = Offset((oldest + 1) * GENERATION - 1);
-            self.after = self.after.max(self.dropped);
+    /// Adds ids, before or after they are indexed.
+    pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
+        for Entry { hash, offset } in ids {
+            if !self.has_no_room_for(offset) {
+                let filter = || BloomFilter::with_num_bits(BITS).hashes(HASHES);
+                self.generations.entry(offset.0 / GENERATION).or_insert_with(filter).insert_hash(hash);
+            }
+            while self.generations.len() > MAX_FILTERS
+                && let Some((oldest, _)) = self.generations.pop_first()
+            {
+                self.dropped = Offset((oldest + 1) * GENERATION - 1);
+                self.after = self.after.max(self.dropped);
+            }
         }
     }
 
@@ -79,9 +82,7 @@ mod tests {
     fn filters_have_no_false_negatives_and_few_false_positives() {
         let mut filters = Filters::new(Offset(0));
         let end = Offset(100_000);
-        for offset in 1..=end.0 {
-            filters.add(hash(offset), Offset(offset));
-        }
+        filters.add((1..=end.0).map(|offset| Entry { hash: hash(offset), offset: Offset(offset) }));
         assert!((1..=end.0).all(|offset| filters.may_hold(hash(offset), Offset(0), end)));
         let wrong = (end.0..end.0 * 2).filter(|number| filters.may_hold(hash(*number + 1), Offset(0), end));
         assert!(wrong.count() < 30);
@@ -94,9 +95,8 @@ mod tests {
         filters.cover(Offset(2_000));
         assert!(!filters.may_hold(1, Offset(2_000), Offset(9_000)));
         // More than are kept: the oldest are dropped.
-        for generation in 0..MAX_FILTERS as u64 + 3 {
-            filters.add(hash(generation), Offset(generation * GENERATION + 6_000));
-        }
+        let newer = |generation| Entry { hash: hash(generation), offset: Offset(generation * GENERATION + 6_000) };
+        filters.add((0..MAX_FILTERS as u64 + 3).map(newer));
         assert!(filters.may_hold(1, Offset(2_000), Offset(9_000)));
         assert!(filters.has_no_room_for(Offset(6_000)));
         assert!(!filters.may_hold(1, Offset(3 * GENERATION - 1), Offset(4 * GENERATION - 1)));

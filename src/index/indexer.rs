@@ -76,9 +76,8 @@ pub(crate) async fn open(
 /// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log
 /// begins with a whole one. `offset` itself if no batch holds it.
 async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreError> {
-    let batch = store.batch_at(offset).await?;
-    let holding = batch.filter(|batch| batch.smiles.last().is_some_and(|last| last.offset >= offset));
-    Ok(holding.and_then(|batch| batch.key()).map_or(offset, |key| Offset(key.first.0 - 1)))
+    let holding = store.batch_at(offset).await?.filter(|batch| batch.last() >= offset);
+    Ok(holding.map_or(offset, |batch| Offset(batch.key.first.0 - 1)))
 }
 
 /// Indexes a segment from the log instead of memory.
@@ -91,8 +90,8 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
         if page.state.head < end {
             return Err(StoreError::Unavailable("the log ends within the segment".into()));
         }
-        let Some(last) = page.batches.last().and_then(|batch| batch.smiles.last()) else { break };
-        after = last.offset;
+        let Some(last) = page.batches.last() else { break };
+        after = last.last();
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);
@@ -174,16 +173,11 @@ impl Indexer {
         while tail.indexed() < end {
             let from = tail.indexed();
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
-            let id = |publication: &Arc<Publication>| (publication.hash.short(), publication.smile.offset);
-            let ids: Option<Vec<_>> = tail.recent.lock().range(from, until).map(|smiles| smiles.map(id).collect());
+            let id = |Publication { hash, smile, .. }: &Publication| Entry { hash: hash.short(), offset: smile.offset };
+            let ids = tail.recent.lock().range(from, until).map(|smiles| smiles.map(|one| id(one)).collect::<Vec<_>>());
             // Retention has removed some of them meanwhile.
             let Some(ids) = ids else { break };
-            {
-                let mut filters = filters.lock();
-                for (hash, offset) in ids {
-                    filters.add(hash, offset);
-                }
-            }
+            filters.lock().add(ids);
             tail.set_indexed(until);
             tokio::task::yield_now().await;
         }
@@ -216,10 +210,7 @@ impl Indexer {
                 }
                 // A look-up waits for one block at most.
                 for block in blocks.values() {
-                    let mut filters = filters.lock();
-                    for Entry { hash, offset } in ids::entries(block) {
-                        filters.add(hash, offset);
-                    }
+                    filters.lock().add(ids::entries(block));
                 }
             }
             filters.lock().cover(end_of(run.first_segment()));

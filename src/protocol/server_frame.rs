@@ -6,7 +6,7 @@ use std::thread::LocalKey;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::{BadJson, ErrorCode, Refusal};
+use super::{BadJson, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
 /// Size of a buffer that the frames of a thread share. Allocating each frame costs more than encoding it.
@@ -66,16 +66,12 @@ pub enum ServerFrame<S = Smile> {
     },
     /// Refuses one frame; the session continues.
     Error {
-        /// The kind of refusal.
-        code: ErrorCode,
-        /// Human-readable.
-        message: String,
+        /// Why, and when to send the same frame again.
+        #[serde(flatten)]
+        refusal: Refusal,
         /// The id of the refused smile, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
-        /// When to send the same frame again, in milliseconds.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after_ms: Option<u64>,
         /// Whether the same frame may succeed later.
         temporary: bool,
     },
@@ -124,14 +120,9 @@ impl ServerFrame {
     }
 
     /// Creates the answer to a refused frame.
-    pub fn refusal(refusal: &Refusal, id: Option<String>) -> Self {
-        Self::Error {
-            code: refusal.code,
-            message: refusal.message.clone(),
-            id,
-            retry_after_ms: refusal.retry_after_ms,
-            temporary: refusal.code.temporary(),
-        }
+    pub fn refusal(refusal: Refusal, id: Option<String>) -> Self {
+        let temporary = refusal.code.temporary();
+        Self::Error { refusal, id, temporary }
     }
 
     /// Creates the answer to `help`.
@@ -165,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Faces, Timestamp};
-    use crate::protocol::PROTOCOL_VERSION;
+    use crate::protocol::{ErrorCode, PROTOCOL_VERSION};
 
     fn a_smile() -> Smile {
         Smile {
@@ -188,8 +179,8 @@ mod tests {
         );
         let refusal = Refusal::temporary(ErrorCode::Overloaded, "full", Duration::from_millis(40));
         assert_eq!(
-            ServerFrame::refusal(&refusal, Some("c1".to_owned())).encode(),
-            r#"{"type":"error","code":"overloaded","message":"full","id":"c1","retry_after_ms":40,"temporary":true}"#
+            ServerFrame::refusal(refusal, Some("c1".to_owned())).encode(),
+            r#"{"type":"error","code":"overloaded","message":"full","retry_after_ms":40,"id":"c1","temporary":true}"#
         );
         assert_eq!(ServerFrame::Pong.encode(), r#"{"type":"pong"}"#);
         assert_eq!(

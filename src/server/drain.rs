@@ -21,12 +21,12 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
     tracing::info!(sessions, timeout_seconds = timeout.as_secs_f64().round(), "draining");
-    app.replica.start_draining();
+    app.context.replica.start_draining();
     app.sessions.close();
     let group = drain_group(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
     // Both at the same time: a hanging store must not delay the sessions.
-    let leaving = async { tokio::join!(app.sessions.wait(), app.replica.announce()) };
+    let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.
     loop {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listener;
-use crate::http::{self, AppState};
+use crate::http;
 use crate::index::Indexer;
 use crate::log::Appender;
 use crate::retention;
@@ -83,10 +83,10 @@ impl Tasks {
 
     /// Spawns the appender and the lease, which complete what they have begun when they are stopped. Also spawns the
     /// indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
-    pub(super) fn spawn_upkeep(&mut self, app: &AppState, appender: Appender, indexer: Indexer, kept: Duration) {
-        let Context { store, tail, metrics, .. } = &*app.context;
+    pub(super) fn spawn_upkeep(&mut self, context: &Context, appender: Appender, indexer: Indexer, kept: Duration) {
+        let Context { replica, store, tail, metrics, .. } = context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));
-        self.spawn("lease", Arc::clone(&app.replica).run(self.stop_appending.clone()).map(Ok));
+        self.spawn("lease", Arc::clone(replica).run(self.stop_appending.clone()).map(Ok));
         self.spawn_indexer(indexer);
         if let Store::MySql(mysql) = store {
             self.spawn_endless("follower", Box::pin(Follower::new(Arc::clone(mysql), Arc::clone(tail)).run()));

@@ -14,17 +14,17 @@ impl Session {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
                 Ok(()) => Ok(()),
-                Err(refusal) => self.refuse(&refusal, id.map(|id| id.as_str().to_owned())).await,
+                Err(refusal) => self.refuse(refusal, id.map(|id| id.as_str().to_owned())).await,
             },
             Ok(ClientFrame::History { with, before, limit }) => {
                 match Box::pin(self.history(&with, before, limit.unwrap_or(DEFAULT_HISTORY_LIMIT))).await {
                     Ok(history) => self.socket.send(history.encode()).await,
-                    Err(refusal) => self.refuse(&refusal, None).await,
+                    Err(refusal) => self.refuse(refusal, None).await,
                 }
             }
             Ok(ClientFrame::Ping) => self.socket.send(ServerFrame::Pong.encode()).await,
             Ok(ClientFrame::Help) => self.socket.send(ServerFrame::help(&self.user).encode()).await,
-            Err(bad) => self.refuse(&Refusal::permanent(ErrorCode::BadRequest, bad.message), bad.id).await,
+            Err(bad) => self.refuse(Refusal::permanent(ErrorCode::BadRequest, bad.message), bad.id).await,
         }
     }
 
@@ -38,7 +38,7 @@ impl Session {
         let named = id.is_some();
         let id = id.cloned().unwrap_or_else(SmileId::random);
         let new = NewSmile { id: id.clone(), from: self.user.clone(), to, faces };
-        let by_rate = || admit(&mut self.smiles, &self.context.capacity, now);
+        let by_rate = || admit(&mut self.smiles, &self.context.replica.capacity, now);
         self.context.queue.submit(new, now, &self.subscription.outbox, by_rate)?;
         self.in_flight.push_back(SmileInFlight { id, named, admitted_at: now });
         Ok(())
@@ -70,10 +70,11 @@ impl Session {
     }
 
     /// Answers a frame with an error. Ends the session once its fault budget is used up.
-    async fn refuse(&mut self, refusal: &Refusal, id: Option<String>) -> Result<(), End> {
-        self.context.metrics.error(refusal.code);
+    async fn refuse(&mut self, refusal: Refusal, id: Option<String>) -> Result<(), End> {
+        let code = refusal.code;
+        self.context.metrics.error(code);
         self.socket.send(ServerFrame::refusal(refusal, id).encode()).await?;
-        let too_many = match refusal.code {
+        let too_many = match code {
             ErrorCode::BadRequest => self.faults.bad_request(),
             ErrorCode::RateLimited => self.faults.rate_limited(Instant::now()),
             _ => false,

@@ -105,7 +105,7 @@ impl Session {
         let sent = take(&mut self.in_flight, id)?;
         let refusal = Refusal::store_unavailable();
         self.context.metrics.error(refusal.code);
-        Some(ServerFrame::refusal(&refusal, sent.named.then(|| sent.id.as_str().to_owned())).encode())
+        Some(ServerFrame::refusal(refusal, sent.named.then(|| sent.id.as_str().to_owned())).encode())
     }
 
     /// Sends the user's stream after the session's offset up to `until`.

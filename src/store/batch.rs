@@ -46,8 +46,8 @@ const FORMAT: u8 = 1;
 /// One row of the log: consecutive smiles of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// A random number that distinguishes batches of different replicas at the same offset.
-    pub token: i64,
+    /// The key of the row.
+    pub key: BatchKey,
     /// In the order of the log, without gaps, at least one.
     pub smiles: Vec<Smile>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Batch {
 pub(crate) struct BatchKey {
     /// The offset of the first smile.
     pub first: Offset,
-    /// See [`Batch::token`].
+    /// A random number that distinguishes batches of different replicas at the same offset.
     pub token: i64,
 }
 
@@ -71,7 +71,7 @@ impl Batch {
             StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into())
         };
         let decoded: Payload<'_> = postcard::from_bytes(payload).map_err(|_| damaged())?;
-        if decoded.format != FORMAT {
+        if decoded.format != FORMAT || decoded.smiles.is_empty() {
             return Err(damaged());
         }
         let smile = |record: &Record<'_>| {
@@ -85,12 +85,13 @@ impl Batch {
             })
         };
         let smiles = decoded.smiles.iter().map(|record| smile(record).ok_or_else(damaged));
-        Ok(Self { token, smiles: smiles.collect::<Result<_, _>>()? })
+        let key = BatchKey { first: Offset(decoded.first), token };
+        Ok(Self { key, smiles: smiles.collect::<Result<_, _>>()? })
     }
 
-    /// The key of this batch; `None` if it is empty.
-    pub(crate) fn key(&self) -> Option<BatchKey> {
-        self.smiles.first().map(|smile| BatchKey { first: smile.offset, token: self.token })
+    /// The offset of the last smile.
+    pub(crate) fn last(&self) -> Offset {
+        self.smiles.last().map_or(self.key.first, |smile| smile.offset)
     }
 }
 
@@ -232,7 +233,8 @@ mod tests {
     #[test]
     fn a_malformed_row_is_an_error() {
         let mut row = encode(&[smile(7, 0)], &directory());
-        for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1]] {
+        let empty = encode(&[], &directory());
+        for bytes in [&b""[..], b"nonsense", &row[..row.len() - 1], &empty] {
             assert!(Batch::decode(7, bytes, &directory()).is_err());
         }
         row[0] = FORMAT + 1;

@@ -1,10 +1,11 @@
 //! What can go wrong with the store, and what it means for a batch.
 
 /// An error of the store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, derive_more::From, thiserror::Error)]
 pub enum StoreError {
     /// The store does not answer, or refuses.
     #[error("the store is not available: {0}")]
+    #[from(sqlx::Error, std::io::Error)]
     Unavailable(#[source] Error),
     /// This replica cannot follow the binary log of its server until an operator intervenes.
     #[error("{0}")]
@@ -22,18 +23,6 @@ pub enum StoreError {
 
 /// An error of a library.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(Box::new(error))
-    }
-}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Unavailable(Box::new(error))
-    }
-}
 
 /// Why an append failed.
 #[derive(Debug, thiserror::Error)]

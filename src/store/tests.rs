@@ -69,7 +69,7 @@ async fn batch(store: &Store, ids: &[&str]) -> NewBatch {
 async fn batch_of(store: &Store, smiles: &[NewSmile]) -> NewBatch {
     let head = store.log_state().await.unwrap().head;
     let last = store.batch_at(head).await.unwrap();
-    store.new_batch(last.and_then(|last| last.key()), head, smiles, Timestamp::now())
+    store.new_batch(last.map(|last| last.key), head, smiles, Timestamp::now())
 }
 
 /// Appends smiles to a log without other writers.
@@ -119,9 +119,9 @@ async fn a_batch_is_appended_only_after_the_one_it_names(database: &Database) {
     let too_early = batch(&store, &["too-early"]).await;
     append(&store, &["a", "b"]).await;
     append(&store, &["c"]).await;
-    let (head, last) = (Offset(3), store.batch_at(Offset(3)).await.unwrap().unwrap().key().unwrap());
+    let (head, last) = (Offset(3), store.batch_at(Offset(3)).await.unwrap().unwrap().key);
     let smiles = [smile(&store, "anna", "bruno", "d")];
-    let first = store.batch_at(Offset(1)).await.unwrap().unwrap().key();
+    let first = store.batch_at(Offset(1)).await.unwrap().map(|batch| batch.key);
     let wrong = [
         (Some(BatchKey { token: last.token ^ 1, ..last }), head, "another log's batch"),
         (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that does not exist"),
@@ -215,7 +215,7 @@ async fn retention_removes_the_oldest_batches_and_reuses_no_offset(database: &Da
     assert_eq!(ids(&whole_log(&store).await), ["d", "e", "young"]);
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(5), 2)));
     grow_old(database, 6).await;
-    let last = store.batch_at(Offset(6)).await.unwrap().unwrap().key();
+    let last = store.batch_at(Offset(6)).await.unwrap().map(|batch| batch.key);
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(6), 1)));
     let state = store.log_state().await.unwrap();
     assert_eq!((state.trimmed, state.head, whole_log(&store).await), (Offset(6), Offset(6), Vec::new()));

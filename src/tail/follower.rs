@@ -81,7 +81,7 @@ impl Follower {
         // The batches before the start of the stream.
         let mut streamed = self.tail.read().await?;
         let mut overdue = streamed;
-        self.tail.follow_by(Following::Binlog);
+        *self.tail.following.lock() = Following::Binlog;
         (self.logged, self.polled) = (None, false);
         if !std::mem::replace(&mut self.logged_stream, true) {
             tracing::info!("following the binary log");
@@ -108,9 +108,8 @@ impl Follower {
         let mut last = Offset::default();
         self.tail.record_contact();
         for batch in batches {
-            let (Some(first), Some(end)) = (batch.smiles.first(), batch.smiles.last()) else { continue };
-            let first = first.offset;
-            last = end.offset;
+            last = batch.last();
+            let first = batch.key.first;
             let deadline = Instant::now() + GAP_TIMEOUT;
             while self.tail.cursor().next() < first {
                 if Instant::now() > deadline {
@@ -153,7 +152,7 @@ impl Follower {
     /// Logs the first of several temporary errors only, until the binary log is followed again. A stream that ends with
     /// an outage or a failover, and starts again after it, is not logged.
     fn log_polling(&mut self, why: &StoreError) {
-        self.tail.follow_by(Following::Polling);
+        *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();
         if !is_new && !matches!(why, StoreError::CannotFollow(_)) {
             return;

@@ -70,7 +70,8 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// The dependencies that every module may use.
-const GENERAL: [&str; 10] = [
+const GENERAL: [&str; 11] = [
+    "derive_more",
     "foldhash",
     "futures_util",
     "parking_lot",

@@ -142,8 +142,9 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
 async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
-    // As if a newer version had written it.
-    let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES (1, 1, 7, 0, 'newer')";
+    // As if a newer version had written it just now: retention removes an old one.
+    let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
+        VALUES (1, 1, 7, UNIX_TIMESTAMP() * 1000, 'newer')";
     database.run(unknown).await;
     let count = format!("SELECT COUNT(*) FROM {}.leases WHERE behind", database.name());
     eventually("both leases say that the replicas are behind", async || database.ask(&count).await == 2).await;

@@ -229,17 +229,17 @@ impl World {
             self.tell(number, Order::Say(ServerFrame::Drain { reconnect_after_ms: 5 }));
             return self.tell(number, Order::Close(1012));
         }
-        let refuse = |refusal: &Refusal| Order::Say(ServerFrame::refusal(refusal, Some(id.as_str().to_owned())));
+        let refuse = |refusal: Refusal| Order::Say(ServerFrame::refusal(refusal, Some(id.as_str().to_owned())));
         if overloaded {
             let refusal = Refusal::temporary(ErrorCode::Overloaded, "full", Duration::from_millis(5));
-            return self.tell(number, refuse(&refusal));
+            return self.tell(number, refuse(refusal));
         }
         let repeat = self.ids.get(&(from.clone(), id.clone())).copied();
         if let Some(offset) = repeat.filter(|_| self.behaviour.fault != Fault::StoreRepeats) {
             return self.tell(number, Order::Say(ServerFrame::Ack { id, offset, duplicate: true }));
         }
         if self.due(Fault::RefuseForGood) {
-            return self.tell(number, refuse(&Refusal::permanent(ErrorCode::NotASmile, "not today")));
+            return self.tell(number, refuse(Refusal::permanent(ErrorCode::NotASmile, "not today")));
         }
         if broken {
             self.tell(number, Order::Break);
