@@ -198,8 +198,10 @@ impl Index {
             let keys: Vec<_> = keys.into_iter().collect();
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
+                // Before the read: the index may advance after it.
+                let most = self.segments.load(Ordering::SeqCst);
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
-                if indexed < self.segments.load(Ordering::SeqCst) {
+                if indexed < most {
                     // Memory has dropped the ids of the missing segments.
                     return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
                 }
