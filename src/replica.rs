@@ -30,8 +30,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// Delay before a crash, so that the HTTP response still reaches the client.
 const CRASH_DELAY: Duration = Duration::from_millis(50);
 
-/// Tasks that block a worker each: more than the runtime has workers, and more than the queue of one worker holds (256).
-/// The rest goes to the global queue, which every worker polls.
+/// Tasks that block a worker each: more than the runtime has workers, and more than the queue of one worker holds
+/// (256). The other tasks go to the global queue, which every worker polls.
 const BLOCKING_TASKS: usize = 1024;
 
 /// The retry hint of a replica that is not ready.

@@ -57,7 +57,7 @@ pub enum ServerError {
 }
 
 /// The end of a vital task: its name and its result, unless it panicked.
-type Ended = Result<(&'static str, Result<(), StoreError>), JoinError>;
+type TaskEnd = Result<(&'static str, Result<(), StoreError>), JoinError>;
 
 /// A running replica.
 pub struct Server {
@@ -155,9 +155,9 @@ impl Server {
         Ok(())
     }
 
-    /// The error for a vital task that ended early. If the log was replaced or has lost its end, begins a new epoch, so that
-    /// clients do not resume with old offsets.
-    async fn ended_early(&self, ended: Ended) -> ServerError {
+    /// The error for a vital task that ended early. If the log was replaced or has lost its end, begins a new epoch, so
+    /// that clients do not resume with old offsets.
+    async fn ended_early(&self, ended: TaskEnd) -> ServerError {
         match ended {
             Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
             Ok((name, Err(error))) => {

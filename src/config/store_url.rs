@@ -91,7 +91,8 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-/// Parses the URL of a MySQL database. No error repeats any part of it: in a malformed URL, any part may be the password.
+/// Parses the URL of a MySQL database. No error repeats any part of the URL, since any part of a malformed one may be the
+/// password.
 fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
     let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;

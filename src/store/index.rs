@@ -17,8 +17,8 @@ const PLACE: usize = 2;
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
-    /// The last batch of the log from which the smiles come. A MySQL server without it, such as a new primary that lacks
-    /// the end of the log, ignores this step. `None` if the smiles were just read from the store.
+    /// The last batch of the log from which the smiles come. A MySQL server without this batch, such as a new primary
+    /// that lacks the end of the log, ignores the step. `None` if the smiles were just read from the store.
     pub last: Option<BatchKey>,
     /// The ascending offsets of the segment by conversation, with its users in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
@@ -98,7 +98,8 @@ impl Store {
         let peers = self.users().iter().map(|peer| &peer.name).filter(|peer| *peer != user);
         let conversations: Vec<_> = peers.map(|peer| self.directory().conversation(user, peer).to_string()).collect();
         let text = format!(
-            "SELECT state.trimmed, state.indexed, pages.places FROM log_state AS state LEFT JOIN index_conversations AS pages \
+            "SELECT state.trimmed, state.indexed, pages.places \
+             FROM log_state AS state LEFT JOIN index_conversations AS pages \
              ON pages.segment = {segment} AND pages.conversation IN ({}) WHERE state.one = 1",
             conversations.join(",")
         );

@@ -60,9 +60,9 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append too; the next append or [`MySql::end_turn`] releases it. Returns the batches of other
-    /// replicas after `last`, which ends at `after`, that the log holds by then; the next batch follows them. An append
-    /// without the lock is just as safe, so every wait here is short.
+    /// Waits for the lock if other replicas append too. The next append or [`MySql::end_turn`] releases it. Returns the
+    /// batches of other replicas after `last`, which ends at `after`, that the log holds by then; the next batch follows
+    /// them. An append without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
