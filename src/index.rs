@@ -66,6 +66,15 @@ fn end_of(segments: u64) -> Offset {
     Offset(segments * SEGMENT)
 }
 
+/// Fails if the index has lost its end: memory has dropped those smiles. `most` is the number of segments that it had
+/// before `indexed` was read.
+fn ensure_whole(indexed: u64, most: u64) -> Result<(), StoreError> {
+    if indexed < most {
+        return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
+    }
+    Ok(())
+}
+
 impl Index {
     /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
     /// beyond the tail's cursor.
@@ -123,6 +132,10 @@ impl Index {
         let (mut smiles, after) = self.tail.recent.lock().conversation(users, before, wanted);
         let newest = Offset(after.0.min(before.0.saturating_sub(1)));
         let mut through = newest.0.checked_sub(1).map(|place| place / SEGMENT);
+        if smiles.len() < wanted && through.is_some() {
+            let most = self.segments.load(Ordering::SeqCst);
+            ensure_whole(self.store.indexed().await?, most)?;
+        }
         while let Some(segment) = through
             && smiles.len() < wanted
         {
@@ -201,10 +214,7 @@ impl Index {
                 // Before the read: the index may advance after it.
                 let most = self.segments.load(Ordering::SeqCst);
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
-                if indexed < most {
-                    // Memory has dropped the ids of the missing segments.
-                    return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
-                }
+                ensure_whole(indexed, most)?;
                 if indexed != expected {
                     // The set of runs changed before this read.
                     expected = indexed;

@@ -90,14 +90,13 @@ impl Server {
         let mut waits = false;
         let (context, appender, indexer) = loop {
             match open_replica(&options, &store).await {
-                Err(StoreError::Unavailable(error)) if store.is_shared() => {
+                // Another replica's retention may have removed what this start was about to read.
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Trimmed)) if store.is_shared() => {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::warn!(%error, "waiting for the store");
                     }
                     tokio::time::sleep(STORE_RETRY).await;
                 }
-                // Another replica's retention has removed what this start was about to read.
-                Err(StoreError::Trimmed) if store.is_shared() => {}
                 opened => break opened?,
             }
         };

@@ -84,19 +84,20 @@ async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreE
 async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
     let (start, end) = (end_of(segment), end_of(segment + 1));
     let mut after = before_batch_at(store, start).await?;
-    let mut smiles = Vec::new();
+    let (mut smiles, mut key) = (Vec::new(), None);
     while after < end {
         let page = store.read_log(after, 64).await?;
         if page.state.head < end {
             return Err(StoreError::Unavailable("the log ends within the segment".into()));
         }
         let Some(last) = page.batches.last() else { break };
-        after = last.last();
+        (after, key) = (last.last(), Some(last.key));
         smiles.extend(page.batches.into_iter().flat_map(|batch| batch.smiles));
     }
     smiles.retain(|smile| smile.offset > start && smile.offset <= end);
     let smiles = smiles.iter().map(|smile| (store.id_hash(&smile.from, &smile.id), smile));
-    store.write_index(&plan(store, segment, smiles).await?).await
+    let plan = plan(store, segment, smiles).await?;
+    store.write_index(&IndexStep { last: key, ..plan }).await
 }
 
 impl Indexer {

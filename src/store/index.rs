@@ -18,7 +18,7 @@ pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
     /// The last batch of the log from which the smiles come. A MySQL server without this batch, such as a new primary
-    /// that lacks the end of the log, ignores the step. `None` if the smiles were just read from the store.
+    /// that lacks the end of the log, ignores the step. `None` if retention has removed all of the segment.
     pub last: Option<BatchKey>,
     /// The ascending offsets of the segment by conversation, with its users in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,

@@ -71,7 +71,7 @@ export function sessionLost(crashes, event) {
   // A session without a replica was never welcomed.
   if (replica === null) return crashes;
   if (isOrderly) return { ...crashes, orderly: new Set([...crashes.orderly, replica]) };
-  const losses = crashes.losses.filter(({ lostAt }) => at - lostAt < REMEMBERED_MS);
+  const losses = crashes.losses.filter(({ lostAt, resumedAt }) => resumedAt === null || at - lostAt < REMEMBERED_MS);
   const crash = crashOf(crashes, replica);
   const counts = (incident) => incident === crash || (!crash && isUnknown(incident, at));
   const change = (incident) => (counts(incident) ? Incidents.sessionLost(incident, event) : incident);

@@ -155,6 +155,12 @@ test("a replica that left between two lists did not crash, and a single one that
   assert.deepEqual(single.incidents.map(({ victim }) => victim), ["be.1"]);
 });
 
+test("a session that stays lost for minutes was lost when the crash happened", () => {
+  const gone = list("ready", "lost");
+  const away = after(TWO, lost(5_000, "anna", "be.2"), lost(90_000, "anna", "be.2"), seen(95_000, gone));
+  assert.deepEqual([lastOf(away).askedAt, figuresOf(lastOf(away)).sessionsLost], [5_000, 1]);
+});
+
 test("a request without an answer is the crash that follows it", () => {
   const crashes = after(TWO, asked(1_000, 1), seen(2_000, list("ready", "lost")));
   assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);

@@ -41,6 +41,12 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     until_whole(&replica.store).await;
     replica.kill().await;
 
+    let reader = Replica::without_indexer(database.open().await).await;
+    database.run(lose).await;
+    let history = reader.index.history((reader.user("anna"), reader.user("bruno")), None, smiles.len()).await;
+    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history has a gap");
+    reader.kill().await;
+
     let replica = Replica::start(database.open().await).await;
     for user in USERS {
         assert!(replica.stream(user, Offset(0), 200).await.unwrap() == of_user(&log, user), "{user}");

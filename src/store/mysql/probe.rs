@@ -6,10 +6,9 @@ use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use sqlx::{Connection, Error};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connections::{ANSWER, timed_out, within};
@@ -20,7 +19,7 @@ use super::server::MySqlServer;
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shortest pause between two probes, however many answers are overdue.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that does not answer a probe within this time is silent, and the next probe starts, since the address may
 /// then lead to another server. The pause grows with the silence: a frozen server keeps every probe in its queue, and
@@ -49,14 +48,15 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
 
 /// Starts one probe after another until the server answers, even with a refusal. `None` once the store is gone.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
-    let (since, mut probes) = (Instant::now(), FuturesUnordered::new());
+    // A probe that panics has an answer: one that cannot be read.
+    let (since, mut probes) = (Instant::now(), JoinSet::new());
     loop {
         let server = server.upgrade()?;
         let target = Arc::clone(&server);
-        probes.push(async move { within(GIVEN_UP, target.open()).await });
+        probes.spawn(async move { within(GIVEN_UP, target.open()).await });
         let answer = async {
-            while let Some(answer) = probes.next().await {
-                if !answer.as_ref().is_err_and(timed_out) {
+            while let Some(answer) = probes.join_next().await {
+                if !matches!(&answer, Ok(Err(error)) if timed_out(error)) {
                     return answer;
                 }
             }
@@ -68,7 +68,7 @@ async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
                 sleep(SETTLING).await;
             }
             server.overdue.send_replace(false);
-            if let Ok(session) = answer {
+            if let Ok(Ok(session)) = answer {
                 // Best effort.
                 let _ = within::<_, Error>(ANSWER, session.connection.close()).await;
             }
