@@ -43,9 +43,9 @@ pub(super) fn link(text: &str) -> Result<Link, InvalidValue> {
     let (name, url) = (name.trim(), url.trim());
     let length = name.chars().count();
     if length == 0 || length > LONGEST_LINK_NAME || name.chars().any(char::is_control) {
-        return Err(format!("the name of a link is 1 to {LONGEST_LINK_NAME} characters: {form}").into());
+        return Err(format!("the name of a link needs 1 to {LONGEST_LINK_NAME} printable characters: {form}").into());
     }
-    let url = Url::parse(url).map_err(|error| format!("the URL of {name} is wrong ({error}): {form}"))?;
+    let url = Url::parse(url).map_err(|error| format!("the URL of {name} is invalid ({error}): {form}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("the URL of {name} must begin with http:// or https://: {form}").into());
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_named_as_kubernetes_and_docker_name_it() {
+    fn node_names_of_kubernetes_and_docker_are_valid() {
         let (node, longest) = (name(0..=253), "n".repeat(253));
         for name in ["worker1", "ip-192-168-12-34.eu-west-3.compute.internal", &longest] {
             assert_eq!(node(name), Ok(name.to_owned()));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_to_the_web_and_hide_nothing() {
+    fn links_use_http_and_contain_no_user() {
         let text = "Swarm visualizer=http://localhost:8090, Grafäna=https://grafana.example/d/1?from=now-5m&to=now";
         let links = list(link)(text).unwrap();
         let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.url.as_str())).collect();

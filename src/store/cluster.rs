@@ -82,8 +82,8 @@ impl ReplicaRecord {
         self
     }
 
-    /// Whether a crash request may hit this replica. A named one must not be lost. Without a name it must be ready and
-    /// most likely alive, and have no request yet.
+    /// Whether a crash request may hit this replica, which must obey crash requests. If named, it must not be lost.
+    /// If the request names no replica, it must be ready, not behind, most likely alive, and have no pending request.
     pub(crate) fn can_crash(&self, named: Option<&str>) -> bool {
         let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
         let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
@@ -137,10 +137,10 @@ pub(crate) struct ReplicaStatus {
     /// Whether it accepts no more sessions.
     #[serde(skip)]
     pub draining: bool,
-    /// Whether it has not published all of the log yet. It is not ready then.
+    /// Whether part of the log is still to be published. A replica that is behind is not ready.
     #[serde(skip)]
     pub behind: bool,
-    /// How it follows other replicas; `None` on a store for one process.
+    /// How it follows other replicas; `None` on SQLite.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
     pub following: Option<Following>,

@@ -18,7 +18,7 @@ const SECONDS: u32 = 22;
 /// The same after a crash, when rebalancing takes longer.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
-/// Sessions of the simulator's conversations.
+/// The number of sessions in the simulator's conversations.
 const SESSIONS: u64 = 24;
 
 /// The number of sessions per replica.
@@ -92,7 +92,7 @@ async fn without_rebalancing_no_session_moves() {
     for user in ["anna", "bruno", "carla", "dario"] {
         clients.push(TestClient::connect(full.address, user).await);
     }
-    // This is longer than a replica must be ready before it counts.
+    // Rebalancing ignores a new replica at first, for less time than this.
     tokio::time::sleep(Duration::from_secs(10)).await;
     for client in &mut clients {
         client.expect_alive().await;

@@ -1,4 +1,5 @@
-// The crashes as text: the course of one, the table of all, and best, median and worst. For the page and the picture of a run.
+// The crashes as text, for the page and the picture of a run: the steps of one crash, the table of all crashes, and the
+// best, median and worst times.
 
 import { spread } from "./crashes.js";
 import { Step, figuresOf, stepsOf } from "./incident.js";
@@ -15,7 +16,7 @@ export class CrashWords {
     this.#format = format;
   }
 
-  /** The course so far: [time, text]. */
+  /** The steps of a crash so far, each as [time, text]. */
   stepsOf(incident) {
     const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
     const { sessionsLost: n, sessionsResumed: done } = figuresOf(incident);
@@ -28,7 +29,7 @@ export class CrashWords {
     return incidents.map((incident, index) => this.#cells(incident, index + 1)).reverse();
   }
 
-  /** [name, seen after, resumed after, replaced after] of best, median and worst. */
+  /** The rows for best, median and worst, each as [name, seen after, resumed after, replaced after]. */
   figuresOf(incidents) {
     const figures = incidents.map(figuresOf);
     const spreads = TIMES.map((time) => spread(figures.map((each) => each[time])));

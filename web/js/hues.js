@@ -8,7 +8,7 @@ export class Hues {
   /** All colours, the longest unused first. */
   #order = [...Array(HUES).keys()];
 
-  /** The number of the replica's colour; none without a replica. */
+  /** The number of the replica's colour; an empty string if there is no replica. */
   of(replica) {
     if (replica === null) return "";
     const hue = this.#hues.get(replica) ?? this.#order[0];

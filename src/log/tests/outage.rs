@@ -12,7 +12,7 @@ use crate::store::tests::environment::script;
 use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
 use crate::store::tests::mysql::proxy::Network;
 
-/// The folder of a MySQL server that only this file uses, and kills.
+/// The folder of a MySQL server that only these tests use and kill.
 const MYSQL_TO_KILL: &str = "target/mysql-to-kill";
 
 fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
@@ -141,7 +141,7 @@ async fn a_stale_read_does_not_end_the_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_that_stands_still_sheds_and_answers_every_smile() {
+async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     let Some(database) = Database::mysql().await else { return };
     let replica = Replica::start(database.open().await).await;
     store_one(&replica, "before", 1).await;

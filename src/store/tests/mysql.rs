@@ -38,7 +38,7 @@ async fn tables_that_a_crash_has_left_without_their_rows_are_repaired() {
 }
 
 #[tokio::test]
-async fn a_replica_runs_beside_newer_tables() {
+async fn a_replica_runs_with_newer_tables() {
     let Some(database) = Database::mysql().await else { return };
     database.open().await.close().await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -65,7 +65,7 @@ async fn a_refusal_names_the_cause_and_no_secret() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_created_late_is_awaited() {
+async fn opening_waits_for_an_account_that_is_created_late() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let name = url.database.clone();
@@ -79,7 +79,7 @@ async fn an_account_that_is_created_late_is_awaited() {
 }
 
 #[tokio::test]
-async fn a_password_that_changes_in_its_file_is_used() {
+async fn a_changed_password_file_is_read_again() {
     let Some(database) = Database::mysql().await else { return };
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let name = url.database.clone();
@@ -118,7 +118,7 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
         );
         assert!(matches!(appended, Err(AppendError::NotBegun(_))), "MySQL refused the batch: {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
-        assert!(sessions().await < 2 * normal, "{} where {normal} are normal", sessions().await);
+        assert!(sessions().await < 2 * normal, "{} sessions instead of about {normal}", sessions().await);
     }
     drop(holding);
     let appended = async { while store.append(&next).await.is_err() {} };
@@ -136,7 +136,7 @@ async fn tls_is_enforced_as_configured() {
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
     let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
-    assert!(unknown.contains("certificate"), "MySQL signs its own: {unknown}");
+    assert!(unknown.contains("certificate"), "MySQL signs its certificate itself: {unknown}");
     let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
     assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
 }

@@ -1,4 +1,4 @@
-// Exponential back-off with full jitter, so that clients that lost the same replica do not reconnect at once.
+// Exponential back-off with full jitter, so that clients that lost the same replica do not all reconnect together.
 
 const RECONNECT_FIRST_MS = 100;
 const RECONNECT_CAP_MS = 5_000;
@@ -6,7 +6,7 @@ export const POLICY_WAIT_MS = 15_000;
 const RETRY_FIRST_MS = 400;
 export const RETRY_CAP_MS = 5_000;
 
-/** The longest wait of an attempt; attempts count from 0. */
+/** The longest wait before an attempt; attempts count from 0. */
 export function ceiling(attempt, first, cap) {
   return Math.min(cap, first * 2 ** attempt);
 }
@@ -47,8 +47,8 @@ export class Backoff {
 }
 
 /**
- * The wait before a smile is sent again: at least the server's hint, plus a jitter that grows with the attempts, so
- * that shed clients do not retry at once.
+ * The wait before a smile is sent again: the server's hint plus jitter, whose range grows with each attempt, so that
+ * clients whose smiles were shed do not all retry together.
  */
 export function retryWait({ retryAfter, attempt, random }) {
   return retryAfter + random() * ceiling(attempt, RETRY_FIRST_MS, RETRY_CAP_MS);
