@@ -20,7 +20,7 @@ use self::filters::Filters;
 use self::ids::Entry;
 use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
-use crate::store::{BatchKey, IdHash, SEGMENT, Store, StoreError};
+use crate::store::{BatchKey, IdHash, SEGMENT, Store, StoreError, ensure_indexed};
 use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
@@ -64,15 +64,6 @@ pub(crate) struct Index {
 /// The last offset of the first `segments` segments.
 fn end_of(segments: u64) -> Offset {
     Offset(segments * SEGMENT)
-}
-
-/// Fails if the index has lost its end: memory has dropped those smiles. `most` is the number of segments that it had
-/// before `indexed` was read.
-fn ensure_whole(indexed: u64, most: u64) -> Result<(), StoreError> {
-    if indexed < most {
-        return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
-    }
-    Ok(())
 }
 
 impl Index {
@@ -134,7 +125,7 @@ impl Index {
         let mut through = newest.0.checked_sub(1).map(|place| place / SEGMENT);
         if smiles.len() < wanted && through.is_some() {
             let most = self.segments.load(Ordering::SeqCst);
-            ensure_whole(self.store.indexed().await?, most)?;
+            ensure_indexed(self.store.indexed().await?, most)?;
         }
         while let Some(segment) = through
             && smiles.len() < wanted
@@ -214,7 +205,7 @@ impl Index {
                 // Before the read: the index may advance after it.
                 let most = self.segments.load(Ordering::SeqCst);
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
-                ensure_whole(indexed, most)?;
+                ensure_indexed(indexed, most)?;
                 if indexed != expected {
                     // The set of runs changed before this read.
                     expected = indexed;

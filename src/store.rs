@@ -48,7 +48,7 @@ pub(crate) use cluster::{
 };
 pub(crate) use error::{AppendError, Error, StoreError};
 pub(crate) use id_hash::IdHash;
-pub(crate) use index::{BlockKey, IndexStep, SEGMENT};
+pub(crate) use index::{BlockKey, IndexStep, SEGMENT, ensure_indexed};
 pub(crate) use log::{Append, LogPage};
 pub(crate) use mysql::MySql;
 

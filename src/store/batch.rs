@@ -152,6 +152,14 @@ impl Store {
     }
 }
 
+impl BatchKey {
+    /// The SQL condition that the log holds this batch.
+    pub(super) fn is_stored(self) -> String {
+        let Self { first, token } = self;
+        format!("EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
+    }
+}
+
 impl NewBatch {
     /// The query for the token of the batch at this offset.
     pub(super) fn select_token(&self) -> String {

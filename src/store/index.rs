@@ -108,9 +108,7 @@ impl Store {
         if offset(*trimmed) > after {
             return Err(StoreError::Trimmed);
         }
-        if indexed.unsigned_abs() <= segment {
-            return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
-        }
+        ensure_indexed(indexed.unsigned_abs(), segment + 1)?;
         let places = rows.iter().filter_map(|(.., places)| places.as_ref());
         let mut offsets: Vec<_> = places.flat_map(|places| decode_places(segment, places)).collect();
         offsets.sort_unstable();
@@ -150,6 +148,15 @@ impl Store {
         either!(self, database => database.execute(&text).await?);
         Ok(())
     }
+}
+
+/// Fails if the index has fewer segments than `least`, which it had before: a MySQL server that took over may lack the
+/// last ones, and memory has dropped their smiles.
+pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
+    if indexed < least {
+        return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
+    }
+    Ok(())
 }
 
 /// Encodes the offsets of one segment as a row.

@@ -5,7 +5,7 @@ use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
-use crate::store::{BatchKey, StoreError, integer};
+use crate::store::{StoreError, integer};
 
 /// Rows in one statement. Their values fit into 15 KiB and so into one write, as a batch does
 /// ([`BatchLimit::MYSQL`](crate::store::BatchLimit)). A segment has 8 KiB of places, and a block of ids about 2 KiB.
@@ -31,11 +31,9 @@ impl MySql {
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (segment, next) = (step.segment, step.segment + 1);
         // Each batch names the one before it, so a log with the last batch has all of them.
-        let same_log = step.last.map_or_else(String::new, |BatchKey { first, token }| {
-            format!(
-                "AND (trimmed >= {first} OR EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token}))"
-            )
-        });
+        let same_log = step
+            .last
+            .map_or_else(String::new, |last| format!("AND (trimmed >= {} OR {})", last.first, last.is_stored()));
         let begin =
             format!("BEGIN; UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}");
         if statements(&begin).execute(&mut *connection).await?.rows_affected() == 0 {

@@ -87,9 +87,7 @@ impl MySql {
     /// Dropping this future closes the connection, which releases the lock.
     async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
         // A log that lacks the last published batch was replaced, so nothing is read from it.
-        let same_log = last.map_or_else(String::new, |BatchKey { first, token }| {
-            format!("AND EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
-        });
+        let same_log = last.map_or_else(String::new, |last| format!("AND {}", last.is_stored()));
         let text = format!(
             "{TAKE_TURN}; SELECT token, payload FROM log_batches WHERE first > {after} {same_log} \
              ORDER BY first LIMIT {MISSED}"
