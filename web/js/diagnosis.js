@@ -1,5 +1,6 @@
 // Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so the page requests it after several
-// failures. Until the next diagnosis, each refusal counts with this cause.
+// failures. Until the next diagnosis, each refusal counts with this cause. A rate limit lets single requests pass, so one
+// diagnosis without a cause does not end that.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
@@ -17,6 +18,7 @@ export class Diagnosis {
   #isAsking = false;
   #notBefore = 0;
   #found = null;
+  #hasPassed = false;
 
   /** The cause as a BackendError, or null. */
   cause = null;
@@ -38,19 +40,24 @@ export class Diagnosis {
     this.#isAsking = true;
     const found = await this.#backend.refusal(url);
     this.#isAsking = false;
-    this.#found = found === null || found.isSilence ? null : found;
-    this.cause = this.#found;
     this.#notBefore = this.#timers.now() + Math.max(DIAGNOSIS_GAP_MS, found?.retryAfter ?? 0);
+    this.cause = found === null || found.isSilence ? null : found;
+    if (found !== null || this.#hasPassed) this.#found = this.cause;
+    this.#hasPassed = found === null;
     if (this.cause !== null) this.#explain(this.cause);
-    this.#unexplained = [];
+    this.#unexplained = found === null ? this.#recent() : [];
   }
 
   // The request was refused as the sockets were.
   #explain(cause) {
-    const now = this.#timers.now();
-    const recent = this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
-    for (let refused = 0; refused <= recent.length; refused += 1) this.#onRefused(cause);
+    const { length } = this.#recent();
+    for (let refused = 0; refused <= length; refused += 1) this.#onRefused(cause);
     this.#onFound(cause);
+  }
+
+  #recent() {
+    const now = this.#timers.now();
+    return this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
   }
 
   /** Clears the cause after a welcome. Other sockets may still be refused for it. */

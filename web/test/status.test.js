@@ -167,6 +167,32 @@ test("each refused socket counts with the cause of the diagnosis, as its request
   assert.equal(counted.length, 13, "a socket that found no backend was not refused, one after it may have been");
 });
 
+test("refusals count although a request in between passes the rate limit", async () => {
+  const limited = new BackendError({ status: 429, code: "rate_limited", message: "" });
+  const parts = diagnosed(limited);
+  const { timers, counted, diagnosis, fails } = parts;
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 2, "a socket and a request");
+  timers.advance(DIAGNOSIS_GAP_MS);
+  parts.answer = null;
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.deepEqual([counted.length, diagnosis.cause], [2, null]);
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 3, "one request that passes does not prove that the cause is gone");
+  timers.advance(DIAGNOSIS_GAP_MS);
+  parts.answer = limited;
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 6, "the socket before the request that passed, the last socket and its request");
+
+  parts.answer = null;
+  for (let passed = 0; passed < 2; passed += 1) {
+    timers.advance(DIAGNOSIS_GAP_MS);
+    await fails(SUSPICIOUS_ATTEMPTS);
+  }
+  await fails(SUSPICIOUS_ATTEMPTS);
+  assert.equal(counted.length, 6, "a second request that passes proves that the cause is gone");
+});
+
 test("a failed request is an overload error with the cause that the server counts", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
