@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Only listens.
+    /// Only receives, until it is dropped.
     pub(super) async fn listen(mut self) -> std::io::Result<()> {
         loop {
             self.read().await?;
@@ -135,7 +135,7 @@ impl Session {
         }
     }
 
-    /// Encodes the missing smiles, for one write.
+    /// Encodes smiles up to the number that may be unanswered, so that one write sends all of them.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();
