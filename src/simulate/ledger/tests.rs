@@ -270,7 +270,7 @@ fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
     scene.write(0);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("breach of contract", 1)], "a refused smile must not have a duplicate");
+    assert_eq!(scene.faults(), [("breach of contract", 1)], "no earlier transmission can have stored the smile");
 
     // The first transmission had no answer, and the refusal of the second says nothing about the first.
     let mut scene = Scene::new();
