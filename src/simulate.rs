@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
-//! A run opens the sessions, sends smiles, settles, reads the log again and reports. It knows the server only through
-//! the wire protocol, so it can test any implementation of that protocol.
+//! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
+//! only by the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket. The tasks put their events into one bounded queue, and
 //! [`conduct`] records them in the ledger in batches. When the queue is full, the users wait.
@@ -85,8 +85,8 @@ pub enum SimulationError {
 }
 
 impl SimulationError {
-    /// The exit status of the command: 1 if the server breaks the contract by having too few users, 2 for an unreadable
-    /// token file, 3 if nothing could be tested.
+    /// The exit status of the command: 1 for a store with too few users, which breaks the contract; 2 for an unreadable
+    /// token file; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::pinning::{self, Core};
 
-/// The line of a prepared helper.
+/// The line that a prepared helper prints.
 const PREPARED: &str = "prepared";
 
 /// A helper process. Dropping it kills it.

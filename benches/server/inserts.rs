@@ -76,7 +76,7 @@ pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> In
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Repeats the appends of a run on this MySQL database as inserts into it, over this many connections.
+/// Repeats the appends of a run on this MySQL database as inserts into the same database, over this many connections.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }

@@ -1,4 +1,4 @@
-//! One and several replicas on MySQL, measured alternately with the bare echo and plain inserts of the same batches.
+//! One and several replicas on MySQL, measured alternately with plain inserts of the same batches, after the bare echo.
 
 use std::slice::from_ref;
 

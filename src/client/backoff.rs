@@ -35,7 +35,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Draws the next wait from the longest range, as a policy close requires.
+    /// Makes [`Self::next`] draw from the longest range, as a policy close requires.
     pub(super) fn back_off(&mut self) {
         self.failures = u32::MAX;
     }

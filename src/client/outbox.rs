@@ -31,7 +31,7 @@ struct Unanswered {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// May be written from this time on.
+    /// May be written from this time on, counted from the start of the client.
     Due(Duration),
     /// Written to the current connection.
     InFlight,

@@ -18,7 +18,8 @@ const FACES: [&str; 24] = [
 /// The maximum number of faces in one simulated smile.
 const MAX_FACES: usize = 3;
 
-/// The place of one user in one conversation, with a WebSocket of its own. Conversation c has the seats 2c and 2c + 1.
+/// The place of one user in one conversation. Each seat has a WebSocket of its own. Conversation c has the seats 2c and
+/// 2c + 1.
 pub type Seat = usize;
 
 /// One planned smile.
@@ -64,7 +65,7 @@ impl Plan {
         let mut slots: Vec<usize> = (0..conversations).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         slots.shuffle(&mut random);
-        // Each conversation begins at a random time in a slot of its own: the load is even, but not periodic.
+        // Each conversation begins at a random time in a slot of its own, so that the load is even but not in step.
         let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
         let phases = slots.into_iter().map(phase).collect();
         let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();

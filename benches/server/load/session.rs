@@ -21,9 +21,9 @@ pub(super) struct Session {
     dialect: Dialect,
     /// The receiver.
     to: String,
-    /// The prefix of its ids.
+    /// The prefix of the ids of this session's smiles.
     run: u32,
-    /// The number of its next smile.
+    /// The number of the next smile.
     next: u64,
     /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,

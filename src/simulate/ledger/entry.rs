@@ -32,7 +32,7 @@ pub enum Event {
         /// The error code of the refusal, or a short name of the failure.
         cause: String,
     },
-    /// A user sent a smile. The times to its ack and to its delivery count from here.
+    /// A user sent a smile. The times to its ack and to its delivery count from this event.
     Offered(Beat),
     /// A user had too many unanswered smiles to send another.
     Skipped,

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     None,
     /// An acked smile is never delivered.
     LoseDelivery,
-    /// From some smile on, all smiles are acked and none is delivered.
+    /// From smile [`AT`] on, all smiles are acked and none is delivered.
     StopDelivering,
     /// A smile is delivered and acked, but not in the log.
     ForgetStored,
