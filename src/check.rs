@@ -1,4 +1,4 @@
-//! `smilingchat check`: asks a replica once whether it is ready, for images without a shell.
+//! `smilingchat check`: asks a replica once whether it is ready, as a health check for images without a shell.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::config::CheckOptions;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a replica is not ready.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// No connection, or no complete answer within 3 s.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
-    /// The status of the answer was not 2xx. The answer may say why.
+    /// The replica answered with a status other than 2xx; the last field is the beginning of the body.
     #[error("GET {0}: {1} {2}")]
     NotReady(Url, StatusCode, String),
 }
@@ -24,7 +24,7 @@ pub enum CheckError {
 /// Asks the replica once whether it is ready.
 ///
 /// # Errors
-/// [`CheckError`].
+/// [`CheckError`], if the replica is not ready or does not answer in time.
 pub async fn check(options: &CheckOptions) -> Result<(), CheckError> {
     let (status, body) = http::get(&options.url, PATIENCE).await?;
     if status.is_success() {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_success_is_ready() {
+    async fn only_a_success_status_is_ready() {
         check_against("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         let error = check_against("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\ndraining").await;
         assert!(error.unwrap_err().to_string().ends_with("503 Service Unavailable draining"));

@@ -1,8 +1,8 @@
 //! A client that keeps its session: it connects, resumes, sends unanswered smiles again, and backs off.
 //!
-//! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Put smiles
-//! in with [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns what happened. A
-//! client sends a smile with the same id until the smile is durable or finally refused, so the server stores nothing
+//! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Pass smiles
+//! to [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns events. A client
+//! repeats a smile with the same id until the smile is durable or permanently refused, so the server stores no smile
 //! twice. It resumes from the highest offset that it has seen, so it misses nothing.
 //!
 //! ```no_run
@@ -53,11 +53,11 @@ use crate::protocol::{ClientFrame, ErrorCode, Refusal, ServerFrame};
 pub use self::event::Event;
 pub use self::outbox::MAX_UNANSWERED;
 
-/// How long a client waits for a silent server.
+/// The time limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Time limit for a connection and its upgrade. It doubles after each failure, up to four times this value, because
-    /// a busy server needs longer.
+    /// Time limit for a connection and its upgrade. From the second failure in a row, each failure doubles it, up to
+    /// four times this value, because a busy server needs longer.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
@@ -71,7 +71,7 @@ impl Default for Patience {
     }
 }
 
-/// Where to resume from.
+/// The place in the log from which a client resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumePoint {
     /// The epoch of the log.
@@ -85,7 +85,7 @@ impl ResumePoint {
         self.offset = self.offset.max(offset);
     }
 
-    /// A duplicate's offset is no place to resume from: smiles below it may still arrive.
+    /// The offset of a duplicate does not count: smiles below it may still arrive.
     fn see_ack(&mut self, offset: Offset, duplicate: bool) {
         if !duplicate {
             self.see_smile(offset);
@@ -103,7 +103,7 @@ pub struct Client {
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
-    /// Connections that were lost or refused: the client tries the next URL each time.
+    /// The number of lost or refused connections. After each one the client tries the next URL.
     moves: usize,
     events: VecDeque<Event>,
     state: State,
@@ -115,7 +115,7 @@ enum State {
     Ended,
 }
 
-/// The current connection, and how far its session has come.
+/// The current connection and the state of its session.
 struct Session {
     connection: Connection,
     resumed_from: Option<Offset>,
@@ -128,11 +128,11 @@ struct Session {
 }
 
 impl Client {
-    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and to the next one after each
-    /// failure.
+    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and after each failure to the next
+    /// one.
     ///
     /// # Panics
-    /// When `urls` is empty.
+    /// If `urls` is empty.
     pub fn new(urls: Vec<Url>, user: UserName, patience: Patience) -> Self {
         Self::start(urls, user, patience, None)
     }
@@ -140,7 +140,7 @@ impl Client {
     /// A client that resumes where another client of the same user ended.
     ///
     /// # Panics
-    /// When `urls` is empty.
+    /// If `urls` is empty.
     pub fn resume(urls: Vec<Url>, user: UserName, patience: Patience, resume_point: ResumePoint) -> Self {
         Self::start(urls, user, patience, Some(resume_point))
     }
@@ -163,8 +163,8 @@ impl Client {
         client
     }
 
-    /// Accepts a smile to send, and keeps it until it is durable or finally refused. Returns `false`, and does not
-    /// accept the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
+    /// Accepts a smile to send, and keeps it until it is durable or permanently refused. Returns `false`, without
+    /// accepting the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
     #[must_use = "false means that the smile was not accepted"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)
@@ -175,7 +175,7 @@ impl Client {
         self.outbox.give_up_refused();
     }
 
-    /// The highest offset seen, to [`Self::resume`] from; `None` before the first welcome.
+    /// The highest offset seen and its epoch, for [`Self::resume`]; `None` before the first welcome of a new client.
     pub fn resume_point(&self) -> Option<&ResumePoint> {
         self.resume_point.as_ref()
     }
@@ -281,7 +281,7 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // A session without anything to replay sends nothing by itself. Its pong shows that it answers.
+                // Without smiles to replay, the server sends nothing unasked. The pong shows that the session works.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
@@ -323,7 +323,7 @@ impl Client {
             }
         }
         if temporary != code.temporary() {
-            let claim = format!("{} with temporary: {temporary}", <&str>::from(code));
+            let claim = format!("the error {} with temporary: {temporary}", <&str>::from(code));
             self.events.push_back(Event::Breach(claim));
         }
         self.events.push_back(Event::Refused { id, code });
@@ -336,7 +336,7 @@ impl Client {
         self.events.push_back(if session.welcomed {
             Event::Lost { code, since }
         } else {
-            let message = "the server opened a connection and sent no welcome".to_owned();
+            let message = "the server accepted the connection but sent no welcome".to_owned();
             Event::NotConnected { cause: "no_welcome".to_owned(), message }
         });
         match code {
@@ -351,7 +351,7 @@ impl Client {
 }
 
 impl Session {
-    /// Writes the outgoing frame, or else reads until an event occurs or until `wake`.
+    /// Buffers the outgoing frame if there is one. Otherwise flushes, and reads until an event or until `wake`.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {
@@ -371,7 +371,7 @@ impl Session {
     }
 }
 
-/// Waits until the given time; forever without one.
+/// Waits until the given moment, or forever if there is none.
 pub(crate) async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_offsets_of_duplicates_do_not_move_a_resume_point() {
+    fn the_offset_of_a_duplicate_does_not_move_a_resume_point() {
         let mut point = ResumePoint { epoch: Epoch::new("e"), offset: Offset(100) };
         point.see_ack(Offset(103), true);
         assert_eq!(point.offset, Offset(100));

@@ -1,4 +1,4 @@
-//! `smilingchat replicas` and `smilingchat crash`: the list of replicas and the crash button, for terminals.
+//! `smilingchat replicas` and `smilingchat crash`: the list of replicas and the crash button on the command line.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,10 @@ use crate::protocol::{CrashMode, CrashRequest};
 
 const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILES/S", "CAPACITY", "VERSION"];
 
-/// Why a command failed, and what to do.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
-    /// The file of the token cannot be read.
+    /// The token file cannot be read.
     #[error(transparent)]
     Token(#[from] InvalidValue),
     /// The list of replicas could not be read.
@@ -27,10 +27,10 @@ pub enum OperateError {
     Output(#[from] io::Error),
 }
 
-/// Prints the replicas: a table, or the unchanged answer of the server.
+/// Prints the replicas as a table, or as the unchanged JSON of the server.
 ///
 /// # Errors
-/// [`OperateError`].
+/// [`OperateError`], if the list cannot be read or printed.
 pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
     let (list, json) = api::replicas(&options.url).await?;
     say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
@@ -39,13 +39,13 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
 /// Crashes a replica and prints its id.
 ///
 /// # Errors
-/// [`OperateError`].
+/// [`OperateError`], if the token file cannot be read, the request fails or the id cannot be printed.
 pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     let token = secret(options.token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };
     let crashed = api::crash(&options.url, &request, token.as_deref()).await.map_err(OperateError::NotCrashed)?;
     say(&match crashed.mode {
-        CrashMode::Hang => format!("{} hangs: its process keeps running and answers nothing", crashed.replica),
+        CrashMode::Hang => format!("{} hangs: its process keeps running but does not answer", crashed.replica),
         CrashMode::Unready => {
             format!("{} is not ready and takes no new session until it is restarted", crashed.replica)
         }
@@ -55,8 +55,8 @@ pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
 
 fn advice(error: &ApiError) -> &'static str {
     match error {
-        ApiError::Refused { status, .. } if status.as_u16() == 401 => "; give the file of the token with --token-file",
-        ApiError::Refused { status, .. } if status.as_u16() == 404 => "; `smilingchat replicas` shows their ids",
+        ApiError::Refused { status, .. } if status.as_u16() == 401 => "; pass the token file with --token-file",
+        ApiError::Refused { status, .. } if status.as_u16() == 404 => "; `smilingchat replicas` lists the ids",
         _ => "",
     }
 }

@@ -1,10 +1,10 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
-//! The stages of a run: open the sessions, send, settle, read the log again, report. It runs against any server that
-//! keeps the contract, over the wire only.
+//! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
+//! only by the wire protocol, so it can test any implementation of that protocol.
 //!
-//! Each seat of the plan is a task with one WebSocket. The tasks share nothing but a bounded queue of events, which
-//! [`conduct`] enters into the ledger in batches; when the ledger falls behind, the users wait for it.
+//! Each seat of the plan is a task with one WebSocket. The tasks put their events into one bounded queue, and
+//! [`conduct`] records them in the ledger in batches. When the queue is full, the users wait.
 
 pub mod ledger;
 pub mod plan;
@@ -38,13 +38,13 @@ use crate::config::{InvalidValue, SimulateOptions, secret};
 use crate::model::OFFSET_LIMIT;
 use crate::protocol;
 
-/// Capacity of the queue of events to the ledger; when it is full, users wait.
+/// The capacity of the queue of events.
 const QUEUE: usize = 8192;
 
 /// The maximum number of events that are recorded in one step.
 const BATCH: usize = 1024;
 
-/// The maximum number of users whose part of the log is read again at the same time.
+/// The maximum number of users whose streams are read again at the same time.
 const READERS: usize = 32;
 
 /// The time limits of the simulator.
@@ -52,9 +52,9 @@ const READERS: usize = 32;
 pub struct Patience {
     /// The time limits of each client.
     pub client: client::Patience,
-    /// The longest time without progress before the run ends its stage.
+    /// A stage ends after this long without progress.
     pub quiet: Duration,
-    /// Time limit for all sessions to open and, later, for the run to settle.
+    /// Time limit of each of these stages: opening the sessions, settling, and reading the log again.
     pub settle: Duration,
 }
 
@@ -71,12 +71,12 @@ pub enum SimulationError {
     #[error("no replica can be reached; is the server running? {0}")]
     NoDirectory(#[source] ApiError),
     /// The store has fewer than two users.
-    #[error("the store has {0} users, and a conversation takes two")]
+    #[error("a conversation needs two users, but the number of users in the store is {0}")]
     TooFewUsers(usize),
     /// An interrupt came before the run began.
     #[error("interrupted before the run began")]
     Interrupted,
-    /// The token of the crash button cannot be read.
+    /// The file with the token for crash requests cannot be read.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session began.
@@ -85,7 +85,8 @@ pub enum SimulationError {
 }
 
 impl SimulationError {
-    /// The exit status of the command. It is 1, for a broken contract, only if the store has too few users.
+    /// The exit status of the command: 1 for a store with too few users, which breaks the contract; 2 for an unreadable
+    /// token file; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -95,13 +96,13 @@ impl SimulationError {
     }
 }
 
-/// Runs a simulation as a command: progress on standard error, the report on standard output.
+/// Runs a simulation as a command: shows progress on standard error and prints the report on standard output. Returns
+/// the exit status.
 ///
-/// The first Ctrl-C ends the sending, and each further one ends the next stage. The exit status comes from
-/// [`Report::exit_status`].
+/// Each Ctrl-C ends the current stage. While the sessions are being opened, it also skips the sending.
 ///
 /// # Errors
-/// Why no run started, in one line.
+/// [`SimulationError`], if no run started.
 pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     let interrupt = Arc::new(Notify::new());
     let on_interrupt = Arc::clone(&interrupt);
@@ -119,10 +120,10 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     Ok(report.exit_status())
 }
 
-/// Runs a simulation and returns its report. `interrupt` ends the stage it is in.
+/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage.
 ///
 /// # Errors
-/// Why no run started.
+/// [`SimulationError`], if no run started.
 pub async fn conduct(
     options: &SimulateOptions,
     patience: Patience,
@@ -134,7 +135,7 @@ pub async fn conduct(
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),
     };
-    // Below 2^53, so that the seed in the JSON report survives every reader of it.
+    // Below 2^53, so that readers that parse numbers as floating point keep the seed of the JSON report exact.
     let seed = options.seed.unwrap_or_else(|| rand::random_range(0..OFFSET_LIMIT));
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
@@ -162,12 +163,12 @@ pub async fn conduct(
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
-    // Users close their own sessions. Late ones are dropped with the set.
+    // Users close their own sessions. The `JoinSet` aborts those that take too long.
     let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }
 
-/// What every task of a run has in common.
+/// The state that all tasks of a run share.
 struct Shared {
     plan: Arc<Plan>,
     run: RunId,
@@ -183,7 +184,7 @@ impl Shared {
         self.started.elapsed()
     }
 
-    /// The replicas, rotated so that the clients spread over them.
+    /// The URLs of the replicas, rotated by `place` so that the clients spread over them.
     fn urls_from(&self, place: usize) -> Vec<Url> {
         let mut urls = self.urls.clone();
         urls.rotate_left(place % self.urls.len());
@@ -220,7 +221,7 @@ impl Shared {
     }
 
     async fn note_at(&self, stream: StreamNumber, at: Duration, event: Event) {
-        // Fails only after the ledger was closed, when the run is over.
+        // Fails only after the run, when the queue is closed.
         let _ = self.ledger.send(Entry { stream, at, event }).await;
     }
 }
@@ -228,13 +229,13 @@ impl Shared {
 /// The course of the run. Its times count from the start of the run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
-    /// Beats count from here.
+    /// When the sending begins. The times of the beats count from here.
     begin: Option<Duration>,
-    /// There are no beats after this.
+    /// When the sending ends. Later beats are dropped.
     end: Option<Duration>,
-    /// Refused smiles are not sent again.
+    /// Whether users give up refused smiles instead of sending them again.
     give_up: bool,
-    /// Users close their sessions and end.
+    /// Whether users close their sessions and end.
     over: bool,
 }
 
@@ -243,9 +244,9 @@ struct Course {
 enum StageEnd {
     /// Its condition holds.
     Done,
-    /// There was no more progress, or the time was up.
+    /// It made no more progress, or its time was up.
     Cut,
-    /// The user interrupted it.
+    /// An interrupt ended it.
     Interrupted,
 }
 
@@ -275,7 +276,7 @@ impl Conductor {
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
         if gathered != StageEnd::Interrupted {
-            // Dropped when the sending ends, and with it the crashes.
+            // Dropping this handle at the end of the sending stops the crashes.
             let _crashes = self.crash_every.map(|every| {
                 let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
                 AbortOnDropHandle::new(tokio::spawn(crashes))
@@ -301,7 +302,7 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads every user's part of the log again. Returns the number of users whose part was read to its end.
+    /// Reads every user's stream again. Returns the number of users whose stream was read to its end.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();
@@ -323,8 +324,8 @@ impl Conductor {
         complete
     }
 
-    /// Keeps the ledger until `done`, until nothing has progressed for `quiet`, until `most` has passed, or until an
-    /// interrupt.
+    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` has passed, or an
+    /// interrupt comes.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
         // `Duration::MAX` means no limit, and adding it would overflow.

@@ -32,16 +32,16 @@ pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     }
 }
 
-/// The value of a JSON field without quotes and commas in it.
+/// The value of a JSON field. The value must not contain a comma or a closing brace.
 pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame str> {
     let (_, rest) = frame.split_once(&format!("\"{name}\":"))?;
     Some(rest.split([',', '}']).next()?.trim_matches('"'))
 }
 
-/// The number of users behind the figures in docs/RESULTS.md.
+/// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on it.
 const USERS: usize = 64;
 
-/// The names of the users.
+/// The names of the first users.
 pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
     let answer = get(address, "/api/users").await;
     let names = answer.split("\"name\":\"").skip(1).filter_map(|rest| rest.split('"').next());
@@ -50,7 +50,7 @@ pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
 
 /// The raw response to a request, including the head.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("the server is there");
+    let mut stream = TcpStream::connect(address).await.expect("the server accepts connections");
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::mysql::MySql;
 use crate::process::Server;
 
-/// CPU time since a point in time.
+/// The CPU time of some servers and of MySQL since this value was created.
 pub(crate) struct Processes {
     since: Instant,
     servers: Vec<(u32, f64)>,
@@ -33,12 +33,12 @@ impl Processes {
         self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
     }
 
-    /// CPU seconds of MySQL.
+    /// CPU seconds of MySQL, if it runs on this machine.
     pub(crate) fn mysql_seconds(&self) -> Option<f64> {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// Both as shares of one CPU: the servers', and MySQL's.
+    /// The CPU use of the servers and of MySQL, as shares of one CPU.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))
@@ -50,7 +50,7 @@ fn seconds(number: u32) -> f64 {
     own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
 }
 
-/// Fields 14 and 15 of `proc_pid_stat(5)`, in hundredths.
+/// CPU seconds of a process without its children: fields 14 and 15 of `proc_pid_stat(5)`, in hundredths of a second.
 fn own_seconds(number: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

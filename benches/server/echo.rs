@@ -1,4 +1,4 @@
-//! The bare echo: an axum WebSocket that returns each frame, the lower bound for this stack.
+//! The bare echo: an axum WebSocket that returns each frame. It is the lower bound of the cost on this stack.
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
@@ -7,7 +7,7 @@ use axum::routing::get;
 /// The argument that starts the echo server.
 pub(crate) const ROLE: &str = "--be-the-echo";
 
-/// Prints the address and serves until it is killed.
+/// Prints the address, and serves until the process is killed.
 pub(crate) async fn serve() {
     let upgraded = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {

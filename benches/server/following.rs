@@ -11,13 +11,13 @@ use crate::scale::Scale;
 
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Measures idle replicas with and without the grant for the binary log.
+/// Measures idle replicas whose account may read the binary log, and idle replicas whose account may not.
 pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {
         let Some(mysql) = mysql else {
             rows.push(vec![
-                "polling is skipped: this account may not create another account".to_owned(),
+                "polling was not measured: the account may not create another account".to_owned(),
                 String::new(),
                 String::new(),
             ]);

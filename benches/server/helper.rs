@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::pinning::{self, Core};
 
-/// The line of a prepared helper.
+/// The line that a prepared helper prints.
 const PREPARED: &str = "prepared";
 
 /// A helper process. Dropping it kills it.
@@ -31,7 +31,7 @@ impl Helper {
         let output = BufReader::new(process.stdout.take().expect("its output"));
         let mut helper = Self { process, input, output };
         helper.tell(&serde_json::to_string(plan).expect("a plan is JSON"));
-        assert_eq!(helper.next_line(), PREPARED, "a helper fails");
+        assert_eq!(helper.next_line(), PREPARED, "the helper failed to prepare");
         helper
     }
 
@@ -47,7 +47,7 @@ impl Helper {
     }
 
     fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("a helper listens");
+        writeln!(self.input, "{line}").expect("a helper reads its input");
     }
 
     fn next_line(&mut self) -> String {
@@ -83,6 +83,6 @@ pub(crate) fn done(outcome: &impl Serialize) {
 
 fn next_line_of_input() -> String {
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("the benchmark speaks");
+    std::io::stdin().read_line(&mut line).expect("a readable input");
     line
 }

@@ -1,6 +1,6 @@
-//! Plain inserts of the same batches into the database: the lower bound for a log in it.
+//! Plain inserts of the same batches into the database: the lower bound of the cost of a log in that database.
 //!
-//! One row per commit, as long as the average row of our log, and as durable.
+//! Each commit inserts one row, which is as long as the average row of our log and as durable.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub(crate) struct Inserts {
     pub(crate) bytes: usize,
     /// Rows per second, which equals commits per second.
     pub(crate) rows_per_second: f64,
-    /// Smiles per second, if the rows held smiles.
+    /// The smiles per second that rows of this size would hold.
     pub(crate) smiles_per_second: f64,
     /// CPU time of the inserting process per smile.
     pub(crate) processor_micros: f64,
@@ -76,7 +76,7 @@ pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> In
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Repeats the appends of a run on this MySQL database as inserts into it, over this many connections.
+/// Repeats the appends of a run on this MySQL database as inserts into the same database, over this many connections.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -96,7 +96,7 @@ fn run(log: &str, store: String, connections: usize, appended: &Figures, duratio
     }
 }
 
-/// The helper process.
+/// Inserts rows, as the helper process.
 pub(crate) async fn work() {
     let plan: Plan = helper::plan();
     let bytes = Database::connect(&plan.log).await.row_bytes().await;
@@ -154,7 +154,7 @@ impl Database {
 
     async fn connect(store: &str) -> Self {
         let Some(file) = store.strip_prefix("sqlite:") else {
-            return Self::MySql(MySqlConnection::connect(store).await.expect("MySQL is there"));
+            return Self::MySql(MySqlConnection::connect(store).await.expect("MySQL accepts connections"));
         };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);

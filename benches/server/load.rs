@@ -39,9 +39,9 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<SocketAddr>,
     /// The users. If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
-    /// Sessions that are open.
+    /// The number of sessions.
     pub(crate) sessions: usize,
-    /// Sessions that send; the other ones listen.
+    /// The number of sessions that send; the other ones listen.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender.
     pub(crate) unanswered: usize,
@@ -50,18 +50,18 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Sessions of our server, all of which send.
+    /// A plan for our server: the default number of sessions, all of which send.
     pub(crate) async fn smiles(servers: &[Server], unanswered: usize, duration: Duration) -> Self {
         Self::new(Dialect::Smiles, servers, users(servers[0].address).await, unanswered, duration)
     }
 
-    /// Sessions of the echo.
+    /// A plan for the echo.
     pub(crate) fn echoes(echo: &Server, unanswered: usize, duration: Duration) -> Self {
         let users = vec!["anna".to_owned(), "bruno".to_owned()];
         Self::new(Dialect::Echo, std::slice::from_ref(echo), users, unanswered, duration)
     }
 
-    /// The usual number of sessions, all of which send.
+    /// A plan with the default number of sessions, all of which send.
     pub(crate) fn new(
         dialect: Dialect,
         servers: &[Server],
@@ -118,7 +118,7 @@ pub(crate) struct Figures {
     pub(crate) processor_micros: f64,
     /// The CPU share of the load. Near one, the load is the bottleneck.
     pub(crate) load_busy: f64,
-    /// The index lag at the end, if the servers report it; the maximum of several runs.
+    /// The index lag in smiles at the end, if the servers report it; the maximum of several runs.
     pub(crate) index_behind: Option<f64>,
     /// CPU time of MySQL per answer, if known.
     pub(crate) mysql_micros: Option<f64>,

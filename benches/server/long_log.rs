@@ -38,7 +38,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends until the log is long enough; returns the duration.
+/// Sends until the log is long enough. Describes the duration, the rate and the number of refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;
@@ -50,11 +50,7 @@ async fn fill(server: &Server, scale: &Scale) -> String {
         println!("long log: {} smiles/s, index behind: {behind}", thousands(figures.per_second));
     }
     let (seconds, smiles) = (began.elapsed().as_secs_f64(), head(server).await as f64);
-    format!(
-        "{seconds:.0} s, {} smiles/s, {} of them refused and sent again",
-        thousands(smiles / seconds),
-        thousands(refused)
-    )
+    format!("{seconds:.0} s, {} smiles/s, {} refusals", thousands(smiles / seconds), thousands(refused))
 }
 
 /// The number of smiles in the log.

@@ -1,19 +1,21 @@
-//! The benchmark: TheSmilingChat, the bare echo, plain inserts and alternatives, side by side in one run.
+//! The benchmark measures TheSmilingChat, the bare echo, plain inserts and alternatives side by side in one run.
 //!
-//! Absolute figures depend on the machine, so the results are ratios within one run.
+//! Absolute figures depend on the machine, so compare the ratios within one run.
 //!
 //! ```text
-//! cargo bench                    # everything, briefly: about three minutes, written below target/
-//! cargo bench -- full            # everything, about twenty minutes: docs/RESULTS.md and its plots are written
-//! cargo bench -- throughput      # or any of the names below, also with full; printed only
+//! cargo bench                    # everything, about three minutes; writes the results below target/
+//! cargo bench -- full            # everything, about twenty minutes; writes docs/RESULTS.md and its plots
+//! cargo bench -- throughput      # one or more of the names below, also with full; only prints the results
 //! ```
 //!
-//! On SQLite: ready, memory, throughput, sustained, sessions, log, peers. On MySQL: replicas, replicas-sustained,
-//! latency, following, recovery, replicas-peers. The MySQL measurements use the server at `TEST_MYSQL_URL`, or one that
-//! `scripts/mysql` starts. MySQL's CPU time is unknown if it is remote or in a container. `BENCH_SERVER` names another
-//! server program, such as an older build. The peers need Node with npm, and Python with venv.
-#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures are rounded for people")]
+//! The measurements on SQLite are ready, memory, throughput, sustained, sessions, log and peers; those on MySQL are
+//! replicas, replicas-sustained, latency, following, recovery and replicas-peers.
+//!
+//! The measurements on MySQL use the server at `TEST_MYSQL_URL`, or one that `scripts/mysql` starts. The CPU time of
+//! MySQL is unknown if MySQL is remote or in a container. `BENCH_SERVER` names another server program, such as an older
+//! build. The peers need Node with npm, and Python with venv.
+#![expect(clippy::print_stdout, reason = "this program prints its figures")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "printed figures are rounded")]
 
 mod client;
 mod cpu;
@@ -58,7 +60,7 @@ fn main() {
     });
 }
 
-/// Runs the measurements in the arguments, or all.
+/// Runs the measurements that the arguments name, or all of them.
 async fn measure(arguments: &[String]) {
     let full = arguments.iter().any(|argument| argument == "full");
     let scale = if full { Scale::FULL } else { Scale::QUICK };

@@ -9,7 +9,7 @@ use crate::report::Report;
 const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
-/// Opens idle sessions and measures the memory at two numbers of them.
+/// Measures the memory of a server with few and with many idle sessions.
 pub(crate) async fn measure(report: &mut Report) {
     let server = Server::on_sqlite(Core::Measured);
     let users = users(server.address).await;

@@ -23,7 +23,7 @@ impl MySql {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let mut mysql = Self { url: server.parse().expect("a URL") };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
-        mysql.run(format!("CREATE DATABASE {name}")).await.expect("we may make a database");
+        mysql.run(format!("CREATE DATABASE {name}")).await.expect("the account may create a database");
         mysql.url.set_path(&name);
         if PROCESS.get().is_none() {
             let _ = PROCESS.set(mysql.find_process().await);
@@ -31,7 +31,7 @@ impl MySql {
         mysql
     }
 
-    /// Uses an account without the grant for the binary log, if it can be created.
+    /// Creates a database, and an account that may not read the binary log; `None` if no account can be created.
     pub(crate) async fn without_binlog() -> Option<Self> {
         let mut mysql = Self::new().await;
         let (name, password) = (mysql.url.path()[1..].to_owned(), "polling");
@@ -41,7 +41,7 @@ impl MySql {
             mysql.remove().await;
             return None;
         }
-        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await.expect("we may grant");
+        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await.expect("the account may grant privileges");
         mysql.url.set_username(&user).expect("a URL with a host");
         mysql.url.set_password(Some(password)).expect("a URL with a host");
         Some(mysql)
@@ -49,7 +49,7 @@ impl MySql {
 
     /// Drops the database.
     pub(crate) async fn remove(self) {
-        self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("it is ours");
+        self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("the database can be dropped");
     }
 
     async fn run(&self, statement: String) -> Result<(), sqlx::Error> {
@@ -82,7 +82,7 @@ impl MySql {
     }
 
     async fn answer(&self, question: &'static str) -> String {
-        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL is there");
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL accepts connections");
         let (answer,): (String,) = sqlx::query_as(question).fetch_one(&mut connection).await.expect("an answer");
         answer
     }

@@ -1,5 +1,5 @@
-//! Alternatives on the same work: Socket.IO 4 with a row per message, and the first version's architecture, Flask with
-//! a request and a row per smile. Their sources are in benches/peers.
+//! Alternatives that do the same work: Socket.IO 4 with a row per message, and Flask with a request and a row per
+//! smile, which is the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ impl Database {
     }
 }
 
-/// Measures all peers that can be installed here on this store.
+/// Measures all peers that can be installed, on this store.
 pub(crate) async fn measure(store: Store, scale: &Scale, report: &mut Report) {
     let users = users(Server::on_sqlite(Core::Any).address).await;
     let (mut rows, mut left_out) = (Vec::new(), Vec::new());
@@ -82,7 +82,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Runs the rounds and stops the server.
+/// Measures one peer and stops it. Returns its row of the table.
 async fn row(
     name: &'static str,
     plan: &Plan,
@@ -158,8 +158,8 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources below the build folder and installs their dependencies, unless that was done for this program
-/// version and these pins, which are in the first file.
+/// Copies the sources to a folder below `target/` and installs their dependencies there, unless they are installed
+/// already for this version of `program` and these pinned versions, which the first of the `files` lists.
 fn install(
     name: &str,
     program: &str,

@@ -11,11 +11,11 @@ pub(crate) enum Core {
     Measured,
     /// The CPU of the load.
     Measuring,
-    /// Any CPU. With MySQL involved, all processes share two CPUs.
+    /// Any CPU. In measurements with MySQL, all processes share the CPUs.
     Any,
 }
 
-/// Whether `taskset` exists and this process may use both CPUs.
+/// Whether `taskset` exists and this process may use CPU 0 and CPU 1.
 static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     ["0", "1"].iter().all(|processor| {
         let mut trial = Command::new("taskset");
@@ -24,12 +24,12 @@ static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
     })
 });
 
-/// One line for the report.
+/// A sentence about the pinning, for the report.
 pub(crate) fn explained() -> &'static str {
     if *POSSIBLE {
         "On SQLite, the server runs on processor 0 and the load on processor 1."
     } else {
-        "No process is pinned: `taskset` is missing, or there is only one processor. Compare the CPU times."
+        "No process is pinned: `taskset` is missing, or there is only one processor. Compare CPU times, not rates."
     }
 }
 

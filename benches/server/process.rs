@@ -1,4 +1,4 @@
-//! Servers as child processes that are killed when dropped.
+//! Servers as child processes, which are killed on drop.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use crate::pinning::{self, Core};
 use crate::{cpu, echo};
 
-/// The environment variable with another server program to measure.
+/// The environment variable that names another server program to measure.
 const OTHER_PROGRAM: &str = "BENCH_SERVER";
 
-/// Options without limits.
+/// The options that disable all rate limits.
 const WITHOUT_LIMITS: [&str; 6] = ["--capacity", "0", "--session-rate", "0", "--client-rate", "0"];
 
-/// The number of replicas in the measurements with several.
+/// The number of replicas in the measurements with several replicas.
 pub(crate) const REPLICAS: usize = 4;
 
 /// A server process. Dropping it kills it.
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The address of the metrics, if it has any.
     pub(crate) operations: Option<SocketAddr>,
-    /// The URL of the store; empty for other servers.
+    /// The URL of the store; empty for other programs.
     pub(crate) store: String,
     /// The folder of the store.
     folder: Option<tempfile::TempDir>,
@@ -39,7 +39,7 @@ impl Server {
         server
     }
 
-    /// Starts the server without limits on this store, with more options.
+    /// Starts the server without limits on this store, with additional options.
     pub(crate) fn on(store: &str, options: &[&str], core: Core) -> Self {
         let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
@@ -61,14 +61,14 @@ impl Server {
         Self::announcing_on_stdout(command)
     }
 
-    /// Starts a server that prints its address.
+    /// Starts a server that prints its address on standard output.
     pub(crate) fn announcing_on_stdout(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let output = process.stdout.take().expect("its output");
         Self::announced(process, output)
     }
 
-    /// Starts a server that logs its address.
+    /// Starts a server that logs its address on standard error.
     pub(crate) fn announcing_on_stderr(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let output = process.stderr.take().expect("its log");
@@ -119,7 +119,7 @@ pub(crate) fn program() -> OsString {
     std::env::var_os(OTHER_PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_smilingchat").into())
 }
 
-/// The name of the measured program, for the report.
+/// A description of the measured program, for the report.
 pub(crate) fn described() -> &'static str {
     if std::env::var_os(OTHER_PROGRAM).is_some() { "another build of the server" } else { "the server of that commit" }
 }
@@ -129,7 +129,7 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
-/// The addresses in the first line with any. Discards the rest of the output, so that the pipe never blocks.
+/// The addresses in the first line that has any. Discards all later lines, so that the pipe never fills.
 fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
     let addresses = |line: String| {
         let after = line.split("http://").skip(1);

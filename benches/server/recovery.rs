@@ -1,5 +1,5 @@
-//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another, with the simulator's
-//! ledger.
+//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another one, as the simulator
+//! reports it.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,7 +15,7 @@ const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
 
-/// Kills one of two replicas during a run.
+/// Kills one of two replicas during a run of the simulator.
 pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for _ in 0..scale.rounds {

@@ -1,4 +1,4 @@
-//! One and several replicas on MySQL, measured alternately with the bare echo and plain inserts of the same batches.
+//! One and several replicas on MySQL, measured alternately with plain inserts of the same batches, after the bare echo.
 
 use std::slice::from_ref;
 
@@ -17,9 +17,9 @@ const HEADER: [&str; 9] = [
     "CPU of the replicas",
     "CPU of MySQL",
     "ack p50, p99",
-    "smiles in an append",
-    "MySQL's own insert, one at a time",
-    "as many at once as replicas",
+    "smiles per append",
+    "plain insert, one connection",
+    "plain insert, one connection per replica",
 ];
 
 /// Measures with one and with several unanswered smiles per session.
@@ -42,7 +42,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
             if count == 1 {
                 let (rate, processor) =
                     (alone.smiles_per_second, alone.processor_micros + alone.mysql_micros.unwrap_or_default());
-                report.bar(Store::MySql, Bar::new("MySQL's own insert", unanswered, rate, processor));
+                report.bar(Store::MySql, Bar::new("plain MySQL insert", unanswered, rate, processor));
             }
             let name = if count == 1 { "TheSmilingChat, 1 replica" } else { "TheSmilingChat, 4 replicas" };
             report.bar(Store::MySql, Bar::new(name, unanswered, ours.per_second, ours.all_micros()));
@@ -54,7 +54,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("replicas", &HEADER, rows);
 }
 
-/// The bare echo, not pinned, as the replicas here.
+/// Measures the bare echo without pinning, like the replicas here.
 async fn echo(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     let echo = Server::echo(Core::Any);
@@ -73,7 +73,7 @@ async fn echo(scale: &Scale, report: &mut Report) {
 fn row(count: usize, unanswered: usize, ours: &Figures, alone: &Inserts, at_once: &Inserts) -> Vec<String> {
     let against = |inserts: &Inserts| {
         format!(
-            "{} rows/s, {} smiles/s; ours is {} of it",
+            "{} rows/s, {} smiles/s; we reach {} of its rate",
             thousands(inserts.rows_per_second),
             thousands(inserts.smiles_per_second),
             ratio(ours.per_second / inserts.smiles_per_second)

@@ -14,13 +14,13 @@ pub(crate) use plot::Bar;
 /// The template. `{{name}}` is a fact or a table.
 const TEMPLATE: &str = include_str!("report/results.md");
 
-/// The output of a full run.
+/// The folder for the results of a full run.
 const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 
-/// The output of a quick run.
+/// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The marks around the handwritten part, which is kept.
+/// The marks around the handwritten part, which every run keeps.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
@@ -40,13 +40,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds a figure.
+    /// Prints and adds a figure.
     pub(crate) fn fact(&mut self, name: &str, value: String) {
         println!("{name}: {value}");
         self.figures.insert(name.to_owned(), value);
     }
 
-    /// Adds a table.
+    /// Prints and adds a table.
     pub(crate) fn table(&mut self, name: &str, header: &[&str], rows: Vec<Vec<String>>) {
         let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         let mut table = line(header.to_vec()) + &line(vec!["---"; header.len()]);
@@ -62,7 +62,7 @@ impl Report {
         self.bars.entry(store).or_default().push(bar);
     }
 
-    /// Writes the document and its plots, final or as drafts.
+    /// Writes the document and its plots: in `docs/` after a full run, otherwise as drafts below `target/`.
     pub(crate) async fn write(mut self, full: bool, scale: &Scale) {
         self.figures.extend(machine::facts().await);
         self.figures
@@ -74,7 +74,7 @@ impl Report {
         std::fs::create_dir_all(folder).expect("a folder for the results");
         let kept = std::fs::read_to_string(Path::new(DOCUMENTS).join("RESULTS.md")).unwrap_or_default();
         std::fs::write(folder.join("RESULTS.md"), self.document(&kept)).expect("the results are written");
-        let with_mysql = if MySql::process().is_some() { "MySQL's included" } else { "MySQL's unknown" };
+        let with_mysql = if MySql::process().is_some() { "MySQL included" } else { "without MySQL" };
         for (store, title, times_of, file) in [
             (Store::Sqlite, "One replica on SQLite", "database included", "results-sqlite.svg"),
             (Store::MySql, "Replicas on MySQL", with_mysql, "results-mysql.svg"),
@@ -108,7 +108,7 @@ fn by_hand(document: &str) -> Option<&str> {
     Some(document.split_once(BY_HAND[0])?.1.split_once(BY_HAND[1])?.0)
 }
 
-/// A whole number with commas.
+/// Formats a number rounded to an integer, with commas between the thousands.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();
@@ -121,22 +121,22 @@ pub(crate) fn thousands(value: f64) -> String {
     grouped
 }
 
-/// Microseconds.
+/// Formats microseconds.
 pub(crate) fn micros(value: f64) -> String {
     format!("{value:.1} µs")
 }
 
-/// Milliseconds.
+/// Formats milliseconds.
 pub(crate) fn millis(value: f64) -> String {
     format!("{value:.2} ms")
 }
 
-/// The ratio of two figures.
+/// Formats the ratio of two figures.
 pub(crate) fn ratio(value: f64) -> String {
     format!("{value:.2}")
 }
 
-/// A share of one CPU.
+/// Formats a share of one CPU.
 pub(crate) fn share(value: f64) -> String {
     format!("{value:.3}")
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) struct Scale {
     /// Duration of a run of the load.
     pub(crate) round: Duration,
-    /// Rounds, of which the median counts.
+    /// Number of rounds, whose median is reported.
     pub(crate) rounds: usize,
     /// Duration of a sustained run.
     pub(crate) sustained: Duration,
@@ -14,9 +14,9 @@ pub(crate) struct Scale {
     pub(crate) sessions: &'static [usize],
     /// Smiles in the long log.
     pub(crate) long_log: u64,
-    /// Conversations in the recovery; half of their sessions lose their replica.
+    /// Conversations in the recovery measurement; half of their sessions lose their replica.
     pub(crate) conversations: usize,
-    /// Duration of the measurement of following.
+    /// Duration of the measurement of idle replicas.
     pub(crate) idle: Duration,
 }
 

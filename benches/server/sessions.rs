@@ -1,4 +1,5 @@
-//! Scaling the sessions of one replica. There are few users, so with many sessions every smile goes to many of them.
+//! The cost of many sessions on one replica. There are few users, so with many sessions every smile goes to many
+//! sessions.
 
 use std::slice::from_ref;
 
@@ -19,7 +20,7 @@ const HEADER: [&str; 8] = [
     "smiles per append",
 ];
 
-/// Starts a new server for each number of sessions. All sessions listen, and the usual number of them sends.
+/// Measures each number of sessions on a new server. All sessions listen, and at most the default number sends.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for &sessions in scale.sessions {

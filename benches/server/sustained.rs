@@ -9,7 +9,7 @@ use crate::process::{REPLICAS, Server};
 use crate::report::{Report, micros, millis, thousands};
 use crate::scale::Scale;
 
-/// The largest index lag in smiles at the end of a sustained run.
+/// The largest index lag, in smiles, at which a rate counts as sustained.
 const BEHIND_AT_MOST: f64 = 50_000.0;
 
 const HEADER: [&str; 8] = [

@@ -9,7 +9,7 @@ use crate::process::Server;
 use crate::report::{Bar, Report, Store, micros, millis, ratio, thousands};
 use crate::scale::Scale;
 
-/// The results of a round.
+/// The medians of all rounds.
 pub(crate) struct Compared {
     /// The bare echo.
     pub(crate) echo: Figures,
@@ -29,7 +29,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
         report.bar(Store::Sqlite, Bar::new("bare echo", unanswered, echo.per_second, echo.processor_micros));
         report.bar(
             Store::Sqlite,
-            Bar::new("SQLite's own insert", unanswered, inserts.smiles_per_second, inserts.processor_micros),
+            Bar::new("plain SQLite insert", unanswered, inserts.smiles_per_second, inserts.processor_micros),
         );
         report.bar(Store::Sqlite, Bar::new("TheSmilingChat", unanswered, ours.per_second, ours.processor_micros));
         rows.extend(compared.rows(&unanswered.to_string()));
@@ -48,7 +48,7 @@ pub(crate) const HEADER: [&str; 7] = [
     "compared with ours",
 ];
 
-/// Runs all three in every round; returns the medians.
+/// Measures the echo, our server and plain inserts in every round. Returns the medians.
 pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -> Compared {
     let echo = Server::echo(Core::Measured);
     let echoing = Plan::echoes(&echo, unanswered, scale.round);
@@ -64,7 +64,7 @@ pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -
 }
 
 impl Compared {
-    /// One row per candidate.
+    /// The rows of the table.
     pub(crate) fn rows(&self, unanswered: &str) -> [Vec<String>; 3] {
         let Self { echo, ours, inserts } = self;
         let row = |what: String, cells: [String; 5]| [unanswered.to_owned(), what].into_iter().chain(cells).collect();
@@ -92,7 +92,7 @@ impl Compared {
         [
             row("bare echo".to_owned(), served(echo, beside_echo)),
             row(
-                format!("own insert of {:.0} smiles in {} bytes", ours.batch, thousands(inserts.bytes as f64)),
+                format!("plain insert of {:.0} smiles in {} bytes", ours.batch, thousands(inserts.bytes as f64)),
                 inserted,
             ),
             row("TheSmilingChat".to_owned(), served(ours, String::new())),

@@ -26,7 +26,7 @@ pub enum ApiError {
     /// No connection, or no answer in time.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
-    /// The replica, or a proxy in front of it, refused.
+    /// The replica, or a proxy in front of it, refused the request.
     #[error("{request}: {status}: {message}")]
     Refused {
         /// Method and URL.
@@ -36,8 +36,8 @@ pub enum ApiError {
         /// The message of the answer.
         message: String,
     },
-    /// The answer has a different shape, so the server is not a replica.
-    #[error("{request}: this is not the answer of a replica: {source}")]
+    /// The answer does not have the expected shape, so the server is not a replica.
+    #[error("{request}: the answer is not that of a replica: {source}")]
     Unreadable {
         /// Method and URL.
         request: String,
@@ -65,11 +65,11 @@ pub struct ReplicaList {
 pub struct Replica {
     /// The id, which is never reused.
     pub id: String,
-    /// Its host; in a container, the container's.
+    /// Its host name; in a container, that of the container.
     pub host: String,
     /// `ready`, `draining` or `lost`.
     pub state: String,
-    /// Milliseconds since its start.
+    /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// Milliseconds since it last renewed its lease.
     pub heartbeat_age_ms: u64,
@@ -77,13 +77,13 @@ pub struct Replica {
     pub sessions: u32,
     /// Smiles per second it admitted lately.
     pub smiles_per_second: f64,
-    /// Smiles per second it admits at most; 0 is unlimited.
+    /// The maximum number of smiles per second that it admits; 0 is unlimited.
     pub capacity: u32,
-    /// Version of its program.
+    /// The version of its program.
     pub version: String,
 }
 
-/// The users of the chat.
+/// Requests the list of users.
 ///
 /// # Errors
 /// See [`ApiError`].
@@ -93,7 +93,7 @@ pub async fn users(url: &Url) -> Result<Vec<User>, ApiError> {
     read(&request, &success(&request, http::get(&url, PATIENCE).await)?)
 }
 
-/// The replicas, and the JSON that lists them.
+/// Requests the list of replicas. Returns it both decoded and as the JSON of the answer.
 ///
 /// # Errors
 /// See [`ApiError`].
@@ -104,7 +104,7 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Crashes a replica. `token` is the one that `serve` has in `--crash-token-file`.
+/// Crashes a replica. `token` is the content of the file that `serve --crash-token-file` names.
 ///
 /// # Errors
 /// See [`ApiError`].
@@ -115,7 +115,7 @@ pub async fn crash(url: &Url, crash: &CrashRequest, token: Option<&str>) -> Resu
     read(&request, &success(&request, answer)?)
 }
 
-/// A path on the host of a URL; over HTTP where that URL is a WebSocket's.
+/// The URL of a path on the host of `url`; `ws` becomes `http`.
 fn endpoint(url: &Url, path: &str) -> Url {
     let mut url = url.clone();
     if url.scheme() == "ws" {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_are_on_the_same_host() {
+    fn an_endpoint_is_on_the_host_of_the_url() {
         for (url, users) in [
             ("ws://127.0.0.1:8080/ws", "http://127.0.0.1:8080/api/users"),
             ("ws://[::1]:9/ws?user=anna#x", "http://[::1]:9/api/users"),

@@ -1,5 +1,5 @@
-//! Waits before a reconnection and before a refused smile is sent again, with jitter, so that many clients do not
-//! return at the same moment.
+//! Waits before a reconnection and before a refused smile is sent again. Jitter keeps many clients from returning at
+//! the same moment.
 
 use std::time::Duration;
 
@@ -30,18 +30,18 @@ impl Backoff {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
 
-    /// Resets the back-off, once a session has answered.
+    /// Resets the back-off after a session has answered.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// After a policy close: draws the next wait from the longest range.
+    /// Makes [`Self::next`] draw from the longest range, as a policy close requires.
     pub(super) fn back_off(&mut self) {
         self.failures = u32::MAX;
     }
 }
 
-/// The wait before a smile that was refused `refusals` times is sent again: never shorter than the hint.
+/// The wait before a smile that was refused `refusals` times is sent again; never shorter than the hint.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_cap_and_begin_again() {
+    fn waits_grow_to_a_cap_until_a_reset() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut longest = [Duration::ZERO; 10];
         for _ in 0..1000 {
@@ -75,12 +75,13 @@ mod tests {
         }
         for (failures, longest) in longest.iter().enumerate() {
             let ceiling = Duration::from_millis(50 << failures).min(RECONNECT_LONGEST);
-            assert!(*longest <= ceiling && *longest > ceiling.mul_f64(0.9), "{failures}: {longest:?} of {ceiling:?}");
+            let message = format!("after {failures} failures: longest wait {longest:?}, ceiling {ceiling:?}");
+            assert!(*longest <= ceiling && *longest > ceiling.mul_f64(0.9), "{message}");
         }
     }
 
     #[test]
-    fn an_attempt_gets_more_time_after_each_failure() {
+    fn an_attempt_gets_more_time_from_the_second_failure_on() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut backoff = Backoff::default();
         for times in [1, 1, 2, 4, 4] {
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_policy_close_the_wait_is_the_longest() {
+    fn after_a_policy_close_the_wait_is_drawn_from_the_longest_range() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
         let wait = |_| {
             let mut backoff = Backoff::default();

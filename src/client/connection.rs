@@ -1,4 +1,4 @@
-//! One WebSocket to a replica: opens it, reads frames, and detects a peer that is gone or hung.
+//! One WebSocket to a replica: opens it, reads and writes frames, and detects a server that is gone or hangs.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use super::{Patience, ResumePoint};
 use crate::model::UserName;
 use crate::protocol::{self, Refusal, ServerFrame};
 
-/// A buffer of this size holds several frames, and a thousand sessions need no more than a few MiB.
+/// The size of the read buffer. It holds several frames, and the buffers of a thousand sessions need only a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
 /// Why no connection was opened.
 #[derive(Debug)]
 pub(super) struct NotOpened {
-    /// The error code of the refusal, or a word for what went wrong.
+    /// The error code of the refusal, or a short name of the failure.
     pub cause: String,
-    /// Human-readable.
+    /// A human-readable description.
     pub message: String,
     /// The server's retry hint.
     pub retry_after: Option<Duration>,
@@ -38,7 +38,7 @@ pub(super) struct NotOpened {
 pub(super) enum Heard {
     /// A frame.
     Frame(ServerFrame),
-    /// A text that is not a frame, and why.
+    /// A message that is not a frame of the protocol, and why.
     NotAFrame(String),
     /// The connection ended.
     Gone(Gone),
@@ -47,9 +47,9 @@ pub(super) enum Heard {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
-    /// The code the server closed with; without one, the connection broke or was given up.
+    /// The close code of the server; `None` if the connection broke or the client gave it up.
     pub code: Option<u16>,
-    /// When it stopped working: after an unanswered ping, the last time at which the server sent anything.
+    /// When the connection stopped working. After an unanswered ping, that is when the server last sent anything.
     pub since: Instant,
 }
 
@@ -65,10 +65,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a session of `user`, which resumes at `resume` if that is given.
+    /// Opens a WebSocket for `user`, which resumes from `resume` if that is given.
     ///
     /// # Errors
-    /// Why the server refused the connection, or that it could not be reached.
+    /// [`NotOpened`], if the server refused the upgrade or could not be reached in time.
     pub(super) async fn open(
         url: &Url,
         user: &UserName,
@@ -110,7 +110,7 @@ impl Connection {
                 biased;
                 message = self.socket.next() => message,
                 () = sleep_until(deadline) => {
-                    // A server that does not answer a ping hangs, even if its system keeps the connection open.
+                    // A server that does not answer a ping hangs, even if its kernel keeps the connection open.
                     if self.pinged_at.is_some() || self.ping().await.is_err() {
                         return Heard::Gone(self.gone(None));
                     }
@@ -135,7 +135,7 @@ impl Connection {
     /// Buffers a text frame. Cancel safe: a cancelled call has not buffered it.
     ///
     /// # Errors
-    /// When the connection is gone, or the server does not read.
+    /// [`Gone`], if the connection is gone or the server does not read.
     pub(super) async fn feed(&mut self, text: &str) -> Result<(), Gone> {
         let by = self.write_by();
         let fed = timeout_at(by, self.socket.feed(Message::text(text))).await;
@@ -156,7 +156,7 @@ impl Connection {
 
     /// Describes the end of this connection, which has just failed.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        // A connection that breaks soon after a ping still worked until then: a busy machine may answer that late.
+        // A connection that breaks soon after a ping worked until then: a busy server may answer a ping that late.
         let late = self.silence.saturating_sub(self.ping_after) / 2;
         let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
@@ -194,7 +194,7 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> NotOpened {
     let header = response.headers().get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
     let body = response.body().as_deref().unwrap_or_default();
-    // The hint in the body is exact to the millisecond, but the body may arrive after the head, or come from a proxy.
+    // The hint in the body is exact to the millisecond, but the body may be incomplete or come from a proxy.
     let body: Option<Refusal> = protocol::from_json(body).ok();
     let milliseconds = body.as_ref().and_then(|body| body.retry_after_ms).map(Duration::from_millis);
     NotOpened {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_a_retry_hint() {
+    fn the_retry_hint_comes_from_the_body_or_else_from_the_header() {
         let exact = r#"{"code":"draining","message":"leaving","retry_after_ms":40}"#;
         for (status, header, body, cause, retry_after, last) in [
             (503, Some("1"), exact, "draining", Some(40), false),

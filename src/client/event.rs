@@ -1,4 +1,4 @@
-//! The events of a client, which its caller evaluates.
+//! The events that a client reports to its caller.
 
 use tokio::time::Instant;
 
@@ -10,27 +10,27 @@ use crate::protocol::ErrorCode;
 pub enum Event {
     /// A session began.
     Welcomed {
-        /// Id of the replica that holds it.
+        /// The id of the replica that holds the session.
         replica: String,
-        /// Identity of the log.
+        /// The identity of the log.
         epoch: Epoch,
-        /// Where the session starts.
+        /// The offset at which the session starts.
         offset: Offset,
-        /// Whether the server sends everything after `resumed_from`; if not, smiles between it and `offset` are
-        /// missing.
+        /// Whether the server sends everything after `resumed_from`. If not, smiles between `resumed_from` and
+        /// `offset` may be missing.
         recovered: bool,
-        /// Where the client asked to resume; `None` for its first session.
+        /// The offset after which the client asked to resume, if it did.
         resumed_from: Option<Offset>,
     },
-    /// The server sent a frame after its welcome, so the session works.
+    /// The server sent its first frame after the welcome, so the session works.
     Answering,
     /// The client is about to write this smile, for the first time or again.
     Sending(SmileId),
     /// A smile of this client is durable.
     Acked {
-        /// Its id.
+        /// The id of the smile.
         id: SmileId,
-        /// Its offset.
+        /// The offset of the smile.
         offset: Offset,
         /// Whether the server had stored this id before.
         duplicate: bool,
@@ -46,16 +46,16 @@ pub enum Event {
     },
     /// The session is over; the client reconnects by itself.
     Lost {
-        /// The code the server closed with; `None` when the connection broke or the client gave it up.
+        /// The close code of the server; `None` if the connection broke or the client gave it up.
         code: Option<u16>,
         /// When the connection stopped working.
         since: Instant,
     },
     /// No session began; the client tries again by itself.
     NotConnected {
-        /// The error code of the refusal, or a word for what went wrong.
+        /// The error code of the refusal, or a short name of the failure.
         cause: String,
-        /// Human-readable.
+        /// A human-readable description.
         message: String,
     },
     /// The server violated the protocol.

@@ -1,4 +1,4 @@
-//! Sends one request over plain HTTP/1.1, for the probe, the simulator and the commands of operators.
+//! Sends one request over plain HTTP/1.1, for the commands `check`, `simulate`, `replicas` and `crash`.
 
 use std::error::Error;
 
@@ -10,10 +10,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::{Duration, timeout};
 use url::Url;
 
-/// The largest body that is read.
+/// The maximum size of a response body.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Why a request has no answer: no connection, or no complete answer in time.
+/// Why a request has no answer, such as no connection, or no complete response in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{request}: {cause}")]
 pub struct RequestError {
@@ -29,7 +29,7 @@ type Answer = Result<(StatusCode, Bytes), RequestError>;
 /// Sends one GET request.
 ///
 /// # Errors
-/// [`RequestError`].
+/// [`RequestError`], if no complete response arrives within `patience`.
 pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
     send(format!("GET {url}"), Request::get(url.as_str()).body(Full::default()), patience).await
 }
@@ -63,7 +63,7 @@ async fn send(name: String, request: http::Result<Request<Full<Bytes>>>, patienc
     answer.map_err(|cause| RequestError { request: name, cause })
 }
 
-/// The message of the root cause: the message of the HTTP client itself names only the step that failed.
+/// The message of the root cause. The HTTP client's own message names only the step that failed.
 fn root(error: &dyn Error) -> String {
     std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error).to_string()
 }
@@ -77,7 +77,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Answers one connection with `answer` and returns the request it got.
+    /// Starts a server that answers one connection with `answer`. Returns its URL, and a task that returns the request.
     async fn serve_once(answer: &'static str) -> (Url, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/readyz?a=b", listener.local_addr().unwrap())).unwrap();

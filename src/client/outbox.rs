@@ -1,4 +1,5 @@
-//! The smiles of one user that have neither an ack nor a final error, in order, and when each may be sent again.
+//! The smiles of one user that have neither an ack nor a final error, in order, and the time at which each may be sent
+//! next.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use smol_str::SmolStr;
 
 use crate::model::{SmileId, UserName};
 
-/// How many smiles of one client may wait for their ack.
+/// The maximum number of unanswered smiles of one client.
 pub const MAX_UNANSWERED: usize = 16;
 
-/// Unanswered smiles in the order they were first sent, so that they are sent again in that order.
+/// Unanswered smiles in the order in which they were offered. After a lost connection, they are sent again in that
+/// order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     smiles: VecDeque<Unanswered>,
@@ -29,14 +31,14 @@ struct Unanswered {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// May be written from this moment on.
+    /// May be written from this time on, counted from the start of the client.
     Due(Duration),
     /// Written to the current connection.
     InFlight,
 }
 
 impl Outbox {
-    /// Accepts a new smile, unless too many smiles are unanswered.
+    /// Accepts a new smile, unless too many smiles are unanswered. Returns whether it accepted the smile.
     pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         let room = self.smiles.len() < MAX_UNANSWERED;
         if room {
@@ -46,7 +48,7 @@ impl Outbox {
         room
     }
 
-    /// The next smile to write now; it counts as in flight from here on.
+    /// The next smile that may be written now. It counts as in flight from here on.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
         smile.state = State::InFlight;
@@ -54,7 +56,7 @@ impl Outbox {
         Some((smile.id.clone(), smile.to.clone(), smile.smile.clone()))
     }
 
-    /// When the next smile may be written.
+    /// The earliest time at which a smile may be written.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |smile: &Unanswered| match smile.state {
             State::Due(at) => Some(at),
@@ -73,7 +75,7 @@ impl Outbox {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }
 
-    /// Records a temporary refusal: the smile may be written again at `at`.
+    /// Records a temporary refusal: the smile may be written again from `at` on.
     pub(super) fn refuse(&mut self, id: &SmileId, at: Duration) {
         if let Some(smile) = self.smiles.iter_mut().find(|smile| smile.id == *id) {
             smile.refusals += 1;
@@ -89,7 +91,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets the smiles that were refused and not written since. They are not in the log, and are not sent again.
+    /// Forgets the smiles that were refused and not written since. They are not in the log and are not sent again.
     pub(super) fn give_up_refused(&mut self) {
         self.smiles.retain(|smile| !smile.refused);
     }
@@ -134,7 +136,7 @@ mod tests {
         assert_eq!(outbox.refusals(&id(0)), 1);
         assert_eq!(outbox.next_due(), Some(SECOND));
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection does not cancel the hint");
+        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection must not cancel the hint");
         assert_eq!(written(&mut outbox, SECOND), [0]);
         assert_eq!(outbox.next_due(), None);
     }
@@ -159,6 +161,6 @@ mod tests {
         outbox.give_up_refused();
         assert_eq!(written(&mut outbox, SECOND), [0; 0]);
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND), [0, 2], "the outcome of these is unknown");
+        assert_eq!(written(&mut outbox, SECOND), [0, 2], "smiles whose outcome is unknown must be kept");
     }
 }

@@ -12,10 +12,10 @@ use super::ledger::Event;
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Crashes a replica at every interval. Never returns.
+/// Crashes a replica at the end of every interval. Never returns.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
-    // The first tick comes at once.
+    // The first tick completes immediately.
     ticks.tick().await;
     loop {
         ticks.tick().await;
@@ -28,7 +28,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
     }
 }
 
-/// Asks each replica in turn until one answers. Returns the id of the crashing replica.
+/// Sends the crash request to each URL in turn until one accepts it. Returns the id of the replica that crashes.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
     let mut last = ApiError::NoUrl;
     for url in &shared.urls {

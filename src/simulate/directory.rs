@@ -1,4 +1,4 @@
-//! Asks a replica for the users that are simulated.
+//! Asks a replica for the simulated users.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::model::UserName;
 const ROUNDS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The first users of the store are simulated; the remaining ones are for people.
+/// The number of simulated users. They are the first of the store; the remaining users are for people.
 const SIMULATED: usize = 60;
 
-/// Asks each replica in turn for the users, in several rounds.
+/// Asks each replica in turn for the users, in several rounds, and returns the simulated ones.
 ///
 /// # Errors
 /// The last failure, if no replica listed the users.

@@ -8,7 +8,7 @@ use serde::Serialize;
 const LONGEST: Duration = Duration::from_hours(1);
 const DIGITS: u8 = 3;
 
-/// Durations, counted.
+/// The histogram, in microseconds.
 #[derive(Debug)]
 pub(super) struct Latency(Histogram<u64>);
 
@@ -21,12 +21,12 @@ impl Latency {
         Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
     }
 
-    /// Counts one duration; one longer than an hour counts as an hour.
+    /// Counts one duration. A duration of more than an hour counts as an hour.
     pub(super) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(microseconds(duration));
     }
 
-    /// What the report shows.
+    /// The percentiles that the report shows.
     pub(super) fn percentiles(&self) -> Percentiles {
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));
@@ -44,18 +44,18 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The usual percentiles, in milliseconds.
+/// The percentiles of some durations, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many durations.
+    /// The number of durations.
     pub count: u64,
-    /// Half are shorter.
+    /// The median.
     pub p50: f64,
-    /// Nine of ten are shorter.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 of 100 are shorter.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// The longest duration.
     pub max: f64,
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_right_to_three_digits() {
+    fn percentiles_are_precise_to_three_digits() {
         let mut latency = Latency::new();
         for milliseconds in 1..=1000 {
             latency.record(Duration::from_millis(milliseconds));
@@ -74,12 +74,12 @@ mod tests {
         for (found, expected) in
             [(percentiles.p50, 500.0), (percentiles.p90, 900.0), (percentiles.p99, 990.0), (percentiles.max, 1000.0)]
         {
-            assert!((found - expected).abs() <= expected / 500.0, "{found} for {expected}");
+            assert!((found - expected).abs() <= expected / 500.0, "found {found}, expected {expected}");
         }
     }
 
     #[test]
-    fn no_durations_and_too_long_ones_do_not_panic() {
+    fn an_empty_histogram_and_extreme_durations_do_not_panic() {
         let mut latency = Latency::new();
         assert_eq!(latency.percentiles(), Percentiles { count: 0, p50: 0.0, p90: 0.0, p99: 0.0, max: 0.0 });
         latency.record(Duration::MAX);

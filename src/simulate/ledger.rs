@@ -1,13 +1,13 @@
 //! The ledger: what was sent, acked and delivered, and whether the server kept its promises.
 //!
-//! It is exact: every smile of the run is accounted for in every session that must receive it. It is pure: callers pass
-//! events and times.
+//! The ledger accounts for every smile of the run in every session that must receive it. It does no I/O and reads no
+//! clock: callers pass events and times.
 //!
-//! It checks these rules, which follow from the promises in docs/PROTOCOL.md:
-//! - a session's stream has strictly increasing offsets; a repeated offset is a duplicate, a lower one is reordered;
-//! - a smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order;
-//! - every smile known to be in the log reaches every session of either user that began before it, or counts as lost;
-//! - smiles that one session sent, and that can only have been admitted there, are in the log in that order.
+//! These rules follow from the promises in docs/PROTOCOL.md:
+//! - The offsets of a stream strictly increase. A repeated offset is a duplicate, and a lower one is out of order.
+//! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
+//! - Every smile known to be in the log reaches every session of either user that began before it, or counts as lost.
+//! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;
 mod run_state;
@@ -40,31 +40,32 @@ use super::plan::{Beat, Plan, RunId};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 use crate::protocol::ErrorCode;
 
-/// Names one stream in the ledger: first the seats, then the readers that read the log again.
+/// The index of a stream in the ledger. The streams of the seats come first, then those of the readers, which read the
+/// log again after the run.
 pub type StreamNumber = usize;
 
-/// The counts of all events of a run.
+/// The number of events of each kind in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Smiles that users sent.
     pub sent: u64,
-    /// Of those, how many their sender knows to be in the log.
+    /// Sent smiles that their sender knows to be in the log.
     pub acked: u64,
-    /// Of those, how many reached the other user of the conversation.
+    /// Sent smiles that reached the other user of the conversation.
     pub delivered: u64,
-    /// Permanently refused.
+    /// Sent smiles that were permanently refused.
     pub failed: u64,
-    /// Written again, after a refusal or a lost connection.
+    /// Smiles written again, after a refusal or a lost connection.
     pub retried: u64,
-    /// Beats on which too many smiles were unanswered already.
+    /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Sessions that began again after a lost connection.
+    /// Sessions that replaced a lost one.
     pub reconnects: u64,
-    /// Resumes that the server could not recover.
+    /// Resumes that the server did not recover.
     pub gaps: u64,
-    /// Refused smiles by code.
+    /// Refusals of smiles by error code.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Refused upgrades by code, and connections that failed.
+    /// Refused upgrades and failed connections by cause.
     pub refused_upgrades: BTreeMap<String, u64>,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
@@ -81,9 +82,9 @@ pub struct Crash {
     pub replica: String,
     /// Sessions that were lost with it.
     pub sessions: u64,
-    /// Of those, how many answer again.
+    /// Lost sessions whose successor has answered.
     pub recovered: u64,
-    /// The longest time from the loss of a session to the first answer of the next one, in milliseconds.
+    /// The longest time from the loss of a session to the first answer of its successor, in milliseconds.
     pub recovery_ms: f64,
 }
 
@@ -185,11 +186,11 @@ impl Ledger {
         self.live += usize::from(is_seat && !stream.live);
         stream.begin_session(offset, foreign);
         if foreign {
-            self.breach(number, &format!("its session belongs to another log, with the epoch {}", epoch.as_str()));
+            self.breach(number, &format!("the session belongs to another log, with the epoch {}", epoch.as_str()));
         }
         match resumed_from {
             Some(from) if recovered && from != offset => {
-                self.breach(number, &format!("resumed from {from} as recovered, but starts at {offset}"));
+                self.breach(number, &format!("the session resumed from {from}, but starts at {offset}"));
             }
             Some(_) if !recovered => {
                 self.counts.gaps += 1;
@@ -207,7 +208,7 @@ impl Ledger {
         let stream = &mut self.streams[number];
         self.live -= usize::from(is_seat && stream.live);
         stream.live = false;
-        // A connection that breaks before it answered anything prolongs the outage, and does not begin another.
+        // A session that ends before its first answer prolongs the outage instead of beginning another one.
         if stream.lost_at.is_none() {
             stream.lost_at = Some(at);
             stream.crash = self.counts.crashes.iter().rposition(|crash| crash.replica == stream.replica);
@@ -241,7 +242,8 @@ impl Ledger {
         let beat = id.and_then(SmileId::parse).and_then(|id| self.run.beat_of(&id));
         let known = beat.filter(|beat| beat.sender() == number).and_then(|beat| find(&mut self.smiles, beat));
         let Some(smile) = known else {
-            return self.breach(number, &format!("{} for {id:?}, which it did not send", <&str>::from(code)));
+            let id = id.unwrap_or("a frame without an id");
+            return self.breach(number, &format!("received {} for {id}, which it did not send", <&str>::from(code)));
         };
         self.in_flight -= u64::from(smile.in_flight);
         smile.in_flight = false;
@@ -262,13 +264,13 @@ impl Ledger {
         }
         let beat = self.run.beat_of(id).filter(|beat| beat.sender() == number);
         let Some(beat) = beat.filter(|&beat| find(&mut self.smiles, beat).is_some()) else {
-            return self.breach(number, &format!("ack for {id:?}, which it did not send"));
+            return self.breach(number, &format!("received an ack for {}, which it did not send", id.as_str()));
         };
         if duplicate {
             if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
                 self.breach(
                     number,
-                    &format!("{} is acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),
+                    &format!("{} was acked as a duplicate, but no earlier attempt can have stored it", describe(beat)),
                 );
             }
             self.streams[number].learn(offset);
@@ -286,14 +288,14 @@ impl Ledger {
             return;
         }
         if smile.from != stream.user && smile.to != stream.user {
-            self.breach(number, &format!("received a smile from {} to {}", smile.from, smile.to));
+            self.breach(number, &format!("received a smile between others, from {} to {}", smile.from, smile.to));
         }
         let beat = self.run.beat_of(&smile.id).filter(|&beat| self.plan.has(beat) && self.is_of(smile, beat));
         let first_time = self.advance(number, smile.offset, beat);
         let Some(beat) = beat else { return };
         if !self.plan.says(beat, smile.faces.as_str()) || *self.plan.user(beat.receiver()) != smile.to {
             self.fault(Fault::Altered, || {
-                format!("{} says {} to {}", smile.id.as_str(), smile.faces.as_str(), smile.to)
+                format!("{} arrived as {} to {}", smile.id.as_str(), smile.faces.as_str(), smile.to)
             });
         }
         let Some(sent) = find(&mut self.smiles, beat) else {
@@ -310,12 +312,12 @@ impl Ledger {
         }
     }
 
-    /// Whether this id belongs to the sender: ids are unique per sender only.
+    /// Whether this smile has the sender of the beat. Another sender may use the same id.
     fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
         *self.plan.user(beat.sender()) == smile.from
     }
 
-    /// Advances a stream; true if the offset is new to it.
+    /// Advances a stream. Returns whether the offset is new to it.
     fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
         let stream = &mut self.streams[number];
         let highest = stream.offset;
@@ -333,7 +335,7 @@ impl Ledger {
         advance != Advance::Again
     }
 
-    /// Records the offset of a smile, which must be its only one.
+    /// Records the offset of a smile. A second offset of the same smile is a fault.
     fn place(&mut self, beat: Beat, offset: Offset) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         match smile.offset {
@@ -341,7 +343,7 @@ impl Ledger {
                 smile.offset = Some(offset);
                 if smile.was_never_stored() {
                     self.faults.note(Fault::Breach, 1, || {
-                        format!("{} is at offset {offset}, but its sender got only errors", describe(beat))
+                        format!("{} is at offset {offset}, but its sender received only errors", describe(beat))
                     });
                 }
                 for seat in [beat.sender(), beat.receiver()] {
@@ -350,16 +352,13 @@ impl Ledger {
                 }
             }
             Some(first) if first == offset => {}
-            Some(first) => self.fault(Fault::Duplicated, || {
-                format!(
-                    "smile {} of conversation {} is at offset {first} and at {offset}",
-                    beat.number, beat.conversation
-                )
-            }),
+            Some(first) => {
+                self.fault(Fault::Duplicated, || format!("{} is at offset {first} and at {offset}", describe(beat)))
+            }
         }
     }
 
-    /// The sender knows that its smile is in the log.
+    /// Records that the sender knows its smile to be in the log.
     fn confirm(&mut self, beat: Beat, at: Duration) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         self.in_flight -= u64::from(smile.in_flight);

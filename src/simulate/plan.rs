@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use crate::config::SimulateOptions;
 use crate::model::{SmileId, UserName};
 
-/// The faces that simulated users know, fully qualified, as the log keeps them.
+/// The faces that simulated users send, fully qualified as in the log.
 const FACES: [&str; 24] = [
     "😀", "😁", "😂", "🤣", "😃", "😄", "😅", "😆", "😉", "😊", "😋", "😎", "😍", "😘", "🥰", "🙂", "🤗", "🤩", "🤔",
     "😏", "😴", "😜", "🙃", "😇",
@@ -18,10 +18,11 @@ const FACES: [&str; 24] = [
 /// The maximum number of faces in one simulated smile.
 const MAX_FACES: usize = 3;
 
-/// The place of one user in one conversation: one WebSocket. Seats 2c and 2c + 1 are conversation c.
+/// The place of one user in one conversation. Each seat has a WebSocket of its own. Conversation c has the seats 2c and
+/// 2c + 1.
 pub type Seat = usize;
 
-/// One planned smile: the `number`th of its conversation.
+/// One planned smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Beat {
     /// The conversation.
@@ -42,15 +43,15 @@ impl Beat {
     }
 }
 
-/// A whole run, before it begins.
+/// The plan of a whole run.
 #[derive(Debug)]
 pub struct Plan {
     seed: u64,
     rate: f64,
     duration: f64,
-    /// The users of each seat.
+    /// The user of each seat.
     seats: Vec<UserName>,
-    /// When each conversation begins, in fractions of the time between two beats.
+    /// When each conversation begins, as a fraction of the time between two beats.
     phases: Vec<f64>,
 }
 
@@ -64,7 +65,7 @@ impl Plan {
         let mut slots: Vec<usize> = (0..conversations).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         slots.shuffle(&mut random);
-        // One conversation per slot of the period, at a random time within it: even, but not in step.
+        // Each conversation begins at a random time in a slot of its own, so that the load is even but not in step.
         let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
         let phases = slots.into_iter().map(phase).collect();
         let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();
@@ -86,14 +87,14 @@ impl Plan {
         beat.conversation < self.phases.len()
     }
 
-    /// The time for which smiles are sent.
+    /// How long smiles are sent.
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// The time of a beat since the start of the run; `None` if it is past the end.
+    /// The time of a beat, counted from the beginning of the sending; `None` if it is past the end.
     ///
-    /// It counts from the start instead of from the previous beat, so that it does not drift.
+    /// The time does not depend on the previous beat, so the pace does not drift.
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
         let seconds = (self.phases[beat.conversation] + beat.number as f64) / self.rate;
         (seconds < self.duration).then(|| Duration::from_secs_f64(seconds))
@@ -104,7 +105,7 @@ impl Plan {
         self.faces_of(beat).collect()
     }
 
-    /// Whether `text` has the faces that are sent on a beat.
+    /// Whether `text` consists of exactly the faces that are sent on a beat.
     pub fn says(&self, beat: Beat, text: &str) -> bool {
         let rest = self.faces_of(beat).try_fold(text, |rest, face| rest.strip_prefix(face));
         rest.is_some_and(str::is_empty)
@@ -118,7 +119,8 @@ impl Plan {
     }
 }
 
-/// The users of a conversation: (0, 1), (2, 3) and so on; later rounds pair users further apart.
+/// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on; later rounds pair users at other
+/// distances.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);
@@ -128,8 +130,8 @@ fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     [users[first].clone(), users[(first + distance) % users.len()].clone()]
 }
 
-/// Prefix of the smile ids of one run. Ids stay in the store, so every run has a prefix of its own, even with the same
-/// seed.
+/// The prefix of the smile ids of one run. Ids stay in the store, so every run has a prefix of its own, even with the
+/// same seed.
 #[derive(Clone, Debug)]
 pub struct RunId(String);
 
@@ -144,7 +146,7 @@ impl RunId {
         &self.0
     }
 
-    /// The id of a planned smile; never `None`, since its alphabet and its length are valid.
+    /// The id of a planned smile; never `None`, because its characters and its length are always valid.
     pub fn id_of(&self, beat: Beat) -> Option<SmileId> {
         SmileId::parse(&format!("{}-{}-{}", self.0, beat.conversation, beat.number))
     }
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_is_the_same_run() {
+    fn the_same_seed_makes_the_same_plan() {
         let plan = |seed| Plan::new(seed, &options(5, 7.0, 3.0), &users(10)).unwrap();
         for conversation in 0..5 {
             assert_eq!(beats(&plan(42), conversation), beats(&plan(42), conversation));
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn no_user_is_its_own_peer_and_every_user_is_used() {
+    fn no_user_is_paired_with_itself_and_every_user_has_a_seat() {
         for count in 2..12 {
             let users = users(count);
             let plan = Plan::new(1, &options(100, 1.0, 1.0), &users).unwrap();
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn beats_keep_the_rate_without_drift_and_are_spread() {
+    fn beats_keep_the_rate_without_drift_and_are_spread_evenly() {
         let plan = Plan::new(9, &options(10, 4.0, 100.0), &users(20)).unwrap();
         let mut first_beats: Vec<_> = (0..10).map(|conversation| beats(&plan, conversation)[0].0).collect();
         for conversation in 0..10 {
@@ -226,7 +228,7 @@ mod tests {
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!(first.as_millis() / 25, slot as u128, "one conversation begins in each 40th of a second");
+            assert_eq!(first.as_millis() / 25, slot as u128, "one conversation must begin in each slot of 25 ms");
         }
     }
 
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_name_their_beat_in_their_run_only() {
+    fn an_id_names_its_beat_in_its_own_run_only() {
         let (run, other) = (RunId::random(), RunId::random());
         let beat = Beat { conversation: 99_999, number: 4_000_000_000 };
         let id = run.id_of(beat).unwrap();

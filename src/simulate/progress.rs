@@ -31,7 +31,7 @@ impl Progress {
         Self { style, shown_at: None }
     }
 
-    /// Shows nothing.
+    /// A display that shows nothing.
     pub fn silent() -> Self {
         Self { style: Style::Silent, shown_at: None }
     }
@@ -55,7 +55,7 @@ impl Progress {
         self.shown_at = Some(Instant::now());
         let line = line(stage, elapsed, ledger);
         let mut stderr = std::io::stderr();
-        // Without wrapping: a narrow terminal cuts the line, which otherwise could not be overwritten.
+        // Line wrapping is off meanwhile: a wrapped line could not be overwritten, so a narrow terminal cuts the line.
         let _ = match self.style {
             Style::Terminal => write!(stderr, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h").and_then(|()| stderr.flush()),
             Style::Lines | Style::Silent => writeln!(stderr, "{line}"),

@@ -1,6 +1,6 @@
-//! Reads a user's stream once more after the run, from before its start to its last smile.
+//! Reads a user's stream again after the run, from the offset at which the user's first session started.
 //!
-//! The ledger compares the result with what the sessions received live.
+//! The ledger compares these smiles with the ones that it knows to be in the log.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::Shared;
 use super::ledger::Rereading;
 use crate::client::{Client, Event, ResumePoint};
 
-/// Reads until the head is reached, over as many connections as it takes.
+/// Reads up to the head, over as many connections as necessary. Ends early if the server cannot recover the stream or
+/// refuses the client permanently.
 pub(super) async fn reread(rereading: Rereading, shared: Arc<Shared>) {
     let Rereading { stream, user, epoch, start, head } = rereading;
     let resume_point = ResumePoint { epoch, offset: start };

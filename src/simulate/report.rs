@@ -13,7 +13,7 @@ use super::ledger::{Crash, Fault, Ledger};
 pub struct Report {
     /// Whether the server kept every promise, and the run was verified to its end.
     pub clean: bool,
-    /// Whether a replica answered at the end. Without it, an unseen smile is not counted as lost.
+    /// Whether a replica answered at the end. If not, unseen smiles do not count as lost.
     pub proven: bool,
     /// The seed, which replays the run.
     pub seed: u64,
@@ -27,23 +27,23 @@ pub struct Report {
     pub seconds: f64,
     /// Smiles sent.
     pub sent: u64,
-    /// Of those, the ones that their sender knows to be in the log.
+    /// Sent smiles that their sender knows to be in the log.
     pub acked: u64,
-    /// Of those, the ones that reached the other user of the conversation.
+    /// Sent smiles that reached the other user of the conversation.
     pub delivered: u64,
-    /// Refused smiles by code. Temporarily refused ones were sent again.
+    /// Refusals of smiles by error code. A smile counts once for each refusal.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Refused upgrades by code, and connections that failed.
+    /// Refused upgrades and failed connections by cause.
     pub refused_upgrades: BTreeMap<String, u64>,
     /// Smiles written again, after a refusal or a lost connection.
     pub retried: u64,
-    /// Beats without a smile, since too many were unanswered.
+    /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Smiles that were refused until the end, and are not in the log.
+    /// Smiles that were refused until the end and are not in the log.
     pub given_up: u64,
-    /// Smiles in the log that a session must have received and did not.
+    /// Smiles in the log that a session should have received but did not.
     pub lost: u64,
-    /// Smiles that are twice in a session or in the log.
+    /// Smiles that appear twice in a session or in the log.
     pub duplicated: u64,
     /// Smiles that are out of order.
     pub reordered: u64,
@@ -51,25 +51,25 @@ pub struct Report {
     pub altered: u64,
     /// Valid smiles that were permanently refused.
     pub failed: u64,
-    /// Smiles without any answer.
+    /// Smiles that were still unanswered at the end.
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
-    /// Resumes that the server said it could not recover; smiles missing because of them count as lost.
+    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost.
     pub gaps: u64,
-    /// Users whose part of the log was read again to its end.
+    /// Users whose stream was read again to its end.
     pub reread_users: usize,
-    /// Sessions that began again after a lost connection.
+    /// Sessions that replaced a lost one.
     pub reconnects: u64,
-    /// From the loss of a connection to the first answer of the next session.
+    /// The time from the loss of a connection to the first answer of the next session.
     pub recovery_ms: Percentiles,
-    /// From the beat to the ack, all retries included.
+    /// The time from the beat to the ack, retries included.
     pub ack_ms: Percentiles,
-    /// From the beat to the delivery at the other user.
+    /// The time from the beat to the delivery to the other user.
     pub delivery_ms: Percentiles,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
-    /// The crashed replicas, and the cost of each crash.
+    /// The crashed replicas in order, with the cost of each crash.
     pub crashes: Vec<Crash>,
     /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
@@ -77,7 +77,7 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
-/// What the ledger cannot know about a run.
+/// The facts about a run that the ledger does not know.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
     /// The seed, which replays the run.
@@ -88,12 +88,12 @@ pub struct Circumstances {
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
-    /// Users whose part of the log was read again to its end.
+    /// Users whose stream was read again to its end.
     pub reread_users: usize,
 }
 
 impl Report {
-    /// Asks the ledger for its verdict.
+    /// Builds the report from the figures and the verdict of the ledger.
     pub fn new(ledger: &Ledger, circumstances: Circumstances) -> Self {
         let (counts, faults, times) = (ledger.counts().clone(), ledger.verdict(), ledger.times());
         let Circumstances { seed, run, sessions, seconds, reread_users } = circumstances;
@@ -133,7 +133,7 @@ impl Report {
         }
     }
 
-    /// The exit status of the command: 0 proven clean, 1 a promise was broken, 3 not proven.
+    /// The exit status of the command: 0 if the run is proven clean, 1 if a promise was broken, otherwise 3.
     pub fn exit_status(&self) -> u8 {
         match (self.clean, self.faults.is_empty()) {
             (true, _) => 0,
@@ -184,7 +184,7 @@ impl fmt::Display for Report {
         }
         for Crash { replica, sessions, recovered, recovery_ms } in &self.crashes {
             let lost =
-                format!("{recovered} of {sessions} lost sessions answer again, the last after {recovery_ms:.1} ms");
+                format!("{recovered} of {sessions} lost sessions answer again, the slowest after {recovery_ms:.1} ms");
             writeln!(f, "  crashed          {replica}: {lost}")?;
         }
         for (cause, count) in &self.refused_crashes {
@@ -204,7 +204,7 @@ impl fmt::Display for Report {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
             }
             (3, _) => write!(f, "NOT PROVEN: no replica answered at the end; until then no promise was broken"),
-            _ => write!(f, "NOT CLEAN: the server broke its promises, see above"),
+            _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }
     }
 }

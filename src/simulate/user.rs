@@ -1,4 +1,5 @@
-//! One simulated user in one conversation: it smiles at the pace of the plan, and its client keeps the session.
+//! One simulated user in one conversation: it sends smiles at the pace of the plan, and its client keeps the session
+//! open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +23,14 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user of a seat; it starts with [`Self::run`].
+    /// The user of a seat, which connects in [`Self::run`].
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);
         Self { seat, shared, course, next_beat: seat % 2, no_more_beats: false, client }
     }
 
-    /// Runs until the end of the run.
+    /// Sends and receives until the run is over.
     pub(super) async fn run(mut self) {
         loop {
             let course = *self.course.borrow_and_update();
@@ -53,7 +54,8 @@ impl User {
         }
     }
 
-    /// Handles the beats that are due; returns the time of the next one.
+    /// Handles the beats that are due. Returns the time of the next beat; `None` before the sending begins and after
+    /// the last beat.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {
@@ -69,7 +71,7 @@ impl User {
             }
             self.next_beat += 2;
             let event = if self.offer(beat) { Event::Offered(beat) } else { Event::Skipped };
-            // Times count from the beat, not from its handling: otherwise a slow simulator would hide its delay.
+            // The latency counts from the planned time: counted from here, it would omit the delay of a slow simulator.
             self.shared.note_at(self.seat, at, event).await;
         }
         None

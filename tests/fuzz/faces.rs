@@ -7,8 +7,8 @@ use smilingchat::model::{Faces, MAX_FACES};
 
 fuzz_target!(|text: &str| {
     if let Ok(faces) = Faces::parse(text) {
-        assert!(!faces.as_str().is_empty());
-        assert!(faces.as_str().chars().count() <= MAX_FACES * 8, "eight faces are short");
+        assert!(!faces.as_str().is_empty(), "the parser accepted a text without faces");
+        assert!(faces.as_str().chars().count() <= MAX_FACES * 8, "a face has more than eight characters on average");
         assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
     }
 });

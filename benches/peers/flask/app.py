@@ -1,9 +1,9 @@
-"""TheSmilingChat as it first was: one HTTP request and one row per smile, and a partner that polls.
+"""The architecture of TheSmilingChat's first version: one HTTP request and one row per smile, and a partner that polls.
 
     STORE=sqlite:PATH gunicorn app:app
     STORE=mysql://USER:PASSWORD@HOST:PORT/DATABASE gunicorn app:app
 
-A POST is answered once the row is committed. The partner gets the smile with its next poll.
+A POST is answered once the row is committed. The partner receives the smile with its next poll.
 """
 
 import os
@@ -18,7 +18,7 @@ from flask import Flask, jsonify, request
 STORE = urlsplit(os.environ["STORE"])
 ON_SQLITE = STORE.scheme == "sqlite"
 
-# How many smiles one poll returns at most.
+# The maximum number of smiles in the answer to a poll.
 PAGE = 200
 
 SQLITE_TABLE = """CREATE TABLE IF NOT EXISTS smiles (
@@ -33,7 +33,7 @@ of_this_thread = threading.local()
 
 
 def connect():
-    """Opens a connection that commits every statement, with the table in place."""
+    """Opens a connection that commits every statement, and creates the table if it does not exist."""
     if ON_SQLITE:
         connection = sqlite3.connect(STORE.path, isolation_level=None, timeout=60)
         statements = ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", SQLITE_TABLE, SQLITE_INDEX]
@@ -70,7 +70,7 @@ def send():
 
 @app.get("/smiles")
 def receive():
-    """Returns the smiles to a user after a number."""
+    """Returns the smiles that a user received after a number."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

@@ -1,15 +1,15 @@
-// A Socket.IO server that does the work of TheSmilingChat in the usual way: every message is a row of its own, its sender
-// is acked once that row is committed, and then the other sessions of both users get it.
+// A Socket.IO server that does the work of TheSmilingChat in the usual way. Every message is a row of its own. Once
+// that row is committed, the sender gets an ack, and the other sessions of both users get the message.
 //
 //     node server.js sqlite PATH
 //     node server.js mysql URL
 //
-// Its address is the first line of its output.
+// The first line of its output is its address.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-// Both return a function that resolves to the offset of a message when it is durable.
+// Each open function returns an append function, which resolves to the offset of a message once the message is durable.
 
 async function openSqlite(path) {
   const { default: Database } = await import("better-sqlite3");
@@ -25,7 +25,7 @@ async function openSqlite(path) {
 
 async function openMysql(url) {
   const { default: mysql } = await import("mysql2/promise");
-  // The usual pool size. More connections than MySQL can sync at once would not help.
+  // The default size of a mysql2 pool.
   const pool = mysql.createPool({ uri: url, connectionLimit: 10 });
   await pool.query(
     `CREATE TABLE smiles (offset BIGINT AUTO_INCREMENT PRIMARY KEY, sender VARCHAR(32), receiver VARCHAR(32),

@@ -1,4 +1,4 @@
-//! A minimal WebSocket codec: the copies of a library would make the load the bottleneck.
+//! A minimal WebSocket codec. With the copies that a library makes, the load would be the bottleneck.
 
 use std::ops::Range;
 

@@ -21,9 +21,9 @@ pub(super) struct Session {
     dialect: Dialect,
     /// The receiver.
     to: String,
-    /// The prefix of its ids.
+    /// The prefix of the ids of this session's smiles.
     run: u32,
-    /// The number of its next smile.
+    /// The number of the next smile.
     next: u64,
     /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Only listens.
+    /// Only receives, until it is dropped.
     pub(super) async fn listen(mut self) -> std::io::Result<()> {
         loop {
             self.read().await?;
@@ -135,7 +135,7 @@ impl Session {
         }
     }
 
-    /// Encodes the missing smiles, for one write.
+    /// Encodes smiles up to the number that may be unanswered, so that one write sends all of them.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();

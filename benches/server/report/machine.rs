@@ -1,4 +1,4 @@
-//! The machine of the measurement.
+//! The facts about the machine and its software, for the report.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,10 +12,10 @@ use crate::mysql::MySql;
 use crate::pinning;
 use crate::process::folder;
 
-/// Synchronous writes for the median.
+/// The number of synchronous writes, whose median is reported.
 const WRITES: u64 = 200;
 
-/// The facts about machine and date in the template.
+/// The date and the facts about the machine, by their names in the template.
 pub(super) async fn facts() -> Vec<(String, String)> {
     let mysql = MySql::new().await;
     let version = mysql.version().await;
@@ -61,7 +61,7 @@ fn memory() -> String {
     format!("{:.0} GiB", kibibytes / 1_048_576.0)
 }
 
-/// The time to make 4 KiB durable.
+/// The median time of a synchronous write of 4 KiB.
 fn disk() -> String {
     let folder = folder();
     let mut file = File::create(folder.path().join("disk")).expect("a file");

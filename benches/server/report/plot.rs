@@ -12,12 +12,12 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// Name, unanswered smiles per session, rate, and CPU time per smile.
+    /// A bar for this name, number of unanswered smiles per session, rate, and CPU time per smile.
     pub(crate) fn new(name: &'static str, unanswered: usize, per_second: f64, processor_micros: f64) -> Self {
         Self { name, unanswered, per_second, processor_micros }
     }
 
-    /// Colours of different lightness.
+    /// A light colour for one unanswered smile, a dark one for several.
     fn colour(&self) -> &'static str {
         if self.unanswered == 1 { "#7fb3d5" } else { "#1f618d" }
     }
@@ -27,8 +27,9 @@ const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 16.0;
 /// Width of the names.
 const NAMES: f64 = 190.0;
-/// Width of a scale, and of the number after the longest bar.
+/// Width of a scale and the numbers after its bars.
 const PANEL: f64 = 340.0;
+/// Width of the number after the longest bar.
 const NUMBER: f64 = 70.0;
 const BAR: f64 = 16.0;
 /// Space between bars of different names.
@@ -66,7 +67,7 @@ impl Scale {
     }
 }
 
-/// Draws the bars, grouped by name. `times_of` names the process of the CPU time.
+/// Draws the bars, grouped by name. `times_of` says which processes the CPU time includes.
 pub(super) fn draw(title: &str, times_of: &str, bars: &[Bar]) -> Document {
     let mut names: Vec<&str> = Vec::new();
     for bar in bars {
@@ -105,7 +106,7 @@ fn text(content: impl Into<String>, x: f64, y: f64) -> Text {
     Text::new(content).set("x", x).set("y", y).set("fill", INK)
 }
 
-/// The legend.
+/// Adds the legend.
 fn legend(mut document: Document, bars: &[Bar]) -> Document {
     let mut x = MARGIN + NAMES + PANEL - NUMBER;
     for unanswered in crate::load::DEPTHS {
@@ -118,7 +119,7 @@ fn legend(mut document: Document, bars: &[Bar]) -> Document {
     document
 }
 
-/// The axis of a scale.
+/// Adds the axis of a scale.
 fn axis(mut document: Document, scale: &Scale, name: &str, height: f64) -> Document {
     document = document.add(text(name, scale.left, 58.0));
     for tick in scale.ticks() {
@@ -130,7 +131,7 @@ fn axis(mut document: Document, scale: &Scale, name: &str, height: f64) -> Docum
     document
 }
 
-/// A bar with its value.
+/// Adds a bar with its value.
 fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Document {
     let length = scale.length(value);
     let shape = Rectangle::new().set("x", scale.left).set("y", y).set("width", length).set("height", BAR - 2.0);
@@ -138,7 +139,7 @@ fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Docu
     document.add(shape.set("fill", bar.colour())).add(value)
 }
 
-/// Formats a value with two significant digits.
+/// Formats a value with one decimal place below ten, otherwise as an integer.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { super::thousands(value) }
 }

@@ -12,7 +12,7 @@ use crate::simulate::plan::Beat;
 pub struct Entry {
     /// The stream.
     pub stream: StreamNumber,
-    /// The time since an arbitrary moment before the run.
+    /// The time of the event, counted from a fixed moment before the run.
     pub at: Duration,
     /// The event.
     pub event: Event,
@@ -23,20 +23,20 @@ pub struct Entry {
 pub enum Event {
     /// A session began.
     Welcomed(Welcomed),
-    /// A session answered something after its welcome.
+    /// The first frame after the welcome of a session arrived.
     Answering,
     /// The connection of a session ended.
     ConnectionLost,
-    /// No session began, for this cause.
+    /// No session began.
     NotConnected {
-        /// The error code of the refusal, or a word for what went wrong.
+        /// The error code of the refusal, or a short name of the failure.
         cause: String,
     },
-    /// A user sent a smile. The times to its ack and to its delivery count from here.
+    /// A user sent a smile. The times to its ack and to its delivery count from this event.
     Offered(Beat),
     /// A user had too many unanswered smiles to send another.
     Skipped,
-    /// A smile is about to be written into the session, for the first time or again.
+    /// A smile is about to be written to the connection, for the first time or again.
     Written(Beat),
     /// An ack arrived.
     Acked {
@@ -63,7 +63,7 @@ pub enum Event {
         /// The id of the replica.
         replica: String,
     },
-    /// A crash request failed, for this cause.
+    /// A crash request failed.
     NotCrashed {
         /// The cause in words.
         cause: String,
@@ -79,10 +79,10 @@ pub struct Welcomed {
     pub replica: String,
     /// The identity of the log.
     pub epoch: Epoch,
-    /// Where the session starts.
+    /// The offset at which the session starts.
     pub offset: Offset,
     /// Whether the server says that nothing is missing.
     pub recovered: bool,
-    /// Where the client asked to resume.
+    /// The offset after which the client asked to resume, if it did.
     pub resumed_from: Option<Offset>,
 }

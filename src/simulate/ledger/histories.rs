@@ -17,9 +17,11 @@ struct History {
     run: RunId,
     random: Xoshiro256PlusPlus,
     log: Vec<Beat>,
-    /// For each seat: how much of the log it has seen, and the unanswered smiles that it sent in this session.
+    /// How many smiles of the log each seat has passed.
     seen: Vec<usize>,
+    /// The unanswered smiles that each seat sent in its current session.
     waiting: Vec<Vec<Beat>>,
+    /// The number of the next smile of each seat.
     next: Vec<usize>,
     entries: Vec<Entry>,
 }
@@ -98,7 +100,8 @@ impl History {
         }
     }
 
-    /// The verdict on the events. `tamper` may change them; it gets the places of the deliveries to receivers.
+    /// The verdict on the events after `tamper` has changed them, and whether the ledger is settled. `tamper` receives
+    /// the events, the indexes of the deliveries to seats other than the sender's, and a random generator.
     fn verdict(&self, tamper: impl FnOnce(&mut Vec<Entry>, Vec<usize>, &mut Xoshiro256PlusPlus)) -> (Faults, bool) {
         let mut entries = self.entries.clone();
         let is_delivery = |entry: &Entry| match &entry.event {
@@ -116,7 +119,7 @@ impl History {
 }
 
 #[test]
-fn any_history_of_a_good_server_is_clean_and_any_single_fault_in_it_is_noticed() {
+fn every_history_of_a_correct_server_is_clean_and_every_single_fault_in_it_is_noticed() {
     let base = rand::random::<u64>();
     for seed in (0..200).map(|number| base.wrapping_add(number)) {
         let history = History::play(seed);

@@ -1,4 +1,4 @@
-//! The state of a run: sessions, unanswered smiles, streams that lag, and streams to read again.
+//! The state of a run: live sessions, unanswered smiles, streams that are behind, and the second reading.
 
 use super::stream::Stream;
 use super::{Counts, Faults, Ledger, StreamNumber};
@@ -13,16 +13,16 @@ pub struct Rereading {
     pub user: UserName,
     /// The epoch of the log.
     pub epoch: Epoch,
-    /// Read everything after this offset.
+    /// The reading starts after this offset.
     pub start: Offset,
-    /// Read up to and including this offset.
+    /// The reading ends with this offset.
     pub head: Offset,
 }
 
 impl Ledger {
-    /// Adds a stream that reads a user's log again from where the user's first session began.
+    /// Adds a reader of a user's stream, which starts at the lowest offset at which a session of the user started.
     ///
-    /// `None` when none of the user's sessions ever began, or when there is nothing to read.
+    /// `None` if no session of the user ever began, or if there is nothing to read.
     pub fn begin_reread(&mut self, user: &UserName) -> Option<Rereading> {
         let head = *self.heads.get(user)?;
         let starts = self.streams.iter().filter(|stream| stream.user == *user).filter_map(|stream| stream.start);
@@ -68,16 +68,17 @@ impl Ledger {
         })
     }
 
-    /// The number of readers that have read the log again to its end.
+    /// The number of readers that have read their stream to its end.
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// Ends the second reading. Smiles that an interrupted reader did not reach are not judged. If a reader had enough
-    /// time, they count as lost if its connection is open; otherwise the unfinished reading is a breach.
+    /// Ends the second reading. `in_time` says that the readers had enough time. In that case, smiles that a connected
+    /// reader did not reach count as lost, and an unconnected reader that did not reach its end is a breach. Otherwise
+    /// smiles that a reader did not reach are not judged.
     ///
-    /// If no replica answers at the end, no unseen smile counts as lost, neither live nor read again.
+    /// If no replica answers at the end, no unseen smile counts as lost.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
@@ -108,7 +109,7 @@ impl Ledger {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
-    /// Whether the run was verified to its end; if not, no replica answered at the end.
+    /// Whether a replica answered at the end, so that the run could be verified to its end.
     pub fn proven(&self) -> bool {
         self.proven
     }
@@ -118,7 +119,7 @@ impl Ledger {
         &self.counts
     }
 
-    /// The faults noticed so far. Lost smiles are known only from [`Self::verdict`].
+    /// The faults noticed so far. Faults that only the whole run shows, such as lost smiles, are in [`Self::verdict`].
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

@@ -1,4 +1,4 @@
-//! The ledger with sessions that end and begin again, with gaps, and with a second reading.
+//! Tests of the ledger with sessions that end and begin again, with gaps, and with a second reading.
 
 use super::stream::Stream;
 use super::tests::{ANNA, BRUNO, Scene, welcomed};
@@ -30,7 +30,7 @@ fn a_resume_must_start_where_it_was_asked_to() {
 }
 
 #[test]
-fn another_log_proves_nothing() {
+fn a_session_on_another_log_proves_nothing() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     scene.tell(BRUNO, Event::ConnectionLost);
@@ -55,7 +55,7 @@ fn a_session_is_owed_only_the_smiles_after_its_start() {
 }
 
 #[test]
-fn reading_the_log_again_proves_it_a_second_time() {
+fn a_smile_missing_from_the_second_reading_is_lost() {
     let mut scene = Scene::new();
     (0..4).for_each(|number| scene.pass(number, 101 + number as u64));
     let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();
@@ -75,7 +75,7 @@ fn reading_the_log_again_proves_it_a_second_time() {
 }
 
 #[test]
-fn a_second_reading_that_ends_early_proves_nothing() {
+fn an_unfinished_second_reading_is_judged_by_its_cause() {
     for (interrupted, connected, expected) in [
         (true, true, vec![]),
         (true, false, vec![]),
@@ -112,7 +112,7 @@ fn without_an_answering_replica_unseen_smiles_are_not_faults() {
 }
 
 #[test]
-fn a_log_that_was_read_again_stays_proven_if_replicas_die() {
+fn a_run_stays_proven_if_replicas_die_after_the_second_reading() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();

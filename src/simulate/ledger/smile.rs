@@ -20,7 +20,7 @@ pub(super) struct SentSmile {
     pub delivered: bool,
     /// The place of its last transmission.
     written: Option<Place>,
-    /// Whether an earlier transmission stayed unanswered, so that the smile may have been admitted in either session.
+    /// Whether an earlier transmission was never answered. If so, that transmission may have stored the smile.
     uncertain: bool,
 }
 
@@ -66,8 +66,8 @@ impl SentSmile {
         self.written_before() && !self.uncertain && !self.in_flight
     }
 
-    /// The only place that can have admitted the smile, if there is only one. Earlier transmissions were then answered
-    /// with errors, and a smile answered with an error was not stored.
+    /// The only place at which the smile can have been admitted; `None` if there is more than one or none. All earlier
+    /// transmissions were then answered with errors, and a transmission answered with an error stores nothing.
     pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)
     }

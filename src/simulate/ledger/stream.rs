@@ -1,33 +1,34 @@
-//! The stream that one seat received, over all its sessions.
+//! The stream that a seat or a reader received, over all its sessions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Offset, UserName};
 
-/// The stream of one seat.
+/// The stream of a seat or of a reader.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// The user.
     pub user: UserName,
-    /// Where the first session started. Every smile above it must be received.
+    /// The offset at which the first session started. Every smile above it must be received.
     pub start: Option<Offset>,
     /// The last offset that must be received.
     until: Offset,
-    /// The highest offset received, or where the session started.
+    /// The highest offset received, or the offset at which the session started.
     pub offset: Offset,
     /// The number of sessions so far.
     pub sessions: u32,
     /// Whether there is a session now.
     pub live: bool,
-    /// Whether the current session belongs to a different log, so it says nothing about the log of the run.
+    /// Whether the current session belongs to a different log and so says nothing about the log of the run.
     pub foreign: bool,
     /// The replica that held the last session.
     pub replica: String,
     /// The index of the crash that ended the last session.
     pub crash: Option<usize>,
-    /// The time since which no session has answered.
+    /// The start of the current outage: no session has answered since.
     pub lost_at: Option<Duration>,
+    /// The number of transmissions in the current session.
     written: u32,
     /// The offsets of this run's smiles that arrived in order.
     received: Vec<Offset>,
@@ -35,7 +36,7 @@ pub(super) struct Stream {
     known: BTreeSet<Offset>,
 }
 
-/// A place in the order of writing: the session, and the number of the smile in it.
+/// The place of a transmission: its session, and its number in that session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     session: u32,
@@ -52,7 +53,7 @@ impl Place {
 /// How an offset relates to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// Above all earlier offsets, as the contract requires.
+    /// Above all earlier offsets, as the protocol requires.
     Next,
     /// Received before.
     Again,
@@ -107,7 +108,7 @@ impl Stream {
         self.until = self.offset;
     }
 
-    /// The next place in the order of writing.
+    /// The place of the next transmission.
     pub(super) fn next_place(&mut self) -> Place {
         self.written += 1;
         Place { session: self.sessions, number: self.written }
@@ -120,7 +121,7 @@ impl Stream {
         }
         if offset > self.offset {
             self.offset = offset;
-            // After a gap the offset may have gone back, and the list must stay in order.
+            // After a gap, a session may start at a lower offset, and the list must stay sorted.
             let in_order = self.received.last().is_none_or(|&last| last < offset);
             if ours && in_order {
                 self.received.push(offset);
@@ -135,12 +136,12 @@ impl Stream {
         Advance::Late
     }
 
-    /// Records an offset that was not received in its place.
+    /// Records an offset that is known from the ack of a duplicate.
     pub(super) fn learn(&mut self, offset: Offset) {
         self.known.insert(offset);
     }
 
-    /// Whether an offset at or above `head` was received, so that everything up to `head` is due.
+    /// Whether the stream has reached `head` or its own end, so that every smile up to there must have been received.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))

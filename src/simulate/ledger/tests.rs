@@ -1,10 +1,10 @@
-//! The ledger with correct and faulty servers, one fault at a time.
+//! Tests of the ledger with a correct server, and with one fault at a time.
 
 use super::*;
 use crate::config::SimulateOptions;
 use crate::model::{Faces, Timestamp};
 
-/// Anna's seat and Bruno's in the first conversation.
+/// The seats of the first conversation.
 pub(super) const ANNA: usize = 0;
 pub(super) const BRUNO: usize = 1;
 
@@ -23,7 +23,7 @@ pub(super) fn plan(conversations: u32, users: usize) -> Arc<Plan> {
     Arc::new(Plan::new(5, &options, &users).unwrap())
 }
 
-/// A ledger, and shorthands for the events that it records.
+/// A ledger, with methods that record events in it.
 pub(super) struct Scene {
     plan: Arc<Plan>,
     run: RunId,
@@ -57,7 +57,7 @@ impl Scene {
         smile(&self.plan, &self.run, beat(number), offset)
     }
 
-    /// A smile is sent and written.
+    /// Offers and writes a smile.
     pub(super) fn send(&mut self, number: usize) {
         self.tell(beat(number).sender(), Event::Offered(beat(number)));
         self.write(number);
@@ -81,7 +81,7 @@ impl Scene {
         self.tell(beat(number).sender(), Event::Refused { id, code });
     }
 
-    /// A smile is sent, acked and delivered at `offset`.
+    /// Sends a smile that is acked and delivered at `offset`.
     pub(super) fn pass(&mut self, number: usize, offset: u64) {
         self.send(number);
         self.ack(number, offset, false);
@@ -98,7 +98,7 @@ impl Scene {
         self.tell(BRUNO, Event::NoMoreBeats);
     }
 
-    /// The faults by name.
+    /// The number of faults of each kind that occurred, by name.
     pub(super) fn faults(&self) -> Vec<(&'static str, u64)> {
         by_name(&self.ledger.verdict())
     }
@@ -136,10 +136,10 @@ pub(super) fn smile(plan: &Plan, run: &RunId, beat: Beat, offset: u64) -> Smile 
 }
 
 #[test]
-fn smiles_that_pass_are_clean_and_counted() {
+fn delivered_smiles_are_clean_and_counted() {
     let mut scene = Scene::new();
     (0..10).for_each(|number| scene.pass(number, 101 + number as u64));
-    assert!(!scene.ledger.settled(), "the users have not stopped sending");
+    assert!(!scene.ledger.settled(), "the ledger settled before the users stopped sending");
     scene.finish();
     assert!(scene.ledger.settled() && scene.ledger.all_live());
     assert_eq!(scene.faults(), []);
@@ -177,7 +177,7 @@ fn a_doubled_smile_is_noticed() {
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.receive(ANNA, 2, 102);
-    assert_eq!(scene.faults(), [("duplicated", 3)], "its ack counts as the receipt of the smile");
+    assert_eq!(scene.faults(), [("duplicated", 3)], "the sender's ack must count as its receipt of the smile");
     assert_eq!(scene.ledger.counts().delivered, 2);
 }
 
@@ -189,7 +189,8 @@ fn a_smile_at_two_offsets_is_noticed() {
     scene.receive(BRUNO, 0, 102);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.ack(0, 103, true);
-    assert_eq!(scene.faults(), [("duplicated", 3), ("breach of contract", 1)], "no earlier attempt can have stored it");
+    let expected = [("duplicated", 3), ("breach of contract", 1)];
+    assert_eq!(scene.faults(), expected, "a duplicate's ack without an earlier attempt must be a breach");
 }
 
 #[test]
@@ -201,11 +202,11 @@ fn reordered_smiles_are_noticed() {
     }
     scene.receive(BRUNO, 2, 102);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile is not lost");
+    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile must not count as lost");
 }
 
 #[test]
-fn sessions_that_disagree_are_noticed() {
+fn sessions_that_disagree_on_offsets_are_noticed() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.send(1);
@@ -213,7 +214,7 @@ fn sessions_that_disagree_are_noticed() {
     scene.receive(ANNA, 1, 102);
     scene.ack(1, 101, false);
     scene.receive(BRUNO, 0, 102);
-    assert_eq!(scene.faults(), [("duplicated", 2)], "each is at two offsets");
+    assert_eq!(scene.faults(), [("duplicated", 2)], "each smile at two offsets must count as duplicated");
 
     let mut scene = Scene::new();
     scene.send(0);
@@ -223,7 +224,7 @@ fn sessions_that_disagree_are_noticed() {
     scene.receive(ANNA, 1, 102);
     scene.receive(BRUNO, 0, 102);
     let faults = scene.ledger.verdict();
-    assert!(faults.count(Fault::Reordered) > 0, "two smiles are at one offset: {:?}", faults.words());
+    assert!(faults.count(Fault::Reordered) > 0, "two smiles at one offset were not noticed: {:?}", faults.words());
 }
 
 #[test]
@@ -269,9 +270,9 @@ fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
     scene.write(0);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("breach of contract", 1)], "only the repeat can have stored it: no duplicate");
+    assert_eq!(scene.faults(), [("breach of contract", 1)], "no earlier transmission can have stored the smile");
 
-    // The first transmission had no answer, and a refusal of the second one says nothing about the first.
+    // The first transmission had no answer, and the refusal of the second says nothing about the first.
     let mut scene = Scene::new();
     scene.send(0);
     scene.reconnect(ANNA, 100);
@@ -291,7 +292,7 @@ fn an_unanswered_smile_may_have_been_admitted_in_either_session() {
     scene.reconnect(ANNA, 100);
     scene.write(0);
     scene.write(2);
-    // The old replica had shed 0 and admitted 2, and stored it when the new one had not yet stored 0.
+    // The old replica shed 0, admitted 2 and stored it before the new replica stored 0.
     for (number, offset) in [(2, 101), (0, 102)] {
         scene.ack(number, offset, false);
         scene.receive(BRUNO, number, offset);
@@ -324,7 +325,7 @@ fn a_replay_shows_own_smiles_and_their_order() {
         scene.receive(ANNA, number, offset);
         scene.receive(BRUNO, number, offset);
     }
-    assert_eq!(scene.faults(), [("reordered", 1)], "only the first session can have admitted them");
+    assert_eq!(scene.faults(), [("reordered", 1)], "smiles of the first session must be in the order of that session");
 }
 
 #[test]
@@ -338,14 +339,14 @@ fn a_duplicates_ack_does_not_advance_the_stream() {
     scene.send(1);
     scene.ack(1, 103, false);
     scene.finish();
-    assert!(!scene.ledger.settled(), "offset 103 is still to come");
+    assert!(!scene.ledger.settled(), "the ledger settled before offset 103 arrived");
     scene.receive(ANNA, 1, 103);
     assert!(scene.ledger.settled());
     assert_eq!(scene.faults(), []);
 }
 
 #[test]
-fn smiles_from_outside_the_run_count_only_for_the_order() {
+fn smiles_from_outside_the_run_are_checked_for_duplicates_and_order_only() {
     let foreign = |scene: &Scene, offset| {
         Event::Received(Smile {
             id: SmileId::parse("c1").unwrap(),

@@ -1,4 +1,5 @@
-//! The verdict at the end of a run: lost smiles, and smiles that are not in the order of their sender.
+//! The verdict at the end of a run, with the faults that only the whole run shows: smiles that are lost, unanswered or
+//! not in the order in which they were sent, and offsets with two smiles.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,26 +11,27 @@ use crate::model::{Offset, UserName};
 use crate::simulate::latency::Percentiles;
 use crate::simulate::plan::Beat;
 
-/// The number of faults described in words; all are counted.
+/// The maximum number of faults that are described in words. All faults are counted.
 const MAX_WORDS: usize = 20;
 
-/// What can be wrong with a run.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Fault {
-    /// A smile is in the log, and a session that must have it does not.
+    /// A smile is in the log, but a session that should have received it did not.
     Lost,
-    /// A smile twice in a session or twice in the log.
+    /// A smile appears twice in a session or in the log.
     Duplicated,
-    /// A smile out of order in a session, two sessions that disagree, or a sender's order that was not kept.
+    /// A session received smiles out of order, two smiles are at one offset, or the log does not keep the order in
+    /// which a session sent its smiles.
     Reordered,
-    /// A smile whose faces or receiver differ from what was sent.
+    /// The faces or the receiver of a smile differ from what was sent.
     Altered,
-    /// A valid smile that was permanently refused.
+    /// A valid smile was permanently refused.
     Failed,
-    /// A smile without any answer until the end.
+    /// A smile was still unanswered at the end.
     Unanswered,
-    /// Any other violation of the protocol.
+    /// The server violated the protocol in any other way.
     #[strum(serialize = "breach of contract")]
     Breach,
 }
@@ -69,16 +71,16 @@ impl Faults {
 /// The times of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From a smile's sending to its ack, all retries included.
+    /// From the beat of a smile to its ack, retries included.
     pub ack: Percentiles,
-    /// From a smile's sending to its delivery at the other user.
+    /// From the beat of a smile to its delivery to the other user.
     pub delivery: Percentiles,
     /// From the loss of a connection to the first answer of the next session.
     pub recovery: Percentiles,
 }
 
 impl Ledger {
-    /// The faults of the whole run. Call it once everything has settled, or no more progress is possible.
+    /// The faults of the whole run, once everything has settled or no more progress is possible.
     pub fn verdict(&self) -> Faults {
         let mut faults = self.faults.clone();
         self.judge_offsets(&mut faults);
@@ -91,7 +93,7 @@ impl Ledger {
         faults
     }
 
-    /// The number of smiles that were refused until the end. They are not in the log, and their users know.
+    /// The number of smiles that were refused until the end. They are not in the log, and their senders know it.
     pub fn given_up(&self) -> u64 {
         self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && !smile.in_flight).count() as u64
     }
@@ -124,18 +126,18 @@ impl Ledger {
         })
     }
 
-    /// No two smiles share an offset: sessions could disagree on the order of two smiles at one offset.
+    /// No two smiles may share an offset: sessions could disagree on the order of two smiles at one offset.
     fn judge_offsets(&self, faults: &mut Faults) {
         let mut placed: Vec<_> = self.sent().filter_map(|(beat, smile)| Some((smile.offset?, beat))).collect();
         placed.sort_unstable();
         for pair in placed.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             faults.note(Fault::Reordered, 1, || {
-                format!("offset {} is taken by {} and by {}", pair[0].0, describe(pair[0].1), describe(pair[1].1))
+                format!("{} and {} are both at offset {}", describe(pair[0].1), describe(pair[1].1), pair[0].0)
             });
         }
     }
 
-    /// Promise 3: the admitted smiles of one session are stored in the order it sent them.
+    /// Promise 3: the admitted smiles of one session are stored in the order in which it sent them.
     fn judge_orders(&self, faults: &mut Faults) {
         let admitted =
             |(beat, smile): (Beat, &super::SentSmile)| Some((beat.sender(), smile.admitted_at()?, smile.offset?, beat));
@@ -146,7 +148,7 @@ impl Ledger {
             if (seat, place.session()) == (later_seat, later_place.session()) && offset > later_offset {
                 faults.note(Fault::Reordered, 1, || {
                     format!(
-                        "{} sent {} (now at offset {offset}) before {} (now at offset {later_offset}) in one session",
+                        "{} sent {} (stored at offset {offset}) before {} (stored at {later_offset}) in one session",
                         self.plan.user(*seat),
                         describe(*beat),
                         describe(*later)
@@ -156,7 +158,8 @@ impl Ledger {
         }
     }
 
-    /// Promise 4: every session has its user's whole stream. A smile counts once, however many sessions miss it.
+    /// Promise 4: every session receives its user's whole stream. A lost smile counts once, however many sessions lack
+    /// it.
     fn judge_streams(&self, faults: &mut Faults) {
         let mut expected_of: HashMap<&UserName, Vec<(Offset, Beat)>> = HashMap::new();
         for (beat, smile) in self.sent() {
@@ -173,9 +176,9 @@ impl Ledger {
             let Some(expected) = expected_of.get(&stream.user) else { continue };
             for (offset, beat) in stream.missing(expected) {
                 if lost.insert(*beat) {
-                    let reader = if number < self.plan.seats() { "never reached" } else { "is not in the log of" };
+                    let missed = if number < self.plan.seats() { "never reached" } else { "was not read again by" };
                     faults.note(Fault::Lost, 1, || {
-                        format!("{} at offset {offset} {reader} {} (stream {number})", describe(*beat), stream.user)
+                        format!("{} at offset {offset} {missed} {} (stream {number})", describe(*beat), stream.user)
                     });
                 }
             }

@@ -1,4 +1,4 @@
-//! Users that smile through every fault, one smile at a time. Each sends a smile until any replica acks it.
+//! Users that keep sending smiles during faults. Each sends one smile at a time, until a replica acks it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::client::{Event, TestClient, offset};
 use super::ledger::Ledger;
 use super::within;
 
-/// The sender and the receiver of each. None of them is simulated.
+/// The sender and the receiver of each chatter. None of them is a simulated user.
 const PAIRS: [(&str, &str); 6] = [
     ("rosa", "stefano"),
     ("stefano", "rosa"),
@@ -39,7 +39,7 @@ pub(crate) struct Chatters {
 }
 
 impl Chatters {
-    /// Lets the users smile through these replicas, and records every ack.
+    /// Starts the users, which send smiles to these replicas and record every ack in the ledger.
     pub(crate) fn start(replicas: &[SocketAddr], ledger: &Ledger) -> Self {
         let stop = CancellationToken::new();
         let mut users = JoinSet::new();
@@ -80,7 +80,7 @@ impl Chatter {
                     break offset;
                 }
             };
-            assert!(offset > last, "{id} at {offset} is before the smile at {last}");
+            assert!(offset > last, "{id} is at {offset}, but the smile before it is at {last}");
             (number, last) = (number + 1, offset);
             sleep(PACE).await;
         }

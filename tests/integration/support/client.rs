@@ -1,4 +1,4 @@
-//! A test client: raw JSON over a WebSocket. It shares no types with the server, so that it finds mistakes in them.
+//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in those types.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ impl TestClient {
         Self::open(address, &query).await.expect("the session opens")
     }
 
-    /// Opens a session; `None` if the server is down or refuses.
+    /// Opens a session. Fails if the server is down or refuses the upgrade.
     pub(crate) async fn open(address: SocketAddr, query: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         Self::over(stream, address, query).await
@@ -63,7 +63,7 @@ impl TestClient {
     pub(crate) async fn with_small_buffer(address: SocketAddr, user: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a small buffer");
-        let stream = socket.connect(address).await.expect("the server is there");
+        let stream = socket.connect(address).await.expect("the server accepts connections");
         Self::over(stream, address, &format!("?user={user}")).await.expect("the session opens")
     }
 
@@ -97,7 +97,7 @@ impl TestClient {
 
     /// Whether the session recovered.
     pub(crate) fn recovered(&self) -> bool {
-        self.welcome["recovered"].as_bool().expect("welcome says whether it recovered")
+        self.welcome["recovered"].as_bool().expect("welcome says whether the session recovered")
     }
 
     /// Sends a text frame. Fails if the connection is broken.
@@ -127,7 +127,7 @@ impl TestClient {
         self.send(smile(id, to)).await;
     }
 
-    /// Sends a smile whose ack is the next frame; returns its offset.
+    /// Sends a smile, whose ack must be the next frame. Returns its offset.
     pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
         self.send_smile(id, to).await;
         let ack = self.expect("ack").await;
@@ -135,7 +135,7 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile until it is acked, since a slow store may refuse it; returns its offset.
+    /// Sends a smile until it is acked, because a slow store may refuse it. Returns its offset.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -147,7 +147,7 @@ impl TestClient {
         }
     }
 
-    /// Sends smiles at once, and refused ones again until all are acked; returns the highest offset.
+    /// Sends smiles at once, and refused ones again until all are acked. Returns the highest offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -169,7 +169,7 @@ impl TestClient {
         last
     }
 
-    /// The next event except pings.
+    /// The next event other than a ping or a pong.
     pub(crate) async fn event(&mut self) -> Event {
         let next = async {
             loop {
@@ -186,7 +186,7 @@ impl TestClient {
                 Event::Frame(frame)
             }
             Some(Ok(Message::Close(frame))) => Event::Closed(frame.map_or(1005, |frame| frame.code.into())),
-            Some(Ok(other)) => panic!("{other:?} arrived, which is not text"),
+            Some(Ok(other)) => panic!("{other:?} arrived instead of text"),
             Some(Err(_)) | None => Event::Broken,
         }
     }
@@ -228,14 +228,14 @@ impl TestClient {
         frame
     }
 
-    /// Checks that the session answers a ping and that no other frame precedes the answer.
+    /// Checks that the session answers a ping, and that no other frame precedes the answer.
     pub(crate) async fn expect_alive(&mut self) {
         self.send(json!({"type": "ping"})).await;
         self.expect("pong").await;
     }
 
-    /// The smiles replayed to a resumed session: all before the answer to a ping, since the server reads only after the
-    /// replay.
+    /// The smiles replayed to a resumed session: all frames before the answer to a ping, because the server reads only
+    /// after the replay.
     pub(crate) async fn replayed(&mut self) -> Vec<Value> {
         self.send(json!({"type": "ping"})).await;
         let mut smiles = Vec::new();
@@ -270,14 +270,14 @@ impl TestClient {
         }
     }
 
-    /// Requests more full histories than all buffers hold, and reads none.
+    /// Requests more full histories than all buffers hold, and reads none of them.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
         }
     }
 
-    /// Closes this session and waits until the server has seen it.
+    /// Closes this session and waits until the server has closed it too.
     pub(crate) async fn close(mut self) {
         self.socket.close(None).await.expect("the connection is open");
         while let Event::Frame(_) = self.event().await {}
@@ -309,7 +309,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }
 
-/// Waits for as long as the refusal of a slow store asks; fails for any other refusal.
+/// Waits for the hint of a refusal by a slow store. Panics on any other refusal.
 async fn wait_for_hint(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "{answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
@@ -319,7 +319,7 @@ async fn wait_for_hint(answer: &Value) {
 /// The offset of a frame.
 pub(crate) fn offset(frame: &Value) -> u64 {
     let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
-    assert!(offset < 1 << 53, "offsets are below 2^53");
+    assert!(offset < 1 << 53, "offset {offset} is not below 2^53");
     offset
 }
 

@@ -1,5 +1,5 @@
-//! What tests take from their environment: the MySQL server, servers of their own, and the seed. The tests of the
-//! modules share this file.
+//! The environment of tests: the MySQL server, servers that a test starts itself, and the seed. Unit tests use this
+//! file too.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,9 +13,7 @@ const LEFT_OUT: &str = "none";
 /// The URL of the MySQL server, or `None` if MySQL is skipped on purpose.
 pub(crate) fn server_url() -> Option<String> {
     let server = std::env::var(SERVER).unwrap_or_else(|_| {
-        panic!(
-            "{SERVER} is not set: run scripts/mysql start, which prints it, or set it to {LEFT_OUT} to test SQLite only"
-        )
+        panic!("{SERVER} is not set: set it to the URL that scripts/mysql start prints, or to {LEFT_OUT} to skip MySQL")
     });
     (server != LEFT_OUT).then_some(server)
 }
@@ -25,9 +23,9 @@ pub(crate) fn database_name() -> String {
     format!("chat_test_{:016x}", rand::random::<u64>())
 }
 
-/// Runs a clean-up from `drop`, for at most this time. It is best effort: the server may be gone.
+/// Runs a clean-up from `drop`, for at most this time. A failure is ignored, because the server may be gone.
 pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
-    // `block_on` panics within a runtime, so use a thread.
+    // `block_on` panics within a runtime, so it runs on a thread of its own.
     let cleaning = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(|runtime| runtime.block_on(async { tokio::time::timeout(limit, work).await.is_ok() }))
@@ -35,7 +33,7 @@ pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     let _ = cleaning.join();
 }
 
-/// Runs `scripts/mysql` for a server in this folder, not in a container; returns its output.
+/// Runs `scripts/mysql` for a server in this folder and not in a container. Returns the output of the script.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");
@@ -50,8 +48,8 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
     tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
 }
 
-/// The seed of a randomized test: from the environment for a replay, otherwise new. Prints it, so that a failure shows
-/// it.
+/// The seed of a randomized test: from the environment for a replay, otherwise random. Prints the seed, so that the
+/// output of a failed test contains it.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
         Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),

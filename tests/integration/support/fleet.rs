@@ -1,4 +1,5 @@
-//! Several replicas as processes on one MySQL, each behind a proxy of its own and with ports that survive restarts.
+//! Several replicas as processes on one MySQL database. Each reaches MySQL through a proxy of its own, and keeps its
+//! address for clients when it restarts.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::process::{TestProcess, run_program_for};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// No limits, and rebalancing as behind a proxy.
+/// The options of every replica: no limits, and rebalancing, as behind a balancing proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.
@@ -67,7 +68,7 @@ impl Member {
 
 /// A fleet of replicas.
 pub(crate) struct Fleet {
-    /// All of them, dead or alive.
+    /// All replicas, dead or alive.
     pub(crate) members: Vec<Member>,
     pub(crate) database: TestDatabase,
 }
@@ -85,12 +86,13 @@ impl Fleet {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Runs a few conversations over all replicas for some seconds. The ledger must be exact at the end.
+    /// Simulates a few conversations over all replicas for some seconds. The ledger must show no fault at the end.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Runs conversations at this rate over all replicas for some seconds. The ledger must be exact at the end.
+    /// Simulates conversations at this rate over all replicas for some seconds. The ledger must show no fault at the
+    /// end.
     pub(crate) fn simulate_conversations(
         &self,
         conversations: u32,
@@ -123,7 +125,8 @@ impl Fleet {
         }
     }
 
-    /// Waits for more smiles in the log, by the highest head of all replicas: one that is cut off reports an old head.
+    /// Waits until the log has `count` more smiles. The highest head that any replica reports counts, because a replica
+    /// that is cut off reports an old head.
     pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
@@ -150,7 +153,7 @@ impl Fleet {
         .await;
     }
 
-    /// The number of lines in the log of each replica.
+    /// The number of lines that each replica has logged.
     pub(crate) fn lines(&mut self) -> Vec<usize> {
         self.members.iter_mut().map(|member| member.process().log().lines().count()).collect()
     }
@@ -183,8 +186,8 @@ impl Fleet {
                 streams.push(client.replayed().await);
             }
             let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
-            assert!(log.len() > 100, "{} smiles", log.len());
-            assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has another log", member.name);
+            assert!(log.len() > 100, "the log has only {} smiles", log.len());
+            assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has a different log", member.name);
         }
     }
 }

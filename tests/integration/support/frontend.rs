@@ -22,11 +22,11 @@ use super::{eventually, http};
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The table of MIME types of the nginx that scripts/nginx unpacks, or of this machine's.
+/// The table of MIME types: that of the nginx that scripts/nginx unpacks, or that of the nginx on this machine.
 const MIME_TYPES: [&str; 2] =
     [concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/nginx/etc/nginx/mime.types"), "/etc/nginx/mime.types"];
 
-/// A connection on this machine that is not open after this time gets no answer.
+/// A connection attempt on this machine that has not succeeded after this time gets no answer.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
 /// The page as in the image, built once for all tests.
@@ -81,7 +81,7 @@ impl BlackHole {
     }
 }
 
-/// Starts a replica on each address, on one database.
+/// Starts a replica on each address, all on one database.
 pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestDatabase) -> Vec<TestProcess> {
     let start = addresses.iter().zip(1..).map(async |(address, number)| {
         let (name, url, listen) = (format!("be{number}"), database.url(), address.to_string());
@@ -153,7 +153,7 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
     std::fs::write(folder.join("conf.d/default.conf"), site).expect("a file");
 }
 
-/// The values that the image's script determines.
+/// The value of `LISTEN_IPV6` that the image's script determines.
 fn listen_ipv6() -> String {
     let script = format!(". {ROOT}/docker/nginx/listen.envsh; printf %s \"$LISTEN_IPV6\"");
     let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");

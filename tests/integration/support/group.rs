@@ -30,13 +30,13 @@ const MEMBERS: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.rep
     WHERE member_state = 'ONLINE'";
 const ITSELF: &str = "member_id = @@server_uuid";
 
-/// Three servers.
+/// The three servers.
 pub(crate) struct Group {
     urls: Vec<Url>,
 }
 
 impl Group {
-    /// Starts the servers; the first is the primary. `None` where MySQL lacks the plugin.
+    /// Starts the servers; the first is the primary. `None` if MySQL lacks the plugin.
     pub(crate) async fn start() -> Option<Self> {
         // A server that still runs after a failed test may be in the middle of a group change.
         join_all(FOLDERS.map(|folder| script("kill", folder))).await;
@@ -57,8 +57,8 @@ impl Group {
         Some(group)
     }
 
-    /// Makes this server a member: the first one of a new group, or one more. It joins through the first server: a seed
-    /// that is not a member yet delays it by many seconds.
+    /// Makes this server the first member of a new group, or a further member. The first server is the only seed,
+    /// because a seed that is not a member yet delays a join by many seconds.
     async fn joins(&self, server: usize, first: bool) {
         let url = &self.urls[server];
         identify(url, server + 1).await;
@@ -82,7 +82,7 @@ impl Group {
         .await;
     }
 
-    /// The URL for clients.
+    /// The URL of a server for clients.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }
@@ -92,7 +92,8 @@ impl Group {
         self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
     }
 
-    /// Kills the primary as a power cut would, and waits until the first server is elected and accepts writes.
+    /// Kills this server, the primary, as a power cut would. Waits until the first server is elected and accepts
+    /// writes.
     pub(crate) async fn loses_primary(&self, server: usize) {
         script("kill", FOLDERS[server]).await;
         let elected = format!("{MEMBERS} AND {ITSELF} AND member_role = 'PRIMARY' AND NOT @@GLOBAL.read_only");

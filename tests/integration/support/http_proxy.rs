@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy that passes one request per connection, or a WebSocket, to the backend that `route` returns for its path. If
-/// `rewrites`, it sets `Host` to the backend's address, as some proxies do by default.
+/// Starts a proxy and returns its address. It passes one request per connection, or a WebSocket, to the backend that
+/// `route` returns for the path. If `rewrites` is true, it sets `Host` to the backend's address, as some proxies do by
+/// default.
 pub(crate) async fn http_proxy(
     rewrites: bool,
     route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static,

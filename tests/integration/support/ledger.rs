@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as its tables hold it. The comparison of the two asks no replica and shares no code
-//! with the server.
+//! A ledger of acks, and the log as its tables hold it. Comparing the two involves no replica and shares no code with
+//! the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,22 +12,22 @@ use url::Url;
 use super::PATIENCE;
 use super::replica::TestStore;
 
-/// The format of `src/store/batch.rs` that this file decodes.
+/// The batch format of `src/store/batch.rs` that this file decodes.
 const FORMAT: u8 = 1;
 
 const BATCHES: &str = "SELECT first, CAST(smiles AS SIGNED), payload FROM log_batches ORDER BY first";
 const USERS: &str = "SELECT CAST(id AS SIGNED), name FROM users";
 const TRIMMED: &str = "SELECT CAST(trimmed AS SIGNED) FROM log_state";
 
-/// SQLite has a different name for this type.
+/// The integer type in the queries above. SQLite calls it `INTEGER`.
 const SIGNED: &str = "SIGNED";
 
 type BatchRow = (i64, i64, Vec<u8>);
 
-/// Sender and id, which name a smile.
+/// Sender and id, which identify a smile.
 type Name = (String, String);
 
-/// A smile in one place of the log.
+/// A smile at its offset in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) offset: u64,
@@ -42,10 +42,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Records an ack. Every ack of a smile has the same offset.
+    /// Records an ack. Panics if an earlier ack of the same smile differs.
     pub(crate) fn record(&self, sender: &str, id: &str, entry: &Entry) {
         let known = self.acked().entry((sender.to_owned(), id.to_owned())).or_insert_with(|| entry.clone()).clone();
-        assert_eq!(known, *entry, "{sender}'s {id} was acked twice");
+        assert_eq!(known, *entry, "two acks of {sender}'s {id} differ");
     }
 
     /// The number of acked smiles.
@@ -63,14 +63,14 @@ impl Ledger {
         assert!(!acked.is_empty(), "no smile was acked");
         for ((sender, id), entry) in acked.iter() {
             let stored = log.smiles.get(&(sender.clone(), id.clone()));
-            assert_eq!(stored, Some(entry), "{sender}'s {id}");
+            assert_eq!(stored, Some(entry), "the log must hold {sender}'s {id} as it was acked");
         }
     }
 
     /// Checks that the log holds each acked smile, and `others` smiles besides them.
     pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
         self.assert_in(log);
-        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "smiles in the log");
+        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "number of smiles in the log");
     }
 }
 
@@ -114,11 +114,11 @@ impl StoredLog {
         let mut smiles = BTreeMap::new();
         let mut next = trimmed.cast_unsigned() + 1;
         for (first, count, payload) in batches {
-            assert_eq!(first.cast_unsigned(), next, "offsets have no gaps");
+            assert_eq!(first.cast_unsigned(), next, "offsets must have no gaps");
             let decoded = decode(payload, &users);
-            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "smiles in the batch at {first}");
+            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "number of smiles in the batch at {first}");
             for (name, entry) in decoded {
-                assert_eq!(entry.offset, next, "offsets have no gaps: {name:?}");
+                assert_eq!(entry.offset, next, "offsets must have no gaps: {name:?}");
                 next += 1;
                 let double = smiles.insert(name.clone(), entry);
                 assert_eq!(double, None, "{name:?} is in the log twice");
@@ -128,7 +128,8 @@ impl StoredLog {
     }
 }
 
-/// Decodes one row: format, first offset, time, and the smiles with their distance from both.
+/// Decodes one row: the format, the first offset, the time, the number of smiles, and the smiles. The offset and the
+/// time of a smile are relative to those of the row.
 fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
     let (format, rest) = payload.split_first().expect("a format");
     assert_eq!(*format, FORMAT);
@@ -141,12 +142,12 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
         let (id, faces) = (row.text(), row.text());
         smiles.push(((from, id), Entry { offset, to, faces }));
     }
-    assert!(row.0.is_empty(), "{} bytes are left of a batch", row.0.len());
+    assert!(row.0.is_empty(), "{} bytes are left after the last smile of a batch", row.0.len());
     smiles
 }
 
-/// The rest of a row in the encoding of `postcard`: integers of seven bits per byte, lowest first, texts with their
-/// length before them.
+/// The undecoded end of a row in the encoding of `postcard`: an integer has seven bits per byte, the lowest first, and
+/// a text follows its length.
 struct Row<'payload>(&'payload [u8]);
 
 impl Row<'_> {

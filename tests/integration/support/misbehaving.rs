@@ -1,7 +1,7 @@
-//! A server in memory that speaks the protocol and violates it on request. It shares only the frame types with the real
-//! server, so that the simulator is tested independently.
+//! A server in memory that speaks the protocol and violates it on request. It shares only the model and the frames with
+//! the real server, so the tests of the simulator do not depend on that server.
 
-#![expect(clippy::result_large_err, reason = "the WebSocket library names the type of a refusal")]
+#![expect(clippy::result_large_err, reason = "the WebSocket library prescribes the error type")]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     None,
     /// An acked smile is never delivered.
     LoseDelivery,
-    /// From some smile on, all smiles are acked and none is delivered.
+    /// From smile [`AT`] on, all smiles are acked and none is delivered.
     StopDelivering,
     /// A smile is delivered and acked, but not in the log.
     ForgetStored,
@@ -43,7 +43,7 @@ pub(crate) enum Fault {
     StoreTwice,
     /// Every repeated smile is stored again.
     StoreRepeats,
-    /// The offset of an ack differs from the log.
+    /// The offset in an ack differs from the offset in the log.
     AckElsewhere,
     /// The receiver gets two smiles in the wrong order.
     SwapDeliveries,
@@ -55,7 +55,7 @@ pub(crate) enum Fault {
     RefuseForGood,
     /// A smile is stored and delivered but never answered.
     NoAnswer,
-    /// Every resume claims to be recovered and skips a missed smile.
+    /// Every resume claims to be recovered but skips a missed smile.
     HoleOnResume,
     /// No resume is recovered; each starts at the head.
     NeverRecover,
@@ -80,7 +80,7 @@ pub(crate) struct Behaviour {
     pub(crate) refuse_upgrade_every: u64,
 }
 
-/// A running server. Dropping it stops everything.
+/// A running server. Dropping it stops the server and closes all connections.
 pub(crate) struct MisbehavingServer {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
@@ -134,7 +134,7 @@ struct Session {
     number: u64,
     user: UserName,
     orders: mpsc::UnboundedSender<Order>,
-    /// A frame that waits until a later one has been sent.
+    /// A frame that is held back until a later one has been sent.
     held: Option<ServerFrame>,
 }
 
@@ -145,7 +145,7 @@ struct World {
     forgotten: Option<Offset>,
     ids: HashMap<(UserName, SmileId), Offset>,
     sessions: Vec<Session>,
-    /// A smile to be stored after the next one of its session.
+    /// A smile that is stored after the next one of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
     frames: u64,
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Whether the fault happens now: once, from its smile on.
+    /// Whether the fault happens now. It happens once, at the first opportunity from smile [`AT`] on.
     fn due(&mut self, fault: Fault) -> bool {
         let due = self.behaviour.fault == fault && self.stored >= AT && !self.happened;
         self.happened |= due;
@@ -343,7 +343,7 @@ fn handle(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     }
 }
 
-/// Records the user and the offset of an upgrade, or refuses it.
+/// Accepts an upgrade and records its user and its offset, or refuses it.
 fn upgrade(
     request: &Request,
     response: Response,
@@ -364,7 +364,7 @@ fn upgrade(
     let url = Url::parse(&format!("ws://server{}", request.uri())).unwrap();
     let query: HashMap<_, _> = url.query_pairs().into_owned().collect();
     let after = query.get("after").map(|after| Offset(after.parse().unwrap()));
-    assert_eq!(query.contains_key("epoch"), after.is_some(), "after and epoch go together");
+    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade must have both after and epoch, or neither");
     *asked = Some((UserName::new(&query["user"]), after));
     Ok(response)
 }

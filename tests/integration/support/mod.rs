@@ -1,4 +1,5 @@
-//! Support for the integration tests: real servers, a real browser, test clients, and waiting for conditions.
+//! Support for the integration tests: real servers, a real browser, test clients, and functions that wait for
+//! conditions.
 
 pub(crate) mod chatters;
 pub(crate) mod client;
@@ -25,10 +26,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a test waits for an event that must happen. Only a failing test reaches it.
+/// How long a test waits for an event that must happen. Only a failing test reaches this limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No limit on capacity or on smiles per session.
+/// Options that disable the limits on the capacity and on the smiles of a session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Interval between two checks of a condition.
@@ -67,7 +68,7 @@ fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-/// An HTTP client without a proxy.
+/// An HTTP client that uses no proxy.
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
@@ -87,12 +88,12 @@ pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// All quoted addresses in the page with this prefix.
+/// All quoted texts of the page that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
-/// `POST /api/crash`, to which tests add a body.
+/// A request `POST /api/crash`, to which tests add a body.
 pub(crate) fn crash(address: SocketAddr) -> reqwest::RequestBuilder {
     http().post(format!("http://{address}/api/crash"))
 }
@@ -117,7 +118,8 @@ pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Val
     (status, retry_after, answer.json().await.expect("a JSON body"))
 }
 
-/// The value of a sample on `/metrics`, named with its labels in Prometheus' format; `None` if it does not exist.
+/// The value of a sample on `/metrics`; `None` if it does not exist. Its name includes the labels in the Prometheus
+/// format.
 pub(crate) async fn metric(ops_address: SocketAddr, name: &str) -> Option<f64> {
     let text = get(ops_address, "/metrics").await.text().await.expect("text");
     let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! A new database per test on a real MySQL server at `TEST_MYSQL_URL`, as `scripts/mysql start` prints it.
+//! A new database for each test on the real MySQL server at `TEST_MYSQL_URL`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::PATIENCE;
 use super::environment::{clean_up, database_name, server_url};
 use super::ledger::StoredLog;
 
-/// Enables GTIDs. The mode changes one step at a time.
+/// Enables GTIDs. The mode can change only one step at a time.
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
 
-/// A new database. Dropping this value drops it.
+/// A new database, which is removed when this value is dropped.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,
@@ -27,7 +27,7 @@ impl TestDatabase {
         Some(Self::at(&server_url()?).await)
     }
 
-    /// A new database on the server at this URL, whose user may create one.
+    /// A new database on the server at this URL. The user in the URL must be allowed to create databases.
     pub(crate) async fn at(server: &str) -> Self {
         let server: Url = server.parse().expect("a URL");
         let name = database_name();
@@ -35,7 +35,7 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// The `--store` URL of a user with all privileges on this database only.
+    /// Creates a user that has all privileges on this database and no others. Returns the `--store` URL of this user.
     pub(crate) async fn url_of_a_restricted_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
         run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL may create users");
@@ -45,17 +45,17 @@ impl TestDatabase {
         url.into()
     }
 
-    /// The name on the server.
+    /// The name of the database on the server.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Executes statements without a replica.
+    /// Executes statements in the database, without a replica.
     pub(crate) async fn run(&self, statements: &str) {
         run(&self.url(), statements.to_owned()).await.expect("the statements succeed");
     }
 
-    /// The single number that its server answers.
+    /// The single number that its server returns for a query.
     pub(crate) async fn ask(&self, question: &str) -> i64 {
         ask(self.server.as_str(), question).await.expect("an answer")
     }
@@ -100,7 +100,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A frozen server: it keeps its connections and answers nothing. Dropping this value lets it resume.
+/// A frozen server: it keeps its connections but answers nothing. The server continues when this value is dropped.
 pub(crate) struct FrozenServer {
     process: String,
 }
@@ -111,7 +111,7 @@ impl FrozenServer {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("mysqld.pid");
         let process = std::fs::read_to_string(file).expect("the id of its process").trim().to_owned();
         let frozen = Self { process };
-        assert!(frozen.signal("-STOP"), "MySQL is frozen");
+        assert!(frozen.signal("-STOP"), "MySQL could not be frozen");
         frozen
     }
 

@@ -1,4 +1,4 @@
-//! The page in a browser: opens it, starts conversations and reads what it shows.
+//! The page in a browser: functions that open it, start conversations and read what it shows.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub(crate) const STORE: &str = "chat.db";
 /// The default rate limit per client address, which other tests disable.
 pub(crate) const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
 
-/// Opens the page of a server.
+/// Opens the page of a server in a browser with this preferred language.
 pub(crate) async fn open_page(language: &str, server: &TestProcess) -> Browser {
     let browser = Browser::open(language).await;
     browser.load(&format!("http://{}/", server.address)).await;
@@ -27,7 +27,7 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
         range.dispatchEvent(new Event('change', { bubbles: true }));";
-    // The scripts load their words before they listen, which may be after the load event of the page.
+    // The scripts listen only after they have loaded their words, and that may be after the page's load event.
     for number in [0, wanted] {
         eventually("the page has accepted the number", async || {
             browser.run(choose, &json!([number])).await;
@@ -73,7 +73,7 @@ pub(crate) async fn mood(browser: &Browser) -> Value {
     browser.run("return document.getElementById('status').dataset.mood", &json!([])).await
 }
 
-/// Saves a screenshot below the folder that the variable names, as scripts/screenshot does.
+/// Saves a screenshot in the folder that `SMILINGCHAT_SCREENSHOTS` names, if that is set. scripts/screenshot sets it.
 pub(crate) async fn picture(browser: &Browser, name: &str) {
     if let Ok(folder) = std::env::var("SMILINGCHAT_SCREENSHOTS") {
         browser.run("scrollTo(0, 0)", &json!([])).await;

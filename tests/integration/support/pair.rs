@@ -14,7 +14,7 @@ const FOLDERS: [&str; 2] = ["target/mysql-of-failover-1", "target/mysql-of-failo
 const FORGET: &str = "SET GLOBAL transaction_read_only = OFF; STOP REPLICA; RESET REPLICA ALL;
     SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF; RESET BINARY LOGS AND GTIDS";
 
-/// Installs the plugins for either side of a semi-synchronous replication, which stays off at first.
+/// Installs the plugins for both sides of semi-synchronous replication, which stays off at first.
 const SEMI_SYNCHRONOUS: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
     INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'";
 const NOT_SEMI_SYNCHRONOUS: &str =
@@ -22,7 +22,7 @@ const NOT_SEMI_SYNCHRONOUS: &str =
 const PLUGINS: &str =
     "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.plugins WHERE plugin_name LIKE 'rpl_semi_sync_%'";
 
-/// Two servers.
+/// The two servers.
 pub(crate) struct Pair {
     urls: [Url; 2],
 }
@@ -48,7 +48,7 @@ impl Pair {
         pair
     }
 
-    /// The URL for clients.
+    /// The URL of a server for clients.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }
@@ -83,7 +83,7 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary, without loss.
+    /// Makes the other server the primary instead of this one, without loss.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
@@ -92,7 +92,7 @@ impl Pair {
         self.replicates(server).await;
     }
 
-    /// Makes this server the primary as it is.
+    /// Makes this server the primary, with the transactions that it has.
     pub(crate) async fn takes_over(&self, server: usize) {
         self.run(
             server,
@@ -106,7 +106,7 @@ impl Pair {
         FrozenServer::freeze(FOLDERS[server])
     }
 
-    /// Makes commits of the first server wait for the second one from here on, with a timeout that no test reaches.
+    /// From here on, commits of the first server wait for the second one, with a timeout that no test reaches.
     pub(crate) async fn make_semi_synchronous(&self) {
         let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
         self.run(0, source).await;

@@ -1,4 +1,4 @@
-//! The real program as a child process, which never outlives the test. Its log is kept for failures.
+//! The real program as a child process, which never outlives the test. Its log is kept for assertions.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts a replica on this store and on the address of this replica, which has ended.
+    /// Starts a new replica on this store, at the address of this replica, which must have ended.
     pub(crate) async fn start_again(&self, store: &Path, options: &[(&str, &str)]) -> Self {
         let address = self.address.to_string();
         Self::start(store, &[options, &[("listen", &address)]].concat()).await
@@ -81,7 +81,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program with a limit of open files.
+    /// Starts the program with `limit` as the hard limit of open files, and half of it as the soft limit.
     pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(&sqlite(store), options));
@@ -131,12 +131,12 @@ impl TestProcess {
         self.child.id().expect("the process still runs").to_string()
     }
 
-    /// Sends a signal by its `kill` name.
+    /// Sends the signal that `kill` knows by this name.
     pub(crate) async fn signal(&self, name: &str) {
         run("kill", &[&format!("-{name}"), &self.id()]).await;
     }
 
-    /// Limits the file size of the process; `unlimited` lifts the limit.
+    /// Limits the size of the files that the process writes; `unlimited` removes the limit.
     pub(crate) async fn limit_file_size(&self, limit: &str) {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
@@ -191,7 +191,7 @@ pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environmen
     within("the program ends", output(arguments, environment)).await
 }
 
-/// Runs the program to completion, which takes at least this time.
+/// Runs the program to completion; it may take [`PATIENCE`] longer than `time`.
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
     output.expect("the program ends")

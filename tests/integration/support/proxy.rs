@@ -26,11 +26,11 @@ pub(crate) enum Network {
     HalfOpen,
     /// Cuts all connections and ends new ones at once.
     Cut,
-    /// Cuts all connections; new ones get the error of a router without a server.
+    /// Cuts all connections; new ones receive the error of a MySQL router without a server.
     NoServer,
 }
 
-/// The packet of such a router: error 2003.
+/// The packet of such a router, with error 2003.
 const NO_SERVER: &[u8] = b"\x1c\0\0\0\xff\xd3\x07#HY000Can't connect to it";
 
 /// A proxy to a server.
@@ -63,7 +63,7 @@ impl Proxy {
         Self { network, server, accepted, address }
     }
 
-    /// The number of connections so far.
+    /// The number of connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -80,7 +80,7 @@ impl Proxy {
 }
 
 async fn connect(client: TcpStream, server: (String, u16), mut network: watch::Receiver<Network>) {
-    // A connection reacts only to later changes.
+    // The connection reacts only to changes after this one.
     let now = *network.borrow_and_update();
     if now == Network::NoServer {
         let _ = { client }.write_all(NO_SERVER).await;

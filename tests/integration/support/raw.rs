@@ -30,7 +30,7 @@ pub(crate) struct RawClient {
 impl RawClient {
     /// Opens a session of `user` and reads its welcome.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server is there");
+        let stream = TcpStream::connect(address).await.expect("the server accepts connections");
         let mut client = Self { stream };
         let request = format!(
             "GET /ws?user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -43,7 +43,7 @@ impl RawClient {
         }
         let head = String::from_utf8(head).expect("a head is text");
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        // The example key of RFC 6455, section 1.3.
+        // The answer to the example key of RFC 6455, section 1.3.
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
         let (opcode, welcome) = client.frame().await.expect("a first frame");
         assert_eq!(opcode, TEXT);
@@ -56,7 +56,7 @@ impl RawClient {
         within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection is open");
     }
 
-    /// Writes bytes until the server stops reading.
+    /// Writes bytes. The server may close the connection before it has read all of them.
     pub(crate) async fn write_until_refused(&mut self, bytes: &[u8]) {
         let _ = within("bytes are written or refused", self.stream.write_all(bytes)).await;
     }
@@ -65,9 +65,9 @@ impl RawClient {
     pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await?;
-            assert_eq!(first & 0x70, 0, "the server sets no reserved bit");
+            assert_eq!(first & 0x70, 0, "the server must not set a reserved bit");
             let second = self.stream.read_u8().await?;
-            assert_eq!(second & 0x80, 0, "the server masks nothing");
+            assert_eq!(second & 0x80, 0, "the server must not mask its frames");
             let length = match second {
                 126 => u64::from(self.stream.read_u16().await?),
                 127 => self.stream.read_u64().await?,
@@ -94,7 +94,7 @@ impl RawClient {
             if opcode == CLOSE {
                 let code = payload.first_chunk().expect("a close code");
                 let reason = std::str::from_utf8(&payload[2..]).expect("the reason is text");
-                assert!(!reason.is_empty(), "a close says why");
+                assert!(!reason.is_empty(), "the close frame has no reason");
                 return u16::from_be_bytes(*code);
             }
         }

@@ -1,4 +1,4 @@
-//! A replica in the test's process, on free ports. The store is removed with its last holder.
+//! A replica in the test's process, on free ports. The store is removed when its last holder is dropped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) struct TestStore {
 }
 
 impl TestStore {
-    /// An empty folder.
+    /// A new, empty folder.
     pub(crate) fn new() -> Self {
         Self { folder: Arc::new(TempDir::new().expect("a temporary folder")) }
     }
@@ -63,7 +63,7 @@ impl TestReplica {
     /// Parses a command line with these options.
     pub(crate) fn options(store: &TestStore, options: &[(&str, &str)]) -> ServeOptions {
         let arguments = std::iter::once("smilingchat".to_owned()).chain(command_line(&sqlite(&store.path()), options));
-        CommandLine::try_parse_from(arguments).expect("options of the contract").serve
+        CommandLine::try_parse_from(arguments).expect("valid options").serve
     }
 
     /// Starts a replica with options beyond the command line.
@@ -89,7 +89,7 @@ impl TestReplica {
     /// Drains the replica and waits for its end.
     pub(crate) async fn stop(mut self) {
         self.start_stopping();
-        let ended = within("the replica leaves", self.running).await;
-        ended.expect("the replica does not panic").expect("the replica leaves in order");
+        let ended = within("the replica ends", self.running).await;
+        ended.expect("the replica does not panic").expect("the replica drains without an error");
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{http, within};
 
-/// Allows one browser at a time, since each takes most of the machine.
+/// Allows one browser at a time, because each takes most of the machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The text that chromedriver prints before its port.
@@ -36,7 +36,7 @@ const ARGUMENTS: [&str; 11] = [
 /// A browser with one page.
 pub(crate) struct Browser {
     driver: Child,
-    /// The browser's process, which would outlive its driver.
+    /// The process id of the browser, which would outlive its driver.
     process: u64,
     session: WebDriver,
     _profile: TempDir,
@@ -139,8 +139,8 @@ impl Browser {
         self.session.screenshot_as_png().await.expect("a screenshot")
     }
 
-    /// The severe log entries since the last call: errors of scripts, of the content security policy and of the
-    /// network.
+    /// The errors and warnings in the browser's log since the last call: those of scripts, of the content security
+    /// policy and of the network.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.session.browser_log().await.expect("the browser's log").into_iter();
         log.filter(|entry| matches!(&*entry.level, "SEVERE" | "WARNING")).map(|entry| entry.message).collect()
@@ -153,15 +153,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Kill the driver first, since it would clean up the browser at the same time.
+        // Kill the driver first, because it would clean up the browser at the same time.
         let _ = self.driver.start_kill();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
-        // Otherwise the session would ask the driver to end it, and wait for an answer.
+        // Without this, the session would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
     }
 }
 
-/// The language sets `navigator.languages`; the log captures the console.
+/// The capabilities of a browser whose `navigator.languages` is this language, and whose log captures the console.
 fn capabilities(language: &str, profile: &TempDir, preferences: Value) -> WebDriverResult<ChromeCapabilities> {
     let mut wanted = ChromeCapabilities::new();
     for argument in ARGUMENTS {
@@ -175,8 +175,8 @@ fn capabilities(language: &str, profile: &TempDir, preferences: Value) -> WebDri
     Ok(wanted)
 }
 
-/// Starts chromedriver on a free port. It picks a free IPv4 port and exits if that port is in use on IPv6; a further
-/// attempt picks a different port.
+/// Starts chromedriver on a free port. chromedriver picks a free IPv4 port and exits if that port is in use on IPv6;
+/// another attempt picks a different port.
 async fn start_driver() -> (Child, u16) {
     let mut output = String::new();
     for _ in 0..5 {
