@@ -37,27 +37,22 @@ export class Diagnosis {
     if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
     else if (isRefusal) this.#unexplained.push(now);
     if (attempt < SUSPICIOUS_ATTEMPTS || this.#isAsking || now < this.#notBefore) return;
+    this.#unexplained = this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
     this.#isAsking = true;
     const found = await this.#backend.refusal(url);
     this.#isAsking = false;
     this.#notBefore = this.#timers.now() + Math.max(DIAGNOSIS_GAP_MS, found?.retryAfter ?? 0);
-    this.cause = found === null || found.isSilence ? null : found;
+    this.cause = found?.isSilence ? null : found;
     if (found !== null || this.#hasPassed) this.#found = this.cause;
     this.#hasPassed = found === null;
     if (this.cause !== null) this.#explain(this.cause);
-    this.#unexplained = found === null ? this.#recent() : [];
+    if (found !== null) this.#unexplained = [];
   }
 
   // The request was refused as the sockets were.
   #explain(cause) {
-    const { length } = this.#recent();
-    for (let refused = 0; refused <= length; refused += 1) this.#onRefused(cause);
+    for (let refused = 0; refused <= this.#unexplained.length; refused += 1) this.#onRefused(cause);
     this.#onFound(cause);
-  }
-
-  #recent() {
-    const now = this.#timers.now();
-    return this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
   }
 
   /** Clears the cause after a welcome. Other sockets may still be refused for it. */
