@@ -25,7 +25,7 @@
 //! | `retention` | removes old smiles and replicas that were lost long ago |
 //! | `replica` | lease, readiness, rebalancing, crashes on request |
 //! | `session` | one WebSocket: welcome, catch up, live, close |
-//! | `http` | routes, errors, rate limit, the embedded page; the checks before a session, and whether it resumes |
+//! | `http` | routes, errors, rate limit, the embedded page; checks upgrades, decides whether sessions resume |
 //! | [`server`] | start-up, drain, shutdown |
 //!
 //! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
