@@ -1,7 +1,7 @@
 //! The queue of admitted smiles in front of the log, and load shedding by the store's delay.
 //!
-//! The [`Appender`] empties the queue. While one commit runs, the next batch gathers, so one commit carries every
-//! queued smile.
+//! The [`Appender`] empties the queue. Smiles that arrive during a commit wait in the queue, and the next commit
+//! carries as many of them as fit into a batch.
 
 mod appender;
 mod outage;
@@ -53,13 +53,14 @@ impl AppendQueue {
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
-    /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; if it is
-    /// not published, `outbox` gets the answer. Smiles of one session keep their order.
+    /// Queues a smile if there is room for it and `admit`, which checks the rate limits, succeeds. The publication of
+    /// the smile is its answer. If the smile is not published, `outbox` gets the answer. Smiles of one session keep
+    /// their order.
     ///
     /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///
     /// # Errors
-    /// A refusal when the store is unavailable or too slow, when the queue is full, or by `admit`.
+    /// A refusal if the store is unavailable or too slow, or if the queue is full; otherwise the refusal of `admit`.
     pub(crate) fn submit(
         &self,
         smile: NewSmile,
