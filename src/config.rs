@@ -67,7 +67,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true, help = STORE_HELP)]
     pub store: Option<StoreUrl>,
 
-    /// File with MySQL's password, such as a Docker or Kubernetes secret, instead of a password in the URL
+    /// File with MySQL's password, such as a Docker or Kubernetes secret; overrides a password in the URL
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
@@ -178,7 +178,7 @@ impl ServeOptions {
     ///
     /// # Errors
     /// [`InvalidValue`] if no store is given and the user has no home directory, as in a container; if a password file
-    /// is given for an SQLite file; or if the password file cannot be read.
+    /// is given for an SQLite file; or if the password file is empty or cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
@@ -198,7 +198,7 @@ impl ServeOptions {
     }
 }
 
-/// Says in one line what is wrong with the value of an option, and what to give instead.
+/// An invalid value of an option. The message says in one line what is wrong, and what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq, derive_more::From, thiserror::Error)]
 #[from(forward)]
 #[error("{0}")]
@@ -218,8 +218,8 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
     }
 }
 
-/// The host name without the characters that a replica's name cannot have, cut to its maximum length; `replica` if
-/// nothing is left.
+/// The host name without the characters that a replica's name cannot have, cut to the maximum length of a name;
+/// `replica` if nothing is left.
 pub fn host_name() -> String {
     let name = gethostname::gethostname();
     let name: String = name.to_string_lossy().chars().filter(|&c| allowed_in_name(c)).take(64).collect();
@@ -253,7 +253,7 @@ pub enum Switch {
 /// repeatable.
 pub type List<T> = Vec<T>;
 
-/// A parser of values separated by commas. It skips empty ones, so that an empty variable is an empty list.
+/// A parser of values separated by commas. It skips empty values, so that an empty variable is an empty list.
 fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }

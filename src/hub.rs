@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_session_is_woken() {
+    async fn a_publication_wakes_a_waiting_session() {
         let hub = Arc::new(Hub::default());
         let bruno = hub.subscribe(&UserName::new("bruno"));
         let waiting = tokio::spawn(async move { bruno.take().await.pushes.len() });

@@ -97,7 +97,7 @@ impl Index {
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
-    /// Reads the smiles at these ascending offsets; trimmed ones are left out.
+    /// Reads the smiles at these ascending offsets; omits trimmed ones.
     async fn read_smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(OFFSETS_PER_READ) {
@@ -202,7 +202,7 @@ impl Index {
             let keys: Vec<_> = keys.into_iter().collect();
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
-                // Loaded before the read, since the index may advance after it.
+                // Loaded before the read, since the index may advance during it.
                 let most = self.segments.load(Ordering::SeqCst);
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 ensure_indexed(indexed, most)?;

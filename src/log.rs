@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
-/// One admitted smile, and the outbox that receives the answer if it is not published.
+/// One admitted smile, and the outbox that receives the answer if the smile is not published.
 struct Submission {
     smile: NewSmile,
     hash: IdHash,
@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 impl AppendQueue {
-    /// Creates the queue, and the appender to run.
+    /// Creates the queue, and the appender, which the caller must run.
     pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure: Pressure::default() });
         let queue = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });

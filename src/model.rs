@@ -52,7 +52,7 @@ pub struct User {
     pub face: String,
 }
 
-/// The id that its sender gives a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
+/// The id that the sender gives a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr")]
 pub struct SmileId(SmolStr);

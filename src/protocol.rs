@@ -44,11 +44,11 @@ pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadJson> {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
-    /// This replica is at capacity, or its store is too slow.
+    /// This replica is at its capacity, full or behind, or its store is too slow.
     Overloaded,
     /// This session or client address exceeds its rate.
     RateLimited,
-    /// The store does not answer.
+    /// The store does not answer, or this replica's lease has expired.
     StoreUnavailable,
     /// The frame or the request is malformed, or a value is out of range.
     BadRequest,
@@ -58,7 +58,7 @@ pub enum ErrorCode {
     UnknownUser,
     /// HTTP only: the `Origin` is foreign.
     ForbiddenOrigin,
-    /// HTTP only: this replica is draining.
+    /// HTTP only: this replica is draining or unready.
     Draining,
     /// HTTP only: crashing is switched off.
     CrashOff,
@@ -66,7 +66,7 @@ pub enum ErrorCode {
     Unauthorized,
     /// HTTP only: the body is not `application/json`.
     UnsupportedMediaType,
-    /// HTTP only: no such replica, or it is lost.
+    /// HTTP only: no replica matches the crash request.
     UnknownReplica,
     /// HTTP only: no such path.
     NotFound,
@@ -83,7 +83,7 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request. The body of an HTTP error.
+/// The refusal of a frame or of a request; also the body of an HTTP error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.

@@ -247,7 +247,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Starts to fail in this mode, unless it already does.
+    /// Starts to fail in this mode, unless the replica already does.
     fn fail(&self, mode: CrashMode) {
         if self.crash.lock().replace(mode) == Some(mode) {
             return;

@@ -63,7 +63,7 @@ type TaskEnd = Result<(&'static str, Result<(), StoreError>), JoinError>;
 pub struct Server {
     /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,
-    /// The address of `/metrics`.
+    /// The address of `/metrics` and, as on `address`, of the probes.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
     tasks: Tasks,

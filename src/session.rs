@@ -40,7 +40,7 @@ const MAX_IN_FLIGHT: usize = 128;
 /// How long a leaving session waits for the outcome of its smiles in flight.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound of the random `reconnect_after_ms` in a `drain` frame. It spreads the reconnects.
+/// Upper bound of the random `reconnect_after_ms` in a `drain` frame, which spreads the reconnects.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.

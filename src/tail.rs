@@ -173,7 +173,7 @@ impl Tail {
         if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// The last batch in memory, if there is one, and its last offset.
+    /// The last batch in memory, if there is one, and the last offset.
     pub(crate) fn end(&self) -> (Option<BatchKey>, Offset) {
         let recent = self.recent.lock();
         (recent.last, recent.end())

@@ -24,7 +24,7 @@ const SECONDS: [f64; 15] =
 /// Histogram buckets of the smiles in one append. A batch holds at most 2,000.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
-/// The time between two log lines about a store that did not answer a client.
+/// The shortest time between two log lines about a store that did not answer a client.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is

@@ -29,7 +29,7 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
 
-    /// Seed that makes a run repeatable: the same faces at the same times; random by default; the run prints it
+    /// Seed for the faces and their times, so that a run can be repeated; random by default, and printed
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
@@ -102,7 +102,7 @@ pub struct CrashOptions {
           default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
-    /// How the replica fails: exit ends its process, hang stops all its answers, unready refuses new sessions
+    /// How the replica fails: exit ends its process, hang makes it stop answering, unready makes it refuse new sessions
     #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 

@@ -76,7 +76,7 @@ pub struct MySqlUrl {
     pub tls_authority: Option<PathBuf>,
 }
 
-/// The TLS mode. No mode disables TLS: MySQL's default authentication needs it for the first login of an account.
+/// The TLS mode. No mode disables TLS: MySQL's default authentication needs TLS for the first login of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {

@@ -118,7 +118,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let abort_sessions = app.abort_sessions.clone();
     tokio::spawn(async move {
         let metrics = Arc::clone(&context.metrics);
-        // Pinned, so that `run_until_cancelled` borrows the future. Moved, it would take its memory twice.
+        // Pinned, so that `run_until_cancelled` borrows the future. If the future were moved, the task would hold its
+        // memory twice.
         let session = pin!(async {
             let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
             let Ok(Ok(connection)) = connection else {

@@ -17,7 +17,7 @@ const GENERATION: u64 = 1 << 23;
 const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
-/// Number of filters kept, of 20 MiB each. Ids older than the filters always need a query.
+/// Maximum number of filters, of 20 MiB each. Ids older than the filters always need a query.
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
@@ -35,7 +35,7 @@ impl Filters {
         Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
     }
 
-    /// Adds ids, which may be indexed already or not yet.
+    /// Adds ids, whether or not they are indexed yet.
     pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
         for Entry { hash, offset } in ids {
             if !self.has_no_room_for(offset) {

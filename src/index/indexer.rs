@@ -169,7 +169,7 @@ impl Indexer {
     async fn read_progress(&self) -> Result<u64, StoreError> {
         let Index { store, tail, filters, segments, .. } = &self.index;
         let stored = store.indexed().await?;
-        // Before memory drops the ids, so that look-ups then detect a server that lacks their segments.
+        // Raised before memory drops the ids, so that look-ups detect a server that lacks their segments.
         segments.fetch_max(stored, Ordering::SeqCst);
         let end = end_of(stored).min(tail.cursor());
         while tail.indexed() < end {

@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 /// The largest index lag in smiles. Beyond it, appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
-/// How long a growing batch may gather.
+/// How long a batch may wait for more smiles while it grows.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// How long a batch may wait until the backlog of sessions has cleared.
@@ -30,7 +30,7 @@ const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 /// Interval between two checks of an overdue batch. Each check refuses the smiles queued since the previous one.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.
+/// Bounds of the pause between two attempts for a batch in doubt. The pause doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 

@@ -86,7 +86,7 @@ pub enum ServerFrame<S = Smile> {
     Help {
         /// An introduction for people.
         message: String,
-        /// One example of each frame.
+        /// Examples of frames.
         examples: Vec<String>,
     },
 }

@@ -44,7 +44,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the rate of the smiles, since
+    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the same rate as smiles, since
     /// each history may read from the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;

@@ -20,7 +20,7 @@ use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 /// Size of the read buffer, which is most of the memory of an idle session. A client's smile frame has about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Number of buffered bytes at which they are written without a flush.
+/// Number of buffered bytes at which the buffer is written without a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Maximum size of the write buffer: it holds a history of 200 smiles. [`Socket::feed`] waits until the buffer has

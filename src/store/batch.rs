@@ -20,14 +20,14 @@ pub(crate) struct BatchLimit {
 }
 
 impl BatchLimit {
-    /// The larger a commit, the less it costs per smile, and the more frames share one write to a socket. A history
-    /// reads whole rows, so their size is bounded.
+    /// The limit on SQLite. Larger commits cost less per smile, and let more frames share one write to a socket. A
+    /// history reads whole rows, so their size is bounded.
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
-    /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a larger payload in
-    /// several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
-    /// [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill a payload. Load shedding divides
-    /// the length of the queue by this number of smiles.
+    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a
+    /// larger payload in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed
+    /// acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill a payload. Load
+    /// shedding divides the length of the queue by this number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.

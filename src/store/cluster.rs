@@ -27,7 +27,7 @@ pub(crate) enum ReplicaState {
     Ready,
     /// The replica holds its lease and accepts no more sessions.
     Draining,
-    /// The lease of the replica expired.
+    /// The lease of the replica has expired.
     Lost,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct IndexStep<'smiles> {
     /// The last batch of the log that the smiles come from. A MySQL server without this batch, such as a new primary
     /// that lacks the end of the log, ignores the step. `None` if retention has removed all of the segment.
     pub last: Option<BatchKey>,
-    /// The ascending offsets of the segment by conversation, with its users in either order.
+    /// The ascending offsets in the segment for each conversation, whose two users are in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,

@@ -20,15 +20,15 @@ const LONGEST_POLL: Duration = Duration::from_millis(10);
 /// Pause after a failed read of the log.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Time between two reads of the log while the binary log is followed. They detect a stream that omits batches.
+/// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause
-/// before it resets the back-off.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure, and restarts after a
+/// stream that outlasted it.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Pause before the next try if the server's binary log cannot be followed.
+/// Pause before the next attempt if the server's binary log cannot be followed.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later than
@@ -57,7 +57,8 @@ impl Follower {
     /// Follows the log until the store fails for good.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when it is a different log.
+    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is a different
+    /// one or has lost its end.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {

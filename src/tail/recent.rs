@@ -22,7 +22,7 @@ pub(crate) struct StreamPage {
 }
 
 impl StreamPage {
-    /// The first `limit` smiles up to `until`, or all if there are fewer.
+    /// A page that ends at its last smile if it has `limit` smiles, else at `until`.
     pub(crate) fn new(smiles: Vec<Arc<Publication>>, until: Offset, limit: usize) -> Self {
         let full = smiles.last().filter(|_| smiles.len() == limit);
         let through = full.map_or(until, |last| last.smile.offset);

@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
 
-/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
-/// or the network is down.
+/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond this
+/// limit MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long an idle connection is kept. Some networks drop idle connections silently.
@@ -102,7 +102,7 @@ impl Connections {
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if at
-    /// least twice as many sessions execute statements as this pool has connections.
+    /// least twice as many sessions of this pool execute statements as it has connections.
     ///
     /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -168,7 +168,7 @@ impl Connections {
     pub(super) async fn close(&self) {
         self.places.close();
         while let Some(idle) = self.take_idle().await {
-            // Best effort: without it MySQL logs a note about an aborted connection.
+            // Best effort: without the close, MySQL logs a note about an aborted connection.
             let _ = tokio::time::timeout(ANSWER, idle.connection.close()).await;
         }
     }

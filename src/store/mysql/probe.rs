@@ -47,7 +47,7 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
 
 /// Starts one probe after another until the server answers, even with a refusal. `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
-    // The panic of a probe counts as an answer, which the probe could not read.
+    // A probe that panics counts as answered.
     let (since, mut probes) = (Instant::now(), JoinSet::new());
     loop {
         let server = server.upgrade()?;

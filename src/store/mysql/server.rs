@@ -1,7 +1,8 @@
-//! The server that the address of the store leads to: opens and sets up connections, and records the server's identity.
+//! Opens connections to the server that the address of the store leads to, sets them up, and records the server's
+//! identity.
 //!
-//! An address may lead to another server from one moment to the next. When one connection detects that, all of them
-//! are reopened: none stays with a server that is no longer the primary.
+//! An address may lead to another server from one moment to the next. When one connection detects that, all of them are
+//! reopened, so that none stays with a server that is no longer the primary.
 
 use std::io;
 use std::time::Duration;

@@ -25,8 +25,7 @@ const MISSED: u32 = 16;
 /// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL is down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// This replica takes turns for this long after another replica's append, and takes none for this long after a failed
-/// attempt.
+/// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// What this replica's own appends show about the appends of other replicas.

@@ -185,7 +185,7 @@ async fn one_replica_at_a_time_writes_the_index() {
 }
 
 #[tokio::test]
-async fn a_segment_that_another_replica_has_written_is_left_as_it_is() {
+async fn a_segment_that_another_replica_has_written_is_not_overwritten() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let key = BlockKey(1);

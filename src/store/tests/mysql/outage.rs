@@ -121,7 +121,7 @@ async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
 }
 
 #[tokio::test]
-async fn connections_that_ended_while_idle_cost_no_answer() {
+async fn idle_connections_that_were_cut_fail_no_read() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -157,7 +157,7 @@ async fn a_server_that_is_not_up_yet_is_awaited() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_half_open_is_given_up() {
+async fn a_half_open_connection_is_abandoned() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
