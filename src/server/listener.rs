@@ -123,7 +123,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        // Ends at an upgrade too: the session takes over the connection.
+        // This also completes at an upgrade: the session takes over the connection.
         ended = connection.as_mut() => ended,
         _ = tokio::time::timeout(LIFETIME, stop.cancelled()) => {
             connection.as_mut().graceful_shutdown();
