@@ -27,7 +27,7 @@ pub struct CommandLine {
     /// The command; `serve` if there is none.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The options of `serve`, which need not be named.
+    /// The options of `serve`, for a command line without a command.
     #[command(flatten)]
     pub serve: ServeOptions,
 }
@@ -37,9 +37,9 @@ pub struct CommandLine {
 pub enum Command {
     /// Run a replica: the page, the API and the WebSocket sessions (the default)
     Serve(Box<ServeOptions>),
-    /// Run conversations against replicas and keep the ledger of every smile
+    /// Simulate conversations against replicas and verify every smile with a ledger
     Simulate(SimulateOptions),
-    /// Ask a replica once whether it is ready; exits 0 or 1
+    /// Ask a replica once whether it is ready; the exit status is 0 or 1
     Check(CheckOptions),
     /// List the replicas
     Replicas(ReplicasOptions),
@@ -47,15 +47,15 @@ pub enum Command {
     Crash(CrashOptions),
 }
 
-/// A constant, since rustdoc would read the brackets of the URLs in a doc comment as links.
+/// The help of `--store`. A constant, because rustdoc would read the brackets in a doc comment as links.
 const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
-    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity, the last two also with &ssl-ca=PATH; \
+    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity; the last two accept &ssl-ca=PATH; \
     default: a file in the platform's data directory";
 
 /// The options of `smilingchat serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
-    /// Address of the page, the API and /ws; port 0 picks one and logs it
+    /// Address of the page, the API and /ws; port 0 picks a free port, which is logged
     #[arg(long, env = "SMILINGCHAT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -63,19 +63,19 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_OPS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub ops_listen: SocketAddr,
 
-    /// Where the smiles are stored; without it, a file in the platform's data directory
+    /// The URL of the store; without one, a file in the platform's data directory
     #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true, help = STORE_HELP)]
     pub store: Option<StoreUrl>,
 
-    /// File with MySQL's password, to keep it out of the URL (a Docker or Kubernetes secret)
+    /// File with MySQL's password, such as a Docker or Kubernetes secret; overrides a password in the URL
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
-    /// Name of this replica; its id in the store begins with it [default: the host name]
+    /// Name of this replica, with which its id begins [default: the host name]
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
-    /// What runs this replica; the page shows how it restarts the replica after a crash
+    /// Platform that runs this replica; the page shows how the platform restarts a crashed replica
     #[arg(long, env = "SMILINGCHAT_PLATFORM", default_value = "process")]
     pub platform: Platform,
 
@@ -89,11 +89,11 @@ pub struct ServeOptions {
           value_parser = list(link))]
     pub links: List<Link>,
 
-    /// Smiles per second that this replica admits, with a burst of a quarter of that; 0 means unlimited
+    /// Smiles per second that this replica admits, with a burst of a quarter of N; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
     pub capacity: u32,
 
-    /// Smiles per second one session may send; 0 means unlimited
+    /// Smiles per second that one session may send; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
     pub session_rate: u32,
 
@@ -133,8 +133,8 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CRASH_TOKEN_FILE", value_name = "PATH")]
     pub crash_token_file: Option<PathBuf>,
 
-    /// Whether sessions are handed over to replicas with fewer sessions. Needs a proxy that routes a new session to any
-    /// replica
+    /// Whether this replica hands sessions over to replicas with fewer sessions. Requires a proxy that routes each new
+    /// session to any replica
     #[arg(long, env = "SMILINGCHAT_REBALANCE", value_name = "on|off", default_value = "off")]
     pub rebalance: Switch,
 
@@ -147,19 +147,19 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retention: u32,
 
-    /// The times of a session. The protocol fixes them; tests use shorter ones.
+    /// The ping interval and the timeouts of a session. Only tests change them.
     #[arg(skip)]
     pub session_times: SessionTimes,
 }
 
-/// The times after which a session considers its client gone, or unable to read.
+/// The ping interval of a session, and the times after which it considers its client gone or unable to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionTimes {
-    /// From one WebSocket ping to the next.
+    /// The time from one WebSocket ping to the next.
     pub ping_interval: Duration,
-    /// The longest time from a ping to its pong; after it the session is closed with 4001.
+    /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001.
     pub pong_timeout: Duration,
-    /// The longest time for one write; after it the session is closed with 4000.
+    /// The longest time for one write. A session that exceeds it is closed with 4000.
     pub write_timeout: Duration,
 }
 
@@ -174,11 +174,11 @@ impl Default for SessionTimes {
 }
 
 impl ServeOptions {
-    /// The store: as given, or a file in the platform's data directory.
+    /// The given store, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// When no store is given and the platform names no data directory (no home, as in a container), when a password
-    /// is given for a store that has none, or when its file cannot be read.
+    /// [`InvalidValue`] if no store is given and the user has no home directory, as in a container; if a password file
+    /// is given for an SQLite file; or if the password file is empty or cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
@@ -187,7 +187,7 @@ impl ServeOptions {
                 Ok(StoreUrl::MySql(MySqlUrl { password_file: self.store_password_file.clone(), ..url.clone() }))
             }
             _ if self.store_password_file.is_some() => {
-                Err("an SQLite file has no password: leave --store-password-file (SMILINGCHAT_STORE_PASSWORD_FILE) out"
+                Err("an SQLite file has no password: omit --store-password-file (SMILINGCHAT_STORE_PASSWORD_FILE)"
                     .into())
             }
             Some(url) => Ok(url.clone()),
@@ -198,16 +198,16 @@ impl ServeOptions {
     }
 }
 
-/// Says in one line what is wrong with the value of an option, and what to give instead.
+/// An invalid value of an option. The message says in one line what is wrong, and what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq, derive_more::From, thiserror::Error)]
 #[from(forward)]
 #[error("{0}")]
 pub struct InvalidValue(String);
 
-/// Reads the secret in a file, if one is given, without the final line break that editors add.
+/// Reads the secret in `file`, if there is one. Trims white space, such as the final line break that editors add.
 ///
 /// # Errors
-/// What is wrong with the file, in one line.
+/// [`InvalidValue`] if the file cannot be read or is empty. The message calls the secret `what`.
 pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, InvalidValue> {
     let Some(file) = file else { return Ok(None) };
     let secret = std::fs::read_to_string(file)
@@ -218,7 +218,8 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
     }
 }
 
-/// The name of this machine, as far as it fits a replica's name.
+/// The host name without the characters that a replica's name cannot have, cut to the maximum length of a name;
+/// `replica` if nothing is left.
 pub fn host_name() -> String {
     let name = gethostname::gethostname();
     let name: String = name.to_string_lossy().chars().filter(|&c| allowed_in_name(c)).take(64).collect();
@@ -229,7 +230,7 @@ fn allowed_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A parser of names of this length. An empty variable counts as unset where a name may be empty.
+/// A parser of names whose length is in this range. Where a name may be empty, an empty variable counts as unset.
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
         let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
@@ -248,10 +249,11 @@ pub enum Switch {
     Off,
 }
 
-/// Values of one option. Under this alias clap parses them as one value; a field of type `Vec` would be repeatable.
+/// The values of one option. Through this alias, clap parses them as one value; a field of type `Vec` would be
+/// repeatable.
 pub type List<T> = Vec<T>;
 
-/// A parser of values separated by commas. It skips empty ones, so that an empty variable is an empty list.
+/// A parser of values separated by commas. It skips empty values, so that an empty variable is an empty list.
 fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }
@@ -262,7 +264,7 @@ fn network(text: &str) -> Result<IpNet, InvalidValue> {
     network.map_err(|_| format!("{text} is not a network such as 10.0.0.0/8").into())
 }
 
-/// A web origin: scheme, host and port, the scheme's default port left out (RFC 6454).
+/// A web origin: scheme, host and port, without the scheme's default port (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(Url);
 
@@ -290,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_is_an_environment_variable() {
+    fn every_option_has_an_environment_variable() {
         let commands = CommandLine::command();
         let serve = commands.find_subcommand("serve").unwrap();
         let simulate = commands.find_subcommand("simulate").unwrap();
@@ -313,11 +315,11 @@ mod tests {
                 options += 1;
             }
         }
-        assert!(options > 30, "{options} options were looked at");
+        assert!(options > 30, "only {options} options were found");
     }
 
     #[test]
-    fn lists_may_be_empty_and_are_checked() {
+    fn lists_may_be_empty_and_refuse_invalid_values() {
         let networks = list(network);
         assert_eq!(networks(""), Ok(Vec::new()));
         let read = networks("10.0.0.0/8, 192.0.2.7").unwrap();
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_leave_the_default_port_out() {
+    fn origins_omit_the_default_port_and_have_no_path() {
         let authority = |text: &str| text.parse::<Origin>().map(|origin| origin.authority().to_owned());
         assert_eq!(authority("https://chat.example:443").as_deref(), Ok("chat.example"));
         assert_eq!(authority("http://chat.example:808").as_deref(), Ok("chat.example:808"));

@@ -34,17 +34,17 @@ pub(crate) use rate_limit::RateLimit;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Clients cache almost all compressed responses. Level 11 takes several times the CPU and saves only a few per cent
-/// more.
+/// High, since clients cache almost all compressed responses. Brotli's level 11 would take several times the CPU and
+/// save only a few per cent more.
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
 pub(crate) struct AppState {
     /// The state of the sessions.
     pub context: Arc<session::Context>,
-    /// A token for each running session, and for each one that is about to open.
+    /// Tracks the running sessions and those that are about to open.
     pub sessions: TaskTracker,
-    /// Aborts all sessions.
+    /// Its cancellation aborts all sessions.
     pub abort_sessions: CancellationToken,
     /// The options of `serve`.
     pub options: ServeOptions,
@@ -113,7 +113,7 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Result<&'static str, (Statu
     ready.map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refusal.message)))
 }
 
-/// The gauges have their values of this moment.
+/// Sets the gauges and renders all metrics.
 async fn metrics(State(app): State<Arc<AppState>>) -> impl IntoResponse {
     let session::Context { metrics, hub, tail, .. } = &*app.context;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -128,7 +128,7 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Adds the security headers, and counts refusals. Only the page and the QR code say that they may be cached.
+/// Adds the security headers and counts refusals. Only the page and the QR code set `Cache-Control` themselves.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);
@@ -162,7 +162,7 @@ fn status(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// A refused request gets the same refusal as a frame.
+/// The body is the refusal as JSON; its retry hint is also the header `Retry-After`.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).

@@ -17,7 +17,7 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
-/// Capacity of an outbox for publications. Other entries may exceed it.
+/// The number of entries at which an outbox accepts no more publications. Other entries may exceed it.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A published smile. Its frame is encoded once for all sessions.
@@ -51,7 +51,8 @@ impl Publication {
 
 /// An entry of an outbox.
 pub(crate) enum Push {
-    /// A smile to or from the session's user, in the order of the log. It answers the smile if the session sent that.
+    /// A smile to or from the session's user, in the order of the log. If the session sent the smile, this is the
+    /// answer.
     Publication(Arc<Publication>),
     /// This session sent a smile whose id was stored before, at this offset.
     Duplicate(SmileId, Offset),
@@ -75,10 +76,10 @@ pub(crate) struct Outbox {
 /// The contents of an outbox.
 #[derive(Default)]
 pub(crate) struct Queue {
-    /// In order.
+    /// The entries, oldest first.
     pub pushes: VecDeque<Push>,
-    /// The queue overflowed, and no publication is added until the session takes it. The session reads the missing ones
-    /// from the log up to the tail's current cursor.
+    /// Whether the queue overflowed. It then accepts no publication until the session takes it and reads the missing
+    /// smiles from the log, up to the tail's cursor.
     pub lagged: bool,
 }
 
@@ -124,7 +125,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Adds a session of `user`. From then on, every publication of that user reaches its outbox or marks it as lagged.
+    /// Adds a session of `user`. From then on, every publication of that user reaches the session's outbox or marks the
+    /// session as lagged.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, ..Outbox::default() });
@@ -209,7 +211,7 @@ mod tests {
         Arc::new(Publication::new(smile, hash, None))
     }
 
-    /// The offsets in an outbox, 0 for other entries, and whether the session lagged.
+    /// Takes the outbox. Returns its offsets, 0 for other entries, and whether the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
         let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_lags_once_and_an_answer_still_fits() {
+    fn a_full_outbox_marks_its_session_as_lagged_once_and_still_takes_answers() {
         let hub = Arc::new(Hub::default());
         let (slow, quick) = (hub.subscribe(&UserName::new("bruno")), hub.subscribe(&UserName::new("bruno")));
         let lagged: u64 = (1..=OUTBOX as u64 + 9)
@@ -253,11 +255,11 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "later publications arrive again");
+        assert_eq!(taken(&slow), (vec![999], false), "no publication arrived after the session had caught up");
     }
 
     #[tokio::test]
-    async fn a_waiting_session_is_woken() {
+    async fn a_publication_wakes_a_waiting_session() {
         let hub = Arc::new(Hub::default());
         let bruno = hub.subscribe(&UserName::new("bruno"));
         let waiting = tokio::spawn(async move { bruno.take().await.pushes.len() });

@@ -25,17 +25,17 @@ use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
-/// Segments of a conversation in one read.
+/// Number of segments of a conversation in one read.
 const SEGMENTS_PER_READ: u32 = 4;
 
-/// Offsets whose batches are read in one query.
+/// Number of offsets whose batches are read in one query.
 const OFFSETS_PER_READ: usize = 200;
 
-/// Blocks of ids in one query.
+/// Number of blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
-/// Ids in one look-up while the filters are loaded. Each costs a block of every run, and those of a full batch take as
-/// long to read as the filters.
+/// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run, and the
+/// blocks for a full batch take as long to read as the filters.
 const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the ids in all of it.
@@ -44,7 +44,7 @@ pub(crate) struct TailView {
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
     pub last: Option<BatchKey>,
-    /// The offsets of the ids that the log holds.
+    /// The offset of each looked-up id that the log holds.
     pub known: HashMap<IdHash, Offset>,
 }
 
@@ -97,7 +97,7 @@ impl Index {
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
-    /// Reads the smiles at these ascending offsets; trimmed ones are left out.
+    /// Reads the smiles at these ascending offsets; omits trimmed ones.
     async fn read_smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(OFFSETS_PER_READ) {
@@ -159,7 +159,7 @@ impl Index {
             let indexed = self.tail.indexed();
             let mut known = self.find_indexed(hashes, indexed).await?;
             let recent = self.tail.recent.lock();
-            // Otherwise the index has advanced meanwhile: look up again.
+            // If the index has advanced meanwhile, look up again.
             if recent.indexed == indexed {
                 known.extend(hashes.iter().filter_map(|hash| Some((*hash, recent.find(*hash)?))));
                 return Ok(TailView { cursor: recent.end(), last: recent.last, known });
@@ -187,7 +187,7 @@ impl Index {
         // Memory drops a segment gradually after the store has all of it, so round up.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
-            // Many ids share a block of a small run.
+            // A set, since many ids share a block of a small run.
             let keys: BTreeSet<_> = {
                 let filters = self.filters.lock();
                 let runs = ids::runs(expected);
@@ -202,7 +202,7 @@ impl Index {
             let keys: Vec<_> = keys.into_iter().collect();
             let mut found = Vec::new();
             for keys in keys.chunks(BLOCKS_PER_READ) {
-                // Before the read: the index may advance after it.
+                // Loaded before the read, since the index may advance during it.
                 let most = self.segments.load(Ordering::SeqCst);
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 ensure_indexed(indexed, most)?;

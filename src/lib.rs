@@ -1,7 +1,7 @@
 //! TheSmilingChat: one ordered, durable log of smiles, and the WebSocket sessions that it feeds.
 //!
-//! Each replica appends smiles to one log in the store, publishes the log in order, and sends it to the sessions of the
-//! two users of each smile. Clients receive everything through the log, the sender's ack included.
+//! Each replica appends smiles to one log in the store, publishes the log in order, and sends each smile to the sessions
+//! of its two users. Clients receive everything through the log, the sender's ack included.
 //!
 //! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and
 //! decisions with their reasons.
@@ -25,14 +25,14 @@
 //! | `retention` | removes old smiles and replicas that were lost long ago |
 //! | `replica` | lease, readiness, rebalancing, crashes on request |
 //! | `session` | one WebSocket: welcome, catch up, live, close |
-//! | `http` | routes, errors, rate limit, the embedded page; the checks before a session, and whether it resumes |
+//! | `http` | routes, errors, rate limit, the embedded page; checks upgrades, decides whether sessions resume |
 //! | [`server`] | start-up, drain, shutdown |
 //!
 //! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`client`] | a session that is kept through crashes and drains, for programs; the HTTP requests beside it |
+//! | [`client`] | for programs: a session that survives crashes and drains, and HTTP requests |
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
 //! | [`operate`] | the list of replicas and the crash button, for terminals |

@@ -83,7 +83,7 @@ impl Capacity {
 /// Takes a token from the session's bucket and from the replica's, or from neither.
 ///
 /// # Errors
-/// A refusal, with a hint of at least the longer of both waits.
+/// A refusal, with a hint of at least the longer of the two waits.
 pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> Result<(), Refusal> {
     let mut capacity = capacity.0.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.wait(now));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_limit() {
+    fn zero_means_no_limit() {
         let now = Instant::now();
         for mut bucket in [Bucket::new(0, 5, now), Bucket::new(5, 0, now)] {
             for _ in 0..10_000 {

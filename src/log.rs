@@ -1,7 +1,7 @@
 //! The queue of admitted smiles in front of the log, and load shedding by the store's delay.
 //!
-//! The [`Appender`] empties the queue. While one commit runs, the next batch gathers, so one commit carries every
-//! queued smile.
+//! The [`Appender`] empties the queue. Smiles that arrive during a commit wait in the queue, and the next commit
+//! carries as many of them as fit into a batch.
 
 mod appender;
 mod outage;
@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 
 pub(crate) use self::appender::Appender;
 
-/// One admitted smile, and the outbox that receives the answer if it is not published.
+/// One admitted smile, and the outbox that receives the answer if the smile is not published.
 struct Submission {
     smile: NewSmile,
     hash: IdHash,
@@ -46,20 +46,21 @@ struct Waiting {
 }
 
 impl AppendQueue {
-    /// Creates the queue, and the appender to run.
+    /// Creates the queue, and the appender, which the caller must run.
     pub(crate) fn new(store: Store, tail: Arc<Tail>, index: Index, metrics: Arc<Metrics>) -> (Arc<Self>, Appender) {
         let waiting = Mutex::new(Waiting { entries: Vec::new(), pressure: Pressure::default() });
         let queue = Arc::new(Self { store: store.clone(), waiting, filled: Notify::new() });
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
-    /// Queues a smile if there is room for it and the rate limits `admit` it. Its publication is the answer; if it is
-    /// not published, `outbox` gets the answer. Smiles of one session keep their order.
+    /// Queues a smile if there is room for it and `admit`, which checks the rate limits, succeeds. The publication of
+    /// the smile is its answer. If the smile is not published, `outbox` gets the answer. Smiles of one session keep
+    /// their order.
     ///
     /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///
     /// # Errors
-    /// A refusal when the store is unavailable or too slow, when the queue is full, or by `admit`.
+    /// A refusal if the store is unavailable or too slow, or if the queue is full; otherwise the refusal of `admit`.
     pub(crate) fn submit(
         &self,
         smile: NewSmile,

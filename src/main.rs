@@ -1,6 +1,6 @@
-//! The program: reads the command line and does what it says.
+//! The command-line program: parses the arguments and runs the command.
 //!
-//! It is thin on purpose: everything that can be tested is in the library.
+//! It contains little code: the rest is in the library, where unit tests can call it.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -14,7 +14,7 @@ use smilingchat::{check, operate, simulate, telemetry};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Sets the number of worker threads, as in any program that uses tokio.
+/// Tokio's environment variable for the number of worker threads.
 const WORKERS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 
 /// Why a command failed, in one line.
@@ -32,8 +32,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Leaves one processor for the threads of SQLite and the indexer, or for MySQL on the same machine. With a worker on
-/// every processor, replica and store preempt each other in the middle of a commit.
+/// Builds the runtime. By default it leaves one processor to the threads of SQLite and the indexer, or to MySQL on the
+/// same machine: with a worker on every processor, replica and store would preempt each other during a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {
@@ -44,7 +44,7 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
-    // In a task of its own, so that everything runs on the runtime's workers.
+    // Spawned, so that the command runs on the runtime's workers and not on the main thread.
     let task = tokio::spawn(async move {
         match command_line.command {
             None => serve(command_line.serve).await?,
@@ -66,11 +66,11 @@ async fn run(command_line: CommandLine) -> Result<ExitCode, Failure> {
 }
 
 fn report(error: &dyn Display) {
-    // Best effort: the exit status says it too, even if standard error is closed.
+    // Best effort: standard error may be closed, and the exit status reports the failure as well.
     let _ = writeln!(std::io::stderr(), "smilingchat: {error}");
 }
 
-/// Prints a usage error or the help.
+/// Prints a usage error, the help or the version, and returns the exit status.
 fn refuse(mut error: clap::Error) -> ExitCode {
     let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if argument.starts_with("--store ") {
@@ -82,7 +82,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
     // Fails only if the output is closed.
     let _ = error.print();
-    // A probe may exit with 0 or 1 only: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
+    // A probe may only exit with 0 or 1: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
     let probes = words().next().is_some_and(|command| command == "check");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
@@ -91,12 +91,12 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
 }
 
-/// The words of the command line. They need not be UTF-8.
+/// The arguments after the name of the program. Invalid UTF-8 is replaced.
 fn words() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
 }
 
-/// The environment variable that this argument took its value from.
+/// The environment variable that set this argument; `None` if the command line did.
 fn variable_behind(argument: &str) -> Option<String> {
     let name = argument.strip_prefix("--")?.split(' ').next()?;
     if words().any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {
@@ -126,7 +126,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     Ok(server.run(asked_to_stop).await?)
 }
 
-/// Ends with SIGTERM, as orchestrators send it, or with Ctrl-C.
+/// Returns a future that completes on SIGTERM, which orchestrators send, or on Ctrl-C.
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

@@ -1,5 +1,5 @@
-//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Values of these types are valid by
-//! construction.
+//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Ids and faces are validated when
+//! they are parsed.
 
 mod faces;
 
@@ -48,11 +48,11 @@ impl Borrow<str> for UserName {
 pub struct User {
     /// The unique name, used in frames and queries.
     pub name: UserName,
-    /// One emoji, for the page.
+    /// One emoji, which the page shows.
     pub face: String,
 }
 
-/// The sender's id of a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
+/// The id that the sender gives a smile: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, unique per sender. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr")]
 pub struct SmileId(SmolStr);
@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// A smile that is not in the log yet, so it has no offset and no time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSmile {
-    /// The sender's id; `(from, id)` identifies one smile forever.
+    /// The sender's id; `(from, id)` identifies the smile.
     pub id: SmileId,
     /// The sender.
     pub from: UserName,
@@ -165,7 +165,7 @@ pub struct Smile {
     /// One to eight faces.
     #[serde(rename = "smile")]
     pub faces: Faces,
-    /// When the replica appended the batch of this smile.
+    /// When the replica appended the batch of this smile, by the clock of the replica.
     pub at: Timestamp,
 }
 
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn smile_ids_have_an_alphabet_and_a_length() {
+    fn smile_ids_have_at_most_64_characters_of_a_small_alphabet() {
         for id in ["a", "c1", "A.b_c-9", &"x".repeat(64)] {
             assert_eq!(SmileId::parse(id).as_ref().map(SmileId::as_str), Some(id));
         }

@@ -25,7 +25,7 @@ pub const MAX_FRAME_BYTES: usize = 4096;
 /// # Panics
 /// Never for the types of this crate: their map keys are strings.
 pub fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("types of this crate serialize to JSON")
+    serde_json::to_string(value).expect("types of this crate should serialize to JSON")
 }
 
 /// Explains in one line why a text is not JSON of the expected type.
@@ -44,21 +44,21 @@ pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadJson> {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
-    /// This replica is at capacity, or its store is too slow.
+    /// This replica is at its capacity, full or behind, or its store is too slow.
     Overloaded,
     /// This session or client address exceeds its rate.
     RateLimited,
-    /// The store does not answer.
+    /// The store does not answer, or this replica's lease has expired.
     StoreUnavailable,
-    /// Malformed, or out of range.
+    /// The frame or the request is malformed, or a value is out of range.
     BadRequest,
-    /// Not one to eight faces.
+    /// The text is not one to eight faces.
     NotASmile,
     /// No such user.
     UnknownUser,
     /// HTTP only: the `Origin` is foreign.
     ForbiddenOrigin,
-    /// HTTP only: this replica is draining.
+    /// HTTP only: this replica is draining or unready.
     Draining,
     /// HTTP only: crashing is switched off.
     CrashOff,
@@ -66,7 +66,7 @@ pub enum ErrorCode {
     Unauthorized,
     /// HTTP only: the body is not `application/json`.
     UnsupportedMediaType,
-    /// HTTP only: no such replica, or it is lost.
+    /// HTTP only: no replica matches the crash request.
     UnknownReplica,
     /// HTTP only: no such path.
     NotFound,
@@ -83,14 +83,14 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request. The body of an HTTP error.
+/// The refusal of a frame or of a request; also the body of an HTTP error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.
     pub code: ErrorCode,
     /// For people: what happened and what to do.
     pub message: String,
-    /// When to retry a temporary refusal, in milliseconds.
+    /// How long to wait before a retry, in milliseconds; `None` if the refusal is permanent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -101,7 +101,8 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: None }
     }
 
-    /// A refusal that a retry after `retry_after` may avoid. The hint is rounded up to milliseconds, at least 1.
+    /// A refusal that a retry after `retry_after` may avoid. The hint is rounded up to whole milliseconds, and is at
+    /// least 1.
     pub fn temporary(code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
         let milliseconds = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
         Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
@@ -109,21 +110,22 @@ impl Refusal {
 
     /// The store refused or did not answer. The hint is short because every frame tries the store again.
     pub fn store_unavailable() -> Self {
-        let message = "the store does not answer; send the same again";
+        let message = "the store does not answer; send the same frame or request again";
         Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
     }
 
     /// No user has this name.
     pub fn unknown_user() -> Self {
-        Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists them all")
+        Self::permanent(ErrorCode::UnknownUser, "no such user: GET /api/users lists all users")
     }
 }
 
-/// Why the server closes a session. Clients act on the number. The text has at most 123 bytes (RFC 6455, section 5.5).
+/// Why the server closes a session. Clients act on the close code. The text has at most 123 bytes (RFC 6455, section
+/// 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
 #[repr(u16)]
 pub enum CloseReason {
-    /// RFC 6455 violated: reserved bits or opcodes, unmasked frames, broken fragments.
+    /// A violation of RFC 6455: reserved bits or opcodes, unmasked frames, broken fragments.
     #[strum(to_string = "the WebSocket protocol was violated")]
     ProtocolError = 1002,
     /// A binary frame.
@@ -144,7 +146,7 @@ pub enum CloseReason {
     /// This replica is draining.
     #[strum(to_string = "this replica is draining; reconnect and resume")]
     Restart = 1012,
-    /// This session cannot read the log now.
+    /// The session cannot read the log now.
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
     TryAgainLater = 1013,
     /// The client reads too slowly.
@@ -159,7 +161,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The close code: RFC 6455, section 7.4, or from 4000 on a private one.
+    /// The close code. Codes below 4000 are registered with IANA (RFC 6455, section 7.4.2); the others are private.
     pub fn code(self) -> u16 {
         self as u16
     }
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_the_wire_agree_with_serde() {
+    fn error_codes_have_the_same_name_as_label_and_in_json() {
         for code in ErrorCode::VARIANTS {
             assert_eq!(to_json(code), format!("\"{}\"", <&str>::from(code)));
         }

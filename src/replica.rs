@@ -1,4 +1,4 @@
-//! This replica: its lease, its readiness, handover of sessions, and crashes on request.
+//! This replica: its lease, its readiness, the handover of sessions, and crashes on request.
 
 mod handover;
 mod lease;
@@ -30,8 +30,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// Delay before a crash, so that the HTTP response still reaches the client.
 const CRASH_DELAY: Duration = Duration::from_millis(50);
 
-/// Tasks that block a worker each: more than the runtime has workers, and more than the queue of one worker holds
-/// (256). The other tasks go to the global queue, which every worker polls.
+/// Number of tasks that each block a worker: more than the runtime has workers, and more than the queue of one worker
+/// holds (256). The surplus goes to the global queue, which every worker polls.
 const BLOCKING_TASKS: usize = 1024;
 
 /// The retry hint of a replica that is not ready.
@@ -45,14 +45,14 @@ pub(crate) struct Replica {
     started_at: Timestamp,
     /// `None` if the replica is the store's only process, which needs no lease.
     lease: Option<Lease>,
-    /// Tells whether the replica is behind the log.
+    /// Shows whether the replica is behind the log.
     tail: Arc<Tail>,
     /// The sessions of this replica.
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    /// Counts admitted smiles.
+    /// Limits and counts admitted smiles.
     pub capacity: Capacity,
-    /// Whether this replica hands sessions over to emptier ones.
+    /// Whether this replica hands sessions over to emptier replicas.
     rebalance: bool,
     /// The rate of admitted smiles at the last renewal.
     smiles_per_second: Mutex<f64>,
@@ -128,7 +128,7 @@ impl Replica {
         *self.crash.lock() == Some(CrashMode::Unready)
     }
 
-    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the current round.
+    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the round that has begun.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::join!(self.renew(&stop), self.read(&stop));
     }
@@ -231,8 +231,8 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Crashes the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds. Returns its
-    /// id, or `None` if there is none.
+    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, crashes the one with the longest uptime.
+    /// Returns its id; `None` if there is no such replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
@@ -247,7 +247,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Starts to fail in this mode, unless it already does.
+    /// Starts to fail in this mode, unless the replica already does.
     fn fail(&self, mode: CrashMode) {
         if self.crash.lock().replace(mode) == Some(mode) {
             return;

@@ -1,4 +1,5 @@
-//! Removes old smiles and replicas that were lost long ago. Smiles go in small steps, so appends never wait long.
+//! Removes old smiles and replicas that were lost long ago. Smiles are removed in small steps, so appends never wait
+//! long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use crate::store::{Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// Batches removed in one transaction, which takes a few milliseconds.
+/// Number of batches removed in one transaction, which takes a few milliseconds.
 const BATCHES_PER_STEP: u32 = 100;
 
-/// Pause between two steps, for the appends.
+/// Pause between two steps, in which appends proceed.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Interval between two rounds.

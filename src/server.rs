@@ -1,5 +1,5 @@
-//! Start-up and shutdown of a replica: their order and their time limits. The caller decides when to stop; signals are
-//! handled in `main`.
+//! Start-up and shutdown of a replica: their order and their time limits. The caller decides when to stop; `main`
+//! handles signals.
 
 mod drain;
 mod file_limit;
@@ -63,7 +63,7 @@ type TaskEnd = Result<(&'static str, Result<(), StoreError>), JoinError>;
 pub struct Server {
     /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,
-    /// The address of `/metrics`.
+    /// The address of `/metrics` and, as on `address`, of the probes.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
     tasks: Tasks,
@@ -75,7 +75,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
     pub async fn start(mut options: ServeOptions) -> Result<Self, ServerError> {
-        // Bind first: a port in use is the likeliest mistake, and this finds it at once.
+        // Bind first: a port in use is the likeliest mistake, and is then reported at once.
         let (public, address) = bind(options.listen)?;
         let (operations, ops_address) = bind(options.ops_listen)?;
         let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
@@ -158,7 +158,7 @@ impl Server {
     /// that clients do not resume with old offsets.
     async fn ended_early(&self, ended: TaskEnd) -> ServerError {
         match ended {
-            Ok((name, Ok(()))) => ServerError::TaskEnded(name, "unexpectedly".to_owned()),
+            Ok((name, Ok(()))) => ServerError::TaskEnded(name, "it returned without an error".to_owned()),
             Ok((name, Err(error))) => {
                 if matches!(error, StoreError::Replaced) {
                     self.begin_epoch().await;
@@ -172,7 +172,7 @@ impl Server {
     async fn begin_epoch(&self) {
         let begin = self.app.context.store.begin_epoch(&self.app.context.tail.epoch);
         match tokio::time::timeout(EPOCH_TIMEOUT, begin).await {
-            Ok(Ok(true)) => tracing::warn!("the log has lost its end, so it begins a new epoch"),
+            Ok(Ok(true)) => tracing::warn!("the log was replaced or has lost its end; a new epoch begins"),
             // The epoch has changed already.
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot begin a new epoch"),
@@ -194,7 +194,8 @@ impl Server {
     }
 }
 
-/// Opens the log and registers the replica. Returns what sessions share, and the appender and the indexer to run.
+/// Opens the log and registers the replica. Returns the context of the sessions, and the appender and the indexer,
+/// which the caller must run.
 async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context, Appender, Indexer), StoreError> {
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::default());
@@ -215,7 +216,7 @@ async fn open_replica(options: &ServeOptions, store: &Store) -> Result<(Context,
     Ok((context, appender, indexer))
 }
 
-/// Listens on an address; also returns the address with the port that was picked.
+/// Listens on an address. Also returns the address, with the actual port instead of port 0.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let bound = listener::bind(address).and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
     bound.map_err(|error| ServerError::Listen(address, error))
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_replica_ends_with_a_vital_task() {
+    async fn a_replica_ends_when_a_vital_task_ends() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = started(&folder).await;
         server.tasks.vital.abort_all();

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A session receives everything through the log, the sender's ack included: it turns the publication of its own smile
-//! into the ack. After it has sent offset n, the client has the user's whole stream up to n.
+//! into the ack. Once the session has sent offset n, it has sent the user's whole stream up to n.
 
 mod heartbeat;
 mod incoming;
@@ -34,13 +34,13 @@ use outgoing::SmileInFlight;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
-/// Smiles that one session may have in flight.
+/// Maximum number of smiles that one session has in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
 /// How long a leaving session waits for the outcome of its smiles in flight.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound of the random `reconnect_after_ms` in a `drain` frame. It spreads the reconnects.
+/// Upper bound of the random `reconnect_after_ms` in a `drain` frame, which spreads the reconnects.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
@@ -51,7 +51,7 @@ pub(crate) struct Context {
     pub store: Store,
     /// Appends smiles.
     pub queue: Arc<AppendQueue>,
-    /// The end of the published log.
+    /// The end of the log.
     pub tail: Arc<Tail>,
     /// The sessions that the tail publishes to.
     pub hub: Arc<Hub>,
@@ -71,7 +71,7 @@ pub(crate) struct Context {
 pub enum Start {
     /// At the tail's cursor: the client did not ask to resume.
     Fresh,
-    /// After this offset, which the log still reaches back to.
+    /// After this offset: the log holds everything that follows.
     Recovered(Offset),
     /// At the tail's cursor: the log cannot resume from the client's offset.
     NotRecovered,
@@ -80,9 +80,9 @@ pub enum Start {
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The client closed it, with this code, 1005 if the frame has none.
+    /// The client closed the session with this code; 1005 if its close frame has none.
     ByClient(u16),
-    /// The server closes it.
+    /// The server closes the session.
     ByServer(CloseReason),
     /// The connection broke.
     Broken,
@@ -129,7 +129,7 @@ struct Session {
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    /// Why to leave.
+    /// Why the session must leave, once it was asked to.
     leave: Option<CloseReason>,
 }
 
@@ -137,7 +137,7 @@ impl Session {
     /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor;
     /// smiles that the tail has not published yet arrive live.
     async fn welcome(&mut self, start: Start) -> Result<(), End> {
-        // Read after subscribing: every later offset reaches the outbox.
+        // Read after the subscription, so every later offset reaches the outbox.
         let cursor = self.context.tail.cursor();
         let (offset, recovered) = match start {
             Start::Recovered(offset) => (offset, true),

@@ -8,7 +8,7 @@
 //! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
 //!   all batches that follow one offset, exactly one is accepted. Offsets have no gaps, a reader that has seen offset n
 //!   never sees a lower one appear later, and no batch reaches a log that its writer has not read.
-//! - **Retries settle doubt.** A caller repeats an append without an answer, with the same offset and token. The token
+//! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The token
 //!   of the row at this offset shows whose batch was accepted.
 //! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment again
 //!   changes nothing.
@@ -55,9 +55,9 @@ pub(crate) use mysql::MySql;
 /// An open store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Store {
-    /// A file, for one process.
+    /// A file that one process uses.
     Sqlite(Arc<sqlite::Sqlite>),
-    /// A database, for any number of replicas.
+    /// A database that any number of replicas share.
     MySql(Arc<mysql::MySql>),
 }
 
@@ -112,8 +112,8 @@ impl Store {
         }
     }
 
-    /// Discards all connections, so later queries reach the server that the address leads to now. Returns `false` if
-    /// the store has no server.
+    /// Discards all connections, so that later queries reach the server that the address now leads to. Returns `false`
+    /// if the store has no server.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {
             mysql.connect_again();
@@ -132,12 +132,12 @@ fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
     bytes.try_into().map_err(|_| sqlx::Error::Decode("the hash key does not have 16 bytes".into()))
 }
 
-/// Converts a database integer, which is never negative.
+/// Converts a database integer, which is never negative, to an offset.
 fn offset(integer: i64) -> Offset {
     Offset(integer.unsigned_abs())
 }
 
-/// Converts to a database integer: offsets, counts and times stay far below 2^63.
+/// Converts a number to a database integer. Offsets, counts and times stay far below 2^63.
 fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

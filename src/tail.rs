@@ -1,8 +1,8 @@
-//! The end of the log in memory. It publishes every offset once and in order.
+//! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
-//! Batches come from the appender and, on a shared store, from the follower. The first one to bring the batch that
-//! follows the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the
-//! cursor is rejected, and the caller reads the missing ones from the log.
+//! Batches come from the appender and, on a shared store, from the follower. The first source that delivers the batch
+//! after the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the cursor
+//! is rejected, and its source reads the missing batches from the log.
 
 mod follower;
 mod recent;
@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 pub(crate) use self::follower::Follower;
 pub(crate) use self::recent::{Recent, StreamPage};
 
-/// Batches in one read of the log.
+/// Maximum number of batches in one read of the log.
 const PAGE: u32 = 64;
 
 /// The largest distance in offsets between the cursor and the known head of a ready replica.
@@ -32,8 +32,8 @@ const MAX_LAG: u64 = 10_000;
 /// How long a ready replica may go without a successful read of the log or the binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may seem shorter than what was published. The binary log can deliver a commit a moment before a
-/// query shows it.
+/// How long the log may seem to end before the cursor. The binary log can deliver a commit a moment before a query
+/// shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
@@ -56,13 +56,13 @@ pub(crate) struct Tail {
     following: Mutex<Following>,
     /// When this replica last read a shared log.
     contact: Mutex<Instant>,
-    /// Since when the log has been shorter than what was published.
+    /// Since when the log has seemed to end before the cursor.
     short_since: Mutex<Option<Instant>>,
 }
 
 impl Tail {
-    /// Creates the tail of a log that is indexed up to `indexed`. It publishes to `hub`. [`Tail::read`] loads what
-    /// follows.
+    /// Creates the tail of a log that is indexed up to `indexed`. The tail publishes to `hub`. [`Tail::read`] loads the
+    /// smiles after `indexed`.
     pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -153,7 +153,7 @@ impl Tail {
     }
 
     /// Checks that the log still holds everything published, up to the batch `last`. It does not if the data was
-    /// replaced, as by a restore or by a primary that lacks the end of the log.
+    /// replaced, for example by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
         let log = &page.state;
         if log.epoch != self.epoch {
@@ -173,7 +173,7 @@ impl Tail {
         if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// The last batch in memory, if there is one, and its last offset.
+    /// The last batch in memory, if there is one, and the last offset.
     pub(crate) fn end(&self) -> (Option<BatchKey>, Offset) {
         let recent = self.recent.lock();
         (recent.last, recent.end())
@@ -222,7 +222,7 @@ impl Tail {
         }
     }
 
-    /// Whether the tail is close to the head and has read the log lately.
+    /// Whether the tail is close to the head and, on a shared store, has read the log lately.
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
         close && (!self.store.is_shared() || self.contact.lock().elapsed() <= SILENCE_TIMEOUT)

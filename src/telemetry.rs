@@ -24,15 +24,15 @@ const SECONDS: [f64; 15] =
 /// Histogram buckets of the smiles in one append. A batch holds at most 2,000.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
-/// The time between two log lines about a store that did not answer a client.
+/// The shortest time between two log lines about a store that did not answer a client.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is
 /// `info`.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A line that cannot be written, as on a full disk, is lost. The library would report it on standard error, and the
-    // failure of that would be a panic.
+    // A line that cannot be written, as on a full disk, is lost. The library would report the failure on standard
+    // error, and panic if that fails as well.
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if std::io::stderr().is_terminal() {
@@ -79,7 +79,7 @@ metrics! {
     smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Smiles whose id was stored before"),
     smiles_published: IntCounter = counter("smiles_published_total", "Smiles published on this replica"),
     smiles_caught_up: IntCounter = counter("smiles_caught_up_total", "Smiles that sessions read from the log"),
-    lagged: IntCounter = counter("lagged_total", "How often an outbox overflowed"),
+    lagged: IntCounter = counter("lagged_total", "Outbox overflows"),
     ack_seconds: Histogram = histogram("ack_seconds", "Seconds from a frame to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
         histogram("delivery_seconds", "Seconds from a frame to its delivery to another session", SECONDS.to_vec()),
@@ -98,7 +98,7 @@ impl Metrics {
     /// # Panics
     /// Never: all names are valid and unique.
     pub(crate) fn new() -> Self {
-        let metrics = Self::registered().expect("valid and unique names");
+        let metrics = Self::registered().expect("the names should be valid and unique");
         for code in ErrorCode::VARIANTS {
             metrics.errors.with_label_values(&[<&str>::from(code)]);
         }
@@ -113,7 +113,7 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("the process collector is registered once");
+            .expect("the process collector should be registered only once");
         metrics
     }
 
@@ -138,6 +138,6 @@ impl Metrics {
     /// # Panics
     /// Never: every metric has a name and a value.
     pub(crate) fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("valid names and labels")
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("the names and labels should be valid")
     }
 }

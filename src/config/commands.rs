@@ -1,4 +1,4 @@
-//! The options of every command but `serve`.
+//! The options of all commands except `serve`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct SimulateOptions {
           default_value = "ws://127.0.0.1:8080/ws", value_parser = url("ws", "ws://HOST:PORT/ws"))]
     pub url: Vec<Url>,
 
-    /// Conversations, of two users each
+    /// Number of conversations, each between two users
     #[arg(long, env = "SMILINGCHAT_SIMULATE_CONVERSATIONS", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub conversations: u32,
@@ -29,7 +29,7 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
 
-    /// Seed that makes a run repeatable, with the same faces at the same times; random if not given, and printed
+    /// Seed for the faces and their times, so that a run can be repeated; random by default, and printed
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
@@ -102,7 +102,7 @@ pub struct CrashOptions {
           default_value = "http://127.0.0.1:8080", value_parser = url("http", "http://HOST:PORT"))]
     pub url: Url,
 
-    /// How the replica fails: its process ends, it stops answering, or it takes no new session
+    /// How the replica fails: exit ends its process, hang makes it stop answering, unready makes it refuse new sessions
     #[arg(long, env = "SMILINGCHAT_CRASH_MODE", value_name = "exit|hang|unready", default_value = "exit")]
     pub mode: CrashMode,
 

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_have_one_name_everywhere() {
+    fn platforms_have_the_same_name_as_option_and_in_json() {
         for platform in Platform::value_variants() {
             assert_eq!(Platform::from_str(<&str>::from(platform), false), Ok(*platform));
         }

@@ -10,16 +10,16 @@ use url::Url;
 
 use super::InvalidValue;
 
-/// The port MySQL listens on where none is given.
+/// MySQL's default port.
 const MYSQL_PORT: u16 = 3306;
 
 /// The form of a MySQL URL, for error messages.
 const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
 
-/// Where the log is kept.
+/// The location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// A file of this process alone.
+    /// A file that one process uses.
     Sqlite(PathBuf),
     /// A database that any number of replicas share.
     MySql(MySqlUrl),
@@ -64,35 +64,35 @@ pub struct MySqlUrl {
     pub port: u16,
     /// The account.
     pub user: String,
-    /// The password, where the URL has one.
+    /// The password, if the URL contains one.
     pub password: Option<String>,
-    /// The file with the password, which overrides the one in the URL and may change.
+    /// The file with the password, which overrides the password in the URL. Its content may change.
     pub password_file: Option<PathBuf>,
     /// The database, which must exist; its tables are created on first use.
     pub database: String,
     /// The TLS mode.
     pub tls: TlsMode,
-    /// The authority that signed the server's certificate, if it is not a public one.
+    /// The file with the certificates of the authorities to trust; `None` for the public authorities.
     pub tls_authority: Option<PathBuf>,
 }
 
-/// The TLS mode. TLS cannot be disabled: MySQL requires an encrypted connection for the password.
+/// The TLS mode. No mode disables TLS: MySQL's default authentication needs TLS for the first login of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
-    /// Used when the server offers it, whatever its certificate.
+    /// TLS if the server offers it. The certificate is not verified.
     #[default]
     Preferred,
-    /// Used, whatever the certificate.
+    /// TLS in any case. The certificate is not verified.
     Required,
-    /// Used, and the certificate must come from a known authority.
+    /// TLS in any case. A trusted authority must have signed the certificate.
     VerifyCa,
-    /// Used, and the certificate must come from a known authority and name the host.
+    /// As [`TlsMode::VerifyCa`], and the certificate must name the host.
     VerifyIdentity,
 }
 
-/// Parses the URL of a MySQL database. No error repeats any part of the URL, since any part of a malformed one may be the
-/// password.
+/// Parses the URL of a MySQL database. No error repeats any part of the URL, since any part of a malformed URL may be
+/// the password.
 fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
     let url = Url::parse(text).map_err(|error| format!("{error}; give {MYSQL_FORM}"))?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(format!("no host; give {MYSQL_FORM}"))?;
@@ -126,7 +126,7 @@ fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
 }
 
 fn no_tls_mode(_: &str) -> InvalidValue {
-    "ssl-mode is preferred, required, verify_ca or verify_identity".into()
+    "ssl-mode must be preferred, required, verify_ca or verify_identity".into()
 }
 
 /// Percent-decodes a part of a URL.
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_are_named_by_url() {
+    fn a_store_url_begins_with_its_database_and_names_a_file() {
         assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
         assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
         for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_may_begin_with_the_home_directory() {
+    fn a_tilde_at_the_start_of_a_path_is_the_home_directory() {
         let home = BaseDirs::new().unwrap().home_dir().to_owned();
         for text in ["sqlite:~/a/x.db", "sqlite://~/a/x.db"] {
             assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text}");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_url_says_what_is_wrong_and_no_secret() {
+    fn an_error_says_what_is_wrong_with_a_url_and_contains_no_secret() {
         for (wrong, said) in [
             ("mysql:chat", "no host"),
             ("mysql:///chat", "no host"),
@@ -195,7 +195,7 @@ mod tests {
             ("mysql://anna:secret@db/", "no database"),
             ("mysql://anna:secret@db/a/b", "no database"),
             ("mysql://anna:secret@db:port/chat", "port"),
-            ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode is"),
+            ("mysql://anna:secret@db/chat?ssl-mode=disabled", "ssl-mode must be"),
             ("mysql://anna:secret@db/chat?secret=1", "may follow"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! `POST /api/crash`: crashes a replica for real.
+//! `POST /api/crash`: makes a replica exit, hang or become unready.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
-    // An array with the values of the fields would pass as well.
+    // Deserialization would also accept an array with the values of the fields.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
     let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
@@ -49,9 +49,9 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     }
     let mode = mode.unwrap_or_default();
     let crashed = app.context.replica.crash(replica.as_deref(), mode).await;
-    let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot choose a replica to crash"));
+    let crashed = crashed.map_err(|error| app.context.metrics.store_failed(&error, "cannot request a crash"));
     let replica = crashed?.ok_or_else(|| {
-        let message = "no such replica runs, or all have been asked to crash: GET /api/replicas lists them";
+        let message = "no such replica is running, or none can crash now: GET /api/replicas lists the replicas";
         Refusal::permanent(ErrorCode::UnknownReplica, message)
     })?;
     Ok((StatusCode::ACCEPTED, Json(CrashAnswer { replica, mode })).into_response())

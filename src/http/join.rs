@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum length of the address: a longer one makes the code too fine for a camera at the back of the room.
+/// The maximum length of the address: a longer address would make the code too fine for a camera at the back of a room.
 const MAX_BYTES: usize = 300;
 
 /// The width of the light margin in modules, as the QR code standard requires.
@@ -23,8 +23,9 @@ pub(super) struct Address {
     url: String,
 }
 
-/// The page sends the address, since only the browser knows its scheme and its path behind a proxy. The address must be
-/// on the `Host` of the request, so that the code cannot lead to a foreign site.
+/// Returns the QR code of an address. The page sends the address, since only the browser knows the scheme and the path
+/// that a proxy exposes. The address must be on the `Host` of the request, so that the code cannot lead to a foreign
+/// site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,
@@ -44,7 +45,8 @@ pub(super) async fn code(
         .into_response())
 }
 
-/// One stroke for each run of dark modules. `qrcode` draws each module on its own, in three times the compressed bytes.
+/// Draws one stroke for each run of dark modules. `qrcode` would draw each module separately, in three times the
+/// compressed bytes.
 fn image_of(code: &QrCode) -> String {
     let side = code.width() + 2 * MARGIN;
     let mut strokes = String::new();
@@ -58,7 +60,7 @@ fn image_of(code: &QrCode) -> String {
             column += run.len();
         }
     }
-    // A stroke is as wide as a module, and so extends half a module above and below.
+    // A stroke is one module thick, so it extends half a module above and below its line.
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -.5 {side} {side}\" shape-rendering=\"crispEdges\">\
          <path fill=\"#fff\" d=\"M0-.5h{side}v{side}H0z\"/><path stroke=\"#000\" d=\"{strokes}\"/></svg>"

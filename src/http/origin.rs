@@ -17,9 +17,12 @@ pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> 
     let (origin, host) = (text(headers, header::ORIGIN), text(headers, header::HOST));
     let mut logged = app.logged_origins.lock();
     if logged.len() < MAX_LOGGED && logged.insert(origin.clone()) {
-        let advice = "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host \
-            unchanged, or add the origin to --allowed-origins";
-        tracing::warn!(origin, host, advice);
+        tracing::warn!(
+            origin,
+            host,
+            "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host unchanged, \
+             or add the origin to --allowed-origins"
+        );
     }
     let message = format!(
         "this origin is not allowed: the page is from {origin}, and the Host header is {host}. A proxy must pass Host \
@@ -28,14 +31,14 @@ pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> 
     Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
 }
 
-/// A header as text, cut to 300 characters.
+/// A header as text, truncated to 300 characters; empty if there is none.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. Ignores the scheme when it compares
-/// with `Host`, since a proxy may terminate TLS. `null` is foreign.
+/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. The comparison with `Host` ignores
+/// the scheme, since a proxy may terminate TLS. `null` is foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_foreign() {
+    fn other_origins_are_foreign() {
         for origin in [
             "null",
             "http://evil.example",

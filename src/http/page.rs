@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
 //! The page links its assets below `v/VERSION/`, where browsers cache them forever. The version is a hash of all
-//! assets, so a returning visitor loads one file until an upgrade.
+//! assets, so a returning visitor loads one file until the next upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -30,7 +30,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hasher.finish())
 });
 
-/// Serves an asset, or 404.
+/// Serves the asset at a path, or responds with 404.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
@@ -41,9 +41,10 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if !matches!(method, Method::GET | Method::HEAD) {
         return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
     }
-    // During an upgrade the page may load assets of another version from this replica; those must not be cached.
+    // During an upgrade, a page of another version may request its assets from this replica. They must not be cached.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
-    // Weak, since all encodings share it (RFC 9110, section 8.8.3). A debug build reads changed assets from the disk.
+    // Weak, since all encodings share it (RFC 9110, section 8.8.3). The time is for debug builds, which read assets
+    // from the disk.
     let tag = format!("W/\"{}-{}\"", *VERSION, asset.metadata.last_modified().unwrap_or_default());
     let known: Option<IfNoneMatch> = headers.typed_get();
     let is_known = known.zip(tag.parse().ok()).is_some_and(|(known, tag)| !known.precondition_passes(&tag));
@@ -64,15 +65,16 @@ fn text(asset: &EmbeddedFile) -> String {
     }
 }
 
-/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay, since pages are not cached.
+/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay unchanged, since pages are not
+/// cached.
 fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
     let assets = Assets::iter().filter(|path| !path.ends_with(".html"));
     assets.fold(page.to_owned(), |page, path| named(page, &path))
 }
 
-/// Strips whole-line comments, `//` and `/* … */`, indentation and empty lines: a fifth of the compressed bytes. No
-/// string of the page spans lines.
+/// Strips whole-line comments (`//` and `/* … */`), indentation and empty lines, which are a fifth of the compressed
+/// bytes. This changes no string, since none spans lines.
 fn stripped(source: &str) -> String {
     let mut within = false;
     let lines = source.split_inclusive('\n').map(|line| line.trim_start_matches(' '));

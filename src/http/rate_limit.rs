@@ -25,13 +25,13 @@ use crate::protocol::{ErrorCode, Refusal};
 /// The governor middleware that adds no headers to allowed responses.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
-/// Interval between two evictions of idle addresses and reports of refused ones.
+/// Interval at which idle addresses are evicted and refusals are reported.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The maximum number of addresses to report.
+/// The maximum number of addresses whose refusals are counted.
 const MAX_REPORTED: usize = 1_000;
 
-/// A limit of requests per client address.
+/// A limit on requests per client address.
 #[derive(Clone)]
 pub(crate) struct RateLimit {
     config: Arc<GovernorConfig<ClientKey, Plain>>,
@@ -40,7 +40,8 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Allows `per_second` requests with a burst of `burst` per client address; `None` if either is 0, for no limit.
+    /// Allows `per_second` requests with a burst of `burst` per client address; `None`, which means no limit, if either
+    /// is 0.
     pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_hop_stops_the_walk() {
+    fn the_last_trusted_hop_counts_if_no_valid_hop_follows() {
         assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &["192.0.2.1, bogus"]), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
@@ -215,7 +216,7 @@ mod tests {
         assert!(!refusals.is_first(one) && !refusals.is_first(one));
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 2)]);
-        assert!(!refusals.is_first(one), "an address is kept until an interval without refusals");
+        assert!(!refusals.is_first(one), "the address was dropped after an interval with refusals");
         assert!(refusals.is_first(other));
         assert_eq!(refusals.take(), [(one, 1)]);
         assert!(refusals.take().is_empty() && refusals.0.is_empty());

@@ -27,7 +27,7 @@ use crate::session::{self, End, Socket, Start};
 /// The retry hint of a full replica.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
-/// Pause and time limit while an offset is beyond the known head.
+/// Interval and time limit of retries for an offset beyond the known head.
 const HEAD_RETRY: Duration = Duration::from_millis(10);
 const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -71,8 +71,8 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     Ok((user, start, place))
 }
 
-/// The query, and the offset to resume from. Integers of any length are valid: one that is too large for an offset is
-/// beyond the head of any log.
+/// Parses the query and the offset to resume from. An integer of any length is valid: one that is too large for an
+/// offset is beyond the head of any log.
 fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
     let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(uri)
@@ -91,7 +91,8 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     Ok((query, Some(after)))
 }
 
-/// Recovers if this log holds everything after `after`: same epoch, not beyond the head, not trimmed.
+/// Decides whether a session resumes after `after`. It does if the log holds everything that follows: the epoch is the
+/// log's, and `after` is neither beyond the head nor trimmed.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);
@@ -117,7 +118,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     let abort_sessions = app.abort_sessions.clone();
     tokio::spawn(async move {
         let metrics = Arc::clone(&context.metrics);
-        // Pinned here, so that the task holds it once.
+        // Pinned, so that `run_until_cancelled` borrows the future. If the future were moved, the task would hold its
+        // memory twice.
         let session = pin!(async {
             let connection = upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>);
             let Ok(Ok(connection)) = connection else {
@@ -144,7 +146,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
 }
 
 /// The body of the answer to a plain GET. Browsers send no `Origin` with a plain GET, so the page compares `host` with
-/// its own to diagnose refused sockets.
+/// its own host to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

@@ -8,15 +8,16 @@ use fastbloom::BloomFilter;
 use super::ids::Entry;
 use crate::model::Offset;
 
-/// Offsets that one filter covers. Each filter costs a look-up one or two cache misses, so there are few filters and
-/// each is large.
+/// Number of offsets that one filter covers. Each filter costs a look-up one or two cache misses, so there are few
+/// filters and each is large.
 const GENERATION: u64 = 1 << 23;
 
-/// Bits of a filter, 20 per offset, and bits that an id sets: at most one false positive in 7,000.
+/// Number of bits of a filter, 20 per offset, and of bits that an id sets. They give at most one false positive in
+/// 7,000.
 const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
-/// Number of filters kept, of 20 MiB each. Ids older than the filters always need a query.
+/// Maximum number of filters, of 20 MiB each. Ids older than the filters always need a query.
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
@@ -34,7 +35,7 @@ impl Filters {
         Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
     }
 
-    /// Adds ids, before or after they are indexed.
+    /// Adds ids, whether or not they are indexed yet.
     pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
         for Entry { hash, offset } in ids {
             if !self.has_no_room_for(offset) {
@@ -94,7 +95,7 @@ mod tests {
         assert!(filters.may_hold(1, Offset(0), Offset(9_000)) && !filters.may_hold(1, Offset(5_000), Offset(9_000)));
         filters.cover(Offset(2_000));
         assert!(!filters.may_hold(1, Offset(2_000), Offset(9_000)));
-        // More than are kept: the oldest are dropped.
+        // Ids for more filters than are kept: the oldest filters are dropped.
         let newer = |generation| Entry { hash: hash(generation), offset: Offset(generation * GENERATION + 6_000) };
         filters.add((0..MAX_FILTERS as u64 + 3).map(newer));
         assert!(filters.may_hold(1, Offset(2_000), Offset(9_000)));

@@ -5,25 +5,25 @@
 //! block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
 //!
 //! The merge schedule depends only on the number of indexed segments. Each segment does one slice of every tier's
-//! merge: one block of each input run becomes [`FAN_OUT`] blocks of the new run. A merge completes just when the next
-//! one starts. So every segment costs the same, the number of indexed segments determines the set of runs, and a
-//! crash leaves nothing half done.
+//! merge: one block of each input run becomes [`FAN_OUT`] blocks of the new run. A merge completes exactly when the
+//! next one starts. Therefore every segment costs the same, the number of indexed segments determines the set of runs,
+//! and a crash leaves nothing half done.
 
 use std::ops::Range;
 
 use crate::model::Offset;
 use crate::store::BlockKey;
 
-/// Runs that merge into one run of the next tier.
+/// Number of runs that merge into one run of the next tier.
 pub(super) const FAN_OUT: u64 = 32;
 
-/// Bits of the hash that select one of [`FAN_OUT`] blocks.
+/// Number of bits that select one of [`FAN_OUT`] blocks.
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
 /// The highest tier: offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Position of the tier in a block key. The remaining bits number at most 45, since offsets stay below 2^53.
+/// Position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
 /// A sorted run of entries.
@@ -81,7 +81,7 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// By how many segments the merges of a tier lag behind.
+/// Number of segments by which the merges of a tier lag behind.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
@@ -116,7 +116,7 @@ pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
 
-/// The blocks of all runs that end before `segment`.
+/// The block keys of all runs that cover only segments below `segment`.
 pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
     let end = |tier| Run { tier, number: segment / segments(tier) };
     let ends = (0..=HIGHEST_TIER).map(end).take_while(|end| end.number > 0);
@@ -130,9 +130,9 @@ pub(super) struct Entry {
     pub(super) offset: Offset,
 }
 
-/// Sorts entries into the blocks of `run`, without empty blocks.
+/// Sorts entries into the blocks of `run`. Omits empty blocks.
 pub(super) fn cut(run: Run, mut entries: Vec<Entry>) -> Vec<(BlockKey, Vec<u8>)> {
-    // A stable sort: fast on concatenated sorted inputs.
+    // This sort is fast on concatenated sorted inputs.
     entries.sort();
     let blocks = entries.chunk_by(|one, other| run.block(one.hash) == run.block(other.hash));
     blocks.map(|block| (run.block(block[0].hash), encode(block))).collect()
@@ -205,10 +205,10 @@ mod tests {
             let some = (0..=segment).step_by(if segment < 40 { 1 } else { 97 }).chain([segment]);
             for entry in some.flat_map(entries_of) {
                 let found = model.find(entry.hash);
-                assert_eq!(found, [entry.offset.0], "of segment {} of {segment}", entry.offset.0 / 3);
+                assert_eq!(found, [entry.offset.0], "an id of segment {}, after segment {segment}", entry.offset.0 / 3);
             }
         }
-        assert!(model.find(12_345).is_empty(), "an id that was never stored");
+        assert!(model.find(12_345).is_empty(), "an id that was never stored was found");
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
                 covered = run.end_segment();
             }
             assert_eq!(covered, indexed);
-            assert!(runs.len() < 400, "{} runs of {indexed} segments", runs.len());
+            assert!(runs.len() < 400, "{} runs cover {indexed} segments", runs.len());
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
             let kept: usize = model.blocks.values().map(|block| entries(block).count()).sum();
             most = most.max(kept as f64 / (segment as f64 * 3.0 + 100.0));
         }
-        assert!(most < 3.5, "an id is kept {most} times");
+        assert!(most < 3.5, "an id is kept {most} times on average");
     }
 
     #[test]

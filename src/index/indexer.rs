@@ -1,6 +1,6 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store every replica runs this task and one at a time writes; the other replicas read how far the index
+//! On a shared store every replica runs this task, and one replica at a time writes. The others read how far the index
 //! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
 //! again changes nothing.
 
@@ -24,17 +24,17 @@ use crate::telemetry::Metrics;
 /// smiles over, the replica indexes first.
 const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 
-/// Ids moved from memory into the filters between two yields.
+/// Number of ids that move from memory into the filters between two yields.
 const IDS_PER_YIELD: u64 = 1024;
 
-/// Time between two reads of how far the index reaches.
+/// Interval between two reads of how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// If the index makes no progress for this long, a line is logged, and one more after each further such time. The
-/// appender and the lease report an unavailable store.
+/// If writing the index fails for this long, a warning is logged, and another one after each further such period. The
+/// appender and the lease report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -44,8 +44,8 @@ pub(crate) struct Indexer {
     claimant: i64,
 }
 
-/// Opens the tail, which publishes to `hub`, and the index. Reads the smiles that are not indexed into memory. Also
-/// returns the indexer to run.
+/// Opens the index and the tail, which publishes to `hub`. Reads the smiles that are not indexed into memory. The
+/// caller must run the returned indexer.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].
@@ -74,7 +74,7 @@ pub(crate) async fn open(
 }
 
 /// The last offset before the batch that holds `offset`: a batch may span the end of a segment, and a read of the log
-/// begins with a whole one. `offset` itself if no batch holds it.
+/// begins with a whole batch. `offset` itself if no batch holds it.
 async fn before_batch_at(store: &Store, offset: Offset) -> Result<Offset, StoreError> {
     let holding = store.batch_at(offset).await?.filter(|batch| batch.last() >= offset);
     Ok(holding.map_or(offset, |batch| Offset(batch.key.first.0 - 1)))
@@ -143,7 +143,8 @@ impl Indexer {
             return Ok(());
         }
         if segment < segments.load(Ordering::SeqCst) {
-            // The server lacks a segment that it had. Memory may have dropped its smiles.
+            // The server lacks a segment that was indexed before, and memory may have dropped the smiles of that
+            // segment.
             return write_from_log(store, segment).await;
         }
         // Retention may have removed the first smiles of the segment.
@@ -163,12 +164,12 @@ impl Indexer {
         Ok(())
     }
 
-    /// Reads the number of indexed segments. Moves their ids from memory into the filters, a few at a time: the tail's
-    /// lock blocks sessions.
+    /// Reads the number of indexed segments. Moves their ids from memory into the filters, a few at a time, since the
+    /// tail's lock blocks sessions.
     async fn read_progress(&self) -> Result<u64, StoreError> {
         let Index { store, tail, filters, segments, .. } = &self.index;
         let stored = store.indexed().await?;
-        // Before memory drops the ids.
+        // Raised before memory drops the ids, so that look-ups detect a server that lacks their segments.
         segments.fetch_max(stored, Ordering::SeqCst);
         let end = end_of(stored).min(tail.cursor());
         while tail.indexed() < end {
@@ -176,7 +177,7 @@ impl Indexer {
             let until = Offset(from.0 + IDS_PER_YIELD).min(end);
             let id = |Publication { hash, smile, .. }: &Publication| Entry { hash: hash.short(), offset: smile.offset };
             let ids = tail.recent.lock().range(from, until).map(|smiles| smiles.map(|one| id(one)).collect::<Vec<_>>());
-            // Retention has removed some of them meanwhile.
+            // Retention has removed some of the smiles meanwhile.
             let Some(ids) = ids else { break };
             filters.lock().add(ids);
             tail.set_indexed(until);
@@ -185,8 +186,8 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads the ids that were indexed before the start into the filters, newest first. Until then, look-ups read more
-    /// runs.
+    /// Loads the ids that were indexed before the start into the filters, newest first. Until they are loaded, look-ups
+    /// read more runs.
     async fn load_filters(&self) {
         // The appender reports an unavailable store.
         while let Err(error) = self.load_runs().await {
@@ -209,7 +210,7 @@ impl Indexer {
                 if !ids::runs(indexed).contains(&run) {
                     return Err(StoreError::Unavailable("a run of ids was merged meanwhile".into()));
                 }
-                // A look-up waits for one block at most.
+                // Locked for each block, so that a look-up waits for one block at most.
                 for block in blocks.values() {
                     filters.lock().add(ids::entries(block));
                 }

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// More `bad_request` answers than this end a session.
+/// Maximum number of `bad_request` answers in a session.
 const BAD_REQUESTS: u32 = 100;
 
-/// More `rate_limited` answers than this within [`WINDOW`] end a session.
+/// Maximum number of `rate_limited` answers within [`WINDOW`].
 const RATE_LIMITED: usize = 1000;
 
 /// The sliding window for `rate_limited` answers.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The faults of a session. Allocates nothing while there are none.
+/// Counts the refused frames of a session. Allocates nothing while there are none.
 #[derive(Default)]
 pub(crate) struct FaultBudget {
     bad_requests: u32,

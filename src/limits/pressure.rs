@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::LONGEST_HINT;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Capacity of the log's queue. The expected delay sheds long before it is full, unless the store is very fast.
+/// Capacity of the log's queue. The expected delay sheds long before the queue is full, unless the store is very fast.
 const QUEUE: usize = 8192;
 
 /// The retry hint when the queue is full.
@@ -20,17 +20,17 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
-/// A batch that takes longer means that the store is unavailable. Queued smiles are then refused at once.
+/// Time limit of a batch. A store that takes longer counts as unavailable, and queued smiles are refused at once.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
 #[derive(Default)]
 pub(crate) struct Pressure {
-    /// The maximum number of smiles in a batch, as of the running one.
+    /// The maximum number of smiles in the running batch, or in the last one.
     largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
-    /// The duration of a batch: an exponential moving average with weight 1/2.
+    /// The mean duration of a batch: an exponential moving average with weight 1/2.
     per_batch: Duration,
 }
 
@@ -65,7 +65,7 @@ impl Pressure {
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
-    /// The rest of the running batch plus all batches up to the one with this smile.
+    /// The remaining time of the running batch plus the time of all batches up to the one with this smile.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
@@ -82,7 +82,7 @@ mod tests {
 
     const LARGEST_BATCH: usize = 1000;
 
-    /// A store that runs a batch after many that took `per_batch` each.
+    /// A store that runs a batch after many batches that took `per_batch` each.
     fn busy(per_batch: Duration) -> (Pressure, Instant) {
         let mut now = Instant::now();
         let mut pressure = Pressure::default();

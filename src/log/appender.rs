@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 /// The largest index lag in smiles. Beyond it, appending waits for the index, and the delay sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
-/// How long a growing batch may gather.
+/// How long a batch may wait for more smiles while it grows.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// How long a batch may wait until the backlog of sessions has cleared.
@@ -30,12 +30,12 @@ const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 /// Interval between two checks of an overdue batch. Each check refuses the smiles queued since the previous one.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Back-off between two attempts for a batch in doubt: doubles from the shortest to the longest.
+/// Bounds of the pause between two attempts for a batch in doubt. The pause doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause between two attempts while the previous batch is missing, and how long it may be missing before the log counts
-/// as replaced.
+/// Pause between two attempts while the previous batch is missing, and how long that batch may be missing before the
+/// log counts as replaced.
 const UNLINKED_RETRY: Duration = Duration::from_millis(5);
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,7 +73,7 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
-                // All of the batch may have been stored before, or been refused.
+                // No append has ended the turn if all of the batch was stored before or refused.
                 self.store.end_turn().await;
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
@@ -83,7 +83,7 @@ impl Appender {
         }
     }
 
-    /// Starts the clock of the next batch if the queue has smiles.
+    /// Records that the next batch begins, and returns the time; `None` if the queue is empty.
     fn begin(&self) -> Option<Instant> {
         let mut waiting = self.queue.waiting.lock();
         if waiting.entries.is_empty() {
@@ -197,7 +197,7 @@ impl Appender {
         }
     }
 
-    /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] it is not in the log.
+    /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] the batch is not in the log.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
         let (mut pause, mut unlinked_since) = (Duration::ZERO, None);
         let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);
@@ -243,8 +243,8 @@ impl Appender {
     }
 }
 
-/// Moves each smile that repeats the id of an earlier one to the end of the batch. It is answered once the earlier one
-/// is in the log. Returns the number of smiles before the repeats.
+/// Moves each smile that repeats the id of an earlier one to the end of the batch. The repeat is answered once the
+/// earlier smile is in the log. Returns the number of smiles before the repeats.
 fn move_repeats_to_end(batch: &mut Vec<Submission>) -> usize {
     let mut ids = HashSet::default();
     let repeats: Vec<_> = batch.extract_if(.., |sent| !ids.insert(sent.hash)).collect();

@@ -30,14 +30,14 @@ on_every_database! {
     indexing_continues_after_retention_overtakes_it,
 }
 
-/// A random number generator.
+/// A random number generator with the seed of this run.
 fn random() -> StdRng {
     StdRng::seed_from_u64(seed())
 }
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Random smiles: many between Anna and Bruno, few between the last users.
+/// Random smiles: 40% from Anna to Bruno, the others between random users.
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {
@@ -51,7 +51,7 @@ fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> 
     (0..count).map(smile).collect()
 }
 
-/// A log of `count` smiles. All full segments are indexed, and memory holds only the remaining smiles.
+/// A replica whose log has `count` smiles. All full segments are indexed, and memory holds only the remaining smiles.
 async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
@@ -147,7 +147,7 @@ async fn retention_removes_smiles_from_every_read_path(database: &Database) {
     assert_eq!(
         replica.send(std::slice::from_ref(&again)).await,
         [Answer::Stored(Offset(2 * SEGMENT + 701))],
-        "forgotten"
+        "the removed smile still counts as stored"
     );
     replica.kill().await;
     let replica = Replica::start(database.open().await).await;

@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 /// The maximum number of faces in a smile.
 pub const MAX_FACES: usize = 8;
 
-/// Emoji and the ASCII emoticons that stand for them.
+/// Emoji, each with the ASCII emoticons that it replaces.
 const EMOTICONS: &[(&str, &[&str])] = &[
     ("🙂", &[":)", ":-)"]),
     ("😃", &[":D", ":-D"]),
@@ -33,14 +33,16 @@ pub struct Faces(SmolStr);
 /// Why a text is not a smile. The message goes to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotASmile {
-    /// Only white space.
+    /// The text is empty or only white space.
     #[error("a smile has at least one face: try 😀 or :-)")]
     Empty,
-    /// More than [`MAX_FACES`].
+    /// The text has more than [`MAX_FACES`] faces.
     #[error("a smile has at most {MAX_FACES} faces")]
     TooMany,
-    /// It contains text that is neither a face nor an emoticon.
-    #[error("only faces here: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them")]
+    /// Part of the text is neither a face nor an emoticon.
+    #[error(
+        "only faces are allowed: emoji of the group Smileys & Emotion, or emoticons such as :-) with spaces around them"
+    )]
     NotAFace,
 }
 
@@ -108,13 +110,13 @@ mod tests {
             for emoticon in emoticons {
                 assert_eq!(parsed(emoticon).as_deref(), Ok(face));
             }
-            assert_eq!(parsed(face).as_deref(), Ok(face), "the table holds fully qualified faces");
+            assert_eq!(parsed(face).as_deref(), Ok(face), "the face in the table is not fully qualified");
         }
         assert_eq!(parsed(":) :-( <3").as_deref(), Ok("🙂🙁❤\u{fe0f}"));
     }
 
     #[test]
-    fn faces_may_be_separated_and_emoticons_must() {
+    fn faces_may_be_separated_and_emoticons_must_be() {
         assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
         assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
         for space in [" ", "\t", "\n", "\u{a0}", "\u{2009}", "\u{3000}"] {
@@ -132,7 +134,7 @@ mod tests {
             assert_eq!(parsed(emoji.as_str()).as_deref(), Ok(emoji.as_str()));
             seen += 1;
         }
-        assert!(seen > 160, "the group has {seen} emoji");
+        assert!(seen > 160, "the group has only {seen} emoji");
     }
 
     #[test]
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not_a_smile() {
+    fn other_text_is_not_a_smile() {
         for text in ["", " ", "\u{3000}\t"] {
             assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?}");
         }

@@ -17,7 +17,7 @@ pub const MAX_HISTORY_LIMIT: u32 = 200;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
-    /// Send a smile.
+    /// Sends a smile.
     Smile {
         /// The sender's id. The server generates one if it is missing.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,18 +27,18 @@ pub enum ClientFrame {
         /// The faces, not parsed yet.
         smile: SmolStr,
     },
-    /// Older smiles of one conversation.
+    /// Asks for older smiles of one conversation.
     History {
         /// The other user of the conversation.
         with: UserName,
         /// Only smiles below this offset.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
-        /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`], or [`DEFAULT_HISTORY_LIMIT`].
+        /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`]; [`DEFAULT_HISTORY_LIMIT`] if missing.
         #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
-    /// A ping from a client that cannot send WebSocket pings.
+    /// Asks for a pong, for clients that cannot send WebSocket pings.
     Ping,
     /// Asks for a list of frames to try.
     Help,
@@ -49,7 +49,7 @@ pub enum ClientFrame {
 pub struct BadFrame {
     /// What is wrong and what to send instead.
     pub message: String,
-    /// The `id` of the frame, if it had one to repeat.
+    /// The `id` to repeat in the answer, if the frame has one.
     pub id: Option<String>,
 }
 
@@ -59,7 +59,8 @@ impl BadFrame {
     }
 }
 
-/// The type of a frame. The other fields are read once the type is known, since a frame may have any further fields.
+/// The type of a frame. The other fields are read once the type is known, since a frame may have unknown fields of any
+/// form.
 #[derive(Deserialize)]
 struct Kind {
     r#type: String,
@@ -102,7 +103,7 @@ impl ClientFrame {
     }
 
     fn decode_json(text: &str) -> Result<Self, BadFrame> {
-        // The most frequent frame is read once.
+        // Parses a smile, the most frequent frame, in one pass.
         if let Ok(SmileFields { r#type, id, to, smile }) = serde_json::from_str(text)
             && r#type == "smile"
         {
@@ -125,10 +126,10 @@ impl ClientFrame {
 
     fn history(HistoryFields { with, before, limit }: HistoryFields) -> Result<Self, BadFrame> {
         if limit.is_some_and(|limit| !(1..=MAX_HISTORY_LIMIT).contains(&limit)) {
-            return Err(BadFrame::new(format!("limit is 1 to {MAX_HISTORY_LIMIT}")));
+            return Err(BadFrame::new(format!("limit must be 1 to {MAX_HISTORY_LIMIT}")));
         }
         if before.is_some_and(|before| before.0 >= OFFSET_LIMIT) {
-            return Err(BadFrame::new("before is an offset, below 2^53"));
+            return Err(BadFrame::new("before must be an offset below 2^53"));
         }
         Ok(Self::History { with, before, limit })
     }
@@ -147,7 +148,7 @@ impl ClientFrame {
     }
 }
 
-/// Reads the fields of a frame that `Fields` has.
+/// Parses the fields of a frame that `Fields` declares, and ignores all others.
 fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, BadFrame> {
     serde_json::from_str(text).map_err(|error| BadFrame {
         message: format!("this JSON is not a frame: {error}; send help for examples"),
@@ -155,7 +156,7 @@ fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, B
     })
 }
 
-/// The id of a malformed frame: valid or not, but short.
+/// The id of a malformed frame, valid or not, if it is not too long.
 fn id_to_repeat(text: &str) -> Option<String> {
     let OnlyId { id } = serde_json::from_str(text).ok()?;
     Some(id).filter(|id| id.chars().count() <= MAX_SMILE_ID)
@@ -188,7 +189,11 @@ mod tests {
             ClientFrame::History { with: UserName::new("bruno"), before: None, limit: None }
         );
         assert_eq!(decode(r#"{"type":"ping"}"#), ClientFrame::Ping);
-        assert_eq!(decode(r#"{"type":"p\u0069ng","id":5,"limit":-1}"#), ClientFrame::Ping, "fields of other frames");
+        assert_eq!(
+            decode(r#"{"type":"p\u0069ng","id":5,"limit":-1}"#),
+            ClientFrame::Ping,
+            "the fields of other frames were not ignored"
+        );
         assert_eq!(decode(r#"{"type":"help"}"#), ClientFrame::Help);
         let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
         assert_eq!(decode(&format!(r#"{{"type":"ping","later":{deep}}}"#)), ClientFrame::Ping);
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_a_hint() {
+    fn other_text_is_refused_with_a_hint() {
         for typed in ["", "hello", "@", "@bruno", "@ 😀", "[1]", "null", "helpme", "😀"] {
             assert!(ClientFrame::decode(typed).unwrap_err().message.contains("help"), "{typed}");
         }

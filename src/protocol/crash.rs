@@ -22,10 +22,10 @@ pub enum CrashMode {
 /// A request for a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRequest {
-    /// Id of the replica; without one, the server picks the one that has been up longest.
+    /// Id of the replica; if missing, the server picks the ready replica that has been up longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
-    /// How it crashes; [`CrashMode::Exit`] if missing.
+    /// How the replica crashes; [`CrashMode::Exit`] if missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<CrashMode>,
 }
@@ -35,6 +35,6 @@ pub struct CrashRequest {
 pub struct CrashAnswer {
     /// Id of the replica that crashes.
     pub replica: String,
-    /// How it crashes.
+    /// How the replica crashes.
     pub mode: CrashMode,
 }

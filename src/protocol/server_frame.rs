@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{BadJson, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
-/// Size of a buffer that the frames of a thread share. Allocating each frame costs more than encoding it.
+/// Size of a buffer that frames of one thread share, since allocating a frame costs more than encoding it.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
     static OTHERS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BUFFER_BYTES));
 }
 
-/// A frame of the server. To encode one, `S` may be a borrowed smile.
+/// A frame of the server. For encoding, `S` may be a borrowed smile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame<S = Smile> {
@@ -37,7 +37,7 @@ pub enum ServerFrame<S = Smile> {
         epoch: Epoch,
         /// The offset after which this session starts.
         offset: Offset,
-        /// Whether the client resumed: everything after its offset follows.
+        /// Whether the session resumes: if so, everything after the client's offset follows.
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
@@ -77,16 +77,16 @@ pub enum ServerFrame<S = Smile> {
     },
     /// The server is about to close this session with 1012 or 4002.
     Drain {
-        /// When to reconnect, in milliseconds.
+        /// How long to wait before reconnecting, in milliseconds.
         reconnect_after_ms: u64,
     },
     /// Answers `ping`.
     Pong,
     /// Answers `help`.
     Help {
-        /// Human-readable.
+        /// An introduction for people.
         message: String,
-        /// One example of each frame.
+        /// Examples of frames.
         examples: Vec<String>,
     },
 }
@@ -145,7 +145,7 @@ impl ServerFrame {
 /// Serializes a frame into a buffer of this thread.
 fn encode(buffer: &'static LocalKey<RefCell<BytesMut>>, frame: &impl Serialize) -> Bytes {
     buffer.with_borrow_mut(|buffer| {
-        serde_json::to_writer(buffer.writer(), frame).expect("types of this crate serialize to JSON");
+        serde_json::to_writer(buffer.writer(), frame).expect("types of this crate should serialize to JSON");
         buffer.split().freeze()
     })
 }

@@ -1,6 +1,6 @@
-//! Rebalancing: a replica hands sessions over to emptier ones until all are near the mean.
+//! Rebalancing: a replica hands sessions over to emptier replicas until all are near the mean.
 //!
-//! Each replica decides alone, by the same rule and from the same list: the surplus of the fuller replicas is the
+//! Each replica decides alone, by the same rule and from the same list. The surplus of the fuller replicas equals the
 //! deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the
 //! list.
 
@@ -43,7 +43,7 @@ impl Handover {
         let surplus = self.surplus(replicas, this, hub.sessions(), now);
         let sessions = hub.ask_to_leave(surplus, CloseReason::Rebalance);
         if sessions > 0 {
-            tracing::debug!(sessions, "sessions are handed over to emptier replicas");
+            tracing::debug!(sessions, "handing sessions over to emptier replicas");
             self.handed_over.push_back((now, sessions));
         }
         sessions
@@ -119,11 +119,11 @@ mod tests {
             others.iter().enumerate().map(|(number, sessions)| replica(&format!("be{number}"), *sessions)).collect();
         replicas.push(replica("this", 0));
         let mut handover = Handover::default();
-        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a new replica does not count yet");
+        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a new replica counts at once");
         assert_eq!(
             handover.surplus(&replicas, "this", own, start + SETTLE_TIME),
             0,
-            "a surplus counts only when it is seen twice"
+            "a surplus counts although it was seen only once"
         );
         handover.surplus(&replicas, "this", own, start + SETTLE_TIME)
     }
@@ -137,7 +137,7 @@ mod tests {
         {
             let replicas = [replica("this", 0), replica("be1", other)];
             let now = start + SETTLE_TIME * u32::try_from(second).unwrap();
-            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "{second}");
+            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "in round {second}");
         }
     }
 
@@ -157,8 +157,8 @@ mod tests {
         {
             assert_eq!(surplus(own, others), 0, "{own} among {others:?}");
         }
-        assert!(surplus(102, &[100, 100, 80]) > 0, "no replica is too full, and one is too empty");
-        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "only the fullest one hands over");
+        assert!(surplus(102, &[100, 100, 80]) > 0, "a replica that is too empty gets no sessions");
+        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "the fullest replica does not hand over one session");
         assert_eq!(surplus(7, &[8, 8, 8, 8, 8, 7, 6]), 0);
     }
 

@@ -11,7 +11,7 @@ use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, Sto
 /// The lease of a replica on a shared store.
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
-    /// The start of the last successful renewal: the store's clock may have counted from there.
+    /// When the last successful renewal began. The store's clock counts the lease from then at the earliest.
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
@@ -36,6 +36,7 @@ impl Lease {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
+    /// Renews the lease. Logs the first failure after which it has expired, and the next success.
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;
@@ -46,7 +47,7 @@ impl Lease {
                     tracing::info!("the lease is renewed again");
                 }
             }
-            // The replica is ready as long as it holds the lease.
+            // A failure matters only once the lease has expired.
             Err(error) if !self.is_held() && !self.logged.swap(true, Ordering::Relaxed) => {
                 tracing::warn!(%error, "the lease could not be renewed and has expired; trying again");
             }
@@ -62,7 +63,8 @@ impl Lease {
         Ok(replicas)
     }
 
-    /// The cached replicas, aged since the last read. Without new reads they all count as lost eventually.
+    /// The cached replicas, aged by the time since the last read. Without new reads, all of them eventually count as
+    /// lost.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
         let (replicas, at) = &*self.last_read.lock();
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()

@@ -10,7 +10,7 @@ use crate::protocol::CloseReason;
 /// Interval between two groups of leaving sessions, so that their clients do not all reconnect at once.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sessions in a group, unless the drain timeout requires more.
+/// Number of sessions in a group, unless the drain timeout requires more.
 const GROUP: usize = 50;
 
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
@@ -25,7 +25,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     app.sessions.close();
     let group = drain_group(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
-    // Both at the same time: a hanging store must not delay the sessions.
+    // Both run at the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // A handshake under way may still open a session, so this repeats until all have left.
@@ -42,7 +42,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     }
 }
 
-/// Sessions in a group: [`GROUP`], or more so that all leave within half the timeout.
+/// The number of sessions in a group: [`GROUP`], or as many as it takes for all to leave within half the timeout.
 fn drain_group(sessions: usize, timeout: Duration) -> usize {
     let groups = timeout.as_millis() / 2 / DRAIN_INTERVAL.as_millis();
     sessions.div_ceil(usize::try_from(groups).unwrap_or(usize::MAX).max(1)).max(GROUP)

@@ -7,15 +7,15 @@ use rlimit::Resource;
 
 use super::ServerError;
 
-/// Files for the store, the listeners, the log and the runtime. SQLite under load needs 25. The remaining files are a
-/// reserve.
+/// Number of files for the store, the listeners, the log output and the runtime. SQLite under load needs 25; the others
+/// are a reserve.
 const OWN: u32 = 64;
 
-/// Concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
+/// Maximum number of concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
 const MAX_CONNECTIONS: u32 = 2048;
 
-/// Raises the limit as far as possible. Returns the maximum numbers of concurrent sessions and of HTTP connections of
-/// each of the two listeners. Logs a warning if the limit allows fewer than `max_sessions` sessions.
+/// Raises the limit as far as possible. Returns the maximum number of concurrent sessions, and that of HTTP connections
+/// for each of the two listeners. Logs a warning if the limit allows fewer than `max_sessions` sessions.
 ///
 /// # Errors
 /// [`ServerError::TooFewFiles`] if the limit allows no session, or is unknown.

@@ -25,18 +25,18 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of a request head, and of the read buffer.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long a connection may serve HTTP before it shuts down gracefully. Otherwise a client that never finishes a body
-/// or never reads a response would keep its permit.
+/// How long a connection may serve HTTP before it shuts down gracefully. Without this limit, a client that never
+/// finishes a body or never reads a response would keep its permit.
 const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Time limit for the last request during a graceful shutdown.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
-/// The socket's send buffer. The system would grow it to megabytes; a slow reader then takes longer than the write
-/// timeout to free space, and would count as stuck.
+/// Size of a socket's send buffer. The system would grow it to megabytes, and a slow reader would take longer than the
+/// write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long clients of a starting replica wait in the accept queue before they get a 503.
+/// How long clients of a starting replica wait in the accept queue before they get 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
 /// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
@@ -62,7 +62,7 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
     // A restart must not fail because of connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit this size.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -70,8 +70,9 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves up to `most` concurrent connections until `stop`. `connections` tracks those that still finish a request.
-/// Each request uses the current `router`. Connections are accepted once the router changes, or after [`QUICK_START`].
+/// Serves up to `most` concurrent connections until `stop`. `connections` tracks them, so that the caller can wait for
+/// the last requests. Each request uses the current `router`. The first connection is accepted once the router changes,
+/// or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,
@@ -83,7 +84,7 @@ pub(super) async fn serve(
     let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
-        // The permit first: at the limit, clients wait in the accept queue.
+        // Takes the permit first, so that clients wait in the accept queue at the limit.
         let accepted = async { (Arc::clone(&permits).acquire_owned().await, listener.accept().await) };
         let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {
@@ -108,7 +109,7 @@ pub(super) async fn serve(
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver<Router>, stop: CancellationToken) {
-    // Nagle's algorithm would delay small frames. This fails only if the client has left.
+    // Nagle's algorithm would delay small frames. The call fails only if the client has left.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -122,7 +123,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        // Ends at an upgrade too: the session takes over the connection.
+        // This also completes at an upgrade: the session takes over the connection.
         ended = connection.as_mut() => ended,
         _ = tokio::time::timeout(LIFETIME, stop.cancelled()) => {
             connection.as_mut().graceful_shutdown();

@@ -1,4 +1,4 @@
-//! The tasks of a replica and their stop signals. No task outlives [`Tasks`].
+//! The tasks of a replica and their stop signals. No vital task outlives [`Tasks`].
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -45,7 +45,7 @@ impl Drop for Tasks {
 }
 
 impl Tasks {
-    /// Serves [`http::starting`] on `listener`, and the router that is sent later.
+    /// Serves [`http::starting`] on `listener` until the caller sends another router.
     pub(super) fn spawn_listener(
         &mut self,
         name: &'static str,

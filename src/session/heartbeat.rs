@@ -13,7 +13,7 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If a deadline is handled more than this late, the session stalled in a blocked write, or the whole process did.
+/// If a deadline is handled later than this, the session was blocked in a write, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
@@ -43,7 +43,7 @@ impl Heartbeat {
             self.deadline = now + self.times.pong_timeout;
             return Some(Due::Ping);
         }
-        // During a stall nothing was read either. The pong may be in the socket's buffer.
+        // Nothing was read meanwhile, so the pong may still be in the socket's buffer.
         if !reads || now > self.deadline + STALL {
             self.deadline = now + self.times.pong_timeout;
             return None;
@@ -77,7 +77,7 @@ mod tests {
 
         heartbeat.pong(first + SECOND);
         let second = heartbeat.deadline;
-        assert_eq!(second, first + SECOND * 25, "the interval is from ping to ping");
+        assert_eq!(second, first + SECOND * 25, "the interval does not count from ping to ping");
         assert_eq!(heartbeat.deadline_passed(second, true), Some(Due::Ping));
         assert_eq!(heartbeat.deadline_passed(second + SECOND * 10, true), Some(Due::NoPong));
     }

@@ -9,7 +9,7 @@ use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Handles a text frame. Fails only if the socket does, or once the session has used up its fault budget.
+    /// Handles a text frame. Fails only if the socket fails, or once the session has used up its fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
@@ -44,8 +44,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads older smiles of a conversation. Histories have a bucket of their own at the same rate as smiles, since
-    /// each may read from the store.
+    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the same rate as smiles, since
+    /// each history may read from the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();

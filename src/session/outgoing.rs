@@ -13,16 +13,16 @@ use crate::model::{Offset, SmileId};
 use crate::protocol::{Refusal, ServerFrame};
 use crate::store::StoreError;
 
-/// Smiles in one read while catching up.
+/// Maximum number of smiles in one read while catching up.
 const PAGE: usize = 200;
 
-/// Frames written with one flush.
+/// Maximum number of frames written with one flush.
 const FRAMES_PER_FLUSH: usize = 64;
 
 /// A smile that was submitted to the log and waits for its answer.
 ///
 /// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each
-/// answer goes to one of the two frames. The client cannot tell the two answers apart.
+/// answer goes to one of the two frames. The client cannot tell which answer belongs to which frame.
 pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.
@@ -47,7 +47,7 @@ impl Session {
         Ok(())
     }
 
-    /// Writes frames in groups: one flush and one timeout for each.
+    /// Writes frames in groups, each with one flush and one timeout.
     async fn write(&mut self, mut pushes: impl ExactSizeIterator<Item = Push>) -> Result<(), End> {
         while pushes.len() > 0 {
             let now = Instant::now();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_answer_takes_one() {
+    fn an_answer_takes_the_oldest_smile_with_its_id() {
         let sent = |(id, named)| SmileInFlight { id: SmileId::parse(id).unwrap(), named, admitted_at: Instant::now() };
         let mut in_flight: VecDeque<_> = [("a", true), ("b", true), ("a", false)].into_iter().map(sent).collect();
         let mut take = |id: &str| take(&mut in_flight, &SmileId::parse(id).unwrap()).map(|sent| sent.named);

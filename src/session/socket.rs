@@ -17,22 +17,23 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::End;
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
-/// This buffer is most of the memory of an idle session. A smile frame has about 70 bytes.
+/// Size of the read buffer, which is most of the memory of an idle session. A client's smile frame has about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Buffered frames are written without a flush past this size.
+/// Number of buffered bytes at which the buffer is written without a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Fits a history of 200 smiles. [`Socket::feed`] waits until the buffer has room.
+/// Maximum size of the write buffer: it holds a history of 200 smiles. [`Socket::feed`] waits until the buffer has
+/// room.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Time for the closing handshake.
+/// Time limit for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes read and discarded from a client that keeps sending after the close frame.
+/// Maximum number of bytes that are read and discarded from a client that keeps sending after the close frame.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// Buffer for these bytes, small because many sessions may close at once.
+/// Size of the buffer for these bytes, small because many sessions may close at once.
 const LINGER_BUFFER_BYTES: usize = 512;
 
 /// A message from the client.
@@ -41,7 +42,7 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// The answer to a ping.
     Pong,
-    /// A ping, which the library answers.
+    /// A message that the session ignores, such as a ping, which the library answers.
     Nothing,
 }
 
@@ -123,7 +124,7 @@ impl Socket {
     }
 }
 
-/// A text frame without another UTF-8 check: the caller encoded it.
+/// Makes a text frame without a UTF-8 check: the server encoded the text.
 fn text(frame: Bytes) -> Message {
     Message::Frame(Frame::message(frame, OpCode::Data(Data::Text), true))
 }

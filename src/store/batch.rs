@@ -1,4 +1,5 @@
-//! The encoding of a batch as a row of the log: `postcard` of [`Payload`]. A smile takes about 25 bytes and 0.1 µs.
+//! The encoding of a batch as a row of the log: `postcard` of [`Payload`]. A smile takes about 25 bytes, and its
+//! encoding about 0.1 µs.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +7,7 @@ use super::user_directory::UserDirectory;
 use super::{Store, StoreError};
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
-/// The maximum bytes of a smile besides its id and faces: offset, time and users.
+/// The maximum size of a smile without its id and faces, in bytes: offset, time and users.
 const RECORD_BYTES: usize = 12;
 
 /// The bounds of a batch. They depend on the store.
@@ -19,14 +20,14 @@ pub(crate) struct BatchLimit {
 }
 
 impl BatchLimit {
-    /// The larger a commit, the less it costs per smile, and the more frames share one write to a socket. A history
-    /// reads whole rows, so their size is bounded.
+    /// The limit on SQLite. Larger commits cost less per smile, and let more frames share one write to a socket. A
+    /// history reads whole rows, so their size is bounded.
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
-    /// A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends more in several writes
-    /// with Nagle's algorithm on, and the last write then waits 40 ms for a delayed acknowledgement.
-    /// [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill it. The load shedding divides the
-    /// queue by this number.
+    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a
+    /// larger payload in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed
+    /// acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill a payload. Load
+    /// shedding divides the length of the queue by this number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.
@@ -48,7 +49,7 @@ const FORMAT: u8 = 1;
 pub(crate) struct Batch {
     /// The key of the row.
     pub key: BatchKey,
-    /// In the order of the log, without gaps, at least one.
+    /// At least one smile, in the order of the log, without gaps.
     pub smiles: Vec<Smile>,
 }
 
@@ -98,7 +99,7 @@ impl Batch {
 /// An encoded batch to append.
 #[derive(Clone, Debug)]
 pub(crate) struct NewBatch {
-    /// The batch before it; `None` if it is the first.
+    /// The key of the batch before this one; `None` if this batch is the first.
     pub(super) previous: Option<BatchKey>,
     /// The key of this batch.
     pub key: BatchKey,
@@ -196,7 +197,8 @@ pub(super) fn select_page(after: Offset, batches: u32) -> String {
     )
 }
 
-/// The query for the batches that hold these offsets, or the last one before each.
+/// The query for the batches that hold these offsets. For an offset that no batch holds, it selects the last batch
+/// before that offset.
 pub(super) fn select_at(offsets: &[Offset]) -> String {
     let first = |offset: &Offset| {
         format!(
@@ -208,7 +210,7 @@ pub(super) fn select_at(offsets: &[Offset]) -> String {
 }
 
 fn to_bytes(payload: &Payload<'_>) -> Vec<u8> {
-    postcard::to_allocvec(payload).expect("integers and strings serialize")
+    postcard::to_allocvec(payload).expect("integers and strings should serialize")
 }
 
 #[cfg(test)]
@@ -235,7 +237,7 @@ mod tests {
         let smiles = [smile(7, 1_795_410_000_120), smile(9, 1_795_410_000_119), smile(4_000, 1_795_420_000_000)];
         let row = encode(&smiles, &directory());
         assert_eq!(Batch::decode(7, &row, &directory()).unwrap().smiles, smiles);
-        assert!(row.len() < 3 * 30, "{} bytes", row.len());
+        assert!(row.len() < 3 * 30, "the row has {} bytes", row.len());
     }
 
     #[test]
@@ -246,6 +248,6 @@ mod tests {
             assert!(Batch::decode(7, bytes, &directory()).is_err());
         }
         row[0] = FORMAT + 1;
-        assert!(Batch::decode(7, &row, &directory()).is_err(), "a newer format");
+        assert!(Batch::decode(7, &row, &directory()).is_err(), "a row of a newer format was decoded");
     }
 }

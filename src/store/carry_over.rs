@@ -16,10 +16,10 @@ pub(super) const NEXT_ROWS: &str = "
     )
     ORDER BY position LIMIT 20000";
 
-/// Ends the conversion. MySQL had a second table.
+/// Ends the conversion. Only MySQL has the table of replicas.
 const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE smiles_before_batches";
 
-/// Smiles in one batch.
+/// Number of smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
 
 /// A row of the earlier schema, as [`NEXT_ROWS`] selects it.

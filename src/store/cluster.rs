@@ -27,7 +27,7 @@ pub(crate) enum ReplicaState {
     Ready,
     /// The replica holds its lease and accepts no more sessions.
     Draining,
-    /// The lease of the replica expired.
+    /// The lease of the replica has expired.
     Lost,
 }
 
@@ -82,8 +82,9 @@ impl ReplicaRecord {
         self
     }
 
-    /// Whether a crash request may hit this replica, which must obey crash requests. If named, it must not be lost.
-    /// If the request names no replica, it must be ready, not behind, most likely alive, and have no pending request.
+    /// Whether a crash request may hit this replica. A replica that does not obey crash requests is never hit, and a
+    /// named replica must not be lost. If the request names no replica, this replica must be ready, not behind, most
+    /// likely alive, and without a pending request.
     pub(crate) fn can_crash(&self, named: Option<&str>) -> bool {
         let recent = u128::from(self.heartbeat_age_ms) <= RECENT_RENEWAL.as_millis();
         let is_fit = self.state == ReplicaState::Ready && !self.status.behind && recent && self.crash.is_none();
@@ -97,12 +98,12 @@ impl ReplicaRecord {
 pub(crate) struct NewReplica {
     /// The configured name.
     pub name: String,
-    /// The host name; in a container, the container's.
+    /// The host name; in a container, the name of the container.
     pub host: String,
     /// The node it runs on, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The maximum number of smiles per second; 0 means no limit.
+    /// The maximum number of smiles per second that it admits; 0 means no limit.
     pub capacity: u32,
     /// Whether it obeys crash requests.
     #[serde(skip)]

@@ -1,9 +1,9 @@
-//! What can go wrong with the store, and what it means for a batch.
+//! The errors of the store, and what each failed append means for its batch.
 
 /// An error of the store.
 #[derive(Debug, derive_more::From, thiserror::Error)]
 pub enum StoreError {
-    /// The store does not answer, or refuses.
+    /// The store does not answer, or answers with an error.
     #[error("the store is not available: {0}")]
     #[from(sqlx::Error, std::io::Error)]
     Unavailable(#[source] Error),
@@ -33,7 +33,7 @@ pub(crate) enum AppendError {
     /// The file of the store was deleted or replaced.
     #[error("the file of the store was deleted or replaced")]
     Replaced,
-    /// The batch may be in the log or may still get there. Append the same batch again to find out.
+    /// The batch may be in the log, or may still be added to it. Append the same batch again to find out.
     #[error("the store did not say whether it stored a batch: {0}")]
     InDoubt(#[source] Error),
 }

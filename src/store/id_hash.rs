@@ -13,6 +13,7 @@ use crate::model::{SmileId, UserName};
 pub(crate) struct IdHash(u128);
 
 impl IdHash {
+    /// Hashes a sender and an id with the key of the log.
     pub(crate) fn new(key: &[u8; 16], sender: &UserName, id: &SmileId) -> Self {
         let mut hasher = SipHasher13::new_with_key(key);
         hasher.write(sender.as_str().as_bytes());
@@ -22,7 +23,7 @@ impl IdHash {
         Self(hasher.finish128().as_u128())
     }
 
-    /// The half that the index stores. It finds candidates, whose sender and id must then be compared.
+    /// The half that the index stores. It only finds candidates, whose whole hashes must be compared.
     pub(crate) fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)
     }

@@ -10,17 +10,17 @@ use crate::model::{Offset, UserName};
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
 pub(crate) const SEGMENT: u64 = 4096;
 
-/// Bytes of a place: an offset relative to the first one of its segment.
+/// Size of a place in bytes. A place is an offset relative to the first one of its segment.
 const PLACE: usize = 2;
 
-/// The changes of the index for one segment. Writing them is idempotent.
+/// The changes to the index for one segment. Writing them is idempotent.
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
-    /// The last batch of the log from which the smiles come. A MySQL server without this batch, such as a new primary
+    /// The last batch of the log that the smiles come from. A MySQL server without this batch, such as a new primary
     /// that lacks the end of the log, ignores the step. `None` if retention has removed all of the segment.
     pub last: Option<BatchKey>,
-    /// The ascending offsets of the segment by conversation, with its users in either order.
+    /// The ascending offsets in the segment for each conversation, whose two users are in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,
@@ -49,8 +49,8 @@ impl Store {
         Ok(indexed.unsigned_abs())
     }
 
-    /// Claims the right to write the index for the next seconds; `false` if another claimant has it. The process of an
-    /// SQLite file always has it.
+    /// Claims the right to write the index for the next second; `false` if another claimant has the right. The process
+    /// of an SQLite file always has it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -69,7 +69,7 @@ impl Store {
         either!(self, database => database.write_index(step).await)
     }
 
-    /// Reads the number of indexed segments and the existing ones of these blocks, from one snapshot.
+    /// Reads the number of indexed segments, and those of these blocks that exist, from one snapshot.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -115,8 +115,8 @@ impl Store {
         Ok(offsets)
     }
 
-    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that have any, newest segment
-    /// first.
+    /// Reads the ascending offsets of a conversation in each of the last `limit` segments up to `through` that have
+    /// any, newest segment first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -135,7 +135,7 @@ impl Store {
         Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
-    /// Removes the conversations of the segments below `segments` and these blocks of ids.
+    /// Removes the conversations of the segments below `segments`, and the blocks of ids in these ranges.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -151,7 +151,7 @@ impl Store {
 }
 
 /// Fails if the index has fewer segments than `least`, which it had before: a MySQL server that took over may lack the
-/// last ones, and memory has dropped their smiles.
+/// last segments, and memory may have dropped their smiles.
 pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
     if indexed < least {
         return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));

@@ -36,7 +36,7 @@ pub(crate) struct LogPage {
     pub state: LogState,
     /// The token of the last batch before the page, if the log has one.
     pub previous: Option<i64>,
-    /// In order, without gaps.
+    /// The batches, in order, without gaps.
     pub batches: Vec<Batch>,
 }
 
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Ends this replica's turn, unless an append has ended it.
+    /// Ends this replica's turn, unless an append has already ended it.
     pub(crate) async fn end_turn(&self) {
         if let Self::MySql(mysql) = self {
             mysql.end_turn().await;
@@ -94,7 +94,7 @@ impl Store {
         self.page(&rows)
     }
 
-    /// Decodes what [`batch::select_page`] selects.
+    /// Decodes the rows of [`batch::select_page`].
     fn page(&self, rows: &[PageRow]) -> Result<LogPage, StoreError> {
         let Some((epoch, trimmed, head, previous, ..)) = rows.first() else {
             return Err(StoreError::Unavailable("the log has no state: it was changed by hand".into()));
@@ -114,8 +114,8 @@ impl Store {
         Ok(self.batches_at(&[offset]).await?.pop())
     }
 
-    /// Reads the batches that hold these offsets, or the last one before each, in order and without repeats. At most
-    /// 500 offsets.
+    /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds, it
+    /// reads the last batch before that offset. Accepts at most 500 offsets.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -128,7 +128,7 @@ impl Store {
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
-    /// Replaces `epoch` by a new one; `false` if the log has another epoch already.
+    /// Replaces `epoch` with a new one; `false` if the log already has another epoch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -139,7 +139,8 @@ impl Store {
     }
 
     /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first.
-    /// Returns the last offset and the number of the removed smiles.
+    /// Returns the last removed offset and the number of smiles that this call removed; `None` if no batch is old
+    /// enough.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

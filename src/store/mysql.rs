@@ -30,7 +30,8 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// Connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit of 151.
+/// Number of connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit
+/// of 151.
 const READERS: usize = 4;
 
 /// The database's clock: milliseconds since 1970.
@@ -82,17 +83,17 @@ impl MySql {
         })
     }
 
-    /// Discards all connections. The next statements reach the server that the address leads to now.
+    /// Discards all connections. The next statements reach the server that the address now leads to.
     pub(super) fn connect_again(&self) {
         self.server.discard_connections(self.server.generation());
     }
 
-    /// The number of times that connections were discarded.
+    /// How often the connections were discarded.
     pub(crate) fn generation(&self) -> u64 {
         self.server.generation()
     }
 
-    /// The rows that `text` selects. The caller guarantees that its literals are safe.
+    /// The rows that `text` selects. The caller guarantees that the literals in it are safe.
     pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
@@ -121,7 +122,7 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         .port(url.port)
         .username(&url.user)
         .database(&url.database)
-        .ssl_mode(<&str>::from(url.tls).parse().expect("the modes have MySQL's names"))
+        .ssl_mode(<&str>::from(url.tls).parse().expect("the modes should have MySQL's names"))
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .disable_statement_logging()

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::user_directory::UserDirectory;
 
-/// Reading connections. In WAL mode readers do not wait for the writer.
+/// Number of reading connections. In WAL mode readers do not wait for the writer.
 const READERS: u32 = 4;
 
 /// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
@@ -26,8 +26,8 @@ const SQLITE_FULL: &str = "13";
 /// Time limit for a reader to get a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pages of 4 KiB in the write-ahead log before a commit must checkpoint: 32 MiB. The indexer checkpoints earlier, in
-/// parallel to the commits.
+/// Size of the write-ahead log, in pages of 4 KiB, at which a commit must checkpoint: 32 MiB. The indexer checkpoints
+/// earlier, in parallel with the commits.
 const WAL_PAGES: u32 = 8192;
 
 /// The system's clock: milliseconds since 1970.
@@ -45,9 +45,9 @@ pub(crate) struct Sqlite {
     writer: Mutex<KeptConnection>,
     /// Checkpoints the write-ahead log without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
-    /// The database file, locked against other processes, whose sessions would not see each other's smiles. The lock
-    /// belongs to the file, so it holds for every path to it, and the system unlocks it however the process ends. It is
-    /// a flock(2) lock, which does not interfere with SQLite's fcntl(2) locks.
+    /// The database file, locked against other processes: sessions of two processes would not see each other's smiles.
+    /// The lock belongs to the file, so it holds for every path to the file, and the system releases it however the
+    /// process ends. It is a flock(2) lock, which does not interfere with SQLite's fcntl(2) locks.
     file: File,
     path: PathBuf,
 }
@@ -132,7 +132,7 @@ impl Sqlite {
         matches!((opened, found), (Ok(opened), Ok(found)) if opened == found)
     }
 
-    /// The rows that `text` selects. The caller guarantees that its literals are safe.
+    /// The rows that `text` selects. The caller guarantees that the literals in it are safe.
     pub(super) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, sqlx::sqlite::SqliteRow> + Send + Unpin,
@@ -195,7 +195,7 @@ mod tests {
         let path = folder.path().join("chat.db");
         let store = Sqlite::open(&path).await.unwrap();
         store.close().await;
-        Sqlite::open(&path).await.expect("the lock is released, although the closed store still exists");
+        Sqlite::open(&path).await.expect("a closed store should release the lock before it is dropped");
         assert!(store.execute("DELETE FROM index_ids").await.is_err());
     }
 
@@ -208,7 +208,7 @@ mod tests {
         store.write_index(&step).await.unwrap();
         let mut connection = store.writer.lock().await.take().await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
-        assert_eq!(synchronous, 2, "FULL");
+        assert_eq!(synchronous, 2, "synchronous is not FULL");
     }
 
     #[tokio::test]

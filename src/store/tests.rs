@@ -60,7 +60,7 @@ pub(crate) fn smile(store: &Store, from: &str, to: &str, id: &str) -> NewSmile {
     }
 }
 
-/// A batch at the end of the log, with these ids from anna to bruno.
+/// A batch for the end of the log: smiles from anna to bruno with these ids.
 async fn batch(store: &Store, ids: &[&str]) -> NewBatch {
     let smiles: Vec<_> = ids.iter().map(|id| smile(store, "anna", "bruno", id)).collect();
     batch_of(store, &smiles).await
@@ -103,7 +103,7 @@ pub(crate) async fn whole_log(store: &Store) -> Vec<Smile> {
     }
 }
 
-/// Makes the batches up to this offset look two days old.
+/// Makes the batches that begin at or before this offset two days older.
 pub(crate) async fn grow_old(database: &Database, through: u64) {
     database
         .run(&format!("UPDATE log_batches SET appended_at = appended_at - 172800000 WHERE first <= {through}"))
@@ -143,14 +143,14 @@ async fn appending_a_batch_again_stores_it_once(database: &Database) {
     let store = database.open().await;
     let first = batch(&store, &["a", "b"]).await;
     for _ in 0..2 {
-        assert_eq!(store.append(&first).await.unwrap(), Append::Done, "the first of the log");
+        assert_eq!(store.append(&first).await.unwrap(), Append::Done, "the first batch of the log was not accepted");
     }
     let second = batch(&store, &["c"]).await;
     for _ in 0..2 {
         assert_eq!(store.append(&second).await.unwrap(), Append::Done);
     }
     append(&store, &["d"]).await;
-    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "even after the log has grown");
+    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "a repeat was not accepted after the log had grown");
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
@@ -194,9 +194,13 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     }
     assert_eq!(store.batch_at(Offset(0)).await.unwrap(), None);
     let batches = store.batches_at(&[0, 2, 3, 4].map(Offset)).await.unwrap();
-    assert_eq!(batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(), [3, 1], "each batch is read once");
+    assert_eq!(
+        batches.iter().map(|batch| batch.smiles.len()).collect::<Vec<_>>(),
+        [3, 1],
+        "a batch was not read exactly once"
+    );
     let page = store.read_log(Offset(0), 1).await.unwrap();
-    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "a page has whole batches");
+    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "the page is not one whole batch");
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 
@@ -219,7 +223,7 @@ async fn retention_removes_the_oldest_batches_and_reuses_no_offset(database: &Da
     assert_eq!(store.trim(day, 2).await.unwrap(), Some((Offset(6), 1)));
     let state = store.log_state().await.unwrap();
     assert_eq!((state.trimmed, state.head, whole_log(&store).await), (Offset(6), Offset(6), Vec::new()));
-    // A replica that has read the last batch names it; one that has just opened the store names none.
+    // A replica that has read the last batch names that batch. A replica that has just opened the store names none.
     let smiles = |id| [smile(&store, "anna", "bruno", id)];
     let known = store.new_batch(last, Offset(6), &smiles("known"), Timestamp::now());
     let unknown = store.new_batch(None, Offset(6), &smiles("unknown"), Timestamp::now());
@@ -251,7 +255,7 @@ async fn no_offset_appears_below_one_that_was_read(database: &Database) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, reading).await.expect("all batches are read");
+    tokio::time::timeout(PATIENCE, reading).await.expect("all batches should be read");
     for writer in writers {
         writer.await.unwrap();
     }
@@ -285,7 +289,7 @@ async fn a_segment_survives_a_round_trip(database: &Database) {
     let expected = [offsets(1, [1, 2]), offsets(1, [300, SEGMENT])].concat();
     assert_eq!(store.read_segment(anna, 1, Offset(0)).await.unwrap(), expected);
     assert!(store.read_segment(store.user("dario").unwrap(), 1, Offset(0)).await.unwrap().is_empty());
-    assert!(store.read_segment(anna, 3, Offset(0)).await.is_err(), "it is not indexed");
+    assert!(store.read_segment(anna, 3, Offset(0)).await.is_err(), "a segment that is not indexed was read");
     let read = async |through| store.read_conversation((anna, bruno), through, 2).await.unwrap();
     let of_segment = |segment| offsets(segment, [1, 300]);
     assert_eq!(read(2).await, [of_segment(2), of_segment(1)]);

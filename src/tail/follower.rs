@@ -13,25 +13,26 @@ use super::Tail;
 use crate::model::Offset;
 use crate::store::{Batch, Following, MySql, StoreError};
 
-/// Bounds of the polling interval. It doubles while the log does not grow.
+/// Bounds of the polling interval, which doubles while the log does not grow.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
 const LONGEST_POLL: Duration = Duration::from_millis(10);
 
 /// Pause after a failed read of the log.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Time between two reads of the log while the binary log is followed. They detect a stream that omits batches.
+/// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Back-off before the binary log is tried again: doubles from failure to failure. A stream that outlasted the pause
-/// before it resets the back-off.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure, and restarts after a
+/// stream that outlasted it.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Pause before the next try if the server's binary log cannot be followed.
+/// Pause before the next attempt if the server's binary log cannot be followed.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 
-/// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later.
+/// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later than
+/// the binary log.
 const GAP_RETRY: Duration = Duration::from_millis(5);
 const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -39,9 +40,9 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Follower {
     store: Arc<MySql>,
     tail: Arc<Tail>,
-    /// The reason for polling that was logged last, so that it is logged once.
+    /// The last logged reason for polling, so that each reason is logged once.
     logged: Option<String>,
-    /// Whether the last line says that the binary log is followed.
+    /// Whether the last log line says that the binary log is followed.
     logged_stream: bool,
     /// Whether the log was polled without a failure since the binary log was last followed.
     polled: bool,
@@ -56,7 +57,8 @@ impl Follower {
     /// Follows the log until the store fails for good.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when it is a different log.
+    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is a different
+    /// one or has lost its end.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -78,7 +80,7 @@ impl Follower {
     /// Publishes the batches of the binary log until the stream fails.
     async fn stream(&mut self) -> Result<Infallible, StoreError> {
         let mut binlog = self.store.open_binlog().await?;
-        // The batches before the start of the stream.
+        // Reads the batches before the start of the stream.
         let mut streamed = self.tail.read().await?;
         let mut overdue = streamed;
         *self.tail.following.lock() = Following::Binlog;
@@ -149,8 +151,8 @@ impl Follower {
         Ok(false)
     }
 
-    /// Logs the first of several temporary errors only, until the binary log is followed again. A stream that ends with
-    /// an outage or a failover, and starts again after it, is not logged.
+    /// Of several temporary errors, logs only the first until the binary log is followed again. A stream that ends with
+    /// an outage or a failover, and starts again afterwards, is not logged.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

@@ -9,7 +9,7 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Smiles kept in memory even if they are indexed, for clients that resume after a crash.
+/// Number of smiles kept in memory even if they are indexed, for clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
@@ -22,7 +22,7 @@ pub(crate) struct StreamPage {
 }
 
 impl StreamPage {
-    /// The first `limit` smiles up to `until`, or all if there are fewer.
+    /// A page that ends at its last smile if it has `limit` smiles, else at `until`.
     pub(crate) fn new(smiles: Vec<Arc<Publication>>, until: Offset, limit: usize) -> Self {
         let full = smiles.last().filter(|_| smiles.len() == limit);
         let through = full.map_or(until, |last| last.smile.offset);
@@ -72,7 +72,7 @@ impl Recent {
         self.offsets.get(&hash).copied()
     }
 
-    /// The place in `smiles` of the one after `offset`; `None` if memory does not reach back that far.
+    /// The index in `smiles` of the smile after `offset`; `None` if memory does not reach back that far.
     fn place(&self, offset: Offset) -> Option<usize> {
         usize::try_from(offset.0.checked_sub(self.start.0)?).ok()
     }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(stream("anna", 10), Some(vec![11, 13, 15]));
         assert_eq!(stream("bruno", 13), Some(vec![14, 15, 16]));
         assert_eq!(stream("zoe", 10), Some(vec![]));
-        assert_eq!(stream("anna", 9), None, "offset 10 is not in memory");
+        assert_eq!(stream("anna", 9), None, "a stream began before the start of memory");
         let users = (&UserName::new("bruno"), &UserName::new("anna"));
         let (smiles, after) = recent.conversation(users, Offset(15), 9);
         let offset = |smile: &Smile| smile.offset.0;
@@ -210,9 +210,9 @@ mod tests {
         assert_eq!((recent.find(hash(13)), recent.indexed), (None, Offset(13)));
         assert_eq!(recent.find(hash(15)), Some(Offset(15)));
         let anna = UserName::new("anna");
-        assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "smiles are kept for clients that resume");
+        assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "indexed smiles were dropped");
         recent.set_indexed(Offset(99));
-        assert_eq!(recent.indexed, Offset(16), "the index reaches no further than memory");
+        assert_eq!(recent.indexed, Offset(16), "the index reaches further than memory");
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
     fn old_indexed_smiles_are_dropped() {
         let mut recent = recent(KEPT_INDEXED + 100);
         recent.set_indexed(Offset(60));
-        assert_eq!(recent.start, Offset(60), "smiles that are not indexed stay");
+        assert_eq!(recent.start, Offset(60), "smiles that are not indexed were dropped");
         recent.set_indexed(Offset(1000));
         assert_eq!(recent.start, Offset(110));
         let held = recent.stream(&UserName::new("anna"), Offset(110), recent.end(), 9).unwrap();

@@ -11,16 +11,18 @@ on_every_database! {
     an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
-/// The log begins here, as after retention. One superseded run is left of the 32 before [`CUT`]'s inputs.
+/// The first segment of the log, as after retention. It leaves one of the 32 runs that [`CUT`] supersedes.
 const FIRST: u64 = 31;
 
-/// The segment whose write is cut. It merges runs, and supersedes the inputs of the previous merge.
+/// The segment whose write is cut short. The write merges runs, and supersedes the inputs of the previous merge.
 const CUT: u64 = 64;
 
-/// More segments than a start leaves to the indexer: opening the index writes [`CUT`], and reports the error.
+/// The number of segments from [`CUT`] on. A start leaves fewer to the indexer, so opening the index writes [`CUT`] and
+/// reports the error.
 const BEHIND: u64 = 3;
 
-/// Rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL a transaction holds the segment.
+/// Number of rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL one transaction writes the
+/// whole segment.
 const STRIDE: usize = 16;
 
 /// A trigger that ends the write at one row.
@@ -51,7 +53,7 @@ async fn restore(database: &Database) {
     database.run(&format!("UPDATE log_state SET indexed = {CUT}")).await;
 }
 
-/// The number of rows in which the index differs from the whole one.
+/// The number of rows in which the index differs from the complete index.
 async fn differing_rows(database: &Database) -> i64 {
     let mut sum = 0;
     for table in ["conversations", "ids"] {
@@ -71,7 +73,7 @@ fn some(rows: Vec<i64>) -> Vec<i64> {
     rows.into_iter().enumerate().filter(|(place, _)| is_some(*place)).map(|(_, row)| row).collect()
 }
 
-/// Where to cut: event, table and row of the triggers. `before_ids` is the index before the segment.
+/// Where to cut: event, table and row of each trigger. The table `before_ids` holds the blocks before the segment.
 async fn cuts(database: &Database) -> Vec<(&'static str, &'static str, String)> {
     let conversations = format!("SELECT conversation FROM index_conversations WHERE segment = {CUT}");
     let new = "SELECT block FROM index_ids WHERE block NOT IN (SELECT block FROM before_ids) ORDER BY block";

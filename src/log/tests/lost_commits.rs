@@ -7,17 +7,17 @@ on_every_database! {
     a_segment_that_the_index_has_lost_is_derived_again,
 }
 
-/// Waits until the index has two segments.
+/// Waits until the index has both segments again.
 async fn until_whole(store: &Store) {
     let whole = async {
         while store.indexed().await.unwrap() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, whole).await.expect("the index is whole");
+    tokio::time::timeout(PATIENCE, whole).await.expect("the lost segment should be indexed again");
 }
 
-/// The new server's log is whole, and its index lacks a segment whose smiles memory has dropped.
+/// The new server's log is complete, but its index lacks a segment whose smiles memory has dropped.
 async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database) {
     let mut random = random();
     let replica = Replica::start(database.open().await).await;
@@ -44,7 +44,7 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     let reader = Replica::without_indexer(database.open().await).await;
     database.run(lose).await;
     let history = reader.index.history((reader.user("anna"), reader.user("bruno")), None, smiles.len()).await;
-    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history has a gap");
+    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history did not fail without a segment");
     reader.kill().await;
 
     let replica = Replica::start(database.open().await).await;
@@ -57,7 +57,7 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     }
 }
 
-/// The new server's log ends within a segment that this replica has published whole.
+/// The new server's log ends within a segment that this replica has published completely.
 #[tokio::test]
 async fn smiles_that_the_log_has_lost_are_not_indexed() {
     let Some(database) = Database::mysql().await else { return };
@@ -68,7 +68,7 @@ async fn smiles_that_the_log_has_lost_are_not_indexed() {
     replica.tail.read().await.unwrap();
     database.run("DELETE FROM log_batches WHERE first > 3000").await;
     replica.start_indexer();
-    let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the replica ends");
+    let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the replica should end");
     assert!(matches!(ended, Err(StoreError::Replaced)), "{ended:?}");
     assert_eq!(replica.store.indexed().await.unwrap(), 0);
 }

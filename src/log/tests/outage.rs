@@ -28,7 +28,7 @@ async fn store_one(replica: &Replica, id: &str, offset: u64) {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(30), answered).await.expect("MySQL answers");
+    timeout(Duration::from_secs(30), answered).await.expect("MySQL should answer");
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_commit_with_a_lost_answer_is_not_a_duplicate() {
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
     for (before, id, offset) in [("before-a", "a", 2), ("before-b", "b", 4)] {
-        // Opens the connection.
+        // Ensures that the connection is open before the fault.
         replica.until_smiles_are_accepted().await;
         store_one(&replica, before, offset - 1).await;
         proxy.becomes(Network::NoAnswers);
@@ -78,7 +78,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let ids: Vec<_> = log.iter().map(|smile| (smile.id.as_str(), smile.offset.0)).collect();
     assert_eq!(ids, [("before", 1), ("theirs", 2), ("both", 3), ("mine", 4)]);
     all.sort();
-    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "both senders get the same offset");
+    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "the two senders of one id got different offsets");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_stale_read_does_not_end_the_replica() {
     let Store::MySql(mysql) = &store else { unreachable!() };
     mysql.freeze_the_follower().await;
     store_one(&replica, "b", 2).await;
-    assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "the frozen follower does not see the second smile");
+    assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "the frozen follower saw the second smile");
     // Longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
     assert!(ended.is_err(), "{ended:?}");
@@ -156,9 +156,17 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
         if answers.last() == Some(&Answer::Refused) && replica.tail.index_lag() >= MAX_INDEX_LAG {
             break;
         }
-        assert!(answers.len() < 100_000, "the index is {} smiles behind", replica.tail.index_lag());
+        assert!(
+            answers.len() < 100_000,
+            "no smile was shed, and the index is {} smiles behind",
+            replica.tail.index_lag()
+        );
     }
-    assert!(replica.tail.index_lag() < MAX_INDEX_LAG + 1_000, "{}", replica.tail.index_lag());
+    assert!(
+        replica.tail.index_lag() < MAX_INDEX_LAG + 1_000,
+        "the index is {} smiles behind",
+        replica.tail.index_lag()
+    );
     drop(holding);
     replica.until_indexed().await;
     replica.until_smiles_are_accepted().await;
@@ -179,7 +187,7 @@ async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) ->
             match answer {
                 Answer::Stored(offset) => drop(stored.insert(id, offset)),
                 Answer::Refused => sleep(Duration::from_millis(5)).await,
-                Answer::Duplicate(_) => panic!("{id} was sent once"),
+                Answer::Duplicate(_) => panic!("{id} was sent once, but counts as a duplicate"),
             }
         }
     }
@@ -207,7 +215,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_secs(30), more).await.expect("smiles flow");
+        timeout(Duration::from_secs(30), more).await.expect("the log should grow");
     };
     for end in ["kill", "stop", "kill"] {
         flows().await;
@@ -222,7 +230,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     }
     let log = whole_log(&store).await;
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
-    assert_eq!(log, acked, "exactly the acked smiles at their offsets, and no refused one");
+    assert_eq!(log, acked, "the log differs from the acked smiles");
     drop(database);
     script("stop", MYSQL_TO_KILL).await;
 }

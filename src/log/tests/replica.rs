@@ -17,7 +17,7 @@ use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
-/// Smiles that one sender has in flight: fewer than an outbox holds.
+/// Maximum number of smiles that one sender has in flight: fewer than an outbox holds.
 const MAX_IN_FLIGHT: usize = 200;
 
 /// The answer to a smile.
@@ -57,8 +57,7 @@ impl Replica {
         replica
     }
 
-    /// Starts a replica without an indexer, and so without filters of the ids in the index, until
-    /// [`Replica::start_indexer`].
+    /// Starts a replica whose indexer does not run, and whose filters are not loaded, until [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
@@ -73,7 +72,7 @@ impl Replica {
     }
 
     pub(super) fn start_indexer(&mut self) {
-        let indexer = self.indexer.take().expect("the indexer is started once");
+        let indexer = self.indexer.take().expect("the indexer should be started only once");
         self.tasks.spawn(indexer.run());
     }
 
@@ -83,9 +82,9 @@ impl Replica {
         self.store.close().await;
     }
 
-    /// Waits until a task ends. No task should.
+    /// Waits until a task ends, and returns its result. A task ends only when it fails.
     pub(super) async fn ended(&mut self) -> Result<(), StoreError> {
-        self.tasks.join_next().await.expect("a task").expect("no panic")
+        self.tasks.join_next().await.expect("the replica should have tasks").expect("no task should panic")
     }
 
     pub(super) fn user(&self, name: &str) -> &UserName {
@@ -95,7 +94,7 @@ impl Replica {
     /// Waits until every full segment is indexed.
     pub(super) async fn until_indexed(&self) {
         let indexed = self.tail.wait_for(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
-        tokio::time::timeout(PATIENCE, indexed).await.expect("the index catches up");
+        tokio::time::timeout(PATIENCE, indexed).await.expect("the index should catch up");
     }
 
     /// Waits until the log accepts smiles again after a fault.
@@ -105,7 +104,7 @@ impl Replica {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, accepted).await.expect("the log accepts smiles");
+        tokio::time::timeout(PATIENCE, accepted).await.expect("the log should accept smiles");
     }
 
     /// Sends each smile once, many at a time; returns the answers in the same order.
@@ -113,7 +112,7 @@ impl Replica {
         let mut answers = Vec::new();
         for some in smiles.chunks(MAX_IN_FLIGHT) {
             let sent = tokio::time::timeout(PATIENCE, self.send_at_once(some)).await;
-            answers.extend(sent.expect("every smile is answered"));
+            answers.extend(sent.expect("every smile should be answered in time"));
         }
         answers
     }
@@ -126,7 +125,7 @@ impl Replica {
         }
         let mut answers = vec![None; smiles.len()];
         for (place, smile) in smiles.iter().enumerate() {
-            let session = sessions.get_mut(&smile.from).expect("a session");
+            let session = sessions.get_mut(&smile.from).expect("every sender should have a session");
             match self.queue.submit(smile.clone(), Instant::now(), &session.subscription.outbox, || Ok(())) {
                 Ok(()) => session.in_flight.entry(smile.id.clone()).or_default().push_back(place),
                 Err(_) => answers[place] = Some(Answer::Refused),
@@ -139,7 +138,7 @@ impl Replica {
                 }
             }
         }
-        answers.into_iter().map(|answer| answer.expect("an answer")).collect()
+        answers.into_iter().map(|answer| answer.expect("every smile should have an answer")).collect()
     }
 
     /// A user's whole stream after an offset, read page by page.
@@ -175,11 +174,11 @@ impl Replica {
     }
 }
 
-/// The outbox side of a session.
+/// The part of a session that reads the outbox.
 struct Session {
     subscription: Subscription,
     user: UserName,
-    /// The user's stream up to this offset has been received.
+    /// The session has received the user's stream up to this offset.
     offset: Offset,
     /// The indices of the unanswered smiles, by id.
     in_flight: HashMap<SmileId, VecDeque<usize>>,
@@ -191,8 +190,8 @@ impl Session {
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes the contents of the outbox, and catches up if it overflowed. A publication or an outcome answers the
-    /// oldest smile with its id.
+    /// Takes the contents of the outbox, and catches up if the outbox overflowed. Each entry answers the oldest smile
+    /// with the same id.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();

@@ -46,7 +46,7 @@ async fn four_replicas_write_one_log() {
     assert_eq!(log.len(), rounds * (4 * 20 + 5));
     let offsets: BTreeMap<Key, Offset> =
         log.iter().map(|smile| (key(smile.from.as_str(), smile.id.as_str()), smile.offset)).collect();
-    assert_eq!(offsets.len(), log.len(), "the log holds each smile once");
+    assert_eq!(offsets.len(), log.len(), "the log holds a smile twice");
     for (smile, answer) in &acked {
         assert_eq!(offsets[smile], answer.offset());
     }
@@ -58,7 +58,7 @@ async fn four_replicas_write_one_log() {
     }
     let stored = acked.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
     let stored: HashSet<&Key> = stored.map(|(smile, _)| smile).collect();
-    assert_eq!(stored.len(), log.len(), "some replica answered each smile as new");
+    assert_eq!(stored.len(), log.len(), "no replica answered one of the smiles as new");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The wait for the turn to append counts as delay of the store.
+//! The wait for the turn to append counts as store delay.
 
 use std::time::Instant;
 
@@ -7,17 +7,18 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-/// Takes the turn of a database and keeps it, as a replica does that freezes between its turn and its append.
+/// Takes the turn of a database and keeps it, as a replica would that freezes before its append.
 const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Whether no replica has the turn.
+/// Selects 1 if no replica has the turn, else 0.
 const IS_FREE: &str =
     "SELECT CAST(IS_FREE_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32))) AS SIGNED)";
 
-/// A replica waits this many seconds for a turn that it does not get.
+/// How long a replica waits for a turn that it does not get, in seconds.
 const WAIT: f64 = 0.1;
 
-/// Senders with 200 smiles each: fewer than the queue holds, and more than it admits after a batch that took [`WAIT`].
+/// Number of senders, and of smiles from each. In total, these are fewer smiles than the queue holds, and more than it
+/// admits after a batch that took [`WAIT`].
 const SENDERS: usize = 35;
 const SMILES: usize = 200;
 
@@ -40,7 +41,7 @@ async fn a_wait_for_a_turn_is_store_delay_and_sheds() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(5), delayed).await.expect("the wait is part of the append");
+    timeout(Duration::from_secs(5), delayed).await.expect("the duration of the append should include the wait");
 
     let table = database.holding("LOCK TABLES log_batches READ").await;
     let many_of = |sender: usize| -> Vec<NewSmile> {
@@ -48,7 +49,7 @@ async fn a_wait_for_a_turn_is_store_delay_and_sheds() {
         (0..SMILES).map(|number| smile(&replica.store, from, "viola", &format!("{number}"))).collect()
     };
     let many: Vec<_> = (0..SENDERS).map(many_of).collect();
-    // All of them are sent before the table is released, which lets the first batch proceed.
+    // All smiles are sent before the table is released. Only then can the first batch proceed.
     let sending = join_all(many.iter().map(|smiles| replica.send(smiles)));
     let (answers, ()) = tokio::join!(sending, async { drop(table) });
     let answers = answers.concat();
@@ -69,7 +70,7 @@ async fn a_turn_without_an_append_ends() {
     assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Duplicate(Offset(2))]);
     let asked = Instant::now();
     while database.numbers(IS_FREE).await != [1] {
-        assert!(asked.elapsed() < Duration::from_secs(10), "the turn is kept");
+        assert!(asked.elapsed() < Duration::from_secs(10), "the turn was not ended");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -23,7 +23,7 @@ const MAX_SECONDS: u64 = 300;
 /// How long sessions in transit and old lists may still cause moves.
 const SETTLING_SECONDS: u64 = 30;
 
-/// How long no session may move after that.
+/// How long after that no session may move.
 const QUIET_SECONDS: u64 = 60;
 
 /// Runs of each scenario.
@@ -40,10 +40,10 @@ enum Proxy {
 struct Member {
     id: String,
     started_ms: u64,
-    /// When in each second it renews and reads the list.
+    /// At which moment of each second it renews its lease and reads the list.
     phase_ms: u64,
     sessions: usize,
-    /// The sessions in its row.
+    /// The number of sessions in its row.
     reported: usize,
     /// The list that it read a second ago.
     list: Vec<ReplicaRecord>,
@@ -160,7 +160,7 @@ impl Simulation {
             })
     }
 
-    /// Runs until the replicas are balanced; returns the seconds.
+    /// Runs until the replicas are balanced. Returns the seconds; `None` if `most` of them are not enough.
     fn even_after(&mut self, most: u64) -> Option<u64> {
         (0..most).find(|_| {
             self.run(1);
@@ -179,11 +179,16 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     simulation.run(10);
     assert_eq!(simulation.moves, 0, "{context}");
     simulation.start(count - 1);
-    let seconds = simulation.even_after(MAX_SECONDS).unwrap_or_else(|| panic!("not spread: {context}"));
+    let seconds =
+        simulation.even_after(MAX_SECONDS).unwrap_or_else(|| panic!("the sessions did not spread: {context}"));
     let moves = simulation.moves;
     simulation.run(SETTLING_SECONDS);
     let settled = simulation.moves;
-    assert!(settled - moves <= sessions.div_ceil(MAX_FRACTION), "{} more: {context}", settled - moves);
+    assert!(
+        settled - moves <= sessions.div_ceil(MAX_FRACTION),
+        "{} more moves after the balance: {context}",
+        settled - moves
+    );
     simulation.run(QUIET_SECONDS);
     assert_eq!(simulation.moves, settled, "the moves never stop: {context}");
     assert!(simulation.is_even(), "{context}");
@@ -205,13 +210,13 @@ fn worst(proxy: Proxy) -> (u64, f64) {
 #[test]
 fn sessions_spread_behind_a_least_connections_proxy() {
     let (seconds, moves) = worst(Proxy::LeastConnections);
-    assert!(seconds <= 40 && moves < 1.0, "{seconds} s, {moves} moves of each session");
+    assert!(seconds <= 40 && moves < 1.0, "{seconds} s, {moves} moves per session");
 }
 
 #[test]
 fn sessions_spread_behind_a_random_proxy() {
     let (seconds, moves) = worst(Proxy::Random);
-    assert!(seconds <= 200 && moves < 4.0, "{seconds} s, {moves} moves of each session");
+    assert!(seconds <= 200 && moves < 4.0, "{seconds} s, {moves} moves per session");
 }
 
 #[test]

@@ -24,11 +24,12 @@ use crate::store::batch::Batch;
 /// The heartbeat interval of an idle binary log.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Silence after which the connection is dead: two missed heartbeats plus a margin.
+/// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's version and identity, whether its commits wait for a replica after they are in the binary log, and the
-/// name of the database as the server spells it. Its case may differ from the configured name.
+/// The server's binary log settings, its version and identity, whether its commits wait for a replica after they are in
+/// the binary log, and the name of the database as the server spells it. The case of that name may differ from the
+/// configured name.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -43,7 +44,7 @@ type Settings = (u8, String, String, u8, bool, String, Option<String>);
 /// The table whose rows are batches. All statements spell it like this.
 const TABLE: &[u8] = b"log_batches";
 
-/// The positions of its columns.
+/// The positions of the columns `token` and `payload`.
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
@@ -71,7 +72,7 @@ impl MySql {
     /// Opens the binary log at its end.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] if this replica cannot read one, else [`StoreError::Unavailable`].
+    /// [`StoreError::CannotFollow`] if this replica cannot read the binary log, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;
@@ -99,7 +100,7 @@ impl MySql {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
-                return cannot(&format!("the server's version is {version}; following its binary log needs 8.4"));
+                return cannot(&format!("the server's version is {version}; following its binary log requires 8.4"));
             }
             Some((.., true, _, _)) => {
                 return cannot("the binary log shows a commit before a semi-synchronous replica has it");
@@ -129,13 +130,13 @@ impl MySql {
 }
 
 impl Binlog {
-    /// Waits for the next transaction with batches and returns them in the order of the log. Cancel safe.
+    /// Waits for the next transaction with batches, and returns its batches in the order of the log. Cancel safe.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server is gone or silent. The stream is then unusable.
     pub(crate) async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
-            // Counts from the last event, so that a cancelled call does not extend it.
+            // Counts from the last event, so that a cancelled call does not extend the silence.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
             let event = tokio::select! {
                 event = within(rest, event(&mut self.stream)) => event?,
@@ -149,7 +150,7 @@ impl Binlog {
                 Ok(EventType::XID_EVENT) if !self.transaction.is_empty() => {
                     return Ok(std::mem::take(&mut self.transaction));
                 }
-                // Any other begin or end of a transaction discards its batches.
+                // Any other event that begins or ends a transaction discards the batches before it.
                 Ok(EventType::QUERY_EVENT | EventType::GTID_EVENT | EventType::ANONYMOUS_GTID_EVENT) => {
                     self.transaction.clear();
                 }

@@ -25,7 +25,7 @@ const RENEW: &str = "
         smiles_per_second = renewal.smiles_per_second, draining = renewal.draining, behind = renewal.behind,
         following = renewal.following";
 
-/// Numbers follow the order of registration.
+/// Lists the replicas, longest uptime first, since numbers follow the order of registration.
 const LIST: &str = "
     SELECT CONCAT(name, '.', number) AS id, name, host, node, version, capacity, obeys, draining, behind, sessions,
         smiles_per_second, following, crash,
@@ -34,8 +34,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id. The last parameter allows a second request. Without it, one of two
-/// concurrent requests that chose the same replica changes nothing.
+/// Requests a crash of the replica with this id. The last parameter tells whether the request may replace a pending
+/// one. If not, the second of two concurrent requests for one replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
@@ -45,13 +45,13 @@ impl MySql {
     /// [`StoreError::Unavailable`].
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let mut registration = Registration { number: 0, replica, at: Instant::now() };
-        // If the answer is lost, the row of the first attempt shows as a lost replica for a while.
+        // If the answer is lost, the row of the first attempt is listed as a lost replica for a while.
         registration.number = self.renew(&registration, ReplicaStatus::default()).await?;
         Ok(registration)
     }
 
     /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. Returns the number that
-    /// MySQL chose, if it did.
+    /// MySQL chose for a new replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -94,8 +94,8 @@ impl MySql {
         Ok(self.upkeep.rows(LIST).await?)
     }
 
-    /// Requests a crash of the replica with the longest uptime of those for which [`ReplicaRecord::can_crash`] holds.
-    /// Returns its id, `None` if there is none. The replica finds the request in its own row.
+    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, requests a crash of the one with the longest
+    /// uptime. Returns its id; `None` if there is no such replica. The replica finds the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored nevertheless.

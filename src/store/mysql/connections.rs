@@ -17,15 +17,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
 
-/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond it MySQL
-/// or the network is down.
+/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond this
+/// limit MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long an idle connection is kept. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// How long an idle connection is used without a ping. A statement sent on a dead connection leaves it unknown whether
-/// it arrived.
+/// For how long after its last use an idle connection is taken without a ping. If a statement is sent over a dead
+/// connection, it is unknown whether the statement arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
 /// After this time without an answer, a probe finds out whether the address now leads to another server.
@@ -34,7 +34,7 @@ const LATE: Duration = Duration::from_millis(300);
 /// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
-/// Id, user, host, database, command and more of every session of this account.
+/// Lists the sessions of this account. Column 0 is the id, column 4 the command.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
 /// Commands of a session that executes a statement or hangs in one.
@@ -45,7 +45,7 @@ pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
-    /// The idle connections, each with the time since which it is idle.
+    /// The idle connections, each with the time since which it has been idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
@@ -89,7 +89,7 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// The most recently used idle connection, if it is alive and leads to the current server. Otherwise the older idle
+    /// The most recently used idle connection, if it is alive and leads to the current server. If it is not, the older
     /// ones are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
@@ -101,8 +101,8 @@ impl Connections {
         alive.then_some(idle)
     }
 
-    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails when
-    /// the sessions that execute statements are twice as many as the connections of this pool.
+    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if at
+    /// least twice as many sessions of this pool execute statements as it has connections.
     ///
     /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -146,7 +146,7 @@ impl Connections {
         self.take().await?.ask(question).await
     }
 
-    /// The rows that an idempotent statement selects. The caller guarantees that its literals are safe.
+    /// The rows that an idempotent statement selects. The caller guarantees that the literals in it are safe.
     pub(in crate::store) async fn rows<Row>(&self, text: &str) -> sqlx::Result<Vec<Row>>
     where
         Row: for<'row> FromRow<'row, MySqlRow>,
@@ -168,7 +168,7 @@ impl Connections {
     pub(super) async fn close(&self) {
         self.places.close();
         while let Some(idle) = self.take_idle().await {
-            // Best effort: without it MySQL logs a note about an aborted connection.
+            // Best effort: without the close, MySQL logs a note about an aborted connection.
             let _ = tokio::time::timeout(ANSWER, idle.connection.close()).await;
         }
     }
@@ -214,7 +214,7 @@ impl PooledConnection<'_> {
     }
 }
 
-/// The answer if it arrives in time. After a timeout its connection must not be used again.
+/// The answer if it arrives in time. After a timeout, the connection that was asked must not be used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,
@@ -225,12 +225,12 @@ pub(super) async fn within<T, E: From<io::Error>>(
     }
 }
 
-/// Whether an answer did not come in time.
+/// Whether the error is a timeout.
 pub(super) fn timed_out(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// MySQL's error number, if the error is MySQL's.
+/// MySQL's error number, if the error comes from MySQL.
 pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
     error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }

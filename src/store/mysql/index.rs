@@ -1,5 +1,4 @@
-//! The index in MySQL: where the smiles of a conversation are, and blocks of ids, written a segment at a time by one of
-//! the replicas.
+//! The index in MySQL. One replica at a time writes it, a segment per transaction.
 
 use sqlx::{MySqlConnection, QueryBuilder};
 
@@ -7,14 +6,14 @@ use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Rows in one statement. Their values fit into 15 KiB and so into one write, as a batch does
+/// Maximum number of rows in one statement. Their values fit into 15 KiB, and so into one write, as a batch does
 /// ([`BatchLimit::MYSQL`](crate::store::BatchLimit)). A segment has 8 KiB of places, and a block of ids about 2 KiB.
 const CONVERSATIONS_PER_STATEMENT: usize = 256;
 const BLOCKS_PER_STATEMENT: usize = 6;
 
 impl MySql {
-    /// Whether this replica, identified by `claimant`, may write the index. Claims it, or extends the claim, for 1 s by
-    /// the database's clock. The claim of a dead or frozen replica expires.
+    /// Claims the right to write the index for `claimant`, or extends the claim, for 1 s by the database's clock;
+    /// `false` if another replica holds the claim. The claim of a dead or frozen replica expires.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \
@@ -37,7 +36,7 @@ impl MySql {
         let begin =
             format!("BEGIN; UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}");
         if statements(&begin).execute(&mut *connection).await?.rows_affected() == 0 {
-            // Another replica has written this segment, or this log does not have its smiles.
+            // Another replica has written this segment, or this log lacks the smiles of the segment.
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
             return Ok(());
         }

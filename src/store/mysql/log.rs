@@ -8,7 +8,7 @@ use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, StoreError, integer};
 
 /// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. Error
-/// 1053, server shutdown, is not among them, since MySQL may have committed before it.
+/// 1053, server shutdown, is not among them, since MySQL may have committed before the shutdown.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
 /// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).
@@ -21,7 +21,7 @@ const REACHED: Duration = Duration::from_millis(800);
 /// The error of a server without the table: the database was dropped and created again.
 const NO_TABLE: u16 = 1146;
 
-/// What a failed read of the log means.
+/// Converts the error of a failed read of the log.
 pub(in crate::store) fn read_error(error: sqlx::Error) -> StoreError {
     if number(&error) == Some(NO_TABLE) { StoreError::Replaced } else { error.into() }
 }
@@ -56,7 +56,8 @@ impl MySql {
         Ok(append)
     }
 
-    /// Whether the batch at this offset is the given one: an earlier attempt may have succeeded without an answer.
+    /// Finds out whether the batch at this offset is the given one: an earlier attempt may have succeeded without an
+    /// answer.
     async fn compare_token(&self, batch: &NewBatch) -> Result<Append, AppendError> {
         let tokens: sqlx::Result<Vec<(i64,)>> = self.rows(&batch.select_token()).await;
         match tokens.map_err(|error| AppendError::InDoubt(error.into()))?[..] {

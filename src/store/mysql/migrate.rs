@@ -28,15 +28,15 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// with its lock, and the next attempt waits for that lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// No session waits during an upgrade, so statements may take long.
+/// Statements of an upgrade may take long, since no session waits for them.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
-/// Waits a second for the lock: one per database of a server. The digest keeps a long name within the 64 characters of
-/// a lock name.
+/// Waits a second for the lock of this database. With the digest, the name of the lock stays within the limit of 64
+/// characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Removes the rows of unsuccessful migrations. Under the lock, such a migration was interrupted by a crash. Each one
-/// is idempotent, so it runs again.
+/// Removes the rows of unsuccessful migrations. Since this replica holds the lock, only a crash can have interrupted
+/// them. Migrations are idempotent, so they run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_OLD_TABLES: &str = "
@@ -47,14 +47,14 @@ const COUNT_OLD_TABLES: &str = "
 /// router without a server.
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
-/// Errors about the account and its privileges. A deployment may create them after the server starts, so they are
-/// retried for a short time; a wrong password must end in an error.
+/// Errors about the account and its privileges. A deployment may create the account after the server starts, so the
+/// replica retries for a short time. A wrong password must end in an error.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// Advice instead of the library's message.
-const NO_TLS: &str = "the server offers no TLS, and without it MySQL takes no password from a user it has not seen since \
-    it was started; switch TLS on there";
+/// Replaces the message of the library.
+const NO_TLS: &str = "the server offers no TLS, and without TLS MySQL accepts no password from an account that has not \
+    logged in since the server started; enable TLS on the server";
 
 /// The users, and the key of the hashes in the index.
 pub(super) type Opened = (UserDirectory, [u8; 16]);
@@ -96,14 +96,14 @@ async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
     while within(MIGRATING, carry_over(&mut connection, &directory)).await? {}
     let key = sqlx::query_scalar("SELECT hash_key FROM log_state WHERE one = 1").fetch_one(&mut connection);
     let key = hash_key(within(ANSWER, key).await?)?;
-    // MySQL releases the lock with the connection.
+    // MySQL releases the lock when the connection closes.
     let _ = within(ANSWER, connection.close()).await;
     Ok((directory, key))
 }
 
 async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     let mut migrator = sqlx::migrate!("sql/mysql");
-    // The lock above is held. Migrations unknown to this version come from a newer replica that runs beside it.
+    // The lock above is held. Migrations unknown to this version come from a newer replica that runs at the same time.
     migrator.set_locking(false).set_ignore_missing(true);
     let migrated = async {
         connection.ensure_migrations_table("_sqlx_migrations").await?;
@@ -119,7 +119,8 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Converts a few thousand of the smiles of an earlier version into batches; `false` if there are none.
+/// Converts up to 20,000 smiles of an earlier version into batches, or drops their table once all are converted;
+/// `false` if the table does not exist.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(false);

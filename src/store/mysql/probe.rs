@@ -22,20 +22,19 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that does not answer a probe within this time is silent, and the next probe starts, since the address may
-/// then lead to another server. The pause grows with the silence: a frozen server keeps every probe in its queue, and
-/// counts all of them as connections when it resumes.
+/// then lead to another server. The pause grows with the silence, up to [`LONGEST`]: a frozen server keeps every probe
+/// in its queue, and counts all of them as connections when it resumes.
 const SILENT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Time limit of a probe. The previous probe still waits when the next one starts, so a server that resumes answers it
-/// at once.
+/// Time limit of a probe. A probe keeps waiting when the next one starts, so a server that resumes answers it at once.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// Pause after a silence before the other connections are opened. Within tens of milliseconds, a server that resumes
 /// accepts every connection in its queue, and ends the abandoned ones.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// Probes the server until the store is gone.
+/// Probes the server until the store is dropped.
 pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<bool>) {
     loop {
         let _ = timeout(INTERVAL, overdue.wait_for(|overdue| *overdue)).await;
@@ -46,9 +45,9 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
     }
 }
 
-/// Starts one probe after another until the server answers, even with a refusal. `None` once the store is gone.
+/// Starts one probe after another until the server answers, even with a refusal. `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
-    // A probe that panics has an answer: one that cannot be read.
+    // A probe that panics counts as answered.
     let (since, mut probes) = (Instant::now(), JoinSet::new());
     loop {
         let server = server.upgrade()?;

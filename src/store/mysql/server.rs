@@ -1,7 +1,8 @@
-//! The server that the address of the store leads to: how a connection to it is opened and set up, and its identity.
+//! Opens connections to the server that the address of the store leads to, sets them up, and records the server's
+//! identity.
 //!
-//! An address may lead to another server from one moment to the next. When one connection detects that, all of them
-//! are reopened: none stays with a server that is no longer the primary.
+//! An address may lead to another server from one moment to the next. When one connection detects that, all of them are
+//! reopened, so that none stays with a server that is no longer the primary.
 
 use std::io;
 use std::time::Duration;
@@ -39,8 +40,8 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether an answer is overdue. An overdue answer starts a probe, and only probes open connections until one is
-    /// answered.
+    /// Whether an answer is overdue. An overdue answer starts a probe, and only probes open connections until the
+    /// server answers one of them.
     pub(super) overdue: watch::Sender<bool>,
 }
 
@@ -108,7 +109,7 @@ impl MySqlServer {
         Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
 
-    /// The current password: the file may have changed.
+    /// The current password. Reads the file each time, since its content may have changed.
     pub(super) fn password(&self) -> io::Result<Option<String>> {
         let in_file = secret(self.url.password_file.as_deref(), "password").map_err(io::Error::other)?;
         Ok(in_file.or_else(|| self.url.password.clone()))
@@ -158,7 +159,7 @@ mod tests {
     use super::is_supported;
 
     #[test]
-    fn only_mysql_of_known_versions_is_used() {
+    fn only_known_versions_of_mysql_are_supported() {
         for version in ["8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
             assert!(is_supported(version), "{version}");
         }

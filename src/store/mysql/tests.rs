@@ -1,4 +1,4 @@
-//! Changes that tests make on a store's own connections.
+//! Changes that tests make to a store's own connections.
 
 use super::connections::Connections;
 use super::{MySql, statements};

@@ -14,19 +14,18 @@ use super::{MySql, statements};
 use crate::model::Offset;
 use crate::store::{Batch, BatchKey};
 
-/// Takes the lock, waiting longer than a few commits take and shorter than a user notices. The connection holds it
-/// until the procedure `append_batch` releases it.
+/// Takes the lock. The wait is longer than a few commits take, and too short for a user to notice. The connection holds
+/// the lock until the procedure `append_batch` releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
 /// Maximum number of batches read with the lock. More exist only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
-/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this it is down.
+/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL is down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// This replica takes turns for this long after another replica's append, and takes none for this long after a failed
-/// attempt.
+/// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// What this replica's own appends show about the appends of other replicas.
@@ -61,8 +60,8 @@ impl PeerAppends {
 
 impl MySql {
     /// Waits for the lock if other replicas append too. The next append or [`MySql::end_turn`] releases it. Returns the
-    /// batches of other replicas after `last`, which ends at `after`, that the log holds by then; the next batch follows
-    /// them. An append without the lock is just as safe, so every wait here is short.
+    /// batches of other replicas after `last`, which ends at `after`, that the log holds by then. The next batch
+    /// follows them. An append without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
@@ -73,7 +72,7 @@ impl MySql {
         })
     }
 
-    /// Releases the lock if no append has: without it the other replicas would wait for this idle one.
+    /// Releases the lock if no append has released it: otherwise the other replicas would wait for this idle one.
     pub(in crate::store) async fn end_turn(&self) {
         if !std::mem::take(&mut self.peer_appends.lock().may_hold) {
             return;
@@ -125,7 +124,7 @@ mod tests {
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(1), 3, start);
         peer_appends.appended(Offset(4), 2, start);
-        assert!(!peer_appends.takes_turns(start), "no other replica has appended");
+        assert!(!peer_appends.takes_turns(start), "turns are taken although no other replica appends");
         peer_appends.appended(Offset(8), 1, start);
         peer_appends.appended(Offset(9), 1, start + RECENT / 2);
         assert!(peer_appends.takes_turns(start + RECENT / 2));

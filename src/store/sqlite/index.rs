@@ -1,4 +1,4 @@
-//! The index in SQLite.
+//! The index in SQLite: writes a segment, and checkpoints the write-ahead log.
 
 use sqlx::{QueryBuilder, Sqlite as Database};
 
@@ -6,13 +6,13 @@ use super::Sqlite;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Rows in one transaction: 32 KiB of ids; conversations usually take less.
+/// Maximum number of rows in one transaction: 32 KiB of ids; conversations usually take less.
 const BLOCKS_PER_TRANSACTION: usize = 16;
 const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// Segments between two checkpoints, in which the write-ahead log grows by about 10 MiB.
+/// Number of segments between two checkpoints, in which the write-ahead log grows by about 10 MiB.
 const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
@@ -44,16 +44,16 @@ impl Sqlite {
         if next.is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Ends and executes a transaction that [`begin`] began. All of it is one command to the thread of the connection:
-    /// while a busy processor switches between threads, the log cannot commit.
+    /// Ends and executes a transaction that [`begin`] began. It is one command to the thread of the connection, since
+    /// the log cannot commit while a busy processor switches between threads.
     async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
         transaction.push("; COMMIT; PRAGMA synchronous = FULL");
         self.writer.lock().await.execute(transaction.build().persistent(false)).await?;
         Ok(())
     }
 
-    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel to commits; the second one
-    /// blocks them and moves the small remainder, so that the next commit restarts the log.
+    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel with commits. The second
+    /// pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer.lock().await;
         checkpointer.execute(sqlx::query(CHECKPOINT)).await?;

@@ -1,4 +1,4 @@
-//! The log in SQLite.
+//! The log in SQLite: appends a batch.
 
 use super::{Sqlite, explain};
 use crate::store::batch::NewBatch;

@@ -24,19 +24,19 @@ on_every_database! {
     carried_over_smiles_keep_their_age,
 }
 
-/// The last migrations of the previous version.
+/// The last migration of the previous version, on SQLite and on MySQL.
 const BEFORE: (i64, i64) = (4, 10);
 
 const EPOCH: &str = "00112233445566778899aabbccddeeff";
 
-/// Row ids and names of the senders.
+/// Row ids and names of the users.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
 /// MySQL's error for a missing table, and its SQLSTATE.
 const NO_TABLE: i64 = 1146;
 const NO_TABLE_STATE: &str = "42S02";
 
-/// The time of offset 0. Each smile is 7 ms later than the one before.
+/// The time of offset 0. Each smile is 7 ms later than the previous one.
 const START: i64 = 1_795_410_000_000;
 
 /// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining
@@ -114,7 +114,7 @@ async fn every_smile_is_carried_over_unchanged(database: &Database) {
     store.close().await;
     drop(store);
     let again = database.open().await;
-    assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "the smiles are carried over once");
+    assert_eq!(whole_log(&again).await.len(), smiles.len() + 1, "the smiles were carried over twice");
 }
 
 async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
@@ -141,7 +141,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     assert_carried_over(database, &smiles).await;
 }
 
-/// Opens the store. Drops the attempt instead of polling it more than `polls` times, as if the process was killed.
+/// Opens the store. Drops the attempt after `polls` polls, as if the process were killed.
 async fn open_for(database: &Database, mut polls: usize) -> Option<Store> {
     let mut opening = Box::pin(database.open());
     let cut = std::future::poll_fn(move |context| {
@@ -154,7 +154,7 @@ async fn open_for(database: &Database, mut polls: usize) -> Option<Store> {
     cut.await
 }
 
-/// Appends as a replica of the previous version, until its table is gone. Returns the acknowledged smiles.
+/// Appends as a replica of the previous version would, until its table is gone. Returns the acknowledged smiles.
 async fn append_as_before(mut older: MySqlConnection, name: &str, begun: Arc<Barrier>) -> Vec<(Offset, String)> {
     let (mut acknowledged, mut number) = (Vec::new(), 0);
     loop {
@@ -176,7 +176,7 @@ async fn append_as_before(mut older: MySqlConnection, name: &str, begun: Arc<Bar
     }
 }
 
-/// Removes the oldest smiles up to offset 900 as a replica of the previous version, until its table is gone.
+/// Removes the oldest smiles up to offset 900 as a replica of the previous version would, until its table is gone.
 async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
     older.execute("SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1").await.unwrap();
     begun.wait().await;
@@ -186,7 +186,7 @@ async fn trim_as_before(mut older: MySqlConnection, begun: Arc<Barrier>) {
             "ROLLBACK; BEGIN; DELETE FROM smiles WHERE position <= {last}; \
              UPDATE log SET trimmed = GREATEST(trimmed, {last}) WHERE one = 1; COMMIT"
         );
-        // The previous version rolls back and tries again when it does not get a lock.
+        // The previous version rolls back and tries again if it does not get a lock.
         let trimmed = sqlx::raw_sql(AssertSqlSafe(trim)).execute(&mut older).await;
         let state = trimmed.err().and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
         if state.as_deref() == Some(NO_TABLE_STATE) {
@@ -227,7 +227,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         trimming.await.unwrap();
     }
     let kept = usize::try_from(trimmed.0).unwrap();
-    assert_eq!(log.len() + kept, offsets, "the log holds exactly the acknowledged smiles");
+    assert_eq!(log.len() + kept, offsets, "the log does not hold exactly the acknowledged smiles");
     assert!(log[..smiles.len() - kept] == smiles[kept..]);
     append(&store, &["next"]).await;
 }
@@ -238,7 +238,7 @@ async fn carried_over_smiles_keep_their_age(database: &Database) {
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
-    assert_eq!((trimmed, removed), (Offset(2000), 2000), "whole batches whose last smile is old enough");
+    assert_eq!((trimmed, removed), (Offset(2000), 2000), "not all batches whose last smile is old enough were removed");
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn replica_numbers_of_a_file_continue_after_an_upgrade() {
         DELETE FROM replicas WHERE number = 17";
     database.run(replicas).await;
     for expected in [18, 19] {
-        let Store::Sqlite(file) = database.open().await else { panic!("a file has one process") };
+        let Store::Sqlite(file) = database.open().await else { panic!("the store is not a file") };
         assert_eq!(file.starts, expected);
     }
 }
@@ -279,7 +279,7 @@ async fn concurrent_starts_carry_over_once() {
 }
 
 #[tokio::test]
-async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
+async fn a_replica_of_the_previous_version_can_no_longer_append() {
     let Some(database) = Database::mysql().await else { return };
     let smiles = fill_previous_version(&database, 0, 30).await;
     assert_carried_over(&database, &smiles).await;
@@ -289,10 +289,10 @@ async fn a_replica_of_the_previous_version_cannot_append_any_longer() {
         let row = sqlx::raw_sql(call).fetch_one(&mut older).await.unwrap();
         (sqlx::Row::get(&row, 0), sqlx::Row::get(&row, 1))
     };
-    assert_eq!((head, failed), (None, Some(1146)), "no such table");
+    assert_eq!((head, failed), (None, Some(1146)), "the table of the previous version still exists");
     let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
     assert_ne!(epoch, EPOCH);
     let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;
-    assert!(renewal.is_err(), "the lease of the older replica expires");
+    assert!(renewal.is_err(), "the older replica renewed its lease");
     assert_eq!(database.open().await.log_state().await.unwrap().head, Offset(30));
 }

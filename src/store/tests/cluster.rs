@@ -19,7 +19,7 @@ pub(super) fn new_replica(name: &str, node: Option<&str>) -> NewReplica {
     NewReplica { name, host: "here".to_owned(), node, capacity: 100, obeys: true }
 }
 
-/// A cluster on a database of its own, and freshly registered replicas with these names.
+/// A cluster on this database, and newly registered replicas with these names.
 async fn cluster<const COUNT: usize>(database: &Database, names: [&str; COUNT]) -> (Arc<MySql>, [Registration; COUNT]) {
     let cluster = cluster_of(&database.open().await);
     let mut registrations = Vec::new();
@@ -39,7 +39,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     let (cluster, [first]) = cluster(&database, ["be1"]).await;
     cluster.unregister(&first).await.unwrap();
     let second = cluster.register(new_replica("be1", None)).await.unwrap();
-    assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "numbers are never reused");
+    assert_eq!((first.id(), second.id()), ("be1.1".to_owned(), "be1.2".to_owned()), "a number was reused");
 
     let third = cluster.register(new_replica("be1", None)).await.unwrap();
     let status = ReplicaStatus {
@@ -54,7 +54,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     assert_eq!(
         (replicas[0].id.as_str(), replicas[0].state),
         ("be1.2", ReplicaState::Ready),
-        "the first to register is listed first"
+        "the replica that registered first is not listed first"
     );
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
     assert_eq!(replicas[1].status, status);
@@ -93,7 +93,7 @@ async fn a_removed_replica_that_renews_is_restored_unchanged() {
     let after = cluster.replicas().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
         assert_eq!((&before.id, &before.replica), (&after.id, &after.replica));
-        assert!(after.uptime_ms >= 300, "the uptime began again: {after:?}");
+        assert!(after.uptime_ms >= 300, "the uptime restarted: {after:?}");
     }
     assert_eq!(after.len(), 2);
 }
@@ -115,11 +115,11 @@ async fn a_lease_expires_by_the_database_clock() {
     there.forget_lost().await.unwrap();
     assert_eq!(states(&there).await, [(alive.id(), ReplicaState::Ready), (silent.id(), ReplicaState::Lost)]);
     let silent = there.replicas().await.unwrap().pop().unwrap();
-    assert_eq!(silent.status.sessions, 0, "a lost replica holds no sessions");
+    assert_eq!(silent.status.sessions, 0, "a lost replica has sessions");
     assert!((5001..60_000).contains(&silent.heartbeat_age_ms), "{silent:?}");
     assert!((3_600_000..3_660_000).contains(&silent.uptime_ms), "{silent:?}");
     here.renew(&gone, ReplicaStatus::default()).await.unwrap();
-    assert_eq!(there.replicas().await.unwrap().len(), 3, "a renewal restores it");
+    assert_eq!(there.replicas().await.unwrap().len(), 3, "the renewal did not restore the replica");
 }
 
 /// Requests a crash of any replica until none is left.

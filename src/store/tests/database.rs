@@ -20,7 +20,7 @@ use crate::store::Store;
 pub(crate) enum Database {
     /// A file in this folder.
     Sqlite(tempfile::TempDir),
-    /// A database on a server. Dropping this value drops it.
+    /// A database on a server. Dropping this value drops the database.
     MySql(MySqlUrl),
 }
 
@@ -57,7 +57,7 @@ impl Database {
         Store::open(&self.url()).await.unwrap()
     }
 
-    /// Executes statements without the store.
+    /// Executes statements over a connection outside the store.
     pub(crate) async fn run(&self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         match self.url() {
@@ -67,7 +67,7 @@ impl Database {
         .unwrap();
     }
 
-    /// The rows of a query for one number, without the store.
+    /// The rows of a query that selects one integer, read outside the store.
     pub(crate) async fn numbers(&self, query: &str) -> Vec<i64> {
         let query = AssertSqlSafe(query.to_owned());
         match self.url() {
@@ -77,16 +77,16 @@ impl Database {
         .unwrap()
     }
 
-    /// A connection that has executed this statement, such as one that holds a lock until it is dropped.
+    /// A connection that has executed this statement, for example to hold a lock until the connection is dropped.
     pub(crate) async fn holding(&self, statement: &'static str) -> sqlx::MySqlConnection {
         let mut connection = self.connect().await;
         sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
         connection
     }
 
-    /// A connection without the store.
+    /// A connection outside the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
-        let Self::MySql(url) = self else { panic!("only MySQL takes such connections") };
+        let Self::MySql(url) = self else { panic!("only MySQL has such connections") };
         options(url).connect().await.unwrap()
     }
 }

@@ -15,13 +15,13 @@ async fn any_number_of_replicas_may_start_at_once() {
     let stores = futures_util::future::join_all((0..8).map(|_| database.open())).await;
     let first = stores[0].log_state().await.unwrap();
     for store in &stores {
-        assert_eq!(store.log_state().await.unwrap(), first, "all replicas open the same log");
+        assert_eq!(store.log_state().await.unwrap(), first, "the replicas opened different logs");
         assert_eq!(store.users().len(), 256);
     }
 }
 
 #[tokio::test]
-async fn tables_that_a_crash_has_left_without_their_rows_are_repaired() {
+async fn tables_that_a_crash_left_without_their_rows_are_repaired() {
     let Some(database) = Database::mysql().await else { return };
     let before = database.open().await;
     append(&before, &["a"]).await;
@@ -116,13 +116,13 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
             store.claim_index(1),
             cluster.renew(&registration, ReplicaStatus::default())
         );
-        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "MySQL refused the batch: {appended:?}");
+        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the batch was not refused: {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
         assert!(sessions().await < 2 * normal, "{} sessions instead of about {normal}", sessions().await);
     }
     drop(holding);
     let appended = async { while store.append(&next).await.is_err() {} };
-    tokio::time::timeout(PATIENCE, appended).await.expect("the batch is appended");
+    tokio::time::timeout(PATIENCE, appended).await.expect("the batch should be appended");
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
 }
 
@@ -136,7 +136,7 @@ async fn tls_is_enforced_as_configured() {
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
     let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
-    assert!(unknown.contains("certificate"), "MySQL signs its certificate itself: {unknown}");
+    assert!(unknown.contains("certificate"), "the error does not name the certificate: {unknown}");
     let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
     assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
 }
@@ -168,10 +168,10 @@ async fn the_database_clock_decides_what_is_old() {
     append(&store, &["old"]).await;
     append(&store, &["young"]).await;
     grow_old(&database, 1).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "a year ago, the second smile was young");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "not only the first smile was old a year ago");
     assert_eq!(store.trim(day, 9).await.unwrap(), None);
     mysql.shift_clock(-year + 86_401).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "a day later, it is old");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "the second smile was not old a day later");
 }
 
 #[tokio::test]
@@ -179,13 +179,13 @@ async fn one_replica_at_a_time_writes_the_index() {
     let Some(database) = Database::mysql().await else { return };
     let (one, two) = (database.open().await, database.open().await);
     assert!(one.claim_index(1).await.unwrap() && !two.claim_index(2).await.unwrap());
-    assert!(one.claim_index(1).await.unwrap(), "the holder keeps its claim");
+    assert!(one.claim_index(1).await.unwrap(), "the holder lost its claim");
     database.run("UPDATE log_state SET indexer_until = indexer_until - 5001").await;
-    assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent holder loses its claim");
+    assert!(two.claim_index(2).await.unwrap() && !one.claim_index(1).await.unwrap(), "a silent holder kept its claim");
 }
 
 #[tokio::test]
-async fn a_segment_that_another_replica_has_written_is_left_as_it_is() {
+async fn a_segment_that_another_replica_has_written_is_not_overwritten() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let key = BlockKey(1);

@@ -83,11 +83,11 @@ async fn without_a_connection_nothing_can_have_been_stored() {
     assert_eq!(whole_log(&store).await, []);
 }
 
-/// The most probes within the time limit of an answer, once the network has been silent for that time.
+/// The maximum number of probes within the time limit of an answer, once the network has been silent for that time.
 const MAX_PROBES: usize = 2;
 
 #[tokio::test]
-async fn only_probes_connect_over_a_silent_network_which_is_noticed() {
+async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -115,13 +115,13 @@ async fn only_probes_connect_over_a_silent_network_which_is_noticed() {
         tokio::join!(store.claim_index(1), cluster.renew(&registration, ReplicaStatus::default()), store.log_state());
     assert!(claim.is_err() && renewal.is_err() && head.is_err());
     let probes = proxy.accepted() - accepted;
-    assert!(probes <= MAX_PROBES, "{probes} connections while nothing answers");
+    assert!(probes <= MAX_PROBES, "{probes} connections were opened while nothing answered");
     proxy.becomes(Network::Open);
     assert_eq!(store.log_state().await.unwrap().head, Offset(1));
 }
 
 #[tokio::test]
-async fn connections_that_ended_while_idle_cost_no_answer() {
+async fn idle_connections_that_were_cut_fail_no_read() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -132,7 +132,7 @@ async fn connections_that_ended_while_idle_cost_no_answer() {
     proxy.becomes(Network::Cut);
     sleep(Duration::from_millis(50)).await;
     proxy.becomes(Network::Open);
-    assert!(matches!(store.append(&next).await, Err(AppendError::InDoubt(_))), "the cut may have lost only the answer");
+    assert!(matches!(store.append(&next).await, Err(AppendError::InDoubt(_))), "the append is not in doubt");
     assert_eq!(store.append(&next).await.unwrap(), Append::Done);
     assert_eq!((store.log_state().await.unwrap().head, store.indexed().await.unwrap()), (Offset(2), 0));
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
@@ -146,7 +146,7 @@ async fn a_server_that_is_not_up_yet_is_awaited() {
     let StoreUrl::MySql(server) = database.url() else { unreachable!() };
     let opening = tokio::spawn(async move { Store::open(&url).await });
     for network in [Network::Cut, Network::NoServer, Network::Open] {
-        // No server listens there.
+        // No server listens on this port.
         proxy.leads_to((server.host.clone(), 1));
         proxy.becomes(network);
         sleep(Duration::from_millis(700)).await;
@@ -157,7 +157,7 @@ async fn a_server_that_is_not_up_yet_is_awaited() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_half_open_is_given_up() {
+async fn a_half_open_connection_is_abandoned() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
