@@ -353,7 +353,7 @@ impl Ledger {
             }
             Some(first) if first == offset => {}
             Some(first) => {
-                self.fault(Fault::Duplicated, || format!("{} is at offset {first} and at {offset}", describe(beat)))
+                self.fault(Fault::Duplicated, || format!("{} is at offset {first} and at {offset}", describe(beat)));
             }
         }
     }
