@@ -1,5 +1,5 @@
-// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so the page requests it after several
-// failures. Until the next diagnosis, each refusal counts with this cause.
+// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after several failures the page sends
+// an HTTP request to find it. Until the next diagnosis, each refusal counts with this cause.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
@@ -29,7 +29,10 @@ export class Diagnosis {
     this.#onRefused = onRefused;
   }
 
-  /** Records a waiting session after `attempt` failures; `url` is the address, `isRefusal` whether it refused a socket. */
+  /**
+   * Records a failure of a session at `url`. `attempt` counts the consecutive failures, and `isRefusal` says whether
+   * the socket was refused.
+   */
   async failed({ attempt, url, isRefusal }) {
     const now = this.#timers.now();
     if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
@@ -45,7 +48,7 @@ export class Diagnosis {
     this.#unexplained = [];
   }
 
-  // The request was refused as the sockets were.
+  // The request of the diagnosis was refused like the sockets, so it counts as well.
   #explain(cause) {
     const now = this.#timers.now();
     const recent = this.#unexplained.filter((at) => now - at <= UNEXPLAINED_MS);
@@ -53,7 +56,7 @@ export class Diagnosis {
     this.#onFound(cause);
   }
 
-  /** Clears the cause after a welcome. Other sockets may still be refused for it. */
+  /** Clears the cause after a welcome. Later refusals keep counting with it, as other sockets may still be refused. */
   welcomed() {
     this.cause = null;
   }
