@@ -23,7 +23,7 @@ export class BackendError extends Error {
     super(message);
     this.status = status;
     this.code = code;
-    /** The `Retry-After` of the answer in milliseconds. */
+    /** The retry hint of the answer in milliseconds, or 0. */
     this.retryAfter = retryAfter;
   }
 

@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
 import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
-/** The size of text, in pixels, at which the drawing has its usual size. */
+/** The size of text, in pixels, at which the drawing has a scale of 1. */
 const TEXT_SIZE = 16;
 /** The minimum height of the rates: more lanes than fit below them make the drawing taller. */
 const LEAST_RATES = 48;

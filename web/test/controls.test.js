@@ -9,7 +9,7 @@ import { FakeTimers } from "./support.js";
 
 const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
 
-test("settings survive the way through the address", () => {
+test("settings survive a round trip through the address", () => {
   const chosen = { conversations: 30, rate: 20, seed: 0, mode: "hang", chaos: 60 };
   const search = searchOf(chosen, { starts: true });
   assert.equal(search, "?conversations=30&rate=20&seed=0&mode=hang&chaos=60&start");
