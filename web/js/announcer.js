@@ -1,5 +1,4 @@
-// The announcements for screen readers: each event once, at a pace that a listener can follow. Counters on the page are
-// not announced.
+// Announces each event once to screen readers, at a pace that a listener can follow. Counters are not announced.
 
 export const GAP_MS = 2_000;
 
@@ -16,7 +15,7 @@ export class Announcer {
     this.#say = say;
   }
 
-  /** Announces a subject only when its `key` changes; a newer text replaces an unspoken one of the same subject. */
+  /** Announces `text` if its subject has a new `key`. A newer text replaces a pending one of the same subject. */
   tell(subject, key, text) {
     if (this.#said.get(subject) === key) return;
     this.#said.set(subject, key);

@@ -1,5 +1,4 @@
-// The wiring: builds the model with the browser's clock, random numbers and network, and connects it to the views and the
-// controls.
+// Builds the model with the browser's clock, random numbers and network, and connects it to the views and the controls.
 
 import { Announcer } from "./announcer.js";
 import { DialQueue } from "./client/dial-queue.js";
@@ -26,7 +25,7 @@ const dialQueue = new DialQueue();
 const storage = new TabStorage(() => sessionStorage);
 const pageUrl = document.baseURI;
 
-// Smile ids are unique per sender across reloads: a random word per page, then a count.
+// The id of a smile is a random word of this page and a count, so ids stay unique per sender across reloads.
 const pageWord = Array.from(crypto.getRandomValues(new Uint32Array(2)), (word) => word.toString(ID_RADIX)).join("");
 let lastId = 0;
 function nextId() {
@@ -77,13 +76,13 @@ const renderLoop = new RenderLoop({
   paintMore: (cost) => views.paintMore(timers.now(), cost),
 });
 
-/** An action of the presenter is shown at once. */
+/** Wraps an action of the presenter so that its effect is painted at once. */
 const shown = (act) => (argument) => {
   act(argument);
   renderLoop.flush();
 };
 
-// Few visitors save a run, so its code is loaded on demand.
+// Few visitors save a run, so the code that saves one is loaded on demand.
 const saved = (save) => async () => save(await import("./downloads.js"));
 
 const controls = new Controls({

@@ -1,4 +1,4 @@
-// The HTTP requests: users, replicas, crash. Failures become a `BackendError`.
+// Sends the HTTP requests of the page. A request that fails throws a `BackendError`.
 
 import { isOverload, retryAfterOf } from "./client/protocol.js";
 
@@ -7,19 +7,23 @@ export const REQUEST_LIMIT_MS = 3_000;
 const TOO_OFTEN = 429;
 const FORBIDDEN = 403;
 
-/** The code of a plain GET on a working WebSocket address. */
+/** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The statuses of proxies without a backend. The backend's own refusals carry error codes. */
+/** The codes of answers from a proxy without a backend. The backend's own refusals have other codes. */
 const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
 
-/** A failed request: `code` is a key of the dictionary, `status` is 0 without an answer. */
+/**
+ * A failed request. `status` is the HTTP status, or 0 without an answer. `code` is the backend's error code,
+ * `http_STATUS` for a refusal without one, `unexpected_answer` for a malformed answer, and `unreachable` without an
+ * answer.
+ */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
     super(message);
     this.status = status;
     this.code = code;
-    /** The `Retry-After` of the answer in milliseconds. */
+    /** The retry hint of the answer in milliseconds, or 0. */
     this.retryAfter = retryAfter;
   }
 
@@ -28,7 +32,7 @@ export class BackendError extends Error {
     return this.status === TOO_OFTEN;
   }
 
-  /** The dictionary key of the overload error that this failure counts as, or null. */
+  /** The cause of the overload error that this failure counts as, a `cause.` key of the dictionary, or null. */
   get overloadCause() {
     if (this.isTooOften) return "address";
     if (this.isSilence) return "no_replica";
@@ -46,7 +50,7 @@ export class Backend {
   #fetch;
   #timers;
 
-  /** The server's date at its last answer, or null. */
+  /** The `Date` header of the last answer, or null. */
   date = null;
 
   constructor({ pageUrl, fetch, timers }) {
@@ -55,7 +59,7 @@ export class Backend {
     this.#timers = timers;
   }
 
-  /** [{name, face}] */
+  /** Returns [{name, face}]. */
   async users() {
     const users = await this.#request("api/users");
     if (!Array.isArray(users)) throw unexpectedAnswer();
@@ -63,8 +67,8 @@ export class Backend {
   }
 
   /**
-   * The users, requested until there is an answer, with `pause` milliseconds between two requests or as many as the
-   * server asks for. `onFailure(error)` is called for each failed request.
+   * Requests the users until there is an answer. Waits `pause` milliseconds between requests, or longer if the server
+   * asks for it. Calls `onFailure(error)` for each failed request.
    */
   async learnUsers({ pause, onFailure = () => {} }) {
     for (;;) {
@@ -77,7 +81,7 @@ export class Backend {
     }
   }
 
-  /** {replicas, self, epoch, head}, and from newer replicas {platform, links} */
+  /** Returns {replicas, self, epoch, head}; newer replicas add {platform, links}. */
   async replicas() {
     const answer = await this.#request("api/replicas");
     if (!Array.isArray(answer?.replicas)) throw unexpectedAnswer();
@@ -95,9 +99,9 @@ export class Backend {
   }
 
   /**
-   * Why a socket to this address is refused, as a BackendError, or null if no cause is found. Browsers hide this from
-   * sockets. They send no Origin with a GET, so a second request tests the origin: a crash without a body, which the
-   * server always refuses.
+   * Finds out why a socket to this address is refused. Returns a `BackendError`, or null if no cause is found. Browsers
+   * hide the answer to a handshake, so this sends a plain GET. Browsers send no `Origin` with a GET, so a second
+   * request tests the origin: a crash request without a body, which the server always refuses.
    */
   async refusal(socketUrl) {
     const found = await this.#request(socketUrl.replace(/^ws/, "http")).catch((error) => error);

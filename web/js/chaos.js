@@ -1,9 +1,9 @@
-// Chaos: crashes replicas at a steady pace until it is switched off, no replica is left, or a smile was lost. Uses the
-// same requests as a user.
+// Chaos crashes replicas at a steady pace, with the same requests as a person. It ends when it is switched off, when no
+// replica is left, when the backend refuses, or when a promise was broken.
 
 import { Outcome } from "./crash-requests.js";
 
-/** Consecutive attempts that find no replica to crash, after which chaos ends even if the platform restarts replicas. */
+/** Where the platform restarts replicas, chaos ends after this many consecutive attempts that find none to crash. */
 export const PATIENCE = 3;
 
 export const Ended = Object.freeze({ BY_HAND: "by_hand", NOBODY: "nobody", REFUSED: "refused", LOST: "lost" });
@@ -24,14 +24,15 @@ export class Chaos {
   #done = 0;
 
   isOn = false;
-  /** The time of the next crash, while it is on. */
+  /** The time of the next crash while chaos is on, otherwise null. */
   nextAt = null;
-  /** Why it ended; null if it never has. */
+  /** Why chaos ended last, or null. */
   ended = null;
 
   /**
-   * `crash()` returns `{outcome, request}`, `hasVictim(request)` whether its victim is known, `canCrash()` whether a replica that can crash is listed, `isBroken()` whether
-   * a promise was broken, `heals()` whether the platform restarts replicas. `onChange()` requests a repaint.
+   * `crash()` returns `{outcome, request}`. `hasVictim(request)` says whether the victim of a request is known,
+   * `canCrash()` whether a replica that can crash is listed, `isBroken()` whether a promise was broken, and `heals()`
+   * whether the platform restarts replicas. `onChange()` requests a repaint.
    */
   constructor({ timers, crash, hasVictim, canCrash, isBroken, heals, onChange }) {
     this.#timers = timers;
@@ -43,7 +44,7 @@ export class Chaos {
     this.#onChange = onChange;
   }
 
-  /** The number of crashes whose victim is known. One without an answer counts once its replica is seen as lost. */
+  /** The number of crashes whose victim is known. An unanswered request counts once its victim is seen as lost. */
   get done() {
     for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {
       this.#open.delete(request);
@@ -91,7 +92,7 @@ export class Chaos {
     const { outcome, request } = await this.#crash();
     if (run !== this.#run) return;
     this.#open.add(request);
-    // A request that reaches a hanging replica is not answered, whatever the state of the other replicas.
+    // An unanswered request may have reached a hanging replica, so it is a miss only if no listed replica can crash.
     const isMiss = outcome === Outcome.NOBODY || (outcome === Outcome.UNANSWERED && !this.#canCrash());
     this.#misses = isMiss ? this.#misses + 1 : 0;
     if (outcome === Outcome.REFUSED) this.stop(Ended.REFUSED);

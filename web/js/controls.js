@@ -24,7 +24,10 @@ export class Controls {
   /** Whether the address requests a start. */
   starts = false;
 
-  /** `actions` has a function for each shortcut except the link, with `chaos(isOn)`; `changed(settings)`; and `said(text)`. */
+  /**
+   * `actions` has a function for each shortcut except `link`; `chaos(isOn)` takes the new state. It also has
+   * `changed(settings)`, and `said(text)` for an announcement.
+   */
   constructor({ translate, storage, actions }) {
     this.#translate = translate;
     this.#storage = storage;

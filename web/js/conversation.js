@@ -1,5 +1,4 @@
-// A conversation: two users who answer each other, whose turn it is, and the last smiles. The caller drives
-// the beats.
+// A conversation: its two users, whose turn it is, and its last smiles. The caller calls `beat` at the pace of the run.
 
 import { Beat, SimulatedUser } from "./simulated-user.js";
 
@@ -14,7 +13,7 @@ export class Conversation {
   #watcher = () => {};
 
   /**
-   * `chanceFor(name)` returns the random numbers of a user. `counters` counts for all conversations;
+   * `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`.
    * `onChange(conversation)` requests a repaint.
    */
   constructor({ index, people, chanceFor, environment, ledger, counters, onChange }) {
@@ -29,7 +28,7 @@ export class Conversation {
     ];
   }
 
-  /** Calls `watcher(happening)` with the events of a thread from now on; null removes it. */
+  /** Calls `watcher(event)` for each event of the thread from now on; null removes the watcher. */
   watch(watcher) {
     this.#watcher = watcher ?? (() => {});
   }
@@ -49,8 +48,8 @@ export class Conversation {
   }
 
   /**
-   * Takes the next turn. No user speaks before both are welcomed, so that every smile can be proven. Then
-   * turns alternate with the clock, whether the last smile was delivered or shed.
+   * Gives the next user a turn. No user speaks before both have been welcomed, because the delivery of an earlier smile
+   * could not be proven. Turns alternate with each beat, even if the last smile was shed.
    */
   beat() {
     if (!this.users.every((user) => user.welcomedOnce)) return;
@@ -82,7 +81,7 @@ export class Conversation {
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
     }
-    // A smile from another client of one of the two users, such as a terminal.
+    // Another client of one of the two users, such as a terminal, sent this smile.
     if (!isOurs || user.name !== frame.to || this.#find(frame.from, frame.id) !== undefined) return;
     this.#add({ id: frame.id, from: frame.from, smile: frame.smile, state: LineState.DELIVERED });
   }

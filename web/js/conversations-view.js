@@ -1,11 +1,11 @@
-// The list of conversations: a card each, with a fixed number of reused nodes, so that the page stays light for
-// hours.
+// The list of conversations, with a card for each. A card reuses a fixed number of nodes, so the page stays fast in a
+// run that lasts hours.
 
 import { LineState } from "./conversation.js";
 import { byId, element, setClass, setText } from "./dom.js";
 import { shareAfter } from "./render-loop.js";
-import { Seat } from "./seat-view.js";
 import { SessionState } from "./client/session.js";
+import { UserView } from "./user-view.js";
 
 /** The sign of each state of a smile. */
 const MARKS = {
@@ -16,7 +16,7 @@ const MARKS = {
   [LineState.REFUSED]: "✕",
 };
 
-/** The most cards painted in one frame. */
+/** The maximum number of cards painted in one frame. */
 const MOST_CARDS = 6;
 
 export class ConversationsView {
@@ -26,11 +26,14 @@ export class ConversationsView {
   #empty = byId("conversations-empty");
   #cards = new Map();
   #changed = new Set();
-  /** The conversations of this paint whose cards are not painted yet. */
+  /** The conversations whose cards are still to be painted. */
   #waiting = new Set();
   #perFrame = MOST_CARDS;
 
-  /** `onOpen(conversation)` is called when a user opens a card. `words` is what a seat needs: translate, format, hueOf. */
+  /**
+   * `onOpen(conversation)` is called when a card is opened. `words` has what a `UserView` needs: translate, format,
+   * hueOf.
+   */
   constructor({ onOpen, ...words }) {
     this.#words = words;
     this.#onOpen = onOpen;
@@ -59,7 +62,7 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
-  /** Takes the changed cards, which `paintMore` paints. */
+  /** Collects the changed cards for `paintMore`. */
   collect() {
     for (const [conversation, card] of this.#cards) {
       if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);
@@ -67,7 +70,7 @@ export class ConversationsView {
     this.#changed.clear();
   }
 
-  /** Paints the next cards that wait; true if some still wait. `cost` is what the last frame has taken. */
+  /** Paints some of the waiting cards. Returns whether any are left. The last frame took `cost` milliseconds. */
   paintMore(now, cost) {
     this.#perFrame = shareAfter(this.#perFrame, cost, MOST_CARDS);
     for (const conversation of [...this.#waiting].slice(0, this.#perFrame)) {
@@ -80,15 +83,16 @@ export class ConversationsView {
 
 class Card {
   #conversation;
-  #seats;
+  #views;
   #strip = element("span", "strip");
   #bubbles = new Map();
 
   constructor({ conversation, words, onOpen }) {
     this.#conversation = conversation;
-    this.#seats = conversation.users.map((user) => new Seat({ user, ...words, isBrief: true }));
-    const people = element("span", "people", ...this.#seats.map((seat) => seat.node));
-    // Covers the card instead of containing it: a screen reader would read all of its content, several times a second.
+    this.#views = conversation.users.map((user) => new UserView({ user, ...words, isBrief: true }));
+    const people = element("span", "people", ...this.#views.map((view) => view.node));
+    // The button covers the content. If it contained the content, a screen reader would read all of it several times a
+    // second.
     const button = element("button", "cover");
     button.type = "button";
     const [first, second] = conversation.users.map((user) => user.name);
@@ -102,11 +106,11 @@ class Card {
   }
 
   paint(now) {
-    for (const seat of this.#seats) seat.paint(now);
+    for (const view of this.#views) view.paint(now);
     this.#paintLines(this.#conversation.lines);
   }
 
-  // A line keeps its bubble while it is shown; the oldest bubble moves to the end for the newest line.
+  // A line keeps its bubble while it is shown. The newest line takes over the bubble of the oldest one.
   #paintLines(lines) {
     const spare = [];
     for (const [line, bubble] of this.#bubbles) {

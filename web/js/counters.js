@@ -1,7 +1,7 @@
-// The counters of a run outside the proof: overload errors by cause, refusals, resends, skipped beats; and the rate at which
-// a count grows.
+// The counters of a run that are not part of the proof: overload errors by cause, refusals, resends and skipped beats.
+// Also the rate at which a count grows.
 
-/** The text of [code, count] for each cause. */
+/** The causes as text. Each is [code, count]. */
 export function causesText(translate, causes) {
   if (causes.length === 0) return translate("cause.none");
   return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");
@@ -38,7 +38,7 @@ export class Counters {
     return [...this.#overloads.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** [code, count], most frequent first. */
+  /** The causes as [code, count], most frequent first. */
   get overloadCauses() {
     return [...this.#overloads].sort(([, left], [, right]) => right - left);
   }
@@ -48,13 +48,13 @@ export class Counters {
   }
 }
 
-/** The span of a rate. The caller passes the time. */
+/** The time over which a rate is averaged. */
 const WINDOW_MS = 4_000;
 
 export class Rate {
   #samples = [];
 
-  /** The per-second growth of `total`, as of now. */
+  /** Records `total` at the time `now`, in milliseconds. Returns its growth per second. */
   update(now, total) {
     this.#samples.push({ now, total });
     while (this.#samples.length > 2 && now - this.#samples[1].now >= WINDOW_MS) this.#samples.shift();

@@ -1,5 +1,5 @@
-// The state of the crash controls on the page: chaos with its number of crashes, the form for the token, and why the last
-// request failed.
+// The state of the crash controls on the page: chaos with its number of crashes, the form for the token, and why the
+// last request failed.
 
 import { By } from "./crashes.js";
 import { byId, setText } from "./dom.js";
@@ -13,7 +13,7 @@ export class CrashControlsView {
   #token = byId("crash-token");
   #error = byId("crash-error");
 
-  /** `onToken(token)`: the user has given the token. */
+  /** `onToken(token)` is called when the user submits a token. */
   constructor({ translate, format, onToken }) {
     this.#translate = translate;
     this.#format = format;

@@ -1,4 +1,4 @@
-// Requests crashes: the request, the token if required, and why it failed.
+// Sends crash requests, with a token if the backend requires one, and keeps the reason of the last failure.
 
 /** The outcomes of a request. */
 export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
@@ -13,9 +13,9 @@ export class CrashRequests {
   #backend;
   #storage;
 
-  /** The request that waits for a token, or null: what the caller passed as `wish`. */
+  /** The `wish` of the request that waits for a token, or null. */
   waiting = null;
-  /** Why the last request failed: {key, values}; null if it did not. */
+  /** The failure to show for the last request, as {key, values} of the dictionary, or null. */
   failure = null;
 
   /** `storage` keeps the token for this tab. */
@@ -24,12 +24,12 @@ export class CrashRequests {
     this.#storage = storage;
   }
 
-  /** Keeps the token that the backend asks for. */
+  /** Stores the token for the next requests. */
   set token(token) {
     this.#storage.setItem(TOKEN_KEY, token);
   }
 
-  /** Crashes the named replica, or with null one that the server chooses. Returns `{outcome, replica, mode}`. */
+  /** Crashes `wish.replica`; null lets the server choose one. Returns `{outcome, replica, mode}`. */
   async ask(wish) {
     const { replica, mode } = wish;
     this.failure = null;
@@ -48,7 +48,7 @@ export class CrashRequests {
     this.failure = failureOf(error);
     if (error.status !== UNAUTHORIZED) return;
     this.#storage.removeItem(TOKEN_KEY);
-    // The first time, the form for the token is enough.
+    // At the first refusal, the page shows only the form for the token.
     if (this.waiting === null) this.failure = null;
     this.waiting = wish;
   }

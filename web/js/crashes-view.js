@@ -1,4 +1,4 @@
-// The crashes on the page: the course of the last one, and all in a table with best, median and worst.
+// The crashes on the page: the steps of the last one, and a table of all with the best, median and worst times.
 
 import { lastOf } from "./crashes.js";
 import { byId, element } from "./dom.js";

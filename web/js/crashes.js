@@ -1,5 +1,5 @@
-// All crashes of a run, requested by the user, by chaos or by another client. Pure functions from the crashes and an event
-// to the next crashes.
+// All crashes of a run, requested by the user, by chaos or by another client. The functions are pure: each takes the
+// state of the crashes and an event, and returns the next state.
 
 import * as Incidents from "./incident.js";
 import { withReplacements } from "./replacements.js";
@@ -13,10 +13,14 @@ export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "s
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
-/** A list of replicas older than this says nothing about the present. A hidden page asks every 10 s. */
+/** A list of replicas older than this is out of date. A hidden page requests the list every 10 s. */
 const STALE_MS = 15_000;
 
-/** The incidents, oldest first; the last list of replicas; what was seen of replicas and of lost sessions before. */
+/**
+ * The state of a run without crashes. `incidents` has the crashes, oldest first; `replicas` is the list last seen, at
+ * `seenAt`. `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or
+ * handed sessions over, and `losses` the lost sessions.
+ */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),
   replicas: Object.freeze([]),
@@ -37,12 +41,12 @@ export function isOpen({ incidents }, now) {
   return incidents.some(({ replacement, askedAt }) => replacement === null && now - askedAt < OPEN_MS);
 }
 
-/** Whether a recent list has a replica that can crash: a ready one that was not crashed already. */
+/** Whether a recent list has a replica that can crash: a ready one that has not crashed already. */
 export function canCrash(crashes, now) {
   return now - crashes.seenAt < STALE_MS && crashes.replicas.some(({ id, state }) => state === READY && !crashOf(crashes, id));
 }
 
-// The last crash that a replica has not come back from. A frozen replica that is ready again is its own replacement.
+// The last crash from which the replica has not come back. A frozen replica that is ready again is its own replacement.
 function crashOf({ incidents }, id) {
   return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
 }
@@ -63,8 +67,8 @@ export function withdrawn(crashes, { id }) {
 }
 
 /**
- * Records a broken session; an announced end is orderly. The session counts for the last crash of its replica, otherwise
- * for each recent request whose victim is not known.
+ * Records a broken session. An announced end is orderly and no loss. A lost session counts for the last crash of its
+ * replica or, if the replica has no crash, for each recent request whose victim is not known.
  */
 export function sessionLost(crashes, event) {
   const { at, replica, isOrderly } = event;
@@ -97,8 +101,8 @@ export function replicasSeen(crashes, { at, replicas }) {
   return arrived(next, { at, replicas });
 }
 
-// The crash was requested here, possibly without an answer, or by another client. A crash by another client is noticed late,
-// so its replacement may be ready already.
+// Records a lost replica. If its crash is not known, and no request is unanswered, another client requested the crash.
+// Such a crash is noticed late, so its replacement may be ready already.
 function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;
@@ -117,8 +121,8 @@ function isUnknown({ victim, askedAt }, now) {
   return victim === null && now - askedAt < REMEMBERED_MS;
 }
 
-// Pairs the replicas that are ready now, and were not before, with the crashed ones. A new replica that is lost already was
-// ready in between. The first list has no arrivals.
+// Pairs the replicas that have become ready with the crashed ones. A new replica that is already lost was ready between
+// the two lists. The first list has no arrivals.
 function arrived(crashes, { at, replicas }) {
   const { roster, incidents } = crashes;
   const wereLost = new Set(crashes.replicas.filter(({ state }) => state === "lost").map(({ id }) => id));
@@ -139,14 +143,14 @@ function wordOf({ id, name }) {
   return name ?? id;
 }
 
-// The list of incidents stays the same if none has changed.
+// Keeps the list of incidents if none has changed, so that the view can skip it.
 function each(crashes, change) {
   const incidents = crashes.incidents.map(change);
   const isSame = incidents.every((incident, index) => incident === crashes.incidents[index]);
   return isSame ? crashes : { ...crashes, incidents };
 }
 
-/** Best, median and worst of the known times; unknown ones are null. Null if none is known. */
+/** The best, median and worst of the known times, or null if none is known. An unknown time is null. */
 export function spread(times) {
   const known = times.filter((time) => time !== null).sort((left, right) => left - right);
   if (known.length === 0) return null;

@@ -1,6 +1,6 @@
-// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so the page requests it after several
-// failures. Until the next diagnosis, each refusal counts with this cause. A rate limit lets single requests pass, so one
-// diagnosis without a cause does not end that.
+// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after several failures the page sends
+// an HTTP request to find it. Until the next diagnosis, each refusal counts with this cause. A rate limit lets single
+// requests pass, so one diagnosis without a cause does not end that.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
@@ -31,7 +31,10 @@ export class Diagnosis {
     this.#onRefused = onRefused;
   }
 
-  /** Records a waiting session after `attempt` failures; `url` is the address, `isRefusal` whether it refused a socket. */
+  /**
+   * Records a failure of a session at `url`. `attempt` counts the consecutive failures, and `isRefusal` says whether
+   * the socket was refused.
+   */
   async failed({ attempt, url, isRefusal }) {
     const now = this.#timers.now();
     if (isRefusal && this.#found !== null && now < this.#notBefore) this.#onRefused(this.#found);
@@ -49,13 +52,13 @@ export class Diagnosis {
     if (found !== null) this.#unexplained = [];
   }
 
-  // The request was refused as the sockets were.
+  // The request of the diagnosis was refused like the sockets, so it counts as well.
   #explain(cause) {
     for (let refused = 0; refused <= this.#unexplained.length; refused += 1) this.#onRefused(cause);
     this.#onFound(cause);
   }
 
-  /** Clears the cause after a welcome. Other sockets may still be refused for it. */
+  /** Clears the cause after a welcome. Later refusals keep counting with it, as other sockets may still be refused. */
   welcomed() {
     this.cause = null;
   }

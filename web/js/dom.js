@@ -1,4 +1,4 @@
-// Access to the document. Sets text only as text, never as HTML, and skips unchanged values, since most repaints
+// Access to the document. The setters never interpret text as HTML, and skip unchanged values, since most repaints
 // change little.
 
 /** A new element with its class and children; a string child is text. */
@@ -30,7 +30,7 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
-/** Sets a variable of the style sheet, through the object model, which the content security policy allows. */
+/** Sets a CSS variable through the object model, which the content security policy allows. */
 export function setVariable(node, name, value) {
   const wanted = String(value);
   if (node.style.getPropertyValue(name) !== wanted) node.style.setProperty(name, wanted);

@@ -14,7 +14,7 @@ export function saveJson(run) {
   download(new Blob([text], { type: "application/json" }), `${nameOf(recordedAt)}.json`);
 }
 
-/** `look` has the colours and fonts of the page, the rest of `words` is for the poster. */
+/** `look` has the colours and fonts of the page. `words` is for the poster. */
 export function savePicture(run, { look, ...words }) {
   const recordedAt = new Date();
   const canvas = document.createElement("canvas");

@@ -1,4 +1,4 @@
-// The faces of the simulated users: which face answers which, and the chance that picks one of several.
+// The faces of the simulated users: which faces answer which, and the random numbers that choose among them.
 
 const OPENERS = ["🙂", "😀", "😃", "😊", "😉", "🤗", "😎", "🥳"];
 
@@ -50,8 +50,8 @@ export function answerTo(heard, random) {
 }
 
 /**
- * Reproducible chance from a seed and a name (mulberry32 over an FNV-1a hash): a function to numbers from 0 to below 1. Not for
- * waits, which must differ between pages.
+ * A reproducible random number generator for a seed and a name (mulberry32 over an FNV-1a hash). Its numbers are at
+ * least 0 and below 1. It must not determine waits, which must differ between pages.
  */
 export function chanceOf(seed, name) {
   let state = 0x811c9dc5 ^ seed;

@@ -1,5 +1,5 @@
-// The colours of the replicas. A new replica gets the colour that has been out of use for longest, so that colours repeat
-// only when all are in use; the page always shows the name as well.
+// The colours of the replicas. A new replica gets the colour that has been unused for longest, so two replicas share a
+// colour only when all colours are in use. The page always shows the name as well.
 
 export const HUES = 8;
 

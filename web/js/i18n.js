@@ -1,13 +1,13 @@
-// The choice of the language, and the substitution of values into words.
+// Chooses the language of the page, loads its words, and substitutes values into them.
 
-/** Loads the words of a language. */
+/** The languages of the page, each with a function that loads its words. */
 const LANGUAGES = {
   en: async () => (await import("./words-en.js")).ENGLISH,
   it: async () => (await import("./words-it.js")).ITALIAN,
 };
 const DEFAULT_LANGUAGE = "en";
 
-/** The first of the browser's languages that the page speaks. */
+/** The first of the browser's languages that the page supports. */
 export function chooseLanguage(wanted) {
   for (const tag of wanted ?? []) {
     const language = tag.toLowerCase().split("-")[0];
@@ -16,12 +16,11 @@ export function chooseLanguage(wanted) {
   return DEFAULT_LANGUAGE;
 }
 
-/** The words of a chosen language. */
 export function loadDictionary(language) {
   return LANGUAGES[language]();
 }
 
-/** Returns a function from a key and values to text. A count of one selects the key's `.one` form, if any. */
+/** Returns a function that turns a key and values into text. If `n` is 1, it uses the key's `.one` form, if any. */
 export function translator(dictionary) {
   return (key, values = {}) => {
     const one = `${key}.one`;

@@ -1,5 +1,5 @@
-// The course of a crash: when it was requested, when sessions were lost, when the last one resumed, when a
-// replica replaced the lost one. Pure functions from an incident and an event to the next incident.
+// The course of a crash: its request, the lost sessions, their return, and the replacement of the replica. The
+// functions are pure: each takes an incident and an event, and returns the next incident.
 
 export const Step = Object.freeze({
   ASKED: "asked",
@@ -12,19 +12,19 @@ export const Step = Object.freeze({
 
 const READY = "ready";
 
-/** A requested crash, with an `id` of the caller's; `by` is the requester. */
+/** A new incident, requested at the time `at`. The caller chooses the `id`; `by` is the requester. */
 export function incidentOf({ id, at, by, mode }) {
   return { id, by, mode, victim: null, askedAt: at, confirmedAt: null, losses: [], lostAt: null, replacement: null };
 }
 
-/** The server names the replica. */
+/** Records the answer of the server, which names the replica. */
 export function confirmed(incident, { at, replica, mode }) {
   return { ...incident, confirmedAt: at, victim: replica, mode };
 }
 
 /**
- * Records a broken session. A session that breaks again before it is live counts once. This function and the next two also
- * take all crashes of a run, whose `losses` are of any replica.
+ * Records a broken session. A session that breaks again before it is live counts once. In place of an incident, this
+ * function and the next two also accept the crashes of a run, whose `losses` are of any replica.
  */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
@@ -60,8 +60,8 @@ function countedLosses({ victim, losses }) {
 }
 
 /**
- * The figures of a crash. The times are milliseconds since the request, or null: until the replica was seen as gone, until
- * all lost sessions were live again, until a replacement was ready.
+ * The figures of a crash. The times are the milliseconds from the request until the replica was seen as gone, until all
+ * lost sessions were live again, and until a replacement was ready. An unknown time is null.
  */
 export function figuresOf(incident) {
   const times = countedLosses(incident).map(({ resumedAt }) => resumedAt);
@@ -75,7 +75,7 @@ export function figuresOf(incident) {
   };
 }
 
-/** The events so far in order: {kind, after, ...}, with `after` in ms since the request. */
+/** The events so far in order: {kind, after, ...}, with `after` in milliseconds since the request. */
 export function stepsOf(incident) {
   const { askedAt, confirmedAt, victim, mode, lostAt, replacement } = incident;
   const losses = countedLosses(incident);

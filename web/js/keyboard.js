@@ -1,11 +1,11 @@
-// The keyboard shortcuts, and the cases in which a key is not one.
+// The keyboard shortcuts, and the key presses that trigger none.
 
 export const SHORTCUTS = Object.freeze({ s: "start", x: "stop", c: "crash", k: "chaos", r: "reset", l: "link", j: "json", p: "picture" });
 export const HELP_KEY = "?";
 
 const TYPING = "input:not([type=range], [type=checkbox]), select, textarea, dialog";
 
-/** The action of a key: a shortcut, "help", or null. `isOff` disables all but the help. */
+/** The action of a key press: that of a shortcut, "help", or null. `isOff` disables all but the help. */
 export function wishOf(event, { isOff }) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return null;
   if (event.target?.closest?.(TYPING)) return null;

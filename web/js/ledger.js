@@ -1,9 +1,9 @@
-// The proof that every acked smile reached its receiver exactly once and in order. It checks every frame
-// independently of the server's claims.
+// The proof that every acked smile reached its receiver exactly once and in order. It checks every frame and trusts no
+// claim of the server.
 //
-// "Lost" does not depend on time. A session that has seen offset n has seen its user's whole stream up to n,
-// so an acked smile below n that the receiver never saw is lost. If a session did not recover, the same smile
-// is "unverified".
+// The offsets decide whether a smile is lost, not a timeout. A session that has seen offset n has seen its user's whole
+// stream up to n, so an acked smile below n that the receiver never saw is lost. If a session resumed with a gap, a
+// smile in the gap is "unverified" instead.
 
 import { Fit, Stream } from "./client/stream.js";
 
@@ -63,14 +63,14 @@ export class Ledger {
     if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
   }
 
-  /** Records a new session of the user. False if it did not recover. */
+  /** Records a new session of the user. Returns false if the session left a gap in the user's stream. */
   welcomed(user, frame) {
     const vouched = this.#streamOf(user).open(frame);
     this.#judge(user);
     return vouched;
   }
 
-  /** Records an ack. True the first time, when the smile counts as acked. */
+  /** Records an ack. Returns true if it is the first for a smile of this page. */
   acked(sender, frame) {
     const stream = this.#streamOf(sender);
     const key = keyOf(sender, frame.id);
@@ -95,7 +95,7 @@ export class Ledger {
     return true;
   }
 
-  /** Records a smile on a session of the user. True if this page sent it and it is delivered for the first time. */
+  /** Records a smile that the user received. Returns true if it is the first delivery of a smile of this page. */
   received(user, frame) {
     const key = keyOf(frame.from, frame.id);
     const fit = this.#streamOf(user).take(frame.offset, key);
@@ -107,19 +107,19 @@ export class Ledger {
     return delivers;
   }
 
-  /** The highest acked offset that the user has not received. A session has caught up once it has seen it. */
+  /** The highest acked offset that the user has not received, or null. A session that has seen it has caught up. */
   highestOwed(user) {
     const { epoch } = this.#streamOf(user);
     const offsets = [...this.#owedTo(user)].filter((smile) => smile.epoch === epoch).map((smile) => smile.offset);
     return offsets.length === 0 ? null : Math.max(...offsets);
   }
 
-  /** The offset up to which the user's stream was seen. */
+  /** The offset up to which the user's stream has been seen. */
   offsetOf(user) {
     return this.#streamOf(user).offset;
   }
 
-  /** Drops the smiles in flight of a stopped conversation. */
+  /** Drops the smiles of a stopped conversation. Those that were in flight count as cut off. */
   forget(users) {
     for (const smile of [...this.#smiles.values()]) {
       if (!users.includes(smile.sender)) continue;

@@ -1,5 +1,5 @@
-// Everything that the page knows and does, apart from drawing: the run and its smiles, the replicas, the platform, chaos.
-// The caller passes the browser's clock, random numbers and network.
+// The state and the actions of the page, apart from drawing: the run and its smiles, the replicas, the platform and
+// chaos. The caller passes the browser's clock, random numbers and network.
 
 import { Backend } from "./backend.js";
 import { Chaos } from "./chaos.js";
@@ -41,8 +41,9 @@ export class Model {
   run = Run.NO_RUN;
 
   /**
-   * `environment` is that of the simulation. `browser` has `isOnline()`, `isHidden()` and the `origin` of the page. `onChange()`
-   * requests a repaint; `onConversation(conversation)` and `onList()` report what has changed in the simulation.
+   * `environment` is the environment of the simulation. `browser` has `isOnline()`, `isHidden()` and the `origin` of
+   * the page. `onChange()` requests a repaint; `onConversation(conversation)` and `onList()` report changes in the
+   * simulation.
    */
   constructor({ environment, pageUrl, fetch, storage, browser, onChange, onConversation, onList }) {
     const { timers, random } = environment;
@@ -87,7 +88,7 @@ export class Model {
     });
   }
 
-  /** Begins to watch the backend. Returns its users, once it has answered; without them no run can start. */
+  /** Begins to watch the backend. Returns its users once it has answered; no run can start before. */
   async open() {
     this.replicaWatch.ask();
     this.#keepTime();
@@ -128,7 +129,7 @@ export class Model {
     this.#tell(Run.forgotten);
   }
 
-  /** Applies changed settings to what is running. */
+  /** Applies changed settings to the current run and to chaos. */
   change(settings) {
     const { chaos } = this.settings;
     this.settings = settings;
@@ -145,7 +146,7 @@ export class Model {
     else this.chaos.stop();
   }
 
-  /** Crashes the named replica, or with null one that the server chooses. Returns `{outcome, request}`. */
+  /** Crashes `replica`; null lets the server choose one. Returns `{outcome, request}`. */
   async crash({ replica = null, by = By.PERSON }) {
     const { mode } = this.settings;
     this.#lastRequest += 1;
@@ -154,7 +155,7 @@ export class Model {
     this.#onChange();
     const { outcome, ...answer } = await this.crashRequests.ask({ replica, by, mode });
     this.#tell(ANSWERS[outcome], { id, ...answer });
-    // An idle page asks rarely.
+    // An idle page polls rarely, and would notice the crash late.
     this.replicaWatch.ask();
     this.#onChange();
     return { outcome, request: id };
@@ -166,13 +167,13 @@ export class Model {
     this.crash(this.crashRequests.waiting);
   }
 
-  /** The network is back. */
+  /** Reconnects and polls without waiting, because the network is back. */
   hurry() {
     this.simulation.hurry();
     this.replicaWatch.ask();
   }
 
-  /** The facts for the sentence about the connection. */
+  /** The facts from which `statusOf` chooses the sentence about the connection. */
   facts(now) {
     const { simulation, replicaWatch } = this;
     const { quietUntil, unreachableSince } = replicaWatch;
@@ -192,7 +193,10 @@ export class Model {
     };
   }
 
-  /** How to restart a replica: one that would crash in the chosen mode, or the one that did. */
+  /**
+   * How to restart a replica that crashes in the chosen mode. While no backend answers, how to restart one that failed
+   * in the mode of the last crash.
+   */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
     const silentFor = isAway ? since(this.replicaWatch.silentSince, now) : null;
@@ -201,19 +205,19 @@ export class Model {
     return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
   }
 
-  /** The list of replicas, its age, and whether the last request for it failed. */
+  /** The list of replicas, its age, whether the last request for it failed, and this page's sessions by replica. */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
   }
 
-  /** What a record of the run contains. */
+  /** The contents of a record of the run. */
   get record() {
     const { ledger, counters } = this.simulation;
     return { settings: this.#usedSettings, ...this.run, ledger: ledger.totals, overloads: counters.overloadCauses };
   }
 
-  /** Changes the run by one of its functions. */
+  /** Applies one of the run's functions to an event that happens now. */
   #tell(change, event) {
     this.run = change(this.run, { at: this.#timers.now(), ...event });
   }
@@ -284,7 +288,8 @@ export class Model {
     });
   }
 
-  // Ages, countdowns and rates change without events. The timeline stops when no run is active.
+  // Ages, countdowns and rates change without events, so they are repainted every second. Without a run, chaos or an
+  // open crash, the timeline stops.
   #keepTime() {
     if (this.#isSomethingGoingOn()) this.#sample();
     this.#onChange();

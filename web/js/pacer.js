@@ -1,5 +1,5 @@
-// The schedule of beats. Beats are counted from the conversation's start instead of the previous wake-up, so
-// the pace neither drifts nor slows down when the server sheds. The caller passes the time.
+// The schedule of beats. Beats are counted from a fixed time instead of the previous wake-up, so the pace neither
+// drifts nor slows down when the server sheds. The caller passes the time.
 
 /** The default pace: five smiles a second. */
 export const BEAT_MS = 200;
@@ -7,7 +7,7 @@ export const BEAT_MS = 200;
 // Multiples of the golden ratio spread any number of conversations evenly over the beat.
 const GOLDEN_RATIO = 0.618033988749895;
 
-/** The offset of this conversation within the beat, from 0 to below `beat`. */
+/** The delay of this conversation within the beat, in milliseconds, at least 0 and below `beat`. */
 export function phase(index, beat = BEAT_MS) {
   return ((index * GOLDEN_RATIO) % 1) * beat;
 }
@@ -22,7 +22,7 @@ export class Pacer {
     this.#beat = beat;
   }
 
-  /** Beats missed while the machine or the browser slept. */
+  /** The number of beats missed while the machine or the browser slept. */
   get missed() {
     return this.#missed;
   }
@@ -36,7 +36,7 @@ export class Pacer {
     this.#due.delete(index);
   }
 
-  /** The indices that are due, each at most once: missed beats are skipped. */
+  /** The indexes of the conversations that are due, each at most once: missed beats are skipped. */
   take(now) {
     const indexes = [];
     for (const [index, due] of this.#due) {

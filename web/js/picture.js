@@ -11,8 +11,8 @@ const GUTTER = 10;
 const MOST_ROWS = 7;
 
 /**
- * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text, `crashes` the
- * table's rows with its head first, and `look` that of the timeline.
+ * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text, `crashes` is
+ * the rows of the table, head first, and `look` is the look of the timeline.
  */
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
@@ -46,7 +46,7 @@ export function drawPicture(canvas, { title, notes, badges, facts, timeline, cra
   });
 }
 
-// The timeline clears its canvas, so it gets a separate one.
+// Drawing the timeline clears the canvas, so the timeline gets a separate one.
 function drawInset(context, timeline, look) {
   const inset = document.createElement("canvas");
   [inset.width, inset.height] = [TIMELINE.width, TIMELINE.height];

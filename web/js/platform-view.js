@@ -38,7 +38,7 @@ export class PlatformView {
   }
 }
 
-/** Opens in a new tab, since this page must keep running. The new tab has no access to `window.opener`. */
+/** A link that opens in a new tab, since this page must keep running. The new tab has no access to `window.opener`. */
 function anchor({ name, url }) {
   const node = element("a", "", name);
   node.href = url;

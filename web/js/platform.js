@@ -1,5 +1,5 @@
-// The platform of the backend: whether it restarts failed replicas, and the command that does so otherwise. Kept in
-// the tab's storage, since the page may load while no backend answers.
+// The platform of the backend: whether it restarts failed replicas, and otherwise the command that restarts them. The
+// tab's storage keeps the platform, since the page may load while no backend answers.
 
 /** An automatic restart would have completed within this time. */
 export const GONE_AFTER_MS = 3_000;
@@ -14,7 +14,7 @@ const RESTART_COMPOSE = "docker compose restart backend";
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
-/** The command after a failure, by platform and crash mode. */
+/** The commands that restart a failed replica, by platform and crash mode. */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },
   compose: {
@@ -35,7 +35,7 @@ export class Platform {
 
   /** "process", "compose", "swarm" or "kubernetes"; null while unknown. */
   name = null;
-  /** [{name, url}] */
+  /** The links that the backend is configured to show: [{name, url}]. */
   links = [];
 
   /** `storage` keeps the platform for this tab. */
@@ -61,8 +61,8 @@ export class Platform {
   }
 
   /**
-   * How to restart a replica that failed in this mode: {key, command, mood}, or null if unknown.
-   * `silentFor` is the milliseconds for which no backend has answered, or null.
+   * How to restart a replica that failed in this mode: {key, command, mood}, or null if the platform is unknown.
+   * `silentFor` is how long no backend has answered, in milliseconds, or null while one answers.
    */
   revival({ mode, silentFor }) {
     if (this.name === null) return null;
@@ -71,7 +71,7 @@ export class Platform {
       return { key: `revival.${this.name}.${mode}`, command: this.#commandFor(commands, mode), mood: "calm" };
     }
     if (healing) return { key: `gone.${this.name}`, command: null, mood: "doubt" };
-    // An unready backend still answers, so a silent one failed in another mode since.
+    // An unready backend still answers, so a silent one has since failed in another mode.
     const failure = mode === UNREADY ? EXIT : mode;
     return { key: `gone.${this.name}.${failure}`, command: this.#commandFor(commands, failure), mood: "bad" };
   }

@@ -1,11 +1,11 @@
-// What the picture of a run says: its words and numbers, as pure functions.
+// The words and numbers in the picture of a run.
 
 import { causesText } from "./counters.js";
 import { verdictOf } from "./ledger.js";
 
 const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered", "unverified"]];
 
-/** The columns of the table of crashes, after their number, as `CrashWords` fills them. */
+/** The columns of the table of crashes, without the first one, the number. `CrashWords` fills them in this order. */
 const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 
 /** The contents of the picture, from a record of the model; `recordedAt` is a date. */

@@ -1,12 +1,12 @@
-// A run as one object for export: settings, ledger, overload errors, timeline, crashes. Times are milliseconds since
-// the start of the run.
+// A run as one object for export: settings, ledger, overload errors, timeline and crashes. `at` is in milliseconds
+// since the start of the run, and each `…_after` in milliseconds since the crash was requested.
 
 import { spread } from "./crashes.js";
 import { figuresOf } from "./incident.js";
 
 const FORMAT = 1;
 
-/** `startedAt` is the page's time of the start, and `recordedAt` a date. */
+/** `startedAt` is the start of the run by the page's clock, and `recordedAt` is a date. */
 export function recordOf({ settings, startedAt, recordedAt, ledger, overloads, timeline, crashes }) {
   const since = (at) => Math.round(at - startedAt);
   const round = (value) => Math.round(value * 10) / 10;

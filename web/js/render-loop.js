@@ -1,8 +1,7 @@
-// The paint schedule: at the browser's next frame, a few times a second, or by a timer in a hidden tab, which
-// gets no frames.
+// Schedules the paints for the browser's frames, a few times a second. A hidden tab gets no frames, so a timer paints.
 
 export const FRAME_GAP_MS = 80;
-/** The gap is at least this many times what the last paint took: a slow machine paints less, and stays responsive. */
+/** The gap is at least this many times as long as the last paint, so a slow machine stays responsive. */
 export const GAP_PER_COST = 2;
 export const NO_FRAME_MS = 500;
 
@@ -10,7 +9,10 @@ export const NO_FRAME_MS = 500;
 const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 
-/** How many of `most` things to paint in a frame after one that painted `share` of them and took `cost` milliseconds. */
+/**
+ * How many things to paint in the next frame, at most `most`. The last frame painted `share` things in `cost`
+ * milliseconds.
+ */
 export function shareAfter(share, cost, most) {
   if (cost > SLOW_FRAME_MS) return Math.max(1, share - 1);
   return cost < QUICK_FRAME_MS ? Math.min(most, share + 1) : share;
@@ -31,9 +33,9 @@ export class RenderLoop {
   #cancelFrame = () => {};
 
   /**
-   * `requestFrame(run)` returns a function that cancels the frame. `afterFrame(run)` runs after what a frame painted is on
-   * its way to the screen. `paint()` returns whether it left something for the next frames. `paintMore(cost)` paints a part of
-   * that, and returns whether something is still left; `cost` is the milliseconds that the frame before has taken.
+   * `requestFrame(run)` returns a function that cancels the frame. `afterFrame(run)` calls `run` once the frame is on
+   * its way to the screen. `paint()` returns whether it left something for the next frames. `paintMore(cost)` paints a
+   * part of the remainder, and returns whether anything is left; the previous frame took `cost` milliseconds.
    */
   constructor({ timers, requestFrame, afterFrame, paint, paintMore }) {
     this.#timers = timers;

@@ -1,7 +1,8 @@
-// Which new replica takes the place of which lost one. Pure functions.
+// Decides which new replica replaces which lost one. The functions are pure.
 //
-// The name identifies the replacement, in whatever order the replicas return: a container that starts again keeps its name
-// in Compose, a task its slot in Swarm, a pod its name in Kubernetes. The node does not, since an orchestrator picks any node.
+// The name identifies the replacement, whatever the order in which the replicas return: a container that restarts keeps
+// its name in Compose, a task keeps its slot in Swarm, and a pod keeps its name in Kubernetes. The node does not
+// identify the replacement, since an orchestrator may pick any node.
 
 const isSame = (lost, found) => lost.id === found.id;
 const isNamesake = (lost, found) => lost.name !== undefined && lost.name === found.name;
@@ -15,8 +16,8 @@ const SIGNS = [
 ];
 
 /**
- * Without a sign, a stranger replaces the victim of the oldest open crash. A stranger is a new replica whose name no missing
- * replica had. A crash whose victim is not known may not have happened, so it comes last.
+ * Without a sign, a stranger replaces the victim of the oldest open crash. A stranger is a new replica whose name no
+ * missing replica had. A crash whose victim is not known may not have happened, so it comes last.
  */
 const GUESSES = [
   (lost, found) => found.isStranger && lost.id !== null,
@@ -24,8 +25,8 @@ const GUESSES = [
 ];
 
 /**
- * The incidents, oldest first, with their `replacement`: the arrival {at, id, name, host, isBack, isStranger}, and whether it
- * `isSure`. `roster` has the names of replicas by id. A later sign corrects an earlier guess.
+ * The incidents, oldest first, each with its `replacement`: {at, id, arrival, isSure}, or null. An arrival is {at, id,
+ * name, host, isBack, isStranger}. `roster` maps ids to {id, name, host}. A later sign corrects an earlier guess.
  */
 export function withReplacements(incidents, arrivals, roster) {
   const free = new Set(arrivals);
@@ -40,7 +41,7 @@ export function withReplacements(incidents, arrivals, roster) {
       if (found.has(incident)) continue;
       const { victim, askedAt } = incident;
       const lost = roster.get(victim) ?? { id: victim };
-      // The arrival of the victim itself was before its crash, unless it is back.
+      // The victim itself arrived before its crash, unless it has come back.
       const isLater = ({ at, id, isBack }) => at >= askedAt && (isBack || id !== victim);
       const arrival = [...free].find((each) => isLater(each) && tells(lost, each));
       if (arrival) pair(incident, { at: arrival.at, id: arrival.id, arrival, isSure: SIGNS.includes(tells) });

@@ -9,7 +9,7 @@ export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
 /** The pause after a timeout: the next request may reach a replica other than the hanging one. */
 export const TIMED_OUT_WATCH_MS = 100;
-/** The pause after a rate-limit refusal; doubles with each further one. */
+/** The pause after a rate-limit refusal. It doubles with each further refusal, up to the cap. */
 export const TOO_OFTEN_WATCH_MS = 2_000;
 export const TOO_OFTEN_CAP_MS = 30_000;
 
@@ -29,16 +29,16 @@ export class ReplicaWatch {
   replicas = [];
   self = null;
   answeredAt = null;
-  /** The start of the first of consecutive failures, or null while the backend answers. */
+  /** When the first of the consecutive failed requests began; null while the backend answers. */
   unreachableSince = null;
-  /** The start of the first of consecutive failures without an answer of a backend, or null. */
+  /** When the first of the consecutive requests that no backend answered began, or null. */
   silentSince = null;
   /** The end of a rate-limit pause, or null. */
   quietUntil = null;
 
   /**
-   * Calls `onAnswer(answer)` for every answer, `onChange(error)` after every answer, with null, and every failure, and
-   * `onReturn()` for the first answer after failures.
+   * Calls `onAnswer(answer)` for every answer, `onReturn()` for the first answer after failures, and `onChange(error)`
+   * after every request; `error` is null after an answer.
    */
   constructor({ backend, timers, random, isHidden, isIdle, onAnswer, onChange, onReturn }) {
     this.#backend = backend;
@@ -55,7 +55,7 @@ export class ReplicaWatch {
     return this.answeredAt !== null;
   }
 
-  /** Polls now, unless rate-limited, and continues by itself. One request at a time, so answers stay in order. */
+  /** Polls now, unless rate-limited, then at intervals. At most one request is open, so answers stay in order. */
   async ask() {
     if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();
   }
@@ -100,7 +100,7 @@ export class ReplicaWatch {
     return null;
   }
 
-  // A backend that rate-limits is up, so this is not a failure of the service.
+  // A backend that rate-limits is up, so its refusal does not count as unreachable.
   #failed(error, askedAt) {
     this.#refusals = error.isTooOften ? this.#refusals + 1 : 0;
     this.unreachableSince = error.isTooOften ? null : (this.unreachableSince ?? askedAt);

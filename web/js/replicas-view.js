@@ -22,7 +22,7 @@ export class ReplicasView {
   #empty = byId("replicas-empty");
   #cards = new Map();
 
-  /** `onCrash(id)`: the user asked to crash this replica. */
+  /** `onCrash(id)` is called when the user asks to crash a replica. */
   constructor({ translate, format, hueOf, onCrash }) {
     this.#translate = translate;
     this.#format = format;
@@ -31,8 +31,8 @@ export class ReplicasView {
   }
 
   /**
-   * The list is `age` milliseconds old, and `isStale` if the last request for it failed. `sessionsOn` has this page's
-   * sessions by replica.
+   * The list is `age` milliseconds old; `isStale` says that the last request for it failed. `sessionsOn` has the number
+   * of this page's sessions by replica.
    */
   paint({ replicas, isStale, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));
@@ -119,7 +119,7 @@ class ReplicaCard {
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }
 
-  // By the backend's clock: the browser's may be wrong by hours.
+  // The ages are by the backend's clock, since the browser's clock may be wrong by hours.
   #ageText(replica, age) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {

@@ -1,5 +1,5 @@
-// The state of a run other than its smiles: its timeline and its crashes. Pure functions from a run and an event to the
-// next run. Each event has its time, `at`.
+// The state of a run other than its smiles: its timeline and its crashes. The functions are pure: each takes a run and
+// an event, and returns the next run. The time of an event is `at`.
 
 import * as Crashes from "./crashes.js";
 import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline } from "./timeline.js";
@@ -12,7 +12,7 @@ const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
 const withAnswer = crashesAfter(Crashes.confirmed);
 
-/** A run without events. It knows the replicas of the last one. */
+/** A run without events that knows the replicas of the last run. */
 export function forgotten({ crashes }, { at }) {
   return withReplicas(NO_RUN, { at, replicas: crashes.replicas });
 }
@@ -25,12 +25,12 @@ export function stopped(run, { at }) {
   return withMark(run, { at, kind: Mark.STOP });
 }
 
-/** After a second: totals and sessions, as the timeline takes them. */
+/** Samples the totals and the sessions for the timeline, once a second. */
 export function sampled(run, sample) {
   return { ...run, timeline: sampledTimeline(run.timeline, sample) };
 }
 
-/** A session is broken; `isOrderly` if its end was announced. */
+/** Records a broken session. `isOrderly` says that its end was announced. */
 export function sessionLost(run, { at, user, replica, isOrderly }) {
   const next = withLoss(run, { at, user, replica, isOrderly });
   return isOrderly ? withMark(next, { at, kind: Mark.HANDED_OVER, replica }) : next;
@@ -44,22 +44,22 @@ export function replicasSeen(run, { at, replicas }) {
   return withReplicas(changes.reduce((before, change) => withMark(before, { at, ...change }), run), { at, replicas });
 }
 
-/** A crash is requested: {id, by, mode}. */
+/** Records a requested crash: {id, by, mode}. */
 export const crashAsked = crashesAfter(Crashes.asked);
 
-/** The server has answered with {replica, mode}. */
+/** Records the answer of the server: {replica, mode}. */
 export function crashConfirmed(run, answer) {
   return withVictim(withAnswer(run, answer), answer);
 }
 
-/** Without an answer the crash may have happened, so it is still tracked. */
+/** Records that a request got no answer. Its crash may have happened, so it is still tracked. */
 export function crashUnanswered(run, request) {
   return withVictim(run, request);
 }
 
 export const crashRefused = crashesAfter(Crashes.withdrawn);
 
-/** The replica that a requested crash has hit, or null while it is not known. */
+/** The replica that a requested crash has hit, or null while the replica is unknown. */
 export function victimOf({ crashes }, id) {
   return crashes.incidents.find((incident) => incident.id === id)?.victim ?? null;
 }

@@ -1,4 +1,4 @@
-// The input line in which the presenter smiles as any user: `@bruno 😀`.
+// The form in which the presenter sends a smile as any user, such as `@bruno 😀`.
 
 import { byId, setText } from "./dom.js";
 
@@ -40,7 +40,7 @@ export class SayControl {
     }
   }
 
-  // One session, for the last user. Its code is loaded with the first smile.
+  // Keeps one session, for the last user. The code of the client is loaded with the first smile.
   async #clientOf(user) {
     const { Client } = await import("./client/client.js");
     if (this.#client?.user === user) return this.#client;

@@ -1,5 +1,5 @@
-// A simulated user: a session, its unsettled smiles, the last face received, and the guests to answer. Reports all
-// frames to the ledger.
+// A simulated user: a session, its unsettled smiles, the last face received, and the guests to answer. It reports the
+// smiles of its conversation to the ledger.
 
 import { answerTo } from "./faces.js";
 import { Beat, Outbox } from "./client/outbox.js";
@@ -10,10 +10,13 @@ export { Beat };
 
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
-/** The maximum number of guests that wait for an answer. */
+/** The maximum number of guests' smiles that wait for an answer. */
 const GUESTS = 8;
 
-/** The id prefix of an answer to a guest. It gets no answer itself, so that two simulated users do not loop forever. */
+/**
+ * The id prefix of answers to guests. An answer gets no answer, since two simulated users would answer each other
+ * forever.
+ */
 const ANSWER = "re-";
 
 export class SimulatedUser {
@@ -68,7 +71,7 @@ export class SimulatedUser {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Requests older smiles of the conversation. False without a session. */
+  /** Requests older smiles of the conversation. Returns false if the socket is not open. */
   askHistory({ before, limit }) {
     return this.session.send(historyFrame({ with: this.#peer, before, limit }));
   }
@@ -110,7 +113,7 @@ export class SimulatedUser {
     else if (frame.type === "error") this.#failed(frame);
   }
 
-  /** At every other turn a guest comes first. Not in the ledger: this page does not receive the guest's smiles. */
+  /** Answers a guest at every other turn. The ledger lacks these answers: this page cannot see whether they arrive. */
   #answer() {
     const guest = this.#answeredLast ? undefined : this.#guests.shift();
     this.#answeredLast = guest !== undefined;

@@ -38,7 +38,7 @@ export class Simulation {
     this.#onSession = onSession;
   }
 
-  /** Sets the users; each consecutive pair has a conversation. */
+  /** Sets the users. Each consecutive pair can have a conversation. */
   set people(people) {
     this.#people = people;
   }
@@ -64,8 +64,8 @@ export class Simulation {
   }
 
   /**
-   * Starts a run, or changes the number of conversations of the current one. Each conversation has `rate` smiles a
-   * second; the seed applies to new conversations.
+   * Starts a run, or changes the number of conversations of the current one. Each conversation sends `rate` smiles a
+   * second. The seed applies to new conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -78,17 +78,17 @@ export class Simulation {
     this.#scheduleBeat();
   }
 
-  /** Stops the run; the numbers stay. */
+  /** Stops the run and keeps its numbers. */
   stop() {
     this.run(0, { rate: this.#rate, seed: this.#seed });
   }
 
-  /** The backend answers again: waiting sessions reconnect at once. */
+  /** Makes waiting sessions reconnect soon, because the backend answers again. */
   hurry() {
     for (const user of this.users) user.session.hurry();
   }
 
-  /** The backend rate-limits this address: waiting sessions pause for this long. */
+  /** Makes waiting sessions wait at least `wait` milliseconds more, because the backend rate-limits this address. */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);
   }
@@ -100,7 +100,7 @@ export class Simulation {
     this.#missed = 0;
   }
 
-  /** Forgets the numbers of the last run. */
+  /** Stops the run and forgets its numbers. */
   reset() {
     this.stop();
     this.#reset();

@@ -1,11 +1,11 @@
-// The sentence about the connection: the most important fact wins. A pure function.
+// Chooses the sentence about the connection, which states the most important fact. The functions are pure.
 
 /** Shorter failures are not shown. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**
  * Returns {key, values, mood} of the sentence. `values.ms` is the span that the words call `{age}`. Of the facts,
- * `unreachableFor` and `quietFor` are milliseconds or null, `refusal` the error code of refused sockets or null.
+ * `unreachableFor` and `quietFor` are milliseconds or null, and `refusal` is the error code of refused sockets or null.
  */
 export function statusOf(facts) {
   const { sessions, live } = facts;

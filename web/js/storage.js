@@ -1,4 +1,4 @@
-// Storage for the tab. If site data is blocked or full, the values last as long as the page is open.
+// The storage of the tab. If site data is blocked or full, values are kept only while the page is open.
 
 export class TabStorage {
   #browsers = null;

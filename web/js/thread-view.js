@@ -1,8 +1,8 @@
 // The dialog of a conversation: both users, its smiles with offsets and times, and older smiles on demand.
 
 import { byId, element, setText } from "./dom.js";
-import { Seat } from "./seat-view.js";
 import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
+import { UserView } from "./user-view.js";
 
 /** The time of day, with hours from 00 to 23. */
 export const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
@@ -18,11 +18,11 @@ export class ThreadView {
   #conversation = null;
   #thread = NO_THREAD;
   #shown = null;
-  #seats = [];
+  #views = [];
   #rows = new Map();
   #clock = new Intl.DateTimeFormat(document.documentElement.lang, CLOCK);
 
-  /** `onChange()` requests a repaint. `words` is what a seat needs: translate, format, hueOf. */
+  /** `onChange()` requests a repaint. `words` has what a `UserView` needs: translate, format, hueOf. */
   constructor({ onChange, ...words }) {
     this.#words = words;
     this.#onChange = onChange;
@@ -34,12 +34,12 @@ export class ThreadView {
   open(conversation) {
     this.#leave();
     this.#conversation = conversation;
-    this.#seats = conversation.users.map((user) => new Seat({ user, ...this.#words, isBrief: false }));
-    this.#people.replaceChildren(...this.#seats.map((seat) => seat.node));
+    this.#views = conversation.users.map((user) => new UserView({ user, ...this.#words, isBrief: false }));
+    this.#people.replaceChildren(...this.#views.map((view) => view.node));
     const [first, second] = conversation.users.map((user) => user.name);
     setText(this.#title, this.#words.translate("thread.title", { first, second }));
-    conversation.watch((happening) => {
-      this.#thread = threadAfter(this.#thread, happening);
+    conversation.watch((event) => {
+      this.#thread = threadAfter(this.#thread, event);
       this.#onChange();
     });
     conversation.askHistory(nextPage(this.#thread));
@@ -49,7 +49,7 @@ export class ThreadView {
 
   paint(now) {
     if (this.#conversation === null) return;
-    for (const seat of this.#seats) seat.paint(now);
+    for (const view of this.#views) view.paint(now);
     const { more, asking, smiles } = this.#thread;
     this.#earlier.disabled = asking || !more;
     setText(this.#earlier, this.#words.translate(more ? "thread.earlier" : "thread.all"));

@@ -1,9 +1,9 @@
-// The smiles of the open conversation, from the history and live, once each and in the order of their offsets. Pure
-// functions from a thread and an event to the next thread.
+// The smiles of the open conversation, from the history and live, once each and in the order of their offsets. The
+// functions are pure.
 
 /** Smiles per request. */
 export const PAGE = 30;
-/** The maximum number of smiles; the oldest are dropped and can be requested again. */
+/** Past this number of smiles, each live smile drops the oldest one, which can be requested again. */
 export const KEPT = 400;
 
 export const NO_THREAD = Object.freeze({ smiles: Object.freeze([]), more: true, asking: false });

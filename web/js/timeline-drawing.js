@@ -1,5 +1,5 @@
-// Draws a timeline on a canvas: two areas of rates above, a lane for each replica below. Callers pass colours, words and
-// size, so that the page and the picture of a run share this code.
+// Draws a timeline on a canvas: two areas of rates above, and a lane for each replica below. Callers pass colours,
+// words and size, so that the page and the picture of a run share this code.
 
 import { Mark, lanesOf, spanOf } from "./timeline.js";
 
@@ -26,7 +26,10 @@ export const GLYPHS = Object.freeze({
 
 const COLOURS = { [Mark.ASKED]: "bad", [Mark.LOST]: "bad", [Mark.BACK]: "good", [Mark.DRAINED]: "doubt", [Mark.HANDED_OVER]: "ink" };
 
-/** Where things are: the plot's edges and the time under a pixel. `scale` is how much larger than usual text is. */
+/**
+ * The edges of the plot, and the conversions between times and pixels. `length` is the longest visible span in
+ * milliseconds, and `scale` is the size of text relative to the usual size.
+ */
 export function layoutOf(timeline, { width, height, length, scale = 1 }) {
   const lanes = lanesOf(timeline, spanOf(timeline, length));
   const [from, to] = spanOf(timeline, length);
@@ -106,7 +109,7 @@ function laneY({ bottom, scale }, index) {
   return bottom + (index + 0.5) * LANE_HEIGHT * scale + 2;
 }
 
-// The bar is as thick as the replica's share of the sessions; a replica without any is a thin line.
+// The thickness of the bar shows the replica's share of the sessions. A replica without sessions is a thin line.
 function drawLane(context, layout, samples, replica, index, look) {
   const y = laneY(layout, index);
   const colour = look.hueOf(replica);
@@ -127,7 +130,7 @@ function drawLane(context, layout, samples, replica, index, look) {
   context.textAlign = "left";
   context.fillStyle = last === null || last.state === "lost" ? look.quiet : look.ink;
   const held = last === null || last.state === "lost" ? "" : ` ${last.sessions}`;
-  // Ids differ at their end.
+  // Ids differ at the end, so a long one loses its start.
   const name = replica.length > LABEL_LETTERS ? `…${replica.slice(1 - LABEL_LETTERS)}` : replica;
   context.fillText(`${name}${held}`, layout.right + 6, y, layout.width - layout.right - 8);
 }

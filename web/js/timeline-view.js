@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
 import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
-/** The size of text that the drawing is made for. */
+/** The size of text, in pixels, at which the drawing has a scale of 1. */
 const TEXT_SIZE = 16;
 /** The minimum height of the rates: more lanes than fit below them make the drawing taller. */
 const LEAST_RATES = 48;
@@ -55,7 +55,7 @@ export class TimelineView {
     this.#paintRows();
   }
 
-  /** The current colours, fonts and sizes, for a drawing elsewhere. */
+  /** The current colours, fonts and sizes of the page. */
   look() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -86,7 +86,7 @@ export class TimelineView {
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
     const height = Math.max(plotHeight, LEAST_RATES + AXIS_HEIGHT + lanes.length * LANE_HEIGHT) * scale;
     const density = devicePixelRatio;
-    // Setting a canvas's size empties it, so it is set only when it changes.
+    // Setting the size of a canvas clears it, so the size is set only when it changes.
     const wanted = [Math.round(width * density), Math.round(height * density)];
     if (this.#canvas.width !== wanted[0] || this.#canvas.height !== wanted[1]) {
       [this.#canvas.width, this.#canvas.height] = wanted;
@@ -124,7 +124,7 @@ export class TimelineView {
     this.#paintReading();
   }
 
-  // Without a cursor the last second is read.
+  // Without a cursor, shows the last second.
   #paintReading() {
     const { samples } = this.#timeline;
     const last = samples.at(-1)?.at ?? 0;

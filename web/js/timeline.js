@@ -1,13 +1,13 @@
-// The timeline of a run: a sample per second of the rates and the sessions per replica, and marks for events. Pure
-// functions from a timeline and an event to the next timeline.
+// The timeline of a run: a sample per second of the rates and the sessions per replica, and marks for events. The
+// functions are pure: those that change a timeline return the next one.
 
-/** The length of a timeline. A record of a longer run has its last hour. */
+/** The maximum length of a timeline. The record of a longer run has only its last hour. */
 export const KEPT_MS = 3_600_000;
 /** The longest visible span. */
 export const SHOWN_MS = 180_000;
-/** The maximum number of lanes; replicas that are gone are dropped first. */
+/** The maximum number of lanes. Only the lanes of replicas that are gone are dropped. */
 export const MOST_LANES = 6;
-/** Samples closer than this, as at a stop, would have peaks. */
+/** The rate of a sample that follows sooner than this, as at a stop, would be a false peak. */
 const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
@@ -25,8 +25,8 @@ export const Mark = Object.freeze({
 export const NO_TIMELINE = Object.freeze({ samples: Object.freeze([]), marks: Object.freeze([]), last: null });
 
 /**
- * The timeline after a second: `successes` and `overloads` are totals since the start, `replicas` is
- * [{id, state, sessions}]. The first sample after a start has no rate.
+ * Adds a sample. `successes` and `overloads` are totals since the start, and `replicas` is [{id, state, sessions}]. The
+ * rates of the first sample are 0.
  */
 export function sampled(timeline, { at, successes, overloads, replicas }) {
   const { last } = timeline;
@@ -72,8 +72,8 @@ export function changesBetween(before, after) {
     if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
-  // A store of several replicas lists a lost one for minutes, so a ready one that is no longer listed has left it. The store
-  // of a single replica lists no other.
+  // If several replicas are listed, the store is MySQL, which lists a lost one for minutes: a ready one that is no
+  // longer listed has drained. On SQLite only the current replica is listed, so the one before it was lost.
   for (const [replica, was] of stateBefore) {
     if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: before.length > 1 ? Mark.DRAINED : Mark.LOST, replica });
   }
@@ -104,7 +104,7 @@ export function lanesOf({ samples }, [from, to]) {
   return lanes.filter((replica) => !surplus.has(replica));
 }
 
-/** The sample nearest to a time with the marks of its second, or null. */
+/** The sample nearest to a time, with its index and the marks of its second, or null without samples. */
 export function readingAt({ samples, marks }, at) {
   if (samples.length === 0) return null;
   const index = samples.reduce((best, sample, here) => (Math.abs(sample.at - at) < Math.abs(samples[best].at - at) ? here : best), 0);

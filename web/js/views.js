@@ -1,4 +1,4 @@
-// All views of the page: paint what the model knows, and announce events.
+// All views of the page. They paint the state of the model, and announce events.
 
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";
@@ -14,9 +14,9 @@ import { statusOf } from "./status.js";
 import { TimelineView } from "./timeline-view.js";
 
 /**
- * The functions that paint the page: `mark(conversation)` and `list()` take what has changed, `paint(now)` and
- * `paintMore(now)` paint a part and return whether something waits for the next frame. `onChange()` requests a repaint. With them, for a
- * picture of the run: the words of its crashes, and the look of its timeline.
+ * Returns the functions that paint the page. `mark(conversation)` and `list()` record a change. `paint(now)` and
+ * `paintMore(now, cost)` paint a part, and return whether anything is left for the next frame. `crashWords` and
+ * `look()` are for the picture of the run. The argument `onChange()` requests a repaint.
  */
 export function viewsOf({ model, translate, format, announcer, onChange }) {
   const hues = new Hues();
@@ -31,7 +31,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
   const conversationsView = new ConversationsView({ ...words, onOpen: openThread });
   let threadView = null;
 
-  // The dialog is loaded with the first conversation that is opened.
+  // The code of the dialog is loaded when the first conversation is opened.
   async function openThread(conversation) {
     const { ThreadView } = await import("./thread-view.js");
     threadView ??= new ThreadView({ ...words, onChange });
@@ -54,7 +54,7 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("revival", isGone ? revival.key : "", isGone ? byId("revival").textContent.trim() : "");
   }
 
-  // Counters are shown; events are also announced.
+  // Announces the events. Counters are only shown.
   function announce() {
     const { chaos, run } = model;
     const last = lastOf(run.crashes);
@@ -64,8 +64,8 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
 
-  // One turn for each frame: a frame with all of them takes long enough to be seen on a slow machine. A hidden page gets no
-  // frames: a timer paints its numbers and makes its announcements.
+  // Each frame calls one of these functions: a frame that called them all would stutter on a slow machine. A hidden
+  // page gets no frames, so a timer calls those in `told`.
   const told = [
     (now) => countersView.paint({ simulation: model.simulation, now }),
     (now) => {

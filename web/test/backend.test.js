@@ -15,7 +15,7 @@ function answering(status, body, requests = []) {
 
 const backendWith = (fetch, timers = new FakeTimers()) => new Backend({ pageUrl: "http://h/sub/?x=1", fetch, timers });
 
-test("requests go beside the page and are never served from a cache", async () => {
+test("requests go to addresses beside the page and bypass the cache", async () => {
   const requests = [];
   const users = await backendWith(answering(200, [{ name: "anna", face: "🙂" }, null], requests)).users();
   assert.deepEqual(users, [{ name: "anna", face: "🙂" }]);
@@ -23,7 +23,7 @@ test("requests go beside the page and are never served from a cache", async () =
   assert.equal(requests[0].cache, "no-store");
 });
 
-test("a crash sends only what was chosen", async () => {
+test("a crash request contains only the chosen options", async () => {
   const requests = [];
   const backend = backendWith(answering(202, { replica: "be1.1", mode: "exit" }, requests));
   assert.deepEqual(await backend.crash({}), { replica: "be1.1", mode: "exit" });
@@ -41,7 +41,7 @@ test("a refusal has its status and code", async () => {
   await assert.rejects(bare.replicas(), { status: 502, code: "http_502" });
 });
 
-test("a refusal has a retry hint, from its body or its header, whichever is longer", async () => {
+test("a refusal has a retry hint: the longer of those in its body and its header", async () => {
   const refusing = (header, body) =>
     backendWith(async () => ({
       ok: false, status: 429, headers: new Headers(header), json: async () => body,
@@ -52,7 +52,7 @@ test("a refusal has a retry hint, from its body or its header, whichever is long
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
-test("the users are requested until there is an answer, no sooner than the server asks for", async () => {
+test("the users are requested until there is an answer, never before the server's hint", async () => {
   const timers = new FakeTimers();
   const answers = [
     [429, { "Retry-After": "7" }, { code: "rate_limited" }],
@@ -97,7 +97,7 @@ test("a plain GET finds the cause of a refusal that browsers hide from a socket"
   assert.equal(await refusal(), "rate_limited");
 });
 
-test("no answer, a late answer and a strange answer are all failures", async () => {
+test("a missing, a late and a malformed answer are failures", async () => {
   const refused = backendWith(() => Promise.reject(new TypeError("refused")));
   await assert.rejects(refused.users(), { status: 0, code: "unreachable" });
   const timers = new FakeTimers();
@@ -139,7 +139,7 @@ async function nextAsk(parts, wait) {
   const { changes } = parts;
   parts.timers.advance(wait);
   for (let turn = 0; parts.changes === changes; turn += 1) {
-    assert.ok(turn < 100, `nothing was asked after ${wait} ms`);
+    assert.ok(turn < 100, `no request after ${wait} ms`);
     await Promise.resolve();
   }
 }
@@ -165,7 +165,7 @@ test("replicas are polled every second, less often without a run or in a hidden 
   await asksAfter(parts, HIDDEN_WATCH_MS);
 });
 
-test("a rate-limited watch polls less often, for as long as it is refused, and never before the hint", async () => {
+test("a rate-limited watch polls less often until it is answered, and never before the hint", async () => {
   const parts = watching();
   await parts.watch.ask();
   parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
@@ -199,7 +199,7 @@ test("a timer that fires a little early does not end the polling", async () => {
   await nextAsk(parts, WATCH_MS);
 });
 
-test("a poll that timed out is repeated at once: the next one may reach another replica", async () => {
+test("a poll that timed out is repeated after a short pause: the next one may reach another replica", async () => {
   const parts = watching();
   parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
   parts.takes = REQUEST_LIMIT_MS;
@@ -210,14 +210,14 @@ test("a poll that timed out is repeated at once: the next one may reach another 
   assert.equal(parts.watch.unreachableSince, null);
 });
 
-test("two polls at once send one request and keep one rhythm", async () => {
+test("two simultaneous polls send one request and leave one timer", async () => {
   const parts = watching();
   await Promise.all([parts.watch.ask(), parts.watch.ask()]);
   assert.equal(parts.asked, 1);
   assert.equal(parts.timers.pending, 1);
 });
 
-test("failures are dated from the first, keep what was known, and end by themselves", async () => {
+test("consecutive failures have the time of the first, keep the last list, and end with an answer", async () => {
   const parts = watching();
   assert.equal(parts.watch.hasAnswered, false);
   await parts.watch.ask();

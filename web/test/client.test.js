@@ -46,7 +46,7 @@ test("smiles sent before, during and after a crash are stored once, in order, an
   for (const [index, face] of faces.entries()) {
     anna.smile("bruno", face).then(({ offset }) => stored.push(offset));
     if (index % 10 === 5) backend.crash(700);
-    // Three at once, so that a crash interrupts several.
+    // Sends three at once, so that a crash interrupts several.
     if (index % 3 === 2) timers.advance(300);
   }
   timers.advanceUntil(() => heard.length === faces.length);
@@ -57,7 +57,7 @@ test("smiles sent before, during and after a crash are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("a history that a new session repeats is not repeated once more by its retry", () => {
+test("a history that a new session requests again is not requested once more by its retry", () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   client.history("bruno", { before: 9 });
@@ -69,7 +69,7 @@ test("a history that a new session repeats is not repeated once more by its retr
   assert.equal(sockets[1].sent.filter(({ type }) => type === "history").length, 1);
 });
 
-test("smiles past the in-flight maximum are queued, and a shed smile delays them", async () => {
+test("smiles past the in-flight maximum are queued, and all are stored even if some are shed", async () => {
   const { timers, backend, open } = world({ capacity: 8 });
   const anna = open("anna");
   const all = Promise.all(Array.from({ length: 4 * UNDER_WAY }, () => anna.smile("bruno", "😀")));
@@ -78,7 +78,7 @@ test("smiles past the in-flight maximum are queued, and a shed smile delays them
   assert.equal(new Set((await all).map(({ offset }) => offset)).size, 4 * UNDER_WAY);
 });
 
-test("a final error fails the smile, and a given id is kept", async () => {
+test("a smile with a given id is sent with that id, and a permanent error rejects it", async () => {
   const { sockets, client } = withSocket();
   const smile = client.smile("nobody", "😀", "mine");
   sockets[0].tell(welcome());
@@ -104,7 +104,7 @@ test("a history is requested again when the session breaks or the store is unava
   assert.deepEqual((await history).smiles, [{ offset: 6 }]);
 });
 
-test("a resumed session is live once the server has answered, and one that missed something says so", () => {
+test("a resumed session is live once the server has answered its ping", () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   assert.equal(client.session.state, SessionState.LIVE);
@@ -116,7 +116,7 @@ test("a resumed session is live once the server has answered, and one that misse
   assert.equal(client.session.state, SessionState.LIVE);
 });
 
-test("a gap is reported", () => {
+test("a session that does not recover reports a gap", () => {
   const { timers, backend, open } = world();
   let gaps = 0;
   open("anna", { onGap: () => (gaps += 1) });
@@ -126,7 +126,7 @@ test("a gap is reported", () => {
   assert.equal(gaps, 1);
 });
 
-test("a request without an upgrade finds the cause of a refusal", async () => {
+test("a plain GET finds the cause of a refusal", async () => {
   const asked = [];
   const answering = (status, body) => async (url) => {
     asked.push(url.href);

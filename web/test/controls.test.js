@@ -9,7 +9,7 @@ import { FakeTimers } from "./support.js";
 
 const page = readFileSync(new URL("../index.html", import.meta.url), "utf8");
 
-test("settings go into the address and come back", () => {
+test("settings survive a round trip through the address", () => {
   const chosen = { conversations: 30, rate: 20, seed: 0, mode: "hang", chaos: 60 };
   const search = searchOf(chosen, { starts: true });
   assert.equal(search, "?conversations=30&rate=20&seed=0&mode=hang&chaos=60&start");
@@ -19,7 +19,7 @@ test("settings go into the address and come back", () => {
   assert.deepEqual(settingsOf("?conversations=30&rate=5&start"), { ...DEFAULTS, conversations: 30, starts: true });
 });
 
-test("invalid values in an address keep their defaults", () => {
+test("invalid values in an address are replaced by the defaults", () => {
   for (const search of [
     "", "?conversations=31&rate=0&seed=-1&mode=boom&chaos=7", "?conversations=&rate=21&seed=4294967296", "?rate=5.5&chaos=x",
     "?conversations=1e1&seed=0x10",
@@ -28,7 +28,7 @@ test("invalid values in an address keep their defaults", () => {
   }
 });
 
-test("the controls offer what the settings take", () => {
+test("the controls offer the values that the settings accept", () => {
   assert.ok(page.includes(`<input id="conversations" type="range" min="0" max="${MOST_CONVERSATIONS}"`));
   assert.ok(page.includes(`<input id="rate" type="range" min="1" max="${MOST_RATE}"`));
   for (const choice of [...CHAOS_SECONDS, ...MODES]) assert.ok(page.includes(`<option value="${choice}"`), choice);
@@ -36,7 +36,7 @@ test("the controls offer what the settings take", () => {
 
 const pressed = (key, more = {}) => ({ key, target: { closest: () => null }, ...more });
 
-test("a key does what the help says, in either case", () => {
+test("each shortcut works in either case, and only the help works while shortcuts are off", () => {
   for (const [key, wish] of Object.entries(SHORTCUTS)) {
     assert.equal(wishOf(pressed(key), { isOff: false }), wish);
     assert.equal(wishOf(pressed(key.toUpperCase()), { isOff: false }), wish);
@@ -53,7 +53,7 @@ test("a key with another purpose triggers no shortcut", () => {
   }
 });
 
-test("the same seed gives the same faces, a different user or seed gives different ones", () => {
+test("the same seed gives a user the same random numbers, and another user or seed gives others", () => {
   const take = (seed, name) => {
     const chance = chanceOf(seed, name);
     return Array.from({ length: 50 }, () => chance());
@@ -65,7 +65,7 @@ test("the same seed gives the same faces, a different user or seed gives differe
   assert.equal(new Set(take(0, "")).size, 50);
 });
 
-test("a screen reader announces each new event once, with pauses, and skips outdated ones", () => {
+test("each new event is announced once, with pauses between events, and outdated ones are skipped", () => {
   const timers = new FakeTimers();
   const said = [];
   const announcer = new Announcer({ timers, say: (text) => said.push(text) });

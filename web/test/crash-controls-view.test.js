@@ -3,7 +3,7 @@ import test from "node:test";
 import { CrashControlsView } from "../js/crash-controls-view.js";
 import { By } from "../js/crashes.js";
 
-/** The controls with a request that waits for its token; returns how often the field for it was focused. */
+/** Paints the controls twice with a request that waits for a token. Returns how often the field was focused. */
 function focusedFor(by) {
   let focused = 0;
   const node = () => ({ hidden: true, textContent: "", addEventListener: () => {}, focus: () => (focused += 1) });
@@ -17,7 +17,7 @@ function focusedFor(by) {
   return focused;
 }
 
-test("whoever asks for a crash can type the token at once, and chaos takes the focus from nobody", () => {
+test("a person's request focuses the field for the token, and a request by chaos does not", () => {
   assert.equal(focusedFor(By.PERSON), 1);
   assert.equal(focusedFor(By.CHAOS), 0);
 });

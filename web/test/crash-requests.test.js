@@ -7,7 +7,7 @@ import { TabStorage } from "../js/storage.js";
 
 const WISH = { replica: "be1.1", by: "person", mode: "exit" };
 
-/** Requests to a backend that answers with these in turn: an object, or the status of a refusal. */
+/** Crash requests to a backend with these answers in turn: an object, or the status of a refusal. */
 function requests(...answers) {
   const asked = [];
   const backend = {
@@ -21,7 +21,7 @@ function requests(...answers) {
   return { asked, crashes: new CrashRequests({ backend, storage: new TabStorage(() => null) }) };
 }
 
-test("a crash that is answered names its replica, and the default mode is left out", async () => {
+test("an answered request names its replica, and the default mode is not sent", async () => {
   const { asked, crashes } = requests({ replica: "be1.1", mode: "exit" }, { replica: "be2.1", mode: "hang" });
   assert.deepEqual(await crashes.ask(WISH), { outcome: Outcome.CRASHED, replica: "be1.1", mode: "exit" });
   assert.deepEqual(await crashes.ask({ ...WISH, replica: null, mode: "hang" }), { outcome: Outcome.CRASHED, replica: "be2.1", mode: "hang" });
@@ -29,7 +29,7 @@ test("a crash that is answered names its replica, and the default mode is left o
   assert.equal(crashes.failure, null);
 });
 
-test("each failure has its outcome and its words, until the next request", async () => {
+test("each failure has an outcome and a message, which the next request clears", async () => {
   const failures = [[0, Outcome.UNANSWERED], [502, Outcome.UNANSWERED], [404, Outcome.NOBODY], [409, Outcome.REFUSED], [500, Outcome.REFUSED]];
   for (const [status, outcome] of failures) {
     const { crashes } = requests(status, { replica: "be1.1", mode: "exit" });
@@ -40,7 +40,7 @@ test("each failure has its outcome and its words, until the next request", async
   }
 });
 
-test("a backend with a token is asked again with it, and a wrong one is said to be wrong", async () => {
+test("a request that needs a token is sent again with it, and a wrong token is reported", async () => {
   const { asked, crashes } = requests(401, 401, { replica: "be1.1", mode: "exit" });
   await crashes.ask(WISH);
   assert.deepEqual([crashes.waiting, crashes.failure], [WISH, null]);

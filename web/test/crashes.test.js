@@ -21,7 +21,7 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
-/** A crash of be.1 with anna and bruno on it, seen after 900 ms and over after 4 s. */
+/** A crash of be.1 with sessions of anna and bruno, seen after 900 ms and replaced after 4 s. */
 function crashedAndBack(at = 1_000) {
   return after(
     TWO,
@@ -46,7 +46,7 @@ test("a crash has figures: seen, sessions moved, all live, replaced", () => {
   assert.equal(isOpen(crashes, 6_000), false);
 });
 
-test("unknown times have no figure, and the crash stays open for a while", () => {
+test("unknown times are null, and the crash stays open for a while", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), lost(1_100, "anna", "be.1"));
   const { seenAfter, resumedAfter, replacedAfter } = figuresOf(lastOf(crashes));
   assert.deepEqual([seenAfter, resumedAfter, replacedAfter], [null, null, null]);
@@ -64,7 +64,7 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
-test("a replica that died without sessions crashed at its last heartbeat, and what came before it was seen as lost replaces it", () => {
+test("a replica without sessions crashed at its last heartbeat, and one that arrived before the loss was seen replaces it", () => {
   const [one, other] = [ready("be1", 1), ready("be2", 2)];
   const [next, last] = [ready("be1", 3), ready("be1", 4)];
   const dead = { ...one, state: "lost", heartbeat_age_ms: 5_200 };
@@ -75,7 +75,7 @@ test("a replica that died without sessions crashed at its last heartbeat, and wh
   assert.deepEqual(replacements(again), [next.id, last.id]);
 });
 
-test("a replica that came and crashed between two lists took its place all the same", () => {
+test("a replica that arrived and crashed between two lists still counts as a replacement", () => {
   const [first, second, third] = [ready("be1", 1), ready("be1", 2), ready("be1", 3)];
   const dead = [first, second].map((replica) => ({ ...replica, state: "lost" }));
   const crashes = after(
@@ -90,7 +90,7 @@ test("a replica that came and crashed between two lists took its place all the s
   assert.deepEqual(replacements(crashes), [second.id, third.id]);
 });
 
-test("sessions that were live again before their crash was noticed are not waited for", () => {
+test("sessions that were live again before their crash was noticed count as resumed", () => {
   const crashes = after(
     TWO,
     lost(5_000, "anna", "be.2"),
@@ -105,7 +105,7 @@ test("sessions that were live again before their crash was noticed are not waite
   assert.deepEqual([sessionsLost, sessionsResumed, resumedAfter], [2, 2, 400]);
 });
 
-test("a request without an answer takes no sessions of another crash, nor of one that comes minutes later", () => {
+test("an unanswered request has no sessions lost in another crash or minutes later", () => {
   const both = after(TWO, asked(1_000, 1), asked(11_000, 2), confirmed(11_010, 2, "be.2"), lost(11_100, "anna", "be.2"));
   assert.deepEqual(both.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
   const late = after(both, lost(90_000, "bruno", "be.1"));
@@ -155,24 +155,24 @@ test("a replica that left between two lists did not crash, and a single one that
   assert.deepEqual(single.incidents.map(({ victim }) => victim), ["be.1"]);
 });
 
-test("a session that stays lost for minutes was lost when the crash happened", () => {
+test("a session that stays lost for minutes counts as lost at the time of the crash", () => {
   const gone = list("ready", "lost");
   const away = after(TWO, lost(5_000, "anna", "be.2"), lost(90_000, "anna", "be.2"), seen(95_000, gone));
   assert.deepEqual([lastOf(away).askedAt, figuresOf(lastOf(away)).sessionsLost], [5_000, 1]);
 });
 
-test("a request without an answer is the crash that follows it", () => {
+test("an unanswered request is linked to the crash that follows it", () => {
   const crashes = after(TWO, asked(1_000, 1), seen(2_000, list("ready", "lost")));
   assert.deepEqual([crashes.incidents.length, lastOf(crashes).victim, figuresOf(lastOf(crashes)).seenAfter], [1, "be.2", 1_000]);
 });
 
-test("a request without an answer is not linked to a crash minutes later", () => {
+test("an unanswered request is not linked to a crash minutes later", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), seen(200_000, list("ready", "lost")));
   assert.equal(crashes.incidents[0].victim, null);
   assert.deepEqual([lastOf(crashes).victim, lastOf(crashes).by], ["be.2", By.SOMEBODY]);
 });
 
-test("a replica can crash while it is ready and was not crashed, and for as long as the list is recent", () => {
+test("a replica can crash if it is ready, has not crashed, and is on a recent list", () => {
   assert.equal(canCrash(NO_CRASHES, 0), false);
   const listed = after(NO_CRASHES, seen(0, list("ready", "ready", "draining", "lost")));
   const one = after(listed, asked(1_000, 1), confirmed(1_000, 1, "be.1"));
@@ -180,7 +180,7 @@ test("a replica can crash while it is ready and was not crashed, and for as long
   assert.equal(canCrash(after(one, asked(3_000, 2), confirmed(3_000, 2, "be.2")), 4_000), false);
 });
 
-/** The replicas that took the places of the crashed ones, oldest crash first. */
+/** The replicas that replaced the crashed ones, oldest crash first. */
 const replacements = ({ incidents }) => incidents.map(({ replacement }) => replacement?.id ?? null);
 
 test("without a sign, a new replica replaces the replica that crashed first", () => {
@@ -195,7 +195,7 @@ test("without a sign, a new replica replaces the replica that crashed first", ()
   assert.deepEqual(replacements(three), ["be.6", "be.4", "be.5"], "a crash whose victim is unknown comes last");
 });
 
-/** Three replicas of a platform, by name, of which the first two have crashed, the first one first. */
+/** Three replicas with these names. The first two have crashed, in this order. */
 function twoCrashed(names) {
   const replicas = names.map((name, index) => ({ id: `${name}.${index + 1}`, name, host: name, state: "ready" }));
   const [first, second, third] = replicas;
@@ -214,7 +214,7 @@ function twoCrashed(names) {
 
 const ready = (name, number, host = name) => ({ id: `${name}.${number}`, name, host, state: "ready" });
 
-test("a replica that returns under its name replaces itself, in whatever order they return", () => {
+test("a replica that returns under its name replaces its predecessor, whatever the order of returns", () => {
   const platforms = {
     compose: ["3f2a81c07b1e", "9c04d2e6aa57", "e1770b35f4d8"],
     swarm: ["smilingchat_backend.1", "smilingchat_backend.2", "smilingchat_backend.3"],
@@ -239,14 +239,14 @@ test("a name that returns later corrects the guess about a new pod", () => {
   assert.deepEqual(corrected.incidents.map((incident) => figuresOf(incident).replacedAfter), [29_000, 7_000]);
 });
 
-test("a replica that takes the place of one that drained replaces no crashed one", () => {
+test("a replica that replaces a drained one replaces no crashed one", () => {
   const { crashes, listed } = twoCrashed(["slot.1", "slot.2", "slot.3"]);
   const drained = listed.map((replica) => (replica.name === "slot.3" ? { ...replica, state: "draining" } : replica));
   const updated = after(crashes, seen(8_000, drained), seen(9_000, [...drained, ready("slot.3", 4)]));
   assert.deepEqual(replacements(updated), [null, null]);
 });
 
-test("where all replicas have one name, the host tells, and without it the order", () => {
+test("if all replicas have one name, the host identifies the replacement, and on one host the order does", () => {
   const named = (number, host, state = "ready") => ({ id: `chat.${number}`, name: "chat", host, state });
   const crashed = (...hosts) => {
     const before = after(NO_CRASHES, seen(0, hosts.map((host, index) => named(index + 1, host))));
@@ -264,7 +264,7 @@ test("a frozen replica that is ready again replaces itself, and one that crashes
   assert.deepEqual(replacements(frozen), ["be1.1"]);
   const unnamed = after(TWO, seen(5_000, list("lost", "ready")), seen(9_000, list("ready", "ready")));
   assert.deepEqual(replacements(unnamed), ["be.1"]);
-  assert.equal(canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600), true, "it can crash again");
+  assert.equal(canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600), true, "be.1 can crash again");
   const next = ready("be1", 3);
   const again = after(frozen, asked(20_000, 1), confirmed(20_000, 1, "be1.1"), seen(26_000, [{ ...one, state: "lost" }, two, next]));
   const last = after(again, asked(30_000, 2), confirmed(30_000, 2, "be1.3"), seen(36_000, [{ ...next, state: "lost" }, two, ready("be1", 4)]));
@@ -327,7 +327,7 @@ test("a crash whose answer comes after chaos was switched off is counted", async
   assert.deepEqual([chaos.isOn, chaos.done, chaos.ended], [false, 1, Ended.BY_HAND]);
 });
 
-test("a crash of an earlier chaos does not count for the next one", async () => {
+test("a crash requested before a restart of chaos does not count after it", async () => {
   const { chaos, timers, passes } = chaotic();
   chaos.start(10_000);
   timers.advance(10_000);
@@ -337,7 +337,7 @@ test("a crash of an earlier chaos does not count for the next one", async () => 
   assert.deepEqual([chaos.isOn, chaos.done], [true, 0]);
 });
 
-test("chaos ends when a promise was broken, before it crashes anything more", async () => {
+test("chaos ends when a promise was broken, without another crash", async () => {
   const parts = chaotic();
   parts.chaos.start(10_000);
   parts.broken = true;
@@ -345,7 +345,7 @@ test("chaos ends when a promise was broken, before it crashes anything more", as
   assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
-test("chaos ends when nothing is left to crash; where crashed replicas come back, it waits for them", async () => {
+test("chaos ends when no replica is left to crash, but waits where crashed replicas return", async () => {
   for (const outcome of [Outcome.NOBODY, Outcome.UNANSWERED]) {
     const gone = chaotic({ heals: false });
     gone.outcome = outcome;
@@ -365,7 +365,7 @@ test("chaos ends when nothing is left to crash; where crashed replicas come back
   }
 });
 
-test("chaos goes on without an answer while a replica is left, and counts a crash once it is seen", async () => {
+test("chaos continues without answers while a replica is left, and counts a crash once it is seen", async () => {
   const parts = chaotic({ heals: false });
   parts.outcome = Outcome.UNANSWERED;
   parts.left = true;
@@ -379,7 +379,7 @@ test("chaos goes on without an answer while a replica is left, and counts a cras
   assert.deepEqual([parts.chaos.ended, parts.chaos.done], [Ended.NOBODY, 1]);
 });
 
-test("chaos ends when it is refused", async () => {
+test("chaos ends when a request is refused", async () => {
   const parts = chaotic();
   parts.outcome = Outcome.REFUSED;
   parts.chaos.start(10_000);
@@ -387,7 +387,7 @@ test("chaos ends when it is refused", async () => {
   assert.deepEqual([parts.victims.length, parts.chaos.ended], [1, Ended.REFUSED]);
 });
 
-test("a record holds the run, in times since its start", () => {
+test("a record has the times of a run since its start", () => {
   const crashes = crashedAndBack(11_000);
   let timeline = marked(NO_TIMELINE, { at: 10_000, kind: Mark.START });
   const replicas = [{ id: "be.1", state: "ready", sessions: 4 }];

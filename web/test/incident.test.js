@@ -32,7 +32,7 @@ test("losses of sessions on other replicas do not count", () => {
   assert.deepEqual(stepsOf(incident).map(({ kind }) => kind), [Step.ASKED, Step.CONFIRMED]);
 });
 
-test("losses that come before the answer are counted once the victim is known", () => {
+test("all losses count until the victim is known, and then only those of its sessions", () => {
   const unknown = after(requested(0), loss(5, "anna"), loss(6, "carla", "be2.1"));
   assert.equal(figuresOf(unknown).sessionsLost, 2);
   assert.equal(figuresOf(confirmed(unknown, { at: 9, replica: "be1.1", mode: "exit" })).sessionsLost, 1);
@@ -44,12 +44,12 @@ test("a session lost twice counts from its first loss to its first return", () =
   assert.deepEqual(stepsOf(incident).slice(2).map((step) => step.after), [30, 1_000]);
 });
 
-test("a session that is stopped is no longer waited for", () => {
+test("a stopped session no longer counts as lost", () => {
   const incident = crashed(loss(1_030, "anna"), [sessionStopped, { user: "anna" }], [sessionStopped, { user: "nobody" }]);
   assert.equal(figuresOf(incident).sessionsLost, 0);
 });
 
-test("an event that changes nothing leaves the incident as it is", () => {
+test("an event that changes nothing returns the same incident", () => {
   const incident = crashed();
   const idle = [loss(1_030, "carla", "be2.1"), [sessionLive, { at: 1_100, user: "anna" }], [sessionStopped, { user: "anna" }]];
   assert.equal(after(incident, ...idle, [replicasSeen, { at: 2_000, replicas: [{ id: "be1.1", state: "ready" }] }]), incident);

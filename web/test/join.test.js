@@ -21,7 +21,7 @@ function hall() {
     return client;
   };
   const sit = (remembered = null, day = DAY) => takeSeat({ users: USERS, remembered, day, random, open });
-  /** Lets time pass until the promise is settled. */
+  /** Advances the clock until the promise is resolved. */
   const within = async (promise) => {
     let result;
     promise.then((value) => (result = { value }));
@@ -34,7 +34,7 @@ function hall() {
   return { backend, sit, within };
 }
 
-test("phones that join at the same moment are all different, and none is simulated", async () => {
+test("phones that join at the same moment get different users, none of them simulated", async () => {
   const { sit, within, backend } = hall();
   const seats = await within(Promise.all(Array.from({ length: FREE }, () => sit())));
   assert.equal(new Set(seats.map(({ user }) => user)).size, FREE);
@@ -42,11 +42,11 @@ test("phones that join at the same moment are all different, and none is simulat
     assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, user);
     assert.equal(client.user, user);
   }
-  assert.equal(await within(sit()), null, "all are taken");
-  assert.equal(backend.openSockets, FREE, "sessions of users that were taken are closed");
+  assert.equal(await within(sit()), null, "every user is taken");
+  assert.equal(backend.openSockets, FREE, "the sessions of failed claims are closed");
 });
 
-test("a phone keeps its user when it comes back, the next day too", async () => {
+test("a phone that returns keeps its user, even the next day", async () => {
   const { sit, within } = hall();
   const seat = await within(sit());
   const again = await within(sit(seat));
@@ -56,31 +56,31 @@ test("a phone keeps its user when it comes back, the next day too", async () => 
   assert.deepEqual([nextDay.user, nextDay.id], [seat.user, seatId(next)]);
 });
 
-test("the faces tell two phones apart that took a user at the same moment", async () => {
+test("the faces show which of two phones has claimed a user", async () => {
   const { sit, within } = hall();
   const mine = await within(sit());
   const other = await within(sit({ ...mine, word: "🙈🙈🙈" }));
   assert.notEqual(other.user, mine.user);
 });
 
-test("a remembered user that another phone has taken that day is given up", async () => {
+test("a remembered user that another phone has claimed that day is not used", async () => {
   const { sit, within } = hall();
   const mine = await within(sit());
   const next = new Date("2026-11-26T08:00:00Z");
   const others = await within(Promise.all(Array.from({ length: FREE }, () => sit(null, next))));
   assert.ok(others.some(({ user }) => user === mine.user));
   assert.equal(await within(sit(mine, next)), null);
-  assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "one that is gone is forgotten");
+  assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "a remembered user that does not exist is ignored");
 });
 
-test("a phone smiles at the first user until its host, which it claimed its user with, has answered", () => {
+test("the preset receiver is the first user until the host has answered the claim", () => {
   const preset = (senders) => presetReceiver({ users: USERS, host: "user5", senders });
   assert.equal(preset([]), "user0");
   assert.equal(preset(["user7"]), "user0");
   assert.equal(preset(["user7", "user5"]), "user5");
 });
 
-test("lines are settled once, whether the ack or the smile itself comes first", () => {
+test("each sent smile has one line, whether its ack or the smile itself comes first", () => {
   const lines = new Lines("me");
   const early = lines.say("bruno", "😴");
   const line = lines.say("anna", "😀");
@@ -100,7 +100,7 @@ test("lines are settled once, whether the ack or the smile itself comes first", 
   assert.equal(lines.all.length, LINES_KEPT);
 });
 
-test("both languages have the same words, and join.html has those of English", () => {
+test("both languages have the same keys and placeholders, and join.html has the English words", () => {
   assert.deepEqual(Object.keys(WORDS.it), Object.keys(WORDS.en));
   const holes = (text) => text.match(/\{\w+\}/g);
   for (const key of Object.keys(WORDS.en)) assert.deepEqual(holes(WORDS.it[key]), holes(WORDS.en[key]), key);

@@ -4,7 +4,7 @@ import { Ledger, verdictOf } from "../js/ledger.js";
 import { Fit, Stream } from "../js/client/stream.js";
 import { welcome } from "./support.js";
 
-/** Anna and Bruno, both welcomed at offset 100. */
+/** A ledger of Anna and Bruno, both welcomed at offset 100. */
 function pair() {
   const ledger = new Ledger();
   ledger.welcomed("anna", welcome({ offset: 100 }));
@@ -20,7 +20,7 @@ function counts(ledger) {
   return Object.fromEntries(Object.entries(ledger.totals).filter(([, count]) => count > 0));
 }
 
-test("a smile is sent, acked, delivered", () => {
+test("a smile is sent, acked and delivered", () => {
   const ledger = pair();
   send(ledger, "c1");
   assert.deepEqual(counts(ledger), { sent: 1, inFlight: 1 });
@@ -79,7 +79,7 @@ test("a late delivery is out of order, and no longer lost", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1, reordered: 1 });
 });
 
-test("the same smile twice is duplicated, delivered once", () => {
+test("a smile received repeatedly counts as duplicated, and as delivered once", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -89,7 +89,7 @@ test("the same smile twice is duplicated, delivered once", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1, duplicated: 2 });
 });
 
-test("one id with two offsets is duplicated", () => {
+test("one id with two offsets counts as duplicated", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -105,7 +105,7 @@ test("the same ack again, before the delivery, is harmless", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, inFlight: 1 });
 });
 
-test("a user is owed what was acked in its epoch, up to the highest", () => {
+test("the highest owed offset belongs to the user's epoch", () => {
   const ledger = pair();
   assert.equal(ledger.highestOwed("bruno"), null);
   for (const [id, offset] of [["c1", 101], ["c2", 102], ["c3", 103]]) {
@@ -118,7 +118,7 @@ test("a user is owed what was acked in its epoch, up to the highest", () => {
   assert.equal(ledger.highestOwed("bruno"), null);
 });
 
-test("acks out of order are reordered", () => {
+test("acks out of order count as reordered", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");
@@ -127,7 +127,7 @@ test("acks out of order are reordered", () => {
   assert.equal(ledger.totals.reordered, 1);
 });
 
-test("other users' smiles move the stream and count for nothing", () => {
+test("smiles of other pages move the stream and do not count", () => {
   const ledger = pair();
   assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
   assert.equal(ledger.offsetOf("bruno"), 150);
@@ -146,7 +146,7 @@ test("a resume that recovered loses nothing and duplicates nothing", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
 });
 
-test("what a resume without recovery jumped over is unverified, what follows is proven again", () => {
+test("smiles in the gap of a session that did not recover are unverified, and later ones are proven", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");
@@ -160,7 +160,7 @@ test("what a resume without recovery jumped over is unverified, what follows is 
   assert.equal(ledger.totals.lost, 1);
 });
 
-test("a new epoch makes what the old one owed unverified, and starts over", () => {
+test("smiles owed in an old epoch are unverified, and those of the new one are proven", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");
@@ -173,7 +173,7 @@ test("a new epoch makes what the old one owed unverified, and starts over", () =
   assert.deepEqual(counts(ledger), { sent: 2, acked: 2, delivered: 1, unverified: 1 });
 });
 
-test("an ack in a new epoch waits for a receiver who is still in the old one", () => {
+test("a smile acked in a new epoch is in flight while its receiver is in the old one", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.welcomed("anna", welcome({ offset: 0, epoch: "e2" }));
@@ -183,7 +183,7 @@ test("an ack in a new epoch waits for a receiver who is still in the old one", (
   assert.equal(ledger.totals.unverified, 1);
 });
 
-test("a welcome that claims to recover but starts later than asked is not believed", () => {
+test("a welcome that claims to recover but starts past the resume point leaves a gap", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -199,7 +199,7 @@ test("a refused smile is no longer in flight", () => {
   assert.deepEqual(counts(ledger), { sent: 1, refused: 1 });
 });
 
-test("stopping a conversation keeps the numbers and names the smiles in flight", () => {
+test("stopping a conversation keeps the numbers and counts the smiles in flight as cut off", () => {
   const ledger = pair();
   for (const id of ["c1", "c2", "c3"]) send(ledger, id);
   ledger.acked("anna", ack("c1", 101));
@@ -220,7 +220,7 @@ test("an acked smile that was in flight at the stop does not count as delivered"
   assert.equal(verdictOf(ledger.totals)[0], "ledger.verdict.cut_off");
 });
 
-test("the verdict says the worst that is known", () => {
+test("the verdict names the worst finding", () => {
   const none = new Ledger().totals;
   const keyOf = (totals) => verdictOf({ ...none, ...totals })[0];
   assert.equal(keyOf({}), "ledger.verdict.idle");
@@ -230,7 +230,7 @@ test("the verdict says the worst that is known", () => {
   assert.equal(keyOf({ sent: 2, unverified: 1, reordered: 1 }), "ledger.verdict.bad");
 });
 
-test("a gap is what lies after the last offset that was seen, up to where the stream begins again", () => {
+test("a gap begins after the last seen offset and ends at the offset of the new session", () => {
   const stream = new Stream();
   stream.open({ epoch: "e1", offset: 100, recovered: false });
   stream.take(106, "a");
@@ -238,7 +238,7 @@ test("a gap is what lies after the last offset that was seen, up to where the st
   assert.deepEqual([106, 107, 110, 111].map((offset) => stream.isUnproven("e1", offset)), [false, true, true, false]);
 });
 
-test("a stream remembers enough to tell a duplicate from a stray, and no more", () => {
+test("a stream tells recent duplicates from reordered smiles, in bounded memory", () => {
   const stream = new Stream();
   stream.open(welcome({ offset: 0 }));
   for (let offset = 1; offset <= 5_000; offset += 1) assert.equal(stream.take(offset, `k${offset}`), Fit.NEXT);

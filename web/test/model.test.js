@@ -13,7 +13,7 @@ import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
-/** A model before a backend of two replicas, whose list the test sets. */
+/** A model with a backend of two replicas. The test sets the list of replicas. */
 function staged() {
   const timers = new FakeTimers();
   const random = seededRandom(5);
@@ -56,7 +56,7 @@ function staged() {
   return stage;
 }
 
-test("a run that was started before the users are known starts with them, and goes on through a crash", async () => {
+test("a run started before the users are known begins once they are, and survives a crash", async () => {
   const { model, passes, crashed, ...stage } = staged();
   model.start();
   assert.equal(model.simulation.isRunning, false);
@@ -79,7 +79,7 @@ test("a run that was started before the users are known starts with them, and go
   assert.deepEqual([lost, duplicated, reordered, acked > 20], [0, 0, 0, true]);
 });
 
-test("a stopped run keeps its numbers, a reset forgets them, and the next run begins with none", async () => {
+test("a stopped run keeps its numbers, a reset forgets them, and the next run begins at zero", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();
@@ -93,7 +93,7 @@ test("a stopped run keeps its numbers, a reset forgets them, and the next run be
   assert.deepEqual(model.run.timeline.marks.map(({ kind }) => kind), ["start"]);
 });
 
-test("changed settings apply to a run at once, and to chaos", async () => {
+test("changed settings apply at once to a run and to chaos", async () => {
   const { model, passes } = staged();
   await model.open();
   model.change({ ...model.settings, conversations: 1 });
@@ -109,7 +109,7 @@ test("changed settings apply to a run at once, and to chaos", async () => {
   assert.equal(model.chaos.isOn, false);
 });
 
-test("a change of other settings does not put off the next crash", async () => {
+test("a change of other settings does not delay the next crash", async () => {
   const { model, timers, passes } = staged();
   await model.open();
   model.start();
@@ -119,7 +119,7 @@ test("a change of other settings does not put off the next crash", async () => {
   assert.equal(model.chaos.nextAt - timers.now(), 15_000);
 });
 
-test("a run whose conversations are set to none has stopped", async () => {
+test("setting the conversations to zero stops the run and chaos", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();
@@ -129,7 +129,7 @@ test("a run whose conversations are set to none has stopped", async () => {
   assert.deepEqual([model.simulation.isRunning, model.chaos.isOn, model.run.timeline.marks.at(-1).kind], [false, false, "stop"]);
 });
 
-test("a record has the settings of its run, whatever is chosen after it", async () => {
+test("a record has the settings of its run, even if they are changed after it", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();
@@ -150,7 +150,7 @@ test("a reset forgets how chaos ended", async () => {
   assert.equal(model.chaos.ended, null);
 });
 
-test("an idle page notices a crash that it requested as soon as a running one does", async () => {
+test("an idle page notices a crash that it requested as soon as a page with a run does", async () => {
   const { model, passes, ...stage } = staged();
   await model.open();
   await passes(5_000);
@@ -169,7 +169,7 @@ test("the command that restarts a backend follows the chosen mode", async () => 
   assert.equal(model.revival(timers.now()).key, "revival.compose.hang");
 });
 
-test("the picture of a run says its settings, its numbers, its verdict and its crashes", async () => {
+test("the picture of a run shows its settings, its numbers, its verdict and its crashes", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();

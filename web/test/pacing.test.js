@@ -20,7 +20,7 @@ test("after a close for a policy violation the wait is long", () => {
   assert.equal(new Backoff({ random: () => 0 }).nextAfterPolicy(), POLICY_WAIT_MS);
 });
 
-test("a retry waits at least what the server asked for, and longer with every attempt", () => {
+test("a retry waits at least for the server's hint, and longer with every attempt", () => {
   assert.equal(retryWait({ retryAfter: 40, attempt: 0, random: () => 0 }), 40);
   assert.equal(retryWait({ retryAfter: 40, attempt: 1, random: () => 1 }), 40 + 800);
   assert.equal(retryWait({ retryAfter: 0, attempt: 50, random: () => 1 }), RETRY_CAP_MS);
@@ -44,7 +44,7 @@ test("beats do not drift, however late they are taken", () => {
   assert.equal(pacer.missed, 0);
 });
 
-test("beats slept through are skipped and counted, not made up for", () => {
+test("beats missed during sleep are skipped and counted", () => {
   const pacer = new Pacer();
   pacer.add(0, 0);
   assert.equal(pacer.next(), 200);
@@ -54,7 +54,7 @@ test("beats slept through are skipped and counted, not made up for", () => {
   assert.equal(pacer.next(), 1_400);
 });
 
-test("a conversation that is removed has no beat, one that is added later keeps its phase", () => {
+test("a removed conversation has no beat, and one that is added later keeps its phase", () => {
   const pacer = new Pacer();
   pacer.add(0, 0);
   pacer.remove(0);
@@ -85,7 +85,7 @@ test("a connection that ends while it begins releases its slot", () => {
   assert.deepEqual(began, ["a", "b"]);
 });
 
-test("a rate is the slope over its window", () => {
+test("a rate is the mean growth over its window", () => {
   const rate = new Rate();
   assert.equal(rate.update(0, 0), 0);
   assert.equal(rate.update(1_000, 50), 50);
@@ -93,7 +93,7 @@ test("a rate is the slope over its window", () => {
   assert.equal(rate.update(21_000, 1_000), 37.5);
 });
 
-/** A render loop with the frames that it requested; a frame costs `cost` milliseconds. */
+/** A render loop and the frames that it requested. A frame takes `cost` milliseconds. */
 function renderLoop({ cost = 0 } = {}) {
   const timers = new FakeTimers();
   const frames = [];
@@ -136,7 +136,7 @@ test("many changes are painted once, at a frame", () => {
   assert.equal(made.paints, 2);
 });
 
-test("what a paint leaves is painted in the next frames, by one chain of them", () => {
+test("the remainder of two paints is painted in one series of frames", () => {
   const made = renderLoop();
   const { frames, loop } = made;
   made.left = 2;
@@ -148,7 +148,7 @@ test("what a paint leaves is painted in the next frames, by one chain of them", 
   assert.deepEqual([made.left, frames.length], [0, 0]);
 });
 
-test("without frames a timer paints, and no frame is left", () => {
+test("without frames a timer paints, and the requested frame is cancelled", () => {
   const made = renderLoop();
   const { timers, frames, loop } = made;
   for (let paints = 1; paints <= 10; paints += 1) {
@@ -164,7 +164,7 @@ test("without frames a timer paints, and no frame is left", () => {
   assert.equal(made.paints, 2);
 });
 
-test("the more a frame costs, the longer the gap after it", () => {
+test("the gap after a frame grows with the frame's cost", () => {
   const cost = FRAME_GAP_MS;
   const { timers, frames, loop } = renderLoop({ cost });
   loop.request();
@@ -177,7 +177,7 @@ test("the more a frame costs, the longer the gap after it", () => {
   assert.equal(frames.length, 1);
 });
 
-test("each frame learns what the frame before has cost, and slow frames get a smaller share", () => {
+test("each frame receives the cost of the previous one, and the share shrinks after a slow frame", () => {
   const made = renderLoop({ cost: 30 });
   made.left = 2;
   made.loop.flush();

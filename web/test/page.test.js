@@ -20,7 +20,7 @@ const pages = [page, read("join.html")];
 test("both languages have the same keys, none empty, with the same placeholders", () => {
   const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
   const [en, it] = [ENGLISH, ITALIAN];
-  // A language needs a singular only where it differs.
+  // A language needs a `.one` form only where the singular differs.
   const plurals = (words) => Object.keys(words).filter((key) => !key.endsWith(".one"));
   assert.deepEqual(plurals(it), plurals(en));
   for (const key of plurals(en)) assert.deepEqual(holes(it[key]), holes(en[key]), key);
@@ -31,7 +31,7 @@ test("both languages have the same keys, none empty, with the same placeholders"
   }
 });
 
-test("the page has no words of its own but its name and what it says while it loads", () => {
+test("index.html contains no words except its name and the status while it loads", () => {
   const texts = [...page.matchAll(/data-i18n="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
@@ -40,7 +40,7 @@ test("the page has no words of its own but its name and what it says while it lo
   for (const [, key] of texts) assert.ok(key in ENGLISH, key);
 });
 
-test("every key a script names is in the dictionary, and every entry is used", () => {
+test("every key that a script names is in the dictionary, and every entry is used", () => {
   const all = page + scripts.filter(([name]) => !name.startsWith("words-")).map(([, text]) => text).join("\n");
   const families = [...all.matchAll(/`([a-z]+(?:\.[a-z]+)*\.)\$\{/g)].map(([, prefix]) => prefix);
   for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in ENGLISH, key);
@@ -50,7 +50,7 @@ test("every key a script names is in the dictionary, and every entry is used", (
   }
 });
 
-test("the first language the page speaks is chosen, English otherwise", () => {
+test("the first supported language is chosen, or English", () => {
   assert.equal(chooseLanguage(["it-IT", "en"]), "it");
   assert.equal(chooseLanguage(["de", "IT"]), "it");
   assert.equal(chooseLanguage(["fr", "constructor"]), "en");
@@ -66,7 +66,7 @@ test("values are substituted, and a count of one selects the singular", () => {
   assert.equal(english("no.such.key"), "no.such.key");
 });
 
-test("times and numbers read well", () => {
+test("times and numbers are formatted for the language of the page", () => {
   const format = new Format("en");
   assert.deepEqual([format.count(1_234), format.rate(99.96)], ["1,234", "100.0"]);
   assert.deepEqual([-5, 250, 999.4, 999.6, 2_540].map((span) => format.span(span)), ["0 ms", "250 ms", "999 ms", "1.0 s", "2.5 s"]);
@@ -81,7 +81,7 @@ test("each id that other code relies on exists once", () => {
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
 });
 
-test("every element a script looks for is on the page, or the script makes it", () => {
+test("every element that a script looks for is on a page or made by a script", () => {
   const made = scripts.flatMap(([, text]) => [...text.matchAll(/\.id = "([^"]+)"/g)]);
   const ids = new Set([...made, ...pages.join().matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   for (const [, text] of scripts) {
@@ -89,14 +89,14 @@ test("every element a script looks for is on the page, or the script makes it", 
   }
 });
 
-test("nothing on the page needs a looser content policy, and text stays text", () => {
+test("the pages comply with the content security policy, and no script sets HTML", () => {
   for (const page of pages) assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
   for (const [name, text] of scripts) {
     assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function/, name);
   }
 });
 
-/** What a module imports, and what those import, below `js/`. */
+/** The modules that a module imports, directly or indirectly, as paths below `web/`. */
 function imports(module, found = new Set()) {
   for (const [, path] of read(module).matchAll(/from "(\.[^"]+)"/g)) {
     const imported = new URL(path, new URL(module, WEB)).href.slice(WEB.href.length);
@@ -105,7 +105,7 @@ function imports(module, found = new Set()) {
   return found;
 }
 
-test("each page names every module that it imports, so that the browser fetches them at once", () => {
+test("each page preloads every module that it imports", () => {
   for (const page of pages) {
     const preloaded = [...page.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)].map(([, path]) => path);
     const [, entry] = page.match(/<script type="module" src="([^"]+)">/);
@@ -138,7 +138,7 @@ test("every face has an answer, with any seed", () => {
   }
 });
 
-test("overload errors are counted in all and by cause", () => {
+test("overload errors are counted in total and by cause", () => {
   const counters = new Counters();
   for (const code of ["rate_limited", "overloaded", "overloaded"]) counters.overloaded(code);
   counters.refused("not_a_smile");

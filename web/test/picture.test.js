@@ -3,7 +3,7 @@ import test from "node:test";
 import { drawPicture } from "../js/picture.js";
 import { NO_TIMELINE } from "../js/timeline.js";
 
-/** What `drawPicture` writes, with the place and the width of each text. */
+/** The texts that `drawPicture` writes, each with its start and its end, and the width of the picture. */
 function writtenOn(contents) {
   const written = [];
   const ignored = { get: (target, name) => (name === "fillText" ? target[name] : () => {}), set: () => true };
@@ -14,7 +14,7 @@ function writtenOn(contents) {
   return { written, width: picture.width };
 }
 
-test("no text of the picture leaves it, and no cell of its table reaches into the next one", () => {
+test("no text exceeds the picture, and no cell of the table overlaps the next one", () => {
   const { written, width } = writtenOn({ facts: ["a long fact"], crashes: [["#", "replica", "mode"], ["1", "a-long-name.7", "exit"]] });
   const inside = written.filter(({ text }) => text !== "");
   assert.ok(inside.length >= 8 && inside.every(({ end }) => end < width), JSON.stringify(inside));

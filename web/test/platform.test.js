@@ -35,7 +35,7 @@ test("the page shows no platform if it is missing or unknown", () => {
   }
 });
 
-test("every platform, way to fail and stage has its words in both languages", () => {
+test("every platform, crash mode and stage has words in both languages", () => {
   const modes = [...readFileSync(new URL("../index.html", import.meta.url), "utf8").matchAll(/<option value="([a-z]+)"/g)];
   assert.deepEqual(modes.map(([, mode]) => mode), ["exit", "hang", "unready"]);
   for (const name of ["process", "compose", "swarm", "kubernetes"]) {
@@ -61,12 +61,12 @@ test("on Compose a crashed backend stays down, and the page shows the command th
   assert.deepEqual(hangs, { key: "gone.compose.hang", command: "docker compose restart backend", mood: "bad" });
 });
 
-test("a backend that restarts within a moment does not count as down", () => {
+test("a backend that restarts quickly does not count as down", () => {
   const platform = platformThat({ platform: "compose" });
   assert.equal(platform.revival({ mode: "exit", silentFor: GONE_AFTER_MS - 1 }).mood, "calm");
 });
 
-test("where several replicas were scaled up, the command leaves them alone", () => {
+test("after a scale-up, the command does not stop the other replicas", () => {
   const commandOf = (platform) => platform.revival({ mode: "exit", silentFor: null }).command;
   const platform = platformThat({ platform: "compose", replicas: TWO });
   platform.seen({ platform: "compose", replicas: [ONE[0], { id: "be2.1", state: "lost" }] });
@@ -75,10 +75,10 @@ test("where several replicas were scaled up, the command leaves them alone", () 
   assert.equal(commandOf(restarted), "docker compose up -d");
   const moved = platformThat({ platform: "swarm", replicas: TWO });
   moved.seen({ platform: "compose", replicas: ONE });
-  assert.equal(commandOf(moved), "docker compose up -d", "several of another platform do not count");
+  assert.equal(commandOf(moved), "docker compose up -d", "the replicas of another platform do not count");
 });
 
-test("Swarm and Kubernetes bring replicas back by themselves, and the page says so", () => {
+test("Swarm and Kubernetes restart crashed replicas, and the page says so", () => {
   for (const name of ["swarm", "kubernetes"]) {
     const platform = platformThat({ platform: name });
     assert.equal(platform.revival({ mode: "exit", silentFor: null }).command, null);
@@ -90,7 +90,7 @@ test("Swarm and Kubernetes bring replicas back by themselves, and the page says 
   for (const name of ["process", "compose"]) assert.equal(platformThat({ platform: name }).heals, false);
 });
 
-test("a known platform survives the backend, a reload and an older replica", () => {
+test("a known platform is kept after a reload and after an answer of an older replica", () => {
   const storage = new FakeStorage();
   const links = [{ name: "Visualizer", url: "http://h:8090/" }];
   const platform = platformThat({ platform: "compose", links, replicas: TWO }, storage);
@@ -103,7 +103,7 @@ test("a known platform survives the backend, a reload and an older replica", () 
   assert.deepEqual([reloaded.name, reloaded.links], ["swarm", []]);
 });
 
-test("what cannot be read is not remembered", () => {
+test("an unreadable stored platform is ignored", () => {
   for (const kept of ["{", "null", '{"name":"nomad","links":[]}', '{"name":"compose"}']) {
     const storage = new FakeStorage();
     storage.setItem("smilingchat.platform", kept);
@@ -111,7 +111,7 @@ test("what cannot be read is not remembered", () => {
   }
 });
 
-test("only links to the web are shown", () => {
+test("only http and https links are shown", () => {
   const good = { name: "Grafana", url: "https://h/d?a=b" };
   const urls = ["javascript:alert(1)", "/here", undefined];
   const bad = [...urls.map((url) => ({ name: "x", url })), { url: "http://h" }, null];

@@ -5,25 +5,25 @@ import {
 } from "../js/client/protocol.js";
 import { welcome } from "./support.js";
 
-test("a session connects beside the page, encrypted when the page is", () => {
+test("the address of a session is beside the page, with TLS if the page has it", () => {
   assert.equal(socketUrl("http://127.0.0.1:8080/?start", "anna"), "ws://127.0.0.1:8080/ws?user=anna");
   assert.equal(socketUrl("https://chat.example/sub/", "anna"), "wss://chat.example/sub/ws?user=anna");
 });
 
-test("a resume carries the offset and its epoch, escaped", () => {
+test("the address of a resume has the offset and its epoch, escaped", () => {
   const url = new URL(socketUrl("http://h/#top", "a&b", { after: 117, epoch: "x+y" }));
   assert.equal(url.hash, "");
   assert.deepEqual(Object.fromEntries(url.searchParams), { user: "a&b", after: "117", epoch: "x+y" });
 });
 
-test("frames a session sends are what the contract says", () => {
+test("outgoing frames follow the protocol", () => {
   assert.deepEqual(JSON.parse(smileFrame({ id: "c1", to: "bruno", smile: "😀", other: 1 })), {
     type: "smile", id: "c1", to: "bruno", smile: "😀",
   });
   assert.deepEqual(JSON.parse(pingFrame()), { type: "ping" });
 });
 
-test("well-formed frames are read, unknown types and fields included", () => {
+test("well-formed frames are parsed, unknown types and fields included", () => {
   const frames = [
     welcome(),
     { type: "ack", id: "c1", offset: 3, duplicate: false },
@@ -51,7 +51,7 @@ test("anything that is not a frame parses to null", () => {
   for (const text of broken) assert.equal(parseFrame(text), null, text);
 });
 
-test("each close code has the reaction that the contract states", () => {
+test("each close code has the reaction that the protocol states", () => {
   for (const code of [1002, 1003, 1007, 1009]) assert.equal(closeAction(code), CloseAction.GIVE_UP);
   for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4999]) {
     assert.equal(closeAction(code), CloseAction.RETRY);
@@ -78,7 +78,7 @@ test("the resume point follows welcome, smiles and first acks only", () => {
   assert.deepEqual(point.query, { after: 15, epoch: "e1" });
 });
 
-test("a welcome that recovered never moves the resume point back, one that did not sets it", () => {
+test("a welcome that recovered never moves the resume point back, and one that did not sets it", () => {
   const point = new ResumePoint();
   point.observe(welcome({ offset: 10 }));
   point.observe({ type: "smile", offset: 12 });

@@ -33,7 +33,7 @@ test("a run has a mark for its start, its crashes, its replicas and its stop", (
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("a request without an answer has its mark once its victim is known, and a refused one has none", () => {
+test("an unanswered request has a mark once its victim is known, and a refused one has none", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
   const silent = after(asked, ["crashUnanswered", { at: 5_000, id: 1 }]);
   assert.deepEqual([marks(silent).length, silent.crashes.incidents.length, Run.victimOf(silent, 1)], [1, 1, null]);
@@ -43,7 +43,7 @@ test("a request without an answer has its mark once its victim is known, and a r
   assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
 });
 
-test("an announced end of a session is a handover, any other end counts for the crash", () => {
+test("an announced end of a session is a handover, and any other end counts for the crash", () => {
   const loss = (at, user, isOrderly) => ["sessionLost", { at, user, replica: "be1.1", isOrderly }];
   const handed = after(begun, loss(2_000, "anna", true));
   assert.deepEqual(marks(handed).slice(1), [[2_000, Mark.HANDED_OVER, "be1.1"]]);
@@ -59,7 +59,7 @@ test("an announced end of a session is a handover, any other end counts for the 
   assert.deepEqual(lastOf(crashed.crashes).losses.map(({ user, resumedAt }) => [user, resumedAt]), [["anna", 2_500]]);
 });
 
-test("a forgotten run keeps nothing but the replicas, so that they do not count as new", () => {
+test("a forgotten run keeps only the replicas, which therefore do not count as new", () => {
   const sample = { at: 3_000, successes: 5, overloads: 0, replicas: [] };
   const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
   const next = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: TWO }]);

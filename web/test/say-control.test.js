@@ -3,7 +3,7 @@ import test from "node:test";
 import { SayControl } from "../js/say-control.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
-/** The input line before a backend, with the elements that it uses. */
+/** The form with a backend and the elements that it uses. */
 function staged() {
   const nodes = { "say-as": { value: "anna" }, "say-text": { value: "" }, "say-result": { textContent: "" } };
   const form = new EventTarget();
@@ -29,7 +29,7 @@ function staged() {
   return { backend, say, passes, nodes };
 }
 
-test("a typed smile is stored, and the line is empty for the next one", async () => {
+test("a typed smile is stored, and the input is cleared", async () => {
   const { backend, say, passes, nodes } = staged();
   await say("anna", "bruno 😀");
   assert.equal(nodes["say-result"].textContent, "say.how");
@@ -40,7 +40,7 @@ test("a typed smile is stored, and the line is empty for the next one", async ()
   assert.deepEqual([nodes["say-text"].value, backend.smiles[0].to], ["", "bruno"]);
 });
 
-test("what is typed before the answer to the last smile stays", async () => {
+test("text typed before the last smile is answered is kept", async () => {
   const { say, passes, nodes } = staged();
   await say("anna", "@bruno 😀");
   nodes["say-text"].value = "@carla";
@@ -48,7 +48,7 @@ test("what is typed before the answer to the last smile stays", async () => {
   assert.deepEqual([nodes["say-result"].textContent, nodes["say-text"].value], ["say.stored anna 1", "@carla"]);
 });
 
-test("a smile of one user is stored even if the next one of another user follows at once", async () => {
+test("a smile of one user is stored even if a smile of another user follows at once", async () => {
   const { backend, say, passes } = staged();
   await say("anna", "@bruno 😀");
   await say("carla", "@bruno 😃");

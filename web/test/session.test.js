@@ -46,7 +46,7 @@ test("a session connects and is live once welcomed", () => {
   assert.deepEqual(heard, ["welcomed"]);
 });
 
-test("frames pass on, broken ones are reported and do no harm", () => {
+test("frames reach the listener, and an unreadable one is reported without ending the session", () => {
   const { sockets, heard, live, session } = setUp();
   live();
   sockets[0].tell({ type: "smile", offset: 101, id: "c", from: "b", to: "a", smile: "😀" });
@@ -55,7 +55,7 @@ test("frames pass on, broken ones are reported and do no harm", () => {
   assert.equal(session.state, SessionState.LIVE);
 });
 
-test("a lost connection comes back with the highest offset, resuming until it has caught up", () => {
+test("a session reconnects with the highest offset, and is resuming until it has caught up", () => {
   const { session, sockets, timers, heard, live } = setUp();
   live();
   sockets[0].tell({ type: "ack", id: "c", offset: 120, duplicate: false });
@@ -77,7 +77,7 @@ test("a lost connection comes back with the highest offset, resuming until it ha
   assert.deepEqual(heard, ["welcomed", "ack", "pong", "broken", "welcomed"]);
 });
 
-test("a welcome that did not recover is live at once", () => {
+test("a session that did not recover is live at once", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   sockets[0].end(1006);
@@ -86,7 +86,7 @@ test("a welcome that did not recover is live at once", () => {
   assert.equal(session.state, SessionState.LIVE);
 });
 
-test("attempts that fail wait longer and longer", () => {
+test("each failed attempt is followed by a longer wait, up to the cap", () => {
   const { session, sockets, timers } = setUp({ random: () => 1 });
   session.start();
   const waits = [];
@@ -116,7 +116,7 @@ test("only a session that lasted a while resets the back-off", () => {
   assert.equal(session.retryAt - timers.now(), 100);
 });
 
-test("a connection that closes before its welcome was refused, and no other", () => {
+test("only a connection that closes before its welcome counts as refused", () => {
   const { session, sockets, timers } = setUp();
   const ended = () => {
     const { isRefusal } = session.closeReason;
@@ -151,10 +151,10 @@ test("an attempt gets more time after each failure", () => {
   for (const limit of [1, 1, 2, 4, 4].map((times) => times * CONNECT_LIMIT_MS)) {
     const before = sockets.length;
     timers.advance(limit - 1);
-    assert.equal(sockets.length, before, `given up before ${limit} ms`);
+    assert.equal(sockets.length, before, `the attempt was given up before ${limit} ms`);
     timers.advance(1);
     timers.advance(0);
-    assert.equal(sockets.length, before + 1, `not given up after ${limit} ms`);
+    assert.equal(sockets.length, before + 1, `the attempt was not given up after ${limit} ms`);
   }
 });
 
@@ -220,7 +220,7 @@ test("a silent server is pinged, shown as silent, then dropped", () => {
   assert.equal(session.state, SessionState.WAITING);
 });
 
-test("a server that answers after all is live again", () => {
+test("a session is live again when its silent server answers", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   timers.advanceUntil(() => session.state === SessionState.SILENT);
@@ -244,7 +244,7 @@ test("when the backend is back, sessions skip the rest of their back-off", () =>
   assert.equal(sockets.length, before + 1);
 });
 
-test("a stopped session closes normally and leaves nothing behind, in every state", () => {
+test("a session stopped in any state closes normally and leaves no timer", () => {
   const reach = {
     connecting: ({ session }) => session.start(),
     live: ({ live }) => live(),
@@ -272,7 +272,7 @@ test("no frame is sent on a socket that is not open", () => {
   assert.deepEqual(sockets[0].sent, []);
 });
 
-test("a session that was resuming before a silence still is after it", () => {
+test("after a silence a session has its earlier state", () => {
   const { session, sockets, timers, live } = setUp();
   live({ offset: 120, recovered: true });
   assert.equal(session.state, SessionState.RESUMING);

@@ -31,10 +31,10 @@ function setUp({ seed = 1, replicas = 1, capacity = 100 } = {}) {
 
 function assertProven({ lost, duplicated, reordered, unverified, sent, acked, delivered, inFlight }) {
   assert.deepEqual({ lost, duplicated, reordered, unverified }, { lost: 0, duplicated: 0, reordered: 0, unverified: 0 });
-  assert.ok(sent - Math.min(acked, delivered) <= inFlight, "what is not in flight is acked and delivered");
+  assert.ok(sent - Math.min(acked, delivered) <= inFlight, "some smiles are neither in flight nor acked and delivered");
 }
 
-test("a conversation exchanges five smiles a second, alternately", () => {
+test("the users of a conversation alternate at five smiles a second", () => {
   const { simulation, timers, allLive } = setUp();
   simulation.run(1);
   timers.advanceUntil(allLive);
@@ -65,7 +65,7 @@ test("twenty-one conversations overload one replica, which still admits its capa
   assertProven(simulation.ledger.totals);
 });
 
-test("thirty conversations on one replica: red counts clearly, retries stay bounded", () => {
+test("thirty conversations on one replica cause overload errors, and the retries stay bounded", () => {
   const { simulation, timers } = setUp();
   simulation.run(30);
   timers.advance(10_000);
@@ -77,7 +77,7 @@ test("thirty conversations on one replica: red counts clearly, retries stay boun
   assertProven(simulation.ledger.totals);
 });
 
-test("thirty conversations on four replicas: no overload errors", () => {
+test("thirty conversations on four replicas cause no overload errors", () => {
   const { simulation, timers } = setUp({ replicas: 4 });
   simulation.run(30);
   timers.advance(20_000);
@@ -85,7 +85,7 @@ test("thirty conversations on four replicas: no overload errors", () => {
   assertProven(simulation.ledger.totals);
 });
 
-test("crash after crash, every acked smile is delivered once and in order", () => {
+test("every acked smile is delivered once and in order through several crashes", () => {
   for (const seed of [1, 2, 3, 4, 5]) {
     const { simulation, timers, backend, allLive } = setUp({ seed, replicas: 3 });
     simulation.run(12);
@@ -103,7 +103,7 @@ test("crash after crash, every acked smile is delivered once and in order", () =
   }
 });
 
-test("the only replica dies at eighteen conversations: all sessions resume, without overload errors", () => {
+test("eighteen conversations resume without overload errors after the only replica crashes", () => {
   const { simulation, timers, backend, allLive } = setUp();
   simulation.run(18);
   timers.advance(10_000);
@@ -158,7 +158,7 @@ test("stop closes every session, keeps the numbers and leaves no timer", () => {
   assert.equal(simulation.ledger.totals.inFlight, 0);
 });
 
-test("a new start resets the numbers, a changed count during a run does not", () => {
+test("a new start resets the numbers, and a changed count during a run does not", () => {
   const { simulation, timers, backend } = setUp();
   simulation.run(4);
   timers.advance(3_000);
@@ -188,7 +188,7 @@ test("there are never more conversations than pairs of users", () => {
   assert.deepEqual(simulation.conversations[1].users.map((user) => user.name), ["user2", "user3"]);
 });
 
-test("a simulated user answers whoever smiles at it, once, beside its conversation and its proof", async () => {
+test("a simulated user answers each smile of a guest once, and the proof does not count the answers", async () => {
   const { simulation, timers, backend, allLive } = setUp();
   const heard = [];
   const openSocket = (url) => backend.openSocket(url);
@@ -208,7 +208,7 @@ test("a simulated user answers whoever smiles at it, once, beside its conversati
   assertProven(simulation.ledger.totals);
 });
 
-test("two simulated users that a person starts do not answer each other forever", () => {
+test("two simulated users do not answer each other forever after a person's smile", () => {
   const { simulation, timers, backend, allLive } = setUp();
   const presenter = new Client({
     page: "http://h/", user: "user0", timers, random: Math.random, openSocket: (url) => backend.openSocket(url),
@@ -224,7 +224,7 @@ test("two simulated users that a person starts do not answer each other forever"
   assert.deepEqual(strange.map(({ from }) => from), ["user0", "user2"]);
 });
 
-test("the pace can be chosen, and changed while it runs, without a burst", () => {
+test("the pace can be chosen, and changed during a run without a burst", () => {
   const { simulation, timers, allLive } = setUp();
   simulation.run(2, { rate: 10 });
   timers.advanceUntil(allLive);
@@ -241,7 +241,7 @@ test("the pace can be chosen, and changed while it runs, without a burst", () =>
   assertProven(simulation.ledger.totals);
 });
 
-test("the same seed sends the same first faces, whatever the random numbers of the network are", () => {
+test("the same seed sends the same first faces, whatever the other random numbers are", () => {
   const opening = (seed) => {
     const { simulation, timers } = setUp({ seed });
     simulation.run(3, { seed: 42 });
@@ -251,24 +251,24 @@ test("the same seed sends the same first faces, whatever the random numbers of t
   assert.deepEqual(opening(1), opening(2));
 });
 
-test("an opened conversation gets its history and live smiles, and a lost request fails", () => {
+test("a watched conversation reports its history requests, live smiles and failures", () => {
   const { simulation, timers, allLive, backend } = setUp();
   simulation.run(1);
   timers.advanceUntil(allLive);
-  const happenings = [];
+  const events = [];
   const [conversation] = simulation.conversations;
-  conversation.watch(({ kind }) => happenings.push(kind));
+  conversation.watch(({ kind }) => events.push(kind));
   conversation.askHistory({ limit: 30 });
-  assert.deepEqual(happenings, ["asked"]);
+  assert.deepEqual(events, ["asked"]);
   timers.advance(400);
-  assert.ok(happenings.includes("live"));
+  assert.ok(events.includes("live"));
   conversation.users[0].heard({ type: "error", code: "store_unavailable", message: "", temporary: true });
-  assert.deepEqual(happenings.slice(-1), ["failed"], "an error without an id answers a history");
+  assert.deepEqual(events.slice(-1), ["failed"], "an error without an id answers a history");
   backend.crash();
   conversation.askHistory({ limit: 30 });
-  assert.deepEqual(happenings.slice(-1), ["failed"]);
+  assert.deepEqual(events.slice(-1), ["failed"]);
   conversation.watch(null);
-  const { length } = happenings;
+  const { length } = events;
   timers.advance(5_000);
-  assert.equal(happenings.length, length);
+  assert.equal(events.length, length);
 });

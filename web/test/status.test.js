@@ -20,7 +20,7 @@ const says = (facts) => {
   return [key.replace("status.", ""), mood];
 };
 
-test("the states without a failure are shown", () => {
+test("each state without a failure has a sentence", () => {
   assert.deepEqual(says({ isReady: false }), ["loading", "calm"]);
   assert.deepEqual(says({}), ["idle", "good"]);
   assert.deepEqual(says({ limit: 12 }), ["too_few_users", "doubt"]);
@@ -28,18 +28,18 @@ test("the states without a failure are shown", () => {
   assert.deepEqual(says({ sessions: 60, live: 59, connected: 60 }), ["partly", "doubt"]);
 });
 
-test("a failure of 0 s is not shown", () => {
+test("a failure shorter than a second is not shown", () => {
   assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS - 1 }), ["idle", "good"]);
   assert.deepEqual(says({ unreachableFor: WORTH_A_WORD_MS }), ["unreachable", "bad"]);
   assert.deepEqual(says({ unreachableFor: 9_000, isReady: false }), ["unreachable", "bad"]);
 });
 
-test("an offline browser is said to be offline, unless the backend answers it", () => {
+test("the page says that the browser is offline, unless the backend answers", () => {
   assert.deepEqual(says({ unreachableFor: 5_000, isOnline: false }), ["offline", "bad"]);
   assert.deepEqual(says({ isOnline: false }), ["idle", "good"]);
 });
 
-test("a service is not called dead while its sockets live", () => {
+test("the backend does not count as unreachable while sessions are connected", () => {
   const hung = { unreachableFor: 5_000, sessions: 60, live: 39, connected: 40 };
   assert.deepEqual(says(hung), ["list_unanswered", "doubt"]);
   assert.deepEqual(says({ ...hung, live: 0, connected: 0 }), ["unreachable", "bad"]);
@@ -50,7 +50,7 @@ test("a rate-limited address is shown as such, not as an unreachable backend", (
   assert.deepEqual(says({ quietFor: 4_000, sessions: 60, live: 60, connected: 60 }), ["too_often.running", "doubt"]);
 });
 
-test("a refused origin is named before anything else, and other refusals where sessions are missing", () => {
+test("a refused origin is shown first, and other refusals only while sessions are missing", () => {
   const refused = { refusal: "forbidden_origin", sessions: 20 };
   assert.deepEqual(says({ ...refused, unreachableFor: 3_000 }), ["forbidden_origin", "bad"]);
   assert.match(ENGLISH["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
@@ -58,7 +58,7 @@ test("a refused origin is named before anything else, and other refusals where s
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
 });
 
-test("a tab whose site data is blocked is remembered for as long as it is open", () => {
+test("without site data, values are kept while the page is open", () => {
   const blocked = new TabStorage(() => {
     throw new Error("SecurityError");
   });
@@ -78,7 +78,7 @@ test("a tab whose site data is blocked is remembered for as long as it is open",
   }
 });
 
-test("a tab remembers what an earlier page of it kept", () => {
+test("a reloaded page has the values that the tab stored", () => {
   const values = new Map([["key", "kept"]]);
   const storage = new TabStorage(() => ({
     getItem: (key) => values.get(key) ?? null,
@@ -109,7 +109,7 @@ function diagnosed(refused) {
   return parts;
 }
 
-test("the cause of a refusal is requested once, after two failures, not by each session", async () => {
+test("the cause of a refusal is requested once after two failures, not by each session", async () => {
   const refused = new BackendError({ status: 403, code: "forbidden_origin", message: "" });
   const parts = diagnosed(refused);
   const { timers, asked, found, diagnosis, fails } = parts;
@@ -130,24 +130,24 @@ test("the cause of a refusal is requested once, after two failures, not by each 
   assert.equal(diagnosis.cause, null);
 });
 
-test("each refused socket counts with the cause of the diagnosis, as its request does", async () => {
+test("each refused socket and the request of the diagnosis count with the diagnosed cause", async () => {
   const full = new BackendError({ status: 503, code: "overloaded", message: "" });
   const parts = diagnosed(full);
   const { timers, asked, counted, diagnosis, fails } = parts;
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(counted.length, 0);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and a request");
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and one request count");
   await fails(SUSPICIOUS_ATTEMPTS);
   await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
   assert.deepEqual([counted.length, asked.length], [4, 1]);
 
   diagnosis.welcomed();
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 5, "others are refused while one is welcomed");
+  assert.equal(counted.length, 5, "a refusal counts after a welcome of another session");
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS - 1);
-  assert.equal(counted.length, 5, "the cause may be another by now");
+  assert.equal(counted.length, 5, "a refusal waits for a diagnosis once the last one is out of date");
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.equal(counted.length, 8);
 
@@ -155,7 +155,7 @@ test("each refused socket counts with the cause of the diagnosis, as its request
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   timers.advance(10 * DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 10, "a refusal of a minute ago may have had another cause");
+  assert.equal(counted.length, 10, "an old refusal does not count");
 
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = UNREACHABLE;
@@ -164,7 +164,7 @@ test("each refused socket counts with the cause of the diagnosis, as its request
   parts.answer = full;
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 13, "a socket that found no backend was not refused, one after it may have been");
+  assert.equal(counted.length, 13, "a socket that found no backend does not count, and one after it does");
 });
 
 test("refusals count although a request in between passes the rate limit", async () => {
@@ -193,7 +193,7 @@ test("refusals count although a request in between passes the rate limit", async
   assert.equal(counted.length, 6, "a second request that passes proves that the cause is gone");
 });
 
-test("a failed request is an overload error with the cause that the server counts", () => {
+test("a failed request counts as an overload error with its cause", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
   assert.equal(causeOf(503, "overloaded"), "overloaded");

@@ -1,7 +1,7 @@
-// Replacements for the browser in tests: a manual clock, seeded random numbers, a socket without a network, and a small
-// backend that follows the protocol.
+// Fakes for tests: a manual clock, seeded random numbers, a socket without a network, and a small backend that follows
+// the protocol.
 
-/** Time that moves only when a test says so. */
+/** A clock that only a test advances. */
 export class FakeTimers {
   #now = 0;
   #timers = new Set();
@@ -20,7 +20,7 @@ export class FakeTimers {
     return this.#timers.size;
   }
 
-  /** Moves on by `ms`, running what is due in the order of its time. */
+  /** Advances the clock by `ms` milliseconds, and runs the due timers in order. */
   advance(ms) {
     const end = this.#now + ms;
     for (let timer = this.#nextBefore(end); timer !== null; timer = this.#nextBefore(end)) {
@@ -31,13 +31,13 @@ export class FakeTimers {
     this.#now = end;
   }
 
-  /** Moves on until the condition holds; fails when it does not within `limit`. */
+  /** Advances the clock until the condition holds. Fails if it does not hold within `limit` milliseconds. */
   advanceUntil(condition, limit = 60_000, step = 10) {
     for (let waited = 0; waited <= limit; waited += step) {
       if (condition()) return;
       this.advance(step);
     }
-    throw new Error(`not within ${limit} ms: ${condition}`);
+    throw new Error(`the condition does not hold within ${limit} ms: ${condition}`);
   }
 
   #nextBefore(end) {
@@ -49,7 +49,7 @@ export class FakeTimers {
   }
 }
 
-/** Numbers from 0 to below 1 that are the same for the same seed (mulberry32). */
+/** A random number generator with the same numbers for the same seed, at least 0 and below 1 (mulberry32). */
 export function seededRandom(seed) {
   let state = seed >>> 0;
   return () => {
@@ -84,13 +84,13 @@ export class FakeSocket {
     this.onClosing();
   }
 
-  /** The server says something. */
+  /** Delivers a frame from the server. */
   tell(frame) {
     this.readyState = 1;
     this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
   }
 
-  /** The connection ends from the other side. */
+  /** Closes the connection from the server's side. */
   end(code, reason = "") {
     this.readyState = 3;
     this.onclose?.({ code, reason });
@@ -105,8 +105,8 @@ const LATENCY_MS = 8;
 const RETRY_AFTER_MS = 40;
 
 /**
- * Several replicas before one log, in memory: acks and smiles in offset order, resume, capacity, sudden
- * death. It keeps the contract unless a test sets `loses`, which then picks the smiles that vanish.
+ * Several replicas that share one log in memory, with acks and smiles in offset order, resume, a capacity and crashes.
+ * They follow the protocol unless a test sets `loses`, which selects smiles that are not delivered.
  */
 export class FakeBackend {
   #timers;
@@ -146,7 +146,7 @@ export class FakeBackend {
     return socket;
   }
 
-  /** One replica dies at once and another takes its place later. */
+  /** Crashes one replica. A replacement starts `restartAfter` milliseconds later. */
   crash(restartAfter = 1_500) {
     const victim = this.#replicas.shift();
     for (const session of [...this.#sessions]) {
@@ -157,7 +157,7 @@ export class FakeBackend {
     this.#timers.after(restartAfter, () => this.#addReplica());
   }
 
-  /** The store is replaced by an empty one: a new epoch. */
+  /** Replaces the store by an empty one with a new epoch. */
   replaceLog() {
     this.epoch = `${this.epoch}+`;
     this.#log = [];

@@ -6,7 +6,7 @@ import { KEPT, NO_THREAD, PAGE, nextPage, threadAfter } from "../js/thread.js";
 
 const smiles = (...offsets) => offsets.map((offset) => ({ offset, from: "anna", smile: "😀" }));
 const offsets = (thread) => thread.smiles.map((smile) => smile.offset);
-const after = (happenings) => happenings.reduce(threadAfter, NO_THREAD);
+const after = (events) => events.reduce(threadAfter, NO_THREAD);
 
 test("history and live smiles are merged, each smile once, in the order of the log", () => {
   const thread = after([
@@ -34,12 +34,12 @@ test("a request without an answer can be repeated", () => {
   assert.equal(after([{ kind: "asked" }, { kind: "failed" }]).asking, false);
 });
 
-test("a thread stays short while it runs, and what it drops can be asked for again", () => {
+test("a thread drops its oldest smiles, which can be requested again", () => {
   const first = { kind: "history", smiles: smiles(1, 2), more: false };
   const many = Array.from({ length: KEPT }, (_, index) => ({ kind: "live", smiles: smiles(10 + index) }));
   const thread = after([first, ...many]);
   assert.deepEqual([thread.smiles.length, thread.more, thread.smiles[0].offset], [KEPT, true, 10]);
-  // A reader of older smiles keeps them.
+  // Requested older smiles are kept.
   const read = threadAfter(thread, { kind: "history", smiles: smiles(1, 2), more: false });
   assert.equal(read.smiles.length, KEPT + 2);
   assert.equal(threadAfter(read, { kind: "live", smiles: smiles(9_999) }).smiles.length, KEPT + 2);
@@ -50,7 +50,7 @@ test("the hour after midnight is 00", () => {
   for (const language of ["en", "it"]) assert.match(new Intl.DateTimeFormat(language, CLOCK).format(atMidnight), /^00:05:06[.,]007$/);
 });
 
-test("each replica has a colour of its own and keeps it, until there are too many", () => {
+test("each replica keeps its own colour until there are more replicas than colours", () => {
   const hues = new Hues();
   const all = Array.from({ length: HUES }, (_, index) => hues.of(`be.${index}`));
   assert.equal(new Set(all).size, HUES);
@@ -59,7 +59,7 @@ test("each replica has a colour of its own and keeps it, until there are too man
   assert.equal(hues.of(null), "");
 });
 
-test("a replica that returns again and again takes no colour of a replica that is still there", () => {
+test("a replica that restarts repeatedly takes no colour of a replica that is still there", () => {
   const hues = new Hues();
   for (let crash = 0; crash < 3 * HUES; crash += 1) {
     const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));

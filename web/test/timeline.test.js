@@ -8,7 +8,7 @@ import {
 
 const replica = (id, state = "ready", sessions = 0) => ({ id, state, sessions });
 
-/** A timeline of so many seconds with these totals at each. */
+/** A timeline of this many seconds, with constant rates and a list of replicas for each second. */
 function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "ready", 60)] } = {}) {
   let timeline = NO_TIMELINE;
   for (let second = 0; second <= seconds; second += 1) {
@@ -18,13 +18,13 @@ function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "
   return timeline;
 }
 
-test("a sample has the rates since the one before, whatever the interval", () => {
+test("a sample has the rates since the sample before it, whatever the interval", () => {
   let timeline = running(3);
   assert.deepEqual(timeline.samples.map(({ successes }) => successes), [0, 100, 100, 100]);
   assert.deepEqual(timeline.samples.at(-1).overloads, 10);
   timeline = sampled(timeline, { at: 5_000, successes: 350, overloads: 30, replicas: [] });
   assert.deepEqual([timeline.samples.at(-1).successes, timeline.samples.at(-1).overloads], [25, 0]);
-  // Two at the same moment, and totals that begin again, are harmless.
+  // A second sample at the same moment and totals that start again at 0 do no harm.
   timeline = sampled(timeline, { at: 5_000, successes: 0, overloads: 0, replicas: [] });
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
@@ -49,7 +49,7 @@ test("a timeline is immutable, keeps an hour, and shows the last minutes", () =>
   assert.equal(later.marks.length, 0);
 });
 
-test("marks of a kind on a replica within a second are one, and counted", () => {
+test("marks of one kind on one replica within a second are merged and counted", () => {
   let timeline = NO_TIMELINE;
   for (const at of [0, 200, 900]) timeline = marked(timeline, { at, kind: Mark.HANDED_OVER, replica: "be.1" });
   timeline = marked(timeline, { at: 950, kind: Mark.HANDED_OVER, replica: "be.2" });
@@ -66,12 +66,12 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(changes(ready, ready), []);
   assert.deepEqual(changes(ready, [replica("be.1", "lost"), replica("be.2", "draining")]), ["lost be.1", "drained be.2"]);
   assert.deepEqual(changes([replica("be.1", "lost"), replica("be.2", "draining")], [replica("be.3")]), ["back be.3"]);
-  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "drained be.1"], "it left between two lists");
-  assert.deepEqual(changes([replica("be.1")], [replica("be.2")]), ["back be.2", "lost be.1"], "no store lists it as lost");
+  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "drained be.1"], "be.1 left between two lists");
+  assert.deepEqual(changes([replica("be.1")], [replica("be.2")]), ["back be.2", "lost be.1"], "the only replica is not listed as lost");
   assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
 });
 
-test("the span grows with the run, from a minute to what is shown or fits", () => {
+test("the span grows with the run, from a minute to the given maximum", () => {
   assert.deepEqual(spanOf(NO_TIMELINE), [-SHORTEST_MS, 0]);
   assert.deepEqual(spanOf(running(10)), [10_000 - SHORTEST_MS, 10_000]);
   assert.deepEqual(spanOf(running(100)), [0, 100_000]);
@@ -79,7 +79,7 @@ test("the span grows with the run, from a minute to what is shown or fits", () =
   assert.deepEqual(spanOf(running(400), 90_000), [310_000, 400_000]);
 });
 
-test("a lane is a replica that was there, the older one first, for as long as it is in view", () => {
+test("each replica within the span has a lane, the oldest first", () => {
   const crashed = running(100, { replicas: (second) => [replica(second < 50 ? "be.1" : "be.2")] });
   assert.deepEqual(lanesOf(crashed, [0, 100_000]), ["be.1", "be.2"]);
   assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
@@ -93,20 +93,20 @@ test("past the maximum, lanes of replicas that disappeared first are dropped, ne
   assert.equal(lanesOf(running(5, { replicas: () => many }), [0, 5_000]).length, many.length);
 });
 
-test("a reading is the nearest second and what happened in it", () => {
+test("a reading is the nearest sample and the marks of its second", () => {
   assert.equal(readingAt(NO_TIMELINE, 0), null);
   let timeline = marked(running(10), { at: 4_500, kind: Mark.ASKED, replica: "be.1" });
   timeline = marked(timeline, { at: 5_200, kind: Mark.LOST, replica: "be.1" });
   const reading = readingAt(timeline, 5_200);
   assert.deepEqual([reading.index, reading.sample.at, reading.marks.map(({ kind }) => kind)], [5, 5_000, [Mark.ASKED]]);
-  // A mark at the very moment of a sample is in its second, and in no other.
+  // A mark at the moment of a sample is in the second of that sample only.
   timeline = marked(timeline, { at: 7_000, kind: Mark.STOP });
   assert.deepEqual([6_000, 7_000, 8_000].map((at) => readingAt(timeline, at).marks.length), [1, 1, 0]);
   assert.equal(readingAt(timeline, -99).index, 0);
   assert.equal(readingAt(timeline, 99_999).index, 10);
 });
 
-test("every mark has a sign of its own", () => {
+test("every kind of mark has its own glyph", () => {
   assert.deepEqual(Object.keys(GLYPHS).sort(), Object.values(Mark).sort());
   assert.equal(new Set(Object.values(GLYPHS)).size, Object.values(Mark).length);
 });
@@ -121,7 +121,7 @@ function sketch() {
   return { context, drawn };
 }
 
-test("a point's time and a time's point agree, and lanes have their room below", () => {
+test("the conversions between times and pixels are inverse, and the lanes fit below the plot", () => {
   const timeline = running(100, { replicas: () => [replica("be.1"), replica("be.2")] });
   const layout = layoutOf(timeline, { width: 900, height: 200 });
   assert.ok(Math.abs(layout.atOf(layout.xOf(42_000)) - 42_000) < 1e-6);
@@ -133,7 +133,7 @@ const LOOK = {
   "good-soft": "good area", "bad-soft": "bad area", hueOf: (id) => `hue of ${id}`,
 };
 
-/** What is drawn of a timeline: its layout, rectangles {colour, x, y, width, height} and texts {colour, text, x, y}. */
+/** Draws a timeline. Returns its layout, rectangles {colour, x, y, width, height} and texts {colour, text, x, y}. */
 function drawing(timeline, cursor = null) {
   const { context, drawn } = sketch();
   const layout = layoutOf(timeline, { width: 900, height: 200 });
@@ -163,7 +163,7 @@ test("a long id is shown by its end", () => {
   assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), JSON.stringify(texts));
 });
 
-test("a mark is on the lane of its replica at its time, a request goes up to the top, and the cursor to both ends", () => {
+test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {
   let timeline = running(100);
   timeline = marked(timeline, { at: 30_000, kind: Mark.LOST, replica: "be.1" });
   timeline = marked(timeline, { at: 60_000, kind: Mark.ASKED, replica: "be.1" });
@@ -178,7 +178,7 @@ test("a mark is on the lane of its replica at its time, a request goes up to the
   assert.deepEqual(lines, [["bad", at(60_000), layout.top], ["ink", at(80_000), layout.top], ["ink", at(50_000), layout.top]]);
 });
 
-test("the axes name the rates and the seconds, and now", () => {
+test("the axes have labels for the rates, the seconds and now", () => {
   const { layout, texts } = drawing(running(60));
   const named = (pattern) => texts.filter(({ text }) => pattern.test(text)).map(({ text }) => text);
   assert.deepEqual(named(/^\d+$/), ["0", "50", "100"]);
@@ -186,7 +186,7 @@ test("the axes name the rates and the seconds, and now", () => {
   assert.equal(texts.find(({ text }) => text === "−20 s").x, layout.xOf(40_000));
 });
 
-test("a drawing has numbers only, the empty one too, and a lane starts where its replica did", () => {
+test("all coordinates are finite, even without samples, and a lane starts when its replica does", () => {
   const crashed = running(100, { replicas: (second) => (second < 50 ? [] : [replica("be.2", "ready", 60)]) });
   for (const timeline of [NO_TIMELINE, running(0), marked(crashed, { at: 60_000, kind: Mark.ASKED, replica: "be.2" })]) {
     const { context, drawn } = sketch();

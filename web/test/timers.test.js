@@ -3,7 +3,7 @@ import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { PageTimers, SLOT_MS } from "../js/client/timers.js";
 
-/** A worker that keeps its messages; `ring(slot)` wakes the page. */
+/** A worker that records its messages. `ring(slot)` wakes the page. */
 class FakeWorker {
   static last;
   asked = [];
@@ -52,7 +52,7 @@ test("timers of one slot share a wake-up, which never comes early", async (t) =>
   assert.deepEqual(ran, [101, 104, 107, 108]);
 });
 
-test("a cancelled timer does not run, even if its slot is running", async (t) => {
+test("a cancelled timer does not run, even if its slot already runs", async (t) => {
   const { timers, worker } = withWorker(t);
   t.mock.method(timers, "now", () => 0);
   const ran = [];
@@ -68,7 +68,7 @@ test("a cancelled timer does not run, even if its slot is running", async (t) =>
   assert.deepEqual(ran, ["first", "last"]);
 });
 
-test("when its worker fails, the page's own timers take over", async (t) => {
+test("when the worker fails, the page's own timers replace it", async (t) => {
   const { timers, worker } = withWorker(t);
   const ran = [];
   timers.after(1, () => ran.push("before"));
@@ -79,7 +79,7 @@ test("when its worker fails, the page's own timers take over", async (t) => {
   assert.equal(worker.asked.length, 1);
 });
 
-test("without workers, timers run too", async () => {
+test("without workers, the page's own timers are used", async () => {
   const timers = new PageTimers();
   const asked = timers.now();
   const ran = await new Promise((resolve) => timers.after(20, () => resolve(timers.now())));

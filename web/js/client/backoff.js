@@ -6,12 +6,12 @@ export const POLICY_WAIT_MS = 15_000;
 const RETRY_FIRST_MS = 400;
 export const RETRY_CAP_MS = 5_000;
 
-/** The longest wait before an attempt; attempts count from 0. */
+/** The longest wait before an attempt, in milliseconds; attempts count from 0. */
 export function ceiling(attempt, first, cap) {
   return Math.min(cap, first * 2 ** attempt);
 }
 
-/** Waits between attempts to connect. */
+/** The waits between attempts to connect, in milliseconds. */
 export class Backoff {
   #attempt = 0;
   #random;

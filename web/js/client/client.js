@@ -11,7 +11,7 @@ export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
 
-/** A permanent error frame: a retry would be refused again. */
+/** The permanent error of a smile or a history: a retry would be refused again. */
 export class Refusal extends Error {
   constructor({ code, message }) {
     super(message ?? code);
@@ -33,9 +33,9 @@ export class Client {
   #isFinishing = false;
 
   /**
-   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the smiles
-   * that other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`,
-   * `closeReason`, `retryAt` and `reconnects`. `onGap()` reports that smiles may be missing; `history` has them.
+   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the
+   * smiles that other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`,
+   * `closeReason`, `retryAt` and `reconnects`. `onGap()` reports that smiles may be missing; `history()` has them.
    */
   constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
     const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
@@ -69,9 +69,9 @@ export class Client {
   }
 
   /**
-   * Sends a smile, retried through any number of crashes. Resolves to `{id, offset, duplicate}` once it is stored, and
-   * rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that a temporarily
-   * refused smile is stored later. `id` must be unique per user forever; by default one is generated.
+   * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
+   * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
+   * a temporarily refused smile is stored later. A user must never use an `id` twice; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
@@ -81,7 +81,7 @@ export class Client {
     });
   }
 
-  /** The smiles with another user, oldest first: `{smiles, more}`. Retried when the session breaks. */
+  /** Resolves to the smiles with another user, oldest first: `{smiles, more}`. Asks again when the session breaks. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
       const request = { with: other, before, limit, resolve, reject, cancelRetry: () => {} };
@@ -102,7 +102,7 @@ export class Client {
 
   welcomed(frame) {
     this.#outbox.opened();
-    // Missed smiles come first, so the answer shows that the session has caught up.
+    // The server sends missed smiles before the pong, so the pong shows that the session has caught up.
     if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
     else if (this.session.reconnects > 0) this.#onGap();
     for (const request of this.#histories) {

@@ -1,5 +1,5 @@
-// Limits the number of sessions that connect at the same time. Browsers delay a page that opens dozens of
-// WebSockets at once by seconds; a few at a time connect much sooner.
+// Limits the number of sessions that connect at the same time. When a page opens dozens of WebSockets at once, browsers
+// delay them by seconds; a few at a time connect much sooner.
 
 const DIAL_LIMIT = 6;
 

@@ -31,20 +31,20 @@ export class Outbox {
     return this.#entries.size;
   }
 
-  /** The session is live; interrupted smiles are sent again, one per beat. */
+  /** Records that the session is open: from now on, beats send interrupted smiles again. */
   opened() {
     this.#open = true;
   }
 
-  /** The session broke: its smiles may or may not be stored. */
+  /** Records that the session broke: its unsettled smiles may or may not be stored. */
   broken() {
     this.#open = false;
     for (const entry of this.#entries.values()) this.#park(entry);
   }
 
   /**
-   * A beat sends one smile: an interrupted one, or a new one from `compose`, which may return null. Sending interrupted
-   * smiles at the beats avoids a burst after a crash.
+   * Sends one smile: an interrupted one, or a new one from `compose`, which may return null. Sending interrupted smiles
+   * at the beats avoids a burst after a crash.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -62,7 +62,7 @@ export class Outbox {
     return Beat.NEW;
   }
 
-  /** Settles a smile after an ack or a permanent error. True the first time. */
+  /** Settles a smile after an ack or a permanent error. Returns true the first time. */
   settle(id) {
     const entry = this.#entries.get(id);
     if (entry === undefined) return false;

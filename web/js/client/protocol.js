@@ -27,16 +27,16 @@ const CLOSE_NAMES = new Map([
   [4002, "rebalance"],
 ]);
 
-// These mean that a frame of ours was invalid, so a retry would fail again.
+// These codes mean that this client sent an invalid frame, so a retry would fail again.
 const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009]);
 const POLICY_CLOSE = 1008;
 
-/** The close codes that a replica announces, when it drains or hands sessions over. */
+/** The codes of announced closes: the replica drains or hands sessions over. */
 export const ORDERLY_CLOSES = new Set([1012, 4002]);
 
 const OVERLOAD_CAUSES = new Set(["overloaded", "rate_limited", "store_unavailable"]);
 
-/** The dictionary key of a close code; an unlisted code counts as a lost connection. */
+/** The name of a close code, as in the dictionary's `close.` keys. An unlisted code counts as a lost connection. */
 export function closeName(code) {
   return CLOSE_NAMES.get(code) ?? "connection_lost";
 }
@@ -48,12 +48,12 @@ export function closeAction(code) {
   return CloseAction.RETRY;
 }
 
-/** Whether an error frame counts as an overload error. */
+/** Whether an error code counts as an overload error. */
 export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
-/** The retry hint of a refusal in milliseconds, from its `Retry-After` or its body, whichever is longer. 0 without one. */
+/** The retry hint of a refusal in milliseconds, the longer of `Retry-After` and the body's hint; 0 without either. */
 export function retryAfterOf(response, answer) {
   const hints = [1_000 * Number(response.headers.get("Retry-After") ?? 0), Number(answer?.retry_after_ms ?? 0)];
   return Math.max(0, ...hints.filter(Number.isFinite));

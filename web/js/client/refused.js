@@ -3,16 +3,17 @@
 
 import { retryAfterOf, socketUrl } from "./protocol.js";
 
-/** The server would accept a session, but the handshake does not reach it. */
+/** The status of a plain GET if the server would accept a session. The cause is then in the handshake. */
 const NO_HANDSHAKE = 426;
 
 /** The time limit of the request: a hanging backend accepts connections and answers nothing. */
 const REQUEST_LIMIT_MS = 3_000;
 
 /**
- * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or `host_rewritten` if a proxy
- * changed the `Host` header (then `host` is its value), `no_upgrade` if the proxy drops the upgrade, `http_STATUS` for an
- * answer without a code, `unreachable` without an answer. `retryAfter` is the server's hint in milliseconds, or 0.
+ * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or one of these:
+ * `host_rewritten` if a proxy changed the `Host` header, whose value is then `host`; `no_upgrade` if a proxy drops the
+ * upgrade; `http_STATUS` for an answer without a code; `unreachable` without an answer. `retryAfter` is the server's
+ * hint in milliseconds, or 0.
  */
 export async function whyRefused({ page, user, fetch = globalThis.fetch }) {
   const url = new URL(socketUrl(page, user));

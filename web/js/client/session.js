@@ -4,7 +4,7 @@
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** Time limit for the welcome. It doubles after each failure, up to four times this: a busy server needs longer. */
+/** The time limit for the welcome. Failures double it, up to four times this value: a busy server needs longer. */
 export const CONNECT_LIMIT_MS = 2_000;
 /** Silence after which the session sends a ping. */
 export const SILENCE_ASK_MS = 1_000;
@@ -50,10 +50,13 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** What the page shows of the session. */
+  /** The state for the caller to show, with the fields below. */
   state = SessionState.STOPPED;
   replica = null;
-  /** Why the last connection ended: `{code, name, text, isRefusal}`, a refusal if it closed before its welcome. */
+  /**
+   * Why the last connection ended: `{code, name, text, isRefusal}`, or null. A connection that the other side closes
+   * before its welcome is a refusal.
+   */
   closeReason = null;
   retryAt = null;
   reconnects = 0;
@@ -88,12 +91,12 @@ export class Session {
     this.#enter(SessionState.STOPPED);
   }
 
-  /** The session has caught up: it is live. */
+  /** Ends the resumption: the session has caught up and is live. */
   caughtUp() {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** The backend is back: skips the rest of the back-off, but honours hints of the server. */
+  /** Skips the rest of the back-off, because the backend is back. Hints of the server are still honoured. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
@@ -101,13 +104,13 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** The backend rate-limits this address: pauses for this long, plus a random spread. */
+  /** Waits `wait` milliseconds plus a random spread, because the backend rate-limits this address. */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
     this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
   }
 
-  /** Sends a frame. False if the socket is broken and the frame lost. */
+  /** Sends a frame. Returns false if the socket is not open; the frame is then lost. */
   send(text) {
     const isOpen = this.#socket?.readyState === SOCKET_OPEN;
     if (isOpen) this.#socket.send(text);
@@ -159,8 +162,8 @@ export class Session {
     this.#listener.welcomed(frame);
   }
 
-  // The browser answers the server's pings invisibly, so silence is detected by frames, and the session pings
-  // before it gives up.
+  // The browser answers the server's pings, and the page does not see them. Silence is therefore measured by frames,
+  // and the session sends a ping of its own before it gives up.
   #watch() {
     this.#cancelWatch = this.#timers.after(WATCH_MS, () => {
       const now = this.#timers.now();

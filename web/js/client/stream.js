@@ -1,8 +1,8 @@
-// The part of a user's stream that its sessions have seen: up to which offset, in which epoch, and with which gap.
+// The part of a user's stream that its sessions have seen: up to which offset, in which epoch, and with which gaps.
 
 const REMEMBERED_SMILES = 1_024;
 
-/** How a frame relates to the frames before. */
+/** How a frame relates to the frames before it. */
 export const Fit = Object.freeze({ NEXT: "next", DUPLICATED: "duplicated", REORDERED: "reordered" });
 
 export class Stream {
@@ -20,7 +20,7 @@ export class Stream {
     return this.#offset;
   }
 
-  /** Records a new session. True if it recovered everything since the last one. */
+  /** Records a new session. Returns false if it left a gap after the session before it. */
   open({ epoch, offset, recovered }) {
     const first = this.#epoch === null;
     const sameLog = epoch === this.#epoch;
@@ -48,12 +48,12 @@ export class Stream {
     return Fit.NEXT;
   }
 
-  /** Whether a session of this user has passed the offset, so that no lower one can still arrive. */
+  /** Whether the stream has passed the offset, so that the smile at that offset can no longer arrive. */
   hasPassed(epoch, offset) {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }
 
-  /** Whether the offset is in the gap of this user's sessions. */
+  /** Whether no session of this user has seen the offset: it is in a gap, or of another epoch. */
   isUnproven(epoch, offset) {
     if (epoch !== this.#epoch) return true;
     return this.#gaps.some((gap) => offset > gap.after && offset <= gap.upTo);

@@ -1,7 +1,7 @@
-// The page's clock and one-shot timers. They run in a worker, because browsers limit the timers of a hidden page
-// to one a second. Without workers, the page's own timers are used.
+// The page's clock and one-shot timers. The timers run in a worker, because browsers let those of a hidden page fire
+// only once a second. Without workers, the page's own timers are used.
 
-/** Timers due within the same slot share a wake-up: its messages can cost more than what the timers run. */
+/** Timers due within the same slot share a wake-up: its messages can cost more than the timers' work. */
 export const SLOT_MS = 10;
 
 /** The clock for all parts: `now()` in milliseconds and `after(ms, run)`. */
@@ -42,7 +42,7 @@ export class PageTimers {
     else this.#worker.postMessage({ slot, ms });
   }
 
-  // A microtask each: a timer that throws does not stop the other timers of its slot.
+  // Each timer runs in its own microtask, so one that throws does not stop the other timers of its slot.
   #fire(slot) {
     const timers = this.#slots.get(slot) ?? [];
     this.#slots.delete(slot);

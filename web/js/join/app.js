@@ -1,4 +1,4 @@
-// join.html: a user for a phone, faces to tap, received smiles, and the state of the connection.
+// The script of join.html: a user for a phone, faces to tap, its smiles, and the state of the connection.
 
 import { Backend } from "../backend.js";
 import { Client } from "../client/client.js";
@@ -14,7 +14,7 @@ import { languageOf, say } from "./words.js";
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
-/** The delay before a diagnosis: a restarting backend needs none. */
+/** The number of failed attempts before a diagnosis: a backend that restarts needs none. */
 const CAUSE_AFTER = 3;
 const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
@@ -59,7 +59,7 @@ function causeOf(error) {
   return error.isTooOften ? "rate_limited" : "nowhere";
 }
 
-/** A client for a user that may already be taken; its smiles count only once the user is ours. */
+/** Starts a client for a user that another phone may have. Its smiles are shown only once the user is ours. */
 function open(user) {
   lines = new Lines(user);
   const heard = lines;
@@ -92,7 +92,7 @@ function remember(taken) {
   try {
     localStorage.setItem(REMEMBERED, JSON.stringify(taken));
   } catch {
-    // See above.
+    // Site data is blocked.
   }
 }
 
@@ -106,7 +106,7 @@ function showSession(session, user) {
   if (reconnects > 0) setText(byId("reconnects"), words("reconnects", { n: reconnects }));
 }
 
-// One sentence for all attempts after a loss, so that it is announced once.
+// One sentence for all attempts after a loss, so that a screen reader announces it once.
 function showAttempt(session, user) {
   const { state, replica, attempt } = session;
   if (replica !== null) showState("waiting", "bad", { replica });

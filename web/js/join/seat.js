@@ -1,9 +1,9 @@
-// Assigns a phone a user that no other phone has today.
+// Assigns a phone a seat: a user that no other phone has today.
 //
 // The server does not assign users, but it stores only the first smile with an id. So a phone sends a smile as the
 // user, with the id that all phones use that day and three random faces, and checks whose faces were stored.
 
-/** The first users are simulated, the rest are for people. */
+/** The number of simulated users, which come first in the list. The others are for people. */
 export const SIMULATED = 60;
 
 const WORD_LENGTH = 3;
@@ -17,8 +17,9 @@ export function seatId(day) {
 }
 
 /**
- * Claims a user. `remembered` is the result of an earlier call: its user is kept, and claimed again on another day.
- * `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user is free.
+ * Claims a user. `remembered` is the result of an earlier call, or null: its user is tried first, and is claimed again
+ * on another day. `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user
+ * is free; `host` is the simulated user that receives the claim, and `word` is its faces.
  */
 export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);
@@ -37,8 +38,8 @@ export async function takeSeat({ users, remembered, day, random, open }) {
 }
 
 /**
- * The receiver until the person chooses one. Only users in a running conversation answer: the first user is in every
- * run; the host is, once it has answered the claim, and spreads the phones over the users.
+ * The receiver until the person chooses one. Only users in a running conversation answer. The first user is in every
+ * run. The host is in the run if it has answered the claim; hosts differ, which spreads the phones over the users.
  */
 export function presetReceiver({ users, host, senders }) {
   return senders.includes(host) ? host : users[0].name;

@@ -1,4 +1,4 @@
-// The words of join.html in all languages.
+// The words of join.html, in English and Italian.
 
 const ENGLISH = {
   title: "Join TheSmilingChat",
@@ -16,14 +16,14 @@ const ENGLISH = {
   stored: "to {to}: stored at offset {offset}",
   refused: "to {to}: refused",
   full: "Every user is taken today. Reload this page to look again.",
-  offline: "This phone is offline. It resumes when the network is back.",
+  offline: "This phone is offline. It reconnects when the network is back.",
   connecting: "Connecting…",
   live: "Connected to {replica}",
   resuming: "Connected to {replica}, which sends what you missed",
   silent: "{replica} has fallen silent…",
   waiting: "The connection to {replica} is lost. Your smiles are safe. Trying again…",
   nowhere: "The backend does not answer. Trying again…",
-  host_rewritten: "A proxy changes the host of this page to {host}, so the backend refuses it. The proxy must pass Host on.",
+  host_rewritten: "A proxy changes the host of this page to {host}, so the backend refuses the page. The proxy must pass Host on unchanged.",
   no_upgrade: "A proxy between this page and the backend does not let WebSockets through.",
   rate_limited: "Too many requests come from this network. Trying again…",
   stopped: "Disconnected",

@@ -4,7 +4,7 @@ import { element, setData, setText, setTitle } from "./dom.js";
 import { SessionState } from "./client/session.js";
 
 /** `hueOf(replica)` is the colour of the replica on this page. */
-export class Seat {
+export class UserView {
   #user;
   #translate;
   #format;
@@ -14,7 +14,7 @@ export class Seat {
   #replica = element("span", "replica");
   #drawn = null;
 
-  /** The brief form shows the replica, or why there is none. */
+  /** The brief form shows the replica while the session is live, and the state otherwise. */
   constructor({ user, translate, format, hueOf, isBrief }) {
     this.#user = user;
     this.#translate = translate;
@@ -26,12 +26,12 @@ export class Seat {
     const name = element("span", "name", user.name);
     const who = element("span", "who", name, this.#state);
     if (!isBrief) who.append(this.#replica);
-    this.node = element("span", "seat", face, who);
+    this.node = element("span", "user", face, who);
   }
 
   paint(now) {
     const { session } = this.#user;
-    // Most repaints are for smiles. Only a countdown changes without a new state.
+    // Most repaints are for smiles, which are not shown here. Only a countdown changes without a new state.
     if (session.changes === this.#drawn && session.state !== SessionState.WAITING) return;
     this.#drawn = session.changes;
     setData(this.node, "state", session.state);
