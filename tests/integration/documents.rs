@@ -188,23 +188,34 @@ async fn operating_documents_exactly_the_metrics() {
     assert!(unknown.is_empty(), "no such metric: {unknown:?}");
 }
 
+/// The versions that follow this text.
+fn versions_after<'text>(text: &'text str, label: &str) -> Vec<&'text str> {
+    let versions = text.split(label).skip(1);
+    let versions =
+        versions.map(|rest| rest.split(|end: char| !end.is_ascii_digit() && end != '.').next().unwrap_or(""));
+    versions.filter(|version| !version.is_empty()).collect()
+}
+
 #[test]
 fn the_platforms_use_the_version_of_the_program() {
-    let image = "smilingchat-backend:{version}";
-    for (file, named) in [
-        ("docker/bake.hcl", "default = \"{version}\""),
-        ("docker/backend.Dockerfile", "ARG VERSION={version} "),
-        ("docker/frontend.Dockerfile", "ARG VERSION={version} "),
-        ("docker/compose.yaml", image),
-        ("swarm/stack.yaml", image),
-        ("swarm/README.md", image),
-        ("k8s/README.md", image),
-        ("k8s/base/kustomization.yaml", "newTag: {version}"),
-        ("scripts/e2e", "readonly version={version}"),
+    let images = ["smilingchat-backend:", "smilingchat-frontend:", "smilingchat-$part:"];
+    for (file, label) in [
+        ("docker/bake.hcl", "default = \""),
+        ("docker/backend.Dockerfile", "ARG VERSION="),
+        ("docker/frontend.Dockerfile", "ARG VERSION="),
+        ("docker/compose.yaml", images[0]),
+        ("swarm/stack.yaml", images[0]),
+        ("swarm/README.md", images[0]),
+        ("k8s/README.md", images[0]),
+        ("k8s/base/kustomization.yaml", "newTag: "),
+        ("scripts/e2e", "readonly version="),
     ] {
         let text = fs::read_to_string(root().join(file)).expect("a file");
-        let named = named.replace("{version}", env!("CARGO_PKG_VERSION"));
-        assert!(text.contains(&named), "{file} does not have the version of Cargo.toml: {named} is missing");
+        let mut versions = versions_after(&text, label);
+        assert!(!versions.is_empty(), "{file} has no version after {label:?}");
+        versions.extend(images.iter().flat_map(|image| versions_after(&text, image)));
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(versions.iter().all(|found| *found == version), "{file}: {versions:?}, but Cargo.toml has {version}");
     }
 }
 
