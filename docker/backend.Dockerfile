@@ -1,5 +1,5 @@
-# The backend: one binary with the page and the migrations embedded, and the libraries that it is linked with. There is no
-# shell, no package manager and no root.
+# The backend: one binary, which embeds the page and the migrations, and the libraries that it is linked with. The image
+# has no shell and no package manager, and does not run as root.
 #
 #   docker build -f docker/backend.Dockerfile -t smilingchat-backend:0.1.0 .
 
@@ -8,8 +8,8 @@ WORKDIR /build
 # Symbols are a fifth of the binary; a panic reports its file and line without them.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
-# The dependencies are built before our sources are copied, so they are built again only when the manifest changes. Cargo
-# needs a file for each target that the manifest names.
+# The dependencies are built before our sources are copied, so they are built again only when the manifest changes.
+# Cargo needs a file for each target that the manifest names.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/server \
     && echo 'fn main() {}' >src/main.rs \
@@ -23,7 +23,7 @@ COPY web web
 # Cargo compares times, and these files are older than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin smilingchat
 
-# The only system files that it needs: the C library and its loader, whose paths depend on the architecture.
+# The only system files that the binary needs: the C library and its loader, whose paths depend on the architecture.
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN mkdir -p /runtime/tmp \
     && chmod 1777 /runtime/tmp \

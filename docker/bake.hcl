@@ -5,7 +5,7 @@
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
 # Labels name the version and the commit. `release` builds for two architectures, and each image carries its SBOM and
-# provenance. It needs a builder that supports both:
+# provenance. `release` needs a builder that supports both:
 #
 #   docker buildx create --use
 

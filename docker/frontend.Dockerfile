@@ -2,7 +2,8 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# In the page, links to files begin with v/VERSION/, so that caches may keep the files. The files are compressed once, here.
+# In the page, links to files begin with v/VERSION/, so that caches may keep the files. The files are compressed here,
+# once.
 FROM debian:13-slim AS page
 # Not pinned: a Debian release keeps the version of a package.
 # hadolint ignore=DL3008

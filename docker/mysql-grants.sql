@@ -1,3 +1,3 @@
--- What the account needs beyond its own database: to follow the binary log. Run once, when the data directory is
--- created.
+-- Lets the account follow the binary log. MySQL's image grants the rights to the chat's own database. It runs this file
+-- when it creates the data directory.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'smilingchat'@'%';

@@ -1,4 +1,4 @@
-// A client that survives crashes, with the module of the page: node docs/client.mjs [PAGE [USER [FRIEND]]]
+// A client that survives crashes, built on the page's client module. Usage: node docs/client.mjs [PAGE [USER [FRIEND]]]
 import { setTimeout as pause } from "node:timers/promises";
 import { Client } from "../web/js/client/index.js";
 

@@ -1,4 +1,4 @@
-// Reloads the page when one of its files has changed. In development only.
+// Reloads the page when one of its files has changed. Used only in development.
 
 const INTERVAL_MS = 1000;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # create-secret.sh NAME KEY[=VALUE]...
 #
-# Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random one of 256 bits. An existing
+# Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random value of 256 bits. An existing
 # Secret is kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash, curl and
 # openssl, which MySQL's image has. The image of kubectl has no shell, and `kubectl create` fails when the Secret exists
 # just as when it cannot be created.
@@ -51,7 +51,7 @@ for item in "${@:2}"; do
     [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||
         fail "\"${item%%=*}\" or its value has characters that are not allowed here: use A-Z, a-z, 0-9, . _ -"
 done
-[[ -r $account/token ]] || fail "there is no service account token in $account: is this a pod that is given one?"
+[[ -r $account/token ]] || fail "there is no service account token in $account: does this pod mount one?"
 host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?}
 [[ $host != *:* ]] || host="[$host]"
 namespace=$(<"$account/namespace")
@@ -76,6 +76,6 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status/000/nothing}" >&2
     sleep "$seconds_between"
 done
-# The last response, which repeats nothing of the request.
+# The last response contains no part of the request, so no secret is printed.
 printf '%s\n' "$answer" | tail -n 20 >&2
-fail "the Secret $1 could not be made: see the answer above; is a network policy or a missing Role in the way?"
+fail "the Secret $1 could not be created: see the answer above; does a network policy block the request, or is the Role missing?"

@@ -1,9 +1,10 @@
 """Checks rendered manifests strictly against the schemas of Kubernetes, and against rules beyond the schemas.
 
 check.py NAME VERSION[,VERSION]... FILE: NAME is for messages; FILE is the output of kustomize.
-check.py --well-formed FILE...: only checks that each file is YAML, every document has a kind, and no key is duplicated.
+check.py --well-formed FILE...: only checks that each file is YAML in which every document has an apiVersion and a kind,
+and no key is duplicated.
 
-scripts/manifests renders the manifests and calls this.
+scripts/manifests renders the manifests and calls this script.
 """
 
 import functools
@@ -38,7 +39,7 @@ GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 # Pods that may mount a token for the API server.
 WITH_TOKEN = {("Job", "create-secret")}
 
-# Cached: the package would read its files again for every document, thousands of times.
+# Cached, because the package would otherwise read its schema files again for every document.
 kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_validate.utils.schema_contents)
 
 
@@ -139,7 +140,7 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """The pod security standard of that name, plus a read-only root file system."""
+        """Every pod meets the pod security standard `restricted` and has a read-only root file system."""
         for workload in self.workloads:
             pod = self.pod(workload)
             context = pod.get("securityContext", {})
@@ -166,7 +167,7 @@ class Checks:
                 require(not own.get("privileged"), "is privileged")
                 require(own.get("readOnlyRootFilesystem") is True, "can write to its root")
                 for port in container.get("ports", []):
-                    require(not port.get("hostPort"), "takes a port of its node")
+                    require(not port.get("hostPort"), "uses a port of its node")
                     require(port["containerPort"] > 1024, "has a privileged port")
 
     def tokens(self):
@@ -203,7 +204,7 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """The workloads whose pods are selected. Selecting no pods is a fault, even for a single value of a list."""
+        """Returns the workloads whose pods match. A selector, or a value in its lists, without a pod is a fault."""
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
         if OPERATOR_LABEL in wanted and self.of_kind("InnoDBCluster"):
@@ -281,7 +282,7 @@ class Checks:
                                 self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
 
     def references(self):
-        """Every ConfigMap and Secret that is named exists, with the keys that are named."""
+        """Every ConfigMap and Secret that is named exists, with the keys that are named; every volume is mounted."""
 
         def check(document, kind, name, keys):
             if kind == "ConfigMap":
@@ -325,9 +326,9 @@ class Checks:
             self.fault(secret, "a manifest must not contain a Secret")
 
     def nodes(self, zones):
-        """Pods of Deployments are on many nodes, and leave one that is gone within half a minute.
+        """The pods of a Deployment are spread over nodes, and those of a lost node are replaced after 30 s at most.
 
-        Where nodes may lack a zone they are not spread over zones: the scheduler skips nodes that lack any of the keys.
+        Where nodes may lack a zone, pods are not spread over zones, because the scheduler skips nodes that lack a key.
         """
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):
@@ -340,7 +341,7 @@ class Checks:
                 self.fault(deployment, "stays for five minutes on a node that is gone")
 
     def drain(self):
-        """A pod has time for its preStop, the drain and a reserve."""
+        """The grace period of a pod is longer than its preStop and its drain together."""
         for workload in self.workloads:
             grace = self.pod(workload).get("terminationGracePeriodSeconds", 30)
             for container in self.containers(workload):
