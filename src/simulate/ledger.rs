@@ -288,7 +288,7 @@ impl Ledger {
             return;
         }
         if smile.from != stream.user && smile.to != stream.user {
-            self.breach(number, &format!("received a smile between others, from {} to {}", smile.from, smile.to));
+            self.breach(number, &format!("received a smile between other users, from {} to {}", smile.from, smile.to));
         }
         let beat = self.run.beat_of(&smile.id).filter(|&beat| self.plan.has(beat) && self.is_of(smile, beat));
         let first_time = self.advance(number, smile.offset, beat);
