@@ -1,3 +1,3 @@
--- What the account needs beyond its own database: to follow the binary log. Run once, when the data directory is
+-- The privileges that the chat's account needs to follow the binary log. This file runs once, when the account is
 -- created.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'smilingchat'@'%';
