@@ -1,15 +1,15 @@
-# The backend: one binary, which embeds the page and the migrations, and the libraries that it is linked with. The image
-# has no shell and no package manager, and does not run as root.
+# The backend: one binary, with the page and the migrations embedded, and the libraries that it is linked with. The
+# image has no shell and no package manager, and it does not run as root.
 #
 #   docker build -f docker/backend.Dockerfile -t smilingchat-backend:0.1.0 .
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /build
-# Symbols are a fifth of the binary; a panic reports its file and line without them.
+# Symbols make up a fifth of the binary. A panic reports its file and line without them.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
-# The dependencies are built before our sources are copied, so they are built again only when the manifest changes.
-# Cargo needs a file for each target that the manifest names.
+# The dependencies are built before our sources are copied, so they are rebuilt only when Cargo.toml or Cargo.lock
+# changes. Cargo needs a file for each target that Cargo.toml names.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/server \
     && echo 'fn main() {}' >src/main.rs \
@@ -20,7 +20,7 @@ RUN mkdir -p src benches/server \
 COPY src src
 COPY sql sql
 COPY web web
-# Cargo compares times, and these files are older than the stand-ins above.
+# Cargo compares modification times, and the copied files are older than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin smilingchat
 
 # The only system files that the binary needs: the C library and its loader, whose paths depend on the architecture.
@@ -33,15 +33,17 @@ RUN mkdir -p /runtime/tmp \
 FROM scratch
 COPY --from=build /runtime /
 USER 65532:65532
-# Every IPv4 address and, where available, every IPv6 address.
+# Listens on every IPv4 address and, where available, on every IPv6 address.
 ENV SMILINGCHAT_LISTEN=[::]:8080 \
     SMILINGCHAT_OPS_LISTEN=[::]:9090
 EXPOSE 8080 9090
-# Liveness instead of readiness: orchestrators kill unhealthy containers, and a database outage must not kill them all.
+# Liveness instead of readiness: orchestrators kill unhealthy containers, and a database outage must not kill all
+# replicas.
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]
-# The version of Cargo.toml. The commit comes from docker/bake.hcl or `--build-arg REVISION="$(git rev-parse HEAD)"`.
+# VERSION is the version in Cargo.toml. REVISION, the commit, comes from docker/bake.hcl or
+# `--build-arg REVISION="$(git rev-parse HEAD)"`.
 ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: backend" \
     org.opencontainers.image.description="A realtime WebSocket chat server that loses nothing when a replica dies" \

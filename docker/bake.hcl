@@ -1,11 +1,11 @@
-# Both images with one command, at the root of the repository:
+# Builds both images with one command, at the root of the repository:
 #
 #   export REVISION=$(git rev-parse HEAD)
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
-# Labels name the version and the commit. `release` builds for two architectures, and each image carries its SBOM and
-# provenance. `release` needs a builder that supports both:
+# Labels name the version and the commit. The group `release` builds each image for two architectures, with its SBOM and
+# provenance. This needs a builder that supports multiple platforms and attestations:
 #
 #   docker buildx create --use
 
@@ -13,7 +13,7 @@ variable "REGISTRY" {
   default = ""
 }
 
-# The version of Cargo.toml.
+# The version in Cargo.toml.
 variable "VERSION" {
   default = "0.1.0"
 }

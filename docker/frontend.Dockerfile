@@ -2,10 +2,10 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# In the page, links to files begin with v/VERSION/, so that caches may keep the files. The files are compressed here,
-# once.
+# name-version prefixes the page's links to files with v/VERSION/, so caches may keep the files, and compresses the
+# files.
 FROM debian:13-slim AS page
-# Not pinned: a Debian release keeps the version of a package.
+# Not pinned, because a Debian release does not change the version of a package.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends zopfli \
@@ -15,7 +15,7 @@ COPY docker/nginx/name-version /
 RUN /name-version /page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
-# The name of the replicas and the name server that resolves it, as in Docker. The start script detects IPv6.
+# The DNS name of the replicas and the name server that resolves it, as in Docker. listen.envsh sets LISTEN_IPV6.
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
     LISTEN_IPV6="" \
@@ -24,7 +24,8 @@ COPY docker/nginx/nginx.conf /etc/nginx/nginx.conf
 COPY docker/nginx/listen.envsh /docker-entrypoint.d/15-listen.envsh
 COPY docker/nginx/default.conf.template /etc/nginx/templates/default.conf.template
 COPY --from=page /page /usr/share/nginx/html
-# The version of Cargo.toml. The commit comes from docker/bake.hcl or `--build-arg REVISION="$(git rev-parse HEAD)"`.
+# VERSION is the version in Cargo.toml. REVISION, the commit, comes from docker/bake.hcl or
+# `--build-arg REVISION="$(git rev-parse HEAD)"`.
 ARG VERSION=0.1.0 REVISION=""
 LABEL org.opencontainers.image.title="TheSmilingChat: frontend" \
     org.opencontainers.image.description="nginx with the page of TheSmilingChat; it routes sessions to the replicas" \

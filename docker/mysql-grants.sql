@@ -1,3 +1,3 @@
--- Lets the account follow the binary log. MySQL's image grants the rights to the chat's own database. The image
--- runs this file when it creates the data directory.
+-- The privileges that the chat's account needs to follow the binary log. This file runs once, when the account is
+-- created.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'smilingchat'@'%';

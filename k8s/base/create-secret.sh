@@ -2,9 +2,10 @@
 # create-secret.sh NAME KEY[=VALUE]...
 #
 # Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random value of 256 bits. An existing
-# Secret is kept, which counts as success. Secrets are never printed or put on a command line. Needs only bash, curl and
-# openssl, which MySQL's image has. The image of kubectl has no shell, and `kubectl create` fails when the Secret exists
-# just as when it cannot be created.
+# Secret is kept, which counts as success. Random values are never printed or put on a command line.
+#
+# The script needs only bash, curl and openssl, which MySQL's image has. It does not use kubectl: that image has no
+# shell, and `kubectl create` fails in the same way whether the Secret exists or cannot be created.
 
 set -euo pipefail
 
@@ -17,7 +18,7 @@ fail() {
     exit 1
 }
 
-# The body of the request.
+# Prints the Secret as JSON, the body of the request: secret NAME KEY[=VALUE]...
 secret() {
     local name=$1 item key value separator=
     shift
@@ -45,13 +46,13 @@ request() {
 }
 
 [[ $# -ge 2 ]] || fail "usage: create-secret.sh NAME KEY[=VALUE]..."
-# A valid Kubernetes name, which needs no escaping in JSON.
+# Such a name is valid in Kubernetes and needs no escaping in JSON.
 [[ $1 =~ ^[a-z0-9-]+$ ]] || fail "\"$1\" cannot be the name of a Secret here: use a-z, 0-9 and -"
 for item in "${@:2}"; do
     [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||
         fail "\"${item%%=*}\" or its value has characters that are not allowed here: use A-Z, a-z, 0-9, . _ -"
 done
-[[ -r $account/token ]] || fail "there is no service account token in $account: does this pod mount one?"
+[[ -r $account/token ]] || fail "there is no service account token in $account: does the pod mount one?"
 host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?}
 [[ $host != *:* ]] || host="[$host]"
 namespace=$(<"$account/namespace")
@@ -59,7 +60,7 @@ document=$(secret "$@")
 readonly host port=${KUBERNETES_SERVICE_PORT:-443} namespace document
 readonly url=https://$host:$port/api/v1/namespaces/$namespace/secrets
 
-# The network and the permissions of a new pod may take a moment.
+# The network and the permissions of a new pod may not be effective yet.
 for ((attempt = 1; attempt <= attempts; attempt++)); do
     answer=$(request) || true
     status=${answer##*$'\n'}
@@ -76,6 +77,6 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status/000/nothing}" >&2
     sleep "$seconds_between"
 done
-# The last response contains no part of the request, so no secret is printed.
+# The last response. It contains no part of the request, so it reveals no value.
 printf '%s\n' "$answer" | tail -n 20 >&2
-fail "the Secret $1 could not be created: see the answer above; does a network policy block the request, or is the Role missing?"
+fail "the Secret $1 was not created: see the answer above, and check the network policy and the Role of this job"

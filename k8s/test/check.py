@@ -1,10 +1,11 @@
-"""Checks rendered manifests strictly against the schemas of Kubernetes, and against rules beyond the schemas.
+"""Checks rendered manifests strictly against the schemas of Kubernetes, and against rules that no schema expresses.
 
-check.py NAME VERSION[,VERSION]... FILE: NAME is for messages; FILE is the output of kustomize.
-check.py --well-formed FILE...: only checks that each file is YAML in which every document has an apiVersion and a kind,
-and no key is duplicated.
+check.py NAME VERSION[,VERSION]... FILE
+    FILE is the output of kustomize. NAME is the name of the overlay, used in messages and looked up in WITH_ZONES.
+check.py --well-formed FILE...
+    Only checks that each file is YAML, that every document has an apiVersion and a kind, and that no key is duplicated.
 
-scripts/manifests renders the manifests and calls this script.
+scripts/manifests renders the manifests and runs this program.
 """
 
 import functools
@@ -16,7 +17,7 @@ import yaml
 
 NAMESPACE = "smilingchat"
 CLUSTER_WIDE = {"Namespace", "StorageClass"}
-# Custom resources, for which no package has schemas.
+# Custom resources, which kubernetes-validate has no schemas for.
 WITHOUT_SCHEMA = {"InnoDBCluster"}
 # Labels of pods that the MySQL Operator creates, which no manifest here describes.
 OPERATOR_LABEL = "mysql.oracle.com/cluster"
@@ -39,12 +40,12 @@ GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 # Pods that may mount a token for the API server.
 WITH_TOKEN = {("Job", "create-secret")}
 
-# Cached, because the package would otherwise read its schema files again for every document.
+# Without this cache, the package would read its schema files again for every document, thousands of times in all.
 kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_validate.utils.schema_contents)
 
 
 class Loader(yaml.SafeLoader):
-    """Rejects a duplicate key, of which YAML would keep only the last value."""
+    """Rejects duplicate keys, of which PyYAML would silently keep only the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -71,7 +72,7 @@ class Checks:
         self.faults = []
         self.workloads = [document for document in documents if self.template(document)]
         self.config_maps = {each["metadata"]["name"]: each for each in self.of_kind("ConfigMap")}
-        # Secrets that the job creates, with their keys; see create-secret.sh.
+        # The Secrets that the job creates, by name, with the set of their keys; see create-secret.sh.
         self.secrets = {}
         for job in self.of_kind("Job"):
             if job["metadata"]["name"] == "create-secret":
@@ -117,7 +118,7 @@ class Checks:
                 except kubernetes_validate.SchemaNotFoundError:
                     self.fault(document, f"Kubernetes {version} has no {document['apiVersion']} {document['kind']}")
 
-    # --- rules beyond the schemas ---
+    # --- rules that no schema expresses ---
 
     def namespaces(self):
         seen = set()
@@ -125,7 +126,7 @@ class Checks:
             metadata = document["metadata"]
             wanted = None if document["kind"] in CLUSTER_WIDE else NAMESPACE
             if metadata.get("namespace") != wanted:
-                self.fault(document, f"is in the namespace {metadata.get('namespace')} and belongs in {wanted}")
+                self.fault(document, f"is in the namespace {metadata.get('namespace')}, but belongs in {wanted}")
             identity = (document["apiVersion"], document["kind"], metadata["name"])
             if identity in seen:
                 self.fault(document, "is defined twice")
@@ -140,7 +141,7 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """Every pod meets the pod security standard `restricted` and has a read-only root file system."""
+        """Every pod must comply with this pod security standard, and have a read-only root file system."""
         for workload in self.workloads:
             pod = self.pod(workload)
             context = pod.get("securityContext", {})
@@ -165,7 +166,7 @@ class Checks:
                 require(own.get("capabilities", {}).get("drop") == ["ALL"], "keeps capabilities")
                 require(not own.get("capabilities", {}).get("add"), "adds capabilities")
                 require(not own.get("privileged"), "is privileged")
-                require(own.get("readOnlyRootFilesystem") is True, "can write to its root")
+                require(own.get("readOnlyRootFilesystem") is True, "has a writable root file system")
                 for port in container.get("ports", []):
                     require(not port.get("hostPort"), "uses a port of its node")
                     require(port["containerPort"] > 1024, "has a privileged port")
@@ -204,7 +205,7 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """Returns the workloads whose pods match. A selector, or a value in its lists, without a pod is a fault."""
+        """Returns the workloads whose pods are selected. A selector or a listed value that selects none is a fault."""
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
         if OPERATOR_LABEL in wanted and self.of_kind("InnoDBCluster"):
@@ -235,7 +236,7 @@ class Checks:
                 self.fault(workload, "does not select its own pods")
             for constraint in self.pod(workload).get("topologySpreadConstraints", []):
                 if not self.matches(constraint["labelSelector"], self.labels(workload)):
-                    self.fault(workload, "spreads pods other than its own")
+                    self.fault(workload, "has a topologySpreadConstraint that does not select its own pods")
             for container in self.containers(workload):
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     port = container.get(probe, {}).get("httpGet", {}).get("port")
@@ -282,7 +283,7 @@ class Checks:
                                 self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
 
     def references(self):
-        """Every ConfigMap and Secret that is named exists, with the keys that are named; every volume is mounted."""
+        """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced."""
 
         def check(document, kind, name, keys):
             if kind == "ConfigMap":
@@ -323,25 +324,25 @@ class Checks:
 
     def no_secrets(self):
         for secret in self.of_kind("Secret"):
-            self.fault(secret, "a manifest must not contain a Secret")
+            self.fault(secret, "must not be in a manifest, since its values would be in the repository")
 
     def nodes(self, zones):
-        """The pods of a Deployment are spread over nodes, and those of a lost node are replaced after 30 s at most.
+        """The pods of a Deployment must be spread over nodes, and leave a lost node within 30 s.
 
-        Where nodes may lack a zone, pods are not spread over zones, because the scheduler skips nodes that lack a key.
+        Pods must not be spread over zones unless all nodes have one: the scheduler skips nodes that lack a listed key.
         """
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):
             pod = self.pod(deployment)
             spread = sorted(each["topologyKey"] for each in pod.get("topologySpreadConstraints", []))
             if spread != keys:
-                self.fault(deployment, f"is spread over {spread}, and should be over {keys}")
+                self.fault(deployment, f"is spread over {spread}, but must be spread over {keys}")
             soon = {each.get("key") for each in pod.get("tolerations", []) if each.get("tolerationSeconds", 300) <= 30}
             if not GONE <= soon:
-                self.fault(deployment, "stays for five minutes on a node that is gone")
+                self.fault(deployment, "tolerates the taints of a lost node for more than 30 s")
 
     def drain(self):
-        """The grace period of a pod is longer than its preStop and its drain together."""
+        """The grace period of a pod must be longer than its preStop sleep and its drain together."""
         for workload in self.workloads:
             grace = self.pod(workload).get("terminationGracePeriodSeconds", 30)
             for container in self.containers(workload):
@@ -375,7 +376,7 @@ def main(arguments):
             except (yaml.YAMLError, ValueError) as error:
                 print(f"{path}: {error}", file=sys.stderr)
                 return 1
-            print(f"{path}: well-formed; {', '.join(kinds)} has no schema here and is not validated")
+            print(f"{path}: well-formed; {', '.join(kinds)} is not validated, because no schema is available")
         return 0
     name, versions, path = arguments
     versions = [kubernetes_validate.latest_version() if each == "newest" else each for each in versions.split(",")]
@@ -390,7 +391,7 @@ def main(arguments):
         print(f"{name}: {fault}", file=sys.stderr)
     left = [each["kind"] for each in checks.documents if each["kind"] in WITHOUT_SCHEMA]
     if not checks.faults:
-        note = f"; not validated, having no schema here: {', '.join(left)}" if left else ""
+        note = f"; not validated, because no schema is available: {', '.join(left)}" if left else ""
         print(f"{name}: {len(checks.documents) - len(left)} manifests valid for Kubernetes {', '.join(versions)}{note}")
     return 1 if checks.faults else 0
 

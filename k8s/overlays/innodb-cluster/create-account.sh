@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Creates the chat's database and account on a new MySQL, with the grants of docker/mysql-grants.sql. Waits for MySQL.
-# Keeps a database or account that exists already. The names are those in the settings of the chat.
+# Waits for MySQL, then creates the chat's database and account, with the grants of docker/mysql-grants.sql. Keeps a
+# database or an account that already exists. The names are those in the settings of the chat.
 
 set -euo pipefail
 
@@ -10,7 +10,7 @@ readonly secrets=${SECRETS:-/run/secrets/database}
 readonly grants=${GRANTS:-/grants/grants.sql}
 readonly minutes=20
 
-# Passes the password through the environment, never on a command line.
+# Root's password reaches the client through the environment, never on a command line.
 MYSQL_PWD=$(<"$secrets/rootPassword")
 export MYSQL_PWD
 password=$(<"$secrets/password")
@@ -34,7 +34,7 @@ until why=$(ask --execute='SELECT @@GLOBAL.super_read_only' 2>&1) && [[ $why == 
     sleep 5
 done
 
-# Through a pipe: a here-document may need a temporary file, and the file system is read-only.
+# A pipe, because a here-document may need a temporary file and the file system is read-only.
 printf '%s;\n' \
     'CREATE DATABASE IF NOT EXISTS smilingchat' \
     "CREATE USER IF NOT EXISTS 'smilingchat'@'%' IDENTIFIED BY '$password'" \
