@@ -14,8 +14,8 @@ const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/no
 const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
 
 /// Applies every rule of WCAG 2.2 A and AA, plus axe's best practices. Returns the rule, its help text and the elements
-/// of each violation. An undecided rule counts as a violation, except for contrast: axe cannot decide on glyphs such as
-/// ✓, or on text below a transparent button.
+/// of each violation. An undecided rule counts as a violation, except for contrast: axe cannot judge the contrast of
+/// glyphs such as ✓, or of text under a transparent button.
 const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];
     const resultTypes = ['violations', 'incomplete'];
     const { passes, violations, incomplete } = await axe.run({ runOnly: tags, resultTypes, preload: false });
@@ -24,7 +24,7 @@ const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', '
     return [...violations, ...undecided].map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target).join(', ')}`)";
 
 async fn load_axe(browser: &Browser) {
-    let axe = std::fs::read_to_string(AXE).expect("axe-core: scripts/test installs it");
+    let axe = std::fs::read_to_string(AXE).expect("scripts/test has installed axe-core");
     browser.run(&axe, &json!([])).await;
 }
 

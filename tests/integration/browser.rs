@@ -16,14 +16,14 @@ use crate::support::{eventually, get_json, metric};
 const NOBODY_THERE: [&str; 4] =
     ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"];
 
-/// Whether the next few hundred smiles succeed without an overload error.
+/// Whether the next 300 smiles succeed without an overload error.
 async fn within_capacity(browser: &Browser) -> bool {
     let (successes, overloads) = (browser.number("successes").await, browser.number("overload-errors").await);
     until_above(browser, "successes", successes + 300).await;
     browser.number("overload-errors").await == overloads
 }
 
-/// The head of the log, from the server.
+/// The head of the log, as the server reports it.
 async fn head_of_log(server: &TestProcess) -> u64 {
     get_json(server.address, "/api/replicas").await["head"].as_u64().expect("an offset")
 }
@@ -95,14 +95,14 @@ async fn a_conversation_opens_with_its_history() {
     eventually("the dialog is empty", async || browser.count("#thread-smiles li").await == 0).await;
 }
 
-/// A counter of the server, 0 if it does not exist yet.
+/// The value of a metric of the server, or 0 if the metric does not exist yet.
 async fn counted(server: &TestProcess, name: &str) -> u64 {
     let count = metric(server.ops_address, name).await.unwrap_or_default();
     format!("{count}").parse().expect("a whole number")
 }
 
-/// Stops the run, waits until the server's counters stop changing, and returns the counts of stored, shed and
-/// rate-limited smiles and requests.
+/// Stops the run, waits until the server's counters stop changing, and returns the numbers of stored smiles, of
+/// `overloaded` errors and of `rate_limited` errors.
 async fn stopped(browser: &Browser, server: &TestProcess) -> [u64; 3] {
     browser.click("stop").await;
     eventually("no session is open", async || counted(server, "smilingchat_sessions").await == 0).await;
@@ -120,19 +120,19 @@ async fn stopped(browser: &Browser, server: &TestProcess) -> [u64; 3] {
     last
 }
 
-/// The overload errors on the page by cause.
+/// The number of overload errors that the page shows for each cause.
 async fn causes(browser: &Browser) -> BTreeMap<String, u64> {
     let text = browser.text("overload-causes").await;
     let causes = text.split(" · ").filter_map(|cause| cause.rsplit_once(": "));
     causes.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
 }
 
-/// Whether the page and the server agree, except for smiles that were in transit when the run was stopped.
+/// Whether the counts differ by at most 10%, which allows for smiles that were in transit when the run was stopped.
 fn agree(shown: u64, counted: u64) -> bool {
     shown.abs_diff(counted) <= counted.div_ceil(10)
 }
 
-/// Compares the overload errors on the page with the server's. All of them must be at capacity or rate-limited.
+/// Checks that the page and the server count the same overload errors, and that the server caused all of them.
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
@@ -158,7 +158,7 @@ async fn the_badges_count_what_the_server_counts() {
 }
 
 #[tokio::test]
-async fn refused_sessions_count_as_the_server_counts_them() {
+async fn the_page_counts_refused_sessions_as_the_server_does() {
     let folder = tempfile::tempdir().expect("a directory");
     let full: &[_] = &[("max-sessions", "10")];
     let too_often: &[_] = &[("client-rate", "5"), ("client-burst", "20")];
@@ -167,7 +167,7 @@ async fn refused_sessions_count_as_the_server_counts_them() {
         let browser = open_page("en", &server).await;
         browser.load(&format!("http://{}/?conversations=30&start", server.address)).await;
         let many = async || causes(&browser).await.get(cause).is_some_and(|&count| count > 60);
-        eventually(&format!("{cause}: more than 60"), many).await;
+        eventually(&format!("more than 60 errors have the cause {cause}"), many).await;
         let [_, shed, limited] = stopped(&browser, &server).await;
         assert_overloads_agree(&browser, shed, limited).await;
     }
@@ -228,7 +228,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
 }
 
 #[tokio::test]
-async fn the_pointer_reads_the_timeline() {
+async fn the_timeline_shows_the_sample_nearest_to_the_pointer() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -242,9 +242,9 @@ async fn the_pointer_reads_the_timeline() {
             serde_json::from_value(browser.run(place, &json!([share])).await).expect("two numbers");
         browser.command("Input.dispatchMouseEvent", &json!({ "type": "mouseMoved", "x": x, "y": y })).await;
         let read = async || reading(&browser).await.contains(wanted);
-        eventually(&format!("the pointer at {share} reads {wanted}"), read).await;
+        eventually(&format!("the timeline shows {wanted:?} with the pointer at {share}"), read).await;
     };
-    // The page reads the sample nearest to the pointer: the first one at the left edge, the last one without a pointer.
+    // Near the left edge, the nearest sample is the first one. Without a pointer, the timeline shows the last one.
     point(0.1, " s ago · ").await;
     point(0.99, "now · ").await;
     point(0.1, " s ago · ").await;
@@ -296,7 +296,7 @@ async fn a_link_sets_all_controls_and_keys_match_buttons() {
     assert_eq!(browser.count("#conversation-list > *").await, 0);
 }
 
-/// Intercepts downloads of the page.
+/// A script that keeps a copy of each file that the page offers as a download.
 const KEEP_DOWNLOADS: &str = "window.downloads = [];
     const createObjectURL = URL.createObjectURL;
     URL.createObjectURL = (blob) => {
@@ -306,7 +306,7 @@ const KEEP_DOWNLOADS: &str = "window.downloads = [];
 
 async fn download(browser: &Browser, button: &str) -> (String, Vec<u8>) {
     browser.run("document.getElementById(arguments[0]).click()", &json!([button])).await;
-    eventually("there is a download", async || browser.run("return downloads.length", &json!([])).await == 1).await;
+    eventually("the page offers a file", async || browser.run("return downloads.length", &json!([])).await == 1).await;
     let mut kept = browser.run("return downloads.pop()", &json!([])).await;
     let bytes = serde_json::from_value(kept["bytes"].take()).expect("bytes");
     (kept["type"].as_str().expect("a type").to_owned(), bytes)
@@ -335,7 +335,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
 }
 
 #[tokio::test]
-async fn a_screen_reader_announces_events_and_no_counters() {
+async fn a_screen_reader_announces_events_but_no_counters() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -402,14 +402,15 @@ async fn ten_conversations_are_within_the_capacity() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 10).await;
-    // A stalling disk sheds load only for a moment; permanent overload sheds it all the time.
+    // The server sheds load for a moment when the disk stalls, so only overload in all three attempts is a failure.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
     assert!(calm, "{}", browser.text("overload-causes").await);
     assert_proof_holds(&browser).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// The bytes and the number of responses since the page was requested, without the polled list of replicas.
+/// The total size and the number of the responses since the page was requested, except cached ones and the polled list
+/// of replicas.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the page has loaded the users", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
@@ -437,7 +438,10 @@ async fn the_page_speaks_the_language_of_the_browser() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for (language, stop) in [("it", "Ferma"), ("en", "Stop"), ("fr", "Stop")] {
         let browser = open_page(language, &server).await;
-        // The scripts load their words after the load event of the page.
-        eventually(language, async || browser.text("stop").await == stop).await;
+        // The page may load the words of its language after its load event.
+        eventually(&format!("the button says {stop} in a browser in {language}"), async || {
+            browser.text("stop").await == stop
+        })
+        .await;
     }
 }

@@ -12,7 +12,7 @@ const SCRAPING: &str = include_str!("../../docker/prometheus.yml");
 /// The prefixes of a replica's metrics.
 const PREFIXES: [&str; 2] = ["smilingchat_", "process_"];
 
-/// A metric that Prometheus adds itself.
+/// A metric that Prometheus adds.
 const OF_PROMETHEUS: &str = "up";
 
 /// All values under `key`, at any depth.
@@ -31,7 +31,7 @@ fn collect<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 fn texts(dashboard: &Value, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(dashboard, key, &mut found);
-    found.into_iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
+    found.into_iter().map(|text| text.as_str().expect("a string").to_owned()).collect()
 }
 
 /// The identifiers in a query, outside of quotes.
@@ -43,7 +43,7 @@ fn names(query: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The values of a replica's labels in a query: `code="overloaded"`, not `job="smilingchat"`.
+/// The labels that a query selects by, such as `code="overloaded"`, except `job`, which Prometheus adds.
 fn labels(query: &str) -> Vec<String> {
     let inside_braces = query.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(labels, _)| labels);
     inside_braces
@@ -66,7 +66,7 @@ async fn every_metric_of_the_dashboard_exists() {
     let samples = samples(&metrics);
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let queries = texts(&dashboard, "expr");
-    assert!(queries.len() > 20, "{} queries were found", queries.len());
+    assert!(queries.len() > 20, "only {} queries were found", queries.len());
     for query in &queries {
         let asked: Vec<&str> = names(query)
             .into_iter()
@@ -91,16 +91,16 @@ fn the_dashboard_uses_the_configured_data_source_and_job() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let mut sources = Vec::new();
     collect(&dashboard, "datasource", &mut sources);
-    assert!(sources.len() > 20, "{} sources were found", sources.len());
+    assert!(sources.len() > 20, "only {} sources were found", sources.len());
     for source in sources {
         let uid = source["uid"].as_str().expect("a uid");
-        assert!(DATA_SOURCE.contains(&format!("\n    uid: {uid}\n")), "{uid}");
+        assert!(DATA_SOURCE.contains(&format!("\n    uid: {uid}\n")), "{uid} is not the configured data source");
     }
     let mut jobs = 0;
     for query in texts(&dashboard, "expr") {
         for (_, rest) in query.match_indices("job=\"").map(|(at, key)| query.split_at(at + key.len())) {
             let job = rest.split('"').next().expect("a name");
-            assert!(SCRAPING.contains(&format!("- job_name: {job}\n")), "{job}");
+            assert!(SCRAPING.contains(&format!("- job_name: {job}\n")), "{job} is not a configured job");
             jobs += 1;
         }
     }

@@ -33,13 +33,13 @@ const ESSENTIAL: [&str; 10] = [
     "#replicas",
 ];
 
-/// The first two rows of conversations, of seven each at a width of 1440 pixels.
+/// The conversations in the first two rows, at a width of 1440 pixels: seven in each row.
 const TWO_ROWS: &str = "#conversation-list > :nth-child(-n+14)";
 
-/// The same on a projector, of five each at a width of 1024 pixels.
+/// The conversations in the first two rows, at a projector's width of 1024 pixels: five in each row.
 const TWO_NARROW_ROWS: &str = "#conversation-list > :nth-child(-n+10)";
 
-/// Waits until these elements end within a height.
+/// Waits until each of these elements ends within the first `height` pixels of the page.
 async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
     for shown in wanted {
         let reached = async || reaches(browser, shown).await <= height;
@@ -70,7 +70,10 @@ async fn the_page_fits_on_one_screen() {
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
             assert_eq!(browser.run(overflow, &json!([])).await, 0, "{width} pixels in {language}");
             let list = reaches(&browser, "#conversation-list").await;
-            assert!(width < 390 || list < 3_500.0, "{list} pixels long at {width} in {language}");
+            assert!(
+                width < 390 || list < 3_500.0,
+                "the list ends at {list} pixels on a page {width} wide, in {language}"
+            );
         }
     }
 }
@@ -155,20 +158,20 @@ async fn nothing_moves_with_reduced_motion() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 2).await;
-    eventually("the load of a replica moves", async || browser.count("#replicas .fill").await == 1).await;
-    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "buttons and meters move");
+    eventually("the page shows the load of the replica", async || browser.count("#replicas .fill").await == 1).await;
+    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "too few elements move without reduced motion");
     let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
     browser.command("Emulation.setEmulatedMedia", &features).await;
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
-/// Elements that are wider than their container.
+/// The elements that are narrower than their content.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
         .map((node) => node.outerHTML.slice(0, 100))";
 
-/// The lists that are narrower than their widest choice.
+/// The drop-down lists that are narrower than their widest choice.
 const CUT_OFF_CHOICES: &str = "return [...document.querySelectorAll('select')].filter((list) => {
         const free = list.parentNode.appendChild(list.cloneNode(true));
         free.style.setProperty('position', 'absolute');
@@ -191,7 +194,7 @@ async fn text_of_any_size_has_room_on_every_screen() {
                 let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
                     return parseFloat(getComputedStyle(document.getElementById('start')).fontSize)";
                 let text = browser.run(resize, &json!([size])).await.as_f64().expect("a size");
-                assert!(text > 0.8 * f64::from(size), "text of buttons is {text} pixels high");
+                assert!(text > 0.8 * f64::from(size), "the text of the start button is {text} pixels high");
                 for find in [CUT_OFF, CUT_OFF_CHOICES] {
                     let found = browser.run(find, &json!([])).await;
                     assert_eq!(found, json!([]), "{width} pixels, text of {size}, in {language}");

@@ -1,4 +1,4 @@
-//! Tests over real sockets, in one binary.
+//! The integration tests, in one binary. Most of them use real sockets.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod accessibility;

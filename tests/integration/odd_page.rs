@@ -11,7 +11,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};
 
-/// A script that makes the clock of a page wrong by the number of milliseconds after it.
+/// The beginning of a script that sets the page's clock wrong. The test appends the number of milliseconds.
 const WRONG_CLOCK: &str = "const Right = Date;
     globalThis.Date = class extends Right {
         constructor(...given) { super(...(given.length === 0 ? [Date.now()] : given)); }
@@ -51,7 +51,7 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     assert_eq!(mood(&browser).await, "doubt");
     let before = browser.number("successes").await;
     until_above(&browser, "successes", before + 20).await;
-    eventually("the page asks again and is answered", async || says(&browser, "All 4 sessions live").await).await;
+    eventually("the page is no longer refused", async || says(&browser, "All 4 sessions live").await).await;
     assert_proof_holds(&browser).await;
 }
 
@@ -88,7 +88,7 @@ async fn a_browser_that_is_offline_does_not_call_the_backend_gone() {
     eventually("the page is ready again", async || says(&browser, "Ready to start").await).await;
 }
 
-/// Uptime and age of the heartbeat in seconds, of a card that shows seconds.
+/// The uptime and the age of the heartbeat in seconds, if the card of a replica shows the uptime in seconds.
 fn ages(card: &str) -> Option<(f64, f64)> {
     let (uptime, heartbeat) = card.strip_prefix("up ")?.split_once(" s · heartbeat ")?;
     let (age, unit) = heartbeat.strip_suffix(" ago")?.split_once(' ')?;
@@ -97,7 +97,7 @@ fn ages(card: &str) -> Option<(f64, f64)> {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_an_hour_off_changes_nothing() {
+async fn a_browser_clock_that_is_an_hour_off_does_not_change_the_ages() {
     for wrong_by in [3_600_000, -3_600_000] {
         let Some(database) = TestDatabase::new().await else { return };
         let server = TestProcess::on_mysql(&database.url(), &WITH_LIMITS).await;
@@ -112,7 +112,7 @@ async fn a_clock_that_is_an_hour_off_changes_nothing() {
         eventually(&format!("the ages are right with a clock that is off by {off} ms"), async || {
             let card = browser.run(card, &json!([])).await;
             // The page shows an age below zero as zero.
-            ages(card.as_str().expect("a text")).is_some_and(|(uptime, heartbeat)| uptime > 0.0 && heartbeat > 0.0)
+            ages(card.as_str().expect("a string")).is_some_and(|(uptime, heartbeat)| uptime > 0.0 && heartbeat > 0.0)
         })
         .await;
     }

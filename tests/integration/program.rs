@@ -79,11 +79,11 @@ async fn a_wrong_option_exits_with_2() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
-    assert_eq!(output.status.code(), Some(2), "a variable is checked like its option");
+    assert_eq!(output.status.code(), Some(2), "the variable is not checked like its option");
 }
 
 #[tokio::test]
-async fn an_argument_that_is_no_text_is_a_wrong_option() {
+async fn an_argument_that_is_not_utf8_exits_with_2() {
     let text = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
     for arguments in [
         vec![text(b"--capacity=\xff")],
@@ -95,7 +95,8 @@ async fn an_argument_that_is_no_text_is_a_wrong_option() {
     }
 }
 
-/// Checks that the program exits with 1 and a one-line error that contains `word`.
+/// Checks that the program exits with 1 and a one-line error that contains `word`. It listens on free ports unless
+/// `arguments` name others.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -146,7 +147,7 @@ async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_ends_no_process() {
+async fn a_server_whose_log_is_closed_still_drains() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     process.close_log().await;
@@ -223,7 +224,7 @@ async fn one_environment_serves_every_command() {
     }
 }
 
-/// The exit status and the text of a command that asks this server.
+/// Runs a command against this server. Returns the exit status and the standard output, or standard error on failure.
 async fn ask(process: &TestProcess, command: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let url = format!("--url=http://{}", process.address);
     let output = run_program_with(&[command, &[&url]].concat(), environment).await;
@@ -252,7 +253,7 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     assert!(printed.contains("/api/replicas"), "{printed}");
 }
 
-/// A file with the token of the crash button, beside the store.
+/// Writes a crash token to a file beside the store; returns the path of the file.
 fn token_file(store: &TestStore) -> String {
     let file = store.path().with_extension("token");
     std::fs::write(&file, "a token\n").unwrap();
@@ -295,7 +296,7 @@ async fn the_simulator_crashes_a_replica_that_requires_a_token() {
     let token = format!("--crash-token-file={file}");
     let arguments = ["simulate", &url, &token, "--crash-every=0.5", "--conversations=1", "--duration=3600"];
     let _simulation = start_program(&arguments);
-    assert!(!server.exit().await.success(), "a crash has a status other than 0");
+    assert!(!server.exit().await.success(), "the server exited with 0 instead of crashing");
     let output = run_program(&["simulate", "--crash-token-file=/nowhere"]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && stderr.contains("/nowhere") && stderr.contains("token"), "{stderr}");
@@ -349,7 +350,7 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
     })
     .await;
     server.kill().await;
-    // The first interrupt stops the sending, and each further one skips a stage.
+    // Each interrupt ends the current stage of the simulation.
     let id = simulation.id().expect("the simulation runs").to_string();
     eventually("the simulation ends", async || {
         let ended = simulation.try_wait().expect("a status").is_some();
@@ -359,7 +360,7 @@ async fn a_simulation_that_loses_its_server_exits_with_3() {
         ended
     })
     .await;
-    let status = within("a status", simulation.wait()).await.expect("a status");
+    let status = within("the simulation ends", simulation.wait()).await.expect("a status");
     assert_eq!(status.code(), Some(3));
 }
 
@@ -384,7 +385,7 @@ async fn a_simulation_that_sees_a_broken_promise_exits_with_1() {
 }
 
 #[tokio::test]
-async fn too_low_a_limit_of_open_files_is_refused_with_one_line() {
+async fn too_low_a_limit_on_open_files_is_refused_with_one_line() {
     let store = TestStore::new();
     let program = env!("CARGO_BIN_EXE_smilingchat");
     let options = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
