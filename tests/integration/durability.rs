@@ -61,7 +61,7 @@ impl Sender {
                         assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
                         again.pop_front();
                     } else {
-                        // `overloaded`, or `store_unavailable` where MySQL is slow.
+                        // The code is `overloaded`, or `store_unavailable` if MySQL is slow.
                         assert_eq!(frame["temporary"], true, "{frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
@@ -74,7 +74,7 @@ impl Sender {
     }
 }
 
-/// Runs the senders, each on one of these replicas, until the replica dies.
+/// Runs the senders, each on one of these replicas until that replica dies.
 async fn start(
     addresses: &[SocketAddr],
     senders: Vec<Sender>,
@@ -102,7 +102,7 @@ async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     eventually("acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
-/// Waits until a whole segment is not indexed, so that a kill interrupts the indexer.
+/// Waits until a whole segment is not indexed yet, so that a kill interrupts the indexer.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;
@@ -118,7 +118,7 @@ async fn acked_smiles_survive_every_kill() {
     for round in 0..5 {
         let mut process = TestProcess::start(&store.path(), &UNLIMITED).await;
         let found = get_json(process.address, "/api/replicas").await["epoch"].clone();
-        assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the log is the same");
+        assert_eq!(*epoch.get_or_insert_with(|| found.clone()), found, "the epoch changed");
         let running = start(&[process.address], senders, &acks, &ledger).await;
         until_more_acks(&acks, random.random_range(1..5000)).await;
         if round > 2 {
@@ -158,49 +158,49 @@ async fn acked_smiles_survive_kills_during_index_writes() {
         check(replicas[first].address, &epoch, &senders, &mut random).await;
     }
     let behind = async || metric(replicas[0].ops_address, "smilingchat_index_behind").await.unwrap();
-    eventually("another replica continues the index", async || behind().await < 4096.0).await;
+    eventually("the restarted replicas continue the index", async || behind().await < 4096.0).await;
     check(replicas[0].address, &epoch, &senders, &mut random).await;
     ledger.assert_in(&database.log().await);
 }
 
 /// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends
-/// some acked smiles again, which must be duplicates.
+/// some acked smiles again, which must be acked as duplicates.
 async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();
     for user in ["anna", "bruno", "carla", "dario"] {
         let mut client = TestClient::resume(address, user, 0, epoch).await;
         assert!(client.recovered());
         let replayed = client.replayed().await;
-        assert!(replayed.iter().map(offset).is_sorted_by(|one, next| one < next), "{user}'s stream is in order");
+        assert!(replayed.iter().map(offset).is_sorted_by(|one, next| one < next), "{user}'s stream is out of order");
         for frame in replayed {
             let at = offset(&frame);
             if let Some(other) = log.insert(at, frame.clone()) {
-                assert_eq!(other, frame, "both users get the same frame");
+                assert_eq!(other, frame, "the users received different frames");
             }
         }
     }
-    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("a head");
-    assert!(log.keys().copied().eq(1..=head), "offsets have no gaps up to the head");
+    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("the list has a head");
+    assert!(log.keys().copied().eq(1..=head), "the offsets are not those from 1 to the head {head}");
     for (sender, (user, to)) in senders.iter().zip(PAIRS) {
         let stored: Vec<(String, u64)> =
             log.values().filter(|frame| frame["from"] == user).map(|frame| (id(frame), offset(frame))).collect();
         let offsets: BTreeMap<String, u64> = stored.iter().cloned().collect();
-        assert_eq!(offsets.len(), stored.len(), "{user}: every id is stored once");
+        assert_eq!(offsets.len(), stored.len(), "{user}: an id is stored twice");
         for (id, offset) in &sender.acked {
-            assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} was acked");
+            assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} is not stored at its acked offset");
         }
-        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: no refused smile is stored");
+        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: a refused smile is stored");
         let in_order = sender.sent.iter().filter(|id| offsets.contains_key(*id));
-        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: the smiles are in order");
+        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: the smiles are out of order");
         let mut client = TestClient::connect(address, user).await;
         let history: BTreeSet<u64> = client.history(to).await.iter().map(offset).collect();
-        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history has all smiles");
+        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history lacks a smile");
         let acked: Vec<_> = sender.acked.iter().collect();
         for _ in 0..acked.len().min(20) {
             let (id, offset) = acked[random.random_range(0..acked.len())];
             client.send_smile(id, to).await;
             let ack = json!({"type": "ack", "id": id, "offset": offset, "duplicate": true});
-            assert_eq!(client.next().await, ack, "{user} sends {id} again");
+            assert_eq!(client.next().await, ack, "{user} sent {id} again");
         }
     }
 }

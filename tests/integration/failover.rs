@@ -1,5 +1,5 @@
-//! Failover of MySQL: its address switches to another server, as in a managed service or a group. No smile is lost or
-//! duplicated, and acks resume at once.
+//! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
+//! every smile, none is lost or duplicated, and acks resume at once. Otherwise a new epoch begins.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::support::{eventually, within};
 /// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Time limit to follow the binary log again.
+/// Time limit to follow the binary log of the new primary and to leave the old one.
 const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 
 /// Duration of the load in seconds, longer than the switches take.
@@ -46,12 +46,12 @@ async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 client.send_smile(id, to).await;
             }
-            _ => panic!("no answer to a smile: {answer}"),
+            _ => panic!("{id} was refused permanently: {answer}"),
         }
     }
 }
 
-/// One client of each replica.
+/// One client on each replica.
 struct Witnesses {
     clients: Vec<TestClient>,
     /// The number of switches so far.
@@ -65,10 +65,11 @@ impl Witnesses {
         Self { clients, switches: 0 }
     }
 
-    /// Moves the address to a primary. Each replica must ack a smile and follow the binary log again in time.
+    /// Moves the address of MySQL to this primary. Each replica must ack a smile, and follow the binary log again, in
+    /// time.
     async fn move_to(&mut self, primary: &str, fleet: &Fleet) {
         for member in &fleet.members {
-            member.network.leads_to(address(&primary.parse().expect("a URL")));
+            member.network.leads_to(address(&primary.parse().expect("the URL of the primary is valid")));
             member.network.becomes(Network::Open);
         }
         let moved = Instant::now();
@@ -77,7 +78,7 @@ impl Witnesses {
         let smiles = self.clients.iter_mut().enumerate().map(async |(place, client)| {
             let id = format!("witness-{switch}-{place}");
             acked(client, &id, "tina").await;
-            assert!(moved.elapsed() < ACKED_AGAIN, "{id} after {:?}", moved.elapsed());
+            assert!(moved.elapsed() < ACKED_AGAIN, "{id} was acked after {:?}", moved.elapsed());
         });
         join_all(smiles).await;
         fleet.until_followed(primary).await;
@@ -85,7 +86,7 @@ impl Witnesses {
     }
 }
 
-/// The pair, for one test at a time; `None` where MySQL is skipped.
+/// Starts the pair, for one test at a time. Returns `None` if tests with MySQL are skipped.
 async fn start_pair() -> Option<(MutexGuard<'static, ()>, Pair)> {
     TestDatabase::new().await?;
     let alone = PAIR.lock().await;
@@ -109,14 +110,14 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
             pair.hands_over(from).await;
             if !kept {
                 fleet.members.iter().for_each(|member| member.network.becomes(Network::NoServer));
-                // Wait until the replicas notice.
+                // Give the replicas time to notice.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             let moved = Instant::now();
             witnesses.move_to(pair.url(to), &fleet).await;
             let old = pair.url(from);
-            eventually("all connections leave the old primary", async || sessions(old, &name).await == 0).await;
-            assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
+            eventually("no connection stays on the old primary", async || sessions(old, &name).await == 0).await;
+            assert!(moved.elapsed() < FOLLOWED_AGAIN, "the old primary was left after {:?}", moved.elapsed());
         }
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
@@ -145,7 +146,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
         fleet.until_smiles_flow(100).await;
         group.switches_to(1).await;
         witnesses.move_to(group.url(1), &fleet).await;
-        eventually("all connections leave the old primary", async || sessions(group.url(0), &name).await == 0).await;
+        eventually("no connection stays on the old primary", async || sessions(group.url(0), &name).await == 0).await;
 
         fleet.until_smiles_flow(100).await;
         group.loses_primary(1).await;
@@ -167,7 +168,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
 async fn session_settings_of_the_server_are_overridden_or_refused() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
-    // MySQL skips `init_connect` for privileged accounts.
+    // MySQL skips `init_connect` for privileged accounts. Error 1175 is a refusal because of `sql_safe_updates`.
     let store = database.url_of_a_restricted_user().await;
     pair.run(0, "SET GLOBAL init_connect = 'SET sql_safe_updates = 1'").await;
     for id in ["first", "second"] {
@@ -183,11 +184,11 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
 }
 
-/// The lines of an outage: its start, that connections are reopened, and its end.
+/// The maximum number of lines about an outage: its start, the reopening of connections, and its end.
 const LINES_OF_AN_OUTAGE: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_transactions_only_read_is_an_outage_of_few_lines() {
+async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let mut fleet = Fleet::start(1, TestDatabase::at(pair.url(0)).await).await;
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
@@ -195,18 +196,18 @@ async fn a_server_whose_transactions_only_read_is_an_outage_of_few_lines() {
     fleet.until_followed(pair.url(0)).await;
     let lines = fleet.lines();
     pair.run(0, "SET GLOBAL transaction_read_only = ON").await;
-    // Existing sessions of MySQL keep their setting.
+    // Existing sessions of MySQL keep the old setting, so they must end.
     fleet.members[0].network.becomes(Network::Cut);
     eventually("all sessions of MySQL end", async || fleet.database.sessions().await == 0).await;
     fleet.members[0].network.becomes(Network::Open);
     for number in 0..20 {
         anna.send_smile(&format!("refused-{number}"), "bruno").await;
-        eventually("an answer", async || anna.next().await["temporary"] == true).await;
+        eventually("the smile is refused temporarily", async || anna.next().await["temporary"] == true).await;
     }
     pair.run(0, "SET GLOBAL transaction_read_only = OFF").await;
     acked(&mut anna, "after", "bruno").await;
     let said = fleet.lines()[0] - lines[0];
-    assert!(said <= LINES_OF_AN_OUTAGE, "{said}: {}", fleet.members[0].process().log());
+    assert!(said <= LINES_OF_AN_OUTAGE, "{said} lines: {}", fleet.members[0].process().log());
 }
 
 /// Time limit to leave a primary that keeps running after the address has moved.
@@ -226,7 +227,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     }
     let moved = Instant::now();
     eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
-    assert!(moved.elapsed() < LEFT, "left after {:?}", moved.elapsed());
+    assert!(moved.elapsed() < LEFT, "the old primary was left after {:?}", moved.elapsed());
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
@@ -234,17 +235,17 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     }
 }
 
-/// Time limit for acks after the address has left a silent primary.
+/// Time limit for acks after the address has moved away from a silent primary.
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
-/// The lines that a replica logs about the move: the address points to another server, and the store accepts smiles
-/// again. If the outage was not noticed before the move, there is one more line.
+/// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
+/// accepts smiles again. If the outage was not noticed before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
 /// replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_primary_that_is_silent_is_left_at_once() {
+async fn replicas_leave_a_silent_old_primary_at_once() {
     for noticed in [true, false] {
         let Some((_alone, pair)) = start_pair().await else { return };
         let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
@@ -289,7 +290,7 @@ async fn an_old_primary_that_is_silent_is_left_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
+async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     let Some((_alone, pair)) = start_pair().await else { return };
     pair.make_semi_synchronous().await;
     let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
@@ -300,7 +301,7 @@ async fn a_smile_is_acked_when_a_semi_synchronous_replica_has_it() {
     assert_eq!(bruno.expect("smile").await["id"], "before");
     let (normal, lines) = (fleet.database.sessions().await, fleet.lines());
 
-    // From here on, its commit and those of the leases hang in MySQL.
+    // From here on, the commit of a smile and those of the leases hang in MySQL.
     pair.run(1, "STOP REPLICA").await;
     anna.send_smile("held", "bruno").await;
     for member in &fleet.members {
@@ -350,7 +351,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     for member in &fleet.members {
         member.network.becomes(Network::Open);
     }
-    // More smiles than are missing, before the replicas notice.
+    // Send more smiles than the new primary lacks, before the replicas notice.
     for number in 0..60 {
         let _ = anna.try_send(&smile(&format!("new-{number:02}"), "bruno").to_string()).await;
     }

@@ -24,14 +24,14 @@ const ROUNDS: usize = 3;
 /// Duration of the load in seconds, longer than the faults take.
 const SECONDS: u32 = 12;
 
-/// The folder of a MySQL server that only this file uses, and kills.
+/// The folder of the MySQL server that a test of this file kills. No other file uses it.
 const MYSQL_TO_KILL: &str = "target/mysql-of-faults";
 
-/// The folder of a MySQL server that only this file uses, and freezes.
+/// The folder of the MySQL server that a test of this file freezes. No other file uses it.
 const MYSQL_TO_FREEZE: &str = "target/mysql-of-freezes";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_are_killed() {
+async fn killed_replicas_lose_no_smile() {
     let Some(database) = TestDatabase::new().await else { return };
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
@@ -55,7 +55,7 @@ async fn replicas_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_network_to_mysql_fails() {
+async fn network_failures_lose_no_smile() {
     let Some(database) = TestDatabase::new().await else { return };
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
@@ -87,7 +87,7 @@ async fn the_network_to_mysql_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_freezes_for_longer_than_its_lease() {
+async fn a_replica_that_freezes_for_longer_than_its_lease_loses_no_smile() {
     let Some(database) = TestDatabase::new().await else { return };
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
@@ -109,20 +109,23 @@ async fn a_replica_freezes_for_longer_than_its_lease() {
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
 }
 
-/// How long MySQL is frozen, and how soon each replica must ack a smile afterwards.
+/// How long MySQL is frozen.
 const FROZEN: Duration = Duration::from_secs(30);
+
+/// Time limit for each replica to ack a smile after the freeze.
 const ACKED_AGAIN: Duration = Duration::from_secs(5);
 
-/// The maximum number of lines that a replica may log about the freeze.
+/// The maximum number of lines that a replica logs about the freeze.
 const LINES: usize = 10;
 
-/// The connections that a replica may open: nine for statements and the binary log, without probes. They are all open
-/// once this number of sessions have resumed at the same time.
+/// The maximum number of connections of a replica for statements and the binary log, not counting probes.
 const CONNECTIONS: usize = 9;
+
+/// The number of sessions that resume on a replica at the same time, so that it opens all its connections.
 const SESSIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mysql_freezes_and_resumes() {
+async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lines() {
     if TestDatabase::new().await.is_none() {
         return;
     }
@@ -137,13 +140,13 @@ async fn mysql_freezes_and_resumes() {
         fleet.until_followed(&fleet.database.url()).await;
         let normal = open_all_connections(&fleet).await;
         let lines = fleet.lines();
-        // The highest number of connections counts from here.
+        // This resets `Max_used_connections`.
         fleet.database.run("FLUSH STATUS").await;
         let frozen = FrozenServer::freeze(MYSQL_TO_FREEZE);
         let accepted: Vec<usize> = fleet.members.iter().map(|member| member.network.accepted()).collect();
         tokio::time::sleep(FROZEN).await;
         for (member, before) in fleet.members.iter().zip(accepted) {
-            // A frozen server accepts them all when it resumes, while it still counts the earlier ones.
+            // When the server resumes, it accepts these connections while it still counts the earlier ones.
             let opened = member.network.accepted() - before;
             assert!(opened < CONNECTIONS, "{opened} connections to a frozen server");
         }
@@ -157,7 +160,7 @@ async fn mysql_freezes_and_resumes() {
                 client.next().await["type"] == "ack"
             })
             .await;
-            assert!(back.elapsed() < ACKED_AGAIN, "{place} after {:?}", back.elapsed());
+            assert!(back.elapsed() < ACKED_AGAIN, "replica {place} acked after {:?}", back.elapsed());
         }
         fleet.until_smiles_flow(300).await;
         fleet.until_followed(&fleet.database.url()).await;
@@ -175,12 +178,12 @@ async fn mysql_freezes_and_resumes() {
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Sessions resume at the same time until each replica has opened every connection that it may open. Returns the number
-/// of connections.
+/// Resumes sessions at the same time until each replica has opened all its connections. Returns the number of
+/// connections.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");
-    let most = i64::try_from(fleet.members.len() * CONNECTIONS).expect("few");
+    let most = i64::try_from(fleet.members.len() * CONNECTIONS).expect("the number of connections fits");
     let mut connected = 0;
     eventually("all connections are open", async || {
         let asked = fleet.addresses().into_iter().flat_map(|replica| [replica; SESSIONS]);
@@ -192,7 +195,7 @@ async fn open_all_connections(fleet: &Fleet) -> i64 {
     connected
 }
 
-/// A number in the status of the server.
+/// The value of a numeric status variable of the server.
 async fn status(database: &TestDatabase, name: &str) -> i64 {
     let question = format!(
         "SELECT CAST(variable_value AS SIGNED) FROM performance_schema.global_status WHERE variable_name = '{name}'"
@@ -201,7 +204,7 @@ async fn status(database: &TestDatabase, name: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mysql_is_killed_and_comes_back() {
+async fn kills_of_mysql_lose_no_smile() {
     if TestDatabase::new().await.is_none() {
         return;
     }

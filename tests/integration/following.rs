@@ -15,8 +15,8 @@ async fn replica(name: &str, store: &str) -> TestProcess {
 /// The `following` field of this replica.
 async fn following(replica: &TestProcess) -> Value {
     let list = get_json(replica.address, "/api/replicas").await;
-    let replicas = list["replicas"].as_array().expect("a list");
-    replicas.iter().find(|other| other["id"] == list["self"]).expect("this replica")["following"].clone()
+    let replicas = list["replicas"].as_array().expect("the replicas are a list");
+    replicas.iter().find(|other| other["id"] == list["self"]).expect("the list has this replica")["following"].clone()
 }
 
 async fn until_followed_by(replica: &TestProcess, way: &str) {
@@ -70,7 +70,7 @@ async fn an_account_without_the_replication_grant_polls() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
+async fn a_replica_polls_until_its_broken_stream_is_restored() {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     let one = replica("one", &database.url_by(network.address)).await;
@@ -82,7 +82,7 @@ async fn a_broken_stream_falls_back_to_polling_until_it_is_back() {
             metric(one.ops_address, "smilingchat_following_binlog").await == Some(0.0)
         })
         .await;
-        assert_eq!(following(&two).await, "binlog", "the other replica's stream is unaffected");
+        assert_eq!(following(&two).await, "binlog", "the other replica's stream broke too");
         network.becomes(Network::Open);
         until_followed_by(&one, "binlog").await;
         chat(&one, &two).await;
@@ -98,7 +98,7 @@ async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
-    // The same batch again, right after it, with an id of the same length.
+    // A copy of the batch is appended with an id of the same length, but not written to the binary log.
     let hidden = "SET SESSION sql_log_bin = 0;
         INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         SELECT 2, 1, 7, appended_at, CONCAT(
@@ -116,11 +116,11 @@ async fn a_replica_that_cannot_decode_the_log_is_not_ready() {
     let Some(database) = TestDatabase::new().await else { return };
     let one = replica("one", &database.url()).await;
     until_followed_by(&one, "binlog").await;
-    // As if a newer version had written it just now: retention removes an old one.
+    // The row looks as if a newer version had written it just now. Retention would remove an old row.
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         VALUES (1, 1, 7, UNIX_TIMESTAMP() * 1000, 'newer')";
     database.run(unknown).await;
-    let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("text");
-    eventually("the replica says that it is behind", async || reason().await.starts_with("behind")).await;
+    let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("the body is text");
+    eventually("the replica reports that it is behind", async || reason().await.starts_with("behind")).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
 }

@@ -1,5 +1,5 @@
-//! Outages of MySQL or of the network to it: replicas stay up, refuse smiles at once and recover by
-//! themselves.
+//! Outages of MySQL or of the network to it: replicas stay up, refuse smiles at once and recover by themselves. A
+//! replica ends only if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ async fn status(address: SocketAddr, path: &str) -> u16 {
     get(address, path).await.status().as_u16()
 }
 
-/// Interrupts MySQL during a chat and brings it back.
+/// Interrupts the network to MySQL during a chat and restores it.
 async fn mysql_goes_away(fault: Network) {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
@@ -35,20 +35,20 @@ async fn mysql_goes_away(fault: Network) {
     assert_eq!(id(&bruno.expect("smile").await), "before");
     // The binary log may deliver this smile before the append returns; a fault would then put this batch in doubt.
     let stored = async || metric(replica.ops_address, "smilingchat_smiles_stored_total").await == Some(1.0);
-    eventually("MySQL has answered", stored).await;
+    eventually("the append has returned", stored).await;
 
     network.becomes(fault);
     // This smile is in flight when the fault begins, so its outcome is unknown and it gets no answer yet.
     anna.send_smile("in-doubt", "bruno").await;
     for _ in 0..10 {
-        // The replica has read the smile.
+        // The answer shows that the replica has read the smile.
         anna.expect_alive().await;
     }
     for number in 0..20 {
         let sent = Instant::now();
         bruno.send_smile(&format!("refused-{number}"), "anna").await;
         let error = bruno.expect("error").await;
-        assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+        assert!(sent.elapsed() < AT_ONCE, "refused-{number} was refused after {:?}", sent.elapsed());
         assert_eq!((&error["id"], &error["temporary"]), (&json!(format!("refused-{number}")), &json!(true)), "{error}");
         assert!(error["retry_after_ms"].as_u64() > Some(0), "{error}");
         if number > 0 {
@@ -57,18 +57,18 @@ async fn mysql_goes_away(fault: Network) {
     }
     let began = Instant::now();
     let list = get_json(replica.address, "/api/replicas").await;
-    assert!(began.elapsed() < AT_ONCE, "the list is answered from memory: {:?}", began.elapsed());
+    assert!(began.elapsed() < AT_ONCE, "the list did not come from memory: it took {:?}", began.elapsed());
     assert_eq!(list["replicas"][0]["id"], list["self"]);
-    eventually("the replica is not ready any more", async || status(replica.ops_address, "/readyz").await == 503).await;
+    eventually("the replica is no longer ready", async || status(replica.ops_address, "/readyz").await == 503).await;
     assert_eq!(status(replica.ops_address, "/livez").await, 200);
     let state = async || get_json(replica.address, "/api/replicas").await["replicas"][0]["state"].clone();
     eventually("the lease expires", async || state().await == "lost").await;
     bruno.expect_alive().await;
 
     network.becomes(Network::Open);
-    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the doubt is settled");
+    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the ack is for a different smile");
     assert_eq!(id(&bruno.expect("smile").await), "in-doubt");
-    // The binary log may deliver it before the append returns.
+    // The binary log may deliver the smile before the append returns, so the replica may still refuse smiles.
     eventually("smiles are accepted again", async || {
         bruno.send_smile("refused-0", "anna").await;
         bruno.next().await["type"] == "ack"
@@ -100,7 +100,7 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
         let mut anna = TestClient::connect(replica.address, "anna").await;
         anna.persist("before", "bruno").await;
         network.becomes(fault);
-        eventually("the replica is not ready any more", async || status(replica.ops_address, "/readyz").await == 503)
+        eventually("the replica is no longer ready", async || status(replica.ops_address, "/readyz").await == 503)
             .await;
         for id in ["first", "second"] {
             let sent = Instant::now();
@@ -117,7 +117,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
     for (statements, sends) in [
         ("UPDATE log_state SET epoch = 'f00d'", false),
         ("DELETE FROM log_batches WHERE first > 1", true),
-        // The log of a primary that lacked its end and has grown again.
+        // Simulates a primary that lacked the last batches and has appended new ones.
         ("UPDATE log_batches SET token = token + 1", false),
         ("UPDATE log_batches SET token = token + 1", true),
         ("DROP DATABASE NAME; CREATE DATABASE NAME", false),
@@ -134,34 +134,35 @@ async fn a_replica_ends_when_its_log_was_replaced() {
             let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         }
         assert!(!replica.exit().await.success(), "{statements}");
-        eventually("the replica says why", async || replica.log().contains("differs from the one at the start")).await;
+        eventually("the replica logs the reason", async || replica.log().contains("differs from the one at the start"))
+            .await;
         let (head, epoch) = (anna.offset(), anna.epoch());
         let replica = TestProcess::on_mysql(&database.url(), &[]).await;
         let anna = TestClient::resume(replica.address, "anna", head, &epoch).await;
-        assert!(!anna.recovered() && anna.epoch() != epoch, "the client does not resume with an offset of the old log");
+        assert!(!anna.recovered() && anna.epoch() != epoch, "the client resumed with an offset of the old log");
     }
 }
 
 #[tokio::test]
-async fn a_replica_waits_for_mysql_and_reports_it() {
+async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
     let Some(database) = TestDatabase::new().await else { return };
     let network = Proxy::to(database.server()).await;
     network.becomes(Network::Cut);
     let store = database.url_by(network.address);
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
     let listen = free.to_string();
     let starting = tokio::spawn(async move { TestProcess::on_mysql(&store, &[("listen", listen.as_str())]).await });
     let client = crate::support::http();
     let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
     eventually("the process is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
     let (code, body) = {
-        let answer = ask("/readyz").await.expect("an answer");
-        (answer.status(), answer.text().await.expect("text"))
+        let answer = ask("/readyz").await.expect("the replica answers");
+        (answer.status(), answer.text().await.expect("the body is text"))
     };
     assert_eq!((code.as_u16(), body.trim()), (503, "starting: waiting for the store"));
-    let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("an answer")).await;
+    let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("the replica answers")).await;
     assert_eq!((code, retry_after, &body["code"]), (503, Some(1), &json!("store_unavailable")));
-    assert!(!starting.is_finished());
+    assert!(!starting.is_finished(), "the start ended without MySQL");
 
     network.becomes(Network::Open);
     let replica = within("the replica starts", starting).await.expect("the replica is ready");
@@ -170,13 +171,13 @@ async fn a_replica_waits_for_mysql_and_reports_it() {
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
 }
 
-/// The maximum number of lines that a replica may log per outage, including its end.
+/// The maximum number of lines that a replica logs per outage, including its end.
 const LINES: usize = 10;
 
-/// MySQL is unavailable in these ways: cut off, silent, and as a server that keeps statements waiting for a locked
-/// table.
+/// MySQL is unavailable in three ways: the network is cut, the network is silent, or statements wait for locked
+/// tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_costs_few_log_lines_and_few_connections() {
+async fn an_outage_causes_few_log_lines_and_few_connections() {
     const LOCK: &str = "LOCK TABLES log_batches WRITE, log_state WRITE, leases WRITE";
     for fault in [Some(Network::Cut), Some(Network::Silent), None] {
         let Some(database) = TestDatabase::new().await else { return };
@@ -196,7 +197,7 @@ async fn an_outage_costs_few_log_lines_and_few_connections() {
         }
         let mut most = 0;
         let is_ready = async |member: &Member| status(member.ops_address(), "/readyz").await == 200;
-        // While a replica is ready, connected clients keep reading and disconnected ones try to resume.
+        // While a replica is ready, open sessions request histories and further sessions try to resume.
         while is_ready(&fleet.members[0]).await || is_ready(&fleet.members[1]).await {
             for (address, user, client) in &mut clients {
                 client.send(json!({"type": "history", "with": "viola", "limit": 10})).await;
@@ -233,7 +234,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let fleet = Fleet::start(2, database).await;
     let mut gate = MySqlConnection::connect(&fleet.database.url()).await.unwrap();
     let normal = fleet.database.sessions().await;
-    // From here on no MySQL timeout ends the renewal of a lease.
+    // A trigger makes each renewal of a lease wait for a locked row, and no timeout of MySQL ends the wait.
     fleet.database.run("CREATE TABLE gate (one INT PRIMARY KEY); INSERT INTO gate VALUES (1)").await;
     sqlx::raw_sql("BEGIN; SELECT * FROM gate FOR UPDATE").execute(&mut gate).await.unwrap();
     let hangs = "CREATE TRIGGER hangs BEFORE INSERT ON leases FOR EACH ROW
@@ -253,7 +254,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     }
     let hanging = hanging().await;
 
-    assert!(hanging == 4 && most < 2 * normal, "{hanging} hang in {most} sessions, where {normal} are normal");
+    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hang in {most} sessions, where {normal} are normal");
     gate.close().await.unwrap();
     for member in &fleet.members {
         let is_ready = async || status(member.ops_address(), "/readyz").await == 200;

@@ -15,18 +15,22 @@ use crate::support::{eventually, get_json, metric};
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The same after a crash, when rebalancing takes longer.
+/// The same for the test with a crash, where rebalancing takes longer.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// The number of sessions in the simulator's conversations.
 const SESSIONS: u64 = 24;
 
-/// The number of sessions per replica.
+/// The number of sessions of each ready replica.
 async fn spread(fleet: &mut Fleet) -> Vec<u64> {
     let witness = fleet.members[0].process().address;
     let list = get_json(witness, "/api/replicas").await;
-    let ready = list["replicas"].as_array().expect("a list").iter().filter(|replica| replica["state"] == "ready");
-    ready.map(|replica| replica["sessions"].as_u64().expect("a number")).collect()
+    let ready = list["replicas"]
+        .as_array()
+        .expect("the replicas are a list")
+        .iter()
+        .filter(|replica| replica["state"] == "ready");
+    ready.map(|replica| replica["sessions"].as_u64().expect("the number of sessions is an integer")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +55,11 @@ async fn a_new_replica_gets_its_share() {
     assert_eq!(moved, closed);
     let half = (SESSIONS / 2) as f64;
     assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
-    assert_eq!(ledger["reconnects"].as_f64(), moved, "each session moved once and only to rebalance: {ledger}");
+    assert_eq!(
+        ledger["reconnects"].as_f64(),
+        moved,
+        "clients reconnected for a reason other than rebalancing: {ledger}"
+    );
     fleet.assert_same_log().await;
 }
 
@@ -92,7 +100,7 @@ async fn without_rebalancing_no_session_moves() {
     for user in ["anna", "bruno", "carla", "dario"] {
         clients.push(TestClient::connect(full.address, user).await);
     }
-    // Rebalancing ignores a new replica at first, for less time than this.
+    // Rebalancing ignores a new replica at first, but for less than ten seconds.
     tokio::time::sleep(Duration::from_secs(10)).await;
     for client in &mut clients {
         client.expect_alive().await;
@@ -108,7 +116,7 @@ fn rebalancing_is_on_in_every_deployment_with_a_proxy() {
         ("swarm/stack.yaml", "\n      SMILINGCHAT_REBALANCE: \"on\"\n"),
         ("k8s/base/kustomization.yaml", "\n      - SMILINGCHAT_REBALANCE=on\n"),
     ] {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file exists");
         assert!(text.contains(setting), "{file}");
     }
 }

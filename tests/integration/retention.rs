@@ -1,5 +1,5 @@
-//! Retention: old smiles are removed in steps, offsets are never reused, and a resume below the trimmed offset is not
-//! recovered.
+//! Retention: old smiles are removed in steps, offsets are never reused, and a session that resumes below the trimmed
+//! offset is not recovered.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get_json, metric};
 
-/// The age of old smiles: 90 days in milliseconds.
+/// The time by which smiles are made older: 90 days in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
-/// A store with `count` smiles from anna to bruno in batches of one, of which the first `old` are old; returns it and
-/// its epoch.
+/// Creates a store with `count` smiles from Anna to Bruno in batches of one, of which the first `old` are old. Returns
+/// the store and its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
@@ -26,7 +26,7 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
     drop(anna);
     replica.stop().await;
     let age = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= {old}");
-    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("an update");
+    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("the batches are updated");
     assert_eq!(aged.rows_affected(), old);
     (store, epoch)
 }
@@ -52,7 +52,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     );
 
     let history = anna.history("bruno").await;
-    assert!(history.iter().map(offset).eq(4101..=last), "young smiles stay");
+    assert!(history.iter().map(offset).eq(4101..=last), "the history does not hold exactly the younger smiles");
     for after in [0, 1, 4099] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");
@@ -60,7 +60,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     }
     for after in [4100, 4150, last] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
-        assert_eq!((client.recovered(), client.offset()), (true, after));
+        assert_eq!((client.recovered(), client.offset()), (true, after), "after {after}");
         assert!(client.replayed().await.iter().map(offset).eq(after + 1..=last), "after {after}");
     }
 }
@@ -76,7 +76,7 @@ async fn offsets_are_not_reused_after_everything_was_removed() {
     let replica = TestReplica::on(&store, &[]).await;
     assert_eq!(get_json(replica.address, "/api/replicas").await["head"], 20);
     let mut bruno = TestClient::resume(replica.address, "bruno", 20, &epoch).await;
-    assert!(bruno.recovered(), "nothing is missing after the last smile");
+    assert!(bruno.recovered(), "the session did not recover, although no smile after its offset was removed");
     let mut anna = TestClient::connect(replica.address, "anna").await;
     assert!(anna.history("bruno").await.is_empty());
     assert_eq!(anna.smile("new", "bruno").await, 21);

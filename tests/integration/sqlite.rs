@@ -22,7 +22,7 @@ async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_smiles_until_there_is_room() {
+async fn smiles_are_refused_while_the_disk_is_full() {
     let store = TestStore::new();
     let process = TestProcess::start_with_limited_files(&store.path(), &[("session-rate", "0")]).await;
     let ledger = Ledger::default();
@@ -36,14 +36,22 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
         anna.send_smile(&format!("refused{number}"), "bruno").await;
         assert_eq!(anna.expect_error("store_unavailable").await["id"], format!("refused{number}"));
     }
-    assert_eq!(ids(&mut anna, "bruno").await, stored, "reads still work, and no refused smile is stored");
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "the history changed while the disk was full");
 
-    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "a restart would not help");
+    assert_eq!(
+        get(process.address, "/readyz").await.status().as_u16(),
+        200,
+        "the replica is not ready, although a restart would not help"
+    );
     assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
 
     process.limit_file_size("unlimited").await;
-    assert_eq!(ids(&mut anna, "bruno").await, stored, "no refused smile was stored later");
-    assert_eq!(anna.smile("refused0", "bruno").await, 6, "a refused smile that is sent again is new");
+    assert_eq!(ids(&mut anna, "bruno").await, stored, "a refused smile was stored later");
+    assert_eq!(
+        anna.smile("refused0", "bruno").await,
+        6,
+        "a refused smile was not stored as new when it was sent again"
+    );
     let mut bruno = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     for expected in 1..=6 {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
@@ -52,15 +60,15 @@ async fn a_full_disk_refuses_smiles_until_there_is_room() {
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
-/// A small disk. Dropping this value removes it.
+/// A small disk, which is unmounted when this value is dropped.
 struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// A disk of eight megabytes, or `None` if this process may not mount one.
+    /// Mounts a disk of eight megabytes. Returns `None` if this process may not mount one.
     async fn mount() -> Option<Self> {
-        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let folder = tempfile::TempDir::new().expect("a temporary folder is created");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
@@ -75,7 +83,7 @@ impl SmallDisk {
 
     /// Uses up all space.
     fn fill(&self) {
-        let mut file = File::create(self.file("ballast")).expect("a file");
+        let mut file = File::create(self.file("ballast")).expect("the ballast is created");
         let page = [1; 4096];
         while file.write_all(&page).is_ok() {}
     }
@@ -88,13 +96,13 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, since the replica may still be ending.
+        // The unmount is lazy because the replica may still be running.
         let _ = std::process::Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_full_under_load_loses_no_ack_and_logs_two_lines() {
+async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log_lines() {
     let Some(disk) = SmallDisk::mount().await else { return };
     let file = disk.file("smilingchat.db");
     let process = TestProcess::start(&file, &UNLIMITED).await;
@@ -105,7 +113,9 @@ async fn a_disk_that_is_full_under_load_loses_no_ack_and_logs_two_lines() {
         eventually("smiles are acked", async || ledger.count() >= enough).await;
     };
     let refused = async || {
-        metric(process.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await.expect("a count")
+        metric(process.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}")
+            .await
+            .expect("the metric exists")
     };
     acks(100).await;
     let lines = process.log().lines().count();
@@ -148,13 +158,13 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     process.kill().await;
     let process = TestProcess::start(&store.path(), &UNLIMITED).await;
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
-    assert_eq!(ids(&mut anna, "bruno").await, acked, "exactly the acked smiles are stored, and none of {refused:?}");
+    assert_eq!(ids(&mut anna, "bruno").await, acked, "the stored smiles are not the acked ones; refused: {refused:?}");
     anna.smile(&refused[0], "bruno").await;
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
+async fn smiles_are_shed_at_once_while_the_store_is_slow_and_admitted_ones_are_stored() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -192,7 +202,6 @@ async fn a_slow_store_sheds_at_once_and_stores_admitted_smiles() {
     assert_eq!(metric(replica.ops_address, "smilingchat_errors_total{code=\"store_unavailable\"}").await, Some(0.0));
 }
 
-/// The second process opens the same file through other paths.
 #[tokio::test]
 async fn a_second_process_on_a_file_is_refused_through_any_path() {
     let store = TestStore::new();
@@ -210,7 +219,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         assert!(said.contains("another smilingchat uses it"), "{store}: {said}");
         assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
-    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process does not notice");
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process is no longer ready");
     anna.smile("c2", "bruno").await;
 }
 
@@ -230,6 +239,7 @@ async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
         while let Event::Frame(frame) = anna.event().await {
             assert_ne!(frame["type"], "ack", "{frame}");
         }
-        eventually("the process says why", async || process.log().contains("differs from the one at the start")).await;
+        eventually("the process logs the reason", async || process.log().contains("differs from the one at the start"))
+            .await;
     }
 }
