@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// All modules in the order of imports: each may use only modules before it.
+/// The modules of the server in the order of imports: each may use only modules before it.
 const ORDER: [&str; 15] = [
     "model",
     "protocol",
@@ -23,13 +23,13 @@ const ORDER: [&str; 15] = [
     "server",
 ];
 
-/// The client side, which may use only [`CONTRACT`] of the server.
+/// The modules of the client side. Of the server's modules, they may use only [`CONTRACT`].
 const CLIENTS: [&str; 4] = ["client", "simulate", "check", "operate"];
 
-/// The modules that the client side may use.
+/// The modules of the server that the client side may use.
 const CONTRACT: [&str; 3] = ["model", "protocol", "config"];
 
-/// The modules or files that may use each dependency. Each dependency is here or in [`GENERAL`].
+/// The modules or files that may use each dependency. Each dependency is listed here or in [`GENERAL`].
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http", "server"]),
     ("bytes", &["protocol", "hub", "session"]),
@@ -94,25 +94,25 @@ struct Source {
 }
 
 impl Source {
-    /// The module of the crate's root that this file belongs to.
+    /// The top-level module that this file belongs to.
     fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// The code: without comments and without the tests at the end.
+    /// The trimmed lines of code, without comment lines and without the tests at the end.
     fn code(&self) -> impl Iterator<Item = &str> {
         let whole = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         whole.lines().map(str::trim).filter(|line| !line.starts_with("//"))
     }
 }
 
-/// All files in `src`.
+/// All Rust files in `src`.
 fn sources() -> Vec<Source> {
     sources_in("src")
 }
 
-/// All files in this folder of the repository and in its subfolders.
+/// All Rust files in this folder of the repository and in its subfolders.
 fn sources_in(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut folders = vec![root.clone()];
@@ -123,16 +123,16 @@ fn sources_in(folder: &str) -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let below = path.strip_prefix(&root).expect("below the root").display().to_string();
-                sources.push(Source { path: below, text: fs::read_to_string(&path).expect("a text") });
+                let below = path.strip_prefix(&root).expect("a path below the root").display().to_string();
+                sources.push(Source { path: below, text: fs::read_to_string(&path).expect("a text file") });
             }
         }
     }
-    assert!(sources.len() > 30, "{} sources were found", sources.len());
+    assert!(sources.len() > 30, "only {} source files were found", sources.len());
     sources
 }
 
-/// The modules of this crate that a file imports or names in a path.
+/// The top-level modules that a file imports or names in a path.
 fn used(source: &Source) -> Vec<String> {
     let mut used = Vec::new();
     for line in source.code() {
@@ -168,7 +168,7 @@ fn imports_point_one_way() {
         let known = ["main", "lib"].contains(&source.module())
             || ORDER.contains(&source.module())
             || CLIENTS.contains(&source.module());
-        assert!(known, "{} is missing in ORDER", source.path);
+        assert!(known, "{} is neither in ORDER nor in CLIENTS", source.path);
         for other in used(&source) {
             assert!(may_use(source.module(), &other), "{} must not use {other}", source.path);
             edges += 1;
@@ -181,9 +181,9 @@ fn imports_point_one_way() {
 fn test_files_import_only_support() {
     let mut edges = 0;
     for source in sources_in("tests/integration") {
-        // The names of this file's own patterns are empty.
+        // The search pattern in this file's own code yields an empty name.
         for other in used(&source).iter().filter(|other| !other.is_empty()) {
-            assert_eq!(other, "support", "{} must not use a test file", source.path);
+            assert_eq!(other, "support", "{} may import only from `crate::support`", source.path);
             edges += 1;
         }
         let by_parent = source.module() != "support" && source.code().any(|line| line.starts_with("use super::"));
@@ -193,7 +193,7 @@ fn test_files_import_only_support() {
 }
 
 #[test]
-fn the_order_is_strict() {
+fn a_module_may_use_only_earlier_ones() {
     assert!(may_use("session", "store") && may_use("store", "store") && may_use("simulate", "protocol"));
     assert!(!may_use("store", "session") && !may_use("model", "protocol"));
     assert!(!may_use("simulate", "server") && !may_use("server", "simulate"));
@@ -214,7 +214,7 @@ fn dependencies_are_used_only_in_their_modules() {
     }
 }
 
-/// The names of the dependencies in `Cargo.toml`, as paths spell them.
+/// The names of the dependencies in `Cargo.toml`, with underscores as in paths.
 fn dependencies() -> Vec<String> {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
     let table = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
@@ -223,7 +223,7 @@ fn dependencies() -> Vec<String> {
 }
 
 #[test]
-fn every_dependency_has_its_homes_or_is_general() {
+fn every_dependency_is_in_homes_or_general() {
     let mut listed: Vec<&str> = HOMES.iter().map(|(dependency, _)| *dependency).chain(GENERAL).collect();
     listed.sort_unstable();
     let mut dependencies = dependencies();
@@ -231,7 +231,7 @@ fn every_dependency_has_its_homes_or_is_general() {
     assert_eq!(listed, dependencies, "left: HOMES and GENERAL, right: Cargo.toml");
 }
 
-/// Whether a line has a path that starts with `path`.
+/// Whether a line contains a path that starts with `path`.
 fn names(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -244,6 +244,6 @@ fn every_file_has_a_header_and_a_bounded_length() {
     for source in sources() {
         assert!(source.text.starts_with("//! "), "{} has no header comment", source.path);
         let lines = source.text.lines().count();
-        assert!(lines <= LONGEST, "{} has {lines} lines, of at most {LONGEST}", source.path);
+        assert!(lines <= LONGEST, "{} has {lines} lines, but the maximum is {LONGEST}", source.path);
     }
 }

@@ -14,11 +14,10 @@ use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
 /// How long a hanging replica must stay silent.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The crash token.
 const TOKEN: &str = "an unguessable token";
 
-/// `POST /api/crash` with this body and these headers.
-async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+/// Sends `POST /api/crash` with this body and these headers.
+async fn post_crash(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
     let mut request = crash(address).body(body.to_owned());
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -28,9 +27,9 @@ async fn press(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> req
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// The status and the error code of a refused request.
+/// Sends `POST /api/crash`, which the replica must refuse. Returns the status and the error code.
 async fn refused(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
-    let (status, _, answer) = refusal(press(address, body, headers).await).await;
+    let (status, _, answer) = refusal(post_crash(address, body, headers).await).await;
     assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
     (status, answer["code"].clone())
 }
@@ -45,18 +44,22 @@ async fn checks_run_in_the_order_of_the_protocol() {
     let on = TestReplica::on(&store, &[("crash-token-file", token_file)]).await;
     let foreign = ("origin", "https://evil.example");
     let bearer = format!("Bearer {TOKEN}");
-    let knows = ("authorization", bearer.as_str());
+    let with_token = ("authorization", bearer.as_str());
 
     assert_eq!(refused(off.address, "nonsense", &[foreign]).await.0, 403);
     assert_eq!(refused(off.address, "nonsense", &[]).await.0, 409);
-    assert_eq!(refused(on.address, "{}", &[foreign, knows, JSON]).await, (403, json!("forbidden_origin")));
+    assert_eq!(refused(on.address, "{}", &[foreign, with_token, JSON]).await, (403, json!("forbidden_origin")));
     assert_eq!(refused(on.address, "nonsense", &[]).await.0, 401);
     for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", TOKEN, &format!("Bearer {TOKEN}x")] {
         assert_eq!(refused(on.address, "{}", &[("authorization", wrong), JSON]).await.0, 401, "{wrong}");
     }
-    assert_eq!(refused(on.address, "nonsense", &[knows]).await.0, 415);
+    assert_eq!(refused(on.address, "nonsense", &[with_token]).await.0, 415);
     let plain = ("content-type", "text/plain");
-    assert_eq!(refused(on.address, "{}", &[knows, plain]).await.0, 415, "a form on another site could send this type");
+    assert_eq!(
+        refused(on.address, "{}", &[with_token, plain]).await.0,
+        415,
+        "only JSON is accepted: a form on another site can send text"
+    );
     for wrong in [
         "",
         "nonsense",
@@ -71,16 +74,16 @@ async fn checks_run_in_the_order_of_the_protocol() {
         "{\"replica\":1}",
         "{}{}",
     ] {
-        assert_eq!(refused(on.address, wrong, &[knows, JSON]).await, (400, json!("bad_request")), "{wrong}");
+        assert_eq!(refused(on.address, wrong, &[with_token, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));
-    assert_eq!(refused(on.address, &huge, &[knows, JSON]).await.0, 400, "the size of a body is bounded");
+    assert_eq!(refused(on.address, &huge, &[with_token, JSON]).await.0, 400, "a body past the bound is refused");
     let nobody = r#"{"replica":"nobody.1"}"#;
-    assert_eq!(refused(on.address, nobody, &[knows, JSON]).await.0, 404);
-    assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "no replica crashed");
+    assert_eq!(refused(on.address, nobody, &[with_token, JSON]).await.0, 404);
+    assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "no refused request crashes a replica");
 
     let own = format!("http://{}", on.address);
-    let accepted = press(on.address, r#"{"mode":"unready"}"#, &[knows, JSON, ("origin", &own)]).await;
+    let accepted = post_crash(on.address, r#"{"mode":"unready"}"#, &[with_token, JSON, ("origin", &own)]).await;
     assert_eq!(accepted.status().as_u16(), 202);
 }
 
@@ -91,7 +94,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let ledger = Ledger::default();
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
     anna.smile("c1", "bruno").await;
-    let answer = press(process.address, "{}", &[JSON]).await;
+    let answer = post_crash(process.address, "{}", &[JSON]).await;
     assert_eq!(answer.status().as_u16(), 202);
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "exit is the default mode");
@@ -101,21 +104,21 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let process = TestProcess::start(&store.path(), &[]).await;
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
-    assert_eq!(ids, [&json!(process.replica)], "a replica on SQLite is alone");
+    assert_eq!(ids, [&json!(process.replica)], "only the new replica is listed");
     assert_ne!(dead, process.replica, "ids are never reused");
     let body = json!({"replica": dead}).to_string();
-    assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a lost replica cannot crash again");
+    assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a replica that has ended cannot crash again");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     assert_eq!(back.expect("smile").await["id"], "c1");
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
 
 #[tokio::test]
-async fn a_named_replica_crashes_with_or_without_a_charset() {
+async fn a_crash_request_may_name_the_replica_and_a_charset() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     let body = json!({"replica": process.replica, "mode": "exit"}).to_string();
-    let answer = press(process.address, &body, &[("content-type", "application/json; charset=utf-8")]).await;
+    let answer = post_crash(process.address, &body, &[("content-type", "application/json; charset=utf-8")]).await;
     assert_eq!(answer.status().as_u16(), 202);
     assert_ne!(process.exit().await.code(), Some(0));
 }
@@ -124,14 +127,14 @@ async fn a_named_replica_crashes_with_or_without_a_charset() {
 async fn a_hanging_replica_answers_nothing_until_it_is_killed() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
-    let answer = press(process.address, r#"{"mode":"hang"}"#, &[JSON]).await;
+    let answer = post_crash(process.address, r#"{"mode":"hang"}"#, &[JSON]).await;
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({"replica": process.replica, "mode": "hang"}));
     for address in [process.address, process.ops_address] {
         let silent = async || {
             let request = http().get(format!("http://{address}/livez")).timeout(SILENCE);
             request.send().await.is_err()
         };
-        eventually("liveness is silent", silent).await;
+        eventually("/livez does not answer", silent).await;
     }
     process.signal("TERM").await;
     let still_silent = http().get(format!("http://{}/livez", process.address)).timeout(SILENCE).send().await;
@@ -146,15 +149,23 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
-    let answer = press(replica.address, r#"{"mode":"unready"}"#, &[JSON]).await;
+    let answer = post_crash(replica.address, r#"{"mode":"unready"}"#, &[JSON]).await;
     assert_eq!(answer.json::<Value>().await.unwrap()["mode"], "unready");
     let readyz = get(replica.address, "/readyz").await;
     assert_eq!(readyz.status().as_u16(), 503);
     assert!(readyz.text().await.unwrap().contains("unready"), "the answer gives the reason");
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
-    assert_eq!(get_json(replica.address, "/api/replicas").await["replicas"][0]["state"], "draining", "at once");
+    assert_eq!(
+        get_json(replica.address, "/api/replicas").await["replicas"][0]["state"],
+        "draining",
+        "the state changes at once"
+    );
     assert_eq!(get(replica.address, "/livez").await.status().as_u16(), 200);
-    assert_eq!(refused(replica.address, "{}", &[JSON]).await, (404, json!("unknown_replica")), "no replica is ready");
+    assert_eq!(
+        refused(replica.address, "{}", &[JSON]).await,
+        (404, json!("unknown_replica")),
+        "no replica is ready to crash"
+    );
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));

@@ -1,4 +1,5 @@
-//! The documents are correct: links resolve, and the lists of options, metrics and modules are complete.
+//! The documents are correct: links resolve, named items exist, versions agree, and the lists of options, metrics and
+//! modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +34,7 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// The lines outside fenced blocks.
+/// The lines outside fenced code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
@@ -66,23 +67,23 @@ fn links(text: &str) -> Vec<String> {
 fn every_link_resolves() {
     let mut found = 0;
     for document in documents() {
-        let text = fs::read_to_string(&document).expect("a text");
+        let text = fs::read_to_string(&document).expect("a text file");
         for link in links(&text) {
             let (file, anchor) = link.split_once('#').map_or((&*link, None), |(file, anchor)| (file, Some(anchor)));
             let target = if file.is_empty() { document.clone() } else { document.with_file_name(file) };
-            assert!(target.exists(), "{}: {link}", document.display());
+            assert!(target.exists(), "{}: no such file: {link}", document.display());
             if let Some(anchor) = anchor {
-                let target = fs::read_to_string(&target).expect("a text");
+                let target = fs::read_to_string(&target).expect("a text file");
                 assert!(anchors(&target).contains(anchor), "{}: no such heading: {link}", document.display());
             }
             found += 1;
         }
     }
-    assert!(found > 100, "{found} links were found");
+    assert!(found > 100, "only {found} links were found");
 }
 
-/// The items that a document places in a file, as in "`Appender::settle` in [`appender.rs`](../src/log/appender.rs)" or
-/// "[`Appender::settle`](../src/log/appender.rs)", each with the link.
+/// The items for which a document names the file, each with the link to the file. Both forms count: "`Appender::settle`
+/// in [`appender.rs`](../src/log/appender.rs)" and "[`Appender::settle`](../src/log/appender.rs)".
 fn placed_items(text: &str) -> Vec<(String, String)> {
     let prose = prose(text).collect::<Vec<_>>().join(" ");
     let parts: Vec<_> = prose.split('`').collect();
@@ -105,10 +106,10 @@ fn placed_items(text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn an_item_is_in_the_file_that_a_document_names() {
+fn every_item_is_in_the_file_that_a_document_names() {
     let mut found = 0;
     for document in documents() {
-        for (item, link) in placed_items(&fs::read_to_string(&document).expect("a text")) {
+        for (item, link) in placed_items(&fs::read_to_string(&document).expect("a text file")) {
             let file = document.with_file_name(link.split('#').next().expect("a path"));
             let Ok(code) = fs::read_to_string(&file) else { continue };
             let name = item.rsplit("::").next().expect("a name");
@@ -116,11 +117,11 @@ fn an_item_is_in_the_file_that_a_document_names() {
                 ["fn", "struct", "enum", "const", "macro_rules!", "function", "class", "PROCEDURE IF NOT EXISTS"]
                     .iter()
                     .any(|keyword| code.contains(&format!("{keyword} {name}")));
-            assert!(defined, "{} places {item} in {}", document.display(), file.display());
+            assert!(defined, "{} says that {item} is in {}", document.display(), file.display());
             found += 1;
         }
     }
-    assert!(found > 10, "{found} items");
+    assert!(found > 10, "only {found} items were found");
 }
 
 #[test]
@@ -141,9 +142,9 @@ fn options(command: &clap::Command) -> BTreeSet<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The options in the tables below a heading of OPERATING, up to the next heading.
+/// The options in the tables below a heading of docs/OPERATING.md, up to the next heading.
 fn named_below(heading: &str) -> BTreeSet<String> {
-    let (_, section) = OPERATING.split_once(&format!("\n{heading}\n")).expect("the section");
+    let (_, section) = OPERATING.split_once(&format!("\n{heading}\n")).expect("a section with this heading");
     let rows = section.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| "));
     let named = rows.flat_map(|row| row.split("`--").skip(1)).filter_map(|rest| rest.split_once('`'));
     named.map(|(name, _)| name.to_owned()).collect()
@@ -152,7 +153,7 @@ fn named_below(heading: &str) -> BTreeSet<String> {
 #[test]
 fn operating_documents_exactly_the_options() {
     let commands = CommandLine::command();
-    assert_eq!(named_below("## Options"), options(commands.find_subcommand("serve").expect("serve")));
+    assert_eq!(named_below("## Options"), options(commands.find_subcommand("serve").expect("the command `serve`")));
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn operating_names_every_command_and_no_unknown_option() {
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
     let known: BTreeSet<String> = commands.get_subcommands().flat_map(options).collect();
     let named = named_below("### Other commands");
-    assert!(!named.is_empty() && named.is_subset(&known), "{named:?}");
+    assert!(!named.is_empty() && named.is_subset(&known), "{named:?} are not all options");
 }
 
 #[tokio::test]
@@ -177,7 +178,7 @@ async fn operating_documents_exactly_the_metrics() {
     let exported: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
     let words = OPERATING.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     let is_metric = |word: &&str| word.starts_with("smilingchat_") || word.starts_with("process_");
-    // Swarm's names of two services.
+    // Swarm gives these names to two services.
     let services = ["smilingchat_backend", "smilingchat_database"];
     let named: BTreeSet<&str> = words.filter(is_metric).filter(|word| !services.contains(word)).collect();
     let unnamed: Vec<_> = exported.difference(&named).collect();
@@ -224,7 +225,10 @@ fn every_module_is_on_the_map() {
     for path in files(&root().join("src"), "rs") {
         let name = path.file_stem().expect("a name").display().to_string();
         let row = [format!("| [`{name}`] |"), format!("| `{name}` |")];
-        assert!(["lib", "main"].contains(&&*name) || row.iter().any(|row| MAP.contains(row)), "missing: {name}");
+        assert!(
+            ["lib", "main"].contains(&&*name) || row.iter().any(|row| MAP.contains(row)),
+            "{name} is missing on the map in src/lib.rs"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Shutdown: the order and time limits of a drain, which loses no acked smile.
+//! Shutdown: the order and the time limits of a drain. A drain loses no acked smile.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn sigterm_drains_and_exits_with_0() {
         assert_eq!(client.expect_close().await, 1012);
     }
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "the drain took {:?}", asked.elapsed());
 
     let process = TestProcess::start(&store.path(), &[]).await;
     let mut back = TestClient::resume(process.address, "bruno", 0, &bruno.epoch()).await;
@@ -45,11 +45,11 @@ async fn sigint_drains_too() {
 }
 
 #[tokio::test]
-async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
+async fn a_draining_replica_is_not_ready_and_accepts_no_session() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[("drain-timeout", "4")]).await;
-    // This client never closes its side, so the replica waits until the deadline.
-    let mut stubborn = RawClient::connect(process.address, "anna").await;
+    // This client never closes its side, so the drain lasts until the closing handshake times out.
+    let mut unclosed = RawClient::connect(process.address, "anna").await;
     let asked = Instant::now();
     process.signal("TERM").await;
     let not_ready = async || get(process.address, "/readyz").await.status().as_u16() == 503;
@@ -66,10 +66,10 @@ async fn a_draining_replica_is_not_ready_and_serves_open_sessions() {
     })
     .await;
 
-    assert_eq!(stubborn.json().await["type"], "drain");
-    assert_eq!(stubborn.expect_close().await, 1012);
+    assert_eq!(unclosed.json().await["type"], "drain");
+    assert_eq!(unclosed.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(4), "the drain took {:?} of 4 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(4), "the drain took {:?}, but the timeout is 4 s", asked.elapsed());
 }
 
 #[tokio::test]
@@ -79,13 +79,13 @@ async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     let mut process = TestProcess::start(&store.path(), &options).await;
     let mut anna = TestClient::connect(process.address, "anna").await;
     anna.fill_a_history("bruno").await;
-    let mut deaf = TestClient::with_small_buffer(process.address, "bruno").await;
-    deaf.ask_without_reading("anna").await;
+    let mut blocked = TestClient::with_small_buffer(process.address, "bruno").await;
+    blocked.ask_without_reading("anna").await;
     let asked = Instant::now();
     process.signal("TERM").await;
     assert_eq!(anna.expect_close().await, 1012);
     assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
-    assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?} of 3 s", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?}, but the timeout is 3 s", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,15 +108,15 @@ async fn sessions_leave_in_groups_with_different_reconnect_hints() {
     let all = leaving.join_all().await;
     let first = all.iter().map(|(left_at, _)| *left_at).min().unwrap();
     let last = all.iter().map(|(left_at, _)| *left_at).max().unwrap();
-    assert!(last - first >= Duration::from_millis(200), "160 sessions left within {:?}", last - first);
+    assert!(last - first >= Duration::from_millis(200), "all 160 sessions left within {:?}", last - first);
     let mut hints: Vec<u64> = all.iter().map(|(_, hint)| *hint).collect();
     hints.sort_unstable();
     hints.dedup();
-    assert!(hints.len() > 40, "the hints are spread: {hints:?}");
+    assert!(hints.len() > 40, "too few different hints: {hints:?}");
     replica.stop().await;
 }
 
-/// Sends until the replica has closed. The log must hold the acked smiles and none of the refused ones.
+/// Sends smiles until the replica closes the session. The log must hold the acked smiles and none of the refused ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_loses_no_acked_smile() {
     let mut replica = TestReplica::start(&UNLIMITED).await;
@@ -148,10 +148,10 @@ async fn a_drain_under_load_loses_no_acked_smile() {
         }
     }
     replica.stop().await;
-    assert!(acked.len() > 200, "only {} were acked", acked.len());
+    assert!(acked.len() > 200, "only {} smiles were acked", acked.len());
     let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
-    assert_eq!(log[..acked.len()], acked, "every acked smile is at the offset of its ack");
+    assert_eq!(log[..acked.len()], acked, "the log holds every acked smile at the offset of its ack");
     assert!(log.iter().all(|(id, _)| !refused.contains(id)), "no refused smile is stored");
 }

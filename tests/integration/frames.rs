@@ -65,7 +65,7 @@ async fn white_space_and_unknown_fields_are_ignored() {
 }
 
 #[tokio::test]
-async fn short_forms_are_accepted() {
+async fn short_forms_are_accepted_and_other_text_gets_advice() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -144,7 +144,7 @@ async fn emoticons_and_faces_are_stored_as_fully_qualified_faces() {
 }
 
 #[tokio::test]
-async fn anything_else_is_not_a_smile() {
+async fn other_text_is_not_a_smile() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for not_a_smile in [
@@ -168,10 +168,10 @@ async fn anything_else_is_not_a_smile() {
         anna.send(json!({"type": "smile", "id": "n1", "to": "bruno", "smile": not_a_smile})).await;
         assert_eq!(anna.expect_error("not_a_smile").await["id"], "n1", "{not_a_smile:?}");
     }
-    assert_eq!(anna.smile("n1", "bruno").await, 1, "no refused frame was stored");
+    assert_eq!(anna.smile("n1", "bruno").await, 1, "no refused frame is stored");
 }
 
-/// Refused frames, each with its error code and, if present, the id to repeat.
+/// Frames that are refused, each with its error code and, if it has one, the id that the error repeats.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
     let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];
@@ -232,7 +232,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
         assert_eq!((&error["temporary"], error.get("retry_after_ms")), (&json!(false), None), "{text}: {error}");
         assert_eq!(error.get("id"), id.map(Value::from).as_ref(), "{text}: {error}");
     }
-    assert_eq!(anna.smile("c1", "bruno").await, 1, "no refused frame was stored");
+    assert_eq!(anna.smile("c1", "bruno").await, 1, "no refused frame is stored");
 }
 
 #[tokio::test]

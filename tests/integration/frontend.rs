@@ -25,13 +25,13 @@ const SECONDS: Duration = Duration::from_secs(5);
 /// The time between two requests of a series.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Sessions that are opened while replicas are cut off: for four seconds.
+/// The number of sessions that are opened while replicas are cut off. At one per [`PAUSE`] this takes four seconds.
 const UPGRADES: u32 = 80;
 
-/// The number of sessions that a replica accepts. It must be full for a moment, and have room for all upgrades later.
+/// The number of sessions that a replica accepts: few enough for a test to fill it, and enough for all upgrades.
 const ROOM: usize = 100;
 
-/// A store, a replica on it, and the proxy in front of it. They are dropped in reverse order.
+/// Starts a replica on a new store, and the proxy in front of the replica.
 async fn one_replica() -> (TestStore, TestProcess, Frontend) {
     let (addresses, store) = (addresses(1), TestStore::new());
     let listen = addresses[0].to_string();
@@ -52,10 +52,14 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     }
     let hung = &replicas[0];
     let on_hung = |client: &TestClient| client.welcome["replica"] == hung.replica.as_str();
-    assert_eq!(clients.iter().filter(|client| on_hung(client)).count(), 3, "sessions go to the emptiest replica");
+    assert_eq!(
+        clients.iter().filter(|client| on_hung(client)).count(),
+        3,
+        "each replica gets the same number of sessions"
+    );
 
     hung.signal("STOP").await;
-    // Its clients leave, so it has the fewest connections and nginx prefers it for the next requests.
+    // When its clients leave, the hanging replica has the fewest connections, so nginx prefers it.
     clients.retain(|client| !on_hung(client));
     let sessions = (0..3).map(async |_| {
         let asked = Instant::now();
@@ -69,19 +73,20 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     });
     let (sessions, questions) = tokio::join!(join_all(sessions), join_all(questions));
     let slowest = sessions.into_iter().chain(questions).max().unwrap();
-    assert!(slowest < SECONDS, "{slowest:?}");
-    // From now on nginx skips it, except for occasional retries.
+    assert!(slowest < SECONDS, "the slowest answer took {slowest:?}");
+    // From now on nginx skips the hanging replica, except for occasional retries.
     for _ in 0..20 {
         let asked = Instant::now();
         a_short_session(frontend.address).await;
         assert_eq!(get(frontend.address, "/api/users").await.status().as_u16(), 200);
-        assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < SECONDS, "an answer took {:?}", asked.elapsed());
     }
 }
 
-/// The first of four replicas hangs while the simulator runs through the proxy. At first, the proxy knows `known` of
-/// them. Requests to the API continue throughout or, if `quiet`, pause until the replica counts as lost, because one of
-/// them may be the first to reach it. Every session is back and every request is answered within [`SECONDS`].
+/// Hangs the first of four replicas while the simulator runs through the proxy, which at first knows only `known` of
+/// them. Every session must be back and every request to the API must be answered within [`SECONDS`]. If `quiet` is
+/// true, the requests pause until the replica counts as lost. Otherwise a request, instead of a session, may be the
+/// first to reach the hanging replica.
 async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
@@ -92,7 +97,7 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let asks = async || {
         let asked = Instant::now();
         let answer = get(frontend.address, "/api/replicas").await;
-        assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < SECONDS, "an answer took {:?}", asked.elapsed());
         answer.json::<Value>().await.expect("JSON")
     };
     let mut simulation = pin!(run_program(&arguments));
@@ -120,7 +125,7 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "{report}");
 }
 
-/// Whether this replica lists that one as lost.
+/// Whether `witness` lists `replica` as lost.
 async fn is_lost(witness: &TestProcess, replica: &TestProcess) -> bool {
     let list = get_json(witness.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("a list");
@@ -128,16 +133,16 @@ async fn is_lost(witness: &TestProcess, replica: &TestProcess) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sessions_of_a_hanging_replica_are_back_within_seconds() {
+async fn sessions_are_back_within_seconds_after_one_of_four_replicas_hangs() {
     a_replica_hangs_under_load(4, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hanging_replica_with_all_sessions_costs_seconds_at_most() {
+async fn sessions_are_back_within_seconds_after_the_replica_of_all_sessions_hangs() {
     a_replica_hangs_under_load(1, false).await;
 }
 
-/// Four replicas with room for [`ROOM`] sessions each, and the proxy.
+/// Starts four replicas that accept [`ROOM`] sessions each, and the proxy in front of them.
 async fn four_replicas() -> (Vec<SocketAddr>, Vec<TestStore>, Vec<TestProcess>, Frontend) {
     let (addresses, stores) = (addresses(4), (0..4).map(|_| TestStore::new()).collect::<Vec<_>>());
     let mut replicas = Vec::new();
@@ -149,7 +154,7 @@ async fn four_replicas() -> (Vec<SocketAddr>, Vec<TestStore>, Vec<TestProcess>, 
     (addresses, stores, replicas, frontend)
 }
 
-/// Cuts off the third and the fourth replica.
+/// Kills the third and the fourth replica, and makes their addresses unreachable.
 async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     let mut cut_off = Vec::new();
     for replica in &mut replicas[2..] {
@@ -159,7 +164,7 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens a session every 50 ms for some seconds. Each opens within three seconds, since two replicas still run.
+/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas still run.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
@@ -169,7 +174,7 @@ async fn sessions_open(frontend: &Frontend) {
         asked.elapsed()
     });
     let slowest = join_all(upgrades).await.into_iter().max().unwrap();
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(3), "the slowest upgrade took {slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,10 +189,10 @@ async fn no_session_is_refused_while_half_of_the_replicas_are_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_session_is_refused_while_replicas_that_are_cut_off_lose_their_name() {
+async fn no_session_is_refused_while_replicas_that_are_cut_off_disappear_from_dns() {
     let (addresses, _stores, mut replicas, frontend) = four_replicas().await;
     let _cut_off = cut_off(&mut replicas).await;
-    // The other two are full for a moment, so the proxy skips all four.
+    // Fill the other two replicas for a moment, so that the proxy skips all four.
     let mut sessions = Vec::new();
     for address in &addresses[..2] {
         for _ in 0..ROOM {
@@ -199,11 +204,11 @@ async fn no_session_is_refused_while_replicas_that_are_cut_off_lose_their_name()
         assert!(refused.is_server_error(), "{refused}");
     }
     join_all(sessions.into_iter().map(TestClient::close)).await;
-    let name_is_lost = async {
+    let disappearance = async {
         tokio::time::sleep(PAUSE * UPGRADES / 4).await;
         frontend.names(&addresses[..2]);
     };
-    tokio::join!(sessions_open(&frontend), name_is_lost);
+    tokio::join!(sessions_open(&frontend), disappearance);
 }
 
 #[tokio::test]
@@ -213,7 +218,7 @@ async fn if_the_only_replica_hangs_the_page_gets_an_error_within_seconds() {
     let asked = Instant::now();
     let (status, _, body) = refusal(get(frontend.address, "/api/replicas").await).await;
     assert_eq!((status, &body["code"]), (502, &json!("no_replica")), "{body}");
-    assert!(asked.elapsed() < SECONDS, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < SECONDS, "an answer took {:?}", asked.elapsed());
 }
 
 /// Opens and closes a session.
@@ -245,7 +250,7 @@ async fn full_replicas_do_not_count_as_dead() {
 }
 
 #[tokio::test]
-async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
+async fn a_connection_is_not_reset_when_its_replica_dies() {
     let (_store, mut replica, frontend) = one_replica().await;
     let mut stream = TcpStream::connect(frontend.address).await.unwrap();
     let request = format!(
@@ -259,7 +264,7 @@ async fn a_client_that_writes_to_a_dead_replica_is_not_reset() {
     assert_eq!(&head, b"HTTP/1.1 101");
     replica.kill().await;
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.expect("an end");
+    stream.read_to_end(&mut rest).await.expect("an end without a reset");
     for _ in 0..20 {
         stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("the write is still accepted");
         tokio::task::yield_now().await;
@@ -274,7 +279,7 @@ async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
     assert_eq!(there, Path::new("/proc/net/if_inet6").exists());
 }
 
-/// Sends `GET path` with one more header.
+/// Sends `GET path` with this header.
 async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> Response {
     let asked = http().get(format!("http://{address}{path}")).header(name, value);
     asked.send().await.expect("an answer")
@@ -300,7 +305,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         }
         bytes += answer.bytes().await.unwrap().len();
     }
-    assert!(bytes < 60_000, "{bytes} bytes of {} files", files.len());
+    assert!(bytes < 60_000, "{bytes} bytes in {} files", files.len());
     let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
     let answer = get(frontend.address, &format!("/{another}")).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");

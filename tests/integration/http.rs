@@ -59,7 +59,7 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
             "{path}"
         );
     }
-    // Other versions and unversioned paths get the current assets.
+    // Paths with another version or without one lead to the current assets.
     for path in ["/v/0123456789abcdef/js/app.js", "/js/app.js"] {
         let answer = get(replica.address, path).await;
         assert_eq!(
@@ -139,7 +139,7 @@ async fn other_methods_are_not_allowed() {
         }
     }
     let missing = http().post(format!("http://{}/missing", replica.address)).send().await.unwrap();
-    assert_eq!(refusal(missing).await.0, 404, "a path that does not exist");
+    assert_eq!(refusal(missing).await.0, 404, "a path that does not exist is not found");
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn the_join_code_accepts_only_the_host_of_the_request() {
         assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "{url}");
     }
     let (status, _, body) = refusal(get(replica.address, "/api/join.svg").await).await;
-    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "without an address");
+    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "an address is required");
 }
 
 #[tokio::test]
@@ -311,5 +311,8 @@ async fn metrics_count_sessions_and_smiles() {
         metric(replica.ops_address, "smilingchat_sessions").await == Some(1.0)
     })
     .await;
-    eventually("the gauge is set", async || metric(replica.ops_address, "smilingchat_ready").await == Some(1.0)).await;
+    eventually("the replica reports that it is ready", async || {
+        metric(replica.ops_address, "smilingchat_ready").await == Some(1.0)
+    })
+    .await;
 }

@@ -1,4 +1,5 @@
-//! Violations of RFC 6455 or of the protocol's bounds close only that session, with the right code.
+//! Violations of RFC 6455 or of the protocol's bounds. Each closes only the session in which it occurs, with the right
+//! code.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::support::client::TestClient;
 use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, RawClient, TEXT, frame, unmasked};
 use crate::support::replica::TestReplica;
 
-/// A `ping` frame, padded with white space to this many bytes.
+/// The payload of a `ping` frame, padded with white space to this many bytes.
 fn ping_of(bytes: usize) -> Vec<u8> {
     let mut text = br#"{"type":"ping"}"#.to_vec();
     text.resize(bytes, b' ');
@@ -26,7 +27,7 @@ async fn each_violation_closes_with_its_code() {
         ("empty binary", frame(FINAL | BINARY, b""), 1003),
         ("not UTF-8", frame(FINAL | TEXT, b"{\"type\":\"\xff\xfe\"}"), 1007),
         ("a surrogate", frame(FINAL | TEXT, b"\xed\xa0\x80"), 1007),
-        ("a cut sequence", frame(FINAL | TEXT, b"\xf0\x9f\x98"), 1007),
+        ("a truncated sequence", frame(FINAL | TEXT, b"\xf0\x9f\x98"), 1007),
         ("not UTF-8 over two fragments", [frame(TEXT, b"\xf0\x9f"), frame(FINAL | CONTINUATION, b"x")].concat(), 1007),
         ("one byte too large", frame(FINAL | TEXT, &ping_of(4097)), 1009),
         ("one megabyte too large", frame(FINAL | TEXT, &ping_of(1024 * 1024)), 1009),
@@ -35,7 +36,7 @@ async fn each_violation_closes_with_its_code() {
         ("reserved bit 1", frame(FINAL | 0x40 | TEXT, b"{}"), 1002),
         ("reserved bit 2", frame(FINAL | 0x20 | TEXT, b"{}"), 1002),
         ("reserved bit 3", frame(FINAL | 0x10 | TEXT, b"{}"), 1002),
-        ("a continuation of nothing", frame(FINAL | CONTINUATION, b"{}"), 1002),
+        ("a continuation without a start", frame(FINAL | CONTINUATION, b"{}"), 1002),
         ("text within a fragmented text", [frame(TEXT, b"{"), frame(FINAL | TEXT, b"}")].concat(), 1002),
         ("a fragmented ping", frame(PING, b""), 1002),
         ("a ping of 126 bytes", frame(FINAL | PING, &[b'x'; 126]), 1002),
@@ -115,7 +116,7 @@ async fn a_flood_of_bad_requests_ends_with_1008() {
 }
 
 #[tokio::test]
-async fn other_refusals_never_end_a_session() {
+async fn not_a_smile_and_unknown_user_never_end_a_session() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for _ in 0..150 {
@@ -140,7 +141,11 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
         let Some((TEXT, answer)) = client.frame().await else { break };
         rate_limited += usize::from(String::from_utf8_lossy(&answer).contains("rate_limited"));
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "this machine is too slow to flood: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "this machine is too slow for a flood, which took {:?}",
+        began.elapsed()
+    );
     assert_eq!(rate_limited, 1001, "1,000 are within the budget, and the next one is answered too");
     witness.expect("smile").await;
     witness.expect_alive().await;
@@ -156,6 +161,6 @@ async fn overloaded_never_ends_a_session() {
         let answer = client.next().await;
         overloaded += usize::from(answer["code"] == "overloaded");
     }
-    assert!(overloaded > 1000, "{overloaded} were overloaded");
+    assert!(overloaded > 1000, "only {overloaded} smiles were refused as overloaded");
     client.expect_alive().await;
 }

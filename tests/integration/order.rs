@@ -28,7 +28,7 @@ async fn every_session_of_both_users_receives_a_smile_and_no_other() {
         }
         other.expect_alive().await;
     }
-    assert_eq!(offset(&stranger.expect("smile").await), second, "the first smile is not for this user");
+    assert_eq!(offset(&stranger.expect("smile").await), second, "only the second smile is for this user");
     stranger.expect_alive().await;
     sender.expect_alive().await;
 }
@@ -73,7 +73,7 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     for (id, offset) in senders.join_all().await.into_iter().flatten() {
         assert_eq!(acked.insert(offset, id), None, "each offset has one smile");
     }
-    assert!(acked.len() >= 200, "only {} were admitted", acked.len());
+    assert!(acked.len() >= 200, "only {} smiles were admitted", acked.len());
     assert!(acked.keys().copied().eq(1..=acked.len() as u64), "offsets have no gaps");
     for listener in &mut listeners {
         for (expected, expected_id) in &acked {
@@ -84,10 +84,10 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     }
 }
 
-/// The answers to a session: the acked offset of each id, and the offsets of its smiles.
+/// The answers to a session: the acked offset of each id, and the offsets of all smiles in the order of arrival.
 type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
-/// Reads until the session has answered `count` frames.
+/// Reads until the client has acks for `count` ids and has received `count` smiles. Refused smiles are sent again.
 async fn answers(client: &mut TestClient, count: usize) -> Answers {
     let (mut acked, mut received) = (BTreeMap::new(), Vec::new());
     while acked.len() < count || received.len() < count {
@@ -127,7 +127,7 @@ async fn one_id_from_many_sessions_at_once_is_one_smile() {
     let mut all = sessions.join_all().await;
     let acked = all[0].0.clone();
     for (other, received) in &mut all {
-        assert_eq!(*other, acked, "every session gets the same offset");
+        assert_eq!(*other, acked, "every session gets the same offsets");
         assert!(received.iter().copied().eq(1..=30), "every session receives each smile once, in order: {received:?}");
     }
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -168,7 +168,7 @@ async fn a_repeated_id_is_one_smile_across_sessions_and_restarts() {
 
     let replica = TestReplica::on(&store, &[]).await;
     let mut third = TestClient::connect(replica.address, "anna").await;
-    assert_eq!(third.epoch(), epoch, "the log is the same");
+    assert_eq!(third.epoch(), epoch, "the epoch stays the same");
     third.send_smile("c1", "bruno").await;
     assert_eq!(third.expect("ack").await, duplicate);
     assert_eq!(third.smile("c3", "bruno").await, at + 2);

@@ -12,7 +12,7 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{crash, eventually, get, get_json, http, refusal};
 
-/// A replica of this name on that database.
+/// Starts a replica with this name on the database.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
     TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }
@@ -21,7 +21,7 @@ async fn two_replicas(database: &TestDatabase) -> [TestProcess; 2] {
     [replica(database, "one", "127.0.0.1:0").await, replica(database, "two", "127.0.0.1:0").await]
 }
 
-/// The states of all replicas by id, as this one lists them.
+/// The id and the state of every replica, as this replica lists them.
 async fn states(replica: &TestProcess) -> Vec<(Value, Value)> {
     let list = get_json(replica.address, "/api/replicas").await;
     let replicas = list["replicas"].as_array().expect("a list");
@@ -41,7 +41,7 @@ async fn users_on_different_replicas_chat() {
         let (sender, receiver, to) =
             if number % 2 == 0 { (&mut bruno, &mut anna, "anna") } else { (&mut anna, &mut bruno, "bruno") };
         let at = sender.persist(&format!("c{number}"), to).await;
-        assert_eq!(at, number, "one log, without gaps");
+        assert_eq!(at, number, "the log has no gaps");
         let smile = receiver.expect("smile").await;
         assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
         assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session receives it too");
@@ -66,7 +66,7 @@ async fn every_replica_lists_the_nodes_of_all_replicas() {
     let two = start("two", &[("node", "worker2")]).await;
     let three = start("three", &[]).await;
     for replica in [&one, &two, &three] {
-        eventually("all replicas are known", async || states(replica).await.len() == 3).await;
+        eventually("all replicas are listed", async || states(replica).await.len() == 3).await;
         let list = get_json(replica.address, "/api/replicas").await;
         let replicas = list["replicas"].as_array().expect("a list");
         let nodes: Vec<_> = replicas.iter().map(|replica| replica.get("node")).collect();
@@ -94,20 +94,20 @@ async fn a_client_of_a_killed_replica_resumes_on_another() {
 }
 
 #[tokio::test]
-async fn a_replica_can_crash_another_one() {
+async fn a_crash_request_to_one_replica_crashes_another() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
-    let press = |body: Value| crash(two.address).json(&body).send();
+    let post_crash = |body: Value| crash(two.address).json(&body).send();
 
     // Without a name, the longest-running replica crashes.
-    let answer = press(json!({})).await.expect("an answer");
+    let answer = post_crash(json!({})).await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
     assert_eq!(answer, json!({"replica": one.replica, "mode": "exit"}));
     assert!(!one.exit().await.success());
     let lost = (json!(one.replica), json!("lost"));
     eventually("the dead replica is shown as lost", async || states(&two).await.contains(&lost)).await;
-    assert_eq!(press(json!({"replica": one.replica})).await.expect("an answer").status(), 404);
+    assert_eq!(post_crash(json!({"replica": one.replica})).await.expect("an answer").status(), 404);
 }
 
 #[tokio::test]
@@ -115,25 +115,25 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
     let mut three = replica(&database, "three", "127.0.0.1:0").await;
-    let press = async |body: Value| {
+    let post_crash = async |body: Value| {
         let answer = crash(two.address).json(&body).send().await;
         let answer = answer.expect("an answer");
         (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
     };
-    let (status, answer) = press(json!({"mode": "hang"})).await;
+    let (status, answer) = post_crash(json!({"mode": "hang"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(one.replica)));
-    // The first replica is not listed as lost yet, and the second one is the replica that gets the request.
-    let (status, answer) = press(json!({"mode": "unready"})).await;
+    // The first replica is not listed as lost yet, and the second one receives the requests.
+    let (status, answer) = post_crash(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
-    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "at once");
-    let (status, answer) = press(json!({})).await;
+    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state changes at once");
+    let (status, answer) = post_crash(json!({})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
-    let (status, answer) = press(json!({})).await;
+    let (status, answer) = post_crash(json!({})).await;
     assert_eq!(
         (status, &answer["code"]),
         (404, &json!("unknown_replica")),
-        "a lost or draining replica never gets a request"
+        "a lost or draining replica is never picked"
     );
     one.kill().await;
 }
@@ -142,20 +142,20 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
 async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
-    // As if a newer version had written it just now: retention removes an old one.
+    // This row represents a batch of a newer version. It is dated now because retention removes old batches.
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         VALUES (1, 1, 7, UNIX_TIMESTAMP() * 1000, 'newer')";
     database.run(unknown).await;
     let count = format!("SELECT COUNT(*) FROM {}.leases WHERE behind", database.name());
     eventually("both leases say that the replicas are behind", async || database.ask(&count).await == 2).await;
-    let press = async |body: Value| {
+    let post_crash = async |body: Value| {
         let answer = crash(two.address).json(&body).send().await;
         answer.expect("an answer").status().as_u16()
     };
     for mode in ["exit", "hang", "unready"] {
-        assert_eq!(press(json!({"mode": mode})).await, 404, "{mode}");
+        assert_eq!(post_crash(json!({"mode": mode})).await, 404, "{mode}");
     }
-    assert_eq!(press(json!({"replica": one.replica})).await, 202);
+    assert_eq!(post_crash(json!({"replica": one.replica})).await, 202);
     assert!(!one.exit().await.success());
 }
 
@@ -165,24 +165,24 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
     let store = database.url();
     let token = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(token.path(), "a token").expect("a token");
-    let knows = [("crash-token-file", token.path().to_str().expect("a path"))];
-    let mut two = TestProcess::on_mysql(&store, &knows).await;
-    // It starts last, so the other replica may not list it yet.
+    let with_token = [("crash-token-file", token.path().to_str().expect("a path"))];
+    let mut two = TestProcess::on_mysql(&store, &with_token).await;
+    // This replica starts last, so the other one may not list it yet.
     let mut one = TestProcess::on_mysql(&store, &[("replica", "one"), ("crash", "off")]).await;
-    let press = async |body: &str, token: &str| {
+    let post_crash = async |body: &str, token: &str| {
         let request = crash(two.address).body(body.to_owned());
         let request = request.header("authorization", token).header("content-type", "application/json");
         refusal(request.send().await.expect("an answer")).await.0
     };
     let named = json!({"replica": one.replica, "mode": "explode"}).to_string();
-    assert_eq!(press(&named, "").await, 409, "this check comes first");
-    assert_eq!(press(&json!({"replica": two.replica}).to_string(), "").await, 401);
-    assert_eq!(press(r#"{"replica":"nobody.1"}"#, "").await, 401);
-    assert_eq!(press(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
+    assert_eq!(post_crash(&named, "").await, 409, "this check precedes those of the token and the body");
+    assert_eq!(post_crash(&json!({"replica": two.replica}).to_string(), "").await, 401);
+    assert_eq!(post_crash(r#"{"replica":"nobody.1"}"#, "").await, 401);
+    assert_eq!(post_crash(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
 
     let answer = crash(two.address).json(&json!({})).bearer_auth("a token");
     let answer: Value = answer.send().await.expect("an answer").json().await.expect("JSON");
-    assert_eq!(answer["replica"], json!(two.replica), "only a replica that obeys is chosen");
+    assert_eq!(answer["replica"], json!(two.replica), "a replica with crashing off is never picked");
     assert!(!two.exit().await.success());
     assert!(one.runs());
 }
@@ -194,7 +194,7 @@ async fn a_replica_lost_long_ago_is_removed_from_the_list() {
     one.kill().await;
     database.run("UPDATE leases SET renewed_at = renewed_at - INTERVAL 1 HOUR WHERE name = 'one'").await;
     let three = replica(&database, "three", "127.0.0.1:0").await;
-    eventually("the lost replica is not listed any more", async || states(&three).await.len() == 2).await;
+    eventually("the lost replica is no longer listed", async || states(&three).await.len() == 2).await;
 }
 
 #[tokio::test]
@@ -220,13 +220,13 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
 async fn another_replica_can_be_made_unready_or_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
-    let press = async |mode: &str| {
+    let post_crash = async |mode: &str| {
         let body = json!({"replica": one.replica, "mode": mode});
         let answer = crash(two.address).json(&body).send().await;
         assert_eq!(answer.expect("an answer").status(), 202);
     };
     let mut anna = TestClient::connect(one.address, "anna").await;
-    press("unready").await;
+    post_crash("unready").await;
     eventually("the replica is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
     anna.persist("c1", "bruno").await;
@@ -234,7 +234,7 @@ async fn another_replica_can_be_made_unready_or_hang() {
     let draining = (json!(one.replica), json!("draining"));
     eventually("the other replica lists it as draining", async || states(&two).await.contains(&draining)).await;
 
-    press("hang").await;
+    post_crash("hang").await;
     let lost = (json!(one.replica), json!("lost"));
     eventually("the hanging replica is shown as lost", async || states(&two).await.contains(&lost)).await;
     let livez = http().get(format!("http://{}/livez", one.ops_address)).timeout(Duration::from_millis(500));
@@ -251,7 +251,7 @@ async fn a_kill_under_load_loses_no_smile() {
     let ledger = Ledger::default();
     let chatters = Chatters::start(&[one.address, two.address], &ledger);
     let simulation = run_program(&arguments);
-    let deaths = async {
+    let kills = async {
         for round in 1..=2 {
             let head = async || get_json(two.address, "/api/replicas").await["head"].as_u64().unwrap();
             let before = head().await;
@@ -260,7 +260,7 @@ async fn a_kill_under_load_loses_no_smile() {
             one = replica(&database, &format!("one-again-{round}"), &one.address.to_string()).await;
         }
     };
-    let (output, ()) = tokio::join!(simulation, deaths);
+    let (output, ()) = tokio::join!(simulation, kills);
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
     assert!(output.status.success(), "{report}");
     assert_eq!((&report["lost"], &report["duplicated"], &report["reordered"]), (&json!(0), &json!(0), &json!(0)));
@@ -276,7 +276,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     let [mut one, mut two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
     let arguments = ["simulate", &urls, "--conversations=12", "--duration=5", "--crash-every=2", "--json"];
-    // Restarts the crashed replica, as an orchestrator does. The server picks the longest-running replica.
+    // Restarts each crashed replica, as an orchestrator does. The server always picks the longest-running replica.
     let restarts = async {
         let mut victims = Vec::new();
         for running in [&mut one, &mut two] {
@@ -295,7 +295,10 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
         assert!(crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"], "{report}");
         assert!(crash["recovery_ms"].as_f64() > Some(0.0), "{report}");
     }
-    assert!(report["sessions_per_replica"][&one.replica].as_u64() > Some(0), "a restarted replica serves: {report}");
+    assert!(
+        report["sessions_per_replica"][&one.replica].as_u64() > Some(0),
+        "a restarted replica has sessions: {report}"
+    );
     assert_eq!(report["refused_crashes"], json!({}), "{report}");
 }
 

@@ -7,8 +7,7 @@ use crate::support::UNLIMITED;
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
-/// Fills the log with `count` smiles from anna, every third one to carla and all other ones to bruno. Returns
-/// the epoch.
+/// Fills the log with `count` smiles from anna, every third one to carla and all others to bruno. Returns the epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for number in 1..=count {
@@ -66,12 +65,12 @@ async fn another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
     }
     let other_log = TestReplica::start(&[]).await;
     let client = TestClient::resume(other_log.address, "bruno", 0, &epoch).await;
-    assert!(!client.recovered(), "the epoch of another log");
+    assert!(!client.recovered(), "a session does not recover with the epoch of another log");
     assert_ne!(client.epoch(), epoch);
 }
 
 #[tokio::test]
-async fn a_long_absence_is_replayed_over_many_reads() {
+async fn a_long_absence_is_replayed_in_several_reads() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 601).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
@@ -96,7 +95,7 @@ async fn a_resume_works_across_a_restart() {
     bruno.expect_alive().await;
 }
 
-/// Sends until `stop`; returns the last offset.
+/// Sends smiles until `stop` is set; returns the last offset.
 async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u64 {
     let mut last = 0;
     for number in 0.. {
@@ -108,7 +107,7 @@ async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u
     last
 }
 
-/// All smiles are to bruno, so a missed smile is a gap in the offsets.
+/// All smiles are to bruno, so a missed smile shows as a gap in the offsets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resume_under_load_has_no_gap() {
     let replica = TestReplica::start(&UNLIMITED).await;
@@ -122,7 +121,7 @@ async fn a_resume_under_load_has_no_gap() {
     }
     let mut seen = 0;
     for round in 0..40 {
-        // Alternately close to the head and further back.
+        // Every fourth resume starts further back.
         let after = seen - if round % 4 == 3 { seen / 2 } else { 0 };
         let mut bruno = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert!(bruno.recovered());

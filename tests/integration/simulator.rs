@@ -57,7 +57,7 @@ async fn with_fault(fault: Fault) -> Report {
     against(Behaviour { fault, ..Behaviour::default() }, FOR_EVER).await
 }
 
-/// Checks a run against a correct server under any disturbance.
+/// Checks that a run has found no fault, and that every smile was acked, delivered and read again.
 fn assert_complete(report: &Report) {
     assert!(report.clean && report.proven, "{report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
@@ -65,7 +65,7 @@ fn assert_complete(report: &Report) {
     assert!(report.sent > 0, "{report}");
 }
 
-/// Checks that the report has exactly the expected faults.
+/// Checks that the report has exactly these faults.
 fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
     assert!(!report.clean, "{report}");
     assert_eq!((report.lost, report.duplicated, report.reordered), (lost, duplicated, reordered), "{report}");
@@ -115,7 +115,7 @@ async fn hung_connections_are_given_up() {
 }
 
 #[tokio::test]
-async fn users_in_several_conversations_are_accounted_for() {
+async fn a_user_may_be_in_several_conversations() {
     let server = MisbehavingServer::start(4, Behaviour { break_every: 20, ..Behaviour::default() }).await;
     let report = simulate(&SimulateOptions { conversations: 7, ..options(server.url()) }, FOR_EVER).await.unwrap();
     assert!(report.clean, "{report}");
@@ -144,7 +144,7 @@ async fn an_unreachable_replica_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_no_session_broke_no_promise() {
+async fn a_server_that_accepts_no_session_breaks_no_promise() {
     let behaviour = Behaviour { refuse_upgrade_every: 1, ..Behaviour::default() };
     let server = MisbehavingServer::start(USERS, behaviour).await;
     let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
@@ -153,7 +153,7 @@ async fn a_server_that_accepts_no_session_broke_no_promise() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_single_user_broke_the_contract() {
+async fn a_server_with_a_single_user_breaks_the_contract() {
     let server = MisbehavingServer::start(1, Behaviour::default()).await;
     let error = simulate(&options(server.url()), FOR_EVER).await.unwrap_err();
     assert_eq!(error.exit_status(), 1, "{error}");
@@ -186,11 +186,11 @@ async fn smiles_that_are_acked_and_never_delivered_are_noticed() {
 async fn a_smile_that_is_not_in_the_log_is_noticed() {
     let report = with_fault(Fault::ForgetStored).await;
     assert_only(&report, 1, 0, 0);
-    assert_eq!(report.delivered, report.sent, "only reading the log again shows it: {report}");
+    assert_eq!(report.delivered, report.sent, "only the second reading of the log shows the loss: {report}");
 }
 
 #[tokio::test]
-async fn a_doubled_smile_is_noticed() {
+async fn a_smile_delivered_or_acked_twice_is_noticed() {
     assert_only(&with_fault(Fault::DoubleDelivery).await, 0, 1, 0);
     assert_only(&with_fault(Fault::DoubleAck).await, 0, 1, 0);
 }
@@ -202,7 +202,7 @@ async fn a_smile_stored_twice_is_noticed() {
 }
 
 #[tokio::test]
-async fn stored_duplicates_are_noticed() {
+async fn repeats_that_are_stored_again_are_noticed() {
     let behaviour = Behaviour { fault: Fault::StoreRepeats, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert!(!report.clean && report.duplicated > 0 && report.reordered == 0, "{report}");
@@ -216,7 +216,7 @@ async fn an_ack_with_a_wrong_offset_is_noticed() {
 }
 
 #[tokio::test]
-async fn swapped_smiles_are_noticed() {
+async fn smiles_delivered_in_the_wrong_order_are_noticed() {
     assert_only(&with_fault(Fault::SwapDeliveries).await, 0, 0, 1);
 }
 
@@ -245,14 +245,14 @@ async fn a_smile_without_an_answer_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_gap_after_a_resume_is_noticed() {
+async fn a_smile_that_a_resume_skips_is_noticed() {
     let behaviour = Behaviour { fault: Fault::HoleOnResume, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
     assert!(!report.clean && report.lost > 0, "{report}");
 }
 
 #[tokio::test]
-async fn unverified_smiles_after_a_gap_are_counted() {
+async fn resumes_that_are_not_recovered_are_counted_as_gaps() {
     let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert!(!report.clean && report.gaps > 0, "{report}");
@@ -281,22 +281,22 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
     assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
 }
 
-/// A run against a server that stops for good after some smiles.
-async fn until_death(fault: Fault) -> Report {
+/// Runs the simulator against a server that stops for good after some smiles.
+async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
-    let death = async {
+    let stop = async {
         server.stored(100).await;
         drop(server);
     };
     let patience = Patience { settle: Duration::from_secs(3), ..patience(Duration::from_secs(1)) };
     let run = conduct(&options, patience, Progress::silent(), Arc::new(Notify::new()));
-    tokio::join!(run, death).0.unwrap()
+    tokio::join!(run, stop).0.unwrap()
 }
 
 #[tokio::test]
-async fn a_server_that_stops_early_broke_no_promise() {
-    let report = until_death(Fault::None).await;
+async fn a_server_that_stops_early_breaks_no_promise() {
+    let report = until_the_server_stops(Fault::None).await;
     assert!(!report.clean && !report.proven && report.faults.is_empty(), "{report}");
     assert_eq!(report.exit_status(), 3, "{report}");
     assert!(report.acked > 0 && report.acked < report.sent, "{report}");
@@ -304,8 +304,8 @@ async fn a_server_that_stops_early_broke_no_promise() {
 }
 
 #[tokio::test]
-async fn a_broken_promise_is_noticed_although_the_server_stops() {
-    let report = until_death(Fault::DoubleDelivery).await;
+async fn a_broken_promise_is_noticed_even_if_the_server_stops() {
+    let report = until_the_server_stops(Fault::DoubleDelivery).await;
     assert_only(&report, 0, 1, 0);
     assert_eq!(report.exit_status(), 1, "{report}");
 }

@@ -1,4 +1,4 @@
-//! Clients that do not answer or do not read: they catch up from the log, or are closed with a code.
+//! Clients that do not answer pings or do not read: their sessions catch up from the log, or are closed with a code.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{PATIENCE, UNLIMITED, eventually, metric, within};
 
-/// A replica without limits and with these timeouts.
+/// Starts a replica without limits and with these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
     let mut options = TestReplica::options(&store, &UNLIMITED);
@@ -39,7 +39,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_4001() {
     let counted = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4001\"}").await == Some(1.0);
     eventually("the close is counted", counted).await;
     let gone = async || metric(replica.ops_address, "smilingchat_sessions").await == Some(0.0);
-    eventually("the place of the session is free", gone).await;
+    eventually("the session is no longer counted", gone).await;
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_client_that_answers_pings_stays_open() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_but_does_not_pong_is_closed() {
+async fn a_client_that_sends_but_answers_no_ping_is_closed_with_4001() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     let code = within("a close", async {
@@ -72,7 +72,7 @@ async fn a_client_that_sends_but_does_not_pong_is_closed() {
     assert_eq!(code.await, 4001);
 }
 
-/// Sends smiles to bruno until `enough` is true; returns the last offset.
+/// Sends smiles to bruno until `enough` returns true; returns the last offset.
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {
@@ -84,15 +84,16 @@ async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut(
     last
 }
 
-/// A replica with these timeouts, anna, and bruno with a full connection that he does not read.
+/// Starts a replica with these timeouts. Returns it with a client of anna and with one of bruno, which does not read
+/// from its full connection.
 async fn with_a_blocked_reader(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
     let replica = replica_with(times).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     anna.fill_a_history("bruno").await;
-    let mut deaf = TestClient::with_small_buffer(replica.address, "bruno").await;
-    assert_eq!(deaf.offset(), 200);
-    deaf.ask_without_reading("anna").await;
-    (replica, anna, deaf)
+    let mut blocked = TestClient::with_small_buffer(replica.address, "bruno").await;
+    assert_eq!(blocked.offset(), 200);
+    blocked.ask_without_reading("anna").await;
+    (replica, anna, blocked)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +127,7 @@ async fn submit(client: &mut TestClient, ids: impl Iterator<Item = String>, to: 
     while client.next().await["type"] != "pong" {}
 }
 
-/// Submits more smiles than an outbox holds, followed by smiles of bruno himself.
+/// Several users send bruno more smiles than an outbox holds. Then he sends smiles himself.
 #[tokio::test]
 async fn a_lagged_session_gets_its_acks_from_the_log() {
     let replica = replica_with(SessionTimes::default()).await;
@@ -138,9 +139,10 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
     let mut held = replica.store.open().await;
     let mut round = 0;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await.unwrap();
-    // A slow machine may refuse some of them.
-    eventually("the session lags", async || {
+    // On a slow machine some smiles are refused, and another round is necessary.
+    eventually("the session lags and gets all its acks", async || {
         round += 1;
+        // No smile is appended until this transaction ends.
         held.execute("BEGIN IMMEDIATE").await.unwrap();
         submit(&mut senders[0], std::iter::once(format!("held{round}")), "elena").await;
         for sender in &mut senders {
@@ -164,7 +166,7 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
             seen = offset(&frame);
             let expected = if frame["from"] == json!(null) { "ack" } else { "smile" };
             assert_eq!(frame["type"], expected, "{frame}");
-            assert_ne!(frame["from"], "bruno", "his own smiles are acks: {frame}");
+            assert_ne!(frame["from"], "bruno", "bruno's own smiles must arrive as acks: {frame}");
             acked += usize::from(frame["type"] == "ack");
             if frame["id"] == json!(last) {
                 break;
@@ -193,10 +195,8 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
             Event::Broken => break None,
         }
     };
-    assert!(
-        matches!(code, Some(4000) | None),
-        "{code:?}: a close frame arrives only if the connection has room for it"
-    );
+    // The close frame arrives only if the connection has room for it.
+    assert!(matches!(code, Some(4000) | None), "closed with {code:?} instead of 4000");
     let mut back = TestClient::resume(replica.address, "bruno", seen, &slow.epoch()).await;
     assert!(back.recovered());
     assert!(back.replayed().await.iter().map(offset).eq(seen + 1..=last));

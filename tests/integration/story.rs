@@ -1,5 +1,5 @@
 //! A long random test: connects, disconnects, sends, duplicates, lost answers, resumes and restarts. A ledger predicts
-//! exactly the frames of each session. Runs on one replica with SQLite and on several with MySQL.
+//! exactly the frames of each session. The test runs with one replica on SQLite and with several on MySQL.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,10 +11,8 @@ use crate::support::environment::seed;
 use crate::support::mysql::TestDatabase;
 use crate::support::replica::{TestReplica, TestStore};
 
-/// The users of the test.
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// The number of steps.
 const STEPS: usize = 400;
 
 /// The maximum number of concurrent sessions.
@@ -86,14 +84,14 @@ impl Story {
         self.replicas.swap_remove(place).stop().await;
     }
 
-    /// The start of a fresh session: the head that its replica knows.
+    /// The offset at which an unrecovered session starts: the head that its replica knows.
     fn start_of(&self, client: &TestClient) -> usize {
-        let start = usize::try_from(client.offset()).expect("a place of the log");
-        let may = match self.shared {
+        let start = usize::try_from(client.offset()).expect("an offset");
+        let is_head = match self.shared {
             Shared::File(_) => start == self.log.len(),
             Shared::Database(_) => start <= self.log.len(),
         };
-        assert!(may && !client.recovered(), "{} of {}", client.welcome, self.log.len());
+        assert!(is_head && !client.recovered(), "{} with {} smiles in the ledger", client.welcome, self.log.len());
         start
     }
 
@@ -101,13 +99,13 @@ impl Story {
         match self.random.random_range(0..100) {
             0..15 => self.connect().await,
             15..30 => self.resume().await,
-            30..35 => self.resume_in_vain().await,
+            30..35 => self.resume_without_recovery().await,
             35..45 => self.disconnect().await,
             45..65 => self.send(1).await,
             65..75 => self.send(25).await,
             75..85 => self.repeat().await,
             85..91 => self.lose_an_answer().await,
-            91..97 => self.look_back().await,
+            91..97 => self.compare_a_history().await,
             _ => self.restart().await,
         }
     }
@@ -130,7 +128,7 @@ impl Story {
         }
     }
 
-    /// Removes a session after it has received everything that the ledger predicts.
+    /// Removes a random session after it has received everything that the ledger predicts.
     async fn take_a_session(&mut self) -> Option<Session> {
         if self.sessions.is_empty() {
             return None;
@@ -177,7 +175,7 @@ impl Story {
         Session { client, user, offset }
     }
 
-    async fn resume_in_vain(&mut self) {
+    async fn resume_without_recovery(&mut self) {
         let user = self.a_user();
         let beyond = self.log.len() as u64 + self.random.random_range(1..100);
         let address = self.address();
@@ -191,9 +189,9 @@ impl Story {
     }
 
     async fn disconnect(&mut self) {
-        let politely = self.random.random();
+        let with_a_close_frame = self.random.random();
         if let Some(session) = self.take_a_session().await
-            && politely
+            && with_a_close_frame
         {
             session.client.close().await;
         }
@@ -204,7 +202,7 @@ impl Story {
         SentSmile { id: format!("s{}", self.ids), from, to: self.another_user(from) }
     }
 
-    /// Sends new smiles at once; the acks come in the same order.
+    /// Sends new smiles at once. Their acks must arrive in the same order.
     async fn send(&mut self, count: usize) {
         let Some(mut session) = self.take_a_session().await else { return };
         let smiles: Vec<SentSmile> = (0..count).map(|_| self.new_smile(session.user)).collect();
@@ -217,7 +215,7 @@ impl Story {
             if answer["type"] == "ack" {
                 acks.push(answer);
             } else {
-                // The disk stalled for a moment. A refused smile is not in the ledger and must never appear.
+                // The disk may stall for a moment. A refused smile is not in the ledger and must never appear.
                 assert_eq!(answer["code"], "overloaded", "{answer}");
                 refused.push(id(&answer));
             }
@@ -232,7 +230,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Sends an old id again with another receiver.
+    /// Sends an old id again, possibly to another receiver.
     async fn repeat(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let own: Vec<usize> = (0..self.log.len()).filter(|place| self.log[*place].from == session.user).collect();
@@ -268,8 +266,8 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Compares a conversation with the ledger.
-    async fn look_back(&mut self) {
+    /// Compares the history of a conversation with the ledger.
+    async fn compare_a_history(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let (user, peer) = (session.user, self.another_user(session.user));
         let between = |sent: &SentSmile| (sent.from, sent.to) == (user, peer) || (sent.from, sent.to) == (peer, user);
@@ -282,7 +280,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Restarts a replica. Some sessions have received everything before, and the other ones lose frames in transit.
+    /// Drops all sessions, with the frames in transit, and restarts a replica.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;
@@ -305,7 +303,7 @@ impl Story {
     }
 }
 
-/// Whether a frame matches the ledger at its offset.
+/// Checks that a frame is the ledger's smile at this offset.
 fn check(smile: &Value, at: usize, sent: &SentSmile) {
     assert_eq!((offset(smile), id(smile)), (at as u64, sent.id.clone()), "{smile}");
     assert_eq!((&smile["from"], &smile["to"]), (&json!(sent.from), &json!(sent.to)), "{smile}");

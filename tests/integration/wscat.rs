@@ -1,6 +1,8 @@
-//! The interactive session of docs/PROTOCOL.md, typed into two real `wscat` processes against the real program.
+//! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
+//! the real program.
 //!
-//! The document is the script: `console` blocks name the user, `$` opens a session, `>` is typed, `<` is expected.
+//! The document is the script. Each `console` block names a user. In the block, a line with `$` opens a session, a line
+//! with `>` is typed, and a line with `<` is expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,13 +22,13 @@ const README: &str = include_str!("../../README.md");
 /// The path at which scripts/test installs `wscat`.
 const WSCAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/wscat/node_modules/.bin/wscat");
 
-/// A line that `wscat` prints on terminals only.
+/// A line that `wscat` prints to a terminal, but not to a pipe.
 const CONNECTED: &str = "Connected (press CTRL+C to quit)";
 
-/// The prompt, which `wscat` prints into pipes as well.
+/// The prompt, which `wscat` also prints to a pipe.
 const PROMPT: &str = "> ";
 
-/// One line of a session, with the user of its terminal.
+/// The user of a terminal, and one line of its session.
 type Step = (&'static str, &'static str);
 
 /// The lines of all `console` blocks with a user.
@@ -63,8 +65,8 @@ impl Terminal {
             .kill_on_drop(true)
             .spawn()
             .expect("wscat starts: scripts/test installs it");
-        let keyboard = wscat.stdin.take().expect("its input");
-        let screen = BufReader::new(wscat.stdout.take().expect("its output")).lines();
+        let keyboard = wscat.stdin.take().expect("a piped input");
+        let screen = BufReader::new(wscat.stdout.take().expect("a piped output")).lines();
         let mut terminal = Self { wscat, keyboard, screen, welcome: None };
         terminal.welcome = terminal.frame().await;
         terminal
@@ -97,15 +99,15 @@ impl Terminal {
     }
 }
 
-/// The URL of the document's command, on the server of this test.
+/// The URL in a document's command, with the address of this test's server.
 fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
     let program = format!("npx --yes wscat@{version} --connect \"ws://127.0.0.1:8080");
     let path = command.strip_prefix(&program).and_then(|rest| rest.strip_suffix('"'));
-    format!("ws://{address}{}", path.unwrap_or_else(|| panic!("not this wscat, or not this server: {command}")))
+    format!("ws://{address}{}", path.unwrap_or_else(|| panic!("the command must begin with {program}: {command}")))
 }
 
-/// The frame without values that differ in each run: replicas, sessions, epochs, times and generated ids.
-fn lasting(mut frame: Value) -> Value {
+/// Replaces the values that differ in each run: replicas, sessions, epochs, times and generated ids.
+fn without_variable_values(mut frame: Value) -> Value {
     let Some(fields) = frame.as_object_mut() else { return frame };
     for (name, value) in fields.iter_mut() {
         let made_by_server = value.as_str().is_some_and(|text| text.starts_with("s-"));
@@ -113,7 +115,7 @@ fn lasting(mut frame: Value) -> Value {
             *value = json!("varies");
         } else if let Some(smiles) = value.as_array_mut() {
             for smile in smiles {
-                *smile = lasting(smile.take());
+                *smile = without_variable_values(smile.take());
             }
         }
     }
@@ -134,7 +136,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
         match line.split_at_checked(2) {
             Some(("$ ", command)) => {
                 let terminal = Terminal::open(&url_of(command, version.trim(), server.address)).await;
-                assert!(terminals.insert(user, terminal).is_none(), "{user} has one terminal");
+                assert!(terminals.insert(user, terminal).is_none(), "{user} opens one session");
             }
             Some(("> ", typed)) => terminals.get_mut(user).expect(line).type_line(typed).await,
             Some(("< ", expected)) => {
@@ -143,7 +145,11 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
                 let terminal = terminals.get_mut(user).expect(line);
                 let shown = if kind == "welcome" { terminal.welcome.take() } else { terminal.frame().await };
                 seen.insert(kind);
-                assert_eq!(shown.map(lasting), Some(lasting(expected)), "{user}: {line}");
+                assert_eq!(
+                    shown.map(without_variable_values),
+                    Some(without_variable_values(expected)),
+                    "{user}: {line}"
+                );
             }
             _ => assert_eq!(line, CONNECTED),
         }
@@ -155,14 +161,14 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_session_in_the_protocol_document() {
+async fn the_session_in_the_protocol_document_runs_as_written() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "every kind of frame is shown");
 }
 
 #[tokio::test]
-async fn the_session_in_the_readme() {
+async fn the_session_in_the_readme_runs_as_written() {
     let seen = follow(README).await;
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), ["ack", "smile"]);
 }
