@@ -135,11 +135,12 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
     let mut client = RawClient::connect(replica.address, "anna").await;
     let smile = frame(FINAL | TEXT, br#"{"type":"smile","id":"c1","to":"bruno","smile":":)"}"#);
     let began = Instant::now();
-    let mut rate_limited = 0;
+    let (mut rate_limited, mut last) = (0, None);
     for _ in 0..1100 {
         client.write_until_refused(&smile).await;
-        let Some((TEXT, answer)) = client.frame().await else { break };
-        rate_limited += usize::from(String::from_utf8_lossy(&answer).contains("rate_limited"));
+        last = client.frame().await;
+        let Some((TEXT, answer)) = &last else { break };
+        rate_limited += usize::from(String::from_utf8_lossy(answer).contains("rate_limited"));
     }
     assert!(
         began.elapsed() < Duration::from_secs(10),
@@ -147,6 +148,8 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
         began.elapsed()
     );
     assert_eq!(rate_limited, 1001, "1,000 are within the budget, and the next one is answered too");
+    let closed = last.is_some_and(|(opcode, code)| opcode == CLOSE && code.starts_with(&1008_u16.to_be_bytes()));
+    assert!(closed, "the session did not end with a close frame of code 1008");
     witness.expect("smile").await;
     witness.expect_alive().await;
 }
