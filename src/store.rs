@@ -6,12 +6,12 @@
 //!
 //! - **Durability.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
 //! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
-//!   all batches that follow one offset, exactly one is accepted. Offsets have no gaps, a reader that has seen offset n
-//!   never sees a lower one appear later, and no batch reaches a log that its writer has not read.
-//! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The token
-//!   of the row at this offset shows whose batch was accepted.
-//! - **Derived index.** The index adds nothing to the log. It is written a segment at a time; writing a segment again
-//!   changes nothing.
+//!   all batches that follow one offset, exactly one is accepted. Offsets have no gaps. A reader that has seen offset n
+//!   never sees a lower one appear later. No batch is accepted by a log whose end its writer has not read.
+//! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
+//!   token of the row at this offset shows whose batch was accepted.
+//! - **Derived index.** The index holds nothing that cannot be derived from the log. It is written one segment at a
+//!   time, and writing a segment again changes nothing.
 
 /// Calls the same method of either database.
 macro_rules! either {
@@ -64,10 +64,10 @@ pub(crate) enum Store {
 impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// Waits for a MySQL server that cannot be reached yet, without a time limit, and logs that it waits.
+    /// Waits without a time limit for a MySQL server that cannot be reached yet, and logs the wait.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`] if the file cannot be opened or the server refuses.
+    /// [`StoreError::CannotOpen`] if the file cannot be opened, or if MySQL reports an error that does not pass.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {
@@ -84,17 +84,17 @@ impl Store {
         either!(self, database => &database.directory)
     }
 
-    /// The users, in the order of their row ids. Loaded at the start; they never change.
+    /// The users, in the order of their row ids. They never change.
     pub(crate) fn users(&self) -> &[User] {
         &self.directory().users
     }
 
-    /// The user with this name, without a query.
+    /// Finds the user with this name, without a query.
     pub(crate) fn user(&self, name: &str) -> Option<&UserName> {
         self.directory().find(name)
     }
 
-    /// The hash of a sender and an id, with the key of this log.
+    /// Hashes a sender and an id with the key of this log.
     pub(crate) fn id_hash(&self, sender: &UserName, id: &SmileId) -> IdHash {
         either!(self, database => IdHash::new(&database.hash_key, sender, id))
     }

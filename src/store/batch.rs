@@ -1,5 +1,5 @@
-//! The encoding of a batch as a row of the log: `postcard` of [`Payload`]. A smile takes about 25 bytes, and its
-//! encoding about 0.1 µs.
+//! The encoding of a batch as a row of the log: a [`Payload`] in the `postcard` format. A smile takes about 25 bytes,
+//! and encoding it takes about 0.1 µs.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::user_directory::UserDirectory;
 use super::{Store, StoreError};
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
-/// The maximum size of a smile without its id and faces, in bytes: offset, time and users.
+/// The maximum encoded size of a smile in bytes, without the text of its id and faces.
 const RECORD_BYTES: usize = 12;
 
 /// The bounds of a batch. They depend on the store.
@@ -69,7 +69,9 @@ impl Batch {
     /// [`StoreError::Unavailable`] if this version cannot decode it.
     pub(super) fn decode(token: i64, payload: &[u8], directory: &UserDirectory) -> Result<Self, StoreError> {
         let damaged = || {
-            StoreError::Unavailable("a batch cannot be decoded: it was edited by hand or is of a newer version".into())
+            StoreError::Unavailable(
+                "a batch cannot be decoded: it was edited by hand, or a newer version wrote it".into(),
+            )
         };
         let decoded: Payload<'_> = postcard::from_bytes(payload).map_err(|_| damaged())?;
         if decoded.format != FORMAT || decoded.smiles.is_empty() {
@@ -154,7 +156,7 @@ impl Store {
 }
 
 impl BatchKey {
-    /// The SQL condition that the log holds this batch.
+    /// An SQL condition, which is true if the log holds this batch.
     pub(super) fn is_stored(self) -> String {
         let Self { first, token } = self;
         format!("EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
@@ -162,13 +164,13 @@ impl BatchKey {
 }
 
 impl NewBatch {
-    /// The query for the token of the batch at this offset.
+    /// The query for the token of the batch that the log holds at the first offset of this one.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
     }
 }
 
-/// Encodes smiles of the log in ascending order.
+/// Encodes smiles, which must be in the order of the log.
 pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
     let (first, at) = smiles.first().map_or((0, 0), |smile| (smile.offset.0, smile.at.0));
     let records = smiles.iter().map(|smile| Record {
@@ -182,8 +184,8 @@ pub(super) fn encode(smiles: &[Smile], directory: &UserDirectory) -> Vec<u8> {
     to_bytes(&Payload { format: FORMAT, first, at, smiles: records.collect() })
 }
 
-/// The query for the state of the log, the token of the last batch up to an offset, and the batches after it, in one
-/// snapshot.
+/// The query for a page, from one snapshot: the state of the log, the token of the last batch that begins at or before
+/// `after`, and at most `batches` batches that begin after `after`.
 pub(super) fn select_page(after: Offset, batches: u32) -> String {
     format!(
         "SELECT state.epoch, state.trimmed, \

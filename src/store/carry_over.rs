@@ -7,7 +7,7 @@ use super::offset;
 use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
-/// The rows to convert in one transaction. The end of the log tells how far an interrupted conversion got.
+/// Selects the rows to convert in one transaction. The end of the log shows how far an interrupted conversion got.
 pub(super) const NEXT_ROWS: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
     WHERE position > (
@@ -16,10 +16,10 @@ pub(super) const NEXT_ROWS: &str = "
     )
     ORDER BY position LIMIT 20000";
 
-/// Ends the conversion. Only MySQL has the table of replicas.
+/// Ends the conversion. SQLite has no `replicas_before_batches`.
 const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE smiles_before_batches";
 
-/// Number of smiles in one batch.
+/// Maximum number of smiles in one batch.
 const SMILES_PER_BATCH: usize = 1000;
 
 /// A row of the earlier schema, as [`NEXT_ROWS`] selects it.

@@ -10,10 +10,10 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 
-/// How long a lease lasts without renewal. Renewals come every second, so four of them may fail.
+/// How long a lease lasts without renewal. It is renewed every second, so four renewals in a row may fail.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
-/// A replica that renewed within this time is most likely alive: two intervals plus some delay.
+/// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
 /// How long a lost replica stays in the list.
@@ -45,7 +45,7 @@ pub enum Following {
 /// One replica in `GET /api/replicas`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ReplicaRecord {
-    /// The name, a dot and a number; never reused.
+    /// The name, a dot and a number. An id is never reused.
     pub id: String,
     /// The data with which it registered.
     #[serde(flatten)]
@@ -69,7 +69,7 @@ pub(crate) struct ReplicaRecord {
 }
 
 impl ReplicaRecord {
-    /// Ages the record by `time` without a renewal.
+    /// Returns the record as it is after another `time` without a renewal.
     pub(crate) fn after(mut self, time: Duration) -> Self {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.uptime_ms = self.uptime_ms.saturating_add(milliseconds);

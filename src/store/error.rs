@@ -10,7 +10,7 @@ pub enum StoreError {
     /// This replica cannot follow the binary log of its server until an operator intervenes.
     #[error("{0}")]
     CannotFollow(String),
-    /// Retention has removed the offset at which the reader wants to start.
+    /// Retention has removed smiles after the offset from which the reader wants to continue.
     #[error("the log no longer reaches back that far")]
     Trimmed,
     /// The data of the store was replaced, so this replica must end. A new epoch informs the clients.

@@ -23,7 +23,7 @@ impl IdHash {
         Self(hasher.finish128().as_u128())
     }
 
-    /// The half that the index stores. It only finds candidates, whose whole hashes must be compared.
+    /// The half that the index stores. Equal halves are only a hint: compare the whole hashes.
     pub(crate) fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)
     }

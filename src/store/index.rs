@@ -17,14 +17,15 @@ const PLACE: usize = 2;
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
-    /// The last batch of the log that the smiles come from. A MySQL server without this batch, such as a new primary
-    /// that lacks the end of the log, ignores the step. `None` if retention has removed all of the segment.
+    /// A batch at or after the end of the segment, from the same log as the smiles. A MySQL server without this batch,
+    /// such as a new primary that lacks the end of the log, ignores the step. `None` if retention has removed every
+    /// batch of the log.
     pub last: Option<BatchKey>,
-    /// The ascending offsets in the segment for each conversation, whose two users are in either order.
+    /// For each conversation, its offsets in the segment in ascending order. Its two users may be in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,
-    /// Blocks of ids to delete: no reader needs them.
+    /// Blocks of ids to delete, since merged runs have replaced them.
     pub superseded: Vec<BlockKey>,
 }
 
@@ -49,8 +50,8 @@ impl Store {
         Ok(indexed.unsigned_abs())
     }
 
-    /// Claims the right to write the index for the next second; `false` if another claimant has the right. The process
-    /// of an SQLite file always has it.
+    /// Claims the right to write the index for the next second. Returns `false` if another claimant has the right. On
+    /// SQLite, every claim succeeds.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -69,7 +70,8 @@ impl Store {
         either!(self, database => database.write_index(step).await)
     }
 
-    /// Reads the number of indexed segments, and those of these blocks that exist, from one snapshot.
+    /// Reads the number of indexed segments and the blocks with these keys from one snapshot. Omits blocks that do not
+    /// exist.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -115,8 +117,8 @@ impl Store {
         Ok(offsets)
     }
 
-    /// Reads the ascending offsets of a conversation in each of the last `limit` segments up to `through` that have
-    /// any, newest segment first.
+    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that contain its smiles. The
+    /// newest segment comes first; the offsets within a segment ascend.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -135,7 +137,8 @@ impl Store {
         Ok(rows.iter().map(|(segment, places)| decode_places(segment.unsigned_abs(), places)).collect())
     }
 
-    /// Removes the conversations of the segments below `segments`, and the blocks of ids in these ranges.
+    /// Removes the offsets of all conversations in the segments below `segments`, and the blocks of ids with keys in
+    /// the ranges `blocks`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -150,22 +153,22 @@ impl Store {
     }
 }
 
-/// Fails if the index has fewer segments than `least`, which it had before: a MySQL server that took over may lack the
-/// last segments, and memory may have dropped their smiles.
+/// Fails if the index has fewer than `least` segments, a number that it had before. A MySQL server that took over may
+/// lack the last segments, and memory may have dropped their smiles.
 pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
     if indexed < least {
-        return Err(StoreError::Unavailable("the index has lost its end; it is derived again".into()));
+        return Err(StoreError::Unavailable("the index lacks segments, which are being derived again".into()));
     }
     Ok(())
 }
 
-/// Encodes the offsets of one segment as a row.
+/// Encodes offsets in one segment as the places of a row.
 pub(super) fn encode_places(segment: u64, offsets: &[Offset]) -> Vec<u8> {
     let place = |offset: &Offset| u16::try_from(offset.0 - 1 - segment * SEGMENT).unwrap_or(u16::MAX).to_le_bytes();
     offsets.iter().flat_map(place).collect()
 }
 
-/// Decodes a row into offsets.
+/// Decodes the places of a row into offsets.
 pub(super) fn decode_places(segment: u64, row: &[u8]) -> Vec<Offset> {
     let (places, _) = row.as_chunks::<PLACE>();
     places.iter().map(|place| Offset(segment * SEGMENT + 1 + u64::from(u16::from_le_bytes(*place)))).collect()

@@ -45,8 +45,8 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
-    /// Waits for this replica's turn to append, if replicas take turns. Returns the batches after `last`, which ends at
-    /// `after`, that other replicas have committed; empty if they are not known.
+    /// Waits for this replica's turn to append, if replicas take turns. Returns batches that other replicas have
+    /// committed after `last`, which ends at `after`. The result may be empty although the log holds such batches.
     pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
@@ -106,7 +106,7 @@ impl Store {
         Ok(LogPage { state, previous: *previous, batches: batches.collect::<Result<_, _>>()? })
     }
 
-    /// Reads the batch that holds `offset`, or the last one before it, if any.
+    /// Reads the batch that holds `offset`. If no batch holds it, reads the last batch before it, if there is one.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -128,7 +128,7 @@ impl Store {
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
-    /// Replaces `epoch` with a new one; `false` if the log already has another epoch.
+    /// Replaces `epoch` with a new one. Returns `false` if the log already has another epoch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -138,9 +138,8 @@ impl Store {
         Ok(either!(self, database => database.execute(&text).await?) > 0)
     }
 
-    /// Removes at most `batches` of the batches that are older than `kept` by the database's clock, oldest first.
-    /// Returns the last removed offset and the number of smiles that this call removed; `None` if no batch is old
-    /// enough.
+    /// Removes at most `batches` batches that are older than `kept` by the database's clock, oldest first. Returns the
+    /// last removed offset and the number of smiles that this call removed, or `None` if no batch is old enough.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -157,7 +156,7 @@ impl Store {
         let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
         let first = oldest[0].0;
         // One round trip, so that a replica that freezes holds no lock. Of several replicas that trim at the same time,
-        // one moves `trimmed`, so each batch is removed and counted once.
+        // only one moves `trimmed`, so each batch is removed and counted once.
         let text = format!(
             "BEGIN; UPDATE log_state SET trimmed = {last} WHERE one = 1 AND trimmed < {first}; \
              DELETE FROM log_batches WHERE first <= {last} AND first <= (SELECT trimmed FROM log_state WHERE one = 1); \

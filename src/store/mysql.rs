@@ -1,4 +1,4 @@
-//! The store that any number of replicas share: a MySQL database, 8.4 or 9.
+//! The store that any number of replicas share: a MySQL database.
 //!
 //! A replica has a few connections, each for its own work: one appends, one follows, one writes the index, one keeps
 //! the lease, and some read for sessions.
@@ -30,8 +30,8 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// Number of connections for reads of sessions. With the other five, sixteen replicas stay below MySQL's default limit
-/// of 151.
+/// Number of connections for reads of sessions. A replica has five others, so sixteen replicas stay below MySQL's
+/// default limit of 151 connections.
 const READERS: usize = 4;
 
 /// The database's clock: milliseconds since 1970.
@@ -88,7 +88,7 @@ impl MySql {
         self.server.discard_connections(self.server.generation());
     }
 
-    /// How often the connections were discarded.
+    /// How many times the connections have been discarded.
     pub(crate) fn generation(&self) -> u64 {
         self.server.generation()
     }
@@ -101,8 +101,8 @@ impl MySql {
         self.reading.rows(text).await
     }
 
-    /// Executes idempotent statements. Returns the number of matching rows. The caller guarantees that the literals are
-    /// safe.
+    /// Executes idempotent statements. Returns the number of matching rows. The caller guarantees that the literals in
+    /// them are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         self.upkeep.execute(text).await
     }
@@ -128,8 +128,8 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         .disable_statement_logging()
 }
 
-/// Several statements in one round trip, or one that is not worth preparing. The caller guarantees that the literals
-/// are safe.
+/// Builds a query of several statements in one round trip, or of one that is not worth preparing. The caller guarantees
+/// that the literals in it are safe.
 fn statements(text: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }

@@ -37,11 +37,11 @@ pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 pub(crate) struct Sqlite {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
-    /// The number of times that the file was opened, including this time. It makes the replica's id unique.
+    /// The number of times that the file has been opened, including this time. It makes the replica's id unique.
     pub(crate) starts: i64,
     readers: SqlitePool,
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
-    /// once it is on the disk. Only index writes relax that.
+    /// once it is on the disk. Only index writes relax this setting.
     writer: Mutex<KeptConnection>,
     /// Checkpoints the write-ahead log without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
@@ -140,8 +140,8 @@ impl Sqlite {
         sqlx::query_as(AssertSqlSafe(text)).persistent(false).fetch_all(&self.readers).await
     }
 
-    /// Executes statements, durably. Returns the number of changed rows, which is exact for one statement only. The
-    /// caller guarantees that the literals are safe.
+    /// Executes statements durably. Returns the number of changed rows, which is exact for one statement only. The
+    /// caller guarantees that the literals in them are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         self.writer.lock().await.execute(sqlx::raw_sql(AssertSqlSafe(text))).await
     }
@@ -162,7 +162,7 @@ impl Sqlite {
 fn explain(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Migrate(migration) if matches!(**migration, MigrateError::VersionMissing(_)) => {
-            "a newer version of smilingchat has upgraded it: start that version, or give another --store".into()
+            "a newer version of smilingchat has upgraded it: start that version, or choose a different --store".into()
         }
         sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some(SQLITE_FULL) => {
             "the disk is full: free some space".into()

@@ -126,11 +126,11 @@ async fn a_batch_is_appended_only_after_the_one_it_names(database: &Database) {
         (Some(BatchKey { token: last.token ^ 1, ..last }), head, "another log's batch"),
         (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that does not exist"),
         (first, head, "a batch that ends elsewhere"),
-        (None, head, "no batch, although the log has some"),
+        (None, head, "no batch at all"),
     ];
     for (previous, after, what) in wrong {
         let batch = store.new_batch(previous, after, &smiles, Timestamp::now());
-        assert_eq!(store.append(&batch).await.unwrap(), Append::Unlinked, "after {what}");
+        assert_eq!(store.append(&batch).await.unwrap(), Append::Unlinked, "the append after {what} was not refused");
     }
     assert_ne!(store.append(&too_early).await.unwrap(), Append::Done);
     let late = store.new_batch(first, Offset(2), &smiles, Timestamp::now());
@@ -190,7 +190,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
     append(&store, &["d"]).await;
     for (offset, expected) in [(1, 3), (3, 3), (4, 1), (99, 1)] {
         let batch = store.batch_at(Offset(offset)).await.unwrap().unwrap();
-        assert_eq!(batch.smiles.len(), expected, "at {offset}");
+        assert_eq!(batch.smiles.len(), expected, "the wrong batch was found at offset {offset}");
     }
     assert_eq!(store.batch_at(Offset(0)).await.unwrap(), None);
     let batches = store.batches_at(&[0, 2, 3, 4].map(Offset)).await.unwrap();

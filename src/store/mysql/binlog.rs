@@ -44,7 +44,7 @@ type Settings = (u8, String, String, u8, bool, String, Option<String>);
 /// The table whose rows are batches. All statements spell it like this.
 const TABLE: &[u8] = b"log_batches";
 
-/// The positions of the columns `token` and `payload`.
+/// The positions of the columns `token` and `payload` in the table.
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
@@ -133,10 +133,11 @@ impl Binlog {
     /// Waits for the next transaction with batches, and returns its batches in the order of the log. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the server is gone or silent. The stream is then unusable.
+    /// [`StoreError::CannotFollow`] if the server revokes access or an event cannot be read, else
+    /// [`StoreError::Unavailable`], for example if the server is silent. The stream is unusable after an error.
     pub(crate) async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
-            // Counts from the last event, so that a cancelled call does not extend the silence.
+            // The limit counts from the last event, so that a cancelled call does not extend it.
             let rest = SILENCE.saturating_sub(self.heard_at.elapsed());
             let event = tokio::select! {
                 event = within(rest, event(&mut self.stream)) => event?,

@@ -15,7 +15,8 @@ use crate::store::{
     LOST_REPLICA_RETENTION, NewReplica, Registration, ReplicaRecord, ReplicaState, ReplicaStatus, StoreError, integer,
 };
 
-/// Renews the lease, or registers if there is no row with this number. MySQL replaces 0 with a new number.
+/// Renews the lease, or registers the replica if there is no row with its number. MySQL replaces the number 0 with a
+/// new one.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, behind, following)
@@ -34,8 +35,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id. The last parameter tells whether the request may replace a pending
-/// one. If not, the second of two concurrent requests for one replica changes nothing.
+/// Requests a crash of the replica with this id. The last parameter says whether the request may replace a pending one.
+/// If it may not, the second of two concurrent requests for one replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
@@ -86,7 +87,7 @@ impl MySql {
         Ok(())
     }
 
-    /// Every running or recently lost replica, longest uptime first.
+    /// Lists every running or recently lost replica, longest uptime first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -129,7 +130,7 @@ impl MySql {
 
 impl FromRow<'_, MySqlRow> for ReplicaRecord {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
-        // A clock that is set back makes an age negative; count it as zero.
+        // If the clock was set back, an age may be negative. It counts as zero.
         let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
         let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
         let following = following.and_then(|following| following.parse().ok());

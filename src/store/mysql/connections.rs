@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
 
-/// Time limit for a connection and for an answer. MySQL stops waiting for a lock after half of this, so beyond this
-/// limit MySQL or the network is down.
+/// Time limit for opening a connection and for an answer. MySQL stops waiting for a lock after half of this time, so
+/// beyond the limit MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long an idle connection is kept. Some networks drop idle connections silently.
@@ -31,7 +31,8 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// After this time without an answer, a probe finds out whether the address now leads to another server.
 const LATE: Duration = Duration::from_millis(300);
 
-/// Errors of a server that accepts no writes: read-only, in a read-only transaction, or not the primary of its group.
+/// Errors of a server that accepts no writes: the server or the transaction is read-only, or the server is not the
+/// primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
 /// Lists the sessions of this account. Column 0 is the id, column 4 the command.
@@ -45,7 +46,7 @@ pub(in crate::store) struct Connections {
     server: Arc<MySqlServer>,
     most: usize,
     places: Semaphore,
-    /// The idle connections, each with the time since which it has been idle.
+    /// The idle connections, each with the time at which it became idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
     /// still run in MySQL.
@@ -89,8 +90,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// The most recently used idle connection, if it is alive and leads to the current server. If it is not, the older
-    /// ones are no better.
+    /// Takes the most recently used idle connection, if it is alive and leads to the current server. Otherwise the
+    /// older ones are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {
@@ -101,8 +102,8 @@ impl Connections {
         alive.then_some(idle)
     }
 
-    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if at
-    /// least twice as many sessions of this pool execute statements as it has connections.
+    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if
+    /// the sessions of this pool that execute statements number at least twice the size of the pool.
     ///
     /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -124,7 +125,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Runs `question`, and once more if the idle connection turned out to be dead. Only for idempotent statements.
+    /// Runs `question`, and repeats it once if the idle connection turned out to be dead. Only for idempotent
+    /// statements.
     pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -157,7 +159,7 @@ impl Connections {
     }
 
     /// Executes idempotent statements. Returns the number of matching rows, changed or not. The caller guarantees that
-    /// the literals are safe.
+    /// the literals in them are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         let write =
             async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
@@ -214,7 +216,7 @@ impl PooledConnection<'_> {
     }
 }
 
-/// The answer if it arrives in time. After a timeout, the connection that was asked must not be used again.
+/// Waits for an answer. Fails if it does not arrive in time; then the connection that was asked must not be used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,
@@ -225,7 +227,6 @@ pub(super) async fn within<T, E: From<io::Error>>(
     }
 }
 
-/// Whether the error is a timeout.
 pub(super) fn timed_out(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }

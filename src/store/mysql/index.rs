@@ -6,14 +6,16 @@ use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Maximum number of rows in one statement. Their values fit into 15 KiB, and so into one write, as a batch does
-/// ([`BatchLimit::MYSQL`](crate::store::BatchLimit)). A segment has 8 KiB of places, and a block of ids about 2 KiB.
+/// Maximum number of conversations in one statement. All places of a segment take 8 KiB, so the values fit into one
+/// write, as those of a batch do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
 const CONVERSATIONS_PER_STATEMENT: usize = 256;
+
+/// Maximum number of blocks of ids in one statement. A block takes about 2 KiB, so the values fit into one write.
 const BLOCKS_PER_STATEMENT: usize = 6;
 
 impl MySql {
-    /// Claims the right to write the index for `claimant`, or extends the claim, for 1 s by the database's clock;
-    /// `false` if another replica holds the claim. The claim of a dead or frozen replica expires.
+    /// Claims the right to write the index for `claimant`, or extends its claim, for 1 s by the database's clock.
+    /// Returns `false` if another replica holds the claim. The claim of a dead or frozen replica expires.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \
@@ -29,7 +31,7 @@ impl MySql {
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (segment, next) = (step.segment, step.segment + 1);
-        // Each batch names the one before it, so a log with the last batch has all of them.
+        // Each batch names the one before it, so a log that holds this batch holds all earlier ones.
         let same_log = step
             .last
             .map_or_else(String::new, |last| format!("AND (trimmed >= {} OR {})", last.first, last.is_stored()));

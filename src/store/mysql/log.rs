@@ -18,7 +18,7 @@ const OCCUPIED: i64 = 1;
 /// Time limit for reaching MySQL, so that a smile is refused within a second when MySQL is down.
 const REACHED: Duration = Duration::from_millis(800);
 
-/// The error of a server without the table: the database was dropped and created again.
+/// The error for a missing table: the database was dropped and created again.
 const NO_TABLE: u16 = 1146;
 
 /// Converts the error of a failed read of the log.

@@ -1,4 +1,4 @@
-//! Creates and upgrades the tables, with any number of replicas starting at once.
+//! Creates and upgrades the tables, even when several replicas start at once.
 //!
 //! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
 //! interrupted. It uses a connection of its own, so that any failure releases the lock.
@@ -36,15 +36,15 @@ const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 5
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
 /// Removes the rows of unsuccessful migrations. Since this replica holds the lock, only a crash can have interrupted
-/// them. Migrations are idempotent, so they run again.
+/// them. Migrations are idempotent, so they can run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
 
-/// Errors of a server that starts, stops or is full, of a lock that a replica of an earlier version holds, and of a
-/// router without a server.
+/// Temporary errors: the server is starting, stopping or out of connections, a replica of an earlier version holds a
+/// lock, or a router has no server.
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges. A deployment may create the account after the server starts, so the
@@ -52,7 +52,7 @@ const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// Replaces the message of the library.
+/// Replaces the library's message, which does not name the remedy.
 const NO_TLS: &str = "the server offers no TLS, and without TLS MySQL accepts no password from an account that has not \
     logged in since the server started; enable TLS on the server";
 
@@ -103,7 +103,8 @@ async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
 
 async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     let mut migrator = sqlx::migrate!("sql/mysql");
-    // The lock above is held. Migrations unknown to this version come from a newer replica that runs at the same time.
+    // This replica already holds `LOCK`. Migrations unknown to this version come from a newer replica that runs at the
+    // same time.
     migrator.set_locking(false).set_ignore_missing(true);
     let migrated = async {
         connection.ensure_migrations_table("_sqlx_migrations").await?;
@@ -119,8 +120,8 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Converts up to 20,000 smiles of an earlier version into batches, or drops their table once all are converted;
-/// `false` if the table does not exist.
+/// Converts up to 20,000 smiles of an earlier version into batches, or drops their table once all are converted.
+/// Returns `false` if the table does not exist.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(false);
@@ -138,7 +139,7 @@ fn passes(error: &sqlx::Error, denied: &mut Option<Instant>) -> bool {
     *denied = None;
     match error {
         // A starting server refuses connections, has no DNS name yet, or closes the connection during the handshake.
-        // `InvalidData` is an invalid certificate.
+        // `InvalidData` means that the certificate is invalid.
         sqlx::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
         error => number(error).is_some_and(|number| PASSING.contains(&number) || NOT_PRIMARY.contains(&number)),
     }

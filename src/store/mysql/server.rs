@@ -75,7 +75,7 @@ impl MySqlServer {
         }
     }
 
-    /// Waits while an answer is overdue, for at most [`ANSWER`].
+    /// Waits while an answer is overdue. Fails after [`ANSWER`].
     pub(super) async fn until_answered(&self) -> io::Result<()> {
         let mut overdue = self.overdue.subscribe();
         let answered = async { overdue.wait_for(|overdue| !overdue).await.map(drop).map_err(io::Error::other) };
@@ -126,7 +126,7 @@ impl MySqlServer {
         self.generation()
     }
 
-    /// Discards connections up to this generation. `false` if they were discarded before.
+    /// Discards connections up to this generation. Returns `false` if they have already been discarded.
     pub(super) fn discard_connections(&self, generation: u64) -> bool {
         self.generation.send_if_modified(|current| {
             let discards = *current == generation;
@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn only_known_versions_of_mysql_are_supported() {
         for version in ["8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
-            assert!(is_supported(version), "{version}");
+            assert!(is_supported(version), "{version} is refused");
         }
         for version in ["5.7.44-log", "8.1.0", "10.11.6-MariaDB-0+deb12u1", "11.8.2-MariaDB", "", "9"] {
-            assert!(!is_supported(version), "{version}");
+            assert!(!is_supported(version), "{version} is accepted");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Turns: a named lock, under which one replica at a time appends.
 //!
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
-//! of the log with batches that are already closed. With them, a replica closes its batch when it holds the lock, so
+//! of the log with batches that are already closed. With turns, a replica closes its batch once it holds the lock, so
 //! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays its peers
 //! by a tenth of a second, once a second, until MySQL closes its idle session.
 
@@ -15,14 +15,15 @@ use crate::model::Offset;
 use crate::store::{Batch, BatchKey};
 
 /// Takes the lock. The wait is longer than a few commits take, and too short for a user to notice. The connection holds
-/// the lock until the procedure `append_batch` releases it.
+/// the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Maximum number of batches read with the lock. More exist only if this replica has fallen behind.
+/// Maximum number of batches read together with the lock. There are more only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
-/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL is down.
+/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network is
+/// down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
 /// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
@@ -31,7 +32,7 @@ const RECENT: Duration = Duration::from_secs(1);
 /// What this replica's own appends show about the appends of other replicas.
 #[derive(Default)]
 pub(super) struct PeerAppends {
-    /// The end of this replica's last batch.
+    /// The last offset of this replica's last batch.
     end: Offset,
     /// When it last found smiles of other replicas after its own.
     met_at: Option<Instant>,
@@ -60,8 +61,8 @@ impl PeerAppends {
 
 impl MySql {
     /// Waits for the lock if other replicas append too. The next append or [`MySql::end_turn`] releases it. Returns the
-    /// batches of other replicas after `last`, which ends at `after`, that the log holds by then. The next batch
-    /// follows them. An append without the lock is just as safe, so every wait here is short.
+    /// batches that other replicas have appended after `last`, which ends at `after`; this replica's next batch follows
+    /// them. An append without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
@@ -83,7 +84,8 @@ impl MySql {
         }
     }
 
-    /// Dropping this future closes the connection, which releases the lock.
+    /// Waits for the lock and reads the batches after `last`. Dropping the future closes the connection, which releases
+    /// the lock.
     async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
         // A log that lacks the last published batch was replaced, so nothing is read from it.
         let same_log = last.map_or_else(String::new, |last| format!("AND {}", last.is_stored()));

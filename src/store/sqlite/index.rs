@@ -6,8 +6,10 @@ use super::Sqlite;
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Maximum number of rows in one transaction: 32 KiB of ids; conversations usually take less.
+/// Maximum number of blocks of ids in one transaction, about 32 KiB.
 const BLOCKS_PER_TRANSACTION: usize = 16;
+
+/// Maximum number of conversations in one transaction. All places of a segment take 8 KiB.
 const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
@@ -17,8 +19,8 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        // Short transactions keep the commits of the log fast. After a crash between them, the segment is written
-        // again.
+        // Short transactions keep the commits of the log fast. After a crash between two of them, the segment is
+        // written again.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
             let mut insert = begin();
             insert.push("REPLACE INTO index_conversations (conversation, segment, places) ");
@@ -44,15 +46,15 @@ impl Sqlite {
         if next.is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Ends and executes a transaction that [`begin`] began. It is one command to the thread of the connection, since
-    /// the log cannot commit while a busy processor switches between threads.
+    /// Ends and executes a transaction that [`begin`] began. The transaction is one command to the connection's thread:
+    /// between two commands, a busy processor would delay the commits of the log, which wait for the transaction.
     async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
         transaction.push("; COMMIT; PRAGMA synchronous = FULL");
         self.writer.lock().await.execute(transaction.build().persistent(false)).await?;
         Ok(())
     }
 
-    /// Checkpoints the write-ahead log before a commit must. The first pass runs in parallel with commits. The second
+    /// Checkpoints the write-ahead log before a commit has to. The first pass runs in parallel with commits. The second
     /// pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer.lock().await;

@@ -39,8 +39,8 @@ const NO_TABLE_STATE: &str = "42S02";
 /// The time of offset 0. Each smile is 7 ms later than the previous one.
 const START: i64 = 1_795_410_000_000;
 
-/// Fills a database as the previous version would: smiles up to `head`, trimmed up to `trimmed`. Returns the remaining
-/// smiles.
+/// Fills a database as the previous version would. The log ends at `head`, and retention has removed all smiles up to
+/// `trimmed`. Returns the remaining smiles.
 pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, head: u64) -> Vec<Smile> {
     migrate(database, BEFORE).await;
     let mut smiles = Vec::new();
@@ -73,7 +73,7 @@ pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, hea
     smiles
 }
 
-/// Runs the migrations of SQLite or MySQL up to these versions.
+/// Runs the migrations up to these versions, the first for SQLite and the second for MySQL.
 async fn migrate(database: &Database, through: (i64, i64)) {
     let up_to = |mut migrator: Migrator, last| {
         migrator.migrations.to_mut().retain(|migration| migration.version <= last);
@@ -106,7 +106,7 @@ async fn assert_carried_over(database: &Database, smiles: &[Smile]) -> Store {
 }
 
 async fn every_smile_is_carried_over_unchanged(database: &Database) {
-    // Enough for several transactions.
+    // So many smiles take several transactions.
     let smiles = fill_previous_version(database, 3000, 48_210).await;
     let store = assert_carried_over(database, &smiles).await;
     append(&store, &["next"]).await;
@@ -220,7 +220,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         offsets += acknowledged.len();
         for (offset, id) in acknowledged {
             let found = log.iter().find(|smile| smile.offset == offset).map(|smile| smile.id.as_str());
-            assert_eq!(found, Some(&*id), "{offset} of {}, cut {polls}", log.len());
+            assert_eq!(found, Some(&*id), "the acknowledged smile at {offset} of {} is lost", log.len());
         }
     }
     if let Some(trimming) = trimming {
@@ -238,7 +238,7 @@ async fn carried_over_smiles_keep_their_age(database: &Database) {
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
-    assert_eq!((trimmed, removed), (Offset(2000), 2000), "not all batches whose last smile is old enough were removed");
+    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches are not those whose last smile is old");
 }
 
 #[tokio::test]
@@ -264,7 +264,8 @@ async fn a_crash_during_any_migration_is_repaired() {
         database.run(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}")).await;
         let store = assert_carried_over(&database, &smiles).await;
         append(&store, &["next"]).await;
-        assert_eq!(cluster_of(&store).replicas().await.unwrap(), [], "cut at {version}");
+        let replicas = cluster_of(&store).replicas().await.unwrap();
+        assert_eq!(replicas, [], "replicas are listed after a crash in migration {version}");
     }
 }
 

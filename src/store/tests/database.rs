@@ -1,7 +1,7 @@
 //! A new database for each test, removed afterwards.
 //!
-//! SQLite is a file in a temporary folder. MySQL is a real server at the URL in `TEST_MYSQL_URL`, whose user may create
-//! databases; `scripts/mysql start` prints such a URL.
+//! An SQLite database is a file in a temporary folder. A MySQL database is on a real server, at the URL in
+//! `TEST_MYSQL_URL`, whose user must be allowed to create databases. `scripts/mysql start` prints such a URL.
 
 use std::path::Path;
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Database {
         .unwrap();
     }
 
-    /// The rows of a query that selects one integer, read outside the store.
+    /// Runs a query that selects one integer per row, over a connection outside the store.
     pub(crate) async fn numbers(&self, query: &str) -> Vec<i64> {
         let query = AssertSqlSafe(query.to_owned());
         match self.url() {
@@ -77,14 +77,14 @@ impl Database {
         .unwrap()
     }
 
-    /// A connection that has executed this statement, for example to hold a lock until the connection is dropped.
+    /// A new connection that has executed this statement, for example to hold a lock until it is dropped.
     pub(crate) async fn holding(&self, statement: &'static str) -> sqlx::MySqlConnection {
         let mut connection = self.connect().await;
         sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
         connection
     }
 
-    /// A connection outside the store.
+    /// A new connection outside the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
         let Self::MySql(url) = self else { panic!("only MySQL has such connections") };
         options(url).connect().await.unwrap()

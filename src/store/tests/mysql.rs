@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{MySqlUrl, TlsMode};
 
 #[tokio::test]
-async fn any_number_of_replicas_may_start_at_once() {
+async fn several_replicas_can_start_at_once() {
     let Some(database) = Database::mysql().await else { return };
     let stores = futures_util::future::join_all((0..8).map(|_| database.open())).await;
     let first = stores[0].log_state().await.unwrap();
@@ -168,10 +168,10 @@ async fn the_database_clock_decides_what_is_old() {
     append(&store, &["old"]).await;
     append(&store, &["young"]).await;
     grow_old(&database, 1).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "not only the first smile was old a year ago");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(1), 1)), "the first smile was not the only old one");
     assert_eq!(store.trim(day, 9).await.unwrap(), None);
     mysql.shift_clock(-year + 86_401).await;
-    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "the second smile was not old a day later");
+    assert_eq!(store.trim(day, 9).await.unwrap(), Some((Offset(2), 1)), "the second smile was not old after a day");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn a_batch_in_doubt_gives_way_to_one_that_was_accepted_meanwhile() {
     let (store, other) = (open(&url).await, database.open().await);
     append(&store, &["a"]).await;
     let batch = batch(&store, &["late"]).await;
-    // The replica's request is held back, and arrives after the other replica's batch.
+    // The proxy holds the request back until the other replica has appended.
     proxy.becomes(Network::Silent);
     let appended = store.append(&batch).await;
     assert!(matches!(appended, Err(AppendError::InDoubt(_))), "{appended:?}");
@@ -71,7 +71,7 @@ async fn a_batch_in_doubt_gives_way_to_one_that_was_accepted_meanwhile() {
 }
 
 #[tokio::test]
-async fn without_a_connection_nothing_can_have_been_stored() {
+async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -83,7 +83,7 @@ async fn without_a_connection_nothing_can_have_been_stored() {
     assert_eq!(whole_log(&store).await, []);
 }
 
-/// The maximum number of probes within the time limit of an answer, once the network has been silent for that time.
+/// The maximum number of probes within one time limit for an answer, on a network that has been silent for as long.
 const MAX_PROBES: usize = 2;
 
 #[tokio::test]
