@@ -25,20 +25,20 @@ use crate::tail::{StreamPage, Tail};
 
 pub(crate) use self::indexer::{Indexer, forget, open};
 
-/// Number of segments of a conversation in one read.
+/// Maximum number of segments of a conversation in one query.
 const SEGMENTS_PER_READ: u32 = 4;
 
-/// Number of offsets whose batches are read in one query.
+/// Maximum number of offsets whose batches are read in one query.
 const OFFSETS_PER_READ: usize = 200;
 
-/// Number of blocks of ids in one query.
+/// Maximum number of blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
 /// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run, and the
-/// blocks for a full batch take as long to read as the filters.
+/// blocks for a full batch take as long to read as the filters take to load.
 const IDS_WHILE_LOADING: usize = 16;
 
-/// A consistent view of the end of the log and of the ids in all of it.
+/// A consistent view of the end of the log and of the looked-up ids.
 pub(crate) struct TailView {
     /// The last published offset.
     pub cursor: Offset,
@@ -52,7 +52,7 @@ pub(crate) struct TailView {
 #[derive(Clone)]
 pub(crate) struct Index {
     store: Store,
-    /// The end of the log, which this index follows.
+    /// The end of the log, which includes all smiles that are not indexed.
     tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
     /// Set when the filters hold the ids that were indexed before the start.
@@ -97,7 +97,7 @@ impl Index {
         Ok(StreamPage::new(smiles.collect(), until, limit))
     }
 
-    /// Reads the smiles at these ascending offsets; omits trimmed ones.
+    /// Reads the smiles at these ascending offsets. Omits trimmed ones.
     async fn read_smiles(&self, offsets: &[Offset]) -> Result<Vec<Smile>, StoreError> {
         let mut smiles = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(OFFSETS_PER_READ) {
@@ -108,10 +108,10 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Reads the newest `limit` smiles between two users before `before`, oldest first, and whether older ones exist.
+    /// Returns the newest `limit` smiles between two users before `before`, oldest first, and whether older ones exist.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
     pub(crate) async fn history(
         &self,
         users: (&UserName, &UserName),
@@ -144,7 +144,7 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// The number of ids that one look-up finds in a short time.
+    /// The maximum number of ids for which one look-up takes a short time.
     pub(crate) fn look_up_limit(&self) -> usize {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
@@ -184,7 +184,7 @@ impl Index {
 
     /// Reads the indexed offsets of these short hashes, in order.
     async fn read_offsets(&self, candidates: &[u64]) -> Result<Vec<Offset>, StoreError> {
-        // Memory drops a segment gradually after the store has all of it, so round up.
+        // An indexed segment leaves memory gradually, so a segment that has left in part counts as indexed.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             // A set, since many ids share a block of a small run.

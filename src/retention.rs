@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// Number of batches removed in one transaction, which takes a few milliseconds.
+/// Maximum number of batches removed in one transaction, which takes a few milliseconds.
 const BATCHES_PER_STEP: u32 = 100;
 
 /// Pause between two steps, in which appends proceed.
@@ -38,7 +38,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
     }
 }
 
-/// Removes the oldest batches; `false` if none is old enough.
+/// Removes the oldest batches. Returns `false` if none is old enough.
 async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);

@@ -32,8 +32,8 @@ const MAX_LAG: u64 = 10_000;
 /// How long a ready replica may go without a successful read of the log or the binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may seem to end before the cursor. The binary log can deliver a commit a moment before a query
-/// shows it.
+/// How long the log may seem to end before the cursor. After this time it counts as replaced. The binary log can
+/// deliver a commit a moment before a query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
@@ -41,7 +41,7 @@ pub(crate) struct Tail {
     store: Store,
     /// The identity of the log.
     pub epoch: Epoch,
-    /// The smiles in memory. A reader delays publishing, so it holds the lock only briefly.
+    /// The smiles in memory. A reader delays publishing, so it must hold the lock only briefly.
     pub recent: Mutex<Recent>,
     /// The sessions to publish to.
     hub: Arc<Hub>,
@@ -54,7 +54,7 @@ pub(crate) struct Tail {
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
-    /// When this replica last read a shared log.
+    /// When this replica last read a shared log or a transaction of the binary log.
     contact: Mutex<Instant>,
     /// Since when the log has seemed to end before the cursor.
     short_since: Mutex<Option<Instant>>,
@@ -120,7 +120,7 @@ impl Tail {
         self.publish(batch.key, &publications.collect::<Vec<_>>())
     }
 
-    /// Reads and publishes the log from the cursor to its head; returns the head.
+    /// Reads and publishes the log from the cursor to its head. Returns the head.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
@@ -152,7 +152,7 @@ impl Tail {
         }
     }
 
-    /// Checks that the log still holds everything published, up to the batch `last`. It does not if the data was
+    /// Checks that the log still holds everything published, up to the batch `last`. The check fails if the data was
     /// replaced, for example by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
         let log = &page.state;
@@ -173,7 +173,7 @@ impl Tail {
         if since.elapsed() > SHORT_TIMEOUT { Err(StoreError::Replaced) } else { Ok(()) }
     }
 
-    /// The last batch in memory, if there is one, and the last offset.
+    /// The last published batch, if there is one, and the last published offset.
     pub(crate) fn end(&self) -> (Option<BatchKey>, Offset) {
         let recent = self.recent.lock();
         (recent.last, recent.end())
@@ -206,7 +206,7 @@ impl Tail {
         self.recent.lock().trim(trimmed);
     }
 
-    /// The number of smiles that are published and not indexed.
+    /// The number of smiles that are published but not indexed.
     pub(crate) fn index_lag(&self) -> u64 {
         self.cursor().0.saturating_sub(self.indexed().0)
     }

@@ -1,5 +1,5 @@
-//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives, so almost every new id is known
-//! to be new without a query.
+//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives and few false positives, so
+//! almost every new id is known to be new without a query.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::model::Offset;
 /// filters and each is large.
 const GENERATION: u64 = 1 << 23;
 
-/// Number of bits of a filter, 20 per offset, and of bits that an id sets. They give at most one false positive in
-/// 7,000.
+/// Number of bits in a filter, 20 per offset, and number of bits that an id sets. A full filter gives about one false
+/// positive in 7,000 look-ups.
 const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
@@ -57,7 +57,7 @@ impl Filters {
             && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)
     }
 
-    /// Extends the covered range down to `after`, whose ids must have been added.
+    /// Extends the covered range down to `after`. All indexed ids after `after` must have been added.
     pub(super) fn cover(&mut self, after: Offset) {
         self.after = self.after.min(after.max(self.dropped));
     }

@@ -4,10 +4,10 @@
 //! **run** of tier 0. A run is sorted, and cut into blocks by the first bits of the hash, so that a look-up reads one
 //! block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
 //!
-//! The merge schedule depends only on the number of indexed segments. Each segment does one slice of every tier's
-//! merge: one block of each input run becomes [`FAN_OUT`] blocks of the new run. A merge completes exactly when the
-//! next one starts. Therefore every segment costs the same, the number of indexed segments determines the set of runs,
-//! and a crash leaves nothing half done.
+//! The merge schedule depends only on the number of indexed segments. Indexing a segment performs one slice of every
+//! tier's merge. A slice merges one block of each input run into [`FAN_OUT`] blocks of the new run. A merge completes
+//! exactly when the next one starts. Therefore every segment costs the same, the number of indexed segments determines
+//! the set of runs, and a crash leaves nothing half done.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub(super) const FAN_OUT: u64 = 32;
 /// Number of bits that select one of [`FAN_OUT`] blocks.
 const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 
-/// The highest tier: offsets stay below 2^53.
+/// The highest tier. One of its runs covers 2^52 offsets, and offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
 /// Position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
@@ -54,7 +54,7 @@ impl Run {
         FAN_OUT_BITS * (self.tier + 1)
     }
 
-    /// Packs tier, run and block. A run of a higher tier has more blocks and a smaller number.
+    /// Packs tier, run and block into a key. A run of a higher tier has more blocks and a smaller number.
     fn key(self, block: u64) -> BlockKey {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
@@ -86,7 +86,7 @@ fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
 
-/// Number of runs of a tier that have been completed after `indexed` segments.
+/// Number of complete runs of a tier after `indexed` segments.
 fn complete(tier: u32, indexed: u64) -> u64 {
     match tier {
         0 => indexed,
@@ -205,7 +205,7 @@ mod tests {
             let some = (0..=segment).step_by(if segment < 40 { 1 } else { 97 }).chain([segment]);
             for entry in some.flat_map(entries_of) {
                 let found = model.find(entry.hash);
-                assert_eq!(found, [entry.offset.0], "an id of segment {}, after segment {segment}", entry.offset.0 / 3);
+                assert_eq!(found, [entry.offset.0], "an id of segment {} after segment {segment}", entry.offset.0 / 3);
             }
         }
         assert!(model.find(12_345).is_empty(), "an id that was never stored was found");

@@ -27,7 +27,7 @@ const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 /// Number of ids that move from memory into the filters between two yields.
 const IDS_PER_YIELD: u64 = 1024;
 
-/// Interval between two reads of how far the index reaches.
+/// Maximum interval between two reads of how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause before a failed write is tried again.
@@ -48,6 +48,7 @@ pub(crate) struct Indexer {
 /// caller must run the returned indexer.
 ///
 /// # Errors
+/// [`StoreError::Trimmed`] or [`StoreError::Replaced`] if the log is trimmed or replaced meanwhile, else
 /// [`StoreError::Unavailable`].
 pub(crate) async fn open(
     store: &Store,
@@ -110,7 +111,7 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        // The time of the last successful step or the last logged line.
+        // The time of the last successful step or of the last warning, whichever is later.
         let mut quiet_since = Instant::now();
         loop {
             let due = end_of(self.index.tail.indexed().0 / SEGMENT + 1);

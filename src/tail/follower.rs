@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure, and restarts after a
-/// stream that outlasted it.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure, and is the shortest
+/// again after a stream that outlasted the previous pause.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -44,7 +44,7 @@ pub(crate) struct Follower {
     logged: Option<String>,
     /// Whether the last log line says that the binary log is followed.
     logged_stream: bool,
-    /// Whether the log was polled without a failure since the binary log was last followed.
+    /// Whether the log has been polled without a failure since the binary log was last followed.
     polled: bool,
 }
 
@@ -80,7 +80,7 @@ impl Follower {
     /// Publishes the batches of the binary log until the stream fails.
     async fn stream(&mut self) -> Result<Infallible, StoreError> {
         let mut binlog = self.store.open_binlog().await?;
-        // Reads the batches before the start of the stream.
+        // This read publishes the batches before the start of the stream.
         let mut streamed = self.tail.read().await?;
         let mut overdue = streamed;
         *self.tail.following.lock() = Following::Binlog;
@@ -105,7 +105,7 @@ impl Follower {
         }
     }
 
-    /// Publishes the batches of one transaction; returns their last offset.
+    /// Publishes the batches of one transaction. Returns their last offset.
     async fn publish(&self, batches: Vec<Batch>) -> Result<Offset, StoreError> {
         let mut last = Offset::default();
         self.tail.record_contact();
@@ -151,8 +151,8 @@ impl Follower {
         Ok(false)
     }
 
-    /// Of several temporary errors, logs only the first until the binary log is followed again. A stream that ends with
-    /// an outage or a failover, and starts again afterwards, is not logged.
+    /// Records that the log is polled, and logs the reason. Of several temporary errors, only the first is logged until
+    /// the binary log is followed again. An outage or a failover is not logged if the stream starts again after it.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

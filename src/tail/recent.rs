@@ -17,7 +17,7 @@ const KEPT_INDEXED: u64 = 65_536;
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
-    /// The page is complete up to this offset, which is always after its start.
+    /// The page is complete up to this offset, which is always after the start of the page.
     pub through: Offset,
 }
 
@@ -113,7 +113,8 @@ impl Recent {
         (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
-    /// Drops the ids up to `indexed`, and the oldest smiles beyond [`KEPT_INDEXED`].
+    /// Records that everything up to `indexed` is in the index. Drops the ids up to `indexed`, and the oldest indexed
+    /// smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))
@@ -169,7 +170,7 @@ mod tests {
         smiles.map(|publication| publication.smile.offset.0).collect()
     }
 
-    /// Smiles from offset 11 on, in turn from anna to bruno and from bruno to carla.
+    /// Smiles from offset 11 on, alternately from anna to bruno and from bruno to carla.
     fn recent(count: u64) -> Recent {
         let mut recent = Recent::new(Offset(10));
         for offset in 11..11 + count {
