@@ -49,7 +49,7 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// Appends until `stop`, then appends the rest of the queue.
+    /// Appends until `stop` is cancelled and the queue is empty.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] when the log no longer matches what this replica published.
@@ -73,7 +73,7 @@ impl Appender {
                 if !batch.is_empty() {
                     self.append(batch, began, &mut outage).await?;
                 }
-                // No append has ended the turn if all of the batch was stored before or refused.
+                // If every smile of the batch was a duplicate or was refused, no append has ended the turn.
                 self.store.end_turn().await;
                 self.queue.waiting.lock().pressure.batch_ended(Instant::now());
             }
@@ -83,7 +83,7 @@ impl Appender {
         }
     }
 
-    /// Records that the next batch begins, and returns the time; `None` if the queue is empty.
+    /// Records that the next batch begins. Returns the time, or `None` if the queue is empty.
     fn begin(&self) -> Option<Instant> {
         let mut waiting = self.queue.waiting.lock();
         if waiting.entries.is_empty() {
@@ -143,8 +143,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits for `done`. Once it is overdue, refuses the queued smiles, and the queue accepts no more. The smiles of a
-    /// batch that is being written must wait, since their outcome is unknown.
+    /// Waits for `done`. Once `done` is overdue, refuses the queued smiles; [`AppendQueue::submit`] then refuses new
+    /// ones. The smiles of a batch that is being written must wait, since their outcome is unknown.
     async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
         let mut done = pin!(done);
         let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
@@ -211,7 +211,7 @@ impl Appender {
             let attempt = tokio::select! {
                 biased;
                 attempt = attempt => attempt,
-                // The follower has read a batch at this offset: the store answers again, so a pending attempt is lost.
+                // The follower has read a batch at this offset. The store answers again, so retry at once.
                 () = self.tail.wait_for(|tail| tail.cursor() >= batch.key.first), if in_doubt && !follower_has_read => {
                     (follower_has_read, pause) = (true, Duration::ZERO);
                     continue;
@@ -236,7 +236,8 @@ impl Appender {
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tracing::debug!(%error, "a batch is in doubt; appending it again");
-            // A server that answers after an outage may still be applying the log.
+            // A server that answers after an outage may still be applying the log, so the previous batch may be missing
+            // for the whole time limit again.
             (in_doubt, unlinked_since, reconnected) = (true, None, false);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }

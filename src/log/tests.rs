@@ -90,7 +90,7 @@ async fn streams_are_complete_from_any_offset(database: &Database) {
             let page = random.random_range(1..400);
             let expected: Vec<_> = of_user(&log, user).into_iter().filter(|smile| smile.offset.0 > after).collect();
             let read = replica.stream(user, Offset(after), page).await.unwrap();
-            assert_eq!(read, expected, "{user} after {after}, {page} at a time");
+            assert_eq!(read, expected, "the stream of {user} after {after}, read {page} at a time");
         }
     }
     let until = Offset(SEGMENT + 5);
@@ -110,7 +110,7 @@ async fn histories_are_complete_before_any_offset(database: &Database) {
             let below = |smile: &Smile| before.is_none_or(|before| smile.offset.0 < before);
             let expected: Vec<_> = of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
             let read = replica.history((one, other), before.map(Offset), page).await;
-            assert_eq!(read, expected, "{one} and {other} before {before:?}, {page} at a time");
+            assert_eq!(read, expected, "the history of {one} and {other} before {before:?}, read {page} at a time");
         }
     }
 }
@@ -126,13 +126,16 @@ async fn retention_removes_smiles_from_every_read_path(database: &Database) {
         replica.tail.trim(trimmed);
         crate::index::forget(&replica.store, trimmed).await.unwrap();
     }
-    assert!(trimmed > Offset(SEGMENT) && trimmed < Offset(2 * SEGMENT), "{trimmed}");
+    assert!(
+        trimmed > Offset(SEGMENT) && trimmed < Offset(2 * SEGMENT),
+        "not trimmed within the second segment: {trimmed}"
+    );
     let first = log.iter().find(|smile| smile.from.as_str() == "anna").unwrap();
     let again = smile(&replica.store, "anna", "bruno", first.id.as_str());
     let check = async |replica: &Replica| {
         for after in [Offset(0), Offset(SEGMENT), Offset(trimmed.0 - 1)] {
             let stream = replica.stream("anna", after, 200).await;
-            assert!(matches!(stream, Err(StoreError::Trimmed)), "after {after}: {stream:?}");
+            assert!(matches!(stream, Err(StoreError::Trimmed)), "the stream after {after} was not refused: {stream:?}");
         }
         let young: Vec<_> = of_user(&log, "anna").into_iter().filter(|smile| smile.offset > trimmed).collect();
         let head = Offset(log.len() as u64);

@@ -9,7 +9,7 @@ on_every_database! {
 
 async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) {
     let mut random = random();
-    // More smiles than a start keeps in memory, trimmed within a segment.
+    // The log has more smiles than a start keeps in memory, and is trimmed within a segment.
     let log = fill_previous_version(database, SEGMENT + 500, 72_000).await;
     let replica = Replica::start(database.open().await).await;
     replica.until_indexed().await;
@@ -21,7 +21,10 @@ async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) 
     }
     for after in [SEGMENT + 500, SEGMENT * 2, 30_000, 71_000] {
         let expected: Vec<_> = of_user(&log, "anna").into_iter().filter(|smile| smile.offset.0 > after).collect();
-        assert!(replica.stream("anna", Offset(after), 200).await.unwrap() == expected, "after {after}");
+        assert!(
+            replica.stream("anna", Offset(after), 200).await.unwrap() == expected,
+            "the stream after {after} differs"
+        );
     }
     assert!(matches!(replica.stream("anna", Offset(SEGMENT + 499), 200).await, Err(StoreError::Trimmed)));
     assert!(replica.history(("anna", "viola"), None, 200).await == of_user(&of_user(&log, "anna"), "viola"));

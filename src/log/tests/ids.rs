@@ -49,11 +49,11 @@ impl Known {
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
-            assert_eq!(answer, expected, "{} of {}, head {}", smile.id.as_str(), smile.from, self.head);
+            assert_eq!(answer, expected, "the answer to {} of {}, head {}", smile.id.as_str(), smile.from, self.head);
         }
     }
 
-    /// A stored smile, near the head or anywhere before.
+    /// Picks a stored smile, either near the head or anywhere in the log.
     fn repeat(&self, random: &mut StdRng) -> NewSmile {
         let stored = self.order.len();
         let gap = match random.random_range(0..4) {
@@ -111,7 +111,7 @@ async fn a_duplicate_is_found_after_many_merges(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     let store = database.open().await;
-    // Two tiers of merges, and more smiles than a start keeps in memory.
+    // The log is long enough for two tiers of merges, and has more smiles than a start keeps in memory.
     let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
     for smile in &smiles {
@@ -148,7 +148,7 @@ async fn smiles_are_answered_before_the_filters_are_loaded(database: &Database) 
     }
 }
 
-/// While a segment moves from memory into the filters, every id is in at least one of them.
+/// While a segment moves from memory into the filters, every id is in memory, in the filters or in both.
 async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(database: &Database) {
     let mut random = random();
     let mut replica = Replica::without_indexer(database.open().await).await;
@@ -165,7 +165,7 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
         let known = replica.index.look_up(&hashes).await.unwrap().known;
         for (place, hash) in hashes.iter().enumerate() {
             let offset = Offset(place as u64 * 500 + 1);
-            assert_eq!(known.get(hash), Some(&offset), "indexed up to {indexed} or further");
+            assert_eq!(known.get(hash), Some(&offset), "an id was lost while the index reached {indexed} or further");
         }
         tokio::task::yield_now().await;
     }

@@ -1,7 +1,7 @@
-//! A write of the index that is cut short: no reader sees it, and the next start completes it.
+//! No reader sees an interrupted write of the index, and the next start completes the write.
 //!
-//! A trigger ends the write at one row. On SQLite it fails the transaction of this row; on MySQL it kills the writer's
-//! connection.
+//! A trigger interrupts the write at one row. On SQLite, the trigger fails the transaction of this row. On MySQL, it
+//! kills the writer's connection.
 
 use super::*;
 use crate::index;
@@ -11,21 +11,22 @@ on_every_database! {
     an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
-/// The first segment of the log, as after retention. It leaves one of the 32 runs that [`CUT`] supersedes.
+/// The first segment of the log. Retention has removed the segments before it, so of the 32 runs that the write of
+/// [`CUT`] supersedes, only one exists.
 const FIRST: u64 = 31;
 
-/// The segment whose write is cut short. The write merges runs, and supersedes the inputs of the previous merge.
+/// The segment whose write is interrupted. The write merges runs, and supersedes the inputs of the previous merge.
 const CUT: u64 = 64;
 
-/// The number of segments from [`CUT`] on. A start leaves fewer to the indexer, so opening the index writes [`CUT`] and
-/// reports the error.
+/// The number of segments from [`CUT`] on. Opening the index leaves at most two segments to the indexer, so it writes
+/// [`CUT`] itself and reports the error.
 const BEHIND: u64 = 3;
 
 /// Number of rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL one transaction writes the
 /// whole segment.
 const STRIDE: usize = 16;
 
-/// A trigger that ends the write at one row.
+/// A trigger that interrupts the write at one row.
 fn trigger(database: &Database, event: &str, table: &str, row: &str) -> String {
     match database {
         Database::Sqlite(_) => {
@@ -105,7 +106,7 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
 async fn open_until_cut(database: &Database, cut: &str) {
     let store = database.open().await;
     let opened = index::open(&store, Arc::default(), Arc::new(Metrics::new())).await;
-    assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{cut}");
+    assert!(matches!(opened, Err(StoreError::Unavailable(_))), "the trigger did not interrupt the write: {cut}");
     store.close().await;
 }
 
@@ -145,14 +146,17 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
             assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "{cut}");
         }
         replica.until_indexed().await;
-        assert_eq!(differing_rows(database).await, 0, "{cut}");
+        assert_eq!(differing_rows(database).await, 0, "the index differs after {cut}");
         for user in USERS {
-            assert!(replica.stream(user, start, 200).await.unwrap() == of_user(newest, user), "{cut}: {user}");
+            assert!(
+                replica.stream(user, start, 200).await.unwrap() == of_user(newest, user),
+                "the stream of {user} differs after {cut}"
+            );
         }
         let users = (replica.user("anna"), replica.user("bruno"));
         let (page, _) = replica.index.history(users, None, 200).await.unwrap();
         let history = of_user(&of_user(newest, "anna"), "bruno");
-        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "{cut}");
+        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history differs after {cut}");
         replica.kill().await;
     }
 }

@@ -44,12 +44,15 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     let reader = Replica::without_indexer(database.open().await).await;
     database.run(lose).await;
     let history = reader.index.history((reader.user("anna"), reader.user("bruno")), None, smiles.len()).await;
-    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history did not fail without a segment");
+    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history was read without a segment");
     reader.kill().await;
 
     let replica = Replica::start(database.open().await).await;
     for user in USERS {
-        assert!(replica.stream(user, Offset(0), 200).await.unwrap() == of_user(&log, user), "{user}");
+        assert!(
+            replica.stream(user, Offset(0), 200).await.unwrap() == of_user(&log, user),
+            "the stream of {user} differs"
+        );
     }
     for place in (0..smiles.len()).step_by(301) {
         let answer = replica.send(&smiles[place..=place]).await;
@@ -69,6 +72,6 @@ async fn smiles_that_the_log_has_lost_are_not_indexed() {
     database.run("DELETE FROM log_batches WHERE first > 3000").await;
     replica.start_indexer();
     let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the replica should end");
-    assert!(matches!(ended, Err(StoreError::Replaced)), "{ended:?}");
+    assert!(matches!(ended, Err(StoreError::Replaced)), "the replica ended with {ended:?}");
     assert_eq!(replica.store.indexed().await.unwrap(), 0);
 }

@@ -134,9 +134,9 @@ async fn a_stale_read_does_not_end_the_replica() {
     mysql.freeze_the_follower().await;
     store_one(&replica, "b", 2).await;
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "the frozen follower saw the second smile");
-    // Longer than `SHORT_TIMEOUT`.
+    // The wait is longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
-    assert!(ended.is_err(), "{ended:?}");
+    assert!(ended.is_err(), "the replica ended: {ended:?}");
     assert_eq!(replica.tail.read().await.unwrap(), Offset(2));
 }
 
@@ -174,7 +174,7 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     store_one(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Sends unique smiles as fast as possible; returns the offsets of the stored ones.
+/// Sends unique smiles as fast as possible. Returns the offsets of the stored ones by id.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {

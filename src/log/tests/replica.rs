@@ -1,5 +1,5 @@
-//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping it aborts the tasks,
-//! as a killed process would.
+//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping the replica aborts
+//! these tasks, as killing the process would.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Replica {
         tokio::time::timeout(PATIENCE, accepted).await.expect("the log should accept smiles");
     }
 
-    /// Sends each smile once, many at a time; returns the answers in the same order.
+    /// Sends each smile once, many at a time. Returns the answers in the order of the smiles.
     pub(super) async fn send(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for some in smiles.chunks(MAX_IN_FLIGHT) {
@@ -155,7 +155,7 @@ impl Replica {
         Ok(smiles)
     }
 
-    /// A whole conversation below an offset, read page by page.
+    /// A whole conversation before an offset, read page by page.
     pub(super) async fn history(&self, users: (&str, &str), before: Option<Offset>, page: usize) -> Vec<Smile> {
         let users = (self.user(users.0), self.user(users.1));
         let (mut smiles, mut before) = (Vec::new(), before);

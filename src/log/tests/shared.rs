@@ -58,7 +58,7 @@ async fn four_replicas_write_one_log() {
     }
     let stored = acked.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
     let stored: HashSet<&Key> = stored.map(|(smile, _)| smile).collect();
-    assert_eq!(stored.len(), log.len(), "no replica answered one of the smiles as new");
+    assert_eq!(stored.len(), log.len(), "a smile was answered only as a duplicate");
 }
 
 #[tokio::test]
@@ -75,7 +75,8 @@ async fn two_replicas_start_an_empty_log_at_once_and_both_continue() {
     let soon = Duration::from_millis(50);
     assert!(
         tokio::time::timeout(soon, one.ended()).await.is_err()
-            && tokio::time::timeout(soon, two.ended()).await.is_err()
+            && tokio::time::timeout(soon, two.ended()).await.is_err(),
+        "a replica ended"
     );
 }
 

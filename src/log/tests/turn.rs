@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-/// Takes the turn of a database and keeps it, as a replica would that freezes before its append.
+/// Takes the turn of a database and keeps it, like a replica that freezes before its append.
 const TAKE: &str = "SELECT GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
 /// Selects 1 if no replica has the turn, else 0.
@@ -23,7 +23,7 @@ const SENDERS: usize = 35;
 const SMILES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wait_for_a_turn_is_store_delay_and_sheds() {
+async fn a_wait_for_a_turn_counts_as_store_delay_and_sheds() {
     let Some(database) = Database::mysql().await else { return };
     let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let _turn = database.holding(TAKE).await;
