@@ -1,5 +1,5 @@
-//! Removes old smiles and replicas that were lost long ago. Smiles are removed in small steps, so appends never wait
-//! long.
+//! Removes old smiles, and the rows of replicas that were lost long ago. Smiles are removed in small steps, so appends
+//! never wait long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::telemetry::Metrics;
 /// Maximum number of batches removed in one transaction, which takes a few milliseconds.
 const BATCHES_PER_STEP: u32 = 100;
 
-/// Pause between two steps, in which appends proceed.
+/// Pause between two steps, during which appends proceed.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Interval between two rounds.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Removes smiles that are older than `kept`, and replicas that were lost long ago. Never returns.
+/// Removes smiles that are older than `kept`, and the rows of replicas that were lost long ago. Never returns.
 pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, kept: Duration) {
     loop {
         if let Store::MySql(mysql) = &store

@@ -10,7 +10,7 @@ pub(super) struct UserDirectory {
     /// In the order of their row ids.
     pub(super) users: Vec<User>,
     ids: HashMap<UserName, u32>,
-    /// Indexed by row id; the ids are small.
+    /// Indexed by row id. The ids are small, so few places are empty.
     names: Vec<Option<UserName>>,
 }
 
@@ -29,7 +29,7 @@ impl UserDirectory {
         directory
     }
 
-    /// The user with this name.
+    /// Finds the user with this name.
     pub(super) fn find(&self, name: &str) -> Option<&UserName> {
         self.ids.get_key_value(name).map(|(name, _)| name)
     }
@@ -39,7 +39,7 @@ impl UserDirectory {
         self.ids.get(name).copied().unwrap_or(u32::MAX)
     }
 
-    /// The user with this row id.
+    /// The name of the user with this row id.
     pub(super) fn name(&self, id: u32) -> Option<&UserName> {
         self.names.get(id as usize)?.as_ref()
     }

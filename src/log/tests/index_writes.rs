@@ -137,13 +137,17 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
         database.run(&trigger(database, event, table, &row)).await;
         open_until_cut(database, &cut).await;
         database.run("DROP TRIGGER cut").await;
-        assert_eq!(database.numbers("SELECT indexed FROM log_state").await, [i64::try_from(CUT).unwrap()], "{cut}");
+        assert_eq!(
+            database.numbers("SELECT indexed FROM log_state").await,
+            [i64::try_from(CUT).unwrap()],
+            "indexed after {cut}"
+        );
 
         let replica = Replica::start(database.open().await).await;
         let repeats: Vec<_> = (0..5).map(|_| random.random_range(0..smiles.len())).collect();
         for place in repeats {
             let answer = replica.send(&smiles[place..=place]).await;
-            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "{cut}");
+            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "the answer to a repeat after {cut}");
         }
         replica.until_indexed().await;
         assert_eq!(differing_rows(database).await, 0, "the index differs after {cut}");

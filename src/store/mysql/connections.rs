@@ -103,7 +103,7 @@ impl Connections {
     }
 
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if
-    /// the sessions of this pool that execute statements number at least twice the size of the pool.
+    /// at least twice as many sessions of this pool execute statements as the pool has places.
     ///
     /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -216,7 +216,8 @@ impl PooledConnection<'_> {
     }
 }
 
-/// Waits for an answer. Fails if it does not arrive in time; then the connection that was asked must not be used again.
+/// Waits for an answer, and fails if it is late. After that failure, the connection that was asked must not be used
+/// again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,

@@ -4,7 +4,7 @@ use super::connections::Connections;
 use super::{MySql, statements};
 
 impl MySql {
-    /// Makes the follower see the log as it is now from then on, as on a server whose replication has stopped.
+    /// Hides all later batches from the follower, as a server does whose replication has stopped.
     pub(crate) async fn freeze_the_follower(&self) {
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";

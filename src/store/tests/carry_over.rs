@@ -167,7 +167,7 @@ async fn append_as_before(mut older: MySqlConnection, name: &str, begun: Arc<Bar
                 acknowledged.extend(ids.into_iter().zip(1..).map(|(id, place)| (offset(head + place), id)));
             }
             (None, Some(NO_TABLE)) => return acknowledged,
-            answer => panic!("{answer:?}"),
+            answer => panic!("unexpected answer to an append: {answer:?}"),
         }
         number += 2;
         if number == 20 {

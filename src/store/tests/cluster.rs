@@ -171,7 +171,11 @@ async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
         assert_eq!(replicas.iter().find(|replica| replica.id == one.id()).unwrap().crash, Some(mode));
     }
     for unknown in [lost.id(), spared.id(), "one".to_owned(), "one.1".to_owned(), "2".to_owned(), "😀.2".to_owned()] {
-        assert_eq!(cluster.request_crash(Some(&unknown), CrashMode::Exit).await.unwrap(), None, "{unknown}");
+        assert_eq!(
+            cluster.request_crash(Some(&unknown), CrashMode::Exit).await.unwrap(),
+            None,
+            "a crash of {unknown} was requested"
+        );
     }
 }
 

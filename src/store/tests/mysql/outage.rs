@@ -43,9 +43,9 @@ async fn a_commit_whose_answer_was_lost_is_found_by_appending_again() {
             until_the_head_is(&other, Offset(end)).await;
             proxy.becomes(Network::Cut);
         });
-        assert!(matches!(appended, Err(AppendError::InDoubt(_))), "{appended:?}");
+        assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append is not in doubt: {appended:?}");
         let still_cut = store.append(&batch).await;
-        assert!(matches!(still_cut, Err(AppendError::NotBegun(_))), "{still_cut:?}");
+        assert!(matches!(still_cut, Err(AppendError::NotBegun(_))), "the append was not refused: {still_cut:?}");
         proxy.becomes(Network::Open);
         assert_eq!(store.append(&batch).await.unwrap(), Append::Done);
     }
@@ -62,7 +62,7 @@ async fn a_batch_in_doubt_gives_way_to_one_that_was_accepted_meanwhile() {
     // The proxy holds the request back until the other replica has appended.
     proxy.becomes(Network::Silent);
     let appended = store.append(&batch).await;
-    assert!(matches!(appended, Err(AppendError::InDoubt(_))), "{appended:?}");
+    assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append is not in doubt: {appended:?}");
     append(&other, &["first"]).await;
     append(&other, &["next"]).await;
     proxy.becomes(Network::Open);
@@ -78,7 +78,7 @@ async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
     let batch = store.new_batch(None, Offset(0), &[smile(&store, "anna", "bruno", "a")], Timestamp::now());
     proxy.becomes(Network::Cut);
     let refused = timeout(SOON, store.append(&batch)).await.unwrap();
-    assert!(matches!(refused, Err(AppendError::NotBegun(_))), "{refused:?}");
+    assert!(matches!(refused, Err(AppendError::NotBegun(_))), "the append was not refused: {refused:?}");
     proxy.becomes(Network::Open);
     assert_eq!(whole_log(&store).await, []);
 }
@@ -109,7 +109,7 @@ async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
     );
     assert!(state.is_err() && log.is_err() && conversation.is_err() && stream.is_err());
     assert!(claim.is_err() && renewal.is_err());
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "the statements failed only after {:?}", began.elapsed());
     let accepted = proxy.accepted();
     let (claim, renewal, head) =
         tokio::join!(store.claim_index(1), cluster.renew(&registration, ReplicaStatus::default()), store.log_state());
@@ -121,7 +121,7 @@ async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
 }
 
 #[tokio::test]
-async fn idle_connections_that_were_cut_fail_no_read() {
+async fn a_read_over_an_idle_connection_that_was_cut_succeeds() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -139,7 +139,7 @@ async fn idle_connections_that_were_cut_fail_no_read() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_up_yet_is_awaited() {
+async fn opening_waits_for_a_server_that_is_not_up_yet() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     proxy.becomes(Network::Cut);
@@ -150,7 +150,7 @@ async fn a_server_that_is_not_up_yet_is_awaited() {
         proxy.leads_to((server.host.clone(), 1));
         proxy.becomes(network);
         sleep(Duration::from_millis(700)).await;
-        assert!(!opening.is_finished(), "{network:?}");
+        assert!(!opening.is_finished(), "opening ended without a server ({network:?})");
     }
     proxy.leads_to((server.host, server.port));
     timeout(SOON, opening).await.unwrap().unwrap().unwrap();
