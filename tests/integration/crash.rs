@@ -139,7 +139,7 @@ async fn a_hanging_replica_answers_nothing_until_it_is_killed() {
     process.signal("TERM").await;
     let still_silent = http().get(format!("http://{}/livez", process.address)).timeout(SILENCE).send().await;
     assert!(still_silent.is_err());
-    assert!(process.runs(), "the process still runs after SIGTERM");
+    assert!(process.runs(), "SIGTERM ended the hanging process");
     process.kill().await;
     TestProcess::start(&store.path(), &[]).await;
 }
@@ -164,7 +164,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(
         refused(replica.address, "{}", &[JSON]).await,
         (404, json!("unknown_replica")),
-        "no replica is ready to crash"
+        "a request without a name picked a replica that is not ready"
     );
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "{body}");

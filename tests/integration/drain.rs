@@ -56,7 +56,7 @@ async fn a_draining_replica_is_not_ready_and_accepts_no_session() {
     eventually("the replica is not ready", not_ready).await;
     assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("draining"));
     assert_eq!(get(process.ops_address, "/readyz").await.status().as_u16(), 503);
-    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "the replica is still alive");
+    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "liveness failed in the drain");
     let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (503, &json!("draining")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
@@ -152,6 +152,6 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
-    assert_eq!(log[..acked.len()], acked, "the log holds every acked smile at the offset of its ack");
-    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "no refused smile is stored");
+    assert_eq!(log[..acked.len()], acked, "left: the log, right: the acked smiles");
+    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "a refused smile is stored");
 }

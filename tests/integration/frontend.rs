@@ -264,7 +264,7 @@ async fn a_connection_is_not_reset_when_its_replica_dies() {
     assert_eq!(&head, b"HTTP/1.1 101");
     replica.kill().await;
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.expect("an end without a reset");
+    stream.read_to_end(&mut rest).await.expect("the connection ends without a reset");
     for _ in 0..20 {
         stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("the write is still accepted");
         tokio::task::yield_now().await;

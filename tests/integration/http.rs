@@ -139,7 +139,7 @@ async fn other_methods_are_not_allowed() {
         }
     }
     let missing = http().post(format!("http://{}/missing", replica.address)).send().await.unwrap();
-    assert_eq!(refusal(missing).await.0, 404, "a path that does not exist is not found");
+    assert_eq!(refusal(missing).await.0, 404, "POST to a missing path did not get 404");
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     let [mut one, mut two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
     let arguments = ["simulate", &urls, "--conversations=12", "--duration=5", "--crash-every=2", "--json"];
-    // Restarts each crashed replica, as an orchestrator does. The server always picks the longest-running replica.
+    // Restarts each crashed replica, as an orchestrator does. The server picks the longest-running ready replica.
     let restarts = async {
         let mut victims = Vec::new();
         for running in [&mut one, &mut two] {

@@ -202,7 +202,7 @@ impl Story {
         SentSmile { id: format!("s{}", self.ids), from, to: self.another_user(from) }
     }
 
-    /// Sends new smiles at once. Their acks must arrive in the same order.
+    /// Sends new smiles without waiting between them. Their acks must arrive in the same order.
     async fn send(&mut self, count: usize) {
         let Some(mut session) = self.take_a_session().await else { return };
         let smiles: Vec<SentSmile> = (0..count).map(|_| self.new_smile(session.user)).collect();

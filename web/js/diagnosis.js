@@ -1,6 +1,6 @@
 // Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after several failures the page sends
 // an HTTP request to find it. Until the next diagnosis, each refusal counts with this cause. A rate limit lets single
-// requests pass, so one diagnosis without a cause does not end that.
+// requests pass, so refusals count with the last cause until a second diagnosis in a row finds none.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;

@@ -220,7 +220,12 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         offsets += acknowledged.len();
         for (offset, id) in acknowledged {
             let found = log.iter().find(|smile| smile.offset == offset).map(|smile| smile.id.as_str());
-            assert_eq!(found, Some(&*id), "the acknowledged smile at {offset} of {} is lost", log.len());
+            assert_eq!(
+                found,
+                Some(&*id),
+                "the acknowledged smile at {offset} of {} is lost, polls: {polls}",
+                log.len()
+            );
         }
     }
     if let Some(trimming) = trimming {
