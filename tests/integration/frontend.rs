@@ -1,4 +1,5 @@
-//! The frontend's nginx in front of real replicas that hang, are full, or die.
+//! The frontend's nginx in front of real replicas that hang, are full, die or are cut off; and the page that nginx
+//! serves.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -19,7 +20,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, header, http, quoted, refusal, upgrade};
 
-/// The longest delay that a hanging replica may cause.
+/// The limit on the delay that a hanging replica causes.
 const SECONDS: Duration = Duration::from_secs(5);
 
 /// The time between two requests of a series.
@@ -55,7 +56,7 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     assert_eq!(
         clients.iter().filter(|client| on_hung(client)).count(),
         3,
-        "each replica gets the same number of sessions"
+        "the replica did not get a quarter of the sessions"
     );
 
     hung.signal("STOP").await;
@@ -170,7 +171,7 @@ async fn sessions_open(frontend: &Frontend) {
         tokio::time::sleep(PAUSE * number).await;
         let asked = Instant::now();
         let answer = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer");
-        assert_eq!(answer.status(), 101, "upgrade {number} after {:?}", asked.elapsed());
+        assert_eq!(answer.status(), 101, "upgrade {number} was refused after {:?}", asked.elapsed());
         asked.elapsed()
     });
     let slowest = join_all(upgrades).await.into_iter().max().unwrap();
@@ -305,7 +306,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         }
         bytes += answer.bytes().await.unwrap().len();
     }
-    assert!(bytes < 60_000, "{bytes} bytes in {} files", files.len());
+    assert!(bytes < 60_000, "the page takes {bytes} compressed bytes");
     let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
     let answer = get(frontend.address, &format!("/{another}")).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");
