@@ -60,7 +60,7 @@ async fn thirty_conversations_survive_a_crash() {
     let incident = browser.text("incident").await;
     assert!(incident.contains("all 60 lost sessions are live again"), "not all sessions are reported: {incident}");
     for complaint in browser.complaints().await {
-        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
+        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
 
     browser.click("stop").await;
@@ -217,10 +217,10 @@ async fn the_timeline_and_the_table_show_a_crash() {
         timeline.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }));
         return timeline.getAttribute('aria-valuetext')";
     let oldest = browser.run(press, &json!(["Home"])).await;
-    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "{oldest}");
+    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "the first reading is not past: {oldest}");
     assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
     let now = browser.run(press, &json!(["End"])).await;
-    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "{now}");
+    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "the last reading is not now: {now}");
 
     let has_crashes = async || browser.count("#incident-panel:not([hidden])").await == 1;
     browser.click("stop").await;
@@ -374,7 +374,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let browser = open_page("en", &server).await;
     eventually("the platform is shown", async || browser.text("platform").await == "Platform: Docker Compose").await;
     let replicas = browser.text("replicas").await;
-    assert!(replicas.contains("on node worker1"), "{replicas}");
+    assert!(replicas.contains("on node worker1"), "the node is not shown: {replicas}");
     let read = "return [...document.querySelectorAll('#links a')].map(
         ({ textContent, href, target, rel }) => [textContent, href, target, rel])";
     let expected = json!([["Grafana", "http://localhost:3000/d/chat", "_blank", "noopener"]]);
@@ -394,7 +394,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let calm = "return document.getElementById('revival').dataset.mood === 'calm'";
     eventually("the page is calm again", async || browser.run(calm, &json!([])).await == true).await;
     for complaint in browser.complaints().await {
-        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
+        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
 }
 
@@ -427,11 +427,11 @@ async fn the_page_is_small_and_cached() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 60_000, "{bytes} bytes in {answers} answers");
+    assert!(bytes < 60_000, "the page took {bytes} bytes in {answers} answers");
     browser.load("about:blank").await;
     browser.load(&format!("http://{}/", server.address)).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 6_000 && answers <= 4, "{bytes} bytes in {answers} answers");
+    assert!(bytes < 6_000 && answers <= 4, "the page took {bytes} bytes in {answers} answers");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Sender {
                         again.pop_front();
                     } else {
                         // The code is `overloaded`, or `store_unavailable` if MySQL is slow.
-                        assert_eq!(frame["temporary"], true, "{frame}");
+                        assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
                         }

@@ -232,7 +232,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
-        assert!(member.process().runs(), "{}", member.process().log());
+        assert!(member.process().runs(), "a replica ended: {}", member.process().log());
     }
 }
 
@@ -246,7 +246,7 @@ const LINES_OF_A_MOVE: usize = 2;
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
 /// replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_leave_a_silent_old_primary_at_once() {
+async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {
         let Some((_alone, pair)) = start_pair().await else { return };
         let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
@@ -276,14 +276,14 @@ async fn replicas_leave_a_silent_old_primary_at_once() {
         for client in &mut clients {
             for id in ["held", "after"] {
                 acked(client, id, "bruno").await;
-                assert!(moved.elapsed() < LEFT_IN_SILENCE, "{id} acked after {:?}, noticed: {noticed}", moved.elapsed());
+                assert!(moved.elapsed() < LEFT_IN_SILENCE, "{id} acked in {:?}, noticed: {noticed}", moved.elapsed());
             }
         }
         eprintln!("noticed: {noticed}, acked after {:?}", moved.elapsed());
         fleet.until_followed(pair.url(1)).await;
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         let log = fleet.members[0].process().log();
-        assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?}: {log}");
+        assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?} lines: {log}");
         drop(frozen);
         eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
         ledger.assert_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
@@ -319,7 +319,7 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     assert_eq!(bruno.expect("smile").await["id"], "held");
     acked(&mut anna, "after", "bruno").await;
     let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-    assert!(said.iter().all(|lines| *lines <= 10), "{said:?}: {}", fleet.members[0].process().log());
+    assert!(said.iter().all(|lines| *lines <= 10), "too many lines, {said:?}: {}", fleet.members[0].process().log());
     pair.until_replicated().await;
     for server in [0, 1] {
         ledger.assert_with(0, &StoredLog::in_mysql(pair.url(server), fleet.database.name()).await);

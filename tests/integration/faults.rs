@@ -48,7 +48,7 @@ async fn killed_replicas_lose_no_smile() {
         }
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
-    assert!(simulated["reconnects"].as_u64() > Some(0), "{simulated}");
+    assert!(simulated["reconnects"].as_u64() > Some(0), "no session reconnected: {simulated}");
     chatters.end().await;
     fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
@@ -168,7 +168,7 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
         eprintln!("at most {most} connections, where {normal} are normal; lines: {:?}", fleet.lines());
         assert!(most < 2 * normal, "MySQL had {most} connections, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-        assert!(said.iter().all(|lines| *lines <= LINES), "{said:?}: {}", fleet.members[0].process().log());
+        assert!(said.iter().all(|lines| *lines <= LINES), "{said:?} lines: {}", fleet.members[0].process().log());
     };
     let (simulated, ()) = tokio::join!(simulation, fault);
     chatters.end().await;

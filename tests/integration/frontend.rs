@@ -120,10 +120,10 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
         () = fault => unreachable!("the requests never end"),
     };
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
-    assert!(output.status.success(), "{report}");
-    assert!(report["reconnects"].as_u64() >= Some(10), "{report}");
+    assert!(output.status.success(), "the simulation failed: {report}");
+    assert!(report["reconnects"].as_u64() >= Some(10), "too few sessions reconnected: {report}");
     let slowest = report["recovery_ms"]["max"].as_f64().expect("milliseconds");
-    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "{report}");
+    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "a session was back too late: {report}");
 }
 
 /// Whether `witness` lists `replica` as lost.
@@ -202,7 +202,7 @@ async fn no_session_is_refused_while_replicas_that_are_cut_off_disappear_from_dn
     }
     for _ in 0..2 {
         let refused = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer").status();
-        assert!(refused.is_server_error(), "{refused}");
+        assert!(refused.is_server_error(), "the upgrade was not refused: {refused}");
     }
     join_all(sessions.into_iter().map(TestClient::close)).await;
     let disappearance = async {

@@ -101,7 +101,7 @@ impl Chatter {
                     return Some(offset(&frame));
                 }
                 Ok(Event::Frame(frame)) if frame["type"] == "error" => {
-                    assert_eq!(frame["temporary"], true, "{frame}");
+                    assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
                     let hint = frame["retry_after_ms"].as_u64().expect("a hint");
                     sleep(Duration::from_millis(hint)).await;
                     self.client = Some(client);
