@@ -73,7 +73,7 @@ async fn a_draining_replica_is_not_ready_and_accepts_no_session() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
+async fn a_client_that_reads_nothing_does_not_delay_the_drain_past_its_timeout() {
     let store = TestStore::new();
     let options = [("drain-timeout", "3"), UNLIMITED[0], UNLIMITED[1]];
     let mut process = TestProcess::start(&store.path(), &options).await;
