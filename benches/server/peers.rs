@@ -1,5 +1,5 @@
 //! Alternatives that do the same work: Socket.IO 4 with a row per message, and Flask with a request and a row per
-//! smile, which is the architecture of the chat's first version. Their sources are in benches/peers.
+//! smile and with polls, which is the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Measures one peer and stops it. Returns its row of the table.
+/// Measures one peer, adds its bar to the plot and stops it. Returns its row of the table.
 async fn row(
     name: &'static str,
     plan: &Plan,
