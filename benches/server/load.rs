@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) users: Vec<String>,
     /// The number of sessions.
     pub(crate) sessions: usize,
-    /// The number of sessions that send; the other ones listen.
+    /// The number of sessions that send; the other ones only listen. With [`Dialect::Polling`], all of them send.
     pub(crate) senders: usize,
     /// Unanswered smiles per sender; 1 with [`Dialect::Polling`], whatever this value is.
     pub(crate) unanswered: usize,

@@ -18,7 +18,7 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// Warm-up, in which Node compiles hot code. It is not measured.
+/// Warm-up, in which Node compiles hot code and each Flask thread opens its connection. It is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =
@@ -183,7 +183,7 @@ fn install(
     Ok(folder)
 }
 
-/// The output of a program, or a note about its failure.
+/// The standard output of a program, or a note about its failure.
 fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

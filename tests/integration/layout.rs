@@ -165,7 +165,7 @@ async fn nothing_moves_with_reduced_motion() {
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
-/// Those of these elements whose content is over a pixel wider than they are.
+/// The selected elements whose content is over a pixel wider than the element.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)

@@ -130,7 +130,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
     let (status, answer) = post_crash(json!({})).await;
-    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "a lost or draining replica was picked");
+    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "a replica was picked for a second time");
     one.kill().await;
 }
 

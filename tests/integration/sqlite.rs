@@ -31,6 +31,7 @@ async fn smiles_are_refused_while_the_disk_is_full() {
     for id in &stored {
         anna.smile(id, "bruno").await;
     }
+    // With this limit every write fails, as on a full disk.
     process.limit_file_size("0").await;
     for number in 0..10 {
         anna.send_smile(&format!("refused{number}"), "bruno").await;
