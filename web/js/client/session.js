@@ -50,7 +50,6 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** The state for the caller to show, with the fields below. */
   state = SessionState.STOPPED;
   replica = null;
   /**
