@@ -9,7 +9,7 @@ const READY = "ready";
 
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
-/** How long the loss of a session, or a request without an answer, is kept for a crash that the page notices later. */
+/** How long a resumed loss, or a request without an answer, is kept for a crash that the page notices later. */
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;

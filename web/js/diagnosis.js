@@ -23,7 +23,7 @@ export class Diagnosis {
   /** The cause as a BackendError, or null. */
   cause = null;
 
-  /** `onFound(cause)` is called for each diagnosis, `onRefused(cause)` for each refused socket and request. */
+  /** `onFound(cause)` reports each diagnosed cause, `onRefused(cause)` each refused socket and request. */
   constructor({ backend, timers, onFound, onRefused }) {
     this.#backend = backend;
     this.#timers = timers;

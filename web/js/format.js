@@ -22,7 +22,7 @@ export class Format {
     return this.#tenth.format(perSecond);
   }
 
-  /** A short span, as in "+0.3 s"; below a second in milliseconds. */
+  /** A short span, as in "1.3 s"; below a second in milliseconds. */
   span(milliseconds) {
     if (Math.round(milliseconds) < SECOND_MS) return `${this.#whole.format(Math.max(0, milliseconds))} ms`;
     return `${this.#tenth.format(milliseconds / SECOND_MS)} s`;

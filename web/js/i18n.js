@@ -7,7 +7,7 @@ const LANGUAGES = {
 };
 const DEFAULT_LANGUAGE = "en";
 
-/** The first of the browser's languages that the page supports. */
+/** The browser's first supported language, or English. */
 export function chooseLanguage(wanted) {
   for (const tag of wanted ?? []) {
     const language = tag.toLowerCase().split("-")[0];

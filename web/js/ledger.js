@@ -63,7 +63,7 @@ export class Ledger {
     if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
   }
 
-  /** Records a new session of the user. Returns false if the session left a gap in the user's stream. */
+  /** Records a new session of the user. Returns false if it may leave a gap in the user's stream. */
   welcomed(user, frame) {
     const vouched = this.#streamOf(user).open(frame);
     this.#judge(user);

@@ -194,8 +194,8 @@ export class Model {
   }
 
   /**
-   * How to restart a replica that crashes in the chosen mode. While no backend answers, how to restart one that failed
-   * in the mode of the last crash.
+   * How to restart a replica that crashes in the chosen mode. While no backend answers, in that of the last crash if
+   * unreplaced, else in the default one.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
@@ -205,7 +205,7 @@ export class Model {
     return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
   }
 
-  /** The list of replicas, its age, whether the last request for it failed, and this page's sessions by replica. */
+  /** The list of replicas, its age, whether the backend is unreachable, and this page's sessions by replica. */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };

@@ -4,7 +4,7 @@
 /** The default pace: five smiles a second. */
 export const BEAT_MS = 200;
 
-// Multiples of the golden ratio spread any number of conversations evenly over the beat.
+// Multiples of the golden ratio spread any number of conversations over the beat.
 const GOLDEN_RATIO = 0.618033988749895;
 
 /** The delay of this conversation within the beat, in milliseconds, at least 0 and below `beat`. */

@@ -2,9 +2,9 @@
 
 import { REQUEST_LIMIT_MS } from "./backend.js";
 
-/** The polling interval during a run. */
+/** The usual polling interval. */
 export const WATCH_MS = 1_000;
-/** The polling interval without a run, and in a hidden page. */
+/** The polling intervals of an idle and of a hidden page. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
 /** The pause after a timeout: the next request may reach a replica other than the hanging one. */

@@ -25,7 +25,7 @@ export function stopped(run, { at }) {
   return withMark(run, { at, kind: Mark.STOP });
 }
 
-/** Samples the totals and the sessions for the timeline, once a second. */
+/** Samples the totals and the sessions for the timeline. */
 export function sampled(run, sample) {
   return { ...run, timeline: sampledTimeline(run.timeline, sample) };
 }

@@ -15,7 +15,7 @@ function answering(status, body, requests = []) {
 
 const backendWith = (fetch, timers = new FakeTimers()) => new Backend({ pageUrl: "http://h/sub/?x=1", fetch, timers });
 
-test("requests go to addresses beside the page and bypass the cache", async () => {
+test("requests go to URLs relative to the page, and bypass the cache", async () => {
   const requests = [];
   const users = await backendWith(answering(200, [{ name: "anna", face: "🙂" }, null], requests)).users();
   assert.deepEqual(users, [{ name: "anna", face: "🙂" }]);
@@ -75,7 +75,7 @@ test("the users are requested until there is an answer, never before the server'
   assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
 });
 
-test("a plain GET finds the cause of a refusal that browsers hide from a socket", async () => {
+test("a GET, or a crash request without a body, finds why a socket is refused, which browsers hide", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {

@@ -36,7 +36,7 @@ function withSocket() {
 /** Runs all pending promise callbacks. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-test("smiles sent before, during and after a crash are stored once, in order, and reach the peer", async () => {
+test("smiles sent before, during and after crashes are stored once, in order, and reach the peer", async () => {
   const { timers, backend, open } = world();
   const heard = [];
   open("bruno", { onSmile: ({ smile }) => heard.push(smile) });
@@ -147,7 +147,7 @@ test("a plain GET finds the cause of a refusal", async () => {
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });
 
-test("a backend that hangs is unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
+test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
   const server = createServer(() => {});
   context.after(() => {
     server.close();

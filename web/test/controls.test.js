@@ -24,14 +24,16 @@ test("invalid values in an address are replaced by the defaults", () => {
     "", "?conversations=31&rate=0&seed=-1&mode=boom&chaos=7", "?conversations=&rate=21&seed=4294967296", "?rate=5.5&chaos=x",
     "?conversations=1e1&seed=0x10",
   ]) {
-    assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, search);
+    assert.deepEqual(settingsOf(search), { ...DEFAULTS, starts: false }, `an invalid value of ${search} was accepted`);
   }
 });
 
 test("the controls offer the values that the settings accept", () => {
   assert.ok(page.includes(`<input id="conversations" type="range" min="0" max="${MOST_CONVERSATIONS}"`));
   assert.ok(page.includes(`<input id="rate" type="range" min="1" max="${MOST_RATE}"`));
-  for (const choice of [...CHAOS_SECONDS, ...MODES]) assert.ok(page.includes(`<option value="${choice}"`), choice);
+  for (const choice of [...CHAOS_SECONDS, ...MODES]) {
+    assert.ok(page.includes(`<option value="${choice}"`), `no option has the value ${choice}`);
+  }
 });
 
 const pressed = (key, more = {}) => ({ key, target: { closest: () => null }, ...more });

@@ -7,7 +7,7 @@ import { TabStorage } from "../js/storage.js";
 
 const WISH = { replica: "be1.1", by: "person", mode: "exit" };
 
-/** Crash requests to a backend with these answers in turn: an object, or the status of a refusal. */
+/** Crash requests to a backend with these answers in turn: an object, or the status of a failure. */
 function requests(...answers) {
   const asked = [];
   const backend = {
@@ -33,8 +33,8 @@ test("each failure has an outcome and a message, which the next request clears",
   const failures = [[0, Outcome.UNANSWERED], [502, Outcome.UNANSWERED], [404, Outcome.NOBODY], [409, Outcome.REFUSED], [500, Outcome.REFUSED]];
   for (const [status, outcome] of failures) {
     const { crashes } = requests(status, { replica: "be1.1", mode: "exit" });
-    assert.equal((await crashes.ask(WISH)).outcome, outcome, String(status));
-    assert.ok(crashes.failure.key in ENGLISH, crashes.failure.key);
+    assert.equal((await crashes.ask(WISH)).outcome, outcome, `the outcome of ${status} is wrong`);
+    assert.ok(crashes.failure.key in ENGLISH, `${crashes.failure.key} has no words`);
     await crashes.ask(WISH);
     assert.equal(crashes.failure, null);
   }

@@ -36,7 +36,7 @@ function crashedAndBack(at = 1_000) {
   );
 }
 
-test("a crash has figures: seen, sessions moved, all live, replaced", () => {
+test("a crash has its numbers of sessions, and the times until it was seen, resumed and replaced", () => {
   const crashes = crashedAndBack();
   assert.equal(crashes.incidents.length, 1);
   const { by, victim } = lastOf(crashes);
@@ -46,7 +46,7 @@ test("a crash has figures: seen, sessions moved, all live, replaced", () => {
   assert.equal(isOpen(crashes, 6_000), false);
 });
 
-test("unknown times are null, and the crash stays open for a while", () => {
+test("unknown times are null, the crash stays open for a while, and a withdrawn one is dropped", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), lost(1_100, "anna", "be.1"));
   const { seenAfter, resumedAfter, replacedAfter } = figuresOf(lastOf(crashes));
   assert.deepEqual([seenAfter, resumedAfter, replacedAfter], [null, null, null]);
@@ -186,13 +186,13 @@ const replacements = ({ incidents }) => incidents.map(({ replacement }) => repla
 test("without a sign, a new replica replaces the replica that crashed first", () => {
   const early = after(TWO, asked(0, 1), asked(0, 2), confirmed(0, 2, "be.1"), asked(10_000, 3), confirmed(10_000, 3, "be.2"));
   const gone = after(early, seen(20_000, list("lost", "lost", "draining")));
-  assert.deepEqual(replacements(gone), [null, null, null], "a replica that was known or is not ready replaces none");
+  assert.deepEqual(replacements(gone), [null, null, null], "a replica that is not ready replaced a crashed one");
   const one = after(gone, seen(34_000, list("lost", "lost", "draining", "ready")), seen(40_000, list("lost", "lost", "draining", "ready")));
   assert.deepEqual(replacements(one), [null, "be.4", null]);
   const two = after(one, seen(44_000, list("lost", "lost", "draining", "ready", "ready")));
   assert.deepEqual(replacements(two), [null, "be.4", "be.5"]);
   const three = after(two, seen(50_000, list("lost", "lost", "draining", "ready", "ready", "ready")));
-  assert.deepEqual(replacements(three), ["be.6", "be.4", "be.5"], "a crash whose victim is unknown comes last");
+  assert.deepEqual(replacements(three), ["be.6", "be.4", "be.5"], "a crash whose victim is unknown did not come last");
 });
 
 /** Three replicas with these names. The first two have crashed, in this order. */
@@ -264,7 +264,11 @@ test("a frozen replica that is ready again replaces itself, and one that crashes
   assert.deepEqual(replacements(frozen), ["be1.1"]);
   const unnamed = after(TWO, seen(5_000, list("lost", "ready")), seen(9_000, list("ready", "ready")));
   assert.deepEqual(replacements(unnamed), ["be.1"]);
-  assert.equal(canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600), true, "be.1 can crash again");
+  assert.equal(
+    canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600),
+    true,
+    "be.1 cannot crash again",
+  );
   const next = ready("be1", 3);
   const again = after(frozen, asked(20_000, 1), confirmed(20_000, 1, "be1.1"), seen(26_000, [{ ...one, state: "lost" }, two, next]));
   const last = after(again, asked(30_000, 2), confirmed(30_000, 2, "be1.3"), seen(36_000, [{ ...next, state: "lost" }, two, ready("be1", 4)]));
@@ -345,7 +349,7 @@ test("chaos ends when a promise was broken, without another crash", async () => 
   assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
-test("chaos ends when no replica is left to crash, but waits where crashed replicas return", async () => {
+test("chaos ends when no replica is left, but only after PATIENCE misses if the platform restarts them", async () => {
   for (const outcome of [Outcome.NOBODY, Outcome.UNANSWERED]) {
     const gone = chaotic({ heals: false });
     gone.outcome = outcome;

@@ -39,11 +39,11 @@ test("phones that join at the same moment get different users, none of them simu
   const seats = await within(Promise.all(Array.from({ length: FREE }, () => sit())));
   assert.equal(new Set(seats.map(({ user }) => user)).size, FREE);
   for (const { user, client } of seats) {
-    assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, user);
+    assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, `${user} is simulated`);
     assert.equal(client.user, user);
   }
-  assert.equal(await within(sit()), null, "every user is taken");
-  assert.equal(backend.openSockets, FREE, "the sessions of failed claims are closed");
+  assert.equal(await within(sit()), null, "a phone got a user, although every user was taken");
+  assert.equal(backend.openSockets, FREE, "the sessions of failed claims stayed open");
 });
 
 test("a phone that returns keeps its user, even the next day", async () => {
@@ -70,7 +70,11 @@ test("a remembered user that another phone has claimed that day is not used", as
   const others = await within(Promise.all(Array.from({ length: FREE }, () => sit(null, next))));
   assert.ok(others.some(({ user }) => user === mine.user));
   assert.equal(await within(sit(mine, next)), null);
-  assert.notEqual(await within(sit({ user: "nobody" }, new Date("2026-11-27"))), null, "a remembered user that does not exist is ignored");
+  assert.notEqual(
+    await within(sit({ user: "nobody" }, new Date("2026-11-27"))),
+    null,
+    "a phone with an unknown remembered user got no user",
+  );
 });
 
 test("the preset receiver is the first user until the host has answered the claim", () => {
@@ -103,11 +107,13 @@ test("each sent smile has one line, whether its ack or the smile itself comes fi
 test("both languages have the same keys and placeholders, and join.html has the English words", () => {
   assert.deepEqual(Object.keys(WORDS.it), Object.keys(WORDS.en));
   const holes = (text) => text.match(/\{\w+\}/g);
-  for (const key of Object.keys(WORDS.en)) assert.deepEqual(holes(WORDS.it[key]), holes(WORDS.en[key]), key);
+  for (const key of Object.keys(WORDS.en)) {
+    assert.deepEqual(holes(WORDS.it[key]), holes(WORDS.en[key]), `the placeholders of ${key} differ`);
+  }
   const page = readFileSync(new URL("../join.html", import.meta.url), "utf8");
   const texts = [...page.matchAll(/data-words="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 5);
-  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], key);
+  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `the words of ${key} differ`);
   assert.equal(say("it", "heard", { from: "anna" }), "anna ti sorride");
   assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
 });

@@ -160,7 +160,7 @@ test("an idle page notices a crash that it requested as soon as a page with a ru
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
 });
 
-test("the command that restarts a backend follows the chosen mode", async () => {
+test("the words about restarting a backend follow the chosen crash mode", async () => {
   const { model, timers } = staged();
   await model.open();
   await new Promise((resolve) => setImmediate(resolve));

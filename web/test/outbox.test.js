@@ -45,7 +45,7 @@ test("a shed smile is sent again with its id, no sooner than the server's hint",
   assert.deepEqual(sent, ["c1", "c1"]);
 });
 
-test("new smiles are sent while refused ones wait for their retry", () => {
+test("new smiles are sent while shed ones wait for their retry", () => {
   const { outbox, beat, sent } = setUp();
   outbox.opened();
   beat();

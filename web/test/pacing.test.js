@@ -7,7 +7,7 @@ import { Rate } from "../js/counters.js";
 import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop, shareAfter } from "../js/render-loop.js";
 import { FakeTimers } from "./support.js";
 
-test("back-off doubles to its cap and is jittered from zero", () => {
+test("the longest back-off doubles up to its cap, and the wait has full jitter", () => {
   const highest = new Backoff({ random: () => 1 });
   assert.deepEqual(Array.from({ length: 8 }, () => highest.next()), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   assert.equal(highest.attempt, 8);
@@ -16,31 +16,31 @@ test("back-off doubles to its cap and is jittered from zero", () => {
   assert.equal(new Backoff({ random: () => 0 }).next(), 0);
 });
 
-test("after a close for a policy violation the wait is long", () => {
+test("after a close for a policy violation the wait is at least POLICY_WAIT_MS", () => {
   assert.equal(new Backoff({ random: () => 0 }).nextAfterPolicy(), POLICY_WAIT_MS);
 });
 
-test("a retry waits at least for the server's hint, and longer with every attempt", () => {
+test("a retry waits at least as long as the server's hint, plus jitter whose range grows up to a cap", () => {
   assert.equal(retryWait({ retryAfter: 40, attempt: 0, random: () => 0 }), 40);
   assert.equal(retryWait({ retryAfter: 40, attempt: 1, random: () => 1 }), 40 + 800);
   assert.equal(retryWait({ retryAfter: 0, attempt: 50, random: () => 1 }), RETRY_CAP_MS);
   assert.equal(ceiling(2_000, 100, 5_000), 5_000);
 });
 
-test("the phases of thirty conversations leave no gap wider than three even shares", () => {
+test("the gaps between the phases of up to thirty conversations are below three equal shares of the beat", () => {
   for (const count of [2, 10, 18, 20, 30]) {
     const phases = Array.from({ length: count }, (_, index) => phase(index)).sort((a, b) => a - b);
     const gaps = phases.map((value, at) => (phases[at + 1] ?? phases[0] + BEAT_MS) - value);
-    assert.ok(Math.max(...gaps) < (3 * BEAT_MS) / count, `${count}`);
+    assert.ok(Math.max(...gaps) < (3 * BEAT_MS) / count, `the phases of ${count} conversations have too wide a gap`);
   }
 });
 
-test("beats do not drift, however late they are taken", () => {
+test("beats that are taken a few milliseconds late do not drift", () => {
   const pacer = new Pacer();
   pacer.add(0, 1_000);
   let beats = 0;
   for (let now = 1_000; now < 61_000; now += 7) beats += pacer.take(now).length;
-  assert.ok(Math.abs(beats - 300) <= 1, `${beats}`);
+  assert.ok(Math.abs(beats - 300) <= 1, `${beats} beats in a minute instead of 300`);
   assert.equal(pacer.missed, 0);
 });
 
@@ -63,7 +63,7 @@ test("a removed conversation has no beat, and one that is added later keeps its 
   assert.ok(Math.abs(pacer.next() - (400 + phase(1))) < 1e-6);
 });
 
-test("a limited number of sessions connect at once, in the order of their requests", () => {
+test("a limited number of sessions connect at the same time, in the order of their requests", () => {
   const queue = new DialQueue({ limit: 2 });
   const began = [];
   const leave = ["a", "b", "c", "d", "e"].map((name) => queue.enter(() => began.push(name)));
@@ -76,7 +76,7 @@ test("a limited number of sessions connect at once, in the order of their reques
   assert.deepEqual(began, ["a", "b", "d", "e"]);
 });
 
-test("a connection that ends while it begins releases its slot", () => {
+test("a connection attempt that ends releases its slot", () => {
   const queue = new DialQueue({ limit: 1 });
   const began = [];
   const leaveFirst = queue.enter(() => began.push("a"));
@@ -85,7 +85,7 @@ test("a connection that ends while it begins releases its slot", () => {
   assert.deepEqual(began, ["a", "b"]);
 });
 
-test("a rate is the mean growth over its window", () => {
+test("a rate is the mean growth per second over its window", () => {
   const rate = new Rate();
   assert.equal(rate.update(0, 0), 0);
   assert.equal(rate.update(1_000, 50), 50);
@@ -119,7 +119,7 @@ function renderLoop({ cost = 0 } = {}) {
   return made;
 }
 
-test("many changes are painted once, at a frame", () => {
+test("several requests share one paint in a frame, and the next paint waits for the gap", () => {
   const made = renderLoop();
   const { timers, frames, loop } = made;
   loop.request();

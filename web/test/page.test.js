@@ -23,11 +23,11 @@ test("both languages have the same keys, none empty, with the same placeholders"
   // A language needs a `.one` form only where the singular differs.
   const plurals = (words) => Object.keys(words).filter((key) => !key.endsWith(".one"));
   assert.deepEqual(plurals(it), plurals(en));
-  for (const key of plurals(en)) assert.deepEqual(holes(it[key]), holes(en[key]), key);
+  for (const key of plurals(en)) assert.deepEqual(holes(it[key]), holes(en[key]), `the placeholders of ${key} differ`);
   for (const [key, text] of [en, it].flatMap(Object.entries)) {
-    assert.ok(text !== "", key);
+    assert.ok(text !== "", `${key} is empty`);
     const plural = holes(en[key.replace(/\.one$/, "")]);
-    assert.ok(holes(text).every((hole) => plural.includes(hole)), key);
+    assert.ok(holes(text).every((hole) => plural.includes(hole)), `${key} has a placeholder of its own`);
   }
 });
 
@@ -36,17 +36,17 @@ test("index.html contains no words except its name and the status while it loads
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
   assert.deepEqual(new Set(own.map(([, key]) => key)), new Set(["page.title", "status.loading"]));
-  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], key);
-  for (const [, key] of texts) assert.ok(key in ENGLISH, key);
+  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], `the words of ${key} differ`);
+  for (const [, key] of texts) assert.ok(key in ENGLISH, `no words for ${key}`);
 });
 
 test("every key that a script names is in the dictionary, and every entry is used", () => {
   const all = page + scripts.filter(([name]) => !name.startsWith("words-")).map(([, text]) => text).join("\n");
   const families = [...all.matchAll(/`([a-z]+(?:\.[a-z]+)*\.)\$\{/g)].map(([, prefix]) => prefix);
-  for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in ENGLISH, key);
+  for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in ENGLISH, `no words for ${key}`);
   for (const key of Object.keys(ENGLISH)) {
     const named = all.includes(`"${key.replace(/\.one$/, "")}"`);
-    assert.ok(named || families.some((prefix) => key.startsWith(prefix)), key);
+    assert.ok(named || families.some((prefix) => key.startsWith(prefix)), `${key} is not used`);
   }
 });
 
@@ -77,7 +77,7 @@ test("times and numbers are formatted for the language of the page", () => {
 
 test("each id that other code relies on exists once", () => {
   const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
-  for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, id);
+  for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, `${id} does not exist once`);
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
 });
 
@@ -85,18 +85,22 @@ test("every element that a script looks for is on a page or made by a script", (
   const made = scripts.flatMap(([, text]) => [...text.matchAll(/\.id = "([^"]+)"/g)]);
   const ids = new Set([...made, ...pages.join().matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   for (const [, text] of scripts) {
-    for (const [, id] of text.matchAll(/byId\("([^"]+)"\)/g)) assert.ok(ids.has(id), id);
+    for (const [, id] of text.matchAll(/byId\("([^"]+)"\)/g)) assert.ok(ids.has(id), `no element has the id ${id}`);
   }
 });
 
 test("the pages comply with the content security policy, and no script sets HTML", () => {
   for (const page of pages) assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
   for (const [name, text] of scripts) {
-    assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function/, name);
+    assert.doesNotMatch(
+      text,
+      /innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function/,
+      `${name} sets HTML or evaluates text`,
+    );
   }
 });
 
-/** The modules that a module imports, directly or indirectly, as paths below `web/`. */
+/** The modules that a module imports statically, directly or indirectly, as paths below `web/`. */
 function imports(module, found = new Set()) {
   for (const [, path] of read(module).matchAll(/from "(\.[^"]+)"/g)) {
     const imported = new URL(path, new URL(module, WEB)).href.slice(WEB.href.length);
@@ -105,7 +109,7 @@ function imports(module, found = new Set()) {
   return found;
 }
 
-test("each page preloads every module that it imports", () => {
+test("each page preloads every module that it imports statically", () => {
   for (const page of pages) {
     const preloaded = [...page.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)].map(([, path]) => path);
     const [, entry] = page.match(/<script type="module" src="([^"]+)">/);
@@ -115,8 +119,8 @@ test("each page preloads every module that it imports", () => {
 
 test("every script has a header comment and a bounded length", () => {
   for (const [name, text] of scripts) {
-    assert.match(text, /^\/\/ \S/, name);
-    assert.ok(text.split("\n").length <= LONGEST_FILE, name);
+    assert.match(text, /^\/\/ \S/, `${name} has no header comment`);
+    assert.ok(text.split("\n").length <= LONGEST_FILE, `${name} is too long`);
   }
 });
 
@@ -127,7 +131,7 @@ test("no template string spans lines", () => {
   }
 });
 
-test("every face has an answer, with any seed", () => {
+test("every answer is one face, with any random numbers", () => {
   for (let seed = 0; seed < 20; seed += 1) {
     const random = seededRandom(seed);
     let face = null;

@@ -43,7 +43,7 @@ test("every platform, crash mode and stage has words in both languages", () => {
     for (const [, mode] of modes) {
       for (const silentFor of [null, 0, GONE_AFTER_MS]) {
         const { key } = platform.revival({ mode, silentFor });
-        for (const dictionary of [ENGLISH, ITALIAN]) assert.ok(Object.hasOwn(dictionary, key), key);
+        for (const dictionary of [ENGLISH, ITALIAN]) assert.ok(Object.hasOwn(dictionary, key), `${key} has no words`);
       }
     }
   }
@@ -75,7 +75,7 @@ test("after a scale-up, the command does not stop the other replicas", () => {
   assert.equal(commandOf(restarted), "docker compose up -d");
   const moved = platformThat({ platform: "swarm", replicas: TWO });
   moved.seen({ platform: "compose", replicas: ONE });
-  assert.equal(commandOf(moved), "docker compose up -d", "the replicas of another platform do not count");
+  assert.equal(commandOf(moved), "docker compose up -d", "the replicas of another platform counted");
 });
 
 test("Swarm and Kubernetes restart crashed replicas, and the page says so", () => {
@@ -107,7 +107,7 @@ test("an unreadable stored platform is ignored", () => {
   for (const kept of ["{", "null", '{"name":"nomad","links":[]}', '{"name":"compose"}']) {
     const storage = new FakeStorage();
     storage.setItem("smilingchat.platform", kept);
-    assert.equal(new Platform({ storage }).name, null, kept);
+    assert.equal(new Platform({ storage }).name, null, `a platform was read from ${kept}`);
   }
 });
 

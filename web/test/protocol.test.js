@@ -5,12 +5,12 @@ import {
 } from "../js/client/protocol.js";
 import { welcome } from "./support.js";
 
-test("the address of a session is beside the page, with TLS if the page has it", () => {
+test("the URL of a session is relative to the page's URL, with TLS if the page has it", () => {
   assert.equal(socketUrl("http://127.0.0.1:8080/?start", "anna"), "ws://127.0.0.1:8080/ws?user=anna");
   assert.equal(socketUrl("https://chat.example/sub/", "anna"), "wss://chat.example/sub/ws?user=anna");
 });
 
-test("the address of a resume has the offset and its epoch, escaped", () => {
+test("the URL of a resume contains the offset and its epoch, escaped", () => {
   const url = new URL(socketUrl("http://h/#top", "a&b", { after: 117, epoch: "x+y" }));
   assert.equal(url.hash, "");
   assert.deepEqual(Object.fromEntries(url.searchParams), { user: "a&b", after: "117", epoch: "x+y" });
@@ -36,7 +36,7 @@ test("well-formed frames are parsed, unknown types and fields included", () => {
   for (const frame of frames) assert.deepEqual(parseFrame(JSON.stringify(frame)), frame);
 });
 
-test("anything that is not a frame parses to null", () => {
+test("text that is not a valid frame parses to null", () => {
   const broken = [
     "", "hello", "null", "7", "[]", "{}", '{"type":7}',
     '{"type":"ack","id":"c1","offset":-1,"duplicate":false}',
@@ -48,7 +48,7 @@ test("anything that is not a frame parses to null", () => {
     '{"type":"error","code":"overloaded"}',
     '{"type":"drain"}',
   ];
-  for (const text of broken) assert.equal(parseFrame(text), null, text);
+  for (const text of broken) assert.equal(parseFrame(text), null, `a frame was parsed from: ${text}`);
 });
 
 test("each close code has the reaction that the protocol states", () => {
@@ -61,12 +61,12 @@ test("each close code has the reaction that the protocol states", () => {
   assert.equal(closeName(4999), "connection_lost");
 });
 
-test("overload errors are the temporary causes", () => {
+test("the temporary error codes count as overload errors", () => {
   for (const code of ["overloaded", "rate_limited", "store_unavailable"]) assert.ok(isOverload(code));
   for (const code of ["bad_request", "not_a_smile", "unknown_user"]) assert.ok(!isOverload(code));
 });
 
-test("the resume point follows welcome, smiles and first acks only", () => {
+test("the resume point follows only welcomes, smiles and acks with duplicate: false", () => {
   const point = new ResumePoint();
   assert.equal(point.query, null);
   point.observe(welcome({ offset: 10 }));

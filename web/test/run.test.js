@@ -14,7 +14,7 @@ const marks = ({ timeline }) => timeline.marks.map(({ at, kind, replica }) => [a
 
 const begun = after(Run.NO_RUN, ["replicasSeen", { at: 0, replicas: TWO }], ["started", { at: 1_000 }]);
 
-test("a run has a mark for its start, its crashes, its replicas and its stop", () => {
+test("a run has marks for its start, its crashes, its lost and new replicas, and its stop", () => {
   const run = after(
     begun,
     ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }],
@@ -33,7 +33,7 @@ test("a run has a mark for its start, its crashes, its replicas and its stop", (
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("an unanswered request has a mark once its victim is known, and a refused one has none", () => {
+test("an unanswered request has a mark if its victim is known when it fails, and a refused one has none", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
   const silent = after(asked, ["crashUnanswered", { at: 5_000, id: 1 }]);
   assert.deepEqual([marks(silent).length, silent.crashes.incidents.length, Run.victimOf(silent, 1)], [1, 1, null]);

@@ -99,7 +99,7 @@ test("each failed attempt is followed by a longer wait, up to the cap", () => {
   assert.equal(session.attempt, 8);
 });
 
-test("only a session that lasted a while resets the back-off", () => {
+test("only a session that lasted for STABLE_MS resets the back-off", () => {
   const { session, sockets, timers, live } = setUp({ random: () => 1 });
   live();
   for (const wait of [100, 200, 400]) {
@@ -116,7 +116,7 @@ test("only a session that lasted a while resets the back-off", () => {
   assert.equal(session.retryAt - timers.now(), 100);
 });
 
-test("only a connection that closes before its welcome counts as refused", () => {
+test("only a connection that the server closes before its welcome counts as refused", () => {
   const { session, sockets, timers } = setUp();
   const ended = () => {
     const { isRefusal } = session.closeReason;
@@ -145,7 +145,7 @@ test("an attempt without a welcome is given up and tried again", () => {
   assert.equal(sockets.length, 2);
 });
 
-test("an attempt gets more time after each failure", () => {
+test("the time limit of an attempt doubles from the second failure on, up to four times the first", () => {
   const { session, sockets, timers } = setUp({ random: () => 0 });
   session.start();
   for (const limit of [1, 1, 2, 4, 4].map((times) => times * CONNECT_LIMIT_MS)) {
@@ -158,7 +158,7 @@ test("an attempt gets more time after each failure", () => {
   }
 });
 
-test("a drained session reconnects at the server's hint", () => {
+test("a drained session reconnects at the time in the server's hint, and no sooner", () => {
   for (const code of [1012, 4002]) {
     const { session, sockets, timers, live } = setUp();
     live();
@@ -244,7 +244,7 @@ test("when the backend is back, sessions skip the rest of their back-off", () =>
   assert.equal(sockets.length, before + 1);
 });
 
-test("a session stopped in any state closes normally and leaves no timer", () => {
+test("a session stopped while connecting, live or waiting closes normally and leaves no timer pending", () => {
   const reach = {
     connecting: ({ session }) => session.start(),
     live: ({ live }) => live(),
@@ -272,7 +272,7 @@ test("no frame is sent on a socket that is not open", () => {
   assert.deepEqual(sockets[0].sent, []);
 });
 
-test("after a silence a session has its earlier state", () => {
+test("after a silence a session returns to its previous state", () => {
   const { session, sockets, timers, live } = setUp();
   live({ offset: 120, recovered: true });
   assert.equal(session.state, SessionState.RESUMING);

@@ -56,7 +56,7 @@ test("eighteen conversations fit one replica without any overload error", () => 
   assertProven(simulation.ledger.totals);
 });
 
-test("twenty-one conversations overload one replica, which still admits its capacity", () => {
+test("twenty-one conversations overload one replica, which still admits nearly its whole capacity", () => {
   const { simulation, timers } = setUp();
   simulation.run(21);
   timers.advance(20_000);
@@ -72,7 +72,7 @@ test("thirty conversations on one replica cause overload errors, and the retries
   const before = simulation.counters.overloadErrors;
   timers.advance(10_000);
   const perSecond = (simulation.counters.overloadErrors - before) / 10;
-  assert.ok(perSecond > 20 && perSecond < 250, `${perSecond}`);
+  assert.ok(perSecond > 20 && perSecond < 250, `${perSecond} overload errors per second`);
   assert.ok(simulation.ledger.totals.inFlight <= 60 * UNSETTLED_LIMIT + 10);
   assertProven(simulation.ledger.totals);
 });
@@ -128,7 +128,7 @@ test("a backend that loses smiles is detected", () => {
   assert.ok(simulation.ledger.totals.lost >= lost - 1 && simulation.ledger.totals.lost <= lost);
 });
 
-test("smiles of a replaced store do not count as lost, duplicated or reordered", () => {
+test("smiles of a replaced log do not count as lost, duplicated or reordered", () => {
   const { simulation, timers, backend, allLive } = setUp({ capacity: 1_000 });
   simulation.run(10);
   timers.advance(5_003);
@@ -140,7 +140,7 @@ test("smiles of a replaced store do not count as lost, duplicated or reordered",
   assert.deepEqual({ lost, duplicated, reordered }, { lost: 0, duplicated: 0, reordered: 0 });
 });
 
-test("stop closes every session, keeps the numbers and leaves no timer", () => {
+test("stop closes every session, keeps the numbers and leaves no timer pending", () => {
   const { simulation, timers, backend, allLive } = setUp();
   simulation.run(30);
   timers.advanceUntil(allLive);
@@ -158,7 +158,7 @@ test("stop closes every session, keeps the numbers and leaves no timer", () => {
   assert.equal(simulation.ledger.totals.inFlight, 0);
 });
 
-test("a new start resets the numbers, and a changed count during a run does not", () => {
+test("a new run resets the totals; changing the number of conversations during a run does not", () => {
   const { simulation, timers, backend } = setUp();
   simulation.run(4);
   timers.advance(3_000);
@@ -188,7 +188,7 @@ test("there are never more conversations than pairs of users", () => {
   assert.deepEqual(simulation.conversations[1].users.map((user) => user.name), ["user2", "user3"]);
 });
 
-test("a simulated user answers each smile of a guest once, and the proof does not count the answers", async () => {
+test("a simulated user answers each smile from a guest once, and the ledger does not count the answers", async () => {
   const { simulation, timers, backend, allLive } = setUp();
   const heard = [];
   const openSocket = (url) => backend.openSocket(url);
@@ -241,7 +241,7 @@ test("the pace can be chosen, and changed during a run without a burst", () => {
   assertProven(simulation.ledger.totals);
 });
 
-test("the same seed sends the same first faces, whatever the other random numbers are", () => {
+test("the same seed produces the same first smiles, whatever the other random numbers are", () => {
   const opening = (seed) => {
     const { simulation, timers } = setUp({ seed });
     simulation.run(3, { seed: 42 });
@@ -263,7 +263,7 @@ test("a watched conversation reports its history requests, live smiles and failu
   timers.advance(400);
   assert.ok(events.includes("live"));
   conversation.users[0].heard({ type: "error", code: "store_unavailable", message: "", temporary: true });
-  assert.deepEqual(events.slice(-1), ["failed"], "an error without an id answers a history");
+  assert.deepEqual(events.slice(-1), ["failed"], "an error without an id did not answer the history request");
   backend.crash();
   conversation.askHistory({ limit: 30 });
   assert.deepEqual(events.slice(-1), ["failed"]);

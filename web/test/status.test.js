@@ -16,7 +16,7 @@ const UNREACHABLE = new BackendError({ status: 0, code: "unreachable", message: 
 
 const says = (facts) => {
   const { key, mood } = statusOf({ ...FACTS, ...facts });
-  assert.ok(key in ENGLISH, key);
+  assert.ok(key in ENGLISH, `${key} has no words`);
   return [key.replace("status.", ""), mood];
 };
 
@@ -137,17 +137,17 @@ test("each refused socket and the request of the diagnosis count with the diagno
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(counted.length, 0);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and one request count");
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and one request did not count");
   await fails(SUSPICIOUS_ATTEMPTS);
   await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
   assert.deepEqual([counted.length, asked.length], [4, 1]);
 
   diagnosis.welcomed();
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 5, "a refusal counts after a welcome of another session");
+  assert.equal(counted.length, 5, "a refusal after a welcome of another session did not count");
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS - 1);
-  assert.equal(counted.length, 5, "a refusal waits for a diagnosis once the last one is out of date");
+  assert.equal(counted.length, 5, "a refusal counted with a diagnosis that was out of date");
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.equal(counted.length, 8);
 
@@ -155,7 +155,7 @@ test("each refused socket and the request of the diagnosis count with the diagno
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   timers.advance(10 * DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 10, "an old refusal does not count");
+  assert.equal(counted.length, 10, "an old refusal counted");
 
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = UNREACHABLE;
@@ -164,7 +164,7 @@ test("each refused socket and the request of the diagnosis count with the diagno
   parts.answer = full;
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 13, "a socket that found no backend does not count, and one after it does");
+  assert.equal(counted.length, 13, "a socket that found no backend counted, or one after it did not");
 });
 
 test("refusals count although a request in between passes the rate limit", async () => {
@@ -172,17 +172,17 @@ test("refusals count although a request in between passes the rate limit", async
   const parts = diagnosed(limited);
   const { timers, counted, diagnosis, fails } = parts;
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 2, "a socket and a request");
+  assert.equal(counted.length, 2, "a socket and a request did not count");
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = null;
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.deepEqual([counted.length, diagnosis.cause], [2, null]);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 3, "one request that passes does not prove that the cause is gone");
+  assert.equal(counted.length, 3, "refusals stopped counting after one request that passed");
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = limited;
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 6, "the socket before the request that passed, the last socket and its request");
+  assert.equal(counted.length, 6, "the sockets before both requests and the refused request did not count");
 
   parts.answer = null;
   for (let passed = 0; passed < 2; passed += 1) {
@@ -190,10 +190,10 @@ test("refusals count although a request in between passes the rate limit", async
     await fails(SUSPICIOUS_ATTEMPTS);
   }
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 6, "a second request that passes proves that the cause is gone");
+  assert.equal(counted.length, 6, "refusals counted after a second request that passed");
 });
 
-test("a failed request counts as an overload error with its cause", () => {
+test("a failed request counts as an overload error with its cause, except for other refusals", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
   assert.equal(causeOf(503, "overloaded"), "overloaded");

@@ -1,5 +1,5 @@
-// Fakes for tests: a manual clock, seeded random numbers, a socket without a network, and a small backend that follows
-// the protocol.
+// Fakes for tests: a manual clock, seeded random numbers, a socket without a network, and a small backend with the main
+// parts of the protocol.
 
 /** A clock that only a test advances. */
 export class FakeTimers {
@@ -31,13 +31,16 @@ export class FakeTimers {
     this.#now = end;
   }
 
-  /** Advances the clock until the condition holds. Fails if it does not hold within `limit` milliseconds. */
+  /**
+   * Advances the clock in steps of `step` milliseconds until the condition holds. Throws if it does not hold within
+   * `limit` milliseconds.
+   */
   advanceUntil(condition, limit = 60_000, step = 10) {
     for (let waited = 0; waited <= limit; waited += step) {
       if (condition()) return;
       this.advance(step);
     }
-    throw new Error(`the condition does not hold within ${limit} ms: ${condition}`);
+    throw new Error(`the condition did not hold within ${limit} ms: ${condition}`);
   }
 
   #nextBefore(end) {
@@ -49,7 +52,10 @@ export class FakeTimers {
   }
 }
 
-/** A random number generator with the same numbers for the same seed, at least 0 and below 1 (mulberry32). */
+/**
+ * Returns a random number generator (mulberry32). Its numbers are at least 0 and below 1, and the same for the same
+ * seed.
+ */
 export function seededRandom(seed) {
   let state = seed >>> 0;
   return () => {
@@ -84,7 +90,7 @@ export class FakeSocket {
     this.onClosing();
   }
 
-  /** Delivers a frame from the server. */
+  /** Opens the socket if necessary, and delivers a frame from the server. */
   tell(frame) {
     this.readyState = 1;
     this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
@@ -105,8 +111,10 @@ const LATENCY_MS = 8;
 const RETRY_AFTER_MS = 40;
 
 /**
- * Several replicas that share one log in memory, with acks and smiles in offset order, resume, a capacity and crashes.
- * They follow the protocol unless a test sets `loses`, which selects smiles that are not delivered.
+ * One or more replicas, by default one, that share one log in memory. They have acks and smiles in offset order,
+ * resume, history and crashes. `capacity` is in smiles per second for each replica. A ping gets no answer. A test may
+ * set `loses`, which selects smiles that are acked, but not pushed to live sessions; a resume or a history still
+ * returns them.
  */
 export class FakeBackend {
   #timers;
@@ -146,7 +154,7 @@ export class FakeBackend {
     return socket;
   }
 
-  /** Crashes one replica. A replacement starts `restartAfter` milliseconds later. */
+  /** Crashes the oldest replica. A replacement starts `restartAfter` milliseconds later. */
   crash(restartAfter = 1_500) {
     const victim = this.#replicas.shift();
     for (const session of [...this.#sessions]) {
@@ -157,7 +165,7 @@ export class FakeBackend {
     this.#timers.after(restartAfter, () => this.#addReplica());
   }
 
-  /** Replaces the store by an empty one with a new epoch. */
+  /** Replaces the log with an empty one of a new epoch, and closes every session with 1012. */
   replaceLog() {
     this.epoch = `${this.epoch}+`;
     this.#log = [];

@@ -20,7 +20,7 @@ test("history and live smiles are merged, each smile once, in the order of the l
   assert.deepEqual([thread.more, thread.asking], [true, false]);
 });
 
-test("older smiles are requested from the oldest known one, until there is no more", () => {
+test("the next request asks for the smiles before the oldest known one, until there are no more", () => {
   assert.deepEqual(nextPage(NO_THREAD), { limit: PAGE });
   const thread = after([{ kind: "history", smiles: smiles(5, 7), more: true }]);
   assert.deepEqual(nextPage(thread), { before: 5, limit: PAGE });
@@ -63,6 +63,6 @@ test("a replica that restarts repeatedly takes no colour of a replica that is st
   const hues = new Hues();
   for (let crash = 0; crash < 3 * HUES; crash += 1) {
     const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));
-    assert.equal(new Set(shown).size, 3, `${crash}: ${shown}`);
+    assert.equal(new Set(shown).size, 3, `replicas share a colour after crash ${crash}: ${shown}`);
   }
 });

@@ -31,7 +31,7 @@ test("a sample has the rates since the sample before it, whatever the interval",
 
 test("a sample that follows within milliseconds has no peak", () => {
   const timeline = sampled(running(3), { at: 3_002, successes: 302, overloads: 30, replicas: [] });
-  assert.ok(timeline.samples.at(-1).successes <= 100, `${timeline.samples.at(-1).successes}`);
+  assert.ok(timeline.samples.at(-1).successes <= 100, `${timeline.samples.at(-1).successes} successes per second`);
 });
 
 test("a timeline is immutable, keeps an hour, and shows the last minutes", () => {
@@ -66,8 +66,16 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(changes(ready, ready), []);
   assert.deepEqual(changes(ready, [replica("be.1", "lost"), replica("be.2", "draining")]), ["lost be.1", "drained be.2"]);
   assert.deepEqual(changes([replica("be.1", "lost"), replica("be.2", "draining")], [replica("be.3")]), ["back be.3"]);
-  assert.deepEqual(changes(ready, [replica("be.2"), replica("be.3")]), ["back be.3", "drained be.1"], "be.1 left between two lists");
-  assert.deepEqual(changes([replica("be.1")], [replica("be.2")]), ["back be.2", "lost be.1"], "the only replica is not listed as lost");
+  assert.deepEqual(
+    changes(ready, [replica("be.2"), replica("be.3")]),
+    ["back be.3", "drained be.1"],
+    "be.1, which left between two lists, did not count as draining",
+  );
+  assert.deepEqual(
+    changes([replica("be.1")], [replica("be.2")]),
+    ["back be.2", "lost be.1"],
+    "the only replica, which was replaced, did not count as lost",
+  );
   assert.deepEqual(changes([replica("be.1", "lost")], [replica("be.1")]), ["back be.1"]);
 });
 
@@ -160,7 +168,7 @@ test("a lane is as thick as the replica's share, shows draining, and ends when t
 
 test("a long id is shown by its end", () => {
   const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
-  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), JSON.stringify(texts));
+  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label ends like the id: ${JSON.stringify(texts)}`);
 });
 
 test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {

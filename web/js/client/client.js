@@ -34,7 +34,7 @@ export class Client {
 
   /**
    * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the
-   * smiles that other sessions of the user sent. `onState(session)` reports changes of `session.state`, `replica`,
+   * smiles that other sessions of the user sent. `onState(session)` reports each `session.state`, with `replica`,
    * `closeReason`, `retryAt` and `reconnects`. `onGap()` reports that smiles may be missing; `history()` has them.
    */
   constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
@@ -81,7 +81,7 @@ export class Client {
     });
   }
 
-  /** Resolves to the smiles with another user, oldest first: `{smiles, more}`. Asks again when the session breaks. */
+  /** Resolves to the smiles with another user, oldest first: `{smiles, more}`. Retries until answered or refused. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
       const request = { with: other, before, limit, resolve, reject, cancelRetry: () => {} };

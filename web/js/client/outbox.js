@@ -3,7 +3,7 @@
 
 import { retryWait } from "./backoff.js";
 
-/** The maximum number of unsettled smiles, at which a user sends no new ones. */
+/** The default limit of unsettled smiles, at which a user sends no new ones. */
 export const UNSETTLED_LIMIT = 3;
 
 /** The outcome of a beat. */
@@ -31,7 +31,7 @@ export class Outbox {
     return this.#entries.size;
   }
 
-  /** Records that the session is open: from now on, beats send interrupted smiles again. */
+  /** Records that the session is open: from now on, beats send smiles. */
   opened() {
     this.#open = true;
   }

@@ -27,7 +27,7 @@ const CLOSE_NAMES = new Map([
   [4002, "rebalance"],
 ]);
 
-// These codes mean that this client sent an invalid frame, so a retry would fail again.
+// These codes mean that this client sent an invalid frame; a reconnect would not help.
 const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009]);
 const POLICY_CLOSE = 1008;
 
@@ -59,7 +59,7 @@ export function retryAfterOf(response, answer) {
   return Math.max(0, ...hints.filter(Number.isFinite));
 }
 
-/** The address of a session: next to the page, with TLS if the page has it. */
+/** A session's URL, relative to the page, with TLS if the page has it. */
 export function socketUrl(pageUrl, user, resume = null) {
   const url = new URL("ws", pageUrl);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -101,8 +101,8 @@ const FRAME_CHECKS = {
 };
 
 /**
- * Parses a frame. Unknown types pass, since newer servers may add some. Returns null for a known type without its
- * required fields, and for anything but a JSON object.
+ * Parses a frame, or returns null: without a string `type`, or for a known type without valid required fields. Unknown
+ * types pass, since newer servers may add some.
  */
 export function parseFrame(text) {
   let frame;
@@ -117,8 +117,8 @@ export function parseFrame(text) {
 }
 
 /**
- * Where to resume from: the highest offset of a welcome, a smile, or an ack without `duplicate`.
- * The offset of a duplicate is not the end of the stream, and a welcome that did not recover starts over.
+ * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`.
+ * The ack of a duplicate has an old offset, and a welcome that did not recover starts over.
  */
 export class ResumePoint {
   #epoch = null;

@@ -4,7 +4,7 @@
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** The time limit for the welcome. Failures double it, up to four times this value: a busy server needs longer. */
+/** The time limit for the welcome. Further failures double it, up to fourfold: a busy server needs longer. */
 export const CONNECT_LIMIT_MS = 2_000;
 /** Silence after which the session sends a ping. */
 export const SILENCE_ASK_MS = 1_000;
@@ -50,7 +50,6 @@ export class Session {
   #returnAt = null;
   #stateBeforeSilence = SessionState.LIVE;
 
-  /** The state for the caller to show, with the fields below. */
   state = SessionState.STOPPED;
   replica = null;
   /**
@@ -96,7 +95,7 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Skips the rest of the back-off, because the backend is back. Hints of the server are still honoured. */
+  /** Shortens a back-off, because the backend is back. `drain` hints and policy waits are still honoured. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
@@ -104,7 +103,7 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Waits `wait` milliseconds plus a random spread, because the backend rate-limits this address. */
+  /** Extends a shorter wait to `wait` milliseconds plus a random spread: this address is rate-limited. */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
     this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);

@@ -20,7 +20,7 @@ export class Stream {
     return this.#offset;
   }
 
-  /** Records a new session. Returns false if it left a gap after the session before it. */
+  /** Records a new session. Returns false if it may leave a gap after the last one. */
   open({ epoch, offset, recovered }) {
     const first = this.#epoch === null;
     const sameLog = epoch === this.#epoch;
@@ -48,12 +48,12 @@ export class Stream {
     return Fit.NEXT;
   }
 
-  /** Whether the stream has passed the offset, so that the smile at that offset can no longer arrive. */
+  /** Whether the stream has passed the offset, so that its smile can no longer arrive in order. */
   hasPassed(epoch, offset) {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }
 
-  /** Whether no session of this user has seen the offset: it is in a gap, or of another epoch. */
+  /** Whether a delivery at the offset cannot be proven: it is in a gap, or of another epoch. */
   isUnproven(epoch, offset) {
     if (epoch !== this.#epoch) return true;
     return this.#gaps.some((gap) => offset > gap.after && offset <= gap.upTo);

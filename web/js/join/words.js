@@ -66,7 +66,7 @@ const ITALIAN = {
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
 
-/** The first of the browser's languages with words. */
+/** The first language with words, or English. */
 export function languageOf(wanted) {
   const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
