@@ -140,7 +140,7 @@ pub enum CloseReason {
     /// A frame larger than [`MAX_FRAME_BYTES`].
     #[strum(to_string = "a frame has at most 4096 bytes")]
     TooLarge = 1009,
-    /// The server failed.
+    /// The server failed. This version closes no session with this code.
     #[strum(to_string = "internal error; reconnect with back-off")]
     Internal = 1011,
     /// This replica is draining.
