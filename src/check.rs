@@ -13,10 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// No connection, or no complete answer within 3 s.
+    /// No connection, no complete answer within 3 s, or a URL that does not begin with `http://`.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
-    /// The replica answered with a status other than 2xx; the last field is the beginning of the body.
+    /// The replica answered with a status other than 2xx; the last field is the beginning of the body, at
+    /// most 200 characters.
     #[error("GET {0}: {1} {2}")]
     NotReady(Url, StatusCode, String),
 }

@@ -2,8 +2,9 @@
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Pass smiles
 //! to [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns events. A client
-//! repeats a smile with the same id until the smile is durable or permanently refused, so the server stores no smile
-//! twice. It resumes from the highest offset that it has seen, so it misses nothing.
+//! repeats a smile with the same id until the smile is durable, permanently refused or given up, so the server stores
+//! no smile twice. It resumes from the highest offset that it has seen, so it misses nothing if the server recovers the
+//! session.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -57,11 +58,12 @@ pub use self::outbox::MAX_UNANSWERED;
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Time limit for a connection and its upgrade. From the second failure in a row, each failure doubles it, up to
-    /// four times this value, because a busy server needs longer.
+    /// four times this value, because a busy server needs longer. A lost connection counts as a failure.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
-    /// Silence after which the client drops the connection.
+    /// Silence after which the client drops the connection; also the time limit for a write, and for the welcome after
+    /// the upgrade. Longer than `ping_after`.
     pub silence: Duration,
 }
 
@@ -103,7 +105,7 @@ pub struct Client {
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
-    /// The number of lost or refused connections. After each one the client tries the next URL.
+    /// The number of lost connections and failed attempts. After each one the client tries the next URL.
     moves: usize,
     events: VecDeque<Event>,
     state: State,
@@ -128,8 +130,8 @@ struct Session {
 }
 
 impl Client {
-    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and after each failure to the next
-    /// one.
+    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and after each failure or lost
+    /// connection to the next one.
     ///
     /// # Panics
     /// If `urls` is empty.
@@ -163,14 +165,15 @@ impl Client {
         client
     }
 
-    /// Accepts a smile to send, and keeps it until it is durable or permanently refused. Returns `false`, without
-    /// accepting the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
+    /// Accepts a smile to send, and keeps it until it is durable, permanently refused or given up. Returns `false`,
+    /// without accepting the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
     #[must_use = "false means that the smile was not accepted"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)
     }
 
-    /// Gives up the smiles whose last answer was a temporary refusal: the server did not store them.
+    /// Gives up the smiles that were temporarily refused and not written since. The server stored such a smile only if
+    /// an earlier transmission of it was never answered.
     pub fn give_up_refused(&mut self) {
         self.outbox.give_up_refused();
     }
@@ -180,7 +183,8 @@ impl Client {
         self.resume_point.as_ref()
     }
 
-    /// Waits for the next event. Cancel safe. The client makes no progress unless this future is polled.
+    /// Waits for the next event; forever after [`Event::Ended`]. Cancel safe. The client makes no progress unless this
+    /// future is polled.
     pub async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -221,7 +225,8 @@ impl Client {
         }
     }
 
-    /// Closes the session with a close frame. The server may or may not have stored the smiles that are unanswered.
+    /// Closes the session with a close frame, for which it waits at most [`Patience::ping_after`]. The server may or
+    /// may not have stored the smiles that are unanswered.
     pub async fn close(self) {
         if let State::Open(session) = self.state {
             session.connection.close().await;
@@ -281,7 +286,7 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // Without smiles to replay, the server sends nothing unasked. The pong shows that the session works.
+                // Without smiles to replay, the next frame may be far off. The pong shows that the session works.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
@@ -351,7 +356,8 @@ impl Client {
 }
 
 impl Session {
-    /// Buffers the outgoing frame if there is one. Otherwise flushes, and reads until an event or until `wake`.
+    /// Buffers the outgoing frame if there is one. Otherwise flushes, and reads until an event or until `wake`, which
+    /// ends the connection if no welcome has come.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {

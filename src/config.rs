@@ -155,11 +155,12 @@ pub struct ServeOptions {
 /// The ping interval of a session, and the times after which it considers its client gone or unable to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionTimes {
-    /// The time from one WebSocket ping to the next.
+    /// The time from one WebSocket ping to the next. The first ping comes after half of it to all of it.
     pub ping_interval: Duration,
-    /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001.
+    /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001, unless the server has
+    /// not read from it or has stalled.
     pub pong_timeout: Duration,
-    /// The longest time for one write. A session that exceeds it is closed with 4000.
+    /// The longest time for one write with its flush. A session that exceeds it is closed with 4000.
     pub write_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP: the page, the API, the probes, and the upgrade of `/ws`.
+//! HTTP: the page, the API, the probes, the metrics, and the upgrade of `/ws`.
 
 mod api;
 mod crash;
@@ -34,8 +34,8 @@ pub(crate) use rate_limit::RateLimit;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// High, since clients cache almost all compressed responses. Brotli's level 11 would take several times the CPU and
-/// save only a few per cent more.
+/// High, since clients cache the page and its assets. Brotli's level 11 would take several times the CPU and save only
+/// a few per cent more.
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
@@ -50,7 +50,7 @@ pub(crate) struct AppState {
     pub options: ServeOptions,
     /// The bearer token that crash requests need, if any.
     pub crash_token: Option<String>,
-    /// The refused origins that were logged.
+    /// The refused origins that were logged, at most 100.
     pub logged_origins: Mutex<HashSet<String>>,
 }
 
@@ -93,7 +93,8 @@ pub(crate) fn operations(app: Arc<AppState>) -> Router {
         .with_state(app)
 }
 
-/// Routes of both listeners until the store is open: alive, not ready, and 503 for everything else.
+/// Routes of both listeners until the store is open and the replica is registered: alive, not ready, and 503 for
+/// everything else.
 pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
     Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())
@@ -128,7 +129,8 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Adds the security headers and counts refusals. Only the page and the QR code set `Cache-Control` themselves.
+/// Adds the security headers and counts refusals. Only the page, its assets and the QR code set `Cache-Control`
+/// themselves.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);

@@ -1,7 +1,8 @@
 //! TheSmilingChat: one ordered, durable log of smiles, and the WebSocket sessions that it feeds.
 //!
-//! Each replica appends smiles to one log in the store, publishes the log in order, and sends each smile to the sessions
-//! of its two users. Clients receive everything through the log, the sender's ack included.
+//! Each replica appends smiles to one log in the store, publishes the log in order, and sends each smile to the
+//! sessions of its two users. A session receives every smile through the log; the session that sent the smile receives
+//! the ack in its place.
 //!
 //! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and
 //! decisions with their reasons.
@@ -13,7 +14,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`model`] | users, smiles, offsets, epochs; [`model::Faces`] validates the content of a smile |
-//! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` |
+//! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` outside tests |
 //! | [`config`] | all options; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
 //! | `limits` | admission: session rate, replica capacity, store delay; pure code, callers pass the time |

@@ -56,8 +56,8 @@ impl Bucket {
         }
     }
 
-    /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Hints are spaced by the
-    /// refill interval: if all senders got the same hint, all but one would be refused again.
+    /// The retry hint for a sender that is refused at `now` and must wait at least `wait`. Up to [`LONGEST_HINT`],
+    /// hints are spaced by the refill interval: if all senders got the same hint, all but one would be refused again.
     pub(crate) fn retry_hint(&mut self, now: Instant, wait: Duration) -> Duration {
         let next = self.last_hint + self.interval;
         self.last_hint = next.clamp(now + wait, now + wait.max(LONGEST_HINT));
@@ -74,7 +74,7 @@ impl Capacity {
         Self(Mutex::new(Bucket::new(per_second, (per_second / 4).max(1), now)))
     }
 
-    /// The number of smiles admitted since the start.
+    /// The number of smiles admitted since the start, even if there is no limit.
     pub(crate) fn admitted(&self) -> u64 {
         self.0.lock().taken
     }

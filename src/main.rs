@@ -32,8 +32,9 @@ fn main() -> ExitCode {
     })
 }
 
-/// Builds the runtime. By default it leaves one processor to the threads of SQLite and the indexer, or to MySQL on the
-/// same machine: with a worker on every processor, replica and store would preempt each other during a commit.
+/// Builds the runtime. By default, if there are several processors, it leaves one of them to the threads of SQLite and
+/// the indexer, or to MySQL on the same machine: with a worker on every processor, replica and store would preempt each
+/// other during a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {

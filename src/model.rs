@@ -1,5 +1,5 @@
-//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Ids and faces are validated when
-//! they are parsed.
+//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Ids are validated when they are
+//! parsed or deserialized, faces only when they are parsed.
 
 mod faces;
 
@@ -165,7 +165,7 @@ pub struct Smile {
     /// One to eight faces.
     #[serde(rename = "smile")]
     pub faces: Faces,
-    /// When the replica appended the batch of this smile, by the clock of the replica.
+    /// When the replica began to append the batch of this smile, by the clock of the replica.
     pub at: Timestamp,
 }
 

@@ -13,7 +13,7 @@ const COLUMNS: [&str; 8] = ["REPLICA", "HOST", "STATE", "UP", "SESSIONS", "SMILE
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
-    /// The token file cannot be read.
+    /// The token file cannot be read, or is empty.
     #[error(transparent)]
     Token(#[from] InvalidValue),
     /// The list of replicas could not be read.
@@ -36,10 +36,10 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
     say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
 }
 
-/// Crashes a replica and prints its id.
+/// Crashes a replica, and prints its id and what happens to it.
 ///
 /// # Errors
-/// [`OperateError`], if the token file cannot be read, the request fails or the id cannot be printed.
+/// [`OperateError`], if the token file cannot be read or is empty, the request fails or the line cannot be printed.
 pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     let token = secret(options.token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;
     let request = CrashRequest { replica: options.replica.clone(), mode: Some(options.mode) };

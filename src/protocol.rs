@@ -60,11 +60,11 @@ pub enum ErrorCode {
     ForbiddenOrigin,
     /// HTTP only: this replica is draining or unready.
     Draining,
-    /// HTTP only: crashing is switched off.
+    /// HTTP only: crashing is switched off at the replica that answers, or at the named one.
     CrashOff,
     /// HTTP only: the crash token is missing or wrong.
     Unauthorized,
-    /// HTTP only: the body is not `application/json`.
+    /// HTTP only: the content type is not `application/json`.
     UnsupportedMediaType,
     /// HTTP only: no replica matches the crash request.
     UnknownReplica,
@@ -108,7 +108,7 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
     }
 
-    /// The store refused or did not answer. The hint is short because every frame tries the store again.
+    /// The store refused or did not answer. The hint is short, since the store may answer again at any moment.
     pub fn store_unavailable() -> Self {
         let message = "the store does not answer; send the same frame or request again";
         Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
@@ -140,7 +140,7 @@ pub enum CloseReason {
     /// A frame larger than [`MAX_FRAME_BYTES`].
     #[strum(to_string = "a frame has at most 4096 bytes")]
     TooLarge = 1009,
-    /// The server failed.
+    /// The server failed. This version closes no session with this code.
     #[strum(to_string = "internal error; reconnect with back-off")]
     Internal = 1011,
     /// This replica is draining.
@@ -149,7 +149,7 @@ pub enum CloseReason {
     /// The session cannot read the log now.
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
     TryAgainLater = 1013,
-    /// The client reads too slowly.
+    /// The client reads too slowly, or is so far behind that retention has removed smiles that it was still to receive.
     #[strum(to_string = "this client does not read; reconnect and resume")]
     Slow = 4000,
     /// The pong timed out.

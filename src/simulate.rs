@@ -3,7 +3,7 @@
 //! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
 //! only by the wire protocol, so it can test any implementation of that protocol.
 //!
-//! Each seat of the plan is a task with one WebSocket. The tasks put their events into one bounded queue, and
+//! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
 //! [`conduct`] records them in the ledger in batches. When the queue is full, the users wait.
 
 pub mod ledger;
@@ -52,9 +52,9 @@ const READERS: usize = 32;
 pub struct Patience {
     /// The time limits of each client.
     pub client: client::Patience,
-    /// A stage ends after this long without progress.
+    /// A stage other than the sending ends after this long without a smile, an ack, a final error or a new session.
     pub quiet: Duration,
-    /// Time limit of each of these stages: opening the sessions, settling, and reading the log again.
+    /// The time limit of each of these stages: opening the sessions, settling, and reading the log again.
     pub settle: Duration,
 }
 
@@ -76,17 +76,17 @@ pub enum SimulationError {
     /// An interrupt came before the run began.
     #[error("interrupted before the run began")]
     Interrupted,
-    /// The file with the token for crash requests cannot be read.
+    /// The file with the token for crash requests cannot be read, or is empty.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
-    /// A replica listed the users, but no session began.
+    /// A replica listed the users, but no session was open at the end of the first stage.
     #[error("no replica accepts a session: {0}")]
     NoSession(String),
 }
 
 impl SimulationError {
-    /// The exit status of the command: 1 for a store with too few users, which breaks the contract; 2 for an unreadable
-    /// token file; 3 if nothing could be tested.
+    /// The exit status of the command: 1 for a store with too few users, which breaks the contract; 2 for a token file
+    /// that is unreadable or empty; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -99,7 +99,8 @@ impl SimulationError {
 /// Runs a simulation as a command: shows progress on standard error and prints the report on standard output. Returns
 /// the exit status.
 ///
-/// Each Ctrl-C ends the current stage. While the sessions are being opened, it also skips the sending.
+/// Each Ctrl-C ends the current stage. While the sessions are being opened, it also skips the sending. Before that, it
+/// ends the command.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -120,7 +121,8 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     Ok(report.exit_status())
 }
 
-/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage.
+/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage, or the simulation
+/// while it asks for the users.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -191,7 +193,7 @@ impl Shared {
         urls
     }
 
-    /// Records an event of a client in the ledger.
+    /// Queues an event of a client for the ledger.
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
@@ -302,7 +304,7 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads every user's stream again. Returns the number of users whose stream was read to its end.
+    /// Reads every user's stream again. Returns the number of readers with nothing left to read.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();
@@ -324,11 +326,11 @@ impl Conductor {
         complete
     }
 
-    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` has passed, or an
-    /// interrupt comes.
+    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` or 24 h have passed,
+    /// or an interrupt comes.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
-        // `Duration::MAX` means no limit, and adding it would overflow.
+        // Adding `Duration::MAX` would overflow.
         let limit = began + most.min(Duration::from_hours(24));
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {

@@ -27,8 +27,11 @@ const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 /// The shortest time between two log lines about a store that did not answer a client.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; the default is
-/// `info`.
+/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not set
+/// or not valid, the filter is `info`.
+///
+/// # Panics
+/// If the process has started logging before.
 pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A line that cannot be written, as on a full disk, is lost. The library would report the failure on standard
@@ -93,7 +96,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// Creates all metrics at zero.
+    /// Creates all metrics at zero; on Linux, also those of the process.
     ///
     /// # Panics
     /// Never: all names are valid and unique.

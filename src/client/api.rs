@@ -1,6 +1,6 @@
 //! The HTTP API of a replica: users, replicas, and crash requests.
 //!
-//! Each request goes to the host of the given URL; the path of that URL is ignored.
+//! Each request goes to the host of the given URL; the path and the query of that URL are ignored.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum ApiError {
     /// There is no replica to ask.
     #[error("no URL to ask")]
     NoUrl,
-    /// No connection, or no answer in time.
+    /// No connection, or no complete answer within 5 s.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
     /// The replica, or a proxy in front of it, refused the request.
@@ -33,10 +33,10 @@ pub enum ApiError {
         request: String,
         /// The status of the answer.
         status: StatusCode,
-        /// The message of the answer.
+        /// The message of the answer, or a statement that it has none.
         message: String,
     },
-    /// The answer does not have the expected shape, so the server is not a replica.
+    /// The answer does not have the expected shape, so it probably does not come from a replica.
     #[error("{request}: the answer is not that of a replica: {source}")]
     Unreadable {
         /// Method and URL.

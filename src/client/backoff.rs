@@ -17,15 +17,16 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next attempt: the server's hint plus jitter, so that clients with the same hint spread out.
+    /// The wait before the next attempt: the server's hint, if any, plus jitter, so that clients with the same hint
+    /// spread out. Counts a failure.
     pub(super) fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
         let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_LONGEST);
         self.failures = self.failures.saturating_add(1);
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit of the next attempt: `first` after a lost connection, then doubled after each failure, up to four
-    /// times `first`.
+    /// The time limit of the next attempt: `first` up to the first failure in a row, doubled by each further one, up to
+    /// four times `first`. A lost connection counts as a failure.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
@@ -41,7 +42,8 @@ impl Backoff {
     }
 }
 
-/// The wait before a smile that was refused `refusals` times is sent again; never shorter than the hint.
+/// The wait before a refused smile is sent again, if it was refused `refusals` times before; never shorter than the
+/// hint.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }

@@ -49,7 +49,8 @@ pub(super) enum Heard {
 pub(super) struct Gone {
     /// The close code of the server; `None` if the connection broke or the client gave it up.
     pub code: Option<u16>,
-    /// When the connection stopped working. After an unanswered ping, that is when the server last sent anything.
+    /// When the connection stopped working. If a ping was unanswered for a while, that is when the server last sent
+    /// anything.
     pub since: Instant,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     heard_at: Instant,
     pinged_at: Option<Instant>,
-    /// The deadline of the current write.
+    /// The deadline of the frames that are not flushed yet.
     write_by: Option<Instant>,
     ping_after: Duration,
     silence: Duration,
@@ -162,7 +163,7 @@ impl Connection {
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
     }
 
-    /// Sends a close frame, best effort.
+    /// Sends a close frame, best effort, within `ping_after`.
     pub(super) async fn close(mut self) {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }

@@ -32,26 +32,26 @@ pub enum Event {
         id: SmileId,
         /// The offset of the smile.
         offset: Offset,
-        /// Whether the server had stored this id before.
+        /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
     /// A smile to or from this user.
     Received(Smile),
     /// The server refused a frame. The client sends a temporarily refused smile again by itself.
     Refused {
-        /// The id of the smile, as the server repeats it.
+        /// The id that the server echoed, if any.
         id: Option<String>,
-        /// The reason.
+        /// The error code.
         code: ErrorCode,
     },
-    /// The session is over; the client reconnects by itself.
+    /// The session is over; the client reconnects by itself, unless [`Event::Ended`] follows.
     Lost {
         /// The close code of the server; `None` if the connection broke or the client gave it up.
         code: Option<u16>,
         /// When the connection stopped working.
         since: Instant,
     },
-    /// No session began; the client tries again by itself.
+    /// An attempt to open a session failed; the client tries again by itself, unless [`Event::Ended`] follows.
     NotConnected {
         /// The error code of the refusal, or a short name of the failure.
         cause: String,
@@ -60,6 +60,7 @@ pub enum Event {
     },
     /// The server violated the protocol.
     Breach(String),
-    /// The server refused this client permanently, so the client does not reconnect. No event follows.
+    /// The client does not reconnect: the server refused it permanently, or closed its session with a code that blames
+    /// the client. No event follows.
     Ended,
 }

@@ -29,7 +29,8 @@ type Answer = Result<(StatusCode, Bytes), RequestError>;
 /// Sends one GET request.
 ///
 /// # Errors
-/// [`RequestError`], if no complete response arrives within `patience`.
+/// [`RequestError`], if no complete response arrives within `patience`, if its body is larger than 8 MiB, or if the URL
+/// does not begin with `http://`.
 pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
     send(format!("GET {url}"), Request::get(url.as_str()).body(Full::default()), patience).await
 }

@@ -11,8 +11,8 @@ use crate::model::{SmileId, UserName};
 /// The maximum number of unanswered smiles of one client.
 pub const MAX_UNANSWERED: usize = 16;
 
-/// Unanswered smiles in the order in which they were offered. After a lost connection, they are sent again in that
-/// order.
+/// Unanswered smiles in the order in which they were offered. After a lost connection, those in flight are sent again
+/// in that order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     smiles: VecDeque<Unanswered>,
@@ -24,7 +24,8 @@ struct Unanswered {
     to: UserName,
     smile: SmolStr,
     refusals: u32,
-    /// Whether the last answer was a refusal. If so, the smile is certainly not in the log.
+    /// Whether the last transmission was refused. If so, only an earlier transmission without an answer can have stored
+    /// the smile.
     refused: bool,
     state: State,
 }
@@ -33,7 +34,7 @@ struct Unanswered {
 enum State {
     /// May be written from this time on, counted from the start of the client.
     Due(Duration),
-    /// Written to the current connection.
+    /// Written to the current connection, or about to be.
     InFlight,
 }
 
@@ -91,7 +92,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets the smiles that were refused and not written since. They are not in the log and are not sent again.
+    /// Forgets the smiles that were refused and not written since. They are not sent again.
     pub(super) fn give_up_refused(&mut self) {
         self.smiles.retain(|smile| !smile.refused);
     }
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(outbox.refusals(&id(0)), 1);
         assert_eq!(outbox.next_due(), Some(SECOND));
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a new connection must not cancel the hint");
+        assert_eq!(written(&mut outbox, SECOND / 2), [1], "the new connection cancelled the hint");
         assert_eq!(written(&mut outbox, SECOND), [0]);
         assert_eq!(outbox.next_due(), None);
     }
@@ -161,6 +162,6 @@ mod tests {
         outbox.give_up_refused();
         assert_eq!(written(&mut outbox, SECOND), [0; 0]);
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND), [0, 2], "smiles whose outcome is unknown must be kept");
+        assert_eq!(written(&mut outbox, SECOND), [0, 2], "a smile whose outcome is unknown was given up");
     }
 }

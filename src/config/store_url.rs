@@ -54,7 +54,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use. Its `Debug` form is the URL without the password.
+/// A MySQL database and the account to use. Its `Debug` form is the URL without the password
+/// and the TLS settings.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 #[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
@@ -66,7 +67,8 @@ pub struct MySqlUrl {
     pub user: String,
     /// The password, if the URL contains one.
     pub password: Option<String>,
-    /// The file with the password, which overrides the password in the URL. Its content may change.
+    /// The file with the password, which overrides the password in the URL. Its content may change while the program
+    /// runs.
     pub password_file: Option<PathBuf>,
     /// The database, which must exist; its tables are created on first use.
     pub database: String,

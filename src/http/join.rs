@@ -12,7 +12,8 @@ use url::Url;
 
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum length of the address: a longer address would make the code too fine for a camera at the back of a room.
+/// The maximum length of the address in bytes: a longer address would make the code too fine for a camera at the back
+/// of a room.
 const MAX_BYTES: usize = 300;
 
 /// The width of the light margin in modules, as the QR code standard requires.

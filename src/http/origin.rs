@@ -1,4 +1,5 @@
-//! The `Origin` check: allows the page itself and the origins on the allow-list (RFC 6455, section 10.2).
+//! The `Origin` check: allows the page itself, the origins on the allow-list, and requests without an `Origin` (RFC
+//! 6455, section 10.2).
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -9,7 +10,8 @@ use crate::protocol::{ErrorCode, Refusal};
 /// The maximum number of origins to log, since clients can invent any number.
 const MAX_LOGGED: usize = 100;
 
-/// Refuses a request with a foreign `Origin`. Logs each origin once: the usual cause is a proxy that changes `Host`.
+/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] origins once: the usual cause is a
+/// proxy that changes `Host`.
 pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_own_or_allowed(headers, &app.options.allowed_origins) {
         return Ok(());
@@ -20,8 +22,8 @@ pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> 
         tracing::warn!(
             origin,
             host,
-            "refused a browser whose Origin does not match the Host header. Configure the proxy to pass Host unchanged, \
-             or add the origin to --allowed-origins"
+            "refused a request whose Origin neither matches the Host header nor is allowed. Configure the proxy to \
+             pass Host unchanged, or add the origin to --allowed-origins"
         );
     }
     let message = format!(
@@ -31,14 +33,15 @@ pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> 
     Err(Refusal::permanent(ErrorCode::ForbiddenOrigin, message))
 }
 
-/// A header as text, truncated to 300 characters; empty if there is none.
+/// The first header with this name as text, truncated to 300 characters; empty if there is none.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` is absent (not a browser), matches `Host`, or is allowed. The comparison with `Host` ignores
-/// the scheme, since a proxy may terminate TLS. `null` is foreign.
+/// Whether the `Origin` is absent, as in most requests that do not come from a browser, matches `Host`, or is allowed.
+/// The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a malformed header and
+/// several headers are foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_foreign() {
+    fn a_request_with_two_origin_headers_is_refused() {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("chat.example"));
         headers.append(header::ORIGIN, HeaderValue::from_static("http://chat.example"));

@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
-//! The page links its assets below `v/VERSION/`, where browsers cache them forever. The version is a hash of all
-//! assets, so a returning visitor loads one file until the next upgrade.
+//! The page links its assets below `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
+//! assets, so a returning visitor requests one file until the next upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -30,7 +30,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hasher.finish())
 });
 
-/// Serves the asset at a path, or responds with 404.
+/// Serves the asset at a path, or responds with 404, or with 405 to a method other than GET and HEAD.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
@@ -41,7 +41,8 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if !matches!(method, Method::GET | Method::HEAD) {
         return ([(header::ALLOW, "GET,HEAD")], super::method_not_allowed().await).into_response();
     }
-    // During an upgrade, a page of another version may request its assets from this replica. They must not be cached.
+    // During an upgrade, a page of another version may request its assets from this replica. Browsers must revalidate
+    // such an answer before they use it again.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     // Weak, since all encodings share it (RFC 9110, section 8.8.3). The time is for debug builds, which read assets
     // from the disk.
@@ -65,8 +66,8 @@ fn text(asset: &EmbeddedFile) -> String {
     }
 }
 
-/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay unchanged, since pages are not
-/// cached.
+/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay unchanged, since browsers
+/// must revalidate pages.
 fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
     let assets = Assets::iter().filter(|path| !path.ends_with(".html"));

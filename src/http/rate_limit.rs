@@ -1,7 +1,7 @@
 //! The rate limit per client address, and the client's address behind trusted proxies.
 //!
-//! This module works around three properties of `tower_governor`: its key extractors trust any `X-Forwarded-For`, its
-//! `Retry-After` is 0 for waits below a second, and it never evicts an address by itself.
+//! This module works around three properties of `tower_governor`: its key extractors either ignore `X-Forwarded-For` or
+//! trust it from any peer, its `Retry-After` is 0 for waits below a second, and it never evicts an address by itself.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -60,7 +60,7 @@ impl RateLimit {
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
     }
 
-    /// Evicts idle addresses and reports refused ones, forever.
+    /// Once a minute, evicts idle addresses and reports refused ones. Never returns.
     pub(crate) async fn maintain(self) {
         loop {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
@@ -74,12 +74,13 @@ impl RateLimit {
     }
 }
 
-/// The number of refusals per address since the last report.
+/// The number of refusals per address since the last report, for at most [`MAX_REPORTED`] addresses.
 #[derive(Default)]
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
     /// Counts a refusal; `true` for the first one of an address, which is reported at once and not counted again.
+    /// Ignores a new address while [`MAX_REPORTED`] are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;
@@ -121,7 +122,7 @@ fn refused(error: &GovernorError) -> Response {
     Refusal::temporary(ErrorCode::RateLimited, message, wait).into_response()
 }
 
-/// Extracts the client's address as the key of its bucket.
+/// Extracts the key of a client's bucket: its IPv4 address, or the /64 network of its IPv6 address.
 #[derive(Clone)]
 pub(super) struct ClientKey {
     trusted_proxies: Arc<[IpNet]>,
@@ -136,8 +137,9 @@ impl KeyExtractor for ClientKey {
     }
 }
 
-/// The nearest address that is not a trusted proxy. Reads `X-Forwarded-For` from the right, where the nearest proxy
-/// appends; entries left of the first untrusted address may be forged.
+/// The nearest address that is not a trusted proxy; the farthest trusted proxy if no valid address follows it. Reads
+/// `X-Forwarded-For` from the right, where the nearest proxy appends; entries left of the first untrusted address may
+/// be forged.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
     let trusted = |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let lines = headers.get_all("x-forwarded-for").iter().rev();

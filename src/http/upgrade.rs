@@ -145,8 +145,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     });
 }
 
-/// The body of the answer to a plain GET. Browsers send no `Origin` with a plain GET, so the page compares `host` with
-/// its own host to diagnose refused sockets.
+/// The body of the answer to a GET that is not a WebSocket handshake. Browsers send no `Origin` with a plain GET, so
+/// the page compares `host` with its own host to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Maximum number of `bad_request` answers in a session.
+/// Maximum number of `bad_request` answers in a session. The next one ends the session.
 const BAD_REQUESTS: u32 = 100;
 
-/// Maximum number of `rate_limited` answers within [`WINDOW`].
+/// Maximum number of `rate_limited` answers within [`WINDOW`]. The next one ends the session.
 const RATE_LIMITED: usize = 1000;
 
 /// The sliding window for `rate_limited` answers.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Counts the refused frames of a session. Allocates nothing while there are none.
+/// Counts the `bad_request` and `rate_limited` answers of a session. Allocates nothing before the first `rate_limited`.
 #[derive(Default)]
 pub(crate) struct FaultBudget {
     bad_requests: u32,

@@ -1,7 +1,7 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289). When the store is the bottleneck, the
-//! queue in front of it stays as short as the store's speed allows.
+//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289); the length is only a last bound. When
+//! the store is the bottleneck, the queue in front of it stays as short as the store's speed allows.
 
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,12 @@ pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 /// The measured speed of the store.
 #[derive(Default)]
 pub(crate) struct Pressure {
-    /// The maximum number of smiles in the running batch, or in the last one.
+    /// The maximum number of smiles that the running batch, or the last one, may hold.
     largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
-    /// The mean duration of a batch: an exponential moving average with weight 1/2.
+    /// The mean duration of a batch: an exponential moving average with weight 1/2. A batch counts with at most
+    /// [`UNAVAILABLE_AFTER`].
     per_batch: Duration,
 }
 
@@ -51,7 +52,8 @@ impl Pressure {
     /// Checks whether a smile can be admitted at `now`, behind `waiting` smiles that are not yet in a batch.
     ///
     /// # Errors
-    /// A refusal if the smile must be shed.
+    /// `store_unavailable` if the running batch is overdue, else `overloaded` if the expected wait is too long or the
+    /// queue is full.
     pub(crate) fn check(&self, now: Instant, waiting: usize) -> Result<(), Refusal> {
         if self.batch_began.is_some_and(|began| now.duration_since(began) > UNAVAILABLE_AFTER) {
             return Err(Refusal::store_unavailable());
@@ -65,7 +67,8 @@ impl Pressure {
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
-    /// The remaining time of the running batch plus the time of all batches up to the one with this smile.
+    /// The remaining time of the running batch plus the time of all batches up to the one with this smile; zero if no
+    /// batch is running.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);

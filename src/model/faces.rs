@@ -26,7 +26,8 @@ const EMOTICONS: &[(&str, &[&str])] = &[
 /// Variation selector 16 requests emoji presentation. Many keyboards also add it where it is superfluous.
 const EMOJI_SELECTOR: char = '\u{fe0f}';
 
-/// The faces of one smile, fully qualified, without spaces. Cheap to clone.
+/// The faces of one smile, fully qualified, without spaces. Deserialization does not check them: it reads faces that
+/// the server parsed. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faces(SmolStr);
 

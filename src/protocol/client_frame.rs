@@ -49,7 +49,7 @@ pub enum ClientFrame {
 pub struct BadFrame {
     /// What is wrong and what to send instead.
     pub message: String,
-    /// The `id` to repeat in the answer, if the frame has one.
+    /// The `id` to repeat in the answer, if any. An `id` of more than 64 characters is not repeated.
     pub id: Option<String>,
 }
 

@@ -22,7 +22,8 @@ pub enum CrashMode {
 /// A request for a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRequest {
-    /// Id of the replica; if missing, the server picks the ready replica that has been up longest.
+    /// Id of the replica; if missing, the server picks the replica with the longest uptime among those that are ready,
+    /// alive, not behind, and obey a first crash request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
     /// How the replica crashes; [`CrashMode::Exit`] if missing.

@@ -41,7 +41,7 @@ pub enum ServerFrame<S = Smile> {
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
-        /// The smile rate of this session.
+        /// The smile rate of this session. Its histories have the same rate, counted separately.
         limits: Rates,
     },
     /// The smile is durable.
@@ -91,7 +91,7 @@ pub enum ServerFrame<S = Smile> {
     },
 }
 
-/// The smile rate of a session; 0 means no limit.
+/// The smile rate of a session. If either field is 0, there is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     /// Sustained smiles per second.

@@ -1,4 +1,4 @@
-//! Crashes one replica after another during a run.
+//! Crashes one replica after another while smiles are sent.
 //!
 //! The server picks the replica; the ledger measures the effect.
 
@@ -12,7 +12,7 @@ use super::ledger::Event;
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Crashes a replica at the end of every interval. Never returns.
+/// Requests a crash at the end of every interval, and records whether the request was accepted. Never returns.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
     // The first tick completes immediately.
@@ -29,6 +29,9 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
 }
 
 /// Sends the crash request to each URL in turn until one accepts it. Returns the id of the replica that crashes.
+///
+/// # Errors
+/// The last failure, if no URL accepts the request.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
     let mut last = ApiError::NoUrl;
     for url in &shared.urls {

@@ -1,12 +1,14 @@
 //! The ledger: what was sent, acked and delivered, and whether the server kept its promises.
 //!
-//! The ledger accounts for every smile of the run in every session that must receive it. It does no I/O and reads no
+//! The ledger accounts for every smile of the run in every stream that must receive it. It does no I/O and reads no
 //! clock: callers pass events and times.
 //!
 //! These rules follow from the promises in docs/PROTOCOL.md:
-//! - The offsets of a stream strictly increase. A repeated offset is a duplicate, and a lower one is out of order.
+//! - The offsets of a session strictly increase, except in acks of duplicates. An offset that the stream received
+//!   before is a duplicate, and any other lower one is out of order.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
-//! - Every smile known to be in the log reaches every session of either user that began before it, or counts as lost.
+//! - Every smile known to be in the log reaches every stream of either user that began before it. Otherwise it counts
+//!   as lost, unless no replica answered at the end of the run.
 //! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;
@@ -41,13 +43,13 @@ use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 use crate::protocol::ErrorCode;
 
 /// The index of a stream in the ledger. The streams of the seats come first, then those of the readers, which read the
-/// log again after the run.
+/// log again at the end of the run.
 pub type StreamNumber = usize;
 
 /// The number of events of each kind in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Smiles that users sent.
+    /// Smiles that users sent, even if their clients never wrote them.
     pub sent: u64,
     /// Sent smiles that their sender knows to be in the log.
     pub acked: u64,
@@ -55,7 +57,7 @@ pub struct Counts {
     pub delivered: u64,
     /// Sent smiles that were permanently refused.
     pub failed: u64,
-    /// Smiles written again, after a refusal or a lost connection.
+    /// Smiles written again, after a refusal or a lost connection. A smile counts once for each repeat.
     pub retried: u64,
     /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
@@ -63,13 +65,13 @@ pub struct Counts {
     pub reconnects: u64,
     /// Resumes that the server did not recover.
     pub gaps: u64,
-    /// Refusals of smiles by error code.
+    /// Error frames by error code.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Refused upgrades and failed connections by cause.
+    /// Failed attempts to open a session, by cause.
     pub refused_upgrades: BTreeMap<String, u64>,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
-    /// The crashed replicas, in order.
+    /// The accepted crash requests, in order.
     pub crashes: Vec<Crash>,
     /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
@@ -80,11 +82,11 @@ pub struct Counts {
 pub struct Crash {
     /// The id of the replica.
     pub replica: String,
-    /// Sessions that were lost with it.
+    /// Sessions of the run that were lost with it.
     pub sessions: u64,
-    /// Lost sessions whose successor has answered.
+    /// Lost sessions of which a successor has answered.
     pub recovered: u64,
-    /// The longest time from the loss of a session to the first answer of its successor, in milliseconds.
+    /// The longest time from the loss of a session to the first answer of a successor, in milliseconds.
     pub recovery_ms: f64,
 }
 
@@ -317,7 +319,7 @@ impl Ledger {
         *self.plan.user(beat.sender()) == smile.from
     }
 
-    /// Advances a stream. Returns whether the offset is new to it.
+    /// Advances a stream. A repeated or late offset is a fault. Returns whether the offset is new to the stream.
     fn advance(&mut self, number: StreamNumber, offset: Offset, beat: Option<Beat>) -> bool {
         let stream = &mut self.streams[number];
         let highest = stream.offset;
@@ -335,7 +337,8 @@ impl Ledger {
         advance != Advance::Again
     }
 
-    /// Records the offset of a smile. A second offset of the same smile is a fault.
+    /// Records the offset of a smile. A second offset is a fault, and so is an offset of a smile of which every
+    /// transmission was refused.
     fn place(&mut self, beat: Beat, offset: Offset) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         match smile.offset {

@@ -1,4 +1,4 @@
-//! The plan of a run: conversations, faces and pace. The same seed makes the same plan.
+//! The plan of a run: conversations, faces and pace. The same seed, options and users make the same plan.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ impl Plan {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// The time of a beat, counted from the beginning of the sending; `None` if it is past the end.
+    /// The time of a beat, counted from the beginning of the sending; `None` if it is not before the end.
     ///
     /// The time does not depend on the previous beat, so the pace does not drift.
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
@@ -119,8 +119,8 @@ impl Plan {
     }
 }
 
-/// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on; later rounds pair users at other
-/// distances.
+/// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on. Each later round begins one user
+/// further and, with at least four users, pairs users at another distance than the round before.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);
@@ -228,7 +228,7 @@ mod tests {
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!(first.as_millis() / 25, slot as u128, "one conversation must begin in each slot of 25 ms");
+            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in a slot of 25 ms");
         }
     }
 

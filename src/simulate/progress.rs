@@ -36,7 +36,7 @@ impl Progress {
         Self { style: Style::Silent, shown_at: None }
     }
 
-    /// Prints a text on a line of its own.
+    /// Prints a text on a line of its own, unless the display is silent.
     pub fn say(&self, text: &str) {
         // A closed standard error must not end the run.
         let _ = match self.style {
@@ -62,7 +62,7 @@ impl Progress {
         };
     }
 
-    /// Clears the changing line.
+    /// Clears the changing line of a terminal.
     pub fn finish(&self) {
         if self.style == Style::Terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[2K");

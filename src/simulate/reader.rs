@@ -1,4 +1,4 @@
-//! Reads a user's stream again after the run, from the offset at which the user's first session started.
+//! Reads a user's stream again at the end of the run, from the lowest offset at which a seat of the user started.
 //!
 //! The ledger compares these smiles with the ones that it knows to be in the log.
 

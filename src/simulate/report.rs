@@ -8,42 +8,43 @@ use serde::Serialize;
 use super::latency::Percentiles;
 use super::ledger::{Crash, Fault, Ledger};
 
-/// The figures and the verdict of a run. Times are in milliseconds.
+/// The figures and the verdict of a run. Fields whose names end in `_ms` are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether the server kept every promise, and the run was verified to its end.
+    /// Whether no fault was found, and a replica answered at the end.
     pub clean: bool,
-    /// Whether a replica answered at the end. If not, unseen smiles do not count as lost.
+    /// Whether a replica answered at the end. If not, unseen smiles do not count as lost, and unanswered ones are no
+    /// faults.
     pub proven: bool,
-    /// The seed, which replays the run.
+    /// The seed. With the same options and users, it repeats the plan.
     pub seed: u64,
     /// The prefix of the ids of this run's smiles.
     pub run: String,
     /// The number of conversations.
     pub conversations: usize,
-    /// The number of concurrent WebSockets.
+    /// The number of seats, each with one WebSocket at a time.
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
-    /// Smiles sent.
+    /// Smiles that users sent, even if their clients never wrote them.
     pub sent: u64,
     /// Sent smiles that their sender knows to be in the log.
     pub acked: u64,
     /// Sent smiles that reached the other user of the conversation.
     pub delivered: u64,
-    /// Refusals of smiles by error code. A smile counts once for each refusal.
+    /// Error frames by error code. A smile counts once for each refusal.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Refused upgrades and failed connections by cause.
+    /// Failed attempts to open a session, by cause.
     pub refused_upgrades: BTreeMap<String, u64>,
-    /// Smiles written again, after a refusal or a lost connection.
+    /// Smiles written again, after a refusal or a lost connection. A smile counts once for each repeat.
     pub retried: u64,
     /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Smiles that were refused until the end and are not in the log.
+    /// Smiles without a final answer whose last answer was a temporary refusal, or which were never written.
     pub given_up: u64,
-    /// Smiles in the log that a session should have received but did not.
+    /// Smiles in the log that a stream should have received but did not.
     pub lost: u64,
-    /// Smiles that appear twice in a session or in the log.
+    /// Smiles that appear twice in a stream or in the log.
     pub duplicated: u64,
     /// Smiles that are out of order.
     pub reordered: u64,
@@ -51,25 +52,25 @@ pub struct Report {
     pub altered: u64,
     /// Valid smiles that were permanently refused.
     pub failed: u64,
-    /// Smiles that were still unanswered at the end.
+    /// Smiles that were written, and were still unanswered at the end.
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
     /// Resumes that the server did not recover. Smiles that are missing as a result count as lost.
     pub gaps: u64,
-    /// Users whose stream was read again to its end.
+    /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
     pub reread_users: usize,
     /// Sessions that replaced a lost one.
     pub reconnects: u64,
-    /// The time from the loss of a connection to the first answer of the next session.
+    /// The time from the loss of a connection to the first answer of a later session.
     pub recovery_ms: Percentiles,
-    /// The time from the beat to the ack, retries included.
+    /// The time from the beat to the moment at which the sender knew that its smile is in the log, retries included.
     pub ack_ms: Percentiles,
     /// The time from the beat to the delivery to the other user.
     pub delivery_ms: Percentiles,
     /// Sessions by the id of the replica that held them.
     pub sessions_per_replica: BTreeMap<String, u64>,
-    /// The crashed replicas in order, with the cost of each crash.
+    /// The accepted crash requests in order, with the cost of each crash.
     pub crashes: Vec<Crash>,
     /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
@@ -80,15 +81,15 @@ pub struct Report {
 /// The facts about a run that the ledger does not know.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// The seed, which replays the run.
+    /// The seed. With the same options and users, it repeats the plan.
     pub seed: u64,
     /// The prefix of the ids of this run's smiles.
     pub run: String,
-    /// The number of concurrent WebSockets.
+    /// The number of seats, each with one WebSocket at a time.
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
-    /// Users whose stream was read again to its end.
+    /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
     pub reread_users: usize,
 }
 

@@ -7,18 +7,19 @@ use crate::model::{Epoch, Offset, Smile, SmileId};
 use crate::protocol::ErrorCode;
 use crate::simulate::plan::Beat;
 
-/// One event in a stream.
+/// One event of the run, with its stream and its time.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The stream.
+    /// The stream of the event; 0 for crash requests, which belong to no stream.
     pub stream: StreamNumber,
-    /// The time of the event, counted from a fixed moment before the run.
+    /// The time of the event, counted from the start of the run. [`Event::Offered`] and [`Event::Skipped`] have the
+    /// planned time of the beat, and crash requests the time at which they were sent.
     pub at: Duration,
-    /// The event.
+    /// What happened.
     pub event: Event,
 }
 
-/// An event of the run.
+/// What happened in a stream or to a crash request.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A session began.
@@ -27,12 +28,12 @@ pub enum Event {
     Answering,
     /// The connection of a session ended.
     ConnectionLost,
-    /// No session began.
+    /// An attempt to open a session failed.
     NotConnected {
         /// The error code of the refusal, or a short name of the failure.
         cause: String,
     },
-    /// A user sent a smile. The times to its ack and to its delivery count from this event.
+    /// A user passed a smile to its client. The times to the ack and to the delivery count from the time of this event.
     Offered(Beat),
     /// A user had too many unanswered smiles to send another.
     Skipped,
@@ -40,35 +41,35 @@ pub enum Event {
     Written(Beat),
     /// An ack arrived.
     Acked {
-        /// The id, as the server repeats it.
+        /// The id that the server echoed.
         id: SmileId,
         /// The offset of the smile.
         offset: Offset,
-        /// Whether the server had stored the id before.
+        /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
     /// A smile arrived.
     Received(Smile),
-    /// An error arrived.
+    /// An error frame arrived: the server refused a frame.
     Refused {
-        /// The id, as the server repeats it.
+        /// The id that the server echoed, if any.
         id: Option<String>,
-        /// The reason.
+        /// The error code.
         code: ErrorCode,
     },
     /// The server violated the protocol.
     BreachOfContract(String),
-    /// A replica confirmed a crash request.
+    /// A crash request was accepted.
     Crashed {
-        /// The id of the replica.
+        /// The id of the replica that crashes.
         replica: String,
     },
     /// A crash request failed.
     NotCrashed {
-        /// The cause in words.
+        /// The error message.
         cause: String,
     },
-    /// The user of this seat stopped sending new smiles.
+    /// The user of this stream has no more smiles to send.
     NoMoreBeats,
 }
 
@@ -81,7 +82,7 @@ pub struct Welcomed {
     pub epoch: Epoch,
     /// The offset at which the session starts.
     pub offset: Offset,
-    /// Whether the server says that nothing is missing.
+    /// Whether the server says that the resumed session misses no smile.
     pub recovered: bool,
     /// The offset after which the client asked to resume, if it did.
     pub resumed_from: Option<Offset>,

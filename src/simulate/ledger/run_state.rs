@@ -20,9 +20,10 @@ pub struct Rereading {
 }
 
 impl Ledger {
-    /// Adds a reader of a user's stream, which starts at the lowest offset at which a session of the user started.
+    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which the first session of one of
+    /// the user's seats started.
     ///
-    /// `None` if no session of the user ever began, or if there is nothing to read.
+    /// `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the stream.
     pub fn begin_reread(&mut self, user: &UserName) -> Option<Rereading> {
         let head = *self.heads.get(user)?;
         let starts = self.streams.iter().filter(|stream| stream.user == *user).filter_map(|stream| stream.start);
@@ -37,12 +38,13 @@ impl Ledger {
         self.live == self.plan.seats()
     }
 
-    /// The number of live sessions.
+    /// The number of seats with a session.
     pub fn live(&self) -> usize {
         self.live
     }
 
-    /// The number of smiles that were sent and have neither an ack nor a final error.
+    /// The number of sent smiles whose senders know neither that they are in the log nor that they were permanently
+    /// refused.
     pub fn open(&self) -> u64 {
         self.open
     }
@@ -57,7 +59,8 @@ impl Ledger {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
 
-    /// Whether every session has received everything that its user's stream is known to hold.
+    /// Whether every stream has reached the last smile that it is known to hold. An earlier smile that it lacks by then
+    /// is lost.
     pub fn caught_up(&self) -> bool {
         self.streams.iter().all(|stream| match self.heads.get(&stream.user) {
             None => true,
@@ -68,7 +71,8 @@ impl Ledger {
         })
     }
 
-    /// The number of readers that have read their stream to its end.
+    /// The number of readers with nothing left to read: they reached the end of their stream, or the server did not
+    /// recover it.
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
@@ -78,7 +82,7 @@ impl Ledger {
     /// reader did not reach count as lost, and an unconnected reader that did not reach its end is a breach. Otherwise
     /// smiles that a reader did not reach are not judged.
     ///
-    /// If no replica answers at the end, no unseen smile counts as lost.
+    /// If no replica answers at the end, no unseen smile counts as lost, and no unanswered one as a fault.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));

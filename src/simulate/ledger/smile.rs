@@ -8,7 +8,7 @@ use crate::model::Offset;
 /// One smile that was sent.
 #[derive(Clone, Debug)]
 pub(super) struct SentSmile {
-    /// When its user sent it.
+    /// The planned time of its beat.
     pub offered_at: Duration,
     /// Its offset in the log, once any session has seen it.
     pub offset: Option<Offset>,
@@ -16,7 +16,7 @@ pub(super) struct SentSmile {
     pub outcome: Outcome,
     /// Whether it was written and has not been answered since.
     pub in_flight: bool,
-    /// Whether it reached the other user.
+    /// Whether it reached the receiver's seat.
     pub delivered: bool,
     /// The place of its last transmission.
     written: Option<Place>,
@@ -61,7 +61,8 @@ impl SentSmile {
         self.written = Some(place);
     }
 
-    /// Whether every transmission was answered with an error, so that none of them stored the smile.
+    /// For a smile without an ack: whether every transmission was answered with an error, so that none of them stored
+    /// the smile.
     pub(super) fn was_never_stored(&self) -> bool {
         self.written_before() && !self.uncertain && !self.in_flight
     }

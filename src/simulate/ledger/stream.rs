@@ -10,11 +10,12 @@ use crate::model::{Offset, UserName};
 pub(super) struct Stream {
     /// The user.
     pub user: UserName,
-    /// The offset at which the first session started. Every smile above it must be received.
+    /// The offset at which the first session on the run's log started; for a reader, where its reading starts. Every
+    /// smile of the run above it, up to `until`, must be received.
     pub start: Option<Offset>,
     /// The last offset that must be received.
     until: Offset,
-    /// The highest offset received, or the offset at which the session started.
+    /// The highest offset that the last session on the run's log received, or the offset at which it started.
     pub offset: Offset,
     /// The number of sessions so far.
     pub sessions: u32,
@@ -24,15 +25,16 @@ pub(super) struct Stream {
     pub foreign: bool,
     /// The replica that held the last session.
     pub replica: String,
-    /// The index of the crash that ended the last session.
+    /// The index of the requested crash that began the current outage, if one did.
     pub crash: Option<usize>,
-    /// The start of the current outage: no session has answered since.
+    /// The start of the current outage: the stream lost its session, and no session has answered since.
     pub lost_at: Option<Duration>,
     /// The number of transmissions in the current session.
     written: u32,
-    /// The offsets of this run's smiles that arrived in order.
+    /// The offsets of this run's smiles that arrived in ascending order.
     received: Vec<Offset>,
-    /// The offsets that arrived late, or are known from the ack of a duplicate.
+    /// The other offsets of this run's smiles: those that arrived after a higher offset, or are known from the ack of a
+    /// duplicate.
     known: BTreeSet<Offset>,
 }
 
@@ -53,11 +55,11 @@ impl Place {
 /// How an offset relates to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// Above all earlier offsets, as the protocol requires.
+    /// Above the session's earlier offsets, as the protocol requires.
     Next,
-    /// Received before.
+    /// Received before, or the offset at which the session started.
     Again,
-    /// Below the highest, and not received before.
+    /// Below the highest, and not known to be received before. Only offsets of this run's smiles are remembered.
     Late,
 }
 

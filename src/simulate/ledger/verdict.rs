@@ -18,9 +18,9 @@ const MAX_WORDS: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Fault {
-    /// A smile is in the log, but a session that should have received it did not.
+    /// A smile is in the log, but a stream that should have received it did not.
     Lost,
-    /// A smile appears twice in a session or in the log.
+    /// A smile appears twice in a stream or in the log.
     Duplicated,
     /// A session received smiles out of order, two smiles are at one offset, or the log does not keep the order in
     /// which a session sent its smiles.
@@ -29,7 +29,7 @@ pub enum Fault {
     Altered,
     /// A valid smile was permanently refused.
     Failed,
-    /// A smile was still unanswered at the end.
+    /// A smile was written, and was still unanswered at the end.
     Unanswered,
     /// The server violated the protocol in any other way.
     #[strum(serialize = "breach of contract")]
@@ -71,16 +71,17 @@ impl Faults {
 /// The times of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From the beat of a smile to its ack, retries included.
+    /// From the beat of a smile to the moment at which its sender knew that it is in the log, retries included.
     pub ack: Percentiles,
     /// From the beat of a smile to its delivery to the other user.
     pub delivery: Percentiles,
-    /// From the loss of a connection to the first answer of the next session.
+    /// From the loss of a connection to the first answer of a later session.
     pub recovery: Percentiles,
 }
 
 impl Ledger {
-    /// The faults of the whole run, once everything has settled or no more progress is possible.
+    /// The faults of the whole run, once everything has settled or no more progress is possible. Unanswered smiles are
+    /// faults only if a replica answered at the end.
     pub fn verdict(&self) -> Faults {
         let mut faults = self.faults.clone();
         self.judge_offsets(&mut faults);
@@ -93,7 +94,8 @@ impl Ledger {
         faults
     }
 
-    /// The number of smiles that were refused until the end. They are not in the log, and their senders know it.
+    /// The number of smiles that have no final answer and are not in flight: the last answer was a temporary refusal,
+    /// or they were never written. A smile with an earlier transmission that was not answered may be in the log.
     pub fn given_up(&self) -> u64 {
         self.sent().filter(|(_, smile)| smile.outcome == Outcome::Open && !smile.in_flight).count() as u64
     }
@@ -158,7 +160,7 @@ impl Ledger {
         }
     }
 
-    /// Promise 4: every session receives its user's whole stream. A lost smile counts once, however many sessions lack
+    /// Promise 4: every session receives its user's whole stream. A lost smile counts once, however many streams lack
     /// it.
     fn judge_streams(&self, faults: &mut Faults) {
         let mut expected_of: HashMap<&UserName, Vec<(Offset, Beat)>> = HashMap::new();
