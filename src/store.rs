@@ -69,9 +69,10 @@ impl Store {
     ///
     /// Waits without a time limit for a MySQL server that cannot be reached or is read-only, and logs the wait.
     ///
-    /// # Errors [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority
-    /// cannot be read, or if MySQL reports an error that does not pass. A refusal of the account counts as such an
-    /// error after 15 s.
+    /// # Errors
+    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority cannot be
+    /// read, or if MySQL reports an error that does not pass. A refusal of the account counts as such an error after
+    /// 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {

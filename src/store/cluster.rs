@@ -17,7 +17,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// How long after its last renewal a replica stays in the list. Its row is removed up to a minute later.
+/// How long after its last renewal a replica stays in the list. Its row is removed within about a minute after that.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
