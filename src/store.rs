@@ -1,5 +1,5 @@
-//! The durable store: the log, its index, the users and the leases, on SQLite or MySQL. All SQL of the program is here
-//! and in `sql`.
+//! The durable store: the log, its index and the users, on SQLite or MySQL, and on MySQL also the leases. All SQL of
+//! the program is here and in `sql`.
 //!
 //! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
