@@ -1,17 +1,20 @@
-//! The durable store: the log, its index and the users, on SQLite or MySQL. All SQL is here.
+//! The durable store: the log, its index and the users, on SQLite or MySQL, and on MySQL also the leases. All SQL of
+//! the program is here and in `sql`.
 //!
 //! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
 //! Both databases guarantee:
 //!
-//! - **Durability.** [`Store::append`] returns after a commit that survives `kill -9` and a power cut.
+//! - **Durability.** [`Store::append`] returns [`Append::Done`] only after a commit that survives `kill -9` and a power
+//!   cut. MySQL guarantees this with the default values of `innodb_flush_log_at_trx_commit` and `sync_binlog`.
 //! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
-//!   all batches that follow one offset, exactly one is accepted. Offsets have no gaps. A reader that has seen offset n
-//!   never sees a lower one appear later. No batch is accepted by a log whose end its writer has not read.
+//!   all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that has seen offset n
+//!   never sees a lower one appear later. A log that holds batches accepts none from a writer that has not read its
+//!   end.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
 //!   token of the row at this offset shows whose batch was accepted.
-//! - **Derived index.** The index holds nothing that cannot be derived from the log. It is written one segment at a
-//!   time, and writing a segment again changes nothing.
+//! - **Derived index.** The whole index is derived from the log. It is written one segment at a time, and writing the
+//!   last segment again changes nothing.
 
 /// Calls the same method of either database.
 macro_rules! either {
@@ -64,10 +67,12 @@ pub(crate) enum Store {
 impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// Waits without a time limit for a MySQL server that cannot be reached yet, and logs the wait.
+    /// Waits without a time limit for a MySQL server that cannot be reached or is read-only, and logs the wait.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`] if the file cannot be opened, or if MySQL reports an error that does not pass.
+    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority cannot be
+    /// read, or if MySQL reports an error that does not pass. A refusal of the account counts as such an error after
+    /// 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {
@@ -84,7 +89,7 @@ impl Store {
         either!(self, database => &database.directory)
     }
 
-    /// The users, in the order of their row ids. They never change.
+    /// The users, in the order of their row ids, as read when the store was opened.
     pub(crate) fn users(&self) -> &[User] {
         &self.directory().users
     }
@@ -104,7 +109,7 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// The largest batch that this store accepts.
+    /// The limits of a batch to append. The store does not check them.
     pub(crate) fn batch_limit(&self) -> BatchLimit {
         match self {
             Self::Sqlite(_) => BatchLimit::SQLITE,
@@ -112,8 +117,8 @@ impl Store {
         }
     }
 
-    /// Discards all connections, so that later queries reach the server that the address now leads to. Returns `false`
-    /// if the store has no server.
+    /// Discards all connections to MySQL, so that later queries reach the server that the address now leads to. On
+    /// SQLite, does nothing and returns `false`.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {
             mysql.connect_again();
@@ -121,7 +126,7 @@ impl Store {
         self.is_shared()
     }
 
-    /// Closes the database cleanly.
+    /// Closes the connections cleanly. Later statements fail.
     pub(crate) async fn close(&self) {
         either!(self, database => database.close().await);
     }
@@ -137,7 +142,7 @@ fn offset(integer: i64) -> Offset {
     Offset(integer.unsigned_abs())
 }
 
-/// Converts a number to a database integer. Offsets, counts and times stay far below 2^63.
+/// Converts a number to a database integer. Offsets, block keys, counts and times stay below 2^63.
 fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

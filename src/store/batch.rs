@@ -1,4 +1,4 @@
-//! The encoding of a batch as a row of the log: a [`Payload`] in the `postcard` format. A smile takes about 25 bytes,
+//! The encoding of a batch in a row of the log: a [`Payload`] in the `postcard` format. A smile takes about 25 bytes,
 //! and encoding it takes about 0.1 µs.
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use super::user_directory::UserDirectory;
 use super::{Store, StoreError};
 use crate::model::{Faces, NewSmile, Offset, Smile, SmileId, Timestamp};
 
-/// The maximum encoded size of a smile in bytes, without the text of its id and faces.
+/// An upper bound on the encoded size of a new smile in bytes, without the text of its id and faces.
 const RECORD_BYTES: usize = 12;
 
 /// The bounds of a batch. They depend on the store.
@@ -25,9 +25,10 @@ impl BatchLimit {
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
     /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a
-    /// larger payload in several writes with Nagle's algorithm on, and the last write then waits 40 ms for a delayed
-    /// acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a smile, so 550 smiles fill a payload. Load
-    /// shedding divides the length of the queue by this number of smiles.
+    /// larger payload in several writes with Nagle's algorithm on, and the last write then waits up to 40 ms for a
+    /// delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so 550 smiles fill a
+    /// payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this number
+    /// of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.
@@ -44,7 +45,7 @@ impl BatchLimit {
 /// The format version that this program writes and reads.
 const FORMAT: u8 = 1;
 
-/// One row of the log: consecutive smiles of one commit.
+/// One row of the log: consecutive smiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     /// The key of the row.
@@ -58,7 +59,7 @@ pub(crate) struct Batch {
 pub(crate) struct BatchKey {
     /// The offset of the first smile.
     pub first: Offset,
-    /// A random number that distinguishes batches of different replicas at the same offset.
+    /// A random number that distinguishes different batches at the same offset.
     pub token: i64,
 }
 
@@ -101,7 +102,7 @@ impl Batch {
 /// An encoded batch to append.
 #[derive(Clone, Debug)]
 pub(crate) struct NewBatch {
-    /// The key of the batch before this one; `None` if this batch is the first.
+    /// The key of the batch before this one; `None` if the log has no batch.
     pub(super) previous: Option<BatchKey>,
     /// The key of this batch.
     pub key: BatchKey,
@@ -110,7 +111,8 @@ pub(crate) struct NewBatch {
     pub(super) payload: Vec<u8>,
 }
 
-/// The payload of a row. Offsets and times are relative to the first smile's.
+/// The payload of a row. `first` and `at` are the offset and the time of the first smile. The offsets and times of the
+/// records are relative to them.
 #[derive(Serialize, Deserialize)]
 struct Payload<'row> {
     format: u8,
@@ -164,7 +166,7 @@ impl BatchKey {
 }
 
 impl NewBatch {
-    /// The query for the token of the batch that the log holds at the first offset of this one.
+    /// The query for the token of the batch in the log with the same first offset.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
     }
@@ -200,7 +202,7 @@ pub(super) fn select_page(after: Offset, batches: u32) -> String {
 }
 
 /// The query for the batches that hold these offsets. For an offset that no batch holds, it selects the last batch
-/// before that offset.
+/// before that offset, if there is one.
 pub(super) fn select_at(offsets: &[Offset]) -> String {
     let first = |offset: &Offset| {
         format!(

@@ -7,7 +7,7 @@ use super::offset;
 use super::user_directory::UserDirectory;
 use crate::model::{Faces, Smile, SmileId, Timestamp};
 
-/// Selects the rows to convert in one transaction. The end of the log shows how far an interrupted conversion got.
+/// Selects the next rows to convert, at most 20,000. The end of the log shows how far an interrupted conversion got.
 pub(super) const NEXT_ROWS: &str = "
     SELECT position, sender, receiver, id, faces, at FROM smiles_before_batches
     WHERE position > (

@@ -10,22 +10,24 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 
-/// How long a lease lasts without renewal. It is renewed every second, so four renewals in a row may fail.
+/// How long a lease lasts without renewal. A replica renews it one second after the previous attempt has ended, so
+/// three attempts in a row may fail immediately, or one may time out.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// How long a lost replica stays in the list.
+/// How long after its last renewal a replica stays in the list. Its row is removed within about a minute after that.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReplicaState {
-    /// The replica holds its lease and accepts sessions.
+    /// The replica holds its lease and is not draining. It may be behind, and then refuses sessions.
     Ready,
-    /// The replica holds its lease and accepts no more sessions.
+    /// The replica holds its lease and accepts no more sessions: it is shutting down, or a crash request made it
+    /// unready.
     Draining,
     /// The lease of the replica has expired.
     Lost,
@@ -63,7 +65,7 @@ pub(crate) struct ReplicaRecord {
     pub status: ReplicaStatus,
     /// The version of the program.
     pub version: String,
-    /// The pending crash request.
+    /// The last crash request. It stays pending after the replica has obeyed it.
     #[serde(skip)]
     pub crash: Option<CrashMode>,
 }
@@ -98,7 +100,7 @@ impl ReplicaRecord {
 pub(crate) struct NewReplica {
     /// The configured name.
     pub name: String,
-    /// The host name; in a container, the name of the container.
+    /// The host name; in a container, the container's host name.
     pub host: String,
     /// The node it runs on, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,15 +135,16 @@ impl Registration {
 pub(crate) struct ReplicaStatus {
     /// Open sessions.
     pub sessions: u32,
-    /// Smiles per second that it admits now.
+    /// Admitted smiles per second, measured over about a second before the renewal.
     pub smiles_per_second: f64,
-    /// Whether it accepts no more sessions.
+    /// Whether it is shutting down or a crash request made it unready.
     #[serde(skip)]
     pub draining: bool,
-    /// Whether part of the log is still to be published. A replica that is behind is not ready.
+    /// Whether it is far behind the log, or has not read the log for several seconds. It then refuses sessions.
     #[serde(skip)]
     pub behind: bool,
-    /// How it follows other replicas; `None` on SQLite.
+    /// How it follows other replicas; `None` on SQLite, and from the registration to the next renewal. Also `None` if
+    /// this version does not know the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
     pub following: Option<Following>,

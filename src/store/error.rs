@@ -3,7 +3,7 @@
 /// An error of the store.
 #[derive(Debug, derive_more::From, thiserror::Error)]
 pub enum StoreError {
-    /// The store does not answer, or answers with an error.
+    /// The store does not answer, answers with an error, or holds data that this replica cannot use.
     #[error("the store is not available: {0}")]
     #[from(sqlx::Error, std::io::Error)]
     Unavailable(#[source] Error),
@@ -21,13 +21,14 @@ pub enum StoreError {
     CannotOpen(String),
 }
 
-/// An error of a library.
+/// The cause of a failure: an error of a library, or a message.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an append failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
-    /// The batch is not in the log.
+    /// This attempt did not store the batch and will not. After an earlier attempt in doubt, the batch may be in the
+    /// log.
     #[error("the store did not accept a batch: {0}")]
     NotBegun(#[source] Error),
     /// The file of the store was deleted or replaced.

@@ -6,7 +6,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::model::{SmileId, UserName};
 
-/// The 128-bit `SipHash` of a sender and an id (Aumasson and Bernstein, 2012), which represents the pair. An
+/// The 128-bit `SipHash-1-3` of a sender and an id (Aumasson and Bernstein, 2012). The hash represents the pair. An
 /// accidental collision is less likely than an undetected disk error, and clients cannot search for one without the
 /// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ impl IdHash {
         Self(hasher.finish128().as_u128())
     }
 
-    /// The half that the index stores. Equal halves are only a hint: compare the whole hashes.
+    /// The upper half, which the index stores. Equal halves are only a hint: compare the whole hashes.
     pub(crate) fn short(self) -> u64 {
         u64::try_from(self.0 >> u64::BITS).unwrap_or(u64::MAX)
     }

@@ -17,9 +17,9 @@ const PLACE: usize = 2;
 pub(crate) struct IndexStep<'smiles> {
     /// The segment. All segments before it are indexed.
     pub segment: u64,
-    /// A batch at or after the end of the segment, from the same log as the smiles. A MySQL server without this batch,
-    /// such as a new primary that lacks the end of the log, ignores the step. `None` if retention has removed every
-    /// batch of the log.
+    /// A batch that ends at or after the end of the segment, from the same log as the smiles. A MySQL server that never
+    /// had this batch, such as a new primary that lacks the end of the log, ignores the step. `None` if retention has
+    /// removed every batch of the log. SQLite ignores this field.
     pub last: Option<BatchKey>,
     /// For each conversation, its offsets in the segment in ascending order. Its two users may be in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
@@ -62,7 +62,8 @@ impl Store {
         }
     }
 
-    /// Writes a segment of the index. The segment counts as indexed only once all of it is written.
+    /// Writes a segment of the index. The segment counts as indexed only once all of it is written. On MySQL, changes
+    /// nothing if the segment is not the next one, or if the log lacks the batch `step.last`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

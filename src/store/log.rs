@@ -13,8 +13,9 @@ pub(crate) enum Append {
     Done,
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
-    /// The log does not hold the previous batch. Either a commit from the binary log is not visible to queries yet, or
-    /// the log was replaced or has lost its end.
+    /// The log does not hold the previous batch, or it holds batches although this batch names none. Either a commit
+    /// from the binary log is not visible to queries yet, or retention has removed the previous batch and later ones,
+    /// or the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -23,7 +24,7 @@ pub(crate) enum Append {
 pub(crate) struct LogState {
     /// The identity of the log.
     pub epoch: Epoch,
-    /// The last offset, 0 when the log is empty.
+    /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
     /// The last offset that retention has removed, 0 if none.
     pub trimmed: Offset,
@@ -45,8 +46,8 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
-    /// Waits for this replica's turn to append, if replicas take turns. Returns batches that other replicas have
-    /// committed after `last`, which ends at `after`. The result may be empty although the log holds such batches.
+    /// Waits at most 0.3 s for this replica's turn to append, if replicas take turns. Returns batches that other
+    /// replicas have committed after `last`, which ends at `after`. The result may lack some or all of these batches.
     pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
@@ -61,7 +62,8 @@ impl Store {
         }
     }
 
-    /// Appends a batch if the log ends with its previous batch. Returns once the batch is durable.
+    /// Appends a batch if the log ends with its previous batch. Returns [`Append::Done`] once the batch is durable,
+    /// also if an earlier attempt has appended it.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///
@@ -81,10 +83,10 @@ impl Store {
         Ok(self.page(&rows)?.state)
     }
 
-    /// Reads at most `batches` batches after `after`, which must be the last offset of a batch.
+    /// Reads at most `batches` batches after `after`, which must be 0 or the last offset of a batch.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] if the tables are gone, else [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] if the tables are gone from a MySQL database, else [`StoreError::Unavailable`].
     pub(crate) async fn read_log(&self, after: Offset, batches: u32) -> Result<LogPage, StoreError> {
         let text = batch::select_page(after, batches);
         let rows = match self {
@@ -115,7 +117,7 @@ impl Store {
     }
 
     /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds, it
-    /// reads the last batch before that offset. Accepts at most 500 offsets.
+    /// reads the last batch before that offset, if there is one. Accepts at most 500 offsets.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -139,7 +141,8 @@ impl Store {
     }
 
     /// Removes at most `batches` batches that are older than `kept` by the database's clock, oldest first. Returns the
-    /// last removed offset and the number of smiles that this call removed, or `None` if no batch is old enough.
+    /// last removed offset and the number of smiles that this call removed, or `None` if no batch is old enough. The
+    /// number is 0 if another replica was faster, and the offset is then the one before the first old batch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

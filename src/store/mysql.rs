@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database.
 //!
-//! A replica has a few connections, each for its own work: one appends, one follows, one writes the index, one keeps
-//! the lease, and some read for sessions.
+//! A replica has a few connections, each for its own work: one appends, one reads the log, one reads the binary log,
+//! one writes the index, one keeps the lease and removes old rows, and some serve most other reads.
 
 mod binlog;
 mod cluster;
@@ -30,8 +30,8 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// Number of connections for reads of sessions. A replica has five others, so sixteen replicas stay below MySQL's
-/// default limit of 151 connections.
+/// Number of connections for resumes, histories and most other reads. A replica has five others, of which one reads the
+/// binary log, so sixteen replicas need 144 of MySQL's default limit of 151 connections. The rest is for probes.
 const READERS: usize = 4;
 
 /// The database's clock: milliseconds since 1970.
@@ -44,20 +44,20 @@ pub(crate) struct MySql {
     pub(super) hash_key: [u8; 16],
     /// For the appender: one transaction in flight per replica.
     appending: Connections,
-    /// The appends of other replicas.
+    /// What is known about the appends of other replicas.
     peer_appends: Mutex<PeerAppends>,
-    /// For the follower, so that no read of a session delays it.
+    /// For reads of the log, so that no read of a session delays the follower.
     pub(super) following: Connections,
     /// For the indexer, whose transactions are long.
     indexing: Connections,
-    /// For leases and retention: short statements that never wait for readers.
+    /// For leases, retention and the epoch: short statements that never wait for readers.
     upkeep: Connections,
-    /// For resumes and histories.
+    /// For resumes, histories, look-ups of ids and most other reads.
     reading: Connections,
 }
 
 impl MySql {
-    /// Opens the database and creates missing tables. Waits for a server that is not up yet.
+    /// Opens the database, and creates or upgrades its tables. Waits for a server that is not up yet.
     pub(super) async fn open(url: &MySqlUrl) -> Result<Self, StoreError> {
         let mut options = options(url);
         if let Some(path) = &url.tls_authority {
@@ -101,8 +101,8 @@ impl MySql {
         self.reading.rows(text).await
     }
 
-    /// Executes idempotent statements. Returns the number of matching rows. The caller guarantees that the literals in
-    /// them are safe.
+    /// Executes idempotent statements. Returns the number of matching rows, summed over the statements. The caller
+    /// guarantees that the literals in them are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         self.upkeep.execute(text).await
     }

@@ -1,4 +1,5 @@
-//! The store on SQLite: a file in WAL mode for one process, with one writing connection and a few reading ones.
+//! The store on SQLite: a file in WAL mode for one process, with one writing connection, one that checkpoints and a few
+//! reading ones.
 
 mod index;
 mod log;
@@ -17,7 +18,7 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::user_directory::UserDirectory;
 
-/// Number of reading connections. In WAL mode readers do not wait for the writer.
+/// Maximum number of reading connections. In WAL mode readers do not wait for the writer.
 const READERS: u32 = 4;
 
 /// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
@@ -27,7 +28,7 @@ const SQLITE_FULL: &str = "13";
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Size of the write-ahead log, in pages of 4 KiB, at which a commit must checkpoint: 32 MiB. The indexer checkpoints
-/// earlier, in parallel with the commits.
+/// earlier, mostly in parallel with the commits.
 const WAL_PAGES: u32 = 8192;
 
 /// The system's clock: milliseconds since 1970.
@@ -37,13 +38,14 @@ pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 pub(crate) struct Sqlite {
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
-    /// The number of times that the file has been opened, including this time. It makes the replica's id unique.
+    /// The number of times that the file has been opened, including this time. In an upgraded file, the count continues
+    /// the replica numbers of the earlier version. The count makes the replica's id unique.
     pub(crate) starts: i64,
     readers: SqlitePool,
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
     /// once it is on the disk. Only index writes relax this setting.
     writer: Mutex<KeptConnection>,
-    /// Checkpoints the write-ahead log without blocking the writer.
+    /// Checkpoints the write-ahead log, mostly without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
     /// The database file, locked against other processes: sessions of two processes would not see each other's smiles.
     /// The lock belongs to the file, so it holds for every path to the file, and the system releases it however the
@@ -92,7 +94,7 @@ impl KeptConnection {
 }
 
 impl Sqlite {
-    /// Opens the file; creates it, its folder and its tables if they are missing.
+    /// Opens the file and upgrades its tables; creates the file, its folders and its tables if they are missing.
     pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;

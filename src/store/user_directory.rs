@@ -1,10 +1,10 @@
-//! The users in memory: names to row ids and back. The users never change.
+//! The users in memory: names to row ids and back. They are read when the store is opened. Only migrations add users.
 
 use foldhash::HashMap;
 
 use crate::model::{User, UserName};
 
-/// Every user of the store.
+/// Every user that the store had when it was opened.
 #[derive(Default)]
 pub(super) struct UserDirectory {
     /// In the order of their row ids.

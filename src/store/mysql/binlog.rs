@@ -1,7 +1,7 @@
 //! Reads MySQL's binary log as a replication client, which `sqlx` cannot do.
 //!
-//! An event is committed and on MySQL's disk, but may not be visible to a query yet (MySQL bug 120471), so the rows are
-//! taken from the events themselves.
+//! An event is committed and on MySQL's disk (with `sync_binlog=1`, the default), but may not be visible to a query yet
+//! (MySQL bug 120471), so the rows are taken from the events themselves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,9 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's binary log settings, its version and identity, whether its commits wait for a replica after they are in
-/// the binary log, and the name of the database as the server spells it. The case of that name may differ from the
-/// configured name.
+/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a replica after
+/// they are in the binary log, its identity, and the name of the database as the server spells it. The case of that
+/// name may differ from the configured name.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -52,7 +52,8 @@ const PAYLOAD: usize = 4;
 /// so each connection picks one at random.
 const FIRST_READER: u32 = 1 << 31;
 
-/// Permanent errors: the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or the server has no binary log.
+/// Permanent errors: the server refuses the account, the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or
+/// the server has no binary log.
 const NOT_ALLOWED: [u16; 4] = [1044, 1045, 1227, 1381];
 
 /// The stream of commits to one database.
@@ -64,7 +65,7 @@ pub(crate) struct Binlog {
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
-    /// Changes when the address leads to another server.
+    /// Changes when all connections are discarded, for example because the address leads to another server.
     changes: watch::Receiver<u64>,
 }
 
@@ -100,7 +101,7 @@ impl MySql {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
-                return cannot(&format!("the server's version is {version}; following its binary log requires 8.4"));
+                return cannot(&format!("the server has version {version}; following its binary log requires 8.4 or 9"));
             }
             Some((.., true, _, _)) => {
                 return cannot("the binary log shows a commit before a semi-synchronous replica has it");
@@ -133,8 +134,9 @@ impl Binlog {
     /// Waits for the next transaction with batches, and returns its batches in the order of the log. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] if the server revokes access or an event cannot be read, else
-    /// [`StoreError::Unavailable`], for example if the server is silent. The stream is unusable after an error.
+    /// [`StoreError::CannotFollow`] if the server refuses access, or if the table or a column of a row cannot be read,
+    /// else [`StoreError::Unavailable`], for example if the server is silent or a batch cannot be decoded. The stream
+    /// is unusable after an error.
     pub(crate) async fn next(&mut self) -> Result<Vec<Batch>, StoreError> {
         loop {
             // The limit counts from the last event, so that a cancelled call does not extend it.
@@ -142,7 +144,7 @@ impl Binlog {
             let event = tokio::select! {
                 event = within(rest, event(&mut self.stream)) => event?,
                 _ = self.changes.changed() => {
-                    return Err(StoreError::Unavailable("the address points to another MySQL server".into()));
+                    return Err(StoreError::Unavailable("the MySQL server may no longer be the primary".into()));
                 }
             };
             self.heard_at = Instant::now();

@@ -1,7 +1,8 @@
 //! The replicas that share a MySQL store. Each renews a lease.
 //!
-//! MySQL's clock decides when a lease has expired. Only an expired lease makes a replica lost: a replica that cannot
-//! reach another one may itself be the one that is cut off.
+//! MySQL's clock measures the age of each lease; between two reads of the list, a replica adds the elapsed time. Only
+//! an expired lease makes a replica lost: a replica that cannot reach another one may itself be the one that is cut
+//! off.
 
 use std::time::{Duration, Instant};
 
@@ -46,13 +47,14 @@ impl MySql {
     /// [`StoreError::Unavailable`].
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let mut registration = Registration { number: 0, replica, at: Instant::now() };
-        // If the answer is lost, the row of the first attempt is listed as a lost replica for a while.
+        // If the answer is lost, the row of the first attempt stays in the list for about ten minutes. It counts as
+        // lost once its lease has expired.
         registration.number = self.renew(&registration, ReplicaStatus::default()).await?;
         Ok(registration)
     }
 
-    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. Returns the number that
-    /// MySQL chose for a new replica.
+    /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. If the number of the
+    /// registration is 0, registers a new replica and returns the number that MySQL chose.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -116,7 +118,7 @@ impl MySql {
         Ok(None)
     }
 
-    /// Removes replicas that have been lost for longer than [`LOST_REPLICA_RETENTION`].
+    /// Removes replicas whose last renewal was more than [`LOST_REPLICA_RETENTION`] ago.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

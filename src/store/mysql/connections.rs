@@ -1,7 +1,7 @@
 //! Pools connections to MySQL, with a bound on every wait.
 //!
-//! A connection is kept only after success. After an error, a timeout or a dropped future it is closed, and MySQL
-//! rolls back.
+//! A connection is kept only after success. After an error, a timeout or a dropped future it is closed, and MySQL rolls
+//! back an open transaction.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -17,11 +17,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::server::{MySqlServer, MySqlSession};
 use super::statements;
 
-/// Time limit for opening a connection and for an answer. MySQL stops waiting for a lock after half of this time, so
-/// beyond the limit MySQL or the network is down.
+/// Time limit for opening a connection and for an answer. A statement stops waiting for a lock after half of this time,
+/// so a longer wait usually means that MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long an idle connection is kept. Some networks drop idle connections silently.
+/// The longest idle time after which a connection is used again. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
 
 /// For how long after its last use an idle connection is taken without a ping. If a statement is sent over a dead
@@ -35,7 +35,7 @@ const LATE: Duration = Duration::from_millis(300);
 /// primary of its group.
 pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 
-/// Lists the sessions of this account. Column 0 is the id, column 4 the command.
+/// Lists at least the sessions of this account. Column 0 is the id, column 4 the command.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
 /// Commands of a session that executes a statement or hangs in one.
@@ -74,7 +74,7 @@ impl Connections {
         Self { server, most, places, idle, under_way: Mutex::default() }
     }
 
-    /// Takes a connection. Waiters are served in order.
+    /// Takes a connection. Waiters are served in order, and fail after [`ANSWER`].
     pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -105,7 +105,8 @@ impl Connections {
     /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if
     /// at least twice as many sessions of this pool execute statements as the pool has places.
     ///
-    /// MySQL has no timeout for some statements, such as a commit that waits for a semi-synchronous replica.
+    /// The session's timeouts do not end every statement: a commit that waits for a semi-synchronous replica or a group
+    /// member outlasts them.
     async fn bound_abandoned(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let piled_up = || self.under_way.lock().len() >= 2 * self.most;
         if !piled_up() {
@@ -125,8 +126,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Runs `question`, and repeats it once if the idle connection turned out to be dead. Only for idempotent
-    /// statements.
+    /// Runs `question`, and repeats it once over a new connection after an I/O error other than a timeout, such as
+    /// that of a dead idle connection. Only for idempotent statements.
     pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -158,15 +159,15 @@ impl Connections {
         self.ask(read).await?.iter().map(Row::from_row).collect()
     }
 
-    /// Executes idempotent statements. Returns the number of matching rows, changed or not. The caller guarantees that
-    /// the literals in them are safe.
+    /// Executes idempotent statements. Returns the number of matching rows, changed or not, summed over the statements.
+    /// The caller guarantees that the literals in them are safe.
     pub(super) async fn execute(&self, text: &str) -> sqlx::Result<u64> {
         let write =
             async |mut connection: MySqlConnection| Ok((connection.execute(statements(text)).await?, connection));
         Ok(self.ask(write).await?.rows_affected())
     }
 
-    /// Closes the idle connections and refuses further use.
+    /// Refuses further use and closes the idle connections.
     pub(super) async fn close(&self) {
         self.places.close();
         while let Some(idle) = self.take_idle().await {
@@ -177,8 +178,8 @@ impl Connections {
 }
 
 impl PooledConnection<'_> {
-    /// Runs `question`, and keeps the connection after an answer. An answer that shows that the server is not the
-    /// primary drops all connections. The wait ends early when another connection finds a different server.
+    /// Runs `question`, and keeps the connection after success. An error that shows that the server is not the primary
+    /// discards all connections. The wait ends early when all connections are discarded.
     pub(super) async fn ask<T, Answer>(self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -194,7 +195,7 @@ impl PooledConnection<'_> {
         let answer = tokio::select! {
             biased;
             answer = within(ANSWER, question(connection)) => answer,
-            _ = changes.changed() => Err(io::Error::other("the address points to another MySQL server").into()),
+            _ = changes.changed() => Err(io::Error::other("the MySQL server may no longer be the primary").into()),
             never = late => match never {},
         };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {

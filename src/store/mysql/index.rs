@@ -31,19 +31,20 @@ impl MySql {
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (segment, next) = (step.segment, step.segment + 1);
-        // Each batch names the one before it, so a log that holds this batch holds all earlier ones.
+        // Each batch names the one before it, so a log that holds this batch holds all earlier ones that are not
+        // trimmed.
         let same_log = step
             .last
             .map_or_else(String::new, |last| format!("AND (trimmed >= {} OR {})", last.first, last.is_stored()));
         let begin =
             format!("BEGIN; UPDATE log_state SET indexed = {next} WHERE one = 1 AND indexed = {segment} {same_log}");
         if statements(&begin).execute(&mut *connection).await?.rows_affected() == 0 {
-            // Another replica has written this segment, or this log lacks the smiles of the segment.
+            // Another replica has written this segment, or this server lacks the end of the log or of the index.
             sqlx::raw_sql("ROLLBACK").execute(connection).await?;
             return Ok(());
         }
         // The statements stay prepared. Closing one and sending the next are two writes, and Nagle's algorithm delays
-        // the second until the first is acknowledged, 40 ms later.
+        // the second until the first is acknowledged, up to 40 ms later.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_STATEMENT) {
             let mut insert = QueryBuilder::new("REPLACE INTO index_conversations (conversation, segment, places) ");
             insert.push_values(conversations, |mut row, (users, offsets)| {

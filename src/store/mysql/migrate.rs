@@ -1,7 +1,8 @@
 //! Creates and upgrades the tables, even when several replicas start at once.
 //!
 //! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
-//! interrupted. It uses a connection of its own, so that any failure releases the lock.
+//! interrupted. It uses a connection of its own, so that the lock is released when the connection closes after a
+//! failure.
 //!
 //! A migration never changes once a database may have it, not even in a comment: the database keeps its checksum. A
 //! changed procedure gets a new name, since replicas of an older version still call the old one.
@@ -18,10 +19,10 @@ use crate::store::carry_over::{NEXT_ROWS, next_step};
 use crate::store::user_directory::UserDirectory;
 use crate::store::{StoreError, hash_key};
 
-/// Pause between two attempts to reach the server.
+/// Pause between two attempts to open the database.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Interval between log lines about a wait.
+/// Minimum interval between log lines about a wait.
 const REMINDER: Duration = Duration::from_secs(10);
 
 /// Time limit for the migrations, and for one step of the conversion. A statement that takes longer continues in MySQL
@@ -35,16 +36,16 @@ const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 5
 /// characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Removes the rows of unsuccessful migrations. Since this replica holds the lock, only a crash can have interrupted
-/// them. Migrations are idempotent, so they can run again.
+/// Removes the rows of incomplete migrations. Since this replica holds the lock, no other replica is running them: a
+/// crash, an error or a timeout interrupted them. Migrations are idempotent, so they can run again.
 const FORGET_HALF: &str = "DELETE FROM _sqlx_migrations WHERE NOT success";
 
 const COUNT_OLD_TABLES: &str = "
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name = 'smiles_before_batches'";
 
-/// Temporary errors: the server is starting, stopping or out of connections, a replica of an earlier version holds a
-/// lock, or a router has no server.
+/// Temporary errors: the server is stopping, offline or out of connections, it ended this session, another session
+/// holds a lock, or a router has no server.
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges. A deployment may create the account after the server starts, so the
@@ -110,7 +111,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         connection.ensure_migrations_table("_sqlx_migrations").await?;
         let halves = sqlx::query(FORGET_HALF).execute(&mut *connection).await?.rows_affected();
         if halves > 0 {
-            tracing::warn!(halves, "a crash interrupted a migration; running it again");
+            tracing::warn!(halves, "an earlier attempt did not complete a migration; running it again");
         }
         migrator.run_direct(None, &mut *connection, false).await
     };

@@ -1,8 +1,8 @@
 //! Opens connections to the server that the address of the store leads to, sets them up, and records the server's
 //! identity.
 //!
-//! An address may lead to another server from one moment to the next. When one connection detects that, all of them are
-//! reopened, so that none stays with a server that is no longer the primary.
+//! An address may lead to another server from one moment to the next. When one connection detects that, all older ones
+//! are discarded, so that none stays with a server that is no longer the primary.
 
 use std::io;
 use std::time::Duration;
@@ -18,15 +18,16 @@ use crate::config::{MySqlUrl, secret};
 /// Time limit of a ping.
 const ALIVE: Duration = Duration::from_millis(300);
 
-/// Checks of a new connection. They work on any server that speaks MySQL's protocol.
+/// Checks of a new connection. Unlike [`SET_UP`], they also work on servers that this store then refuses, such as
+/// derivatives of MySQL.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
 /// Session settings that the statements rely on, whatever the server's defaults and `init_connect` are.
 ///
 /// `READ COMMITTED`: each statement sees what is committed when it starts, and no gaps between rows are locked. The
-/// timeouts end abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time of
-/// the pool and far below MySQL's eight hours, so that sessions of a dead machine do not pile up.
+/// timeouts end most abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time
+/// of the pool and far below MySQL's eight hours, so that sessions of a dead machine do not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
@@ -58,7 +59,7 @@ impl MySqlServer {
         Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() }
     }
 
-    /// Opens a connection once the server answers.
+    /// Opens a connection, after a wait while an answer is overdue. Each of the two takes at most [`ANSWER`].
     pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
         self.until_answered().await?;
         within(ANSWER, self.open()).await.inspect_err(|error| self.failed(error))
@@ -92,7 +93,7 @@ impl MySqlServer {
         let about = sqlx::raw_sql(ABOUT).fetch_one(&mut connection).await?;
         let (version, read_only, by_statement): (String, i64, i64) = FromRow::from_row(&about)?;
         if !is_supported(&version) {
-            let needed = format!("the server's version is {version}; MySQL 8.4 or 9 is required");
+            let needed = format!("the server's version is {version}; MySQL 8.0, 8.4 or 9 is required");
             return Err(sqlx::Error::Protocol(needed));
         }
         if by_statement != 0 {

@@ -2,8 +2,8 @@
 //!
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
 //! of the log with batches that are already closed. With turns, a replica closes its batch once it holds the lock, so
-//! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays its peers
-//! by a tenth of a second, once a second, until MySQL closes its idle session.
+//! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays each peer
+//! by a tenth of a second, once a second, until MySQL closes its idle session after two minutes.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,11 @@ const TAKE_TURN: &str = "
 const MISSED: u32 = 16;
 
 /// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network is
-/// down.
+/// slow or down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long this replica takes turns after another replica's append, and how long it takes none after a failed attempt.
+/// How long this replica takes turns after it has found another replica's append, and how long it takes none after
+/// MySQL did not grant the lock.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// What this replica's own appends show about the appends of other replicas.
@@ -34,9 +35,9 @@ const RECENT: Duration = Duration::from_secs(1);
 pub(super) struct PeerAppends {
     /// The last offset of this replica's last batch.
     end: Offset,
-    /// When it last found smiles of other replicas after its own.
+    /// When it last found smiles of other replicas after its own. Its first append to a log with smiles counts too.
     met_at: Option<Instant>,
-    /// When it last failed to get the lock.
+    /// When MySQL last answered without granting the lock.
     kept_waiting_at: Option<Instant>,
     /// Whether the appending connection may hold the lock.
     may_hold: bool,
@@ -60,9 +61,9 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append too. The next append or [`MySql::end_turn`] releases it. Returns the
-    /// batches that other replicas have appended after `last`, which ends at `after`; this replica's next batch follows
-    /// them. An append without the lock is just as safe, so every wait here is short.
+    /// Waits for the lock if other replicas append too. The next successful append or [`MySql::end_turn`] releases it.
+    /// Returns at most [`MISSED`] batches that other replicas have appended after `last`, which ends at `after`; this
+    /// replica's next batch follows them. An append without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
@@ -87,14 +88,15 @@ impl MySql {
     /// Waits for the lock and reads the batches after `last`. Dropping the future closes the connection, which releases
     /// the lock.
     async fn ask_for_turn(&self, last: Option<BatchKey>, after: Offset) -> sqlx::Result<Vec<Batch>> {
-        // A log that lacks the last published batch was replaced, so nothing is read from it.
+        // A log that lacks the last published batch was trimmed or replaced, or does not show that batch yet, so
+        // nothing is read from it.
         let same_log = last.map_or_else(String::new, |last| format!("AND {}", last.is_stored()));
         let text = format!(
             "{TAKE_TURN}; SELECT token, payload FROM log_batches WHERE first > {after} {same_log} \
              ORDER BY first LIMIT {MISSED}"
         );
         let take = async |mut connection| match statements(&text).fetch_all(&mut connection).await {
-            // The execution time limit ended the wait.
+            // Usually, the execution time limit ended the wait.
             Err(sqlx::Error::Database(_)) => Ok((Vec::new(), connection)),
             rows => Ok((rows?, connection)),
         };

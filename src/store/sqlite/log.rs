@@ -5,7 +5,7 @@ use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
 
 /// Inserts a batch if the log ends with its previous batch, or if retention has removed everything before it. The
-/// statement violates the primary key if another batch already has this offset.
+/// statement violates the primary key if a batch already has this offset, even if it is the same batch.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4

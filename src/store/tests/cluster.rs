@@ -149,7 +149,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
         let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
         let (mode, hang) = (Some(mode), Some(CrashMode::Hang));
         assert_eq!(crashes, [None, None, None, None, hang, mode, mode, None]);
-        // A renewal does not revoke a request, and makes every other replica a candidate for a crash.
+        // A renewal does not revoke a request, and makes the other obeying replicas candidates for a crash.
         for registration in &registrations {
             cluster.renew(registration, ReplicaStatus::default()).await.unwrap();
         }
