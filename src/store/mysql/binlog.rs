@@ -101,7 +101,9 @@ impl MySql {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }
             Some((_, _, version, ..)) if version.starts_with("8.0.") => {
-                return cannot(&format!("the server has version {version}; following its binary log requires 8.4 or 9"));
+                return cannot(&format!(
+                    "the server has version {version}; following its binary log requires 8.4 or 9"
+                ));
             }
             Some((.., true, _, _)) => {
                 return cannot("the binary log shows a commit before a semi-synchronous replica has it");
