@@ -1,4 +1,5 @@
-//! Deduplication: a stored id is found in memory, in the filters and in every tier of the index.
+//! Deduplication: a stored id is found in memory and in the index, while the filters load and while segments are
+//! indexed.
 
 use std::collections::HashMap;
 
@@ -7,12 +8,12 @@ use crate::model::{SmileId, UserName};
 
 on_every_database! {
     a_duplicate_gets_its_first_offset_at_any_age,
-    a_duplicate_is_found_after_many_merges,
+    a_duplicate_is_found_in_a_long_log,
     smiles_are_answered_before_the_filters_are_loaded,
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
-/// The expected log: the offset of each sender and id.
+/// The expected log: the offset of each sender and id, the smiles in order, and the last offset.
 #[derive(Default)]
 struct Known {
     offsets: HashMap<(UserName, SmileId), Offset>,
@@ -45,7 +46,8 @@ impl Known {
                 )
             })
             .collect();
-        // Smiles of the other replica count as duplicates only once this replica has read them.
+        // Otherwise a smile of the other replica could be published while its repeat is in flight, and would count as
+        // the answer to the repeat.
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
@@ -107,11 +109,11 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
     }
 }
 
-async fn a_duplicate_is_found_after_many_merges(database: &Database) {
+async fn a_duplicate_is_found_in_a_long_log(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     let store = database.open().await;
-    // The log is long enough for two tiers of merges, and has more smiles than a start keeps in memory.
+    // The log is long enough for the first slices of a merge, and has more smiles than a start keeps in memory.
     let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
     for smile in &smiles {
