@@ -34,8 +34,8 @@ const OFFSETS_PER_READ: usize = 200;
 /// Maximum number of blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
-/// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run, and the
-/// blocks for a full batch take as long to read as the filters take to load.
+/// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run that is not
+/// loaded yet, and the blocks for a full batch may take nearly as long to read as the filters take to load.
 const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the looked-up ids.

@@ -17,7 +17,8 @@ const GENERATION: u64 = 1 << 23;
 const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
-/// Maximum number of filters, of 20 MiB each. If the index has older ids, every look-up also reads their runs.
+/// Maximum number of filters, of 20 MiB each. If the index has older ids, every look-up also reads a block of each run
+/// that holds them.
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
