@@ -5,11 +5,11 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /build
-# Symbols make up a fifth of the binary. A panic reports its file and line without them.
+# Symbols make up a fifth of the binary. Without them, a panic still reports its file and line.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies are built before our sources are copied, so they are rebuilt only when Cargo.toml or Cargo.lock
-# changes. Cargo needs a file for each target that Cargo.toml names.
+# changes. Cargo needs a source file for the library, the program and the benchmark.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/server \
     && echo 'fn main() {}' >src/main.rs \
@@ -20,10 +20,11 @@ RUN mkdir -p src benches/server \
 COPY src src
 COPY sql sql
 COPY web web
-# Cargo compares modification times, and the copied files are older than the stand-ins above.
+# Cargo compares modification times, and the copied files may be older than the stand-ins above.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin smilingchat
 
-# The only system files that the binary needs: the C library and its loader, whose paths depend on the architecture.
+# The only system files that the binary needs: its shared libraries and their loader, whose paths depend on the
+# architecture.
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN mkdir -p /runtime/tmp \
     && chmod 1777 /runtime/tmp \
@@ -37,8 +38,7 @@ USER 65532:65532
 ENV SMILINGCHAT_LISTEN=[::]:8080 \
     SMILINGCHAT_OPS_LISTEN=[::]:9090
 EXPOSE 8080 9090
-# Liveness instead of readiness: orchestrators kill unhealthy containers, and a database outage must not kill all
-# replicas.
+# Liveness instead of readiness: Swarm kills unhealthy containers, and a database outage must not kill all replicas.
 HEALTHCHECK --interval=3s --timeout=5s --retries=3 --start-period=5s \
     CMD ["/smilingchat", "check", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/smilingchat"]

@@ -2,10 +2,10 @@
 #
 #   docker build -f docker/frontend.Dockerfile -t smilingchat-frontend:0.1.0 .
 
-# name-version prefixes the page's links to files with v/VERSION/, so caches may keep the files, and compresses the
-# files.
+# name-version prefixes the page's links to files with v/VERSION/, so caches may keep the files. It also strips and
+# compresses the files.
 FROM debian:13-slim AS page
-# Not pinned, because a Debian release does not change the version of a package.
+# Not pinned, because a Debian release changes a package only to fix bugs.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends zopfli \
@@ -15,7 +15,7 @@ COPY docker/nginx/name-version /
 RUN /name-version /page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
-# The DNS name of the replicas and the name server that resolves it, as in Docker. listen.envsh sets LISTEN_IPV6.
+# The DNS name and the port of the replicas, and the name server, as in Docker. listen.envsh sets LISTEN_IPV6.
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
     LISTEN_IPV6="" \

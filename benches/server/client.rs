@@ -13,7 +13,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// A session.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session of this user, with an optional resume query.
+/// Opens a session of this user, with an optional resume query; `None` if that fails.
 pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
     let url = format!("ws://{address}/ws?user={user}{resume}");
@@ -21,7 +21,7 @@ pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Op
     opened.ok().map(|(socket, _)| socket)
 }
 
-/// The next text frame.
+/// The next text frame; `None` if the session has ended.
 pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await?.ok()? {
@@ -32,7 +32,7 @@ pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     }
 }
 
-/// The value of a JSON field. The value must not contain a comma or a closing brace.
+/// The value of the first JSON field with this name. The value must not contain a comma or a closing brace.
 pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame str> {
     let (_, rest) = frame.split_once(&format!("\"{name}\":"))?;
     Some(rest.split([',', '}']).next()?.trim_matches('"'))
@@ -41,7 +41,7 @@ pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame st
 /// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on it.
 const USERS: usize = 64;
 
-/// The names of the first users.
+/// The names of the first [`USERS`] users.
 pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
     let answer = get(address, "/api/users").await;
     let names = answer.split("\"name\":\"").skip(1).filter_map(|rest| rest.split('"').next());
@@ -62,7 +62,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Message {
     Message::text(format!(r#"{{"type":"smile","id":"{id}","to":"{to}","smile":"😀"}}"#))
 }
 
-/// A percentile of these durations, in milliseconds.
+/// A percentile of these durations, in milliseconds; NaN if there are none. Sorts the durations.
 pub(crate) fn percentile(durations: &mut [Duration], percent: f64) -> f64 {
     durations.sort_unstable();
     let at = (durations.len() as f64 * percent / 100.0) as usize;

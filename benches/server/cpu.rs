@@ -45,7 +45,7 @@ impl Processes {
     }
 }
 
-/// User and system CPU seconds of a process and its children.
+/// User and system CPU seconds of a process and its living descendants.
 fn seconds(number: u32) -> f64 {
     own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
 }
@@ -58,7 +58,7 @@ fn own_seconds(number: u32) -> f64 {
     hundredths as f64 / 100.0
 }
 
-/// The child processes of a process.
+/// The living child processes that the main thread of a process has started.
 pub(crate) fn children(number: u32) -> Vec<u32> {
     let listed = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()

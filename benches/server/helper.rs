@@ -75,7 +75,7 @@ pub(crate) fn prepared() {
     next_line_of_input();
 }
 
-/// In the helper: prints the result, and waits until the parent has finished.
+/// In the helper: prints the result, and waits until the parent kills this process.
 pub(crate) fn done(outcome: &impl Serialize) {
     println!("{}", serde_json::to_string(outcome).expect("an outcome is JSON"));
     next_line_of_input();

@@ -1,6 +1,6 @@
-//! Plain inserts of the same batches into the database: the lower bound of the cost of a log in that database.
+//! Plain inserts of batches of the same size into the database: the lower bound of the cost of a log in that database.
 //!
-//! Each commit inserts one row, which is as long as the average row of our log and as durable.
+//! Each commit inserts one row, which is as long as the average of the newest 1,000 rows of our log, and as durable.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::process::folder;
 /// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// The range of row numbers per connection, so that connections do not collide.
+/// The distance between the first row numbers of two connections, so that connections do not collide.
 const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
 /// The plan of the inserts.
@@ -56,7 +56,7 @@ pub(crate) struct Inserts {
 }
 
 impl Inserts {
-    /// The median of each figure.
+    /// The median of each figure, except for the bytes per row, which are those of the first run.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {
@@ -69,14 +69,16 @@ impl Inserts {
     }
 }
 
-/// Repeats the appends of a run on `log` as inserts into a new SQLite file, on the CPU of the measured process.
+/// Inserts rows of the size of the appends of a run on `log` into a new SQLite file, on the CPU of the measured
+/// process.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Repeats the appends of a run on this MySQL database as inserts into the same database, over this many connections.
+/// Inserts rows of the size of the appends of a run on this MySQL database into the same database, over this many
+/// connections.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -134,7 +136,8 @@ enum Database {
 }
 
 impl Database {
-    /// Connects; the first connection creates the table.
+    /// Connects, and creates the table. On MySQL, only the connection with `makes_table` creates it, and replaces an
+    /// old one.
     async fn open(store: &str, makes_table: bool) -> Self {
         let mut database = Self::connect(store).await;
         match &mut database {
@@ -161,7 +164,7 @@ impl Database {
         Self::Sqlite(options.connect().await.expect("a file"))
     }
 
-    /// The average length of the newest rows of our log, in bytes.
+    /// The average length of the newest 1,000 rows of our log, in bytes.
     async fn row_bytes(&mut self) -> usize {
         const LENGTHS: &str = "SELECT LENGTH(payload) FROM log_batches ORDER BY first DESC LIMIT 1000";
         let lengths: Vec<i64> = match self {

@@ -1,4 +1,4 @@
-//! Delivery latency between replicas on MySQL.
+//! Delivery latency on one replica and between replicas, on MySQL.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ const HEADER: [&str; 10] = [
     "cores of all replicas",
 ];
 
-/// Measures the latency from a send to the receipt on another replica, including the commit, at a fixed rate. Reports
-/// the round with the median p50.
+/// Measures the latency from the time at which a smile is due to its receipt on another replica, including the commit,
+/// at a fixed rate. Reports the round with the median p50. With one replica, sender and receiver share it.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
@@ -62,7 +62,7 @@ pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
 }
 
 /// Runs one round: of each pair of users, one user sends on one replica, and the other receives on the next replica.
-/// Returns the latencies of receipts and of acks, and the number of refused smiles.
+/// Returns the latencies of receipts and of acks without the warm-up, and the number of refused smiles with it.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) {
     let users = users(replicas[0].address).await;
     let start = Instant::now() + Duration::from_millis(200);
@@ -91,8 +91,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
 }
 
 /// Triggers the senders in turn at the offered rate. Each receives the time at which its smile is due, so that a late
-/// sender does not hide latency (coordinated omission). This needs a thread of its own, because the runtime's timers
-/// have a resolution of one millisecond.
+/// sender does not hide latency (coordinated omission). Runs on a thread of its own, because the runtime's timers have
+/// a resolution of one millisecond.
 #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread")]
 fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     let interval = Duration::from_secs(1) / OFFERED;
@@ -107,8 +107,8 @@ fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
     }
 }
 
-/// Sends a smile when triggered, without waiting for answers, and does not repeat a refused smile. Returns the latency
-/// of each ack, and the number of refusals.
+/// Sends a smile when triggered, without waiting for answers, and does not repeat a refused smile. Returns the
+/// latencies of the acks without the warm-up, and the number of refusals with it.
 async fn send(
     socket: Socket,
     to: String,
@@ -125,8 +125,8 @@ async fn send(
     acks.await.expect("the acks")
 }
 
-/// Reads frames until the end of the round. Returns the latency of each frame of the type `what`, from the due time of
-/// its smile and without the warm-up, and the number of errors.
+/// Reads frames until half a second after the end of the round. Returns the latency of each frame of the type `what`,
+/// from the due time of its smile and without the warm-up, and the number of errors, warm-up included.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

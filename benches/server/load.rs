@@ -1,5 +1,5 @@
-//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process on
-//! its own CPU.
+//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process;
+//! in measurements on SQLite, on a CPU of its own.
 
 mod dialect;
 mod frames;
@@ -35,17 +35,17 @@ pub(crate) const DEPTHS: [usize; 2] = [1, 16];
 pub(crate) struct Plan {
     /// The protocol.
     pub(crate) dialect: Dialect,
-    /// The servers, over which the sessions are spread.
+    /// The addresses of the servers. Consecutive sessions go to consecutive servers.
     pub(crate) addresses: Vec<SocketAddr>,
     /// The users. If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
     /// The number of sessions.
     pub(crate) sessions: usize,
-    /// The number of sessions that send; the other ones listen.
+    /// The number of sessions that send; the other ones only listen. With [`Dialect::Polling`], all of them send.
     pub(crate) senders: usize,
-    /// Unanswered smiles per sender.
+    /// Unanswered smiles per sender; 1 with [`Dialect::Polling`], whatever this value is.
     pub(crate) unanswered: usize,
-    /// The duration.
+    /// For how long smiles are sent.
     pub(crate) duration: Duration,
 }
 
@@ -78,7 +78,7 @@ impl Plan {
         Self { sessions, senders: sessions.min(SESSIONS), ..self }
     }
 
-    /// Runs the load; returns the figures.
+    /// Runs the load in a new process. Returns the figures once the index has caught up or makes no more progress.
     pub(crate) async fn run(&self, servers: &[Server], core: Core) -> Figures {
         let mut helper = Helper::start(ROLE, core, self);
         let before = metrics::appends(servers).await;
@@ -114,7 +114,7 @@ pub(crate) struct Figures {
     pub(crate) per_second: f64,
     /// Smiles per second delivered to sessions, besides the acks.
     pub(crate) delivered_per_second: f64,
-    /// CPU time of the servers per answer, until their index has caught up.
+    /// CPU time of the servers per answer, until their index has caught up or makes no more progress.
     pub(crate) processor_micros: f64,
     /// The CPU share of the load. Near one, the load is the bottleneck.
     pub(crate) load_busy: f64,
@@ -122,9 +122,9 @@ pub(crate) struct Figures {
     pub(crate) index_behind: Option<f64>,
     /// CPU time of MySQL per answer, if known.
     pub(crate) mysql_micros: Option<f64>,
-    /// Median latency from a smile to its ack.
+    /// Median latency from a smile to its ack or echo.
     pub(crate) p50_millis: f64,
-    /// 99th percentile of the latency from a smile to its ack.
+    /// 99th percentile of the latency from a smile to its ack or echo.
     pub(crate) p99_millis: f64,
     /// Smiles per append; NaN for other servers.
     pub(crate) batch: f64,
@@ -140,12 +140,12 @@ impl Figures {
         self.processor_micros + self.mysql_micros.unwrap_or_default()
     }
 
-    /// The CPU share of the servers.
+    /// The CPU share of the servers, as if all of their CPU time fell into the run.
     pub(crate) fn busy(&self) -> f64 {
         self.processor_micros * self.per_second / 1e6
     }
 
-    /// The median of each figure.
+    /// The median of each figure, but the maximum of the index lag.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {
@@ -164,7 +164,7 @@ impl Figures {
     }
 }
 
-/// The median.
+/// The median; the greater of the two middle values if their number is even.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,4 +1,4 @@
-//! A log of millions of smiles: the throughput on it, and the start-up time of a server.
+//! A long log: the throughput on it, and the start-up time of a server.
 
 use std::slice::from_ref;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::throughput::{HEADER, compare};
 /// Unanswered smiles per session while the log is filled.
 const UNANSWERED: usize = 64;
 
-/// Fills the log through the protocol, measures, and restarts the server.
+/// Fills the log through the protocol, measures the throughput, kills the server and measures the next start.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let folder = folder();
     let file = folder.path().join("long.db");
@@ -38,7 +38,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends until the log is long enough. Describes the duration, the rate and the number of refusals.
+/// Sends until the log is long enough. Describes the duration, pauses included, the rate and the number of refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;

@@ -27,7 +27,7 @@ pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     most
 }
 
-/// Waits until the index has caught up or makes no more progress.
+/// Waits until the index has caught up or has made no progress for about a second.
 pub(crate) async fn index_settled(servers: &[Server]) {
     const INTERVAL: Duration = Duration::from_millis(100);
     const WITHOUT_PROGRESS: u32 = 10;
@@ -47,7 +47,7 @@ pub(crate) async fn sessions(server: &Server) -> usize {
     value(server, "smilingchat_sessions").await.expect("its gauge") as usize
 }
 
-/// The value of a metric; `None` for peers, which have no metrics.
+/// The value of a metric; `None` if the server does not have it. The echo and the peers have no metrics.
 async fn value(server: &Server, name: &str) -> Option<f64> {
     let answer = get(server.operations?, "/metrics").await;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

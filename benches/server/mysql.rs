@@ -18,7 +18,7 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Uses the server at `TEST_MYSQL_URL`, or starts one.
+    /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that it starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let mut mysql = Self { url: server.parse().expect("a URL") };
@@ -47,7 +47,7 @@ impl MySql {
         Some(mysql)
     }
 
-    /// Drops the database.
+    /// Drops the database. An account that [`MySql::without_binlog`] created stays.
     pub(crate) async fn remove(self) {
         self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("the database can be dropped");
     }

@@ -1,5 +1,5 @@
 //! Alternatives that do the same work: Socket.IO 4 with a row per message, and Flask with a request and a row per
-//! smile, which is the architecture of the chat's first version. Their sources are in benches/peers.
+//! smile and with polls, which is the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// Warm-up, in which Node compiles hot code. It is not measured.
+/// Warm-up, in which Node compiles hot code and each Flask thread opens its connection. It is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =
@@ -82,7 +82,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Measures one peer and stops it. Returns its row of the table.
+/// Measures one peer, adds its bar to the plot and stops it. Returns its row of the table.
 async fn row(
     name: &'static str,
     plan: &Plan,
@@ -183,7 +183,7 @@ fn install(
     Ok(folder)
 }
 
-/// The output of a program, or a note about its failure.
+/// The standard output of a program, or a note about its failure.
 fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

@@ -1,4 +1,4 @@
-//! CPU pinning: the measured process and the load each get a CPU of their own.
+//! CPU pinning: in measurements on SQLite, the measured process and the load each get a CPU of their own.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 /// The CPU of a process.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Core {
-    /// The CPU of the measured process.
+    /// The CPU of the measured process, if pinning is possible.
     Measured,
-    /// The CPU of the load.
+    /// The CPU of the load, if pinning is possible.
     Measuring,
     /// Any CPU. In measurements with MySQL, all processes share the CPUs.
     Any,
@@ -27,13 +27,13 @@ static POSSIBLE: LazyLock<bool> = LazyLock::new(|| {
 /// A sentence about the pinning, for the report.
 pub(crate) fn explained() -> &'static str {
     if *POSSIBLE {
-        "On SQLite, the server runs on processor 0 and the load on processor 1."
+        "On SQLite, the server runs on processor 0 and the load on processor 1, except where the text says otherwise."
     } else {
-        "No process is pinned: `taskset` is missing, or there is only one processor. Compare CPU times, not rates."
+        "No process is pinned: `taskset` is missing, or cannot use processors 0 and 1. Compare CPU times, not rates."
     }
 }
 
-/// A command that runs a program on this CPU.
+/// A command that runs a program on this CPU, or on any CPU if pinning is impossible.
 pub(crate) fn command(program: impl AsRef<OsStr>, core: Core) -> Command {
     let processor = match core {
         Core::Measured if *POSSIBLE => "0",

@@ -26,12 +26,12 @@ pub(crate) struct Server {
     pub(crate) operations: Option<SocketAddr>,
     /// The URL of the store; empty for other programs.
     pub(crate) store: String,
-    /// The folder of the store.
+    /// The folder of the store, if this server created it.
     folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    /// Starts the server on a new SQLite store.
+    /// Starts the server without limits on a new SQLite store.
     pub(crate) fn on_sqlite(core: Core) -> Self {
         let folder = folder();
         let mut server = Self::on(&format!("sqlite:{}", folder.path().join("bench.db").display()), &[], core);
@@ -49,7 +49,7 @@ impl Server {
         server
     }
 
-    /// Starts several replicas on this store, not pinned.
+    /// Starts several replicas without limits on this store, not pinned, one after another.
     pub(crate) fn several_on(store: &str, count: usize) -> Vec<Self> {
         (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")], Core::Any)).collect()
     }
@@ -91,7 +91,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Kills the process and its children as a power cut would.
+    /// Kills the process and its children with SIGKILL.
     pub(crate) fn kill(&mut self) {
         for child in cpu::children(self.process.id()) {
             let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();
@@ -129,7 +129,7 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
-/// The addresses in the first line that has any. Discards all later lines, so that the pipe never fills.
+/// The addresses in the first line that has any. A thread discards all later lines, so that the pipe never fills.
 fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
     let addresses = |line: String| {
         let after = line.split("http://").skip(1);

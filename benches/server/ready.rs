@@ -1,4 +1,4 @@
-//! Start-up time: from the start of the process to `200` from `/readyz`, on a new store.
+//! Start-up time: from the start of the process to `200` from `/readyz`, on a new store. The process is not pinned.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! Recovery: the time from `kill -9` of a replica until its sessions have resumed on another one, as the simulator
-//! reports it.
+//! Recovery after `kill -9` of a replica, as the simulator reports it: the time from the loss of a session's connection
+//! to the first answer of the session that replaces it.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,7 +15,7 @@ const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
 
-/// Kills one of two replicas during a run of the simulator.
+/// Kills one of two replicas during each run of the simulator.
 pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for _ in 0..scale.rounds {

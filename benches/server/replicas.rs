@@ -1,4 +1,5 @@
-//! One and several replicas on MySQL, measured alternately with plain inserts of the same batches, after the bare echo.
+//! One and several replicas on MySQL, measured alternately with plain inserts of batches of the same size, after the
+//! bare echo.
 
 use std::slice::from_ref;
 

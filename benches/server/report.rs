@@ -1,4 +1,5 @@
-//! The report: tables on the console and, for a full run, docs/RESULTS.md with its plots.
+//! The report: tables on the console and, for a run of all measurements, a document with plots. That of a full run is
+//! docs/RESULTS.md.
 
 mod machine;
 mod plot;
@@ -11,7 +12,7 @@ use crate::process;
 use crate::scale::Scale;
 pub(crate) use plot::Bar;
 
-/// The template. `{{name}}` is a fact or a table.
+/// The template. `{{name}}` becomes a fact or a table, or `not measured`.
 const TEMPLATE: &str = include_str!("report/results.md");
 
 /// The folder for the results of a full run.
@@ -20,7 +21,7 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 /// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The marks around the handwritten part, which every run keeps.
+/// The marks around the handwritten part, which every run takes over from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
@@ -85,7 +86,7 @@ impl Report {
         println!("written: {}", folder.join("RESULTS.md").display());
     }
 
-    /// Fills the template with all figures and the handwritten part of the current document.
+    /// Fills the template with all figures and with the handwritten part of the document `so_far`, if it has one.
     fn document(&self, so_far: &str) -> String {
         let mut document = String::new();
         let mut rest = TEMPLATE;

@@ -6,15 +6,15 @@ use std::time::Duration;
 pub(crate) struct Scale {
     /// Duration of a run of the load.
     pub(crate) round: Duration,
-    /// Number of rounds, whose median is reported.
+    /// Number of rounds. Their median is reported, or for recovery each of them.
     pub(crate) rounds: usize,
-    /// Duration of a sustained run.
+    /// Duration of a sustained run, and of each run that fills the long log.
     pub(crate) sustained: Duration,
     /// Numbers of open sessions.
     pub(crate) sessions: &'static [usize],
-    /// Smiles in the long log.
+    /// Minimum number of smiles in the long log before it is measured.
     pub(crate) long_log: u64,
-    /// Conversations in the recovery measurement; half of their sessions lose their replica.
+    /// Conversations in the recovery measurement. About half of their sessions lose their replica.
     pub(crate) conversations: usize,
     /// Duration of the measurement of idle replicas.
     pub(crate) idle: Duration,

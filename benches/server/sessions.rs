@@ -1,5 +1,5 @@
-//! The cost of many sessions on one replica. There are few users, so with many sessions every smile goes to many
-//! sessions.
+//! The cost of many sessions on one replica. The sessions share at most 64 users, so with many sessions every smile
+//! goes to many of them.
 
 use std::slice::from_ref;
 

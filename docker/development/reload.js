@@ -23,7 +23,7 @@ const look = async () => {
     const changes = await Promise.all([...ownFiles()].map(hasChanged));
     if (changes.includes(true)) location.reload();
   } catch {
-    // The frontend is restarting.
+    // The proxy does not answer: it may be restarting.
   }
   setTimeout(look, INTERVAL_MS);
 };

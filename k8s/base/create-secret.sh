@@ -50,7 +50,7 @@ request() {
 [[ $1 =~ ^[a-z0-9-]+$ ]] || fail "\"$1\" cannot be the name of a Secret here: use a-z, 0-9 and -"
 for item in "${@:2}"; do
     [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||
-        fail "\"${item%%=*}\" or its value has characters that are not allowed here: use A-Z, a-z, 0-9, . _ -"
+        fail "\"${item%%=*}\" or its value has a forbidden character: use A-Z, a-z, 0-9, . _ - (in a value also %)"
 done
 [[ -r $account/token ]] || fail "there is no service account token in $account: does the pod mount one?"
 host=${KUBERNETES_SERVICE_HOST:?is not set: is this a pod?}

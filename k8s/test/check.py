@@ -2,8 +2,12 @@
 
 check.py NAME VERSION[,VERSION]... FILE
     FILE is the output of kustomize. NAME is the name of the overlay, used in messages and looked up in WITH_ZONES.
+    The VERSION `newest` is the newest Kubernetes that kubernetes-validate has schemas for.
 check.py --well-formed FILE...
     Only checks that each file is YAML, that every document has an apiVersion and a kind, and that no key is duplicated.
+    Stops at the first file with a fault.
+
+The exit status is 1 if there is a fault.
 
 scripts/manifests renders the manifests and runs this program.
 """
@@ -33,11 +37,11 @@ ALLOWED_VOLUMES = {
     "projected",
     "secret",
 }
-# Overlays for clusters in which every node has a zone.
+# Overlays for clusters in which every node has a zone. Their pods must be spread over zones.
 WITH_ZONES = {"eks"}
 # The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
-# Pods that may mount a token for the API server.
+# Workloads whose pods mount a token for the API server. No others may.
 WITH_TOKEN = {("Job", "create-secret")}
 
 # Without this cache, the package would read its schema files again for every document, thousands of times in all.
@@ -141,7 +145,11 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """Every pod must comply with this pod security standard, and have a read-only root file system."""
+        """Every pod must comply with this pod security standard, and more: it names a user other than root, adds no
+        capability, declares no port up to 1024, and has a read-only root file system.
+
+        The fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
+        """
         for workload in self.workloads:
             pod = self.pod(workload)
             context = pod.get("securityContext", {})
@@ -205,7 +213,10 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """Returns the workloads whose pods are selected. A selector or a listed value that selects none is a fault."""
+        """Returns the workloads whose pods are selected. A selector or a listed value that selects none is a fault.
+
+        A selector of the operator's pods may select none, but must name only labels that they have.
+        """
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
         if OPERATOR_LABEL in wanted and self.of_kind("InnoDBCluster"):
@@ -283,7 +294,10 @@ class Checks:
                                 self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
 
     def references(self):
-        """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced."""
+        """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced.
+
+        Every volume that a workload declares must be mounted, and every volume that it mounts must be declared.
+        """
 
         def check(document, kind, name, keys):
             if kind == "ConfigMap":
@@ -327,7 +341,7 @@ class Checks:
             self.fault(secret, "must not be in a manifest, since its values would be in the repository")
 
     def nodes(self, zones):
-        """The pods of a Deployment must be spread over nodes, and leave a lost node within 30 s.
+        """The pods of a Deployment must be spread over nodes, and tolerate the taints of a lost node for at most 30 s.
 
         Pods must not be spread over zones unless all nodes have one: the scheduler skips nodes that lack a listed key.
         """

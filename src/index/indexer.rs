@@ -5,6 +5,7 @@
 //! written, and writing it again changes nothing.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,12 +104,16 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 }
 
 impl Indexer {
-    /// Loads the filters, and writes the index until the store fails for good.
+    /// Loads the filters, and writes the index until the data of the store is replaced.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] when the data of the store was replaced.
+    /// [`StoreError::Replaced`].
     pub(crate) async fn run(self) -> Result<(), StoreError> {
-        tokio::join!(self.load_filters(), self.follow()).1
+        let mut follow = pin!(self.follow());
+        tokio::select! {
+            ended = &mut follow => ended,
+            () = self.load_filters() => follow.await,
+        }
     }
 
     async fn follow(&self) -> Result<(), StoreError> {

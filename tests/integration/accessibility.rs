@@ -1,4 +1,5 @@
-//! Accessibility, as axe-core judges it: the page and join.html in each state, width, language and colour scheme.
+//! Accessibility, as axe-core judges it: six states of the page and one of join.html, at each width, in each language
+//! and colour scheme.
 
 use serde_json::json;
 
@@ -13,9 +14,9 @@ const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe-core/no
 
 const SCREENS: [(u32, u32); 3] = [(1440, 900), (1024, 768), (390, 844)];
 
-/// Applies every rule of WCAG 2.2 A and AA, plus axe's best practices. Returns the rule, its help text and the elements
-/// of each violation. An undecided rule counts as a violation, except for contrast: axe cannot judge the contrast of
-/// glyphs such as ✓, or of text under a transparent button.
+/// Applies every rule that axe has for WCAG 2.2 A and AA, plus axe's best practices. Returns the rule, its help text
+/// and the elements of each violation. An undecided rule counts as a violation, except for contrast: axe cannot judge
+/// the contrast of glyphs such as ✓, or of text under a transparent button.
 const AUDIT: &str = "const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22a', 'wcag22aa', 'best-practice'];
     const resultTypes = ['violations', 'incomplete'];
     const { passes, violations, incomplete } = await axe.run({ runOnly: tags, resultTypes, preload: false });
@@ -28,7 +29,7 @@ async fn load_axe(browser: &Browser) {
     browser.run(&axe, &json!([])).await;
 }
 
-/// Checks that the current page has no violation, on every screen and in both colour schemes.
+/// Checks that the current page has no violation, at every screen size and in both colour schemes.
 async fn assert_accessible(browser: &Browser, state: &str) {
     for (width, height) in SCREENS {
         browser.view(width, height).await;
@@ -36,7 +37,7 @@ async fn assert_accessible(browser: &Browser, state: &str) {
             let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
             browser.command("Emulation.setEmulatedMedia", &features).await;
             let found = browser.run(AUDIT, &json!([])).await;
-            assert_eq!(found, json!([]), "{state}, {width} pixels wide, {scheme}");
+            assert_eq!(found, json!([]), "the page has violations: {state}, {width} pixels wide, {scheme}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, and
-//! the length of files.
+//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, the
+//! imports of test files, and the headers and lengths of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ const GENERAL: [&str; 11] = [
     "tracing",
 ];
 
-/// The maximum number of lines in a file.
+/// The maximum number of lines of a file in `src`.
 const LONGEST: usize = 450;
 
 /// One source file: its path below the folder that was read, and its text.
@@ -143,7 +143,7 @@ fn used(source: &Source) -> Vec<String> {
             }
             let rest = &line[at + "crate::".len()..];
             let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
-            assert!(!rest.starts_with('{'), "{}: name one module in each use: {line}", source.path);
+            assert!(!rest.starts_with('{'), "{}: one use names several modules, split it: {line}", source.path);
             used.push(rest[..end.unwrap_or(rest.len())].to_owned());
         }
     }
@@ -170,7 +170,7 @@ fn imports_point_one_way() {
             || CLIENTS.contains(&source.module());
         assert!(known, "{} is neither in ORDER nor in CLIENTS", source.path);
         for other in used(&source) {
-            assert!(may_use(source.module(), &other), "{} must not use {other}", source.path);
+            assert!(may_use(source.module(), &other), "{} uses {other}, which it may not use", source.path);
             edges += 1;
         }
     }
@@ -183,11 +183,11 @@ fn test_files_import_only_support() {
     for source in sources_in("tests/integration") {
         // The search pattern in this file's own code yields an empty name.
         for other in used(&source).iter().filter(|other| !other.is_empty()) {
-            assert_eq!(other, "support", "{} may import only from `crate::support`", source.path);
+            assert_eq!(other, "support", "{} imports from outside of `crate::support`", source.path);
             edges += 1;
         }
         let by_parent = source.module() != "support" && source.code().any(|line| line.starts_with("use super::"));
-        assert!(!by_parent, "{}: import from `crate::support`", source.path);
+        assert!(!by_parent, "{} imports from `super`; import from `crate::support`", source.path);
     }
     assert!(edges > 50, "only {edges} imports were seen");
 }

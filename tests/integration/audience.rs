@@ -111,7 +111,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("the phone says that the backend is away", async || state(&browser).await == "bad").await;
     choose(&browser, &bart).await;
     tap(&browser, 4).await;
-    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "not all smiles wait for the backend");
+    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "not all smiles are shown as sent");
     let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("the phone is connected again", async || state(&browser).await == "good").await;
     eventually("all smiles are stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
@@ -163,7 +163,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("the phone names the cause", async || phone.text("state").await.starts_with(&cause)).await;
-    assert!(server.log().contains("--allowed-origins"), "{}", server.log());
+    assert!(server.log().contains("--allowed-origins"), "no hint at the option in the log: {}", server.log());
 }
 
 /// The pause that a refusal asks for. It is longer than the longest back-off of a phone.
@@ -191,7 +191,8 @@ async fn refusing() -> SocketAddr {
     address
 }
 
-/// A proxy that refuses requests for paths that begin with `refused` until the client has paused for [`RETRY_AFTER`].
+/// A proxy that refuses a request for a path that begins with `refused`, unless at least [`RETRY_AFTER`] has passed
+/// since the previous one.
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);
@@ -317,7 +318,7 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
         .spawn()
         .expect("node starts");
     let said = Arc::new(Mutex::new(Vec::<String>::new()));
-    let mut output = BufReader::new(node.stdout.take().expect("its output")).lines();
+    let mut output = BufReader::new(node.stdout.take().expect("a piped output")).lines();
     let kept = Arc::clone(&said);
     tokio::spawn(async move {
         while let Ok(Some(line)) = output.next_line().await {
@@ -343,10 +344,10 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     .await;
     node.kill().await.expect("node can be killed");
     let offsets = stored();
-    assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
+    assert!(offsets.is_sorted_by(|one, other| one < other), "the acked offsets do not increase: {offsets:?}");
     let list = get_json(server.address, "/api/replicas").await;
     let log = list["head"].as_u64().expect("an offset");
     // The log also holds Bruno's answer. It may hold one more smile, whose ack the program had not yet printed.
     let mine = u64::try_from(offsets.len()).expect("the count fits") + 1;
-    assert!((mine..=mine + 1).contains(&log), "{log} smiles in the log, {mine} or one more expected");
+    assert!((mine..=mine + 1).contains(&log), "the log has {log} smiles instead of {mine} or one more");
 }

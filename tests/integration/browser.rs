@@ -46,7 +46,7 @@ async fn thirty_conversations_survive_a_crash() {
 
     browser.click("crash").await;
     let status = server.exit().await;
-    assert!(!status.success(), "{status}");
+    assert!(!status.success(), "the server exited with success: {status}");
     eventually("the page says that the backend is away", async || mood(&browser).await == "bad").await;
     eventually("no session is shown as live", async || live_sessions(&browser).await == 0).await;
     eventually("requests find no replica", async || causes(&browser).await.contains_key("no replica")).await;
@@ -58,9 +58,9 @@ async fn thirty_conversations_survive_a_crash() {
     until_above(&browser, "successes", before + 200).await;
     assert_proof_holds(&browser).await;
     let incident = browser.text("incident").await;
-    assert!(incident.contains("all 60 lost sessions are live again"), "{incident}");
+    assert!(incident.contains("all 60 lost sessions are live again"), "not all sessions are reported: {incident}");
     for complaint in browser.complaints().await {
-        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
+        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
 
     browser.click("stop").await;
@@ -127,12 +127,14 @@ async fn causes(browser: &Browser) -> BTreeMap<String, u64> {
     causes.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
 }
 
-/// Whether the counts differ by at most 10%, which allows for smiles that were in transit when the run was stopped.
+/// Whether the counts differ by at most 10% of the server's count, rounded up. This allows for smiles that were in
+/// transit when the run was stopped.
 fn agree(shown: u64, counted: u64) -> bool {
     shown.abs_diff(counted) <= counted.div_ceil(10)
 }
 
-/// Checks that the page and the server count the same overload errors, and that the server caused all of them.
+/// Checks that the counts of overload errors on the page and on the server [`agree`], and that the server caused all
+/// errors that the page shows.
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
@@ -154,7 +156,7 @@ async fn the_badges_count_what_the_server_counts() {
     let [stored, shed, limited] = stopped(&browser, &server).await;
     assert_overloads_agree(&browser, shed, limited).await;
     let successes = browser.number("successes").await;
-    assert!(agree(successes, stored), "{successes} shown, {stored} stored");
+    assert!(agree(successes, stored), "the page shows {successes} successes, but {stored} smiles are stored");
 }
 
 #[tokio::test]
@@ -215,10 +217,10 @@ async fn the_timeline_and_the_table_show_a_crash() {
         timeline.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }));
         return timeline.getAttribute('aria-valuetext')";
     let oldest = browser.run(press, &json!(["Home"])).await;
-    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "{oldest}");
+    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "the first reading is not past: {oldest}");
     assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
     let now = browser.run(press, &json!(["End"])).await;
-    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "{now}");
+    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "the last reading is not now: {now}");
 
     let has_crashes = async || browser.count("#incident-panel:not([hidden])").await == 1;
     browser.click("stop").await;
@@ -330,7 +332,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "{record}");
     let (kind, bytes) = download(&browser, "picture").await;
     assert_eq!(kind, "image/png");
-    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "{} bytes", bytes.len());
+    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "no large PNG: {} bytes", bytes.len());
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
@@ -351,7 +353,7 @@ async fn a_screen_reader_announces_events_but_no_counters() {
     eventually("the page updates the duration", async || says("has not answered for 12 s").await).await;
     let heard = browser.run("return heard", &json!([])).await;
     let heard = heard.as_array().expect("a list");
-    assert!((1..=3).contains(&heard.len()), "{heard:?}");
+    assert!((1..=3).contains(&heard.len()), "the page did not announce one to three texts: {heard:?}");
 }
 
 /// Selects a crash mode on the page.
@@ -372,7 +374,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let browser = open_page("en", &server).await;
     eventually("the platform is shown", async || browser.text("platform").await == "Platform: Docker Compose").await;
     let replicas = browser.text("replicas").await;
-    assert!(replicas.contains("on node worker1"), "{replicas}");
+    assert!(replicas.contains("on node worker1"), "the node is not shown: {replicas}");
     let read = "return [...document.querySelectorAll('#links a')].map(
         ({ textContent, href, target, rel }) => [textContent, href, target, rel])";
     let expected = json!([["Grafana", "http://localhost:3000/d/chat", "_blank", "noopener"]]);
@@ -392,7 +394,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let calm = "return document.getElementById('revival').dataset.mood === 'calm'";
     eventually("the page is calm again", async || browser.run(calm, &json!([])).await == true).await;
     for complaint in browser.complaints().await {
-        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "{complaint}");
+        assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
 }
 
@@ -409,8 +411,8 @@ async fn ten_conversations_are_within_the_capacity() {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// The total size and the number of the responses since the page was requested, except cached ones and the polled list
-/// of replicas.
+/// The total size in bytes and the number of the responses since the page was requested, except cached ones and the
+/// polled list of replicas.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the page has loaded the users", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
@@ -425,11 +427,11 @@ async fn the_page_is_small_and_cached() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 60_000, "{bytes} bytes in {answers} answers");
+    assert!(bytes < 60_000, "the page took {bytes} bytes in {answers} answers");
     browser.load("about:blank").await;
     browser.load(&format!("http://{}/", server.address)).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 6_000 && answers <= 4, "{bytes} bytes in {answers} answers");
+    assert!(bytes < 6_000 && answers <= 4, "the page took {bytes} bytes in {answers} answers");
 }
 
 #[tokio::test]

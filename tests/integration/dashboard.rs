@@ -1,4 +1,5 @@
-//! The Grafana dashboard: every metric name and label value in its queries exists on a real `/metrics`.
+//! The Grafana dashboard: every metric name and label value in its queries exists on a real `/metrics`, and Grafana and
+//! Prometheus are configured with its data source and its job.
 
 use serde_json::Value;
 

@@ -30,7 +30,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 
 fn documents() -> Vec<PathBuf> {
     let documents: Vec<_> = FOLDERS.iter().flat_map(|folder| files(&root().join(folder), "md")).collect();
-    assert!(documents.len() > 8, "{documents:?}");
+    assert!(documents.len() > 8, "too few documents were found: {documents:?}");
     documents
 }
 

@@ -25,7 +25,7 @@ async fn sigterm_drains_and_exits_with_0() {
         assert!(drain["reconnect_after_ms"].is_u64(), "{drain}");
         assert_eq!(client.expect_close().await, 1012);
     }
-    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
     assert!(asked.elapsed() < Duration::from_secs(10), "the drain took {:?}", asked.elapsed());
 
     let process = TestProcess::start(&store.path(), &[]).await;
@@ -33,7 +33,7 @@ async fn sigterm_drains_and_exits_with_0() {
     assert!(back.recovered());
     assert_eq!(offset(&back.expect("smile").await), at);
     let list = get_json(process.address, "/api/replicas").await;
-    assert_eq!(list["replicas"].as_array().unwrap().len(), 1, "a replica that left is not listed as lost: {list}");
+    assert_eq!(list["replicas"].as_array().unwrap().len(), 1, "a replica that left is still listed: {list}");
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn sigint_drains_too() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     process.signal("INT").await;
-    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
 }
 
 #[tokio::test]
@@ -68,12 +68,12 @@ async fn a_draining_replica_is_not_ready_and_accepts_no_session() {
 
     assert_eq!(unclosed.json().await["type"], "drain");
     assert_eq!(unclosed.expect_close().await, 1012);
-    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
     assert!(asked.elapsed() < Duration::from_secs(4), "the drain took {:?}, but the timeout is 4 s", asked.elapsed());
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
+async fn a_client_that_reads_nothing_does_not_delay_the_drain_past_its_timeout() {
     let store = TestStore::new();
     let options = [("drain-timeout", "3"), UNLIMITED[0], UNLIMITED[1]];
     let mut process = TestProcess::start(&store.path(), &options).await;
@@ -84,7 +84,7 @@ async fn a_client_that_reads_nothing_does_not_delay_the_drain() {
     let asked = Instant::now();
     process.signal("TERM").await;
     assert_eq!(anna.expect_close().await, 1012);
-    assert_eq!(process.exit().await.code(), Some(0), "{}", process.log());
+    assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());
     assert!(asked.elapsed() < Duration::from_secs(3), "the drain took {:?}, but the timeout is 3 s", asked.elapsed());
 }
 

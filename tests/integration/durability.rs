@@ -1,5 +1,6 @@
 //! Durability (promise 1): an acked smile survives every kill. The real program is killed repeatedly under load, as one
-//! replica on a file and as two replicas on MySQL. The load is high enough that kills also hit index writes.
+//! replica on a file and as two replicas on MySQL. Some kills come when a segment is due, which makes them likely to
+//! hit index writes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -35,7 +36,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends until the connection breaks: first the unanswered smiles one by one, then new ones, several in flight.
+    /// Sends until the connection closes or breaks: first the unanswered smiles one by one, then new ones, several in
+    /// flight.
     async fn send(mut self, mut client: TestClient, to: &str, acks: Arc<AtomicUsize>) -> Self {
         let answered = |id: &String| self.acked.contains_key(id) || self.refused.contains(id);
         let mut again: VecDeque<String> = self.sent.iter().filter(|id| !answered(id)).cloned().collect();
@@ -58,11 +60,11 @@ impl Sender {
                     in_flight -= 1;
                     if frame["type"] == "ack" {
                         acks.fetch_add(1, Ordering::Relaxed);
-                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
+                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "a second ack: {frame}");
                         again.pop_front();
                     } else {
                         // The code is `overloaded`, or `store_unavailable` if MySQL is slow.
-                        assert_eq!(frame["temporary"], true, "{frame}");
+                        assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
                         }
@@ -102,7 +104,7 @@ async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     eventually("acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
-/// Waits until a whole segment is not indexed yet, so that a kill interrupts the indexer.
+/// Waits until a whole segment is not indexed yet, so that a kill is likely to interrupt the indexer.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;
@@ -200,7 +202,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
             let (id, offset) = acked[random.random_range(0..acked.len())];
             client.send_smile(id, to).await;
             let ack = json!({"type": "ack", "id": id, "offset": offset, "duplicate": true});
-            assert_eq!(client.next().await, ack, "{user} sent {id} again");
+            assert_eq!(client.next().await, ack, "{user}'s repeat of {id} was not acked as a duplicate");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
-//! every smile, none is lost or duplicated, and acks resume at once. Otherwise a new epoch begins.
+//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch. Otherwise a new epoch
+//! begins.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 /// Duration of the load in seconds, longer than the switches take.
 const SECONDS: u32 = 20;
 
-/// All tests share one pair of servers, so they use it one at a time.
+/// The tests with a pair share its two servers, so they run one at a time.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
 /// Sends the smile until it is acked; returns its offset.
@@ -78,11 +79,11 @@ impl Witnesses {
         let smiles = self.clients.iter_mut().enumerate().map(async |(place, client)| {
             let id = format!("witness-{switch}-{place}");
             acked(client, &id, "tina").await;
-            assert!(moved.elapsed() < ACKED_AGAIN, "{id} was acked after {:?}", moved.elapsed());
+            assert!(moved.elapsed() < ACKED_AGAIN, "{id} was acked only after {:?}", moved.elapsed());
         });
         join_all(smiles).await;
         fleet.until_followed(primary).await;
-        assert!(moved.elapsed() < FOLLOWED_AGAIN, "followed after {:?}", moved.elapsed());
+        assert!(moved.elapsed() < FOLLOWED_AGAIN, "the binary log was followed only after {:?}", moved.elapsed());
     }
 }
 
@@ -207,7 +208,7 @@ async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
     pair.run(0, "SET GLOBAL transaction_read_only = OFF").await;
     acked(&mut anna, "after", "bruno").await;
     let said = fleet.lines()[0] - lines[0];
-    assert!(said <= LINES_OF_AN_OUTAGE, "{said} lines: {}", fleet.members[0].process().log());
+    assert!(said <= LINES_OF_AN_OUTAGE, "the outage caused {said} log lines: {}", fleet.members[0].process().log());
 }
 
 /// Time limit to leave a primary that keeps running after the address has moved.
@@ -231,7 +232,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
-        assert!(member.process().runs(), "{}", member.process().log());
+        assert!(member.process().runs(), "a replica ended: {}", member.process().log());
     }
 }
 
@@ -245,7 +246,7 @@ const LINES_OF_A_MOVE: usize = 2;
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
 /// replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_leave_a_silent_old_primary_at_once() {
+async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {
         let Some((_alone, pair)) = start_pair().await else { return };
         let mut fleet = Fleet::start(2, TestDatabase::at(pair.url(0)).await).await;
@@ -275,14 +276,14 @@ async fn replicas_leave_a_silent_old_primary_at_once() {
         for client in &mut clients {
             for id in ["held", "after"] {
                 acked(client, id, "bruno").await;
-                assert!(moved.elapsed() < LEFT_IN_SILENCE, "noticed: {noticed}, {id}: after {:?}", moved.elapsed());
+                assert!(moved.elapsed() < LEFT_IN_SILENCE, "{id} acked in {:?}, noticed: {noticed}", moved.elapsed());
             }
         }
         eprintln!("noticed: {noticed}, acked after {:?}", moved.elapsed());
         fleet.until_followed(pair.url(1)).await;
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         let log = fleet.members[0].process().log();
-        assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?}: {log}");
+        assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?} lines: {log}");
         drop(frozen);
         eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
         ledger.assert_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
@@ -311,14 +312,14 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     anna.expect_alive().await;
     bruno.expect_alive().await;
     let hanging = fleet.database.sessions().await;
-    assert!(hanging < 2 * normal, "{hanging} sessions, where {normal} are normal");
+    assert!(hanging < 2 * normal, "{hanging} connections are open, where {normal} are normal");
 
     pair.run(1, "START REPLICA").await;
     assert_eq!(anna.expect("ack").await["id"], "held");
     assert_eq!(bruno.expect("smile").await["id"], "held");
     acked(&mut anna, "after", "bruno").await;
     let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-    assert!(said.iter().all(|lines| *lines <= 10), "{said:?}: {}", fleet.members[0].process().log());
+    assert!(said.iter().all(|lines| *lines <= 10), "too many lines, {said:?}: {}", fleet.members[0].process().log());
     pair.until_replicated().await;
     for server in [0, 1] {
         ledger.assert_with(0, &StoredLog::in_mysql(pair.url(server), fleet.database.name()).await);

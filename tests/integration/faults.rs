@@ -1,7 +1,7 @@
 //! MySQL and several replicas under load. Random kills, freezes and network failures must not lose, duplicate or
 //! reorder a smile.
 //!
-//! A seed determines the faults and their times, which are counted in smiles instead of seconds.
+//! A seed determines which faults happen and when, counted in smiles. A freeze lasts a fixed time, or until an event.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use crate::support::ledger::Ledger;
 use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
 
-/// The number of faults in a test.
+/// The number of kills of replicas, or of network failures, in a test. MySQL is killed once less.
 const ROUNDS: usize = 3;
 
-/// Duration of the load in seconds, longer than the faults take.
+/// Duration of the load in seconds, longer than the faults take. The freeze of MySQL has a longer load.
 const SECONDS: u32 = 12;
 
 /// The folder of the MySQL server that a test of this file kills. No other file uses it.
@@ -48,7 +48,7 @@ async fn killed_replicas_lose_no_smile() {
         }
     };
     let (simulated, ()) = tokio::join!(simulation, faults);
-    assert!(simulated["reconnects"].as_u64() > Some(0), "{simulated}");
+    assert!(simulated["reconnects"].as_u64() > Some(0), "no session reconnected: {simulated}");
     chatters.end().await;
     fleet.assert_same_log().await;
     ledger.assert_with(simulated_smiles(&simulated), &fleet.database.log().await);
@@ -148,7 +148,7 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
         for (member, before) in fleet.members.iter().zip(accepted) {
             // When the server resumes, it accepts these connections while it still counts the earlier ones.
             let opened = member.network.accepted() - before;
-            assert!(opened < CONNECTIONS, "{opened} connections to a frozen server");
+            assert!(opened < CONNECTIONS, "a replica opened {opened} connections to the frozen server");
         }
         drop(frozen);
         let back = Instant::now();
@@ -160,15 +160,15 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
                 client.next().await["type"] == "ack"
             })
             .await;
-            assert!(back.elapsed() < ACKED_AGAIN, "replica {place} acked after {:?}", back.elapsed());
+            assert!(back.elapsed() < ACKED_AGAIN, "replica {place} acked only after {:?}", back.elapsed());
         }
         fleet.until_smiles_flow(300).await;
         fleet.until_followed(&fleet.database.url()).await;
         let most = status(&fleet.database, "Max_used_connections").await;
         eprintln!("at most {most} connections, where {normal} are normal; lines: {:?}", fleet.lines());
-        assert!(most < 2 * normal, "{most} connections, where {normal} are normal");
+        assert!(most < 2 * normal, "MySQL had {most} connections, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-        assert!(said.iter().all(|lines| *lines <= LINES), "{said:?}: {}", fleet.members[0].process().log());
+        assert!(said.iter().all(|lines| *lines <= LINES), "{said:?} lines: {}", fleet.members[0].process().log());
     };
     let (simulated, ()) = tokio::join!(simulation, fault);
     chatters.end().await;
@@ -178,8 +178,8 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Resumes sessions at the same time until each replica has opened all its connections. Returns the number of
-/// connections.
+/// Resumes sessions at the same time until the server has as many connections as all replicas may open. Returns the
+/// number of connections.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");

@@ -1,4 +1,5 @@
-//! Following other replicas: over the binary log if the account has the grant, by polling otherwise.
+//! Following other replicas: over the binary log if the account has the grant, and by polling otherwise and while the
+//! stream is broken.
 
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ async fn following(replica: &TestProcess) -> Value {
 }
 
 async fn until_followed_by(replica: &TestProcess, way: &str) {
-    eventually(&format!("the log is followed by {way}"), async || following(replica).await == way).await;
+    eventually(&format!("the replica follows by {way}"), async || following(replica).await == way).await;
     let gauge = if way == "binlog" { 1.0 } else { 0.0 };
     eventually("the metric agrees", async || {
         metric(replica.ops_address, "smilingchat_following_binlog").await == Some(gauge)

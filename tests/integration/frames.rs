@@ -79,7 +79,7 @@ async fn short_forms_are_accepted_and_other_text_gets_advice() {
     for typed in ["help", "?", "{\"type\":\"help\"}"] {
         anna.send_text(typed).await;
         let help = anna.expect("help").await;
-        assert!(help.to_string().contains('@'), "help shows what can be typed: {help}");
+        assert!(help.to_string().contains('@'), "help does not show what can be typed: {help}");
     }
     for typed in
         ["", "   ", "hello", "@", "@bruno", "@bruno ", "@ 😀", "😀", "helpme", "??", "HELP", "[1]", "null", "\"x\""]
@@ -167,7 +167,7 @@ async fn other_text_is_not_a_smile() {
         anna.send(json!({"type": "smile", "id": "n1", "to": "bruno", "smile": not_a_smile})).await;
         assert_eq!(anna.expect_error("not_a_smile").await["id"], "n1", "{not_a_smile:?}");
     }
-    assert_eq!(anna.smile("n1", "bruno").await, 1, "no refused frame is stored");
+    assert_eq!(anna.smile("n1", "bruno").await, 1, "a refused frame was stored");
 }
 
 /// Frames that are refused, each with its error code and, if it has one, the id that the error repeats.
@@ -231,7 +231,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
         assert_eq!((&error["temporary"], error.get("retry_after_ms")), (&json!(false), None), "{text}: {error}");
         assert_eq!(error.get("id"), id.map(Value::from).as_ref(), "{text}: {error}");
     }
-    assert_eq!(anna.smile("c1", "bruno").await, 1, "no refused frame is stored");
+    assert_eq!(anna.smile("c1", "bruno").await, 1, "a refused frame was stored");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
     bruno.send(json!({"type": "history", "with": "anna"})).await;
     let newest = bruno.expect("history").await;
     assert_eq!((&newest["with"], &newest["more"]), (&json!("anna"), &json!(true)));
-    assert_eq!(offsets(&newest), expected[71..], "a history has 50 smiles unless the client sets a limit");
+    assert_eq!(offsets(&newest), expected[71..], "a history without a limit is not the last 50 smiles");
     let last = newest["smiles"].as_array().unwrap().last().unwrap();
     let (from, to, face) = (&last["from"], &last["to"], &last["smile"]);
     assert_eq!((from, to, face, &last["id"]), (&json!("bruno"), &json!("anna"), &json!("😀"), &json!("b0")));
@@ -288,7 +288,7 @@ async fn a_repeated_smile_is_stored_once_with_its_first_content() {
     assert!(anna.history("carla").await.is_empty());
 
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
-    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "ids are unique per sender only");
+    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "the id of another sender counted as a repeat");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn a_client_that_closes_is_answered_and_counted() {
     client.write(&frame(FINAL | CLOSE, &1000_u16.to_be_bytes())).await;
     let (opcode, payload) = client.frame().await.unwrap();
     assert_eq!((opcode, payload.first_chunk()), (CLOSE, Some(&1000_u16.to_be_bytes())));
-    assert_eq!(client.frame().await, None, "the server ends the connection");
+    assert_eq!(client.frame().await, None, "the server did not end the connection");
     let counted = "smilingchat_closes_total{code=\"1000\"}";
     eventually("the close is counted", async || metric(replica.ops_address, counted).await == Some(1.0)).await;
 }

@@ -1,4 +1,5 @@
-//! The frontend's nginx in front of real replicas that hang, are full, or die.
+//! The frontend's nginx in front of real replicas that hang, are full, die or are cut off; and the page that nginx
+//! serves.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -19,7 +20,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, header, http, quoted, refusal, upgrade};
 
-/// The longest delay that a hanging replica may cause.
+/// The limit on the delay that a hanging replica causes.
 const SECONDS: Duration = Duration::from_secs(5);
 
 /// The time between two requests of a series.
@@ -55,7 +56,7 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     assert_eq!(
         clients.iter().filter(|client| on_hung(client)).count(),
         3,
-        "each replica gets the same number of sessions"
+        "the replica did not get a quarter of the sessions"
     );
 
     hung.signal("STOP").await;
@@ -119,10 +120,10 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
         () = fault => unreachable!("the requests never end"),
     };
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
-    assert!(output.status.success(), "{report}");
-    assert!(report["reconnects"].as_u64() >= Some(10), "{report}");
+    assert!(output.status.success(), "the simulation failed: {report}");
+    assert!(report["reconnects"].as_u64() >= Some(10), "too few sessions reconnected: {report}");
     let slowest = report["recovery_ms"]["max"].as_f64().expect("milliseconds");
-    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "{report}");
+    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "a session was back too late: {report}");
 }
 
 /// Whether `witness` lists `replica` as lost.
@@ -170,7 +171,7 @@ async fn sessions_open(frontend: &Frontend) {
         tokio::time::sleep(PAUSE * number).await;
         let asked = Instant::now();
         let answer = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer");
-        assert_eq!(answer.status(), 101, "upgrade {number} after {:?}", asked.elapsed());
+        assert_eq!(answer.status(), 101, "upgrade {number} was refused after {:?}", asked.elapsed());
         asked.elapsed()
     });
     let slowest = join_all(upgrades).await.into_iter().max().unwrap();
@@ -201,7 +202,7 @@ async fn no_session_is_refused_while_replicas_that_are_cut_off_disappear_from_dn
     }
     for _ in 0..2 {
         let refused = upgrade(frontend.address, "?user=bruno").send().await.expect("an answer").status();
-        assert!(refused.is_server_error(), "{refused}");
+        assert!(refused.is_server_error(), "the upgrade was not refused: {refused}");
     }
     join_all(sessions.into_iter().map(TestClient::close)).await;
     let disappearance = async {
@@ -305,7 +306,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         }
         bytes += answer.bytes().await.unwrap().len();
     }
-    assert!(bytes < 60_000, "{bytes} bytes in {} files", files.len());
+    assert!(bytes < 60_000, "the page takes {bytes} compressed bytes");
     let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
     let answer = get(frontend.address, &format!("/{another}")).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");

@@ -165,7 +165,7 @@ async fn every_user_can_open_a_session() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), users.len(), "names are unique");
+    assert_eq!(names.len(), users.len(), "two users have the same name");
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn the_join_code_accepts_only_the_host_of_the_request() {
         assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "{url}");
     }
     let (status, _, body) = refusal(get(replica.address, "/api/join.svg").await).await;
-    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "an address is required");
+    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "a request without an address was not refused");
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn metrics_start_at_zero_and_are_on_the_operations_listener_only() {
         assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name}");
     }
     let (status, _, body) = refusal(get(replica.ops_address, "/api/users").await).await;
-    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener serves nothing else");
+    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener serves the API");
 }
 
 #[tokio::test]

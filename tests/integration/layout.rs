@@ -10,7 +10,7 @@ use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
-/// The lowest bottom edge of these elements, in pixels of the page; infinite unless all of them are visible.
+/// The lowest bottom edge of these elements, in pixels of the page; infinite if there are none or if one is hidden.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
     let read = "const nodes = [...document.querySelectorAll(arguments[0])];
         const hidden = (node) => node.offsetParent === null || node.getBoundingClientRect().height === 0;
@@ -68,7 +68,7 @@ async fn the_page_fits_on_one_screen() {
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            assert_eq!(browser.run(overflow, &json!([])).await, 0, "{width} pixels in {language}");
+            assert_eq!(browser.run(overflow, &json!([])).await, 0, "overflow on {width} pixels in {language}");
             let list = reaches(&browser, "#conversation-list").await;
             assert!(
                 width < 390 || list < 3_500.0,
@@ -165,7 +165,7 @@ async fn nothing_moves_with_reduced_motion() {
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
-/// The elements that are narrower than their content.
+/// The selected elements whose content is over a pixel wider than the element.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
@@ -197,7 +197,7 @@ async fn text_of_any_size_has_room_on_every_screen() {
                 assert!(text > 0.8 * f64::from(size), "the text of the start button is {text} pixels high");
                 for find in [CUT_OFF, CUT_OFF_CHOICES] {
                     let found = browser.run(find, &json!([])).await;
-                    assert_eq!(found, json!([]), "{width} pixels, text of {size}, in {language}");
+                    assert_eq!(found, json!([]), "cut off on {width} pixels, text of {size}, in {language}");
                 }
             }
         }
@@ -215,7 +215,7 @@ async fn text_of_twice_the_size_has_room() {
         until_above(&browser, "successes", 100).await;
         for (width, height) in [(1440, 900), (390, 844)] {
             browser.view(width, height).await;
-            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "{width} pixels in {language}");
+            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "cut off on {width} pixels in {language}");
         }
     }
 }

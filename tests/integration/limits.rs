@@ -12,7 +12,7 @@ use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get, http, metric, refusal, upgrade};
 
-/// A low rate limit per client address. Without this option, a test replica has no such limit.
+/// A low rate limit per client address. Without these options, a test replica has no such limit.
 const CLIENT_LIMIT: [(&str, &str); 2] = [("client-rate", "1"), ("client-burst", "5")];
 
 /// The status of `GET /api/users` with this `X-Forwarded-For`.
@@ -35,7 +35,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     }
     for _ in 0..50 {
         for path in ["/ping", "/livez", "/readyz", "/v/0/js/app.js"] {
-            assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} is not limited");
+            assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} is limited");
         }
     }
     assert_eq!(get(replica.ops_address, "/metrics").await.status().as_u16(), 200);
@@ -50,11 +50,11 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
-    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "the hint is correct");
+    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "a request after the hint was refused");
 }
 
 #[tokio::test]
-async fn a_refused_address_is_logged_once() {
+async fn only_the_first_refusal_of_an_address_is_logged_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let proxies = ("trusted-proxies", "127.0.0.0/8");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[CLIENT_LIMIT[0], CLIENT_LIMIT[1], proxies]).await;
@@ -91,15 +91,15 @@ async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
     let replica = TestReplica::start(&options).await;
     for number in 0..20 {
         let one_hop = format!("192.0.2.{number}");
-        assert_eq!(status_for(replica.address, &one_hop).await, 200, "each address has its own burst");
+        assert_eq!(status_for(replica.address, &one_hop).await, 200, "an address was refused within its own burst");
         let two_hops = format!("203.0.113.9, 198.51.100.{number}, 10.0.0.1");
-        assert_eq!(status_for(replica.address, &two_hops).await, 200, "trusted hops are skipped");
+        assert_eq!(status_for(replica.address, &two_hops).await, 200, "a trusted hop counts as the client");
     }
     let mut statuses = Vec::new();
     for number in 0..5 {
         statuses.push(status_for(replica.address, &format!("203.0.113.{number}, 192.0.2.200")).await);
     }
-    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left are ignored: {statuses:?}");
+    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left avoid the limit: {statuses:?}");
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ struct Offered {
     refusals: Vec<Duration>,
 }
 
-/// Sends smiles until `until`, at most one every two milliseconds, and waits for each answer.
+/// Sends smiles until `until`, at most one every two milliseconds on average, and waits for each answer.
 async fn offer(mut client: TestClient, until: Instant) -> Offered {
     let mut offered = Offered::default();
     let mut beat = tokio::time::interval(Duration::from_millis(2));
@@ -253,7 +253,7 @@ async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
     assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a full replica is ready");
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a full replica is not ready");
     first.close().await;
     eventually("another session opens", async || TestClient::open(replica.address, "?user=carla").await.is_ok()).await;
 }
@@ -294,5 +294,5 @@ async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
     last.expect("history").await;
     let log = process.log();
     let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    assert_eq!(loud.len(), 1, "the limit is the only warning: {loud:?}");
+    assert_eq!(loud.len(), 1, "the limit is not the only warning: {loud:?}");
 }

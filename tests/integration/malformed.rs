@@ -30,7 +30,7 @@ async fn each_violation_closes_with_its_code() {
         ("a truncated sequence", frame(FINAL | TEXT, b"\xf0\x9f\x98"), 1007),
         ("not UTF-8 over two fragments", [frame(TEXT, b"\xf0\x9f"), frame(FINAL | CONTINUATION, b"x")].concat(), 1007),
         ("one byte too large", frame(FINAL | TEXT, &ping_of(4097)), 1009),
-        ("one megabyte too large", frame(FINAL | TEXT, &ping_of(1024 * 1024)), 1009),
+        ("one mebibyte", frame(FINAL | TEXT, &ping_of(1024 * 1024)), 1009),
         ("fragments too large together", fragments_past_the_bound, 1009),
         ("unmasked", unmasked(FINAL | TEXT, br#"{"type":"ping"}"#), 1002),
         ("reserved bit 1", frame(FINAL | 0x40 | TEXT, b"{}"), 1002),
@@ -147,7 +147,7 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
         "this machine is too slow for a flood, which took {:?}",
         began.elapsed()
     );
-    assert_eq!(rate_limited, 1001, "1,000 are within the budget, and the next one is answered too");
+    assert_eq!(rate_limited, 1001, "the session did not end after exactly 1,001 refusals");
     let closed = last.is_some_and(|(opcode, code)| opcode == CLOSE && code.starts_with(&1008_u16.to_be_bytes()));
     assert!(closed, "the session did not end with a close frame of code 1008");
     witness.expect("smile").await;

@@ -1,4 +1,4 @@
-//! The page under unusual conditions: it shows the right diagnosis.
+//! The page under unusual conditions: it works, or shows the right diagnosis.
 
 use serde_json::json;
 

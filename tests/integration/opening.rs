@@ -1,4 +1,4 @@
-//! Opening a session: the `welcome` frame, and every refusal before the upgrade.
+//! Opening a session: the `welcome` frame, and the refusals of invalid requests before the upgrade.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ async fn the_first_frame_is_a_complete_welcome() {
     assert_eq!(welcome["replica"], list["self"]);
     assert!(welcome["replica"].as_str().is_some_and(|id| id.starts_with("be1.")), "{welcome}");
     assert_eq!(welcome["epoch"], list["epoch"]);
-    assert_eq!(welcome["offset"], 0, "an empty log has the offset 0");
+    assert_eq!(welcome["offset"], 0, "the session on an empty log does not start at 0");
     assert_eq!(welcome["recovered"], false);
     assert_eq!(welcome["ping_interval_ms"], 25_000);
     assert_eq!(welcome["limits"], json!({"session_per_second": 7, "session_burst": 9}));
@@ -163,7 +163,7 @@ async fn a_request_without_a_handshake_is_refused() {
     let asked = http().get(format!("http://{}/ws?user=anna", replica.address)).header("host", "backend:8080");
     let (status, _, body) = refusal(asked.send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
-    assert_eq!(body["host"], "backend:8080", "the answer has the host, for a page to compare with its own");
+    assert_eq!(body["host"], "backend:8080", "the answer lacks the host, which the page compares with its own");
     for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -186,6 +186,6 @@ async fn malformed_http_does_not_affect_other_connections() {
     }
     let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
     let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());
-    assert!(refused, "a request head past the bound is refused");
+    assert!(refused, "a request head past the bound was accepted");
     TestClient::connect(replica.address, "anna").await;
 }

@@ -24,16 +24,16 @@ async fn every_session_of_both_users_receives_a_smile_and_no_other() {
         assert_eq!((offset(&frame), id(&frame)), (first, "c1".to_owned()));
         assert_eq!((&frame["from"], &frame["to"]), (&json!("anna"), &json!("bruno")));
         if place < 2 {
-            assert_eq!(offset(&other.expect("smile").await), second, "the sender's other sessions receive it too");
+            assert_eq!(offset(&other.expect("smile").await), second, "the second smile was not the next one");
         }
         other.expect_alive().await;
     }
-    assert_eq!(offset(&stranger.expect("smile").await), second, "only the second smile is for this user");
+    assert_eq!(offset(&stranger.expect("smile").await), second, "the stranger received a smile to another user");
     stranger.expect_alive().await;
     sender.expect_alive().await;
 }
 
-/// Sends `count` smiles, a few at a time; returns the ids and offsets of the admitted ones in the order of the acks.
+/// Sends `count` smiles, 40 at a time; returns the ids and offsets of the admitted ones in the order of the acks.
 async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(String, u64)> {
     let ids: Vec<String> = (0..count).map(|number| format!("{name}{number}")).collect();
     let mut acked = Vec::new();
@@ -52,8 +52,8 @@ async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(Str
         }
     }
     let admitted = ids.iter().filter(|id| acked.iter().any(|(acked, _)| acked == *id));
-    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "acks arrive in the order of the smiles");
-    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "offsets of acks increase");
+    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "the acks are not in the order of the smiles");
+    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "the offsets of the acks do not increase");
     acked
 }
 
@@ -71,10 +71,10 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     }
     let mut acked = BTreeMap::new();
     for (id, offset) in senders.join_all().await.into_iter().flatten() {
-        assert_eq!(acked.insert(offset, id), None, "each offset has one smile");
+        assert_eq!(acked.insert(offset, id), None, "two smiles have the offset {offset}");
     }
     assert!(acked.len() >= 200, "only {} smiles were admitted", acked.len());
-    assert!(acked.keys().copied().eq(1..=acked.len() as u64), "offsets have no gaps");
+    assert!(acked.keys().copied().eq(1..=acked.len() as u64), "the offsets have gaps");
     for listener in &mut listeners {
         for (expected, expected_id) in &acked {
             let frame = listener.expect("smile").await;
@@ -87,13 +87,14 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
 /// The answers to a session: the acked offset of each id, and the offsets of all smiles in the order of arrival.
 type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
-/// Reads until the client has acks for `count` ids and has received `count` smiles. Refused smiles are sent again.
+/// Reads until the client has acks for `count` ids and has received `count` smiles, of which an ack that is no
+/// duplicate counts as one. Sends refused smiles again.
 async fn answers(client: &mut TestClient, count: usize) -> Answers {
     let (mut acked, mut received) = (BTreeMap::new(), Vec::new());
     while acked.len() < count || received.len() < count {
         let frame = client.next().await;
         if frame["type"] == "ack" {
-            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "each frame has one answer");
+            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "a second ack answers one frame");
         }
         if frame["code"] == "overloaded" {
             client.send_smile(&id(&frame), "bruno").await;
@@ -127,8 +128,8 @@ async fn one_id_from_many_sessions_at_once_is_one_smile() {
     let mut all = sessions.join_all().await;
     let acked = all[0].0.clone();
     for (other, received) in &mut all {
-        assert_eq!(*other, acked, "every session gets the same offsets");
-        assert!(received.iter().copied().eq(1..=30), "every session receives each smile once, in order: {received:?}");
+        assert_eq!(*other, acked, "two sessions got different offsets");
+        assert!(received.iter().copied().eq(1..=30), "a session did not get each smile once in order: {received:?}");
     }
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
     assert_eq!(bruno.history("anna").await.len(), 30);
@@ -162,13 +163,13 @@ async fn a_repeated_id_is_one_smile_across_sessions_and_restarts() {
     second.send_smile("c1", "bruno").await;
     assert_eq!(second.expect("ack").await, duplicate);
     assert_eq!(second.smile("c2", "bruno").await, at + 1);
-    assert_eq!(bruno.expect("smile").await["id"], "c2", "a duplicate is not delivered again");
+    assert_eq!(bruno.expect("smile").await["id"], "c2", "the duplicate was delivered");
     let epoch = first.epoch();
     replica.stop().await;
 
     let replica = TestReplica::on(&store, &[]).await;
     let mut third = TestClient::connect(replica.address, "anna").await;
-    assert_eq!(third.epoch(), epoch, "the epoch stays the same");
+    assert_eq!(third.epoch(), epoch, "the restart changed the epoch");
     third.send_smile("c1", "bruno").await;
     assert_eq!(third.expect("ack").await, duplicate);
     assert_eq!(third.smile("c3", "bruno").await, at + 2);

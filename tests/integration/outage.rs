@@ -38,7 +38,8 @@ async fn mysql_goes_away(fault: Network) {
     eventually("the append has returned", stored).await;
 
     network.becomes(fault);
-    // This smile is in flight when the fault begins, so its outcome is unknown and it gets no answer yet.
+    // The replica sends this smile over a connection that it used a moment ago and so does not check. The outcome is
+    // unknown, and the smile gets no answer yet.
     anna.send_smile("in-doubt", "bruno").await;
     for _ in 0..10 {
         // The answer shows that the replica has read the smile.
@@ -219,7 +220,7 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         }
         fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
-        // One session holds the lock.
+        // One of the connections is the one for the lock.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
@@ -234,7 +235,8 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let fleet = Fleet::start(2, database).await;
     let mut gate = MySqlConnection::connect(&fleet.database.url()).await.unwrap();
     let normal = fleet.database.sessions().await;
-    // A trigger makes each renewal of a lease wait for a locked row, and no timeout of MySQL ends the wait.
+    // A trigger makes each renewal of a lease wait for a locked row, and no timeout of MySQL ends the wait within this
+    // test.
     fleet.database.run("CREATE TABLE gate (one INT PRIMARY KEY); INSERT INTO gate VALUES (1)").await;
     sqlx::raw_sql("BEGIN; SELECT * FROM gate FOR UPDATE").execute(&mut gate).await.unwrap();
     let hangs = "CREATE TRIGGER hangs BEFORE INSERT ON leases FOR EACH ROW
@@ -247,7 +249,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     let hanging = async || fleet.database.ask(&hanging).await;
     eventually("two renewals of each replica hang", async || hanging().await >= 4).await;
     let (since, mut most) = (Instant::now(), 0);
-    // Each replica would begin four more renewals in this time.
+    // Without a bound, each replica would begin at least three more renewals in this time.
     while since.elapsed() < Duration::from_secs(10) {
         most = most.max(fleet.database.sessions().await);
         tokio::time::sleep(Duration::from_millis(50)).await;

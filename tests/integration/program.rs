@@ -44,8 +44,8 @@ async fn help_lists_every_option_and_its_environment_variable() {
     let help = String::from_utf8(output.stdout).unwrap();
     for option in OPTIONS {
         let variable = format!("SMILINGCHAT_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"));
-        assert!(help.contains(&format!("{option} ")), "{option}");
-        assert!(help.contains(&variable), "{variable}");
+        assert!(help.contains(&format!("{option} ")), "{option} is missing");
+        assert!(help.contains(&variable), "{variable} is missing");
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
 }
 
 #[tokio::test]
-async fn an_unreadable_file_or_a_taken_port_exits_with_1_and_one_line() {
+async fn a_missing_or_empty_token_file_or_a_taken_port_exits_with_1_and_one_line() {
     let store = TestStore::new();
     let store_option = format!("--store=sqlite:{}", store.path().display());
     let empty = store.path().with_extension("token");

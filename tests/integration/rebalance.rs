@@ -21,7 +21,7 @@ const SECONDS_AFTER_A_CRASH: u32 = 26;
 /// The number of sessions in the simulator's conversations.
 const SESSIONS: u64 = 24;
 
-/// The number of sessions of each ready replica.
+/// The number of sessions of each ready replica, as the first replica lists it.
 async fn spread(fleet: &mut Fleet) -> Vec<u64> {
     let witness = fleet.members[0].process().address;
     let list = get_json(witness, "/api/replicas").await;
@@ -63,9 +63,9 @@ async fn a_new_replica_gets_its_share() {
     fleet.assert_same_log().await;
 }
 
-/// All replicas crash at once, and the first one that is back gets all sessions.
+/// All replicas are killed, and the first one that is back gets all sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_resume_after_a_crash_are_rebalanced_at_once() {
+async fn sessions_that_resume_on_one_replica_after_a_crash_are_rebalanced() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut fleet = Fleet::start(2, database).await;
     let simulation = fleet.simulate(SECONDS_AFTER_A_CRASH, seed());

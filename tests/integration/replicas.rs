@@ -12,7 +12,7 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{crash, eventually, get, get_json, http, refusal};
 
-/// Starts a replica with this name on the database.
+/// Starts a replica with this name and this address for clients on the database.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
     TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }
@@ -41,10 +41,10 @@ async fn users_on_different_replicas_chat() {
         let (sender, receiver, to) =
             if number % 2 == 0 { (&mut bruno, &mut anna, "anna") } else { (&mut anna, &mut bruno, "bruno") };
         let at = sender.persist(&format!("c{number}"), to).await;
-        assert_eq!(at, number, "the log has no gaps");
+        assert_eq!(at, number, "the log has a gap");
         let smile = receiver.expect("smile").await;
         assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
-        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session receives it too");
+        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received another smile");
     }
 
     // A repeated id on another replica is a duplicate.
@@ -125,16 +125,12 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     // The first replica is not listed as lost yet, and the second one receives the requests.
     let (status, answer) = post_crash(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
-    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state changes at once");
+    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change at once");
     let (status, answer) = post_crash(json!({})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
     let (status, answer) = post_crash(json!({})).await;
-    assert_eq!(
-        (status, &answer["code"]),
-        (404, &json!("unknown_replica")),
-        "a lost or draining replica is never picked"
-    );
+    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "a replica was picked for a second time");
     one.kill().await;
 }
 
@@ -175,14 +171,14 @@ async fn a_replica_with_crashing_off_refuses_requests_through_other_replicas() {
         refusal(request.send().await.expect("an answer")).await.0
     };
     let named = json!({"replica": one.replica, "mode": "explode"}).to_string();
-    assert_eq!(post_crash(&named, "").await, 409, "this check precedes those of the token and the body");
+    assert_eq!(post_crash(&named, "").await, 409, "the token or the body was checked first");
     assert_eq!(post_crash(&json!({"replica": two.replica}).to_string(), "").await, 401);
     assert_eq!(post_crash(r#"{"replica":"nobody.1"}"#, "").await, 401);
     assert_eq!(post_crash(r#"{"replica":"nobody.1"}"#, "Bearer a token").await, 404);
 
     let answer = crash(two.address).json(&json!({})).bearer_auth("a token");
     let answer: Value = answer.send().await.expect("an answer").json().await.expect("JSON");
-    assert_eq!(answer["replica"], json!(two.replica), "a replica with crashing off is never picked");
+    assert_eq!(answer["replica"], json!(two.replica), "the replica with crashing off was picked");
     assert!(!two.exit().await.success());
     assert!(one.runs());
 }
@@ -217,7 +213,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
 }
 
 #[tokio::test]
-async fn another_replica_can_be_made_unready_or_hang() {
+async fn another_replica_can_be_made_unready_and_then_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
     let post_crash = async |mode: &str| {
@@ -230,7 +226,7 @@ async fn another_replica_can_be_made_unready_or_hang() {
     eventually("the replica is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
     anna.persist("c1", "bruno").await;
-    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "the replica accepts no new session");
+    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "the unready replica accepts a new session");
     let draining = (json!(one.replica), json!("draining"));
     eventually("the other replica lists it as draining", async || states(&two).await.contains(&draining)).await;
 
@@ -238,7 +234,7 @@ async fn another_replica_can_be_made_unready_or_hang() {
     let lost = (json!(one.replica), json!("lost"));
     eventually("the hanging replica is shown as lost", async || states(&two).await.contains(&lost)).await;
     let livez = http().get(format!("http://{}/livez", one.ops_address)).timeout(Duration::from_millis(500));
-    assert!(livez.send().await.is_err(), "a hanging replica answers nothing, liveness included");
+    assert!(livez.send().await.is_err(), "the hanging replica answers /livez");
 }
 
 #[tokio::test]
@@ -297,7 +293,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     }
     assert!(
         report["sessions_per_replica"][&one.replica].as_u64() > Some(0),
-        "a restarted replica has sessions: {report}"
+        "the first restarted replica never had a session: {report}"
     );
     assert_eq!(report["refused_crashes"], json!({}), "{report}");
 }

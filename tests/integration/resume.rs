@@ -31,7 +31,7 @@ async fn everything_after_the_offset_is_replayed_before_live_smiles() {
     let mut anna = TestClient::resume(replica.address, "anna", 6, &epoch).await;
     for expected in [7, 8, 9] {
         let frame = anna.expect("smile").await;
-        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "own smiles are replayed too");
+        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "an own smile was not replayed");
         assert_eq!(frame["from"], "anna");
     }
     assert_eq!(anna.smile("c10", "bruno").await, 10);
@@ -65,7 +65,7 @@ async fn another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
     }
     let other_log = TestReplica::start(&[]).await;
     let client = TestClient::resume(other_log.address, "bruno", 0, &epoch).await;
-    assert!(!client.recovered(), "a session does not recover with the epoch of another log");
+    assert!(!client.recovered(), "a session recovered with the epoch of another log");
     assert_ne!(client.epoch(), epoch);
 }
 
@@ -95,7 +95,7 @@ async fn a_resume_works_across_a_restart() {
     bruno.expect_alive().await;
 }
 
-/// Sends smiles until `stop` is set; returns the last offset.
+/// Sends smiles until `stop` is set; returns the offset of the last one.
 async fn send_on(mut client: TestClient, name: &str, stop: Arc<AtomicBool>) -> u64 {
     let mut last = 0;
     for number in 0.. {

@@ -186,7 +186,7 @@ async fn smiles_that_are_acked_and_never_delivered_are_noticed() {
 async fn a_smile_that_is_not_in_the_log_is_noticed() {
     let report = with_fault(Fault::ForgetStored).await;
     assert_only(&report, 1, 0, 0);
-    assert_eq!(report.delivered, report.sent, "only the second reading of the log shows the loss: {report}");
+    assert_eq!(report.delivered, report.sent, "the loss showed before the log was read again: {report}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn replica_with(times: SessionTimes) -> TestReplica {
     TestReplica::with(&store, options).await
 }
 
-/// Short heartbeat timeouts.
+/// A short ping interval and a short pong timeout.
 fn quick_pings() -> SessionTimes {
     SessionTimes {
         ping_interval: Duration::from_millis(400),
@@ -72,7 +72,7 @@ async fn a_client_that_sends_but_answers_no_ping_is_closed_with_4001() {
     assert_eq!(code.await, 4001);
 }
 
-/// Sends smiles to bruno until `enough` returns true; returns the last offset.
+/// Sends smiles to bruno, 50 at a time, until `enough` returns true; returns the highest offset.
 async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut() -> bool) -> u64 {
     let mut last = 0;
     eventually(what, async || {
@@ -113,7 +113,7 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
         }
     }
     assert_eq!(anna.persist("after", "bruno").await, last + 1);
-    assert_eq!(id(&slow.expect("smile").await), "after", "the session is live again");
+    assert_eq!(id(&slow.expect("smile").await), "after", "the session is not live again");
     slow.expect_alive().await;
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
 }
@@ -162,11 +162,11 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
                 bruno.send_smile(&last, "elena").await;
                 continue;
             }
-            assert!(offset(&frame) > seen, "offsets must increase: {frame}");
+            assert!(offset(&frame) > seen, "this offset is not above the previous one, {seen}: {frame}");
             seen = offset(&frame);
             let expected = if frame["from"] == json!(null) { "ack" } else { "smile" };
             assert_eq!(frame["type"], expected, "{frame}");
-            assert_ne!(frame["from"], "bruno", "bruno's own smiles must arrive as acks: {frame}");
+            assert_ne!(frame["from"], "bruno", "bruno's own smile did not arrive as an ack: {frame}");
             acked += usize::from(frame["type"] == "ack");
             if frame["id"] == json!(last) {
                 break;
@@ -188,7 +188,7 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
         match slow.event().await {
             Event::Frame(frame) if frame["type"] == "smile" => {
                 seen += 1;
-                assert_eq!(offset(&frame), seen, "the frames before the close have no gap");
+                assert_eq!(offset(&frame), seen, "the smiles before the close have a gap");
             }
             Event::Frame(frame) => assert_eq!(frame["type"], "history", "{frame}"),
             Event::Closed(code) => break Some(code),

@@ -1,4 +1,4 @@
-//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted file.
+//! Faults of the SQLite file: a full disk, a busy database, a second process, a deleted or replaced file.
 
 use std::fs::File;
 use std::io::Write;
@@ -31,6 +31,7 @@ async fn smiles_are_refused_while_the_disk_is_full() {
     for id in &stored {
         anna.smile(id, "bruno").await;
     }
+    // With this limit every write fails, as on a full disk.
     process.limit_file_size("0").await;
     for number in 0..10 {
         anna.send_smile(&format!("refused{number}"), "bruno").await;
@@ -66,7 +67,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts a disk of eight megabytes. Returns `None` if this process may not mount one.
+    /// Mounts a disk of eight mebibytes. Returns `None` if this process may not mount one.
     async fn mount() -> Option<Self> {
         let folder = tempfile::TempDir::new().expect("a temporary folder is created");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
@@ -164,7 +165,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn smiles_are_shed_at_once_while_the_store_is_slow_and_admitted_ones_are_stored() {
+async fn smiles_are_shed_while_the_store_is_busy_and_admitted_ones_are_stored() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;

@@ -215,7 +215,7 @@ impl Story {
             if answer["type"] == "ack" {
                 acks.push(answer);
             } else {
-                // The disk may stall for a moment. A refused smile is not in the ledger and must never appear.
+                // The store may stall for a moment. A refused smile is not in the ledger and must never appear.
                 assert_eq!(answer["code"], "overloaded", "{answer}");
                 refused.push(id(&answer));
             }

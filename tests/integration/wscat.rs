@@ -2,7 +2,8 @@
 //! the real program.
 //!
 //! The document is the script. Each `console` block names a user. In the block, a line with `$` opens a session, a line
-//! with `>` is typed, and a line with `<` is expected.
+//! with `>` is typed, and a line with `<` is expected. The only other line is the one that `wscat` prints when it is
+//! connected; it is not compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -76,14 +77,14 @@ impl Terminal {
         self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads");
     }
 
-    /// The next frame; `None` once `wscat` has ended.
+    /// The next frame; `None` once `wscat` has ended, and for a line without a frame.
     async fn frame(&mut self) -> Option<Value> {
         let line = within("a frame", self.screen.next_line()).await.expect("text")?;
         let shown = line.trim_start_matches(PROMPT);
         (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
     }
 
-    /// Ends the input, as Ctrl+D does, and checks that no frame is left.
+    /// Ends the input, as Ctrl+D does, and checks that no frame is left and that `wscat` ends without an error.
     async fn close(mut self) {
         drop(self.keyboard);
         let rest = within("the remaining output", async {
@@ -136,7 +137,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
         match line.split_at_checked(2) {
             Some(("$ ", command)) => {
                 let terminal = Terminal::open(&url_of(command, version.trim(), server.address)).await;
-                assert!(terminals.insert(user, terminal).is_none(), "{user} opens one session");
+                assert!(terminals.insert(user, terminal).is_none(), "{user} opens a second session");
             }
             Some(("> ", typed)) => terminals.get_mut(user).expect(line).type_line(typed).await,
             Some(("< ", expected)) => {
@@ -164,7 +165,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 async fn the_session_in_the_protocol_document_runs_as_written() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "every kind of frame is shown");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "the frames shown are not all but `drain`");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-"""The architecture of TheSmilingChat's first version: one HTTP request and one row per smile, and a partner that polls.
+"""The architecture of TheSmilingChat's first version: one HTTP request and one row per smile, and partners that poll.
 
     STORE=sqlite:PATH gunicorn app:app
     STORE=mysql://USER:PASSWORD@HOST:PORT/DATABASE gunicorn app:app
 
-A POST is answered once the row is committed. The partner receives the smile with its next poll.
+A POST is answered once the row is committed. The partner receives the smile with its next poll, or with a later one if
+more than PAGE smiles are waiting.
 """
 
 import os
@@ -70,7 +71,7 @@ def send():
 
 @app.get("/smiles")
 def receive():
-    """Returns the smiles that a user received after a number."""
+    """Returns the first smiles that a user received after a number, at most PAGE."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

@@ -16,18 +16,18 @@ pub(crate) enum Dialect {
     Echo,
     /// Socket.IO 4 over a WebSocket: `42` with a number requests an ack, `43` is an ack, `42` is an event.
     SocketIo,
-    /// An HTTP request per smile, and a poll every second.
+    /// An HTTP request per smile. A poll follows a nonempty answer at once, and an empty one after a second.
     Polling,
 }
 
 /// The meaning of a text frame.
 #[derive(Clone, Copy)]
 pub(super) enum Meaning {
-    /// The oldest unanswered smile is durable, or echoed.
+    /// A smile is durable, or echoed.
     Ack,
     /// A smile arrived.
     Delivery,
-    /// The oldest unanswered smile was refused. The next one may be sent after this time.
+    /// A smile was refused. The next one may be sent after this time.
     Refusal(Duration),
     /// The frame must be answered with this text.
     Probe(&'static [u8]),
@@ -71,7 +71,7 @@ impl Dialect {
     }
 }
 
-/// The retry hint of a temporary error.
+/// The retry hint of a temporary error; 10 ms if it has none. Panics if the error is permanent.
 fn retry_after(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
     assert!(text.contains(r#""temporary":true"#), "{text}");

@@ -1,4 +1,5 @@
-//! A user of the first version's architecture: one HTTP request per smile, and a poll every second.
+//! A user of the first version's architecture: one HTTP request per smile, and polls. The next poll follows a nonempty
+//! answer at once, and an empty one after a second.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::tally::Tally;
 
-/// The polling interval of a user.
+/// The pause after a poll without smiles.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A keep-alive connection.
@@ -52,7 +53,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Polls for smiles until it is dropped.
+    /// Polls for the user's smiles, beginning with the first one in the store, until it is dropped.
     pub(super) async fn poll(mut self) -> std::io::Result<()> {
         let mut last = 0;
         loop {

@@ -36,7 +36,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session of this user and waits for its first frame.
+    /// Opens a session of this user and waits for the frames with which the server begins it.
     pub(super) async fn open(
         address: std::net::SocketAddr,
         dialect: Dialect,
@@ -186,7 +186,8 @@ impl Session {
     fn take(&mut self, meaning: Meaning, now: Instant) {
         let mut tally = self.tally.borrow_mut();
         match meaning {
-            // Acks come in the order of the smiles.
+            // Counts as the answer to the oldest smile. TheSmilingChat acks in order. Its refusals and the acks of
+            // Socket.IO on MySQL may come out of order; single latencies are then wrong.
             Meaning::Ack => tally.answered(self.waiting.pop_front().map_or(Duration::ZERO, |sent| now - sent)),
             Meaning::Delivery => tally.delivered(1),
             Meaning::Refusal(pause) => {

@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Outcome {
     /// Smiles sent.
     pub(crate) sent: u64,
-    /// Smiles acked.
+    /// Smiles acked or echoed.
     pub(crate) answers: u64,
     /// Smiles delivered to sessions, besides the acks.
     pub(crate) delivered: u64,
     /// Smiles refused by a busy server.
     pub(crate) refused: u64,
-    /// Time from the first smile to the last ack.
+    /// Time from the first smile to the last answer, or to the time limit for it.
     pub(crate) seconds: f64,
-    /// Median latency from a smile to its ack.
+    /// Median latency from a smile to its ack or echo.
     pub(crate) p50_millis: f64,
-    /// 99th percentile of the latency from a smile to its ack.
+    /// 99th percentile of the latency from a smile to its ack or echo.
     pub(crate) p99_millis: f64,
 }
 
@@ -45,7 +45,7 @@ impl Tally {
         self.sent += 1;
     }
 
-    /// Counts an ack.
+    /// Counts an ack or an echo.
     pub(super) fn answered(&mut self, after: Duration) {
         self.latencies.saturating_record(after.as_micros().try_into().unwrap_or(u64::MAX));
     }

@@ -16,7 +16,7 @@ use crate::helper;
 /// The argument that starts the load process.
 pub(crate) const ROLE: &str = "--be-the-load";
 
-/// Time limit for the last answers.
+/// Time limit for the last answers, from the end of the sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Executes the plan. All sessions are tasks on one thread, because the load has one CPU.
@@ -78,7 +78,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Waits for the senders, with a time limit.
+/// Waits for the senders, at most [`PATIENCE`] beyond `until`. Panics if a connection breaks.
 async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
     let all = async {
         for sender in senders {
@@ -89,7 +89,7 @@ async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant)
 }
 
 impl Plan {
-    /// The server, the user and the partner of a session. Partners have consecutive sessions.
+    /// The server, the user and the partner of a session. Sessions 0 and 1 are partners, as are 2 and 3, and so on.
     fn session(&self, number: usize) -> (std::net::SocketAddr, &str, &str) {
         let user = |number: usize| self.users[number % self.users.len()].as_str();
         (self.addresses[number % self.addresses.len()], user(number), user(number ^ 1))

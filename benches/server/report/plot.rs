@@ -50,7 +50,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// A scale from the power of ten below the lowest value to the one above the highest.
+    /// A scale of at least one decade, from the power of ten at or below the lowest value to the one at or above the
+    /// highest.
     fn of(values: impl Iterator<Item = f64> + Clone, left: f64) -> Self {
         let lowest = values.clone().fold(f64::INFINITY, f64::min).log10().floor();
         let highest = values.fold(0.0, f64::max).log10().ceil();
@@ -139,7 +140,7 @@ fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Docu
     document.add(shape.set("fill", bar.colour())).add(value)
 }
 
-/// Formats a value with one decimal place below ten, otherwise as an integer.
+/// Formats a value below ten that is not whole with one decimal place, any other one as an integer.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { super::thousands(value) }
 }

@@ -1,14 +1,16 @@
-//! Deduplication: a stored id is found in memory and in the index, while the filters load and while segments are
-//! indexed.
+//! Deduplication: a stored id is found in memory and in the index, while the filters load, while segments are indexed
+//! and after merges.
 
 use std::collections::HashMap;
 
 use super::*;
+use crate::config::StoreUrl;
 use crate::model::{SmileId, UserName};
+use crate::store::tests::PATIENCE;
 
 on_every_database! {
     a_duplicate_gets_its_first_offset_at_any_age,
-    a_duplicate_is_found_in_a_long_log,
+    a_duplicate_is_found_after_a_merge,
     smiles_are_answered_before_the_filters_are_loaded,
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
@@ -109,12 +111,12 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
     }
 }
 
-async fn a_duplicate_is_found_in_a_long_log(database: &Database) {
+async fn a_duplicate_is_found_after_a_merge(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     let store = database.open().await;
-    // The log is long enough for the first slices of a merge, and has more smiles than a start keeps in memory.
-    let smiles = some_smiles(&store, &mut random, 38 * SEGMENT + 10, "c");
+    // The log is long enough for one complete merge, and has more smiles than a replica keeps in memory at its start.
+    let smiles = some_smiles(&store, &mut random, 65 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
     for smile in &smiles {
         known.add(smile);
@@ -148,6 +150,17 @@ async fn smiles_are_answered_before_the_filters_are_loaded(database: &Database) 
     for repeated in smiles.iter().step_by(150).chain(&new).chain(&new) {
         known.send(&replica, std::slice::from_ref(repeated)).await;
     }
+}
+
+#[tokio::test]
+async fn a_deleted_file_ends_the_indexer_before_the_filters_are_loaded() {
+    let database = Database::sqlite();
+    let mut replica = Replica::without_indexer(database.open().await).await;
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is a file") };
+    std::fs::remove_file(path).unwrap();
+    replica.start_indexer();
+    let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the indexer should end");
+    assert!(matches!(ended, Err(StoreError::Replaced)), "the indexer ended with {ended:?}");
 }
 
 /// While a segment moves from memory into the filters, every id is in memory, in the filters or in both.

@@ -24,7 +24,7 @@ const PAIRS: [(&str, &str); 6] = [
 
 const FACES: [&str; 4] = ["😀", "😎", "🥰", "😜"];
 
-/// How long a user waits for a session, and for an answer, before it tries another replica.
+/// How long a user waits for a session, and for the next frame, before it tries another replica.
 const OPENED: Duration = Duration::from_secs(2);
 const ANSWERED: Duration = Duration::from_secs(4);
 
@@ -51,7 +51,7 @@ impl Chatters {
         Self { stop, users }
     }
 
-    /// Waits until the last smile of each user is acked.
+    /// Stops the users and waits until the last smile of each is acked.
     pub(crate) async fn end(self) {
         self.stop.cancel();
         within("the last smiles are acked", self.users.join_all()).await;
@@ -101,7 +101,7 @@ impl Chatter {
                     return Some(offset(&frame));
                 }
                 Ok(Event::Frame(frame)) if frame["type"] == "error" => {
-                    assert_eq!(frame["temporary"], true, "{frame}");
+                    assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
                     let hint = frame["retry_after_ms"].as_u64().expect("a hint");
                     sleep(Duration::from_millis(hint)).await;
                     self.client = Some(client);
@@ -114,7 +114,7 @@ impl Chatter {
         }
     }
 
-    /// Opens a session on the next replica.
+    /// Opens a session on the next replica; `None` if that fails.
     async fn open(&mut self) -> Option<TestClient> {
         let replica = self.replicas[self.at % self.replicas.len()];
         self.at += 1;

@@ -16,7 +16,7 @@ use super::within;
 /// The receive buffer of a client that must fall behind quickly.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
-/// Histories that a client requests and does not read: about ten megabytes, more than the system's buffers hold.
+/// Histories that a client requests and does not read: about eight megabytes, more than the system's buffers hold.
 pub(crate) const UNREAD_HISTORIES: u32 = 150;
 
 /// An event on a connection.
@@ -37,7 +37,7 @@ pub(crate) struct TestClient {
     pub(crate) welcome: Value,
     /// Where acks are recorded.
     ledger: Ledger,
-    /// Receiver and faces of the smiles that were sent, by id.
+    /// Receiver and faces of the smiles that were sent with an id, by id.
     sent: HashMap<String, (String, String)>,
 }
 
@@ -53,7 +53,7 @@ impl TestClient {
         Self::open(address, &query).await.expect("the session opens")
     }
 
-    /// Opens a session. Fails if the server is down or refuses the upgrade.
+    /// Opens a session. Fails if the server is down, refuses the upgrade, or does not send `welcome` first.
     pub(crate) async fn open(address: SocketAddr, query: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         Self::over(stream, address, query).await
@@ -127,7 +127,7 @@ impl TestClient {
         self.send(smile(id, to)).await;
     }
 
-    /// Sends a smile, whose ack must be the next frame. Returns its offset.
+    /// Sends a new smile, whose ack must be the next frame. Returns its offset.
     pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
         self.send_smile(id, to).await;
         let ack = self.expect("ack").await;
@@ -135,7 +135,7 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile until it is acked, because a slow store may refuse it. Returns its offset.
+    /// Sends a smile, and again after each refusal by a slow store, until it is acked. Returns its offset.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -147,7 +147,8 @@ impl TestClient {
         }
     }
 
-    /// Sends smiles at once, and refused ones again until all are acked. Returns the highest offset.
+    /// Sends smiles without waiting between them, and refused ones again until all are acked. Returns the highest
+    /// offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -260,7 +261,7 @@ impl TestClient {
         }
     }
 
-    /// Fills the conversation with `to` with 200 smiles of maximum size, the largest possible history.
+    /// Adds 200 large smiles to the conversation with `to`. Their history has about 53 kB.
     pub(crate) async fn fill_a_history(&mut self, to: &str) {
         let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
         for number in 0..200 {
@@ -270,7 +271,7 @@ impl TestClient {
         }
     }
 
-    /// Requests more full histories than all buffers hold, and reads none of them.
+    /// Requests [`UNREAD_HISTORIES`] histories of at most 200 smiles, and reads none of them.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
@@ -309,7 +310,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }
 
-/// Waits for the hint of a refusal by a slow store. Panics on any other refusal.
+/// Waits as long as the hint of an `overloaded` error says. Panics on any other answer.
 async fn wait_for_hint(answer: &Value) {
     assert_eq!(answer["code"], "overloaded", "{answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");

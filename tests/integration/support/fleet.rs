@@ -13,7 +13,7 @@ use super::process::{TestProcess, run_program_for};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// The options of every replica: no limits, and rebalancing, as behind a balancing proxy.
+/// The options of every replica: no limits on smiles, and rebalancing, as behind a balancing proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.
@@ -60,7 +60,7 @@ impl Member {
         assert!(process.exit().await.success());
     }
 
-    /// Kills the replica as a power cut would.
+    /// Kills the replica with SIGKILL.
     pub(crate) async fn kill(&mut self) {
         self.process.take().expect("the replica runs").kill().await;
     }
@@ -86,13 +86,14 @@ impl Fleet {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Simulates a few conversations over all replicas for some seconds. The ledger must show no fault at the end.
+    /// Simulates 12 conversations over all replicas for some seconds. Returns the simulator's ledger, which must show
+    /// no fault.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Simulates conversations at this rate over all replicas for some seconds. The ledger must show no fault at the
-    /// end.
+    /// Simulates conversations at this rate over all replicas for some seconds. Returns the simulator's ledger, which
+    /// must show no fault.
     pub(crate) fn simulate_conversations(
         &self,
         conversations: u32,
@@ -117,16 +118,16 @@ impl Fleet {
                 .unwrap_or_else(|_| panic!("no ledger: {}", String::from_utf8_lossy(&output.stderr)));
             let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
             for what in none {
-                assert_eq!(ledger[what], 0, "{what}: {ledger}");
+                assert_eq!(ledger[what], 0, "{what} is not 0: {ledger}");
             }
-            assert!(output.status.success() && ledger["acked"] == ledger["sent"], "{ledger}");
+            assert!(output.status.success() && ledger["acked"] == ledger["sent"], "the simulation failed: {ledger}");
             assert!(ledger["sent"].as_u64() > Some(100), "the simulation sent too few smiles: {ledger}");
             ledger
         }
     }
 
-    /// Waits until the log has `count` more smiles. The highest head that any replica reports counts, because a replica
-    /// that is cut off reports an old head.
+    /// Waits until the log has at least `count` more smiles. The highest head that any replica reports counts, because
+    /// a replica that is cut off reports an old head.
     pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
@@ -171,7 +172,7 @@ impl Fleet {
         .await;
     }
 
-    /// Waits until every replica is ready, and compares each user's whole stream across replicas.
+    /// Waits for each replica until it is ready, and compares each user's whole stream across replicas.
     pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -186,7 +187,7 @@ impl Fleet {
                 streams.push(client.replayed().await);
             }
             let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
-            assert!(log.len() > 100, "the log has only {} smiles", log.len());
+            assert!(log.len() > 100, "all streams together have only {} smiles", log.len());
             assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has a different log", member.name);
         }
     }
@@ -197,14 +198,14 @@ pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
     simulated["acked"].as_u64().expect("a count")
 }
 
-/// The head that a replica reports; `None` if it is frozen.
+/// The head that a replica reports; `None` if it does not answer within 500 ms.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
     let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
     let answer = question.send().await.ok()?;
     answer.json::<Value>().await.unwrap_or(json!(null))["head"].as_u64()
 }
 
-/// A free address.
+/// A loopback address with a port that is free now.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address")

@@ -1,5 +1,5 @@
-//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. Only paths
-//! and ports differ from the image.
+//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. What
+//! differs from the image: paths, addresses, ports, a single process, and no access log.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(crate) struct Frontend {
     names: AbortHandle,
 }
 
-/// Loopback addresses with the same port, as replicas in containers have.
+/// Different loopback addresses with one port, as replicas in containers have.
 pub(crate) fn addresses(count: u8) -> Vec<SocketAddr> {
     let port = free_address().port();
     (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()
@@ -70,7 +70,7 @@ impl BlackHole {
     /// Cuts off a free address: the system drops every attempt to connect to a listener whose queue is full.
     pub(crate) async fn at(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("a reused address");
+        socket.set_reuseaddr(true).expect("an option of the socket");
         socket.bind(address).expect("a free address");
         let listener = socket.listen(1).expect("a listener");
         let mut waiting = Vec::new();
@@ -91,7 +91,8 @@ pub(crate) async fn start_replicas(addresses: &[SocketAddr], database: &TestData
 }
 
 impl Frontend {
-    /// Starts nginx in front of replicas on these addresses, which share one port.
+    /// Starts nginx in front of replicas on these addresses, which share one port. Waits until a replica answers
+    /// through nginx.
     pub(crate) async fn before(replicas: &[SocketAddr]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let resolver = socket.local_addr().expect("an address");
@@ -148,9 +149,9 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
         .replace("listen 8080;", &format!("listen {address};"))
         .replace("/usr/share/nginx/html", &page.display().to_string())
         .replace("/dev/stdout", "/dev/null");
-    std::fs::write(folder.join("nginx.conf"), main).expect("a file");
-    std::fs::create_dir(folder.join("conf.d")).expect("a folder");
-    std::fs::write(folder.join("conf.d/default.conf"), site).expect("a file");
+    std::fs::write(folder.join("nginx.conf"), main).expect("the file is written");
+    std::fs::create_dir(folder.join("conf.d")).expect("the folder is created");
+    std::fs::write(folder.join("conf.d/default.conf"), site).expect("the file is written");
 }
 
 /// The value of `LISTEN_IPV6` that the image's script determines.
@@ -160,7 +161,7 @@ fn listen_ipv6() -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Answers every A query with all addresses (RFC 1035), and AAAA queries with none.
+/// Answers every A query with all addresses (RFC 1035), and every other query with none.
 async fn tell_names(socket: UdpSocket, replicas: watch::Receiver<Vec<Ipv4Addr>>) {
     const A: [u8; 4] = [0, 1, 0, 1];
     let mut question = [0; 512];

@@ -18,14 +18,14 @@ const PLUGINS: &str =
 /// Removes the state of an earlier test.
 const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
 
-/// The same settings as in `k8s/overlays/innodb-cluster`. The members talk over the ports for clients, so they need no
-/// further ports.
+/// The expulsion timeout and the consistency are those of `k8s/overlays/innodb-cluster`. The members talk over the
+/// ports for clients, so they need no further ports.
 const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
     GLOBAL group_replication_communication_stack = 'MYSQL',
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
     GLOBAL group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'";
 
-/// The number of members that are online.
+/// The number of members that are online, as the server sees the group.
 const MEMBERS: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.replication_group_members
     WHERE member_state = 'ONLINE'";
 const ITSELF: &str = "member_id = @@server_uuid";
@@ -36,7 +36,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts the servers; the first is the primary. `None` if MySQL lacks the plugin.
+    /// Starts the servers; the first is the primary. Returns `None` if MySQL lacks the plugin.
     pub(crate) async fn start() -> Option<Self> {
         // A server that still runs after a failed test may be in the middle of a group change.
         join_all(FOLDERS.map(|folder| script("kill", folder))).await;
@@ -92,8 +92,7 @@ impl Group {
         self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
     }
 
-    /// Kills this server, the primary, as a power cut would. Waits until the first server is elected and accepts
-    /// writes.
+    /// Kills this server, the primary, with SIGKILL. Waits until the first server is elected and accepts writes.
     pub(crate) async fn loses_primary(&self, server: usize) {
         script("kill", FOLDERS[server]).await;
         let elected = format!("{MEMBERS} AND {ITSELF} AND member_role = 'PRIMARY' AND NOT @@GLOBAL.read_only");
@@ -106,7 +105,7 @@ impl Group {
         self.joins(server, false).await;
     }
 
-    /// Waits until every member has all transactions of the first.
+    /// Waits until every member has the same transactions as the first.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {
@@ -117,7 +116,7 @@ impl Group {
         }
     }
 
-    /// Kills all servers.
+    /// Kills all servers with SIGKILL.
     pub(crate) async fn ends(&self) {
         join_all(FOLDERS.map(|folder| script("kill", folder))).await;
     }

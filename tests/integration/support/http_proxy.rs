@@ -37,7 +37,7 @@ async fn pass(mut client: TcpStream, rewritten: Option<SocketAddr>, route: Arc<i
         None => head,
     };
     let head = head.replace("Connection: keep-alive", "Connection: close");
-    let mut server = TcpStream::connect(backend).await.expect("the backend");
-    server.write_all(head.as_bytes()).await.expect("the request");
+    let mut server = TcpStream::connect(backend).await.expect("the backend accepts connections");
+    server.write_all(head.as_bytes()).await.expect("the backend takes the request");
     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

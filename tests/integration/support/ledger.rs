@@ -19,7 +19,7 @@ const BATCHES: &str = "SELECT first, CAST(smiles AS SIGNED), payload FROM log_ba
 const USERS: &str = "SELECT CAST(id AS SIGNED), name FROM users";
 const TRIMMED: &str = "SELECT CAST(trimmed AS SIGNED) FROM log_state";
 
-/// The integer type in the queries above. SQLite calls it `INTEGER`.
+/// MySQL's integer type in the queries above. SQLite calls it `INTEGER`.
 const SIGNED: &str = "SIGNED";
 
 type BatchRow = (i64, i64, Vec<u8>);
@@ -63,18 +63,18 @@ impl Ledger {
         assert!(!acked.is_empty(), "no smile was acked");
         for ((sender, id), entry) in acked.iter() {
             let stored = log.smiles.get(&(sender.clone(), id.clone()));
-            assert_eq!(stored, Some(entry), "the log must hold {sender}'s {id} as it was acked");
+            assert_eq!(stored, Some(entry), "the log does not hold {sender}'s {id} as it was acked");
         }
     }
 
-    /// Checks that the log holds each acked smile, and `others` smiles besides them.
+    /// Checks that the log holds each acked smile, and exactly `others` smiles besides them.
     pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
         self.assert_in(log);
-        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "number of smiles in the log");
+        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "the log lacks smiles or has too many");
     }
 }
 
-/// The log as its tables hold it: every smile once, at offsets without gaps.
+/// The smiles that the tables of the log hold: each once, at offsets without gaps.
 #[derive(Debug)]
 pub(crate) struct StoredLog {
     smiles: BTreeMap<Name, Entry>,
@@ -114,11 +114,11 @@ impl StoredLog {
         let mut smiles = BTreeMap::new();
         let mut next = trimmed.cast_unsigned() + 1;
         for (first, count, payload) in batches {
-            assert_eq!(first.cast_unsigned(), next, "offsets must have no gaps");
+            assert_eq!(first.cast_unsigned(), next, "a batch is not at the next offset");
             let decoded = decode(payload, &users);
-            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "number of smiles in the batch at {first}");
+            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "the row at {first} has a wrong count");
             for (name, entry) in decoded {
-                assert_eq!(entry.offset, next, "offsets must have no gaps: {name:?}");
+                assert_eq!(entry.offset, next, "{name:?} is not at the next offset");
                 next += 1;
                 let double = smiles.insert(name.clone(), entry);
                 assert_eq!(double, None, "{name:?} is in the log twice");

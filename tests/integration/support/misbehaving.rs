@@ -20,22 +20,22 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use url::Url;
 
-/// The number of the smile at which a fault happens, from 1.
+/// A fault happens at the first opportunity once this many smiles are stored.
 const AT: u64 = 20;
 
-/// A fault of the server. It happens once unless stated otherwise.
+/// A fault of the server. Unless stated otherwise, it happens once, see [`AT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No fault.
     #[default]
     None,
-    /// An acked smile is never delivered.
+    /// An acked smile is not delivered to the sessions that are open.
     LoseDelivery,
     /// From smile [`AT`] on, all smiles are acked and none is delivered.
     StopDelivering,
-    /// A smile is delivered and acked, but not in the log.
+    /// A smile is delivered and acked, but every resume omits it as if it were not in the log.
     ForgetStored,
-    /// The receiver gets a smile twice.
+    /// A smile is delivered twice.
     DoubleDelivery,
     /// A smile is acked twice.
     DoubleAck,
@@ -53,9 +53,9 @@ pub(crate) enum Fault {
     Alter,
     /// A valid smile is refused permanently.
     RefuseForGood,
-    /// A smile is stored and delivered but never answered.
+    /// A smile is stored and delivered but not answered.
     NoAnswer,
-    /// Every resume claims to be recovered but skips a missed smile.
+    /// Every resume claims to be recovered but skips the first missed smile.
     HoleOnResume,
     /// No resume is recovered; each starts at the head.
     NeverRecover,
@@ -63,12 +63,12 @@ pub(crate) enum Fault {
     OtherEpoch,
 }
 
-/// The behaviour of the server.
+/// The behaviour of the server. In each count, 0 means never.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     /// The fault.
     pub(crate) fault: Fault,
-    /// Refuses one of this many smiles as overloaded; 0 means never.
+    /// Refuses one of this many smiles as overloaded.
     pub(crate) overload_every: u64,
     /// Breaks the sender's connection before the ack of one of this many smiles.
     pub(crate) break_every: u64,
@@ -109,7 +109,7 @@ impl MisbehavingServer {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
 
-    /// Waits until this many smiles are stored.
+    /// Waits until at least this many smiles are stored.
     pub(crate) async fn stored(&self, count: u64) {
         let mut stored = lock(&self.world).stored_so_far.subscribe();
         stored.wait_for(|&stored| stored >= count).await.unwrap();
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Whether the fault happens now. It happens once, at the first opportunity from smile [`AT`] on.
+    /// Whether the fault happens now. It happens once, at the first call with at least [`AT`] stored smiles.
     fn due(&mut self, fault: Fault) -> bool {
         let due = self.behaviour.fault == fault && self.stored >= AT && !self.happened;
         self.happened |= due;
@@ -343,7 +343,7 @@ fn handle(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     }
 }
 
-/// Accepts an upgrade and records its user and its offset, or refuses it.
+/// Accepts an upgrade and records its user and the offset to resume after, or refuses the upgrade.
 fn upgrade(
     request: &Request,
     response: Response,
@@ -364,7 +364,7 @@ fn upgrade(
     let url = Url::parse(&format!("ws://server{}", request.uri())).unwrap();
     let query: HashMap<_, _> = url.query_pairs().into_owned().collect();
     let after = query.get("after").map(|after| Offset(after.parse().unwrap()));
-    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade must have both after and epoch, or neither");
+    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade has only one of after and epoch");
     *asked = Some((UserName::new(&query["user"]), after));
     Ok(response)
 }

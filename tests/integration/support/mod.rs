@@ -1,5 +1,5 @@
-//! Support for the integration tests: real servers, a real browser, test clients, and functions that wait for
-//! conditions.
+//! Support for the integration tests: real servers and one that misbehaves, a real browser, test clients, proxies, and
+//! functions that wait for conditions.
 
 pub(crate) mod chatters;
 pub(crate) mod client;
@@ -29,19 +29,19 @@ use serde_json::Value;
 /// How long a test waits for an event that must happen. Only a failing test reaches this limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Options that disable the limits on the capacity and on the smiles of a session.
+/// Options that disable the limits on the smiles per second of a replica and of a session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
-/// Interval between two checks of a condition.
+/// Pause between two checks of a condition.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Awaits `future` within [`PATIENCE`].
+/// Awaits `future`. Panics if it takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(PATIENCE, future).await;
     outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// Waits until the condition holds, within [`PATIENCE`].
+/// Waits until the condition holds. Panics if a check that ends after [`PATIENCE`] fails.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -55,7 +55,8 @@ fn sqlite(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
 
-/// The command line of a test replica: free ports, this store, no rate limit per client address, and these `options`.
+/// The command line of a test replica: free ports, this store, the name `test`, no rate limit per client address, and
+/// these `options`, which override the others.
 fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     let mut all = BTreeMap::from([
         ("listen", "127.0.0.1:0"),
@@ -68,12 +69,12 @@ fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-/// An HTTP client that uses no proxy.
+/// An HTTP client that uses no proxy and gives up after [`PATIENCE`].
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
 
-/// Sends `GET path`.
+/// The response of `GET path`.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
     http().get(format!("http://{address}{path}")).send().await.expect("an answer")
 }
@@ -118,7 +119,7 @@ pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Val
     (status, retry_after, answer.json().await.expect("a JSON body"))
 }
 
-/// The value of a sample on `/metrics`; `None` if it does not exist. Its name includes the labels in the Prometheus
+/// The value of a sample on `/metrics`; `None` if it does not exist. `name` includes the labels in the Prometheus
 /// format.
 pub(crate) async fn metric(ops_address: SocketAddr, name: &str) -> Option<f64> {
     let text = get(ops_address, "/metrics").await.text().await.expect("text");

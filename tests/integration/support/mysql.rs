@@ -1,4 +1,5 @@
-//! A new database for each test on the real MySQL server at `TEST_MYSQL_URL`.
+//! New databases on real MySQL servers, each for one test, and statements that a test executes there. The server is the
+//! one at `TEST_MYSQL_URL`, or one that the test has started.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,14 +16,14 @@ use super::ledger::StoredLog;
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
 
-/// A new database, which is removed when this value is dropped.
+/// A database, which is removed when this value is dropped.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,
 }
 
 impl TestDatabase {
-    /// A new database, or `None` if MySQL is skipped on purpose.
+    /// A new database on the server at `TEST_MYSQL_URL`, or `None` if MySQL is skipped on purpose.
     pub(crate) async fn new() -> Option<Self> {
         Some(Self::at(&server_url()?).await)
     }
@@ -50,7 +51,7 @@ impl TestDatabase {
         &self.name
     }
 
-    /// Executes statements in the database, without a replica.
+    /// Executes statements in the database.
     pub(crate) async fn run(&self, statements: &str) {
         run(&self.url(), statements.to_owned()).await.expect("the statements succeed");
     }
@@ -65,7 +66,7 @@ impl TestDatabase {
         StoredLog::in_mysql(self.server.as_str(), &self.name).await
     }
 
-    /// The number of connections to this database.
+    /// The number of connections that use this database.
     pub(crate) async fn sessions(&self) -> usize {
         sessions(self.server.as_str(), &self.name).await
     }
@@ -100,13 +101,14 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A frozen server: it keeps its connections but answers nothing. The server continues when this value is dropped.
+/// A server that is frozen by SIGSTOP: it keeps its connections but answers nothing. It continues when this value is
+/// dropped.
 pub(crate) struct FrozenServer {
     process: String,
 }
 
 impl FrozenServer {
-    /// Freezes the server that [`script`] runs in this folder.
+    /// Freezes the server that `scripts/mysql` runs in this folder.
     pub(crate) fn freeze(folder: &str) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("mysqld.pid");
         let process = std::fs::read_to_string(file).expect("the id of its process").trim().to_owned();
@@ -139,7 +141,7 @@ pub(crate) async fn identify(server: &Url, id: usize) {
     run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("the account may set variables");
 }
 
-/// The number of connections to a database of the server at this URL.
+/// The number of connections that use this database of the server at this URL.
 pub(crate) async fn sessions(server: &str, database: &str) -> usize {
     let question = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = '{database}'");
     let count: i64 = ask(server, &question).await.expect("an answer");

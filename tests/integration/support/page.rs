@@ -59,11 +59,12 @@ pub(crate) async fn proof(browser: &Browser) -> [u64; 8] {
     numbers.collect::<Vec<u64>>().try_into().expect("eight numbers")
 }
 
-/// Asserts that the page shows no lost, duplicated, reordered or unverified smile.
+/// Asserts that the page shows sent, acked and delivered smiles, no lost, duplicated, reordered or unverified one, and
+/// a good verdict.
 pub(crate) async fn assert_proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
-    assert!(sent > 0 && acked > 0 && delivered > 0, "sent {sent}, acked {acked}, delivered {delivered}");
-    assert_eq!([lost, duplicated, reordered, unverified], [0; 4], "lost, duplicated, reordered, unverified");
+    assert!(sent > 0 && acked > 0 && delivered > 0, "a count is 0: {sent} sent, {acked} acked, {delivered} delivered");
+    assert_eq!([lost, duplicated, reordered, unverified], [0; 4], "left: lost, duplicated, reordered, unverified");
     let mood = browser.run("return document.getElementById('ledger-verdict').dataset.mood", &json!([])).await;
     assert_eq!(mood, "good");
 }

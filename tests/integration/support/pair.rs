@@ -74,7 +74,7 @@ impl Pair {
         .await;
     }
 
-    /// Waits until the second server has all transactions of the first.
+    /// Waits until both servers have the same transactions.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         eventually("all transactions are replicated", async || {
@@ -106,7 +106,8 @@ impl Pair {
         FrozenServer::freeze(FOLDERS[server])
     }
 
-    /// From here on, commits of the first server wait for the second one, with a timeout that no test reaches.
+    /// Makes each later commit on the first server wait until the second server has received it, with a timeout that no
+    /// test reaches.
     pub(crate) async fn make_semi_synchronous(&self) {
         let source = "SET GLOBAL rpl_semi_sync_source_enabled = ON, GLOBAL rpl_semi_sync_source_timeout = 600000";
         self.run(0, source).await;

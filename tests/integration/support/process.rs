@@ -18,7 +18,7 @@ use super::{PATIENCE, command_line, sqlite, within};
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
 
-/// Runs a program with SIGXFSZ ignored, so that writes past the file size limit fail instead of killing it.
+/// Runs a program with SIGXFSZ ignored, so that a write past the file size limit fails and does not kill the program.
 const IGNORE_FILE_SIZE_SIGNAL: &str = r#"trap "" XFSZ; exec "$0" "$@""#;
 
 /// A replica as a process.
@@ -67,7 +67,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program with only its ports set, so that it uses the default store.
+    /// Starts the program with only its ports set, so that it uses the default store, which is below this directory.
     pub(crate) async fn start_without_store(data_directory: &Path) -> Self {
         let mut command = Command::new(PROGRAM);
         command.args(["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"]).env("XDG_DATA_HOME", data_directory);
@@ -98,13 +98,13 @@ impl TestProcess {
             .expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = oneshot::channel();
-        let follower = tokio::spawn(follow(child.stderr.take().expect("its log"), Arc::clone(&log), ready));
+        let follower = tokio::spawn(follow(child.stderr.take().expect("a piped log"), Arc::clone(&log), ready));
         let Ok(ready) = within("the program is ready", is_ready).await else {
             panic!("the program ended: {}", log.lock().unwrap_or_else(PoisonError::into_inner));
         };
         let address = |field: &str| {
             let url = ready[field].as_str().expect("an address");
-            url.strip_prefix("http://").expect("http").parse().expect("an address")
+            url.strip_prefix("http://").expect("a URL with http").parse().expect("an address")
         };
         Self {
             address: address("page"),
@@ -141,7 +141,7 @@ impl TestProcess {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
 
-    /// Kills the process as a power cut would, and waits for its end.
+    /// Kills the process with SIGKILL and waits for its end.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("the process is killed");
     }
@@ -181,17 +181,17 @@ pub(crate) fn start_program(arguments: &[&str]) -> Child {
     command.spawn().expect("the program starts")
 }
 
-/// Runs the program to completion with these arguments.
+/// Runs the program to completion with these arguments, within [`PATIENCE`].
 pub(crate) async fn run_program(arguments: &[impl AsRef<OsStr>]) -> Output {
     run_program_with(arguments, &[]).await
 }
 
-/// Runs the program to completion with these arguments and environment variables.
+/// Runs the program to completion with these arguments and environment variables, within [`PATIENCE`].
 pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
     within("the program ends", output(arguments, environment)).await
 }
 
-/// Runs the program to completion; it may take [`PATIENCE`] longer than `time`.
+/// Runs the program to completion. It may take `time` and [`PATIENCE`] together.
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
     output.expect("the program ends")

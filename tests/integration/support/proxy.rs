@@ -15,14 +15,14 @@ use tokio::sync::watch;
 pub(crate) enum Network {
     /// Passes everything.
     Open,
-    /// Delays everything by this time.
+    /// Delays each piece of data by this time.
     Slow(Duration),
     /// Passes requests and holds back the answers of MySQL until the state changes.
     NoAnswers,
-    /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the state changes, even if
-    /// their sender has gone.
+    /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the network is open again,
+    /// even if their sender has gone.
     Silent,
-    /// New connections pass everything, existing ones nothing, and neither end notices.
+    /// New connections pass everything. Existing ones pass nothing, even after a later change, and neither end notices.
     HalfOpen,
     /// Cuts all connections and ends new ones at once.
     Cut,

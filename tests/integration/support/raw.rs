@@ -51,7 +51,7 @@ impl RawClient {
         client
     }
 
-    /// Writes bytes.
+    /// Writes bytes. Panics if the connection is broken.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection is open");
     }
@@ -65,9 +65,9 @@ impl RawClient {
     pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await?;
-            assert_eq!(first & 0x70, 0, "the server must not set a reserved bit");
+            assert_eq!(first & 0x70, 0, "the server set a reserved bit");
             let second = self.stream.read_u8().await?;
-            assert_eq!(second & 0x80, 0, "the server must not mask its frames");
+            assert_eq!(second & 0x80, 0, "the server masked a frame");
             let length = match second {
                 126 => u64::from(self.stream.read_u16().await?),
                 127 => self.stream.read_u64().await?,

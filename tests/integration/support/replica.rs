@@ -66,7 +66,7 @@ impl TestReplica {
         CommandLine::try_parse_from(arguments).expect("valid options").serve
     }
 
-    /// Starts a replica with options beyond the command line.
+    /// Starts a replica with options that a test may have changed beyond what the command line allows.
     pub(crate) async fn with(store: &TestStore, options: ServeOptions) -> Self {
         let server = Server::start(options).await.expect("the replica starts");
         let (stop, stopped) = oneshot::channel();

@@ -156,7 +156,7 @@ impl Drop for Browser {
         // Kill the driver first, because it would clean up the browser at the same time.
         let _ = self.driver.start_kill();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
-        // Without this, the session would ask the driver to end it, and wait for an answer.
+        // A session that is dropped asks the driver to end it, and waits for an answer.
         let _ = self.session.clone().leak();
     }
 }
@@ -196,10 +196,10 @@ async fn start_driver() -> (Child, u16) {
     panic!("chromedriver ended: {output}");
 }
 
-/// Reads the port from chromedriver's output, and keeps reading so that a full pipe never blocks it. The error is the
-/// output of a chromedriver that ended.
+/// Reads the port from chromedriver's output, and keeps reading, so that a full pipe never blocks chromedriver. The
+/// error is the output of a chromedriver that ended.
 async fn port_of(driver: &mut Child) -> Result<u16, String> {
-    let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+    let mut lines = BufReader::new(driver.stdout.take().expect("a piped output")).lines();
     let mut output = String::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some((_, port)) = line.split_once(STARTED) {
