@@ -44,7 +44,7 @@ pub(crate) struct TailView {
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
     pub last: Option<BatchKey>,
-    /// The offset of each looked-up id that the log holds.
+    /// The offset of each looked-up id that the log holds, and perhaps of other ids with the same short hash.
     pub known: HashMap<IdHash, Offset>,
 }
 
