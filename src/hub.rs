@@ -1,6 +1,7 @@
 //! Local fan-out: the sessions of this process by user, each with a bounded outbox.
 //!
-//! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from the log.
+//! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from memory or the
+//! store.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,8 +79,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Queue {
     /// The entries, oldest first.
     pub pushes: VecDeque<Push>,
-    /// Whether the queue overflowed. It then accepts no publication until the session takes it and reads the missing
-    /// smiles from the log, up to the tail's cursor.
+    /// Whether the queue overflowed. It then accepts no publication until the session takes it. The session reads the
+    /// missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
     pub lagged: bool,
 }
 
@@ -255,7 +256,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "no publication arrived after the session had caught up");
+        assert_eq!(taken(&slow), (vec![999], false), "no publication arrived after the outbox had been taken");
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! The index: streams, histories and old ids, read from the store or, where they are not indexed yet, from memory
-//! ([`crate::tail`]).
+//! The index: streams, histories and ids. Memory ([`crate::tail`]) answers for the newest smiles, and the store for the
+//! older ones.
 //!
 //! Appending to the log is cheap because the [`Indexer`] derives the index later and in bulk, a segment of [`SEGMENT`]
 //! offsets at a time.
@@ -34,8 +34,8 @@ const OFFSETS_PER_READ: usize = 200;
 /// Maximum number of blocks of ids in one query.
 const BLOCKS_PER_READ: usize = 500;
 
-/// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run, and the
-/// blocks for a full batch take as long to read as the filters take to load.
+/// Maximum number of ids in one look-up until the filters are loaded. Each id needs a block of every run that is not
+/// loaded yet, and the blocks for a full batch may take nearly as long to read as the filters take to load.
 const IDS_WHILE_LOADING: usize = 16;
 
 /// A consistent view of the end of the log and of the looked-up ids.
@@ -44,7 +44,7 @@ pub(crate) struct TailView {
     pub cursor: Offset,
     /// The batch that ends there, if the log has one.
     pub last: Option<BatchKey>,
-    /// The offset of each looked-up id that the log holds.
+    /// The offset of each looked-up id that the log holds, and perhaps of other ids with the same short hash.
     pub known: HashMap<IdHash, Offset>,
 }
 
@@ -55,9 +55,10 @@ pub(crate) struct Index {
     /// The end of the log, which includes all smiles that are not indexed.
     tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
-    /// Set when the filters hold the ids that were indexed before the start.
+    /// Set once the filters hold the ids that were indexed before the start, or as many of the newest ones as fit.
     loaded: Arc<SetOnce<()>>,
-    /// The largest number of segments that the index has had. A MySQL server that takes over may lack the last ones.
+    /// The largest number of segments that this replica has found in the index. A MySQL server that takes over may lack
+    /// the last ones.
     segments: Arc<AtomicU64>,
 }
 
@@ -68,7 +69,7 @@ fn end_of(segments: u64) -> Offset {
 
 impl Index {
     /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
-    /// beyond the tail's cursor.
+    /// beyond the tail's cursor. A page from the store ends with a segment at the latest.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed some of them, else [`StoreError::Unavailable`].
@@ -83,7 +84,8 @@ impl Index {
         if let Some(page) = in_memory {
             return Ok(page);
         }
-        // Memory drops only indexed smiles, so the store has the whole segment.
+        // Memory drops only smiles that are indexed or removed by retention, so the store has the whole segment or
+        // reports that it is trimmed.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
         let found = self.store.read_segment(user, segment, after).await?;
@@ -207,7 +209,7 @@ impl Index {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 ensure_indexed(indexed, most)?;
                 if indexed != expected {
-                    // The set of runs changed before this read.
+                    // The index has other segments than expected, and so another set of runs.
                     expected = indexed;
                     continue 'again;
                 }

@@ -1,7 +1,7 @@
 //! The queue of admitted smiles in front of the log, and load shedding by the store's delay.
 //!
-//! The [`Appender`] empties the queue. Smiles that arrive during a commit wait in the queue, and the next commit
-//! carries as many of them as fit into a batch.
+//! The [`Appender`] empties the queue. Smiles that arrive during a commit wait in the queue, and the next batch takes
+//! as many of them as its limits allow.
 
 mod appender;
 mod outage;
@@ -53,9 +53,9 @@ impl AppendQueue {
         (Arc::clone(&queue), Appender { queue, store, tail, index, metrics })
     }
 
-    /// Queues a smile if there is room for it and `admit`, which checks the rate limits, succeeds. The publication of
-    /// the smile is its answer. If the smile is not published, `outbox` gets the answer. Smiles of one session keep
-    /// their order.
+    /// Queues a smile if the store's delay and the length of the queue allow it, and if `admit`, which checks the rate
+    /// limits, succeeds. The publication of the smile is its answer. If the smile is not published, `outbox` gets the
+    /// answer. Smiles of one session keep their order.
     ///
     /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///

@@ -21,10 +21,10 @@ use crate::store::{NewReplica, Registration, ReplicaRecord, ReplicaState, Replic
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// Interval between two renewals of the lease.
+/// Pause between two renewals of the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// Interval between two reads of the list of replicas.
+/// Pause between two reads of the list of replicas.
 const READ_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Delay before a crash, so that the HTTP response still reaches the client.
@@ -45,7 +45,7 @@ pub(crate) struct Replica {
     started_at: Timestamp,
     /// `None` if the replica is the store's only process, which needs no lease.
     lease: Option<Lease>,
-    /// Shows whether the replica is behind the log.
+    /// Shows how the replica follows the log, and whether it is behind.
     tail: Arc<Tail>,
     /// The sessions of this replica.
     hub: Arc<Hub>,
@@ -54,10 +54,10 @@ pub(crate) struct Replica {
     pub capacity: Capacity,
     /// Whether this replica hands sessions over to emptier replicas.
     rebalance: bool,
-    /// The rate of admitted smiles at the last renewal.
+    /// Admitted smiles per second, as last measured.
     smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
-    /// The last crash request.
+    /// The last crash request that this replica obeyed.
     crash: Mutex<Option<CrashMode>>,
 }
 
@@ -174,7 +174,8 @@ impl Replica {
         }
     }
 
-    /// Lists the replicas that run or were lost lately, without a query. The values of this replica are current.
+    /// Lists the replicas that run or were lost lately, without a query. The state and the status of this replica are
+    /// current, unless it is lost.
     pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
         let mut replicas = self.lease.as_ref().map_or_else(|| vec![self.standalone_record()], Lease::replicas);
         let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
@@ -217,11 +218,12 @@ impl Replica {
         if let Some(lease) = &self.lease
             && let Err(error) = lease.store.unregister(&self.registration).await
         {
-            tracing::warn!(%error, "could not remove this replica's registration; it will be listed as lost");
+            tracing::warn!(%error, "could not remove this replica's registration; the replica will be listed as lost");
         }
     }
 
-    /// Whether crashing is switched off at this replica. Queries the store only for an id that the last list lacks.
+    /// Whether crashing is switched off at the replica with the id `named`. Queries the store only for an id that the
+    /// last list lacks. Returns `false` on SQLite, for an unknown id, and if the store does not answer.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };
         let mut replicas = lease.replicas();
@@ -231,8 +233,8 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, crashes the one with the longest uptime.
-    /// Returns its id; `None` if there is no such replica.
+    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, makes the one with the longest uptime fail in
+    /// this mode. Another replica finds the request in the list. Returns the id; `None` if there is no such replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer.
@@ -264,7 +266,7 @@ impl Replica {
     }
 }
 
-/// Blocks every worker of the runtime, so that this process answers nothing, not even signals.
+/// Blocks every worker of the runtime, so that this process answers nothing, not even SIGTERM.
 fn hang() {
     for _ in 0..BLOCKING_TASKS {
         tokio::spawn(async {

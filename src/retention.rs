@@ -15,7 +15,7 @@ const BATCHES_PER_STEP: u32 = 100;
 /// Pause between two steps, during which appends proceed.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// Interval between two rounds.
+/// Pause after a round.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, and the rows of replicas that were lost long ago. Never returns.
@@ -24,7 +24,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
         if let Store::MySql(mysql) = &store
             && let Err(error) = mysql.forget_lost().await
         {
-            tracing::debug!(%error, "cannot remove lost replicas; trying again in a minute");
+            tracing::debug!(%error, "cannot remove lost replicas; trying again later");
         }
         let pause = match trim(&store, &tail, &metrics, kept).await {
             Ok(true) => STEP_PAUSE,
@@ -38,7 +38,8 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
     }
 }
 
-/// Removes the oldest batches. Returns `false` if none is old enough.
+/// Removes at most [`BATCHES_PER_STEP`] batches that are older than `kept`, and the index of the segments that are
+/// trimmed completely. Returns `false` if no batch is old enough.
 async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);

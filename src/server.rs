@@ -39,16 +39,16 @@ const STORE_RETRY: Duration = Duration::from_millis(500);
 /// Why a replica could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address is in use, or not on this machine.
+    /// The replica cannot listen on the address, for example because the address is in use.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
     /// The options are invalid, or name a file that cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
-    /// The limit of open files allows no session.
+    /// The limit of open files allows no session, or is unknown.
     #[error("the limit of {0} open files leaves none for sessions: raise it, for example with ulimit -n")]
     TooFewFiles(u32),
-    /// The store cannot be opened.
+    /// The store cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A vital task ended.
@@ -70,7 +70,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, registers the replica and serves. Until the store is open, only the probes are served.
+    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, everything except the
+    /// probes gets 503.
     ///
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
@@ -124,11 +125,12 @@ impl Server {
         &self.app.context.replica.id
     }
 
-    /// Serves until `stop`, then drains and closes the store within the drain timeout.
+    /// Serves until `stop`, then drains and closes the store within the drain timeout. A store that cannot be closed in
+    /// time stays open.
     ///
     /// # Errors
-    /// [`ServerError::TaskEnded`] when a vital task ends early. The replica does not drain then: the process must end,
-    /// and clients resume on another replica.
+    /// [`ServerError::TaskEnded`] when a vital task ends early or fails. The replica then skips the rest of the drain:
+    /// the process must end, and clients resume on another replica.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
@@ -154,8 +156,8 @@ impl Server {
         Ok(())
     }
 
-    /// The error for a vital task that ended early. If the log was replaced or has lost its end, begins a new epoch, so
-    /// that clients do not resume with old offsets.
+    /// The error for a vital task that ended early. If the log was replaced or has lost its end, tries to begin a new
+    /// epoch, so that clients do not resume with old offsets.
     async fn ended_early(&self, ended: TaskEnd) -> ServerError {
         match ended {
             Ok((name, Ok(()))) => ServerError::TaskEnded(name, "it returned without an error".to_owned()),

@@ -4,8 +4,9 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives everything through the log, the sender's ack included: it turns the publication of its own smile
-//! into the ack. Once the session has sent offset n, it has sent the user's whole stream up to n.
+//! A session receives all smiles through the log, its own included: it turns the publication of a smile that it sent
+//! into the ack. Once the session has sent offset n, it has sent the user's whole stream from the start of the session
+//! up to n. An ack of a duplicate does not count.
 
 mod heartbeat;
 mod incoming;
@@ -45,9 +46,9 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
 pub(crate) struct Context {
-    /// This replica, for its id and its capacity.
+    /// This replica.
     pub replica: Arc<Replica>,
-    /// Looks up users, and the state of the log for a resume.
+    /// Lists and looks up users, and reads the state of the log for a resume.
     pub store: Store,
     /// Appends smiles.
     pub queue: Arc<AppendQueue>,
@@ -57,7 +58,7 @@ pub(crate) struct Context {
     pub hub: Arc<Hub>,
     /// Reads histories and missed smiles.
     pub index: Index,
-    /// The smile rate of one session.
+    /// The rate and burst of smiles of one session; histories have the same.
     pub rates: Rates,
     /// Heartbeat and write timeouts.
     pub times: SessionTimes,
@@ -121,7 +122,7 @@ struct Session {
     user: UserName,
     socket: Socket,
     subscription: Subscription,
-    /// The user's stream up to this offset has been sent.
+    /// The user's stream from the start of the session up to this offset has been sent.
     offset: Offset,
     /// The smiles that wait for an answer from the log, oldest first.
     in_flight: VecDeque<SmileInFlight>,
@@ -134,10 +135,10 @@ struct Session {
 }
 
 impl Session {
-    /// Sends `welcome` and the smiles that a resuming client missed. A fresh session starts at the tail's cursor;
-    /// smiles that the tail has not published yet arrive live.
+    /// Sends `welcome` and the smiles that a resuming client missed. A session that does not resume starts at the
+    /// tail's cursor; smiles that the tail has not published yet arrive live.
     async fn welcome(&mut self, start: Start) -> Result<(), End> {
-        // Read after the subscription, so every later offset reaches the outbox.
+        // Read after the subscription, so every later smile of the user reaches the outbox or makes it overflow.
         let cursor = self.context.tail.cursor();
         let (offset, recovered) = match start {
             Start::Recovered(offset) => (offset, true),
@@ -190,7 +191,7 @@ impl Session {
         }
     }
 
-    /// Waits for the outcome of the smiles in flight, sends `drain` and ends.
+    /// Waits at most [`LAST_ANSWERS_TIMEOUT`] for the outcome of the smiles in flight, sends `drain` and ends.
     async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {
         let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
         while !self.in_flight.is_empty() {

@@ -1,8 +1,8 @@
 //! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
-//! Batches come from the appender and, on a shared store, from the follower. The first source that delivers the batch
-//! after the cursor publishes it. A batch that is already published is skipped. A batch that does not follow the cursor
-//! is rejected, and its source reads the missing batches from the log.
+//! Batches come from the appender, from [`Tail::read`], which every start calls, and, on a shared store, from the
+//! follower. The first source that delivers the batch after the cursor publishes it. A batch that is already published
+//! is skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
 
 mod follower;
 mod recent;
@@ -26,14 +26,14 @@ pub(crate) use self::recent::{Recent, StreamPage};
 /// Maximum number of batches in one read of the log.
 const PAGE: u32 = 64;
 
-/// The largest distance in offsets between the cursor and the known head of a ready replica.
+/// The largest distance in offsets between the cursor and the known head at which a replica is ready.
 const MAX_LAG: u64 = 10_000;
 
-/// How long a ready replica may go without a successful read of the log or the binary log.
+/// How long a ready replica may go without a successful read of a shared log or of its binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may seem to end before the cursor. After this time it counts as replaced. The binary log can
-/// deliver a commit a moment before a query shows it.
+/// How long the log may seem to end before the cursor. After this time it counts as replaced, unless a read over new
+/// connections finds the end. The binary log can deliver a commit a moment before a query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
@@ -50,19 +50,19 @@ pub(crate) struct Tail {
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// Notified after each publication and each step of the index.
+    /// Notified after each publication and each [`Tail::set_indexed`].
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
-    /// When this replica last read a shared log or a transaction of the binary log.
+    /// When this replica last read the log, or a transaction with batches in the binary log.
     contact: Mutex<Instant>,
     /// Since when the log has seemed to end before the cursor.
     short_since: Mutex<Option<Instant>>,
 }
 
 impl Tail {
-    /// Creates the tail of a log that is indexed up to `indexed`. The tail publishes to `hub`. [`Tail::read`] loads the
-    /// smiles after `indexed`.
+    /// Creates the tail of a log whose smiles up to `indexed` are indexed or removed by retention. The tail publishes
+    /// to `hub`. [`Tail::read`] loads the smiles after `indexed`.
     pub(crate) fn new(store: Store, epoch: Epoch, indexed: Offset, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -152,8 +152,12 @@ impl Tail {
         }
     }
 
-    /// Checks that the log still holds everything published, up to the batch `last`. The check fails if the data was
-    /// replaced, for example by a restore or by a primary that lacks the end of the log.
+    /// Checks that the log is the one that was published up to the offset `published`, whose last batch is `last`.
+    /// Smiles that retention has removed do not count. The log may end earlier for up to [`SHORT_TIMEOUT`].
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] when retention has removed offsets after `published`, [`StoreError::Replaced`] when the
+    /// data was replaced, for example by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
         let log = &page.state;
         if log.epoch != self.epoch {
@@ -165,7 +169,7 @@ impl Tail {
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
-            // The log may have grown again beyond the part that it lost.
+            // The log may have lost its end and since grown past the cursor again.
             let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
             return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }
@@ -179,8 +183,8 @@ impl Tail {
         (recent.last, recent.end())
     }
 
-    /// The last offset published or being published. The log holds everything up to it. A session that subscribed
-    /// before this call gets every later offset through its outbox.
+    /// The last offset published or being published. Every offset up to it is committed. A session that subscribed
+    /// before this call gets all later smiles of its user through its outbox, unless the outbox overflows.
     pub(crate) fn cursor(&self) -> Offset {
         Offset(self.cursor.load(Ordering::SeqCst))
     }
@@ -190,12 +194,12 @@ impl Tail {
         Offset(self.head.load(Ordering::SeqCst))
     }
 
-    /// The last indexed offset.
+    /// All offsets up to this one are indexed or removed by retention. The store may have indexed more.
     pub(crate) fn indexed(&self) -> Offset {
         self.recent.lock().indexed
     }
 
-    /// Records that everything up to `indexed` is in the index.
+    /// Records that everything up to `indexed` is in the index or removed by retention.
     pub(crate) fn set_indexed(&self, indexed: Offset) {
         self.recent.lock().set_indexed(indexed);
         self.moved.notify_waiters();
@@ -211,7 +215,8 @@ impl Tail {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds. Checks it after each publication and each step of the index.
+    /// Waits until `condition` holds. Checks it at once, and after each publication and each [`Tail::set_indexed`].
+    /// Cancel safe.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.moved.notified();
@@ -222,7 +227,8 @@ impl Tail {
         }
     }
 
-    /// Whether the tail is close to the head and, on a shared store, has read the log lately.
+    /// Whether the cursor is at most [`MAX_LAG`] offsets behind the known head and, on a shared store, this replica has
+    /// read the log or the binary log within [`SILENCE_TIMEOUT`].
     pub(crate) fn is_current(&self) -> bool {
         let close = self.head().0.saturating_sub(self.cursor().0) <= MAX_LAG;
         close && (!self.store.is_shared() || self.contact.lock().elapsed() <= SILENCE_TIMEOUT)

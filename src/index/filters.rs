@@ -1,5 +1,5 @@
-//! Bloom filters of the indexed ids (B. H. Bloom, 1970). They have no false negatives and few false positives, so
-//! almost every new id is known to be new without a query.
+//! Bloom filters of the newest indexed ids (B. H. Bloom, 1970). They have no false negatives and few false positives,
+//! so while they cover the whole index, almost every new id is known to be new without a query.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ const GENERATION: u64 = 1 << 23;
 const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
-/// Maximum number of filters, of 20 MiB each. Ids older than the filters always need a query.
+/// Maximum number of filters, of 20 MiB each. If the index has older ids, every look-up also reads a block of each run
+/// that holds them.
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
@@ -35,7 +36,8 @@ impl Filters {
         Self { generations: BTreeMap::new(), after, dropped: Offset::default() }
     }
 
-    /// Adds ids, whether or not they are indexed yet.
+    /// Adds ids, whether or not they are indexed yet. Omits ids that the filters have no room for, and drops the oldest
+    /// filter for newer ids.
     pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
         for Entry { hash, offset } in ids {
             if !self.has_no_room_for(offset) {
@@ -51,13 +53,14 @@ impl Filters {
         }
     }
 
-    /// Whether the filters are full of ids newer than `offset`.
+    /// Whether there are [`MAX_FILTERS`] filters, all of them for newer ids than the one at `offset`.
     pub(super) fn has_no_room_for(&self, offset: Offset) -> bool {
         self.generations.len() == MAX_FILTERS
             && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)
     }
 
-    /// Extends the covered range down to `after`. All indexed ids after `after` must have been added.
+    /// Extends the covered range down to `after`, but not to dropped filters. All indexed ids after `after` must have
+    /// been passed to [`Filters::add`].
     pub(super) fn cover(&mut self, after: Offset) {
         self.after = self.after.min(after.max(self.dropped));
     }

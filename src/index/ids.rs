@@ -5,9 +5,9 @@
 //! block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
 //!
 //! The merge schedule depends only on the number of indexed segments. Indexing a segment performs one slice of every
-//! tier's merge. A slice merges one block of each input run into [`FAN_OUT`] blocks of the new run. A merge completes
-//! exactly when the next one starts. Therefore every segment costs the same, the number of indexed segments determines
-//! the set of runs, and a crash leaves nothing half done.
+//! merge under way, at most one for each tier. A slice merges one block of each input run into [`FAN_OUT`] blocks of
+//! the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs about the
+//! same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
 
 use std::ops::Range;
 

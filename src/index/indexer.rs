@@ -1,8 +1,8 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store every replica runs this task, and one replica at a time writes. The others read how far the index
-//! reaches. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
-//! again changes nothing.
+//! On a shared store every replica runs this task, and one replica at a time holds the claim to write. The others read
+//! how far the index reaches. A replica may die at any point: a segment counts as indexed only once all of it is
+//! written, and writing it again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -31,11 +31,11 @@ const IDS_PER_YIELD: u64 = 1024;
 /// Maximum interval between two reads of how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause before a failed write is tried again.
+/// Pause after a failed step, and before the filters are loaded again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// If writing the index fails for this long, a warning is logged, and another one after each further such period. The
-/// appender and the lease report an unavailable store earlier.
+/// If every step of the indexer fails for this long, a warning is logged, and another one after each further such
+/// period. The appender and the lease report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -45,8 +45,9 @@ pub(crate) struct Indexer {
     claimant: i64,
 }
 
-/// Opens the index and the tail, which publishes to `hub`. Reads the smiles that are not indexed into memory. The
-/// caller must run the returned indexer.
+/// Opens the index and the tail, which publishes to `hub`. Indexes full segments while the index lag exceeds
+/// [`MAX_LAG_AT_START`], and reads the smiles that are not indexed into memory. The caller must run the returned
+/// indexer.
 ///
 /// # Errors
 /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] if the log is trimmed or replaced meanwhile, else
@@ -59,7 +60,7 @@ pub(crate) async fn open(
     let mut indexed = store.indexed().await?;
     let log = store.log_state().await?;
     let mut after = log.trimmed.max(end_of(indexed));
-    // A segment that retention trimmed before it was indexed cannot come from memory.
+    // A segment that retention trimmed completely before it was indexed cannot come from memory.
     while log.head.0.saturating_sub(after.0) > MAX_LAG_AT_START || log.trimmed >= end_of(indexed + 1) {
         write_from_log(store, indexed).await?;
         indexed = store.indexed().await?;
@@ -103,7 +104,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 }
 
 impl Indexer {
-    /// Writes the index until the data of the store is replaced.
+    /// Loads the filters, and writes the index until the data of the store is replaced.
     ///
     /// # Errors
     /// [`StoreError::Replaced`].
@@ -116,7 +117,7 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        // The time of the last successful step or of the last warning, whichever is later.
+        // The time of the start, the last successful step or the last warning, whichever is latest.
         let mut quiet_since = Instant::now();
         loop {
             let due = end_of(self.index.tail.indexed().0 / SEGMENT + 1);
@@ -164,7 +165,8 @@ impl Indexer {
         let plan = plan(store, segment, smiles).await?;
         store.write_index(&IndexStep { last, ..plan }).await?;
         if self.read_progress().await? == segment {
-            // The log has lost its end. The follower detects this and ends the replica.
+            // The log does not show its last published batch: either not yet, or it has lost its end. The follower
+            // detects a lost end and ends the replica.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
         }
         Ok(())
@@ -192,8 +194,8 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads the ids that were indexed before the start into the filters, newest first. Until they are loaded, look-ups
-    /// read more runs.
+    /// Loads the ids that were indexed before the start into the filters, newest first, as far as they fit. Until then,
+    /// look-ups read more runs.
     async fn load_filters(&self) {
         // The appender reports an unavailable store.
         while let Err(error) = self.load_runs().await {
@@ -216,7 +218,7 @@ impl Indexer {
                 if !ids::runs(indexed).contains(&run) {
                     return Err(StoreError::Unavailable("a run of ids was merged meanwhile".into()));
                 }
-                // Locked for each block, so that a look-up waits for one block at most.
+                // Locked for each block, so that a look-up need not wait for all of them.
                 for block in blocks.values() {
                     filters.lock().add(ids::entries(block));
                 }

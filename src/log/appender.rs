@@ -1,4 +1,4 @@
-//! The task that appends: it empties the queue, looks up each id once, and commits batches.
+//! The task that appends: it takes smiles from the queue, looks up their ids, and commits the new ones in batches.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::store::{Append, AppendError, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The largest index lag in smiles. Beyond it, appending waits for the index, and the delay sheds load.
+/// The index lag, in smiles, at which appending waits for the index. This wait counts as store delay, so it sheds load.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a batch may wait for more smiles while it grows.
@@ -27,15 +27,15 @@ const LINGER: Duration = Duration::from_millis(1);
 /// How long a batch may wait until the backlog of sessions has cleared.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Interval between two checks of an overdue batch. Each check refuses the smiles queued since the previous one.
+/// Interval between two checks of an overdue batch. Each check refuses the smiles that are queued at that moment.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Bounds of the pause between two attempts for a batch in doubt. The pause doubles each time.
+/// Bounds of the pause between two attempts for a batch in doubt. The pause doubles after each attempt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause between two attempts while the previous batch is missing, and how long that batch may be missing before the
-/// log counts as replaced.
+/// Pause between two attempts while the previous batch is missing, and how long that batch may be missing. After this
+/// time, one more attempt on MySQL uses new connections. Then the log counts as replaced.
 const UNLINKED_RETRY: Duration = Duration::from_millis(5);
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,9 +94,10 @@ impl Appender {
         Some(now)
     }
 
-    /// Waits while more tasks are ready than the workers' own queues hold, unless a full batch is queued. Most of these
-    /// tasks are sessions that are about to write the previous batch. A batch published now would reach them no sooner,
-    /// and would cost each of them a second write.
+    /// Waits until the runtime's global queue is empty, a full batch is queued or `deadline` has passed. The global
+    /// queue holds the ready tasks for which the workers' own queues have no room. Most of them are sessions that are
+    /// about to write the previous batch. A batch published now would reach them no sooner, and would cost each of them
+    /// a second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
         let has_room = || self.queue.waiting.lock().entries.len() < full;
@@ -105,8 +106,8 @@ impl Appender {
         }
     }
 
-    /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue. Larger batches cost
-    /// less per smile, and more frames share one write.
+    /// Yields to sessions with unread frames until one scheduler turn adds nothing to the queue, a full batch is queued
+    /// or `deadline` has passed. Larger batches cost less per smile, and more frames share one write.
     async fn gather(&self, deadline: Instant) {
         let limit = self.store.batch_limit();
         let mut gathered = 0;
@@ -143,8 +144,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits for `done`. Once `done` is overdue, refuses the queued smiles; [`AppendQueue::submit`] then refuses new
-    /// ones. The smiles of a batch that is being written must wait, since their outcome is unknown.
+    /// Waits for `done`. Once this has taken [`UNAVAILABLE_AFTER`], refuses the queued smiles; [`AppendQueue::submit`]
+    /// then refuses new ones. The smiles of a batch that is being written must wait, since their outcome is unknown.
     async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
         let mut done = pin!(done);
         let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
@@ -189,7 +190,7 @@ impl Appender {
         Ok(appended)
     }
 
-    /// Answers the smiles in a batch that the log already holds, and removes them from it.
+    /// Answers the smiles in `batch` whose ids the log already holds, and removes them from `batch`.
     fn answer_known(&self, batch: &mut Vec<Submission>, known: &HashMap<IdHash, Offset>) {
         for sent in batch.extract_if(.., |sent| known.contains_key(&sent.hash)) {
             self.metrics.smiles_duplicate.inc();

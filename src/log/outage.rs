@@ -6,13 +6,13 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// For this long after an outage, a new failure is logged only once it lasts longer than [`BRIEF`].
+/// For this long after the end of a logged outage, a failure is logged only once it has lasted for [`BRIEF`].
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The longest failure that counts as brief.
+/// A shorter failure counts as brief.
 const BRIEF: Duration = Duration::from_secs(2);
 
-/// The current outage, if any.
+/// The current outage, if any, and the end of the last logged one.
 #[derive(Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
@@ -22,7 +22,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Records that an append failed or hangs.
+    /// Records that an append failed or hangs, or that the appender has waited too long for the index.
     pub(super) fn begins(&mut self, why: &dyn Display) {
         let since = *self.since.get_or_insert_with(Instant::now);
         let brief = self.ended_at.is_some_and(|at| at.elapsed() < RECOVERY) && since.elapsed() < BRIEF;
@@ -32,7 +32,7 @@ impl Outage {
         }
     }
 
-    /// Records that an append succeeded.
+    /// Records that smiles were appended.
     pub(super) fn ends(&mut self) {
         if let Some(since) = self.since.take()
             && std::mem::take(&mut self.logged)

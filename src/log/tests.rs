@@ -1,4 +1,4 @@
-//! The log with its tail and its index, on every database.
+//! Tests of the log with its tail and its index. The tests in this file run on every database.
 
 mod carried_over;
 mod ids;
@@ -37,7 +37,7 @@ fn random() -> StdRng {
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Random smiles: 40% from Anna to Bruno, the others between random users.
+/// Random smiles: about 40% from Anna to Bruno, the others between two random users of [`USERS`].
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {
@@ -51,7 +51,8 @@ fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> 
     (0..count).map(smile).collect()
 }
 
-/// A replica whose log has `count` smiles. All full segments are indexed, and memory holds only the remaining smiles.
+/// A replica whose log has `count` smiles. All full segments are indexed. Memory holds only the remaining smiles and
+/// the batch that spans the end of the last full segment.
 async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;
@@ -164,7 +165,7 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     append_all(&store, &some_smiles(&store, &mut random, 3 * SEGMENT, "c")).await;
     grow_old(database, 8999).await;
     let (trimmed, _) = store.trim(Duration::from_hours(24), 99).await.unwrap().unwrap();
-    assert!(trimmed > Offset(2 * SEGMENT), "fewer than two whole segments were trimmed: {trimmed}");
+    assert!(trimmed > Offset(2 * SEGMENT), "retention did not trim past the second segment: {trimmed}");
     let replica = Replica::start(store).await;
     replica.until_indexed().await;
     let log = whole_log(&replica.store).await;

@@ -1,6 +1,8 @@
 //! Rebalancing: a replica hands sessions over to emptier replicas until all are near the mean.
 //!
-//! Each replica decides alone, by the same rule and from the same list. The surplus of the fuller replicas equals the
+//! Each replica decides alone, by the same rule and from its own copy of the list. The surplus of the fuller replicas
+//! equals the deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time
+//! and the list.
 //! deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the
 //! list.
 
@@ -17,10 +19,10 @@ use crate::store::{ReplicaRecord, ReplicaState};
 /// How long a replica must be ready before it counts: the proxy must find it first.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// A replica hands over at most this fraction (1/20) of its sessions per second, but at least one.
+/// A replica hands over at most this fraction (1/20) of its sessions per round, rounded up.
 const MAX_FRACTION: usize = 20;
 
-/// A replica within this fraction (1/10) of the mean is balanced.
+/// A replica within this fraction (1/10) of the mean, or less than one session away from it, is balanced.
 const TOLERANCE: usize = 10;
 
 /// How long a session may take until its new replica counts it.
@@ -29,7 +31,7 @@ const TRANSIT_TIME: Duration = Duration::from_secs(3);
 /// The rebalancing state of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// When each ready replica was first seen ready.
+    /// Since when each ready replica has been seen ready without a break.
     seen: HashMap<String, Instant>,
     /// Recent handovers, whose sessions are still in transit.
     handed_over: VecDeque<(Instant, usize)>,
@@ -59,7 +61,8 @@ impl Handover {
         excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
 
-    /// The sessions above the mean if the replicas are unbalanced, capped at [`MAX_FRACTION`].
+    /// The sessions above the mean if the replicas are unbalanced, else 0; at most 1/[`MAX_FRACTION`] of `own`, rounded
+    /// up.
     fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let settled = |id| self.seen.get(id).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME);
         let others: Vec<(usize, &str)> = replicas
@@ -79,7 +82,8 @@ impl Handover {
         if !(too_full || too_empty) {
             return 0;
         }
-        // If no replica is a whole session above the mean, only the fullest one hands over.
+        // The fullest replica goes down to the mean rounded down, the others only to the mean rounded up. So if no
+        // replica is a whole session above the mean, only the fullest one hands over.
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))

@@ -15,12 +15,12 @@ pub(super) struct Lease {
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
-    /// The last list, and when it was requested.
+    /// The last list, and a time no later than its request.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
 impl Lease {
-    /// Reads the list after the registration, which is the first renewal.
+    /// Creates the lease after the registration, which counts as its first renewal, and reads the list of replicas.
     pub(super) async fn new(store: Arc<MySql>, registration: &Registration) -> Result<Self, StoreError> {
         let last_read = (store.replicas().await?, registration.at);
         Ok(Self {
@@ -31,12 +31,12 @@ impl Lease {
         })
     }
 
-    /// Whether the last renewal is younger than [`LEASE`].
+    /// Whether the last successful renewal began at most [`LEASE`] ago.
     pub(super) fn is_held(&self) -> bool {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
-    /// Renews the lease. Logs the first failure after which it has expired, and the next success.
+    /// Renews the lease. Logs the first failure once the lease has expired, and the next success.
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;
@@ -44,7 +44,7 @@ impl Lease {
             Ok(_) => {
                 *self.renewed_at.lock() = begun;
                 if self.logged.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the lease is renewed again");
+                    tracing::info!("the lease has been renewed after it had expired");
                 }
             }
             // A failure matters only once the lease has expired.
@@ -63,8 +63,8 @@ impl Lease {
         Ok(replicas)
     }
 
-    /// The cached replicas, aged by the time since the last read. Without new reads, all of them eventually count as
-    /// lost.
+    /// The cached replicas, aged by the time since the last successful read began. Without new reads, all of them
+    /// eventually count as lost.
     pub(super) fn replicas(&self) -> Vec<ReplicaRecord> {
         let (replicas, at) = &*self.last_read.lock();
         replicas.iter().map(|replica| replica.clone().after(at.elapsed())).collect()

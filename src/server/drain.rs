@@ -16,7 +16,8 @@ const GROUP: usize = 50;
 /// The part of the drain timeout reserved for requests in progress and for closing the store.
 pub(super) const CLOSE_RESERVE: Duration = Duration::from_secs(1);
 
-/// Drains the sessions: accepts no more, closes them in groups, and aborts the remaining ones before the deadline.
+/// Drains the sessions: accepts no more, closes them in groups, and aborts the remaining ones [`CLOSE_RESERVE`] before
+/// the deadline.
 pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     let timeout = deadline.duration_since(Instant::now());
     let sessions = app.context.hub.sessions();
@@ -28,7 +29,8 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     // Both run at the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
-    // A handshake under way may still open a session, so this repeats until all have left.
+    // Each pass asks one group. A handshake under way may still open a session, so the passes continue until all have
+    // left.
     loop {
         app.context.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {
@@ -36,7 +38,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
         }
     }
     if !app.sessions.is_empty() {
-        tracing::warn!(sessions = app.sessions.len(), "the drain timeout has passed; aborting the remaining sessions");
+        tracing::warn!(sessions = app.sessions.len(), "the time to drain has passed; aborting the remaining sessions");
         app.abort_sessions.cancel();
         app.sessions.wait().await;
     }

@@ -36,7 +36,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long clients of a starting replica wait in the accept queue before they get 503.
+/// Maximum time that clients of a starting replica wait in the accept queue before they get 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
 /// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
@@ -70,9 +70,9 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves up to `most` concurrent connections until `stop`. `connections` tracks them, so that the caller can wait for
-/// the last requests. Each request uses the current `router`. The first connection is accepted once the router changes,
-/// or after [`QUICK_START`].
+/// Serves up to `most` concurrent HTTP connections until `stop`; an upgraded connection no longer counts. `connections`
+/// tracks them, so that the caller can wait for the last requests. Each request uses the current `router`. The first
+/// connection is accepted once the router changes, or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,

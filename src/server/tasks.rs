@@ -1,4 +1,5 @@
-//! The tasks of a replica and their stop signals. No vital task outlives [`Tasks`].
+//! The tasks of a replica and their stop signals. Dropping [`Tasks`] aborts the vital tasks and waits for the indexer's
+//! thread.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,7 +34,7 @@ pub(super) struct Tasks {
     indexer: Option<JoinHandle<()>>,
 }
 
-/// Joins the thread of the indexer, which must end before its runtime.
+/// Stops the indexer and joins its thread, which must end before the runtime does.
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.stop_appending.cancel();

@@ -1,4 +1,4 @@
-//! The ping schedule of a session. Pure code: callers pass the time.
+//! The ping schedule of a session. Reads no clock: callers pass the time.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If a deadline is handled later than this, the session was blocked in a write, or the whole process stalled.
+/// If a deadline is handled more than this time late, the session was blocked in a write or in a read of the store, or
+/// the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
@@ -43,7 +44,7 @@ impl Heartbeat {
             self.deadline = now + self.times.pong_timeout;
             return Some(Due::Ping);
         }
-        // Nothing was read meanwhile, so the pong may still be in the socket's buffer.
+        // The session may have read nothing meanwhile, so the pong may still be in the socket's buffer.
         if !reads || now > self.deadline + STALL {
             self.deadline = now + self.times.pong_timeout;
             return None;

@@ -1,4 +1,4 @@
-//! Incoming text frames: decode, check, admit, and submit to the log or refuse.
+//! Incoming text frames: decodes and checks them, and submits smiles to the log or answers at once.
 
 use std::time::Instant;
 
@@ -9,7 +9,8 @@ use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Handles a text frame. Fails only if the socket fails, or once the session has used up its fault budget.
+    /// Handles a text frame. Fails only if the answer cannot be written in time, or once the session has exceeded its
+    /// fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
@@ -69,7 +70,7 @@ impl Session {
         self.context.store.user(name.as_str()).cloned().ok_or_else(Refusal::unknown_user)
     }
 
-    /// Answers a frame with an error. Ends the session once its fault budget is used up.
+    /// Answers a frame with an error. Ends the session once it has exceeded its fault budget.
     async fn refuse(&mut self, refusal: Refusal, id: Option<String>) -> Result<(), End> {
         let code = refusal.code;
         self.context.metrics.error(code);

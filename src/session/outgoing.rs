@@ -1,4 +1,5 @@
-//! Outgoing frames that come from the log: smiles, acks, and the smiles that a session missed.
+//! Outgoing frames that come from the outbox or the index: smiles, acks, refusals of smiles that were not stored, and
+//! the smiles that a session missed.
 //!
 //! After `welcome`, only this file advances the session's offset.
 
@@ -78,7 +79,8 @@ impl Session {
         self.socket.feed(frame).await
     }
 
-    /// Returns the ack if this session sent the smile and still waits for the answer, else the smile itself.
+    /// Returns the ack if the smile comes from this user and this session waits for an answer to its id, else the smile
+    /// itself.
     fn ack_or_smile(&mut self, publication: &Publication, now: Instant) -> Bytes {
         let smile = &publication.smile;
         self.offset = smile.offset;

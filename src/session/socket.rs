@@ -17,14 +17,15 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::End;
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
-/// Size of the read buffer, which is most of the memory of an idle session. A client's smile frame has about 70 bytes.
+/// Size of the read buffer. It is small because every session has one, even an idle session. A client's smile frame has
+/// about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// Number of buffered bytes at which the buffer is written without a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Maximum size of the write buffer: it holds a history of 200 smiles. [`Socket::feed`] waits until the buffer has
-/// room.
+/// Maximum size of the write buffer: it has room for a history of 200 smiles. If a write would block, the next
+/// [`Socket::feed`] waits until the buffer is empty.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Time limit for the closing handshake.
@@ -83,7 +84,8 @@ impl Socket {
         }
     }
 
-    /// Buffers a text frame. Waits without a timeout while the buffer is full.
+    /// Buffers a text frame. If the last write would have blocked, first waits, without a timeout, until the buffer is
+    /// empty.
     pub(super) async fn feed(&mut self, frame: Bytes) -> Result<(), End> {
         self.stream.feed(text(frame)).await.map_err(|_| End::Broken)
     }
@@ -93,7 +95,7 @@ impl Socket {
         self.stream.flush().await.map_err(|_| End::Broken)
     }
 
-    /// Writes and flushes a text frame.
+    /// Writes and flushes a text frame within the write timeout.
     pub(super) async fn send(&mut self, frame: Bytes) -> Result<(), End> {
         self.write(text(frame)).await
     }
@@ -109,7 +111,7 @@ impl Socket {
 
     /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client
     /// still sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC
-    /// 9293, section 3.10.4).
+    /// 9293, section 3.6.1).
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: <&str>::from(reason).into() };
         let close = async {

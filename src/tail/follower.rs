@@ -1,4 +1,4 @@
-//! Follows a shared log: over the database's binary log or, where that is not possible, by polling.
+//! Follows a shared log: over the database's binary log or, while that is not possible, by polling.
 //!
 //! The tail orders the batches from both sources. No batch is lost if a stream of the binary log starts late, ends
 //! early or is refused: the follower reads missing batches from the log.
@@ -13,7 +13,7 @@ use super::Tail;
 use crate::model::Offset;
 use crate::store::{Batch, Following, MySql, StoreError};
 
-/// Bounds of the polling interval, which doubles while the log does not grow.
+/// Bounds of the pause between two polls, which doubles while the log does not grow.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
 const LONGEST_POLL: Duration = Duration::from_millis(10);
 
@@ -23,12 +23,12 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure, and is the shortest
-/// again after a stream that outlasted the previous pause.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure. It is the shortest
+/// again after an attempt that lasted longer than the previous pause, and after an outage.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Pause before the next attempt if the server's binary log cannot be followed.
+/// Longest pause before the next attempt if the server's binary log cannot be followed.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later than
@@ -40,7 +40,8 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Follower {
     store: Arc<MySql>,
     tail: Arc<Tail>,
-    /// The last logged reason for polling, so that each reason is logged once.
+    /// The last logged reason for polling since the binary log was last followed. The same reason is not logged twice
+    /// in a row.
     logged: Option<String>,
     /// Whether the last log line says that the binary log is followed.
     logged_stream: bool,
@@ -151,8 +152,9 @@ impl Follower {
         Ok(false)
     }
 
-    /// Records that the log is polled, and logs the reason. Of several temporary errors, only the first is logged until
-    /// the binary log is followed again. An outage or a failover is not logged if the stream starts again after it.
+    /// Records that the log is polled, and logs the reason if it is permanent and was not the last one logged. Logs a
+    /// temporary error only if no reason has been logged, and the log has been polled without a failure, since the
+    /// binary log was last followed. So an outage or a failover is not logged if the stream starts again after it.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

@@ -9,7 +9,7 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Number of smiles kept in memory even if they are indexed, for clients that resume after a crash.
+/// Number of newest smiles that stay in memory even if they are indexed, for clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
@@ -35,9 +35,9 @@ impl StreamPage {
 pub(crate) struct Recent {
     /// Everything after this offset is in memory.
     start: Offset,
-    /// Everything up to this offset is in the index.
+    /// Everything up to this offset is in the index or removed by retention.
     pub(crate) indexed: Offset,
-    /// The last batch of the log, if it has one.
+    /// The last published batch, if there is one.
     pub(crate) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
     /// The offsets of the smiles that are not indexed.
@@ -98,8 +98,8 @@ impl Recent {
         Some(StreamPage::new(stream.take(limit).cloned().collect(), until, limit))
     }
 
-    /// The newest `limit` smiles between two users before `before`, newest first, and the offset after which memory
-    /// holds all smiles.
+    /// The newest `limit` smiles in memory between two users before `before`, newest first, and the offset after which
+    /// memory holds all smiles.
     pub(crate) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),
@@ -113,8 +113,8 @@ impl Recent {
         (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
-    /// Records that everything up to `indexed` is in the index. Drops the ids up to `indexed`, and the oldest indexed
-    /// smiles beyond [`KEPT_INDEXED`].
+    /// Records that everything up to `indexed`, or to the end of memory, is in the index or removed by retention. Drops
+    /// the ids up to there, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))

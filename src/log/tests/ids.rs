@@ -1,4 +1,5 @@
-//! Deduplication: a stored id is found in memory, in the filters and in every tier of the index.
+//! Deduplication: a stored id is found in memory and in the index, while the filters load, while segments are indexed
+//! and after merges.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ on_every_database! {
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
-/// The expected log: the offset of each sender and id.
+/// The expected log: the offset of each sender and id, the smiles in order, and the last offset.
 #[derive(Default)]
 struct Known {
     offsets: HashMap<(UserName, SmileId), Offset>,
@@ -47,7 +48,8 @@ impl Known {
                 )
             })
             .collect();
-        // Smiles of the other replica count as duplicates only once this replica has read them.
+        // Otherwise a smile of the other replica could be published while its repeat is in flight, and would count as
+        // the answer to the repeat.
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {

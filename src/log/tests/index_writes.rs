@@ -11,15 +11,16 @@ on_every_database! {
     an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
-/// The first segment of the log. Retention has removed the segments before it, so of the 32 runs that the write of
-/// [`CUT`] supersedes, only one exists.
+/// The first segment of the log. Retention has removed the segments before it, so of the 32 blocks that the write of
+/// [`CUT`] supersedes, one of each run, only one exists.
 const FIRST: u64 = 31;
 
-/// The segment whose write is interrupted. The write merges runs, and supersedes the inputs of the previous merge.
+/// The segment whose write is interrupted. The write merges a slice of a run, and supersedes the blocks that merged
+/// into this slice of the previous run.
 const CUT: u64 = 64;
 
-/// The number of segments from [`CUT`] on. Opening the index leaves at most two segments to the indexer, so it writes
-/// [`CUT`] itself and reports the error.
+/// The number of full segments from [`CUT`] on. Opening the index leaves at most two segments of smiles to the indexer,
+/// so the opening writes [`CUT`] itself and reports the error.
 const BEHIND: u64 = 3;
 
 /// Number of rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL one transaction writes the

@@ -17,7 +17,7 @@ async fn until_whole(store: &Store) {
     tokio::time::timeout(PATIENCE, whole).await.expect("the lost segment should be indexed again");
 }
 
-/// The new server's log is complete, but its index lacks a segment whose smiles memory has dropped.
+/// The new server's log is complete, but its index lacks a segment whose ids memory has dropped.
 async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database) {
     let mut random = random();
     let replica = Replica::start(database.open().await).await;

@@ -1,4 +1,4 @@
-//! MySQL, or the network to it, fails while smiles are in flight.
+//! Faults of MySQL and of the network to it: smiles in flight, stale reads, and an index that cannot be written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::store::tests::environment::script;
 use crate::store::tests::mysql::outage::{open, until_the_head_is, way_to};
 use crate::store::tests::mysql::proxy::Network;
 
-/// The folder of a MySQL server that only these tests use and kill.
+/// The folder of a MySQL server that one test starts and kills.
 const MYSQL_TO_KILL: &str = "target/mysql-to-kill";
 
 fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
@@ -78,7 +78,7 @@ async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
     let ids: Vec<_> = log.iter().map(|smile| (smile.id.as_str(), smile.offset.0)).collect();
     assert_eq!(ids, [("before", 1), ("theirs", 2), ("both", 3), ("mine", 4)]);
     all.sort();
-    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "the two senders of one id got different offsets");
+    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "the answers do not match the offsets in the log");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_smile_sent_during_a_cut_is_either_stored_or_refused() {
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
-    // The open connection may have delivered the batch. The answer then comes only when MySQL is back.
+    // The batch may have reached MySQL before the cut. The answer then comes only once the network is open again.
     let back = async {
         sleep(Duration::from_millis(1500)).await;
         proxy.becomes(Network::Open);
@@ -158,7 +158,7 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
         }
         assert!(
             answers.len() < 100_000,
-            "no smile was shed, and the index is {} smiles behind",
+            "the last smile was not shed, or the index is only {} smiles behind",
             replica.tail.index_lag()
         );
     }
@@ -174,7 +174,8 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     store_one(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Sends unique smiles as fast as possible. Returns the offsets of the stored ones by id.
+/// Sends batches of ten unique smiles until `stop`. Each batch waits for the answers to the one before it, and for 5 ms
+/// per refusal. Returns the offsets of the stored smiles by id.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {

@@ -1,5 +1,5 @@
-//! A replica without sockets: the appender, follower and indexer as the server runs them. Dropping the replica aborts
-//! these tasks, as killing the process would.
+//! A replica without sockets: its appender, its indexer and, on MySQL, its follower. Dropping the replica aborts these
+//! tasks, as killing the process would.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
-/// Maximum number of smiles that one sender has in flight: fewer than an outbox holds.
+/// Maximum number of smiles that one call of [`Replica::send`] has in flight: fewer than an outbox holds.
 const MAX_IN_FLIGHT: usize = 200;
 
 /// The answer to a smile.
@@ -91,7 +91,7 @@ impl Replica {
         self.store.user(name).unwrap()
     }
 
-    /// Waits until every full segment is indexed.
+    /// Waits until every full segment that the tail has published is indexed.
     pub(super) async fn until_indexed(&self) {
         let indexed = self.tail.wait_for(|tail| tail.indexed().0 == tail.cursor().0 / SEGMENT * SEGMENT);
         tokio::time::timeout(PATIENCE, indexed).await.expect("the index should catch up");
@@ -190,8 +190,8 @@ impl Session {
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes the contents of the outbox, and catches up if the outbox overflowed. Each entry answers the oldest smile
-    /// with the same id.
+    /// Takes the contents of the outbox, and catches up if the outbox overflowed. Each answer goes to the oldest smile
+    /// in flight with its id.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();

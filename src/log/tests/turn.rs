@@ -1,4 +1,4 @@
-//! The wait for the turn to append counts as store delay.
+//! Turns to append: the wait for a turn counts as store delay, and a turn without an append ends.
 
 use std::time::Instant;
 

@@ -26,7 +26,7 @@ const SETTLING_SECONDS: u64 = 30;
 /// How long after that no session may move.
 const QUIET_SECONDS: u64 = 60;
 
-/// Runs of each scenario.
+/// Number of seeds for each scenario.
 const SEEDS: u64 = 8;
 
 /// The proxy's balancing policy.
@@ -149,7 +149,8 @@ impl Simulation {
         }
     }
 
-    /// Whether every replica is within a tenth of the mean, or within one session.
+    /// Whether no session is in transit, and every replica is within a tenth of the mean or less than one session away
+    /// from it.
     fn is_even(&self) -> bool {
         let total: usize = self.members.iter().map(|member| member.sessions).sum::<usize>();
         let count = self.members.len();
@@ -160,7 +161,8 @@ impl Simulation {
             })
     }
 
-    /// Runs until the replicas are balanced. Returns the seconds; `None` if `most` of them are not enough.
+    /// Runs until a check, once a second, finds the replicas balanced. Returns the number of unbalanced seconds; `None`
+    /// if `most` seconds are not enough.
     fn even_after(&mut self, most: u64) -> Option<u64> {
         (0..most).find(|_| {
             self.run(1);
@@ -190,7 +192,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
         settled - moves
     );
     simulation.run(QUIET_SECONDS);
-    assert_eq!(simulation.moves, settled, "the moves never stop: {context}");
+    assert_eq!(simulation.moves, settled, "sessions moved after the settling time: {context}");
     assert!(simulation.is_even(), "{context}");
     (seconds, settled)
 }
