@@ -43,7 +43,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
 async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);
-    index::forget(store, trimmed).await?;
     metrics.smiles_trimmed.inc_by(smiles);
+    index::forget(store, trimmed).await?;
     Ok(true)
 }

@@ -109,8 +109,7 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, s
     let Err(end) = session.serve(start).await;
     match end {
         End::ByServer(reason) => session.socket.close(reason).await,
-        // Sends the answer to the close. Best effort: the client may already be gone.
-        End::ByClient(_) => drop(session.socket.flush().await),
+        End::ByClient(_) => session.socket.answer_close().await,
         End::Broken => {}
     }
     tracing::debug!(user = %session.user, session = session.subscription.outbox.session, ended = ?end, "session closed");

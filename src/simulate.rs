@@ -47,6 +47,9 @@ const BATCH: usize = 1024;
 /// The maximum number of users whose streams are read again at the same time.
 const READERS: usize = 32;
 
+/// The longest stage: longer than the longest `--duration`, and short enough to add to an [`Instant`].
+const LONGEST_STAGE: Duration = Duration::from_hours(24 * 365);
+
 /// The time limits of the simulator.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -271,6 +274,9 @@ impl Conductor {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let gathered = self.stage("opening sessions", quiet, settle, Ledger::all_live).await;
         if self.ledger.live() == 0 {
+            if gathered == StageEnd::Interrupted {
+                return Err(SimulationError::Interrupted);
+            }
             let causes = &self.ledger.counts().refused_upgrades;
             let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
             return Err(SimulationError::NoSession(causes.join(", ")));
@@ -326,12 +332,12 @@ impl Conductor {
         complete
     }
 
-    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` or 24 h have passed,
-    /// or an interrupt comes.
+    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` or [`LONGEST_STAGE`]
+    /// has passed, or an interrupt comes.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
         // Adding `Duration::MAX` would overflow.
-        let limit = began + most.min(Duration::from_hours(24));
+        let limit = began + most.min(LONGEST_STAGE);
         let (mut moved_at, mut movement) = (began, self.ledger.movement());
         loop {
             if done(&self.ledger) {

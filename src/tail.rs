@@ -50,7 +50,8 @@ pub(crate) struct Tail {
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// Notified after each publication and each [`Tail::set_indexed`].
+    /// Notified after each publication, [`Tail::set_indexed`] and
+    /// [`Tail::trim`].
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
@@ -208,6 +209,7 @@ impl Tail {
     /// Drops everything up to `trimmed`, which retention has removed.
     pub(crate) fn trim(&self, trimmed: Offset) {
         self.recent.lock().trim(trimmed);
+        self.moved.notify_waiters();
     }
 
     /// The number of smiles that are published but not indexed.

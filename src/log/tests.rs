@@ -19,7 +19,7 @@ use self::replica::{Answer, Replica};
 use crate::model::{NewSmile, Offset, Smile};
 use crate::store::tests::database::Database;
 use crate::store::tests::environment::seed;
-use crate::store::tests::{append_all, grow_old, on_every_database, smile, whole_log};
+use crate::store::tests::{PATIENCE, append_all, grow_old, on_every_database, smile, whole_log};
 use crate::store::{SEGMENT, Store, StoreError};
 
 on_every_database! {
@@ -28,6 +28,7 @@ on_every_database! {
     histories_are_complete_before_any_offset,
     retention_removes_smiles_from_every_read_path,
     indexing_continues_after_retention_overtakes_it,
+    retention_ends_the_wait_for_the_index,
 }
 
 /// A random number generator with the seed of this run.
@@ -170,4 +171,16 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     replica.until_indexed().await;
     let log = whole_log(&replica.store).await;
     assert_eq!(replica.stream("anna", trimmed, 200).await.unwrap(), of_user(&log, "anna"));
+}
+
+/// The appender waits in this way while the index is too far behind.
+async fn retention_ends_the_wait_for_the_index(database: &Database) {
+    let mut random = random();
+    let replica = Replica::without_indexer(database.open().await).await;
+    append_all(&replica.store, &some_smiles(&replica.store, &mut random, 100, "c")).await;
+    let head = replica.tail.read().await.unwrap();
+    let mut wait = std::pin::pin!(replica.tail.wait_for(|tail| tail.index_lag() == 0));
+    assert!(futures_util::poll!(&mut wait).is_pending(), "the index is not behind");
+    replica.tail.trim(head);
+    tokio::time::timeout(PATIENCE, wait).await.expect("the wait should end");
 }

@@ -109,6 +109,12 @@ impl Socket {
         sent.map_err(|_| End::ByServer(CloseReason::Slow))?.map_err(|_| End::Broken)
     }
 
+    /// Sends the answer to the client's close frame, within bounds.
+    pub(super) async fn answer_close(&mut self) {
+        // Best effort: the client may already be gone.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
+    }
+
     /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client
     /// still sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC
     /// 9293, section 3.6.1).

@@ -5,16 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
 use super::ledger::Event;
 use crate::client::api::{self, ApiError};
 use crate::protocol::CrashRequest;
 
-/// Requests a crash at the end of every interval, and records whether the request was accepted. Never returns.
+/// Requests a crash at the end of every interval, and records whether the request was accepted. A request whose answer
+/// takes longer than the interval delays the later ones. Never returns.
 pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: Arc<Shared>) {
     let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick completes immediately.
     ticks.tick().await;
     loop {

@@ -109,7 +109,9 @@ pub struct Ledger {
     live: usize,
     done: usize,
     /// Whether a replica answered at the end.
-    proven: bool,
+    answered: bool,
+    /// Whether the second reading was interrupted.
+    interrupted: bool,
     ack_latency: Latency,
     delivery_latency: Latency,
     recovery: Latency,
@@ -134,7 +136,8 @@ impl Ledger {
             heard: 0,
             live: 0,
             done: 0,
-            proven: true,
+            answered: true,
+            interrupted: false,
             ack_latency: Latency::new(),
             delivery_latency: Latency::new(),
             recovery: Latency::new(),

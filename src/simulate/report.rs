@@ -204,7 +204,10 @@ impl fmt::Display for Report {
             (0, users) => {
                 write!(f, "clean: the log was read again for {users} users and holds every smile once, in order")
             }
-            (3, _) => write!(f, "NOT PROVEN: no replica answered at the end; until then no promise was broken"),
+            (3, _) => write!(
+                f,
+                "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; until then no promise was broken"
+            ),
             _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }
     }

@@ -130,11 +130,17 @@ impl Store {
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
-    /// Replaces `epoch` with a new one. Returns `false` if the log already has another epoch.
+    /// Replaces `epoch` with a new one. Returns `false` if the log already has another epoch, or if another file has
+    /// taken the place of the log's: that file has its own epoch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub(crate) async fn begin_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
+        if let Self::Sqlite(file) = self
+            && !file.is_in_place()
+        {
+            return Ok(false);
+        }
         let (new, old) = (rand::random::<u128>(), epoch.as_str());
         let text = format!("UPDATE log_state SET epoch = '{new:032x}' WHERE one = 1 AND epoch = '{old}'");
         Ok(either!(self, database => database.execute(&text).await?) > 0)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use self::database::Database;
 use super::*;
+use crate::config::StoreUrl;
 use crate::model::{Faces, NewSmile, Smile, SmileId, Timestamp};
 
 /// How long a test waits for an event that must happen.
@@ -181,6 +182,20 @@ async fn the_log_survives_reopening(database: &Database) {
     let after = database.open().await;
     assert_eq!((after.log_state().await.unwrap(), after.read_log(Offset(0), 10).await.unwrap()), (state, log));
     assert_eq!(after.id_hash(after.user("anna").unwrap(), &SmileId::parse("a").unwrap()), hash);
+}
+
+#[tokio::test]
+async fn a_file_that_takes_the_place_of_the_log_keeps_its_epoch() {
+    let database = Database::sqlite();
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is a file") };
+    let store = database.open().await;
+    let epoch = store.log_state().await.unwrap().epoch;
+    let copy = path.with_extension("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::rename(&copy, &path).unwrap();
+    assert!(!store.begin_epoch(&epoch).await.unwrap(), "an epoch began in a file that has been replaced");
+    drop(store);
+    assert_eq!(database.open().await.log_state().await.unwrap().epoch, epoch);
 }
 
 async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {

@@ -87,8 +87,9 @@ impl Ledger {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
         let all_read = !readers.is_empty() && unfinished.clone().next().is_none();
-        self.proven = all_read || seats.iter().any(|seat| seat.live) || unfinished.any(|reader| reader.live);
-        if !self.proven {
+        self.answered = all_read || seats.iter().any(|seat| seat.live) || unfinished.any(|reader| reader.live);
+        self.interrupted = !(all_read || in_time);
+        if !self.answered {
             return self.streams.iter_mut().for_each(Stream::expect_no_more);
         }
         for number in self.plan.seats()..self.streams.len() {
@@ -113,9 +114,10 @@ impl Ledger {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
 
-    /// Whether a replica answered at the end, so that the run could be verified to its end.
+    /// Whether the run could be verified to its end: a replica answered at the end, and the second reading was not
+    /// interrupted.
     pub fn proven(&self) -> bool {
-        self.proven
+        self.answered && !self.interrupted
     }
 
     /// The counts so far.

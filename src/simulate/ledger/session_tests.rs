@@ -91,6 +91,7 @@ fn an_unfinished_second_reading_is_judged_by_its_cause() {
         }
         scene.ledger.end_reread(!interrupted);
         assert_eq!(scene.faults(), expected, "interrupted: {interrupted}, connected: {connected}");
+        assert_eq!(scene.ledger.proven(), !interrupted, "interrupted: {interrupted}, connected: {connected}");
     }
 }
 

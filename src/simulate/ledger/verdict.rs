@@ -88,7 +88,7 @@ impl Ledger {
         self.judge_orders(&mut faults);
         self.judge_streams(&mut faults);
         let unanswered = |smile: &super::SentSmile| smile.outcome == Outcome::Open && smile.in_flight;
-        for (beat, _) in self.sent().filter(|(_, smile)| self.proven && unanswered(smile)) {
+        for (beat, _) in self.sent().filter(|(_, smile)| self.answered && unanswered(smile)) {
             faults.note(Fault::Unanswered, 1, || describe(beat));
         }
         faults

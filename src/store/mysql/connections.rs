@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{Connection, Executor, FromRow, MySqlConnection, Row};
@@ -170,10 +171,10 @@ impl Connections {
     /// Refuses further use and closes the idle connections.
     pub(super) async fn close(&self) {
         self.places.close();
-        while let Some(idle) = self.take_idle().await {
-            // Best effort: without the close, MySQL logs a note about an aborted connection.
-            let _ = tokio::time::timeout(ANSWER, idle.connection.close()).await;
-        }
+        let idle = std::mem::take(&mut *self.idle.lock());
+        let closing = idle.into_iter().map(|(idle, _)| idle.connection.close());
+        // Best effort: without the close, MySQL logs a note about an aborted connection.
+        let _ = tokio::time::timeout(ANSWER, join_all(closing)).await;
     }
 }
 

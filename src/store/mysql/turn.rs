@@ -70,6 +70,7 @@ impl MySql {
         }
         within(NO_ANSWER, self.ask_for_turn(last, after)).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "cannot take the turn to append");
+            self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
             Vec::new()
         })
     }
