@@ -28,7 +28,8 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("long_log", &HEADER, rows);
     let smiles = head(&server).await;
     drop(server);
-    let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+    let size = |suffix| std::fs::metadata(format!("{}{suffix}", file.display())).map_or(0, |metadata| metadata.len());
+    let bytes = size("") + size("-wal");
     let began = Instant::now();
     let _server = Server::on(&store, &[], Core::Measured);
     let ready = began.elapsed();

@@ -14,17 +14,22 @@ static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
 pub(crate) struct MySql {
+    /// The database, for the account under test.
     url: Url,
+    /// The database, for the account that created it.
+    owner: Url,
 }
 
 impl MySql {
     /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that it starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
-        let mut mysql = Self { url: server.parse().expect("a URL") };
+        let server: Url = server.parse().expect("a URL");
+        let mut mysql = Self { url: server.clone(), owner: server };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
         mysql.run(format!("CREATE DATABASE {name}")).await.expect("the account may create a database");
         mysql.url.set_path(&name);
+        mysql.owner.set_path(&name);
         if PROCESS.get().is_none() {
             let _ = PROCESS.set(mysql.find_process().await);
         }
@@ -47,13 +52,16 @@ impl MySql {
         Some(mysql)
     }
 
-    /// Drops the database. An account that [`MySql::without_binlog`] created stays.
+    /// Drops the database, and the account that [`MySql::without_binlog`] created.
     pub(crate) async fn remove(self) {
         self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("the database can be dropped");
+        if self.url.username() != self.owner.username() {
+            self.run(format!("DROP USER '{}'@'%'", self.url.username())).await.expect("the account can be dropped");
+        }
     }
 
     async fn run(&self, statement: String) -> Result<(), sqlx::Error> {
-        let mut connection = MySqlConnection::connect(self.store()).await?;
+        let mut connection = MySqlConnection::connect(self.owner.as_str()).await?;
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map(drop)
     }
 

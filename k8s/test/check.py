@@ -177,7 +177,7 @@ class Checks:
                 require(own.get("readOnlyRootFilesystem") is True, "has a writable root file system")
                 for port in container.get("ports", []):
                     require(not port.get("hostPort"), "uses a port of its node")
-                    require(port["containerPort"] > 1024, "has a privileged port")
+                    require(port["containerPort"] >= 1024, "has a privileged port")
 
     def tokens(self):
         for workload in self.workloads:

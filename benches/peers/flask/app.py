@@ -34,7 +34,7 @@ of_this_thread = threading.local()
 
 
 def connect():
-    """Opens a connection that commits every statement, and creates the table if it does not exist."""
+    """Opens a connection in autocommit mode, and creates the table and its index if they do not exist."""
     if ON_SQLITE:
         connection = sqlite3.connect(STORE.path, isolation_level=None, timeout=60)
         statements = ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", SQLITE_TABLE, SQLITE_INDEX]
@@ -69,9 +69,16 @@ def send():
     return jsonify(type="ack", id=smile["id"], number=stored.lastrowid)
 
 
+@app.get("/newest")
+def newest():
+    """Returns the number of the newest smile in the store, or 0."""
+    (number,) = run("SELECT COALESCE(MAX(number), 0) FROM smiles").fetchone()
+    return jsonify(number)
+
+
 @app.get("/smiles")
 def receive():
-    """Returns the first smiles that a user received after a number, at most PAGE."""
+    """Returns the smiles to `user` whose number is greater than `after`, oldest first and at most PAGE."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

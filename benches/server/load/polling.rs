@@ -53,12 +53,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Polls for the user's smiles, beginning with the first one in the store, until it is dropped.
-    pub(super) async fn poll(mut self) -> std::io::Result<()> {
-        let mut last = 0;
+    /// Reads the number of the newest smile in the store.
+    pub(super) async fn newest(&mut self) -> std::io::Result<u64> {
+        Ok(serde_json::from_str(&self.get("/newest").await?)?)
+    }
+
+    /// Polls for the user's smiles after the one with the number `last`, until it is dropped.
+    pub(super) async fn poll(mut self, mut last: u64) -> std::io::Result<()> {
         loop {
-            let path = format!("/smiles?user={}&after={last}", self.user);
-            let answer = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)).await?;
+            let answer = self.get(&format!("/smiles?user={}&after={last}", self.user)).await?;
             let smiles: Vec<Value> = serde_json::from_str(&answer)?;
             self.tally.borrow_mut().delivered(smiles.len() as u64);
             match smiles.last() {
@@ -66,6 +69,10 @@ impl Connection {
                 None => tokio::time::sleep(INTERVAL).await,
             }
         }
+    }
+
+    async fn get(&mut self, path: &str) -> std::io::Result<String> {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)).await
     }
 
     /// Sends a request and returns the body of the response.

@@ -63,16 +63,18 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     for number in 0..plan.sessions {
         let (address, user, to) = plan.session(number);
         let sending = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
-        let polling = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
-        open.push((sending, polling, to.to_owned()));
+        let mut polling = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
+        // Earlier runs have left smiles in the store.
+        let newest = polling.newest().await.expect("the number of the newest smile");
+        open.push((sending, polling, newest, to.to_owned()));
     }
     helper::prepared();
     let began = Instant::now();
     let until = began + plan.duration;
     let mut senders = Vec::new();
-    for (sending, polling, to) in open {
+    for (sending, polling, newest, to) in open {
         senders.push(tokio::task::spawn_local(sending.send(to, until)));
-        tokio::task::spawn_local(polling.poll());
+        tokio::task::spawn_local(polling.poll(newest));
     }
     finished(senders, until).await;
     began.elapsed()

@@ -1,6 +1,7 @@
 //! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. What
 //! differs from the image: paths, addresses, ports, a single process, and no access log.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +19,9 @@ use super::fleet::free_address;
 use super::mysql::TestDatabase;
 use super::process::{TestProcess, run};
 use super::{eventually, http};
+
+/// The file of nginx's log.
+const LOG: &str = "nginx.log";
 
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -43,11 +47,12 @@ pub(crate) async fn page() -> &'static Path {
     PAGE.get_or_init(make).await
 }
 
-/// The proxy. Dropping it stops nginx.
+/// The proxy. Dropping it stops nginx, and prints its log if the test has failed.
 pub(crate) struct Frontend {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    _folder: TempDir,
+    /// Holds the configuration and the log.
+    folder: TempDir,
     _nginx: Child,
     /// The addresses behind the DNS name of the replicas.
     replicas: watch::Sender<Vec<Ipv4Addr>>,
@@ -105,10 +110,11 @@ impl Frontend {
             .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
             .arg(folder.path().join("nginx.conf"))
             .stdin(Stdio::null())
+            .stderr(File::create(folder.path().join(LOG)).expect("a log file"))
             .kill_on_drop(true)
             .spawn()
             .expect("scripts/nginx starts");
-        let frontend = Self { address, _folder: folder, _nginx: nginx, replicas: sender, names };
+        let frontend = Self { address, folder, _nginx: nginx, replicas: sender, names };
         eventually("the proxy knows a replica", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
@@ -126,6 +132,9 @@ impl Frontend {
 impl Drop for Frontend {
     fn drop(&mut self) {
         self.names.abort();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default());
+        }
     }
 }
 

@@ -148,6 +148,8 @@ struct World {
     /// A smile that is stored after the next one of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
+    /// The number of sessions so far.
+    joined: u64,
     frames: u64,
     stored: u64,
     stored_so_far: watch::Sender<u64>,
@@ -166,6 +168,7 @@ impl World {
             sessions: Vec::new(),
             held: None,
             upgrades: 0,
+            joined: 0,
             frames: 0,
             stored: 0,
             stored_so_far: watch::Sender::new(0),
@@ -187,7 +190,7 @@ impl World {
         let welcome = ServerFrame::Welcome {
             v: PROTOCOL_VERSION,
             user: user.clone(),
-            session: self.upgrades.to_string(),
+            session: self.joined.to_string(),
             replica: "misbehaving.1".to_owned(),
             epoch: Epoch::new(epoch),
             offset: start,
@@ -202,9 +205,9 @@ impl World {
         for smile in missed.skip(hole).filter(|smile| Some(smile.offset) != self.forgotten) {
             let _ = orders.send(Order::Say(ServerFrame::Smile(smile.clone())));
         }
-        self.upgrades += 1;
-        self.sessions.push(Session { number: self.upgrades, user: user.clone(), orders, held: None });
-        (self.upgrades, receiver)
+        self.joined += 1;
+        self.sessions.push(Session { number: self.joined, user: user.clone(), orders, held: None });
+        (self.joined, receiver)
     }
 
     fn tell(&mut self, number: u64, order: Order) {
@@ -271,8 +274,12 @@ impl World {
         if self.due(Fault::ForgetStored) {
             self.forgotten = Some(smile.offset);
         }
-        let (lose, double) = (self.due(Fault::LoseDelivery), self.due(Fault::DoubleDelivery));
-        let (swap, double_ack) = (self.due(Fault::SwapDeliveries), self.due(Fault::DoubleAck));
+        let receives =
+            |session: &Session| session.number != sender && [&smile.to, &smile.from].contains(&&session.user);
+        let delivered = self.sessions.iter().any(receives);
+        let (lose, double) = (delivered && self.due(Fault::LoseDelivery), delivered && self.due(Fault::DoubleDelivery));
+        let swap = delivered && self.due(Fault::SwapDeliveries);
+        let double_ack = self.due(Fault::DoubleAck);
         let (elsewhere, silent) = (self.due(Fault::AckElsewhere), self.due(Fault::NoAnswer));
         let stopped = self.behaviour.fault == Fault::StopDelivering && self.stored >= AT;
         for session in &mut self.sessions {
