@@ -1,5 +1,6 @@
 //! A real browser: headless Chromium, driven by chromedriver. Neither process outlives the test.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -39,7 +40,8 @@ pub(crate) struct Browser {
     /// The process id of the browser, which would outlive its driver.
     process: u64,
     session: WebDriver,
-    _profile: TempDir,
+    /// The profile and the temporary files, which the killed browser does not remove.
+    _folder: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -61,14 +63,14 @@ impl Browser {
 
     async fn open_with(language: &str, preferences: Value) -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
-        let (driver, port) = within("chromedriver listens", start_driver()).await;
-        let profile = tempfile::tempdir().expect("a directory");
-        let wanted = capabilities(language, &profile, preferences).expect("capabilities");
+        let folder = tempfile::tempdir().expect("a directory");
+        let (driver, port) = within("chromedriver listens", start_driver(folder.path())).await;
+        let wanted = capabilities(language, &folder.path().join("profile"), preferences).expect("capabilities");
         let session = WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted).client(http());
         let session = session.await.expect("Chromium starts");
         let process = session.capabilities().get("goog:processID").and_then(Value::as_u64);
         let process = process.expect("the process of the browser");
-        Self { driver, process, session, _profile: profile, _turn: turn }
+        Self { driver, process, session, _folder: folder, _turn: turn }
     }
 
     /// Loads a page.
@@ -162,26 +164,27 @@ impl Drop for Browser {
 }
 
 /// The capabilities of a browser whose `navigator.languages` is this language, and whose log captures the console.
-fn capabilities(language: &str, profile: &TempDir, preferences: Value) -> WebDriverResult<ChromeCapabilities> {
+fn capabilities(language: &str, profile: &Path, preferences: Value) -> WebDriverResult<ChromeCapabilities> {
     let mut wanted = ChromeCapabilities::new();
     for argument in ARGUMENTS {
         wanted.add_arg(argument)?;
     }
     wanted.add_arg(&format!("--lang={language}"))?;
     wanted.add_arg(&format!("--accept-lang={language}"))?;
-    wanted.add_arg(&format!("--user-data-dir={}", profile.path().display()))?;
+    wanted.add_arg(&format!("--user-data-dir={}", profile.display()))?;
     wanted.add_experimental_option("prefs", preferences)?;
     wanted.set_browser_log_level(LoggingPrefsLogLevel::All)?;
     Ok(wanted)
 }
 
 /// Starts chromedriver on a free port. chromedriver picks a free IPv4 port and exits if that port is in use on IPv6;
-/// another attempt picks a different port.
-async fn start_driver() -> (Child, u16) {
+/// another attempt picks a different port. `folder` holds the temporary files.
+async fn start_driver(folder: &Path) -> (Child, u16) {
     let mut output = String::new();
     for _ in 0..5 {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
