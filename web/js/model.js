@@ -259,7 +259,7 @@ export class Model {
   }
 
   #causeFound({ retryAfter }) {
-    if (retryAfter > 0) this.simulation.postpone(retryAfter);
+    this.simulation.postpone(retryAfter);
     this.#onChange();
   }
 

@@ -95,18 +95,18 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Shortens a back-off, because the backend is back. `drain` hints and policy waits are still honoured. */
+  /** Shortens a back-off, because the backend is back. Hints and policy waits are still honoured. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
-    if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
     const wait = this.#random() * HURRY_SPREAD_MS;
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Extends a shorter wait to `wait` milliseconds plus a random spread: this address is rate-limited. */
+  /** Honours a rate limit's hint: a shorter wait becomes `wait` milliseconds plus a random spread. 0 is no hint. */
   postpone(wait) {
-    if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
-    this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
+    if (this.state !== SessionState.WAITING || wait === 0) return;
+    if (this.#timers.now() + wait > this.retryAt) this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
+    this.#returnAt = this.retryAt;
   }
 
   /** Sends a frame. Returns false if the socket is not open; the frame is then lost. */
@@ -210,7 +210,7 @@ export class Session {
   }
 
   #nextWait(reason, now) {
-    if (closeAction(reason.code) === CloseAction.RETRY_LATE) return this.#backoff.nextAfterPolicy();
+    if (closeAction(reason.code) === CloseAction.RETRY_LATE) this.#returnAt = now + this.#backoff.nextAfterPolicy();
     if (this.#returnAt !== null) return Math.max(0, this.#returnAt - now);
     return this.#backoff.next();
   }
