@@ -147,8 +147,7 @@ export class Model {
   }
 
   /** Crashes `replica`; null lets the server choose one. Returns `{outcome, request}`. */
-  async crash({ replica = null, by = By.PERSON }) {
-    const { mode } = this.settings;
+  async crash({ replica = null, by = By.PERSON, mode = this.settings.mode }) {
     this.#lastRequest += 1;
     const id = this.#lastRequest;
     this.#tell(Run.crashAsked, { id, by, mode });
