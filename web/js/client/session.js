@@ -19,7 +19,6 @@ const HURRY_SPREAD_MS = 500;
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
-const SOCKET_OPEN = 1;
 
 export const SessionState = Object.freeze({
   CONNECTING: "connecting",
@@ -109,9 +108,9 @@ export class Session {
     this.#returnAt = this.retryAt;
   }
 
-  /** Sends a frame. Returns false if the socket is not open; the frame is then lost. */
+  /** Sends a frame. Returns false without a connection that was welcomed; the frame is then lost. */
   send(text) {
-    const isOpen = this.#socket?.readyState === SOCKET_OPEN;
+    const isOpen = this.#socket !== null && this.#welcomedAt !== null;
     if (isOpen) this.#socket.send(text);
     return isOpen;
   }
