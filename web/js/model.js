@@ -19,7 +19,8 @@ const HEARTBEAT_MS = 1_000;
 
 const ANSWERS = {
   [Outcome.CRASHED]: Run.crashConfirmed,
-  [Outcome.UNANSWERED]: Run.crashUnanswered,
+  // The crash may have happened, so it is still tracked.
+  [Outcome.UNANSWERED]: (run) => run,
   [Outcome.NOBODY]: Run.crashRefused,
   [Outcome.REFUSED]: Run.crashRefused,
 };
