@@ -205,13 +205,8 @@ export class Session {
     const now = this.#timers.now();
     if (this.#welcomedAt !== null && now - this.#welcomedAt >= STABLE_MS) this.#backoff.reset();
     this.#welcomedAt = null;
-    this.#waitFor(this.#nextWait(reason, now));
-  }
-
-  #nextWait(reason, now) {
     if (closeAction(reason.code) === CloseAction.RETRY_LATE) this.#returnAt = now + this.#backoff.nextAfterPolicy();
-    if (this.#returnAt !== null) return Math.max(0, this.#returnAt - now);
-    return this.#backoff.next();
+    this.#waitFor(this.#returnAt === null ? this.#backoff.next() : Math.max(0, this.#returnAt - now));
   }
 
   #waitFor(wait) {
