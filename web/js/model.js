@@ -19,7 +19,7 @@ const HEARTBEAT_MS = 1_000;
 
 const ANSWERS = {
   [Outcome.CRASHED]: Run.crashConfirmed,
-  // The crash may have happened, so it is still tracked.
+  // The replica may still have crashed.
   [Outcome.UNANSWERED]: (run) => run,
   [Outcome.NOBODY]: Run.crashRefused,
   [Outcome.REFUSED]: Run.crashRefused,
@@ -176,14 +176,14 @@ export class Model {
   /** The facts from which `statusOf` chooses the sentence about the connection. */
   facts(now) {
     const { simulation, replicaWatch } = this;
-    const { quietUntil, unreachableSince } = replicaWatch;
+    const { quietUntil, unreachableSince, answeredAt } = replicaWatch;
     return {
       refusal: this.diagnosis.cause?.code ?? null,
       origin: this.#browser.origin,
       isOnline: this.#browser.isOnline(),
       unreachableFor: since(unreachableSince, now),
       quietFor: quietUntil === null ? null : Math.max(0, quietUntil - now),
-      isReady: this.#usersKnown && replicaWatch.hasAnswered,
+      isReady: this.#usersKnown && answeredAt !== null,
       sessions: simulation.users.length,
       live: simulation.users.filter((user) => user.isLive).length,
       connected: this.#connectedUsers().length,
