@@ -19,7 +19,8 @@ const HEARTBEAT_MS = 1_000;
 
 const ANSWERS = {
   [Outcome.CRASHED]: Run.crashConfirmed,
-  [Outcome.UNANSWERED]: Run.crashUnanswered,
+  // The replica may still have crashed.
+  [Outcome.UNANSWERED]: (run) => run,
   [Outcome.NOBODY]: Run.crashRefused,
   [Outcome.REFUSED]: Run.crashRefused,
 };
@@ -147,8 +148,7 @@ export class Model {
   }
 
   /** Crashes `replica`; null lets the server choose one. Returns `{outcome, request}`. */
-  async crash({ replica = null, by = By.PERSON }) {
-    const { mode } = this.settings;
+  async crash({ replica = null, by = By.PERSON, mode = this.settings.mode }) {
     this.#lastRequest += 1;
     const id = this.#lastRequest;
     this.#tell(Run.crashAsked, { id, by, mode });
@@ -176,14 +176,14 @@ export class Model {
   /** The facts from which `statusOf` chooses the sentence about the connection. */
   facts(now) {
     const { simulation, replicaWatch } = this;
-    const { quietUntil, unreachableSince } = replicaWatch;
+    const { quietUntil, unreachableSince, answeredAt } = replicaWatch;
     return {
       refusal: this.diagnosis.cause?.code ?? null,
       origin: this.#browser.origin,
       isOnline: this.#browser.isOnline(),
       unreachableFor: since(unreachableSince, now),
       quietFor: quietUntil === null ? null : Math.max(0, quietUntil - now),
-      isReady: this.#usersKnown && replicaWatch.hasAnswered,
+      isReady: this.#usersKnown && answeredAt !== null,
       sessions: simulation.users.length,
       live: simulation.users.filter((user) => user.isLive).length,
       connected: this.#connectedUsers().length,
@@ -259,7 +259,7 @@ export class Model {
   }
 
   #causeFound({ retryAfter }) {
-    if (retryAfter > 0) this.simulation.postpone(retryAfter);
+    this.simulation.postpone(retryAfter);
     this.#onChange();
   }
 

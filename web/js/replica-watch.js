@@ -25,6 +25,7 @@ export class ReplicaWatch {
   #cancel = () => {};
   #isAsking = false;
   #refusals = 0;
+  #wasUnreachable = false;
 
   replicas = [];
   self = null;
@@ -49,10 +50,6 @@ export class ReplicaWatch {
     this.#onAnswer = onAnswer;
     this.#onChange = onChange;
     this.#onReturn = onReturn;
-  }
-
-  get hasAnswered() {
-    return this.answeredAt !== null;
   }
 
   /** Polls now, unless rate-limited, then at intervals. At most one request is open, so answers stay in order. */
@@ -88,7 +85,6 @@ export class ReplicaWatch {
   }
 
   #answered(answer) {
-    const returned = this.unreachableSince !== null;
     this.replicas = answer.replicas;
     this.self = answer.self ?? null;
     this.answeredAt = this.#timers.now();
@@ -96,7 +92,8 @@ export class ReplicaWatch {
     this.silentSince = null;
     this.#refusals = 0;
     this.#onAnswer(answer);
-    if (returned) this.#onReturn();
+    if (this.#wasUnreachable) this.#onReturn();
+    this.#wasUnreachable = false;
     return null;
   }
 
@@ -104,6 +101,7 @@ export class ReplicaWatch {
   #failed(error, askedAt) {
     this.#refusals = error.isTooOften ? this.#refusals + 1 : 0;
     this.unreachableSince = error.isTooOften ? null : (this.unreachableSince ?? askedAt);
+    this.#wasUnreachable ||= !error.isTooOften;
     this.silentSince = error.isSilence ? (this.silentSince ?? askedAt) : null;
     return error;
   }

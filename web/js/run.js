@@ -7,10 +7,16 @@ import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline }
 export const NO_RUN = Object.freeze({ startedAt: 0, timeline: NO_TIMELINE, crashes: Crashes.NO_CRASHES });
 
 const withMark = (run, mark) => ({ ...run, timeline: marked(run.timeline, mark) });
-const crashesAfter = (change) => (run, event) => ({ ...run, crashes: change(run.crashes, event) });
+// Also marks each request whose victim becomes known.
+const crashesAfter = (change) => (run, event) => {
+  const next = { ...run, crashes: change(run.crashes, event) };
+  return run.crashes.incidents.reduce((before, { id, victim, askedAt }) => {
+    const replica = victimOf(next, id);
+    return replica === null || replica === victim ? before : withMark(before, { at: askedAt, kind: Mark.ASKED, replica });
+  }, next);
+};
 const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
-const withAnswer = crashesAfter(Crashes.confirmed);
 
 /** A run without events that knows the replicas of the last run. */
 export function forgotten({ crashes }, { at }) {
@@ -31,8 +37,9 @@ export function sampled(run, sample) {
 }
 
 /** Records a broken session. `isOrderly` says that its end was announced. */
-export function sessionLost(run, { at, user, replica, isOrderly }) {
-  const next = withLoss(run, { at, user, replica, isOrderly });
+export function sessionLost(run, event) {
+  const { at, replica, isOrderly } = event;
+  const next = withLoss(run, event);
   return isOrderly ? withMark(next, { at, kind: Mark.HANDED_OVER, replica }) : next;
 }
 
@@ -48,23 +55,11 @@ export function replicasSeen(run, { at, replicas }) {
 export const crashAsked = crashesAfter(Crashes.asked);
 
 /** Records the answer of the server: {replica, mode}. */
-export function crashConfirmed(run, answer) {
-  return withVictim(withAnswer(run, answer), answer);
-}
-
-/** Records that a request got no answer. Its crash may have happened, so it is still tracked. */
-export function crashUnanswered(run, request) {
-  return withVictim(run, request);
-}
+export const crashConfirmed = crashesAfter(Crashes.confirmed);
 
 export const crashRefused = crashesAfter(Crashes.withdrawn);
 
 /** The replica that a requested crash has hit, or null while the replica is unknown. */
 export function victimOf({ crashes }, id) {
   return crashes.incidents.find((incident) => incident.id === id)?.victim ?? null;
-}
-
-function withVictim(run, { at, id }) {
-  const replica = victimOf(run, id);
-  return replica === null ? run : withMark(run, { at, kind: Mark.ASKED, replica });
 }

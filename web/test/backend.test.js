@@ -219,9 +219,9 @@ test("two simultaneous polls send one request and leave one timer", async () => 
 
 test("consecutive failures have the time of the first, keep the last list, and end with an answer", async () => {
   const parts = watching();
-  assert.equal(parts.watch.hasAnswered, false);
+  assert.equal(parts.watch.answeredAt, null);
   await parts.watch.ask();
-  assert.deepEqual([parts.watch.hasAnswered, parts.returns], [true, 0]);
+  assert.deepEqual([parts.watch.answeredAt, parts.returns], [0, 0]);
   parts.fails = new BackendError({ status: 0, code: "unreachable", message: "" });
   await nextAsk(parts, WATCH_MS);
   await nextAsk(parts, WATCH_MS);
@@ -232,6 +232,17 @@ test("consecutive failures have the time of the first, keep the last list, and e
   assert.equal(parts.watch.unreachableSince, null);
   assert.equal(parts.returns, 1);
   assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
+});
+
+test("the first answer after an outage is a return, even if a rate limit refused a poll before it", async () => {
+  const parts = watching();
+  await parts.watch.ask();
+  const tooOften = new BackendError({ status: 429, code: "rate_limited", message: "" });
+  const outage = [new BackendError({ status: 0, code: "unreachable", message: "" }), tooOften, null];
+  for (const [errors, returns] of [[outage, 1], [[tooOften, null], 1], [outage, 2]]) {
+    for (parts.fails of errors) await nextAsk(parts, TOO_OFTEN_WATCH_MS);
+    assert.equal(parts.returns, returns);
+  }
 });
 
 test("a refusal proves that the backend is up; no answer, or a proxy without a backend, does not", async () => {

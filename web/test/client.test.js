@@ -24,11 +24,11 @@ function world({ capacity = 100 } = {}) {
   return { timers, backend, open };
 }
 
-function withSocket() {
+function withSocket(events = {}) {
   const timers = new FakeTimers();
   const sockets = [];
   const openSocket = (url) => sockets[sockets.push(new FakeSocket(url)) - 1];
-  const client = new Client({ page: PAGE, user: "anna", timers, random: () => 0.5, openSocket });
+  const client = new Client({ page: PAGE, user: "anna", timers, random: () => 0.5, openSocket, ...events });
   client.start();
   return { timers, sockets, client };
 }
@@ -102,6 +102,52 @@ test("a history is requested again when the session breaks or the store is unava
   assert.deepEqual(sockets[1].sent[2], asked);
   sockets[1].tell({ type: "history", with: "bruno", smiles: [{ offset: 6 }], more: false });
   assert.deepEqual((await history).smiles, [{ offset: 6 }]);
+});
+
+test("each of several pending histories gets its own answer, although the first one is retried", async () => {
+  const { timers, sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  let isFirst = true;
+  sockets[0].onSend = ({ with: other, before }) => {
+    const smiles = [{ offset: before - 1 }];
+    let answer = { type: "history", with: other, smiles, more: false };
+    if (other === "nobody") answer = { type: "error", code: "unknown_user", temporary: false };
+    if (isFirst) answer = { type: "error", code: "store_unavailable", temporary: true, retry_after_ms: 500 };
+    isFirst = false;
+    setImmediate(() => sockets[0].tell(answer));
+  };
+  const requests = [["bruno", 9], ["bruno", 7], ["nobody", 5], ["carla", 3]];
+  const outcomes = [];
+  for (const [index, [other, before]] of requests.entries()) {
+    const told = (outcome) => (outcomes[index] = outcome);
+    client.history(other, { before }).then(({ smiles }) => told(smiles[0].offset), ({ code }) => told(code));
+  }
+  for (let turn = 0; turn < 6; turn += 1) {
+    await settled();
+    timers.advance(turn === 0 ? 500 : 0);
+  }
+  assert.deepEqual(outcomes, [8, 6, "unknown_user", 2]);
+  assert.equal(sockets[0].sent.length, requests.length + 1);
+});
+
+test("a history is sent once, even if it is requested before the welcome, once the session is live, or at a gap", () => {
+  const request = { type: "history", with: "bruno" };
+  const early = withSocket();
+  early.sockets[0].readyState = 1;
+  early.client.history("bruno");
+  early.sockets[0].tell(welcome());
+  assert.deepEqual(early.sockets[0].sent, [request]);
+
+  const live = withSocket({ onState: ({ state }) => state === SessionState.LIVE && live.client.history("bruno") });
+  live.sockets[0].tell(welcome());
+  assert.deepEqual(live.sockets[0].sent, [request]);
+
+  const gap = withSocket({ onGap: () => gap.client.history("bruno") });
+  gap.sockets[0].tell(welcome());
+  gap.sockets[0].end(1006);
+  gap.timers.advanceUntil(() => gap.sockets.length === 2);
+  gap.sockets[1].tell(welcome());
+  assert.deepEqual(gap.sockets[1].sent, [request]);
 });
 
 test("a resumed session is live once the server has answered its ping", () => {

@@ -13,8 +13,8 @@ import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
-/** A model with a backend of two replicas. The test sets the list of replicas. */
-function staged() {
+/** A model with a backend of two replicas. The test sets the list of replicas. A crash request needs this token. */
+function staged({ token } = {}) {
   const timers = new FakeTimers();
   const random = seededRandom(5);
   const backend = new FakeBackend({ timers, random, replicas: 2 });
@@ -22,7 +22,8 @@ function staged() {
   const answers = {
     "/api/users": () => PEOPLE,
     "/api/replicas": () => ({ replicas: stage.replicas, self: "be.1", platform: "compose" }),
-    "/api/crash": ({ body }) => {
+    "/api/crash": ({ body, headers }) => {
+      if (token !== headers.Authorization) return null;
       stage.crashed.push(JSON.parse(body));
       backend.crash();
       return { replica: "be.1", mode: "exit" };
@@ -39,7 +40,10 @@ function staged() {
       openSocket: (url) => backend.openSocket(url),
     },
     pageUrl: "http://h/",
-    fetch: async (url, options) => ({ ok: true, headers: new Headers(), json: async () => answers[url.pathname](options) }),
+    fetch: async (url, options) => {
+      const answer = answers[url.pathname](options);
+      return { ok: answer !== null, status: 401, headers: new Headers(), json: async () => answer };
+    },
     storage: new TabStorage(() => null),
     browser: { isOnline: () => stage.isOnline, isHidden: () => false, origin: "http://h" },
     onChange: () => {},
@@ -158,6 +162,18 @@ test("an idle page notices a crash that it requested as soon as a page with a ru
   stage.replicas[0].state = "lost";
   await passes(1_500);
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
+});
+
+test("a crash request that waits for a token is repeated in its own mode, even if another is chosen meanwhile", async () => {
+  const { model, crashed } = staged({ token: "Bearer secret" });
+  await model.open();
+  model.change({ ...model.settings, mode: "hang" });
+  await model.crash({ replica: "be.1" });
+  model.change({ ...model.settings, mode: "exit" });
+  model.giveToken("secret");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(crashed, [{ replica: "be.1", mode: "hang" }]);
+  assert.equal(lastOf(model.run.crashes).victim, "be.1");
 });
 
 test("the words about restarting a backend follow the chosen crash mode", async () => {

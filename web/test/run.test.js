@@ -25,7 +25,7 @@ test("a run has marks for its start, its crashes, its lost and new replicas, and
   );
   assert.deepEqual(marks(run), [
     [1_000, Mark.START, null],
-    [2_010, Mark.ASKED, "be1.1"],
+    [2_000, Mark.ASKED, "be1.1"],
     [7_000, Mark.LOST, "be1.1"],
     [9_000, Mark.BACK, "be1.2"],
     [12_000, Mark.STOP, null],
@@ -33,12 +33,14 @@ test("a run has marks for its start, its crashes, its lost and new replicas, and
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("an unanswered request has a mark if its victim is known when it fails, and a refused one has none", () => {
+test("a request has a mark at its time once its victim is known, answered or not, and a refused one has none", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
-  const silent = after(asked, ["crashUnanswered", { at: 5_000, id: 1 }]);
-  assert.deepEqual([marks(silent).length, silent.crashes.incidents.length, Run.victimOf(silent, 1)], [1, 1, null]);
-  const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }], ["crashUnanswered", { at: 5_000, id: 1 }]);
-  assert.deepEqual(marks(found).slice(1), [[4_000, Mark.LOST, "be1.1"], [5_000, Mark.ASKED, "be1.1"]]);
+  assert.deepEqual([marks(asked).length, Run.victimOf(asked, 1)], [1, null]);
+  const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);
+  const both = [[4_000, Mark.LOST, "be1.1"], [2_000, Mark.ASKED, "be1.1"]];
+  assert.deepEqual(marks(found).slice(1), both);
+  const answer = ["crashConfirmed", { at: 5_000, id: 1, replica: "be1.1", mode: "hang" }];
+  assert.deepEqual(marks(after(found, answer, ["replicasSeen", { at: 6_000, replicas: ONE_LOST }])).slice(1), both);
   const refused = after(asked, ["crashRefused", { at: 5_000, id: 1 }]);
   assert.deepEqual([marks(refused).length, refused.crashes.incidents.length], [1, 0]);
 });

@@ -298,3 +298,33 @@ test("a postponed session waits for the given time plus a spread, unless it alre
   timers.advance(3_000 + POSTPONE_SPREAD_MS / 2);
   assert.equal(sockets.length, 2);
 });
+
+test("a postponed session is not hurried, even if its back-off is longer than the hint", () => {
+  for (const [hint, wait] of [[6_000, 6_000 + POSTPONE_SPREAD_MS / 2], [1_000, 1_600]]) {
+    const { session, sockets, timers } = setUp();
+    session.start();
+    for (let attempt = 0; attempt < 6; attempt += 1) {
+      sockets.at(-1).end(1006);
+      if (attempt < 5) timers.advance(session.retryAt - timers.now());
+    }
+    session.postpone(hint);
+    session.hurry();
+    assert.equal(session.retryAt - timers.now(), wait);
+    timers.advance(wait);
+    sockets.at(-1).end(1006);
+    session.hurry();
+    assert.equal(session.retryAt - timers.now(), 250);
+  }
+});
+
+test("a session that is postponed without a hint can still be hurried", () => {
+  const { session, sockets, timers } = setUp({ random: () => 0.99 });
+  session.start();
+  for (let attempt = 0; attempt < 7; attempt += 1) {
+    sockets.at(-1).end(1006);
+    if (attempt < 6) timers.advance(session.retryAt - timers.now());
+  }
+  session.postpone(0);
+  session.hurry();
+  assert.ok(session.retryAt - timers.now() < 500);
+});

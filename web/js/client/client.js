@@ -30,6 +30,8 @@ export class Client {
   #waiting = [];
   #promises = new Map();
   #histories = [];
+  #isAsking = false;
+  #cancelRetry = () => {};
   #isFinishing = false;
 
   /**
@@ -84,9 +86,8 @@ export class Client {
   /** Resolves to the smiles with another user, oldest first: `{smiles, more}`. Retries until answered or refused. */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
-      const request = { with: other, before, limit, resolve, reject, cancelRetry: () => {} };
-      this.#histories.push(request);
-      this.session.send(historyFrame(request));
+      this.#histories.push({ with: other, before, limit, resolve, reject });
+      if (!this.#isAsking) this.#askHistory();
     });
   }
 
@@ -98,6 +99,8 @@ export class Client {
 
   broken() {
     this.#outbox.broken();
+    this.#isAsking = false;
+    this.#cancelRetry();
   }
 
   welcomed(frame) {
@@ -105,17 +108,14 @@ export class Client {
     // The server sends missed smiles before the pong, so the pong shows that the session has caught up.
     if (this.session.state === SessionState.RESUMING) this.session.send(pingFrame());
     else if (this.session.reconnects > 0) this.#onGap();
-    for (const request of this.#histories) {
-      request.cancelRetry();
-      this.session.send(historyFrame(request));
-    }
+    if (!this.#isAsking) this.#askHistory();
     this.#pump();
   }
 
   heard(frame) {
     if (frame.type === "smile") this.#onSmile(frame);
     else if (frame.type === "ack") this.#settle(frame.id, (promise) => promise.resolve(frame));
-    else if (frame.type === "history") this.#answerHistory(frame);
+    else if (frame.type === "history") this.#settleHistory((request) => request.resolve(frame));
     else if (frame.type === "pong") this.session.caughtUp();
     else if (frame.type === "error") this.#failed(frame);
   }
@@ -142,22 +142,23 @@ export class Client {
     if (this.#isFinishing && this.#promises.size === 0) this.stop();
   }
 
-  #answerHistory(frame) {
-    const index = this.#histories.findIndex((request) => request.with === frame.with);
-    if (index >= 0) this.#histories.splice(index, 1)[0].resolve(frame);
+  // An answer does not name its request, so only the oldest one is sent.
+  #askHistory() {
+    this.#isAsking = this.#histories.length > 0 && this.session.send(historyFrame(this.#histories[0]));
+  }
+
+  #settleHistory(conclude) {
+    if (this.#isAsking) conclude(this.#histories.shift());
+    this.#askHistory();
   }
 
   #failed(frame) {
-    const wait = frame.retry_after_ms ?? 0;
-    if (frame.id !== undefined) {
-      if (frame.temporary) this.#outbox.retry(frame.id, wait);
-      else this.#settle(frame.id, (promise) => promise.reject(new Refusal(frame)));
-      return;
-    }
-    // An error without an id answers the oldest pending history.
-    const [request] = this.#histories;
-    if (request === undefined) return;
-    if (frame.temporary) request.cancelRetry = this.#timers.after(wait, () => this.session.send(historyFrame(request)));
-    else this.#histories.shift().reject(new Refusal(frame));
+    const { id, temporary, retry_after_ms: wait = 0 } = frame;
+    const refuse = ({ reject }) => reject(new Refusal(frame));
+    // An error without an id answers a history.
+    if (id === undefined && temporary) this.#cancelRetry = this.#timers.after(wait, () => this.#askHistory());
+    else if (id === undefined) this.#settleHistory(refuse);
+    else if (temporary) this.#outbox.retry(id, wait);
+    else this.#settle(id, refuse);
   }
 }

@@ -19,7 +19,6 @@ const HURRY_SPREAD_MS = 500;
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
-const SOCKET_OPEN = 1;
 
 export const SessionState = Object.freeze({
   CONNECTING: "connecting",
@@ -95,23 +94,23 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Shortens a back-off, because the backend is back. `drain` hints and policy waits are still honoured. */
+  /** Shortens a back-off, because the backend is back. Hints and policy waits are still honoured. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
-    if (closeAction(this.closeReason?.code) === CloseAction.RETRY_LATE) return;
     const wait = this.#random() * HURRY_SPREAD_MS;
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Extends a shorter wait to `wait` milliseconds plus a random spread: this address is rate-limited. */
+  /** Honours a rate limit's hint: a shorter wait becomes `wait` milliseconds plus a random spread. 0 is no hint. */
   postpone(wait) {
-    if (this.state !== SessionState.WAITING || this.#timers.now() + wait <= this.retryAt) return;
-    this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
+    if (this.state !== SessionState.WAITING || wait === 0) return;
+    if (this.#timers.now() + wait > this.retryAt) this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
+    this.#returnAt = this.retryAt;
   }
 
-  /** Sends a frame. Returns false if the socket is not open; the frame is then lost. */
+  /** Sends a frame. Returns false without a connection that was welcomed; the frame is then lost. */
   send(text) {
-    const isOpen = this.#socket?.readyState === SOCKET_OPEN;
+    const isOpen = this.#socket !== null && this.#welcomedAt !== null;
     if (isOpen) this.#socket.send(text);
     return isOpen;
   }
@@ -206,13 +205,8 @@ export class Session {
     const now = this.#timers.now();
     if (this.#welcomedAt !== null && now - this.#welcomedAt >= STABLE_MS) this.#backoff.reset();
     this.#welcomedAt = null;
-    this.#waitFor(this.#nextWait(reason, now));
-  }
-
-  #nextWait(reason, now) {
-    if (closeAction(reason.code) === CloseAction.RETRY_LATE) return this.#backoff.nextAfterPolicy();
-    if (this.#returnAt !== null) return Math.max(0, this.#returnAt - now);
-    return this.#backoff.next();
+    if (closeAction(reason.code) === CloseAction.RETRY_LATE) this.#returnAt = now + this.#backoff.nextAfterPolicy();
+    this.#waitFor(this.#returnAt === null ? this.#backoff.next() : Math.max(0, this.#returnAt - now));
   }
 
   #waitFor(wait) {
