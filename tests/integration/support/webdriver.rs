@@ -37,8 +37,6 @@ const ARGUMENTS: [&str; 11] = [
 /// A browser with one page.
 pub(crate) struct Browser {
     driver: Child,
-    /// The process id of the browser, which would outlive its driver.
-    process: u64,
     session: WebDriver,
     /// The profile and the temporary files, which the killed browser does not remove.
     _folder: TempDir,
@@ -68,9 +66,7 @@ impl Browser {
         let wanted = capabilities(language, &folder.path().join("profile"), preferences).expect("capabilities");
         let session = WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted).client(http());
         let session = session.await.expect("Chromium starts");
-        let process = session.capabilities().get("goog:processID").and_then(Value::as_u64);
-        let process = process.expect("the process of the browser");
-        Self { driver, process, session, _folder: folder, _turn: turn }
+        Self { driver, session, _folder: folder, _turn: turn }
     }
 
     /// Loads a page.
@@ -155,9 +151,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Kill the driver first, because it would clean up the browser at the same time.
-        let _ = self.driver.start_kill();
-        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $0", &self.process.to_string()]).status();
+        // The browser would outlive its driver, and its processes would still write to the folder.
+        let group = self.driver.id().expect("the driver runs").to_string();
+        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -$0", &group]).status();
         // A session that is dropped asks the driver to end it, and waits for an answer.
         let _ = self.session.clone().leak();
     }
@@ -178,7 +174,8 @@ fn capabilities(language: &str, profile: &Path, preferences: Value) -> WebDriver
 }
 
 /// Starts chromedriver on a free port. chromedriver picks a free IPv4 port and exits if that port is in use on IPv6;
-/// another attempt picks a different port. `folder` holds the temporary files.
+/// another attempt picks a different port. The driver leads a process group, which includes the browser. `folder` holds
+/// the temporary files.
 async fn start_driver(folder: &Path) -> (Child, u16) {
     let mut output = String::new();
     for _ in 0..5 {
@@ -188,6 +185,7 @@ async fn start_driver(folder: &Path) -> (Child, u16) {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .expect("chromedriver starts: scripts/test installs it");
