@@ -1,4 +1,4 @@
-// Reloads the page when one of its files has changed. Used only in development.
+// Reloads the page when index.html, or a JS, CSS or SVG file that it has loaded, has changed. Used only in development.
 
 const INTERVAL_MS = 1000;
 

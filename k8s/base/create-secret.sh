@@ -4,8 +4,8 @@
 # Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random value of 256 bits. An existing
 # Secret is kept, which counts as success. Random values are never printed or put on a command line.
 #
-# The script needs only bash, curl and openssl, which MySQL's image has. It does not use kubectl: that image has no
-# shell, and `kubectl create` fails in the same way whether the Secret exists or cannot be created.
+# The script needs bash, coreutils, curl and openssl, which MySQL's image has. It does not use kubectl: kubectl's image
+# has no shell, and `kubectl create` fails in the same way whether the Secret exists or cannot be created.
 
 set -euo pipefail
 
@@ -46,7 +46,7 @@ request() {
 }
 
 [[ $# -ge 2 ]] || fail "usage: create-secret.sh NAME KEY[=VALUE]..."
-# Such a name is valid in Kubernetes and needs no escaping in JSON.
+# Such a name needs no escaping in JSON.
 [[ $1 =~ ^[a-z0-9-]+$ ]] || fail "\"$1\" cannot be the name of a Secret here: use a-z, 0-9 and -"
 for item in "${@:2}"; do
     [[ $item =~ ^[A-Za-z0-9._-]+(=[A-Za-z0-9._%-]*)?$ ]] ||

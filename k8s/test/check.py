@@ -23,7 +23,7 @@ NAMESPACE = "smilingchat"
 CLUSTER_WIDE = {"Namespace", "StorageClass"}
 # Custom resources, which kubernetes-validate has no schemas for.
 WITHOUT_SCHEMA = {"InnoDBCluster"}
-# Labels of pods that the MySQL Operator creates, which no manifest here describes.
+# Labels of the pods that the MySQL Operator creates. No manifest here describes these pods.
 OPERATOR_LABEL = "mysql.oracle.com/cluster"
 OPERATOR_CAN_SELECT = {"component": {"mysqld", "mysqlrouter"}, OPERATOR_LABEL: {"database"}}
 # Volume types that the pod security standard `restricted` allows.
@@ -37,7 +37,7 @@ ALLOWED_VOLUMES = {
     "projected",
     "secret",
 }
-# Overlays for clusters in which every node has a zone. Their pods must be spread over zones.
+# Overlays for clusters in which every node has a zone. The pods of their Deployments must be spread over zones.
 WITH_ZONES = {"eks"}
 # The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
@@ -49,7 +49,7 @@ kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_valid
 
 
 class Loader(yaml.SafeLoader):
-    """Rejects duplicate keys, of which PyYAML would silently keep only the last."""
+    """Rejects duplicate keys, of which PyYAML would silently keep only the last. The merge key `<<` may be repeated."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -145,10 +145,10 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """Every pod must comply with this pod security standard, and more: it names a user other than root, adds no
-        capability, declares no port up to 1024, and has a read-only root file system.
+        """Every workload's pods must comply with this pod security standard, and more: each container has a user other
+        than root, adds no capability, declares no port below 1024, and has a read-only root file system.
 
-        The fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
+        Some fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
         """
         for workload in self.workloads:
             pod = self.pod(workload)
