@@ -4,8 +4,8 @@
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
-# Labels name the version and the commit. The group `release` builds each image for two architectures, with its SBOM and
-# provenance. This needs a builder that supports multiple platforms and attestations:
+# Labels name the version and, if REVISION is set, the commit. The group `release` builds each image for two
+# architectures, with its SBOM and provenance. This needs a builder that supports multiple platforms and attestations:
 #
 #   docker buildx create --use
 
