@@ -149,10 +149,10 @@ impl Store {
         Ok(either!(self, database => database.execute(&text).await?) > 0)
     }
 
-    /// Removes at most `batches` batches from the beginning of the log, up to the first one that is not older than
-    /// `kept` by the database's clock. Returns the last removed offset and the number of smiles that this call removed,
-    /// or `None` if the first batch is not old enough or the log has no batch. If another replica was faster, the
-    /// number is 0, and the offset is the one before the first batch that this call found.
+    /// Removes at most `batches` batches from the beginning of the log, up to but not including the first one that is
+    /// not older than `kept` by the database's clock. Returns the last removed offset and the number of smiles that
+    /// this call removed, or `None` if the first batch is not old enough or the log has no batch. If another replica
+    /// was faster, the number is 0, and the offset is the one before the first batch that this call found.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -52,9 +52,9 @@ const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// Replaces the library's message, which does not name the remedy.
-const NO_TLS: &str = "the server offers no TLS, and without TLS MySQL accepts no password from an account that has not \
-    logged in since the server started; enable TLS on the server";
+/// Replaces the library's message, which is addressed to developers.
+const NO_TLS: &str = "the server offers no TLS, and without TLS this program cannot use an account that has not logged \
+    in since the server started; enable TLS on the server";
 
 /// The users, and the key of the hashes in the index.
 pub(super) type Opened = (UserDirectory, [u8; 16]);
