@@ -7,16 +7,16 @@
 //!
 //! - **Durability.** [`Store::append`] returns [`Append::Done`] only after a commit that survives `kill -9` and a power
 //!   cut. MySQL guarantees this with the default values of `innodb_flush_log_at_trx_commit` and `sync_binlog`.
-//! - **Compare and append.** A batch is one row with its first offset as the key, and it names the batch before it. Of
-//!   all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that has seen offset n
-//!   never sees a lower one appear later. A log that holds batches accepts none from a writer that has not read its
-//!   end.
+//! - **Compare and append.** A batch is one row with its first offset as the key. Its append names the batch before it.
+//!   Of all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that has seen
+//!   offset n never sees a lower one appear later. A log that holds batches accepts none from a writer that has not
+//!   read the end of the log.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
 //!   token of the row at this offset shows whose batch was accepted.
 //! - **Derived index.** The whole index is derived from the log. It is written one segment at a time, and writing the
 //!   last segment again changes nothing.
 
-/// Calls the same method of either database.
+/// Evaluates the same expression with whichever database is open.
 macro_rules! either {
     ($store:expr, $database:ident => $call:expr) => {
         match $store {
@@ -67,12 +67,13 @@ pub(crate) enum Store {
 impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// Waits without a time limit for a MySQL server that cannot be reached or is read-only, and logs the wait.
+    /// Waits without a time limit while a MySQL server cannot be reached or is read-only, or while another replica
+    /// upgrades the tables, and logs the wait.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority cannot be
-    /// read, or if MySQL reports an error that does not pass. A refusal of the account counts as such an error after
-    /// 15 s.
+    /// read, if this store does not support the MySQL server, or if a MySQL error is permanent. A refusal of the
+    /// account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {
@@ -117,8 +118,8 @@ impl Store {
         }
     }
 
-    /// Discards all connections to MySQL, so that later queries reach the server that the address now leads to. On
-    /// SQLite, does nothing and returns `false`.
+    /// Discards all connections to MySQL, so that later queries reach the server that the address now leads to. Returns
+    /// `true` on MySQL. On SQLite, does nothing and returns `false`.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {
             mysql.connect_again();
@@ -126,7 +127,7 @@ impl Store {
         self.is_shared()
     }
 
-    /// Closes the connections cleanly. Later statements fail.
+    /// Closes the connections to the file, or the idle connections to MySQL. Later statements fail.
     pub(crate) async fn close(&self) {
         either!(self, database => database.close().await);
     }

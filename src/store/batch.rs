@@ -26,9 +26,9 @@ impl BatchLimit {
 
     /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a
     /// larger payload in several writes with Nagle's algorithm on, and the last write then waits up to 40 ms for a
-    /// delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so 550 smiles fill a
-    /// payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this number
-    /// of smiles.
+    /// delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about 550 smiles
+    /// fill a payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this
+    /// number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.
@@ -102,7 +102,7 @@ impl Batch {
 /// An encoded batch to append.
 #[derive(Clone, Debug)]
 pub(crate) struct NewBatch {
-    /// The key of the batch before this one; `None` if the log has no batch.
+    /// The key of the batch before this one; `None` if the writer has found no batch in the log.
     pub(super) previous: Option<BatchKey>,
     /// The key of this batch.
     pub key: BatchKey,
@@ -111,8 +111,8 @@ pub(crate) struct NewBatch {
     pub(super) payload: Vec<u8>,
 }
 
-/// The payload of a row. `first` and `at` are the offset and the time of the first smile. The offsets and times of the
-/// records are relative to them.
+/// The payload of a row. `first` is the offset of the first smile, and `at` its time in milliseconds since 1970. The
+/// offsets and times of the records are relative to `first` and `at`.
 #[derive(Serialize, Deserialize)]
 struct Payload<'row> {
     format: u8,
@@ -133,8 +133,9 @@ struct Record<'row> {
 }
 
 impl Store {
-    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the log has
-    /// no batch. All users must come from [`Store::user`].
+    /// Encodes smiles as the batch that follows `previous`, which ends at `after`. `previous` is `None` if the writer
+    /// has found no batch in the log. There must be at least one smile, and all users must come from [`Store::user`].
+    /// Each smile gets the time `at`, and the batch a random token.
     pub(crate) fn new_batch<'smiles>(
         &self,
         previous: Option<BatchKey>,

@@ -25,8 +25,8 @@ const SMILES_PER_BATCH: usize = 1000;
 /// A row of the earlier schema, as [`NEXT_ROWS`] selects it.
 pub(super) type StoredRow = (i64, i64, i64, String, String, i64);
 
-/// The next statement of the conversion: inserts consecutive rows as batches, each with the time of its last smile, or
-/// drops the old tables if there are no rows left.
+/// The SQL of the next step of the conversion. The step inserts consecutive rows as batches, each with the time of its
+/// last smile as `appended_at`. If there are no rows left, the step drops the old tables.
 ///
 /// # Errors
 /// [`sqlx::Error::Decode`] if a row is not a valid smile.

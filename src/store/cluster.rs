@@ -11,13 +11,14 @@ use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 
 /// How long a lease lasts without renewal. A replica renews it one second after the previous attempt has ended, so
-/// three attempts in a row may fail immediately, or one may time out.
+/// three attempts in a row may fail immediately, or one may fail after 2 s without an answer.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// How long after its last renewal a replica stays in the list. Its row is removed within about a minute after that.
+/// The minimum time that a replica stays in the list after its last renewal. A running replica removes the row within
+/// about a minute after that.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
@@ -49,7 +50,7 @@ pub enum Following {
 pub(crate) struct ReplicaRecord {
     /// The name, a dot and a number. An id is never reused.
     pub id: String,
-    /// The data with which it registered.
+    /// The data with which the replica registered.
     #[serde(flatten)]
     pub replica: NewReplica,
     /// The current state.
@@ -58,9 +59,10 @@ pub(crate) struct ReplicaRecord {
     pub started_at: Timestamp,
     /// Milliseconds since it registered, by the store's clock.
     pub uptime_ms: u64,
-    /// Milliseconds since it last renewed its lease, by the store's clock.
+    /// Milliseconds since it last renewed its lease, by the store's clock; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// The status that it wrote with its last renewal. A lost replica has no sessions and admits nothing.
+    /// The status that it wrote with its last renewal. In the record of a lost replica, the number of sessions and the
+    /// rate of smiles are 0.
     #[serde(flatten)]
     pub status: ReplicaStatus,
     /// The version of the program.
@@ -98,7 +100,7 @@ impl ReplicaRecord {
 /// A replica that registers.
 #[derive(Clone, Debug, PartialEq, Serialize, FromRow)]
 pub(crate) struct NewReplica {
-    /// The configured name.
+    /// The configured name, or the host name if none is configured.
     pub name: String,
     /// The host name; in a container, the container's host name.
     pub host: String,
@@ -135,7 +137,7 @@ impl Registration {
 pub(crate) struct ReplicaStatus {
     /// Open sessions.
     pub sessions: u32,
-    /// Admitted smiles per second, measured over about a second before the renewal.
+    /// Admitted smiles per second, as last measured, usually over about a second.
     pub smiles_per_second: f64,
     /// Whether it is shutting down or a crash request made it unready.
     #[serde(skip)]

@@ -21,7 +21,8 @@ pub(crate) struct IndexStep<'smiles> {
     /// had this batch, such as a new primary that lacks the end of the log, ignores the step. `None` if retention has
     /// removed every batch of the log. SQLite ignores this field.
     pub last: Option<BatchKey>,
-    /// For each conversation, its offsets in the segment in ascending order. Its two users may be in either order.
+    /// For each conversation with smiles in the segment, the offsets of these smiles in ascending order. The two users
+    /// may be in either order.
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,
@@ -50,8 +51,8 @@ impl Store {
         Ok(indexed.unsigned_abs())
     }
 
-    /// Claims the right to write the index for the next second. Returns `false` if another claimant has the right. On
-    /// SQLite, every claim succeeds.
+    /// Claims the right to write the index, or extends the claim, for 1 s by the database's clock. Returns `false` if
+    /// another claimant has the right. On SQLite, every claim succeeds.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -63,7 +64,8 @@ impl Store {
     }
 
     /// Writes a segment of the index. The segment counts as indexed only once all of it is written. On MySQL, changes
-    /// nothing if the segment is not the next one, or if the log lacks the batch `step.last`.
+    /// nothing if the segment is not the next one, or if the log neither holds the batch `step.last` nor is trimmed to
+    /// its first offset or beyond.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -72,7 +74,7 @@ impl Store {
     }
 
     /// Reads the number of indexed segments and the blocks with these keys from one snapshot. Omits blocks that do not
-    /// exist.
+    /// exist. `keys` must not be empty, since MySQL accepts no empty list.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -118,8 +120,9 @@ impl Store {
         Ok(offsets)
     }
 
-    /// Reads the offsets of a conversation in the last `limit` segments up to `through` that contain its smiles. The
-    /// newest segment comes first; the offsets within a segment ascend.
+    /// Reads the indexed offsets of a conversation in at most `limit` segments: the newest ones up to and including the
+    /// segment `through` that contain smiles of the conversation. The newest segment comes first; the offsets within a
+    /// segment ascend.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -154,8 +157,8 @@ impl Store {
     }
 }
 
-/// Fails if the index has fewer than `least` segments, a number that it had before. A MySQL server that took over may
-/// lack the last segments, and memory may have dropped their smiles.
+/// Fails if the index has fewer than `least` segments. The index has had that many before, but a MySQL server that took
+/// over may lack the last segments, and memory may have dropped the smiles of these segments.
 pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
     if indexed < least {
         return Err(StoreError::Unavailable("the index lacks segments, which are being derived again".into()));

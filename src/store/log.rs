@@ -46,8 +46,9 @@ pub(crate) struct LogPage {
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {
-    /// Waits at most 0.3 s for this replica's turn to append, if replicas take turns. Returns batches that other
-    /// replicas have committed after `last`, which ends at `after`. The result may lack some or all of these batches.
+    /// Waits at most 0.3 s for this replica's turn to append, if other replicas append too and no recent attempt has
+    /// failed. Returns batches that other replicas have committed after `last`, which ends at `after`. The result may
+    /// lack some or all of these batches.
     pub(crate) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         match self {
             Self::Sqlite(_) => Vec::new(),
@@ -62,8 +63,8 @@ impl Store {
         }
     }
 
-    /// Appends a batch if the log ends with its previous batch. Returns [`Append::Done`] once the batch is durable,
-    /// also if an earlier attempt has appended it.
+    /// Appends a batch if the log ends with its previous batch, or if retention has removed everything before the
+    /// batch. Returns [`Append::Done`] once the batch is durable, also if an earlier attempt has appended it.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///
@@ -83,7 +84,8 @@ impl Store {
         Ok(self.page(&rows)?.state)
     }
 
-    /// Reads at most `batches` batches after `after`, which must be 0 or the last offset of a batch.
+    /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, it must end there: the page
+    /// lacks the rest of a batch that ends later.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the tables are gone from a MySQL database, else [`StoreError::Unavailable`].
@@ -116,8 +118,9 @@ impl Store {
         Ok(self.batches_at(&[offset]).await?.pop())
     }
 
-    /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds, it
-    /// reads the last batch before that offset, if there is one. Accepts at most 500 offsets.
+    /// Reads the batches that hold these offsets, in order and without repeats. For an offset that no batch holds,
+    /// reads the last batch before that offset, if there is one. `offsets` may have at most 500 elements, the limit of
+    /// SQLite for the terms of a compound `SELECT`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -130,8 +133,8 @@ impl Store {
         rows.iter().map(|(token, payload)| Batch::decode(*token, payload, self.directory())).collect()
     }
 
-    /// Replaces `epoch` with a new one. Returns `false` if the log already has another epoch, or if another file has
-    /// taken the place of the log's: that file has its own epoch.
+    /// Replaces `epoch` with a new one. Returns `false` if the log already has another epoch, or if the file of the log
+    /// was deleted or replaced: a file in its place keeps its own epoch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -146,9 +149,10 @@ impl Store {
         Ok(either!(self, database => database.execute(&text).await?) > 0)
     }
 
-    /// Removes at most `batches` batches that are older than `kept` by the database's clock, oldest first. Returns the
-    /// last removed offset and the number of smiles that this call removed, or `None` if no batch is old enough. The
-    /// number is 0 if another replica was faster, and the offset is then the one before the first old batch.
+    /// Removes at most `batches` batches from the beginning of the log, up to but not including the first one that is
+    /// not older than `kept` by the database's clock. Returns the last removed offset and the number of smiles that
+    /// this call removed, or `None` if the first batch is not old enough or the log has no batch. If another replica
+    /// was faster, the number is 0, and the offset is the one before the first batch that this call found.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

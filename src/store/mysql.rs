@@ -1,7 +1,7 @@
 //! The store that any number of replicas share: a MySQL database.
 //!
-//! A replica has a few connections, each for its own work: one appends, one reads the log, one reads the binary log,
-//! one writes the index, one keeps the lease and removes old rows, and some serve most other reads.
+//! A replica has up to nine connections, each for its own work: one appends, one reads the log, one reads the binary
+//! log, one writes the index, one keeps the lease, removes old rows and begins epochs, and four serve most other reads.
 
 mod binlog;
 mod cluster;
@@ -34,7 +34,7 @@ use crate::config::MySqlUrl;
 /// binary log, so sixteen replicas need 144 of MySQL's default limit of 151 connections. The rest is for probes.
 const READERS: usize = 4;
 
-/// The database's clock: milliseconds since 1970.
+/// The database's clock, as an SQL expression: milliseconds since 1970.
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// An open MySQL store.
@@ -48,9 +48,9 @@ pub(crate) struct MySql {
     peer_appends: Mutex<PeerAppends>,
     /// For reads of the log, so that no read of a session delays the follower.
     pub(super) following: Connections,
-    /// For the indexer, whose transactions are long.
+    /// For the claims and the long transactions of the indexer.
     indexing: Connections,
-    /// For leases, retention and the epoch: short statements that never wait for readers.
+    /// For leases, removals by retention and new epochs: short statements that never wait for a read of a session.
     upkeep: Connections,
     /// For resumes, histories, look-ups of ids and most other reads.
     reading: Connections,

@@ -1,5 +1,5 @@
-//! The store on SQLite: a file in WAL mode for one process, with one writing connection, one that checkpoints and a few
-//! reading ones.
+//! The store on SQLite: a file in WAL mode for one process, with one writing connection, one that checkpoints and at
+//! most four reading ones.
 
 mod index;
 mod log;
@@ -31,7 +31,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// earlier, mostly in parallel with the commits.
 const WAL_PAGES: u32 = 8192;
 
-/// The system's clock: milliseconds since 1970.
+/// The system's clock, as an SQL expression: milliseconds since 1970.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 /// An open SQLite store.
@@ -43,7 +43,7 @@ pub(crate) struct Sqlite {
     pub(crate) starts: i64,
     readers: SqlitePool,
     /// The only writing connection, so no statement fails with `SQLITE_BUSY`. With `synchronous=FULL` a commit returns
-    /// once it is on the disk. Only index writes relax this setting.
+    /// once it is on the disk. Only [`Sqlite::write_index`] relaxes this setting.
     writer: Mutex<KeptConnection>,
     /// Checkpoints the write-ahead log, mostly without blocking the writer.
     checkpointer: Mutex<KeptConnection>,
@@ -66,7 +66,8 @@ impl KeptConnection {
         Self { options: Some(options), connection: None }
     }
 
-    /// Takes the connection. Put it back after success; dropping it after an error closes it.
+    /// Takes the connection, and opens it if necessary. Put it back after success; dropping it after an error closes
+    /// it.
     async fn take(&mut self) -> sqlx::Result<SqliteConnection> {
         match self.connection.take() {
             Some(connection) => Ok(connection),

@@ -165,7 +165,7 @@ async fn one_of_several_batches_for_an_offset_is_accepted(database: &Database) {
         let racing = racers.iter().map(|batch| store.append(batch));
         let outcomes: Vec<_> = futures_util::future::join_all(racing).await.into_iter().map(Result::unwrap).collect();
         let count = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
-        assert_eq!((count(Append::Done), count(Append::Occupied)), (1, 3), "round {round}: {outcomes:?}");
+        assert_eq!((count(Append::Done), count(Append::Occupied)), (1, 3), "round {round} ended with {outcomes:?}");
         let winner = outcomes.iter().position(|outcome| *outcome == Append::Done).unwrap();
         assert_eq!(ids(&whole_log(&store).await).last(), Some(&format!("{round}-{winner}").as_str()));
     }
@@ -193,7 +193,7 @@ async fn a_file_that_takes_the_place_of_the_log_keeps_its_epoch() {
     let copy = path.with_extension("copy");
     std::fs::copy(&path, &copy).unwrap();
     std::fs::rename(&copy, &path).unwrap();
-    assert!(!store.begin_epoch(&epoch).await.unwrap(), "an epoch began in a file that has been replaced");
+    assert!(!store.begin_epoch(&epoch).await.unwrap(), "an epoch began although the file had been replaced");
     drop(store);
     assert_eq!(database.open().await.log_state().await.unwrap().epoch, epoch);
 }
@@ -331,5 +331,5 @@ async fn a_file_of_a_newer_version_is_refused() {
         VALUES (9999, 'a newer one', TRUE, '', 0)";
     database.run(newer).await;
     let error = Store::open(&database.url()).await.err().unwrap().to_string();
-    assert!(error.contains("a newer version of smilingchat has upgraded it"), "{error}");
+    assert!(error.contains("a newer version of smilingchat has upgraded it"), "the error is {error}");
 }

@@ -182,7 +182,7 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     let refused = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &format!("--store={store}")]).await;
     pair.run(0, "SET GLOBAL binlog_format = ROW").await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
+    assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT; set it to ROW"), "{said}");
 }
 
 /// The maximum number of lines about an outage: its start, the reopening of connections, and its end.

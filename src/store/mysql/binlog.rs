@@ -48,8 +48,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this are left to real replicas. MySQL disconnects a reader when another reader takes the same id,
-/// so each connection picks one at random.
+/// Server ids below this are left to the replicas of MySQL. MySQL disconnects a reader when another reader takes the
+/// same id, so each connection picks one at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the server refuses the account, the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or
@@ -77,7 +77,7 @@ impl MySql {
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;
-        // The server refuses the request, or sends the first event at once.
+        // The server refuses the request, or sends the first event immediately.
         within(ANSWER, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }

@@ -54,7 +54,8 @@ impl MySql {
     }
 
     /// Renews the lease by MySQL's clock, and registers again if the row was removed meanwhile. If the number of the
-    /// registration is 0, registers a new replica and returns the number that MySQL chose.
+    /// registration is 0, registers a new replica and returns the number that MySQL chose; otherwise the returned
+    /// number has no meaning.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -98,7 +99,8 @@ impl MySql {
     }
 
     /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, requests a crash of the one with the longest
-    /// uptime. Returns its id; `None` if there is no such replica. The replica finds the request in its own row.
+    /// uptime. If another request reaches that replica first, tries the next one. Returns the id; `None` if there is no
+    /// such replica. The replica finds the request in its own row.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; a request may have been stored nevertheless.

@@ -39,7 +39,7 @@ pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 /// Lists at least the sessions of this account. Column 0 is the id, column 4 the command.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
-/// Commands of a session that executes a statement or hangs in one.
+/// Commands of a session that executes a statement, or that was killed and still hangs in one.
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// A bounded pool of connections for one kind of work.
@@ -49,8 +49,8 @@ pub(in crate::store) struct Connections {
     places: Semaphore,
     /// The idle connections, each with the time at which it became idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
-    /// The ids of the sessions that were taken and have not answered. A statement whose connection was dropped may
-    /// still run in MySQL.
+    /// The ids of the sessions that were taken and, as far as this pool knows, have not completed their statement. A
+    /// statement whose connection was dropped may still run in MySQL.
     under_way: Mutex<Vec<i64>>,
 }
 
@@ -75,7 +75,7 @@ impl Connections {
         Self { server, most, places, idle, under_way: Mutex::default() }
     }
 
-    /// Takes a connection. Waiters are served in order, and fail after [`ANSWER`].
+    /// Takes an idle connection, or opens one. Waiters for a place are served in order, and fail after [`ANSWER`].
     pub(super) async fn take(&self) -> sqlx::Result<PooledConnection<'_>> {
         let place = tokio::time::timeout(ANSWER, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -91,8 +91,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// Takes the most recently used idle connection, if it is alive and leads to the current server. Otherwise the
-    /// older ones are no better.
+    /// Takes the most recently used idle connection. Returns `None` if this connection is dead, too old or of an
+    /// earlier generation: the connections that became idle before it are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {

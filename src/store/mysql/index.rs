@@ -6,8 +6,8 @@ use super::{MySql, NOW, statements};
 use crate::store::index::{IndexStep, encode_places, list};
 use crate::store::{StoreError, integer};
 
-/// Maximum number of conversations in one statement. All places of a segment take 8 KiB, so the values fit into one
-/// write, as those of a batch do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
+/// Maximum number of conversations in one statement. All places of a segment take at most 8 KiB, so the values fit into
+/// one write, as those of a batch do ([`BatchLimit::MYSQL`](crate::store::BatchLimit)).
 const CONVERSATIONS_PER_STATEMENT: usize = 256;
 
 /// Maximum number of blocks of ids in one statement. A block takes about 2 KiB, so the values fit into one write.
@@ -31,7 +31,7 @@ impl MySql {
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (segment, next) = (step.segment, step.segment + 1);
-        // Each batch names the one before it, so a log that holds this batch holds all earlier ones that are not
+        // Each append names the batch before it, so a log that holds this batch holds all earlier ones that are not
         // trimmed.
         let same_log = step
             .last

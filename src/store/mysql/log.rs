@@ -7,8 +7,8 @@ use super::connections::{NOT_PRIMARY, number, within};
 use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, StoreError, integer};
 
-/// Errors after which a batch is certainly not in the log: MySQL did not start the statement or rolled it back. Error
-/// 1053, server shutdown, is not among them, since MySQL may have committed before the shutdown.
+/// Errors that show that this attempt has not stored the batch: MySQL did not start the statement or rolled it back.
+/// Error 1053, server shutdown, is not among them, since MySQL may have committed before the shutdown.
 const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 1370];
 
 /// Results of the procedure `append_batch` (`sql/mysql/0020_append_batch.sql`).

@@ -1,8 +1,7 @@
-//! Creates and upgrades the tables, even when several replicas start at once.
+//! Creates and upgrades the tables, even when several replicas start at the same time.
 //!
 //! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
-//! interrupted. It uses a connection of its own, so that the lock is released when the connection closes after a
-//! failure.
+//! interrupted. For this, it uses a connection of its own, whose end releases the lock even after a failure.
 //!
 //! A migration never changes once a database may have it, not even in a comment: the database keeps its checksum. A
 //! changed procedure gets a new name, since replicas of an older version still call the old one.
@@ -25,14 +24,14 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Minimum interval between log lines about a wait.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// Time limit for the migrations, and for one step of the conversion. A statement that takes longer continues in MySQL
-/// with its lock, and the next attempt waits for that lock.
+/// Time limit for the migrations, and for one step of the conversion. A statement that takes longer continues in MySQL,
+/// its session keeps [`LOCK`], and the next attempts wait for this lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// Statements of an upgrade may take long, since no session waits for them.
+/// Statements of an upgrade may take long, since no user waits for them.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
-/// Waits a second for the lock of this database. With the digest, the name of the lock stays within the limit of 64
+/// Waits at most 1 s for the lock of this database. With the digest, the name of the lock stays within the limit of 64
 /// characters.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('smilingchat tables ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
@@ -49,13 +48,13 @@ const COUNT_OLD_TABLES: &str = "
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
 /// Errors about the account and its privileges. A deployment may create the account after the server starts, so the
-/// replica retries for a short time. A wrong password must end in an error.
+/// replica retries for 15 s. A wrong password must end in an error.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 const ACCOUNT: Duration = Duration::from_secs(15);
 
-/// Replaces the library's message, which does not name the remedy.
-const NO_TLS: &str = "the server offers no TLS, and without TLS MySQL accepts no password from an account that has not \
-    logged in since the server started; enable TLS on the server";
+/// Replaces the library's message, which is addressed to developers.
+const NO_TLS: &str = "the server offers no TLS, and without TLS this program cannot use an account that has not logged \
+    in since the server started; enable TLS on the server";
 
 /// The users, and the key of the hashes in the index.
 pub(super) type Opened = (UserDirectory, [u8; 16]);
@@ -104,8 +103,8 @@ async fn try_open(server: &MySqlServer) -> Result<Opened, sqlx::Error> {
 
 async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     let mut migrator = sqlx::migrate!("sql/mysql");
-    // This replica already holds `LOCK`. Migrations unknown to this version come from a newer replica that runs at the
-    // same time.
+    // This replica already holds `LOCK`. Migrations unknown to this version come from a newer one, whose replicas may
+    // be running.
     migrator.set_locking(false).set_ignore_missing(true);
     let migrated = async {
         connection.ensure_migrations_table("_sqlx_migrations").await?;
@@ -121,7 +120,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Converts up to 20,000 smiles of an earlier version into batches, or drops their table once all are converted.
+/// Converts up to 20,000 smiles of an earlier version into batches, or drops the old tables once all are converted.
 /// Returns `false` if the table does not exist.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {

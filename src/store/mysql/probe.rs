@@ -1,6 +1,6 @@
 //! Finds out where the address of the store leads, and whether the server there answers.
 //!
-//! A probe is one connection, opened from time to time, and at once when an answer is overdue.
+//! A probe is one connection. It is opened about every 3 s, and earlier when an answer is overdue.
 
 use std::future::pending;
 use std::sync::{Arc, Weak};
@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use super::connections::{ANSWER, timed_out, within};
 use super::server::MySqlServer;
 
-/// Interval between two probes. While an old primary still accepts writes, no open connection shows that the address
-/// has moved.
+/// Pause before the next probe if no answer becomes overdue, in addition to [`PAUSE`]. While an old primary still
+/// accepts writes, no open connection shows that the address has moved.
 const INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shortest pause between two probes, however many answers are overdue.
@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SILENT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Time limit of a probe. A probe keeps waiting when the next one starts, so a server that resumes answers it at once.
+/// Time limit of a probe. A probe keeps waiting when the next one starts, so a server that resumes answers it
+/// immediately.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// Pause after a silence before the other connections are opened. Within tens of milliseconds, a server that resumes

@@ -19,15 +19,16 @@ use crate::config::{MySqlUrl, secret};
 const ALIVE: Duration = Duration::from_millis(300);
 
 /// Checks of a new connection. Unlike [`SET_UP`], they also work on servers that this store then refuses, such as
-/// derivatives of MySQL.
+/// MariaDB.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
 /// Session settings that the statements rely on, whatever the server's defaults and `init_connect` are.
 ///
-/// `READ COMMITTED`: each statement sees what is committed when it starts, and no gaps between rows are locked. The
-/// timeouts end most abandoned statements, since closing a connection does not. `wait_timeout` is above the idle time
-/// of the pool and far below MySQL's eight hours, so that sessions of a dead machine do not pile up.
+/// `READ COMMITTED`: each statement sees what is committed when it starts, and searches and scans lock no gaps between
+/// rows. The lock timeouts (in seconds) and `max_execution_time` (in milliseconds, for `SELECT` only) end most
+/// abandoned statements, since closing a connection does not. `wait_timeout` (in seconds) is above the idle time of the
+/// pool and far below MySQL's default of eight hours, so that sessions of a dead machine do not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
@@ -46,7 +47,7 @@ pub(super) struct MySqlServer {
     pub(super) overdue: watch::Sender<bool>,
 }
 
-/// A connection to the server, which MySQL calls a session.
+/// A connection to the server. MySQL calls it a session.
 pub(super) struct MySqlSession {
     pub(super) connection: MySqlConnection,
     pub(super) id: i64,
@@ -59,13 +60,13 @@ impl MySqlServer {
         Self { url, options, uuid: Mutex::default(), generation, overdue: watch::Sender::default() }
     }
 
-    /// Opens a connection, after a wait while an answer is overdue. Each of the two takes at most [`ANSWER`].
+    /// Waits while an answer is overdue, then opens a connection. Each of these steps takes at most [`ANSWER`].
     pub(super) async fn connect(&self) -> sqlx::Result<MySqlSession> {
         self.until_answered().await?;
         within(ANSWER, self.open()).await.inspect_err(|error| self.failed(error))
     }
 
-    /// Whether the server answers a ping over this connection.
+    /// Whether the server answers a ping over this connection within [`ALIVE`].
     pub(super) async fn answers_ping(&self, connection: &mut MySqlConnection) -> bool {
         within(ALIVE, connection.ping()).await.inspect_err(|error| self.failed(error)).is_ok()
     }
@@ -83,7 +84,8 @@ impl MySqlServer {
         within(ANSWER, answered).await
     }
 
-    /// Opens a connection and applies the session settings, without a time limit.
+    /// Opens a connection, checks the server and applies the session settings, without a time limit. Fails if the
+    /// server is read-only or this store does not support it.
     pub(super) async fn open(&self) -> sqlx::Result<MySqlSession> {
         let options = match self.password()? {
             Some(password) => self.options.clone().password(&password),
@@ -97,7 +99,7 @@ impl MySqlServer {
             return Err(sqlx::Error::Protocol(needed));
         }
         if by_statement != 0 {
-            return Err(sqlx::Error::Protocol("binlog_format is STATEMENT and must be ROW".to_owned()));
+            return Err(sqlx::Error::Protocol("binlog_format is STATEMENT; set it to ROW".to_owned()));
         }
         if read_only != 0 {
             return Err(not_primary());
@@ -110,7 +112,8 @@ impl MySqlServer {
         Ok(MySqlSession { connection, id, generation: self.record_server(uuid) })
     }
 
-    /// The current password. Reads the file each time, since its content may have changed.
+    /// The current password, if one is configured. Reads the password file on each call, since its content may have
+    /// changed.
     pub(super) fn password(&self) -> io::Result<Option<String>> {
         let in_file = secret(self.url.password_file.as_deref(), "password").map_err(io::Error::other)?;
         Ok(in_file.or_else(|| self.url.password.clone()))
@@ -149,7 +152,7 @@ fn not_primary() -> sqlx::Error {
     io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
-/// Whether this store supports a version of MySQL. On 8.0 replicas poll the log instead of following the binary log.
+/// Whether this store supports this version of MySQL. With 8.0, replicas cannot follow the binary log and poll the log.
 fn is_supported(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))

@@ -4,7 +4,7 @@ use super::connections::Connections;
 use super::{MySql, statements};
 
 impl MySql {
-    /// Hides all later batches from reads of the log, as a server does whose replication has stopped.
+    /// Hides all later batches from reads of the log, as a server whose replication has stopped does.
     pub(crate) async fn freeze_the_follower(&self) {
         let freeze =
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT";

@@ -14,8 +14,8 @@ use super::{MySql, statements};
 use crate::model::Offset;
 use crate::store::{Batch, BatchKey};
 
-/// Takes the lock. The wait is longer than a few commits take, and too short for a user to notice. The connection holds
-/// the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
+/// Takes the lock. The wait of at most 100 ms is longer than a few commits take, and too short for a user to notice.
+/// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
@@ -26,8 +26,8 @@ const MISSED: u32 = 16;
 /// slow or down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long this replica takes turns after it has found another replica's append, and how long it takes none after
-/// MySQL did not grant the lock.
+/// How long this replica takes turns after it has found another replica's append, and how long it takes none after an
+/// attempt to get the lock has failed.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// What this replica's own appends show about the appends of other replicas.
@@ -37,7 +37,7 @@ pub(super) struct PeerAppends {
     end: Offset,
     /// When it last found smiles of other replicas after its own. Its first append to a log with smiles counts too.
     met_at: Option<Instant>,
-    /// When MySQL last answered without granting the lock.
+    /// When the last failed attempt to get the lock ended, with or without an answer.
     kept_waiting_at: Option<Instant>,
     /// Whether the appending connection may hold the lock.
     may_hold: bool,
@@ -61,9 +61,10 @@ impl PeerAppends {
 }
 
 impl MySql {
-    /// Waits for the lock if other replicas append too. The next successful append or [`MySql::end_turn`] releases it.
-    /// Returns at most [`MISSED`] batches that other replicas have appended after `last`, which ends at `after`; this
-    /// replica's next batch follows them. An append without the lock is just as safe, so every wait here is short.
+    /// Waits for the lock if other replicas append too, unless an attempt has failed within [`RECENT`]. The next
+    /// successful append or [`MySql::end_turn`] releases it. Returns at most [`MISSED`] batches that other replicas
+    /// have appended after `last`, which ends at `after`; this replica's next batch follows them. An append without the
+    /// lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_to_get_the_lock_is_not_repeated_at_once() {
+    fn a_failed_attempt_to_get_the_lock_is_not_repeated_immediately() {
         let start = Instant::now();
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(6), 1, start);

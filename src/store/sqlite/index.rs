@@ -9,7 +9,7 @@ use crate::store::{StoreError, integer};
 /// Maximum number of blocks of ids in one transaction, about 32 KiB.
 const BLOCKS_PER_TRANSACTION: usize = 16;
 
-/// Maximum number of conversations in one transaction. All places of a segment take 8 KiB.
+/// Maximum number of conversations in one transaction. All places of a segment take at most 8 KiB.
 const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
@@ -55,7 +55,8 @@ impl Sqlite {
     }
 
     /// Checkpoints the write-ahead log before a commit has to. The first pass runs in parallel with commits. The second
-    /// pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log.
+    /// pass blocks them and moves the small remainder, so that the next commit restarts the write-ahead log, unless a
+    /// reader still needs it.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer.lock().await;
         checkpointer.execute(sqlx::query(CHECKPOINT)).await?;

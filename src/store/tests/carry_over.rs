@@ -1,4 +1,4 @@
-//! The upgrade of a database with one row per smile, as the previous version kept it.
+//! The upgrade of a database of the previous version, with one row per smile.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ const BEFORE: (i64, i64) = (4, 10);
 
 const EPOCH: &str = "00112233445566778899aabbccddeeff";
 
-/// Row ids and names of the users.
+/// Row ids and names of the senders and receivers in these tests.
 const USERS: [(u32, &str); 4] = [(1, "anna"), (2, "bruno"), (64, "viola"), (33, "greta")];
 
 /// MySQL's error for a missing table, and its SQLSTATE.
 const NO_TABLE: i64 = 1146;
 const NO_TABLE_STATE: &str = "42S02";
 
-/// The time of offset 0. Each smile is 7 ms later than the previous one.
+/// The time of offset 0, in milliseconds since 1970. Each smile is 7 ms later than the previous one.
 const START: i64 = 1_795_410_000_000;
 
 /// Fills a database as the previous version would. The log ends at `head`, and retention has removed all smiles up to
@@ -141,7 +141,7 @@ async fn an_interrupted_carry_over_continues(database: &Database) {
     assert_carried_over(database, &smiles).await;
 }
 
-/// Opens the store. Drops the attempt after `polls` polls, as if the process were killed.
+/// Opens the store. Drops the attempt after `polls` polls, as if the process were killed, and then returns `None`.
 async fn open_for(database: &Database, mut polls: usize) -> Option<Store> {
     let mut opening = Box::pin(database.open());
     let cut = std::future::poll_fn(move |context| {

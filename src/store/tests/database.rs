@@ -1,7 +1,7 @@
 //! A new database for each test, removed afterwards.
 //!
-//! An SQLite database is a file in a temporary folder. A MySQL database is on a real server, at the URL in
-//! `TEST_MYSQL_URL`, whose user must be allowed to create databases. `scripts/mysql start` prints such a URL.
+//! An SQLite database is a file in a temporary folder. A MySQL database is on a real server, usually at the URL in
+//! `TEST_MYSQL_URL`. The user in this URL must be allowed to create databases. `scripts/mysql start` prints such a URL.
 
 use std::path::Path;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Database {
         .unwrap()
     }
 
-    /// A new connection that has executed this statement, for example to hold a lock until it is dropped.
+    /// A new connection that has executed this statement, for example to hold a lock until the connection is dropped.
     pub(crate) async fn holding(&self, statement: &'static str) -> sqlx::MySqlConnection {
         let mut connection = self.connect().await;
         sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{MySqlUrl, TlsMode};
 
 #[tokio::test]
-async fn several_replicas_can_start_at_once() {
+async fn several_replicas_can_start_at_the_same_time() {
     let Some(database) = Database::mysql().await else { return };
     let stores = futures_util::future::join_all((0..8).map(|_| database.open())).await;
     let first = stores[0].log_state().await.unwrap();
@@ -58,10 +58,10 @@ async fn a_refusal_names_the_cause_and_no_secret() {
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let wrong = MySqlUrl { password: Some("wrong-secret".to_owned()), ..url.clone() };
     let refused = Store::open(&StoreUrl::MySql(wrong)).await.err().unwrap().to_string();
-    assert!(refused.contains("Access denied") && !refused.contains("secret"), "{refused}");
+    assert!(refused.contains("Access denied") && !refused.contains("secret"), "the refusal is {refused}");
     let missing = StoreUrl::MySql(MySqlUrl { database: "chat_test_missing".to_owned(), ..url });
     let missing = Store::open(&missing).await.err().unwrap().to_string();
-    assert!(missing.contains("Unknown database"), "{missing}");
+    assert!(missing.contains("Unknown database"), "the error is {missing}");
 }
 
 #[tokio::test]
