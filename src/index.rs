@@ -110,8 +110,8 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest smiles between two users before `before`, or of all smiles if it is `None`: at most `limit`,
-    /// oldest first, and whether older ones exist.
+    /// Returns the newest smiles between two users before `before`, or before the end of the log if it is `None`. They
+    /// are at most `limit`, oldest first. Also returns whether older ones exist.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].
@@ -147,7 +147,7 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// The maximum number of ids in one look-up that must not take long.
+    /// The maximum number of ids in a look-up for which a sender waits.
     pub(crate) fn look_up_limit(&self) -> usize {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
