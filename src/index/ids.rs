@@ -81,7 +81,7 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier begin later, so that the merges of lower tiers have ended by then.
+/// Number of segments by which the merges of a tier start late: by then, the merges of their inputs have ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
@@ -205,7 +205,12 @@ mod tests {
             let some = (0..=segment).step_by(if segment < 40 { 1 } else { 97 }).chain([segment]);
             for entry in some.flat_map(entries_of) {
                 let found = model.find(entry.hash);
-                assert_eq!(found, [entry.offset.0], "an id of segment {} after segment {segment}", entry.offset.0 / 3);
+                assert_eq!(
+                    found,
+                    [entry.offset.0],
+                    "an id of segment {} is missing or was found twice after segment {segment}",
+                    entry.offset.0 / 3
+                );
             }
         }
         assert!(model.find(12_345).is_empty(), "an id that was never stored was found");

@@ -36,7 +36,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Maximum time that clients of a starting replica wait in the accept queue. After that `/livez` is answered, and
+/// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` is answered and
 /// everything else gets 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,5 @@
-//! Outgoing frames that come from the outbox: smiles, acks, and refusals of smiles that were not stored. Also sends the
-//! smiles that a session missed, which come from the index.
+//! Sends what comes from the outbox: smiles, acks, and refusals of smiles that were not stored. Also sends the smiles
+//! that a session missed, which come from the index.
 //!
 //! After `welcome`, only this file advances the session's offset.
 

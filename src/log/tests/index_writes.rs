@@ -148,7 +148,7 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
         let repeats: Vec<_> = (0..5).map(|_| random.random_range(0..smiles.len())).collect();
         for place in repeats {
             let answer = replica.send(&smiles[place..=place]).await;
-            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "the answer to a repeat after {cut}");
+            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "a repeat got a wrong answer after {cut}");
         }
         replica.until_indexed().await;
         assert_eq!(differing_rows(database).await, 0, "the index differs after {cut}");
