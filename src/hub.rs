@@ -27,7 +27,7 @@ pub(crate) struct Publication {
     pub smile: Smile,
     /// The hash of its sender and id.
     pub hash: IdHash,
-    /// When this replica admitted the smile; `None` if it was read from the store.
+    /// When this replica admitted the smile; `None` if it was read from the log or the binary log.
     pub admitted_at: Option<Instant>,
     frame: OnceLock<Bytes>,
 }
@@ -85,7 +85,8 @@ pub(crate) struct Queue {
 }
 
 impl Outbox {
-    /// Adds an entry other than a publication. It always fits: a session has a bounded number of smiles in flight.
+    /// Adds an entry other than a publication, even to a full outbox. Such entries are few: at most one for each smile
+    /// in flight, and one request to leave.
     pub(crate) fn push(&self, push: Push) {
         self.queue.lock().pushes.push_back(push);
         self.filled.notify_one();
@@ -140,7 +141,7 @@ impl Hub {
         self.outboxes.iter().map(|outboxes| outboxes.len()).sum()
     }
 
-    /// Asks up to `count` sessions to leave, each at most once; returns their number.
+    /// Asks up to `count` sessions that have not been asked before to leave; returns their number.
     pub(crate) fn ask_to_leave(&self, count: usize, reason: CloseReason) -> usize {
         let mut asked = 0;
         for entry in &self.outboxes {
@@ -149,7 +150,8 @@ impl Hub {
         asked
     }
 
-    /// Pushes a smile to every session of its two users; returns the number of sessions that it made lag.
+    /// Pushes a smile to every session of its two users that does not lag; returns the number of sessions that it made
+    /// lag.
     pub(crate) fn push(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {

@@ -72,7 +72,7 @@ impl Index {
     /// beyond the tail's cursor. A page from the store ends with a segment at the latest.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention has removed some of them, else [`StoreError::Unavailable`].
+    /// [`StoreError::Trimmed`] when retention has removed offsets after `after`, else [`StoreError::Unavailable`].
     pub(crate) async fn stream(
         &self,
         user: &UserName,
@@ -84,8 +84,8 @@ impl Index {
         if let Some(page) = in_memory {
             return Ok(page);
         }
-        // Memory drops only smiles that are indexed or removed by retention, so the store has the whole segment or
-        // reports that it is trimmed.
+        // Memory drops only smiles that are indexed or removed by retention. So the store has the whole segment, or
+        // reports that retention has removed a part of it or that a failover has lost its index.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
         let found = self.store.read_segment(user, segment, after).await?;
@@ -110,10 +110,11 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest `limit` smiles between two users before `before`, oldest first, and whether older ones exist.
+    /// Returns the newest smiles between two users before `before`, or before the end of the log if it is `None`. They
+    /// are at most `limit`, oldest first. Also returns whether older ones exist.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] if the file was deleted or replaced, else [`StoreError::Unavailable`].
+    /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].
     pub(crate) async fn history(
         &self,
         users: (&UserName, &UserName),
@@ -146,7 +147,7 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// The maximum number of ids for which one look-up takes a short time.
+    /// The maximum number of ids in a look-up for which a sender waits.
     pub(crate) fn look_up_limit(&self) -> usize {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
@@ -209,7 +210,7 @@ impl Index {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 ensure_indexed(indexed, most)?;
                 if indexed != expected {
-                    // The index has other segments than expected, and so another set of runs.
+                    // The index has more or fewer segments than expected, and so other runs.
                     expected = indexed;
                     continue 'again;
                 }

@@ -62,10 +62,10 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Registers the replica.
+    /// Creates the replica. On a shared store, registers it and reads the list of replicas.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when a shared store does not accept the registration.
+    /// [`StoreError::Unavailable`] when a shared store does not accept the registration or does not return the list.
     pub(crate) async fn join(
         options: &ServeOptions,
         store: &Store,
@@ -128,12 +128,14 @@ impl Replica {
         *self.crash.lock() == Some(CrashMode::Unready)
     }
 
-    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the round that has begun.
+    /// Renews the lease, hands sessions over and obeys crash requests until `stop`. Completes the rounds that have
+    /// begun. On SQLite, only measures the rate of admitted smiles.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::join!(self.renew(&stop), self.read(&stop));
     }
 
-    /// Once a second: measures the rate, renews the lease and hands sessions over.
+    /// In rounds with a pause of [`RENEWAL`]: measures the rate. On a shared store, also renews the lease and, with
+    /// `--rebalance on` and while this replica is ready, hands sessions over.
     async fn renew(&self, stop: &CancellationToken) {
         let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
@@ -151,7 +153,7 @@ impl Replica {
         }
     }
 
-    /// Four times a second: reads the list of replicas, which carries requests to crash.
+    /// On a shared store, up to four times a second: reads the list of replicas, which carries requests to crash.
     async fn read(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
@@ -206,14 +208,14 @@ impl Replica {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Renews the lease at once, so that the other replicas see the current status.
+    /// Renews the lease immediately, so that the other replicas see the current status. On SQLite, does nothing.
     pub(crate) async fn announce(&self) {
         if let Some(lease) = &self.lease {
             lease.renew(&self.registration, self.status()).await;
         }
     }
 
-    /// Removes the registration.
+    /// Removes the registration from a shared store. Logs a failure.
     pub(crate) async fn unregister(&self) {
         if let Some(lease) = &self.lease
             && let Err(error) = lease.store.unregister(&self.registration).await
@@ -223,7 +225,7 @@ impl Replica {
     }
 
     /// Whether crashing is switched off at the replica with the id `named`. Queries the store only for an id that the
-    /// last list lacks. Returns `false` on SQLite, for an unknown id, and if the store does not answer.
+    /// last list lacks. Returns `false` on SQLite, for an unknown id, and if the query fails.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };
         let mut replicas = lease.replicas();
@@ -237,7 +239,7 @@ impl Replica {
     /// this mode. Another replica finds the request in the list. Returns the id; `None` if there is no such replica.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when a shared store does not answer.
+    /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.
     pub(crate) async fn crash(&self, named: Option<&str>, mode: CrashMode) -> Result<Option<String>, StoreError> {
         let victim = match &self.lease {
             None => self.list().into_iter().find(|replica| replica.can_crash(named)).map(|replica| replica.id),

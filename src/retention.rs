@@ -1,5 +1,5 @@
-//! Removes old smiles, and the rows of replicas that were lost long ago. Smiles are removed in small steps, so appends
-//! never wait long.
+//! Removes old smiles, and the rows of replicas that were lost long ago. Smiles are removed in small steps, so that an
+//! append waits at most for one short transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const BATCHES_PER_STEP: u32 = 100;
 /// Pause between two steps, during which appends proceed.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
-/// Pause after a round.
+/// Pause after the last step of a round, and after a failed step.
 const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Removes smiles that are older than `kept`, and the rows of replicas that were lost long ago. Never returns.

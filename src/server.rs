@@ -56,7 +56,7 @@ pub enum ServerError {
     TaskEnded(&'static str, String),
 }
 
-/// The end of a vital task: its name and its result, unless it panicked.
+/// The end of a vital task: its name and its result, unless it panicked or was aborted.
 type TaskEnd = Result<(&'static str, Result<(), StoreError>), JoinError>;
 
 /// A running replica.
@@ -70,8 +70,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, everything except the
-    /// probes gets 503.
+    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, everything except
+    /// `/livez` gets 503.
     ///
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
@@ -129,8 +129,8 @@ impl Server {
     /// time stays open.
     ///
     /// # Errors
-    /// [`ServerError::TaskEnded`] when a vital task ends early or fails. The replica then skips the rest of the drain:
-    /// the process must end, and clients resume on another replica.
+    /// [`ServerError::TaskEnded`] when a vital task ends early or fails. The replica then skips the drain or the rest
+    /// of it: the process must end, and clients resume on another replica or after a restart.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}

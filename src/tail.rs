@@ -32,8 +32,8 @@ const MAX_LAG: u64 = 10_000;
 /// How long a ready replica may go without a successful read of a shared log or of its binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the log may seem to end before the cursor. After this time it counts as replaced, unless a read over new
-/// connections finds the end. The binary log can deliver a commit a moment before a query shows it.
+/// How long the log may seem to end before the cursor. After this time the log counts as replaced, unless a read over
+/// new connections to MySQL finds the end. The binary log can deliver a commit a moment before a query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end of the log.
@@ -50,12 +50,11 @@ pub(crate) struct Tail {
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// Notified after each publication, [`Tail::set_indexed`] and
-    /// [`Tail::trim`].
+    /// Notified after each publication, [`Tail::set_indexed`] and [`Tail::trim`].
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
-    /// When this replica last read the log, or a transaction with batches in the binary log.
+    /// When this replica last read the log, or a transaction with batches from the binary log.
     contact: Mutex<Instant>,
     /// Since when the log has seemed to end before the cursor.
     short_since: Mutex<Option<Instant>>,
@@ -83,7 +82,7 @@ impl Tail {
     /// Publishes the batch that follows the cursor. Skips a batch that is already published.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when batches between the cursor and this one are missing.
+    /// [`StoreError::Unavailable`] when the batch does not begin right after the cursor: batches between are missing.
     pub(crate) fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
         let last = Offset(key.first.0 + batch.len() as u64 - 1);
         let mut recent = self.recent.lock();
@@ -121,7 +120,7 @@ impl Tail {
         self.publish(batch.key, &publications.collect::<Vec<_>>())
     }
 
-    /// Reads and publishes the log from the cursor to its head. Returns the head.
+    /// Reads the log after the cursor, and publishes it up to its head. Returns the head.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after the cursor, [`StoreError::Replaced`] when the
@@ -144,7 +143,7 @@ impl Tail {
             let full = page.batches.len() >= PAGE as usize;
             for batch in page.batches {
                 self.publish_stored(batch)
-                    .map_err(|_| StoreError::Unavailable("the log has a gap: the table was edited by hand".into()))?;
+                    .map_err(|_| StoreError::Unavailable("the log has a gap: was the table edited by hand?".into()))?;
             }
             self.record_contact();
             if !full {
@@ -153,8 +152,9 @@ impl Tail {
         }
     }
 
-    /// Checks that the log is the one that was published up to the offset `published`, whose last batch is `last`.
-    /// Smiles that retention has removed do not count. The log may end earlier for up to [`SHORT_TIMEOUT`].
+    /// Checks that `page` comes from the log that this replica has published up to the offset `published`. If `last`,
+    /// the last published batch, is still in the log, the log must hold it with the same token. The log may end before
+    /// `published` for up to [`SHORT_TIMEOUT`].
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after `published`, [`StoreError::Replaced`] when the
@@ -170,7 +170,7 @@ impl Tail {
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
-            // The log may have lost its end and since grown past the cursor again.
+            // The log may have lost its end and since grown to the cursor again.
             let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
             return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }
@@ -195,7 +195,7 @@ impl Tail {
         Offset(self.head.load(Ordering::SeqCst))
     }
 
-    /// All offsets up to this one are indexed or removed by retention. The store may have indexed more.
+    /// All offsets up to this one are indexed or removed by retention. The index in the store may reach further.
     pub(crate) fn indexed(&self) -> Offset {
         self.recent.lock().indexed
     }
@@ -206,7 +206,7 @@ impl Tail {
         self.moved.notify_waiters();
     }
 
-    /// Drops everything up to `trimmed`, which retention has removed.
+    /// Drops from memory everything up to `trimmed`, which retention has removed from the log.
     pub(crate) fn trim(&self, trimmed: Offset) {
         self.recent.lock().trim(trimmed);
         self.moved.notify_waiters();
@@ -217,8 +217,8 @@ impl Tail {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds. Checks it at once, and after each publication and each [`Tail::set_indexed`].
-    /// Cancel safe.
+    /// Waits until `condition` holds. Checks it immediately, and again after publications and calls of
+    /// [`Tail::set_indexed`] and [`Tail::trim`]. Cancel safe.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.moved.notified();

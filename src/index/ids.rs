@@ -81,12 +81,12 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier lag behind.
+/// Number of segments by which the merges of a tier start late: by then, the merges of their inputs have ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
 
-/// Number of complete runs of a tier after `indexed` segments.
+/// Number of runs of a tier that are complete after `indexed` segments, including those that have been merged since.
 fn complete(tier: u32, indexed: u64) -> u64 {
     match tier {
         0 => indexed,
@@ -94,7 +94,7 @@ fn complete(tier: u32, indexed: u64) -> u64 {
     }
 }
 
-/// The runs after `indexed` segments, newest first.
+/// The runs that hold the ids of the first `indexed` segments, newest first. Each id is in one of them.
 pub(super) fn runs(indexed: u64) -> Vec<Run> {
     let (mut runs, mut covered) = (Vec::new(), 0);
     for tier in (0..=HIGHEST_TIER).rev() {
@@ -205,7 +205,12 @@ mod tests {
             let some = (0..=segment).step_by(if segment < 40 { 1 } else { 97 }).chain([segment]);
             for entry in some.flat_map(entries_of) {
                 let found = model.find(entry.hash);
-                assert_eq!(found, [entry.offset.0], "an id of segment {} after segment {segment}", entry.offset.0 / 3);
+                assert_eq!(
+                    found,
+                    [entry.offset.0],
+                    "an id of segment {} is missing or was found twice after segment {segment}",
+                    entry.offset.0 / 3
+                );
             }
         }
         assert!(model.find(12_345).is_empty(), "an id that was never stored was found");

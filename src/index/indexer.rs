@@ -1,8 +1,8 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. A replica may die at any point: a segment counts as indexed only once all of it is
-//! written, and writing it again changes nothing.
+//! how far the index reaches. A replica that starts may write as well, without the claim: see [`open`]. A replica may
+//! die at any point: a segment counts as indexed only once all of it is written, and writing it again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -28,14 +28,15 @@ const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 /// Number of ids that move from memory into the filters between two yields.
 const IDS_PER_YIELD: u64 = 1024;
 
-/// Maximum interval between two reads of how far the index reaches.
+/// Maximum wait for a full segment before the task reads again how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause after a failed step, and before the filters are loaded again.
+/// Pause after a failed step, and before the filters are loaded again. A tenth of it is the pause while another replica
+/// writes, and after a write that the store has ignored.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// If every step of the indexer fails for this long, a warning is logged, and another one after each further such
-/// period. The appender and the lease report an unavailable store earlier.
+/// period. The appender, and the lease on a shared store, report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -46,8 +47,8 @@ pub(crate) struct Indexer {
 }
 
 /// Opens the index and the tail, which publishes to `hub`. Indexes full segments while the index lag exceeds
-/// [`MAX_LAG_AT_START`], and reads the smiles that are not indexed into memory. The caller must run the returned
-/// indexer.
+/// [`MAX_LAG_AT_START`] or retention has removed the whole next segment. Then reads the smiles that are not indexed
+/// into memory. The caller must run the returned indexer.
 ///
 /// # Errors
 /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] if the log is trimmed or replaced meanwhile, else
@@ -165,15 +166,15 @@ impl Indexer {
         let plan = plan(store, segment, smiles).await?;
         store.write_index(&IndexStep { last, ..plan }).await?;
         if self.read_progress().await? == segment {
-            // The log does not show its last published batch: either not yet, or it has lost its end. The follower
+            // The log does not show the last published batch: either not yet, or it has lost its end. The follower
             // detects a lost end and ends the replica.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
         }
         Ok(())
     }
 
-    /// Reads the number of indexed segments. Moves their ids from memory into the filters, a few at a time, since the
-    /// tail's lock blocks sessions.
+    /// Reads the number of indexed segments. Moves their ids from memory into the filters, [`IDS_PER_YIELD`] at a time,
+    /// since the tail's lock blocks sessions.
     async fn read_progress(&self) -> Result<u64, StoreError> {
         let Index { store, tail, filters, segments, .. } = &self.index;
         let stored = store.indexed().await?;
@@ -229,7 +230,7 @@ impl Indexer {
     }
 }
 
-/// Computes the rows to write for a segment.
+/// Computes the rows to write for a segment from its smiles and the stored blocks to merge. The caller sets `last`.
 async fn plan<'smiles>(
     store: &Store,
     segment: u64,
@@ -252,7 +253,8 @@ async fn plan<'smiles>(
     Ok(IndexStep { segment, last: None, conversations: conversations.into_iter().collect(), blocks, superseded })
 }
 
-/// Removes the index of the segments that retention has trimmed completely.
+/// Removes the index of the segments that retention has trimmed completely, up to the offset `trimmed`. Ids stay if
+/// their run also covers later segments.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`].

@@ -52,7 +52,8 @@ impl Appender {
     /// Appends until `stop` is cancelled and the queue is empty.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] when the log no longer matches what this replica published.
+    /// [`StoreError::Trimmed`] when retention has removed batches that this replica has not published,
+    /// [`StoreError::Replaced`] when the log is a different one or has lost its end.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut outage = Outage::default();
         loop {
@@ -95,9 +96,9 @@ impl Appender {
     }
 
     /// Waits until the runtime's global queue is empty, a full batch is queued or `deadline` has passed. The global
-    /// queue holds the ready tasks for which the workers' own queues have no room. Most of them are sessions that are
-    /// about to write the previous batch. A batch published now would reach them no sooner, and would cost each of them
-    /// a second write.
+    /// queue holds the ready tasks for which the workers' own queues have no room, and tasks that other threads have
+    /// woken. Most of them are sessions that are about to write the previous batch. A batch published now would reach
+    /// them no sooner, and would cost each of them a second write.
     async fn until_backlog_clears(&self, deadline: Instant) {
         let (runtime, full) = (Handle::current().metrics(), self.store.batch_limit().smiles);
         let has_room = || self.queue.waiting.lock().entries.len() < full;
@@ -144,8 +145,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits for `done`. Once this has taken [`UNAVAILABLE_AFTER`], refuses the queued smiles; [`AppendQueue::submit`]
-    /// then refuses new ones. The smiles of a batch that is being written must wait, since their outcome is unknown.
+    /// Waits for `done`. Once the wait has taken [`UNAVAILABLE_AFTER`], refuses the queued smiles. By then
+    /// [`AppendQueue::submit`] refuses new ones, since the batch is overdue. The smiles of a batch that is being
+    /// written must wait, since their outcome is unknown.
     async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
         let mut done = pin!(done);
         let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
@@ -160,8 +162,8 @@ impl Appender {
     }
 
     /// Answers the repeats in a batch, and appends and publishes the other smiles. Starts over whenever another replica
-    /// takes the offset first. Returns the number of appended smiles. After an error, the batch holds the smiles that
-    /// were not stored.
+    /// takes the offset first. Returns the number of appended smiles. After [`StoreError::Unavailable`], the batch
+    /// holds the smiles that were not stored.
     async fn write(&self, batch: &mut Vec<Submission>) -> Result<usize, StoreError> {
         let (at, mut appended) = (Timestamp::now(), 0);
         while !batch.is_empty() {
@@ -198,7 +200,8 @@ impl Appender {
         }
     }
 
-    /// Retries one batch until its outcome is certain. After [`StoreError::Unavailable`] the batch is not in the log.
+    /// Retries one batch until its outcome is certain or the log counts as replaced. After [`StoreError::Unavailable`]
+    /// the batch is not in the log; after [`StoreError::Replaced`] its outcome may be unknown.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
         let (mut pause, mut unlinked_since) = (Duration::ZERO, None);
         let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);

@@ -38,7 +38,7 @@ fn random() -> StdRng {
 
 const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
-/// Random smiles: about 40% from Anna to Bruno, the others between two random users of [`USERS`].
+/// Random smiles: with probability 0.4 from Anna to Bruno, otherwise between two different random users of [`USERS`].
 fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> Vec<NewSmile> {
     let smile = |number| {
         let (from, to) = if random.random_bool(0.4) {
@@ -53,7 +53,7 @@ fn some_smiles(store: &Store, random: &mut StdRng, count: u64, prefix: &str) -> 
 }
 
 /// A replica whose log has `count` smiles. All full segments are indexed. Memory holds only the remaining smiles and
-/// the batch that spans the end of the last full segment.
+/// the batch with the last offset of the last full segment.
 async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replica {
     let replica = Replica::start(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, random, count, "c")).await;

@@ -3,8 +3,6 @@
 //! Each replica decides alone, by the same rule and from its own copy of the list. The surplus of the fuller replicas
 //! equals the deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time
 //! and the list.
-//! deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time and the
-//! list.
 
 #[cfg(test)]
 mod simulation;
@@ -16,7 +14,7 @@ use crate::hub::Hub;
 use crate::protocol::CloseReason;
 use crate::store::{ReplicaRecord, ReplicaState};
 
-/// How long a replica must be ready before it counts: the proxy must find it first.
+/// How long another replica must be ready before it counts: the proxy must find it first.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// A replica hands over at most this fraction (1/20) of its sessions per round, rounded up.
@@ -25,7 +23,7 @@ const MAX_FRACTION: usize = 20;
 /// A replica within this fraction (1/10) of the mean, or less than one session away from it, is balanced.
 const TOLERANCE: usize = 10;
 
-/// How long a session may take until its new replica counts it.
+/// How long a session that was handed over may take until its new replica lists it.
 const TRANSIT_TIME: Duration = Duration::from_secs(3);
 
 /// The rebalancing state of a replica.
@@ -82,8 +80,9 @@ impl Handover {
         if !(too_full || too_empty) {
             return 0;
         }
-        // The fullest replica goes down to the mean rounded down, the others only to the mean rounded up. So if no
-        // replica is a whole session above the mean, only the fullest one hands over.
+        // The fullest replica, while none of its sessions is in transit, goes down to the mean rounded down, the others
+        // only to the mean rounded up. So if no replica is a whole session above the mean, only the fullest one hands
+        // over.
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))
@@ -116,7 +115,7 @@ mod tests {
         }
     }
 
-    /// The surplus of a replica with `own` sessions among settled replicas with these.
+    /// The surplus of a replica with `own` sessions among settled replicas, whose numbers of sessions are `others`.
     fn surplus(own: usize, others: &[usize]) -> usize {
         let start = Instant::now();
         let mut replicas: Vec<_> =
@@ -141,7 +140,7 @@ mod tests {
         {
             let replicas = [replica("this", 0), replica("be1", other)];
             let now = start + SETTLE_TIME * u32::try_from(second).unwrap();
-            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "in round {second}");
+            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "a surplus counts in round {second}");
         }
     }
 
@@ -159,7 +158,7 @@ mod tests {
         for (own, others) in
             [(0, &[60][..]), (30, &[30]), (33, &[27]), (1, &[0]), (3, &[2, 2, 3]), (109, &[100, 95, 96]), (5, &[])]
         {
-            assert_eq!(surplus(own, others), 0, "{own} among {others:?}");
+            assert_eq!(surplus(own, others), 0, "a replica with {own} sessions among {others:?} hands some over");
         }
         assert!(surplus(102, &[100, 100, 80]) > 0, "a replica that is too empty gets no sessions");
         assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "the fullest replica does not hand over one session");

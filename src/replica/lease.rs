@@ -36,7 +36,7 @@ impl Lease {
         self.renewed_at.lock().elapsed() <= LEASE
     }
 
-    /// Renews the lease. Logs the first failure once the lease has expired, and the next success.
+    /// Renews the lease. Logs the first failed renewal after the lease has expired, and the next successful one.
     pub(super) async fn renew(&self, registration: &Registration, status: ReplicaStatus) {
         let begun = Instant::now();
         let renewed = self.store.renew(registration, status).await;

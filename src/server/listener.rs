@@ -36,7 +36,8 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Maximum time that clients of a starting replica wait in the accept queue before they get 503.
+/// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` is answered and
+/// everything else gets 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
 /// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
@@ -50,7 +51,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Listens on an address. `[::]` means every IPv6 and IPv4 address, or every IPv4 address where IPv6 is disabled.
 ///
 /// # Errors
-/// The system's error if the address is in use or not on this machine.
+/// The system's error, for example if the address is in use or not on this machine.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => return bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
@@ -71,8 +72,8 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves up to `most` concurrent HTTP connections until `stop`; an upgraded connection no longer counts. `connections`
-/// tracks them, so that the caller can wait for the last requests. Each request uses the current `router`. The first
-/// connection is accepted once the router changes, or after [`QUICK_START`].
+/// tracks the HTTP connections, so that the caller can wait for the last requests. Each request uses the current
+/// `router`. The first connection is accepted once the router changes, or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,

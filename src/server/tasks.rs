@@ -28,7 +28,9 @@ use crate::tail::Follower;
 pub(super) struct Tasks {
     /// Tasks that must not end early. Each returns its name and its result.
     pub(super) vital: JoinSet<(&'static str, Result<(), StoreError>)>,
+    /// Stops every vital task except the listeners.
     pub(super) stop_appending: CancellationToken,
+    /// Stops the listeners and their HTTP connections.
     pub(super) stop_listening: CancellationToken,
     pub(super) connections: TaskTracker,
     indexer: Option<JoinHandle<()>>,
@@ -46,7 +48,8 @@ impl Drop for Tasks {
 }
 
 impl Tasks {
-    /// Serves [`http::starting`] on `listener` until the caller sends another router.
+    /// Serves up to `connections` concurrent HTTP connections of `listener`. Answers with [`http::starting`] until the
+    /// caller sends another router.
     pub(super) fn spawn_listener(
         &mut self,
         name: &'static str,
@@ -55,7 +58,7 @@ impl Tasks {
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
         // Under tokio's cooperative budget, `accept` would yield after 128 connections until their tasks have run. The
-        // accept queue would overflow meanwhile.
+        // accept queue could overflow meanwhile.
         let serve = tokio::task::unconstrained(listener::serve(
             listener,
             connections,

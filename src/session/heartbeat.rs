@@ -34,7 +34,7 @@ impl Heartbeat {
     }
 
     /// Returns what is due at `now`. Returns `None` before the deadline, and when the deadline moves because the
-    /// session does not read or has stalled.
+    /// session does not read from its socket (`reads` is `false`) or has stalled.
     pub(super) fn deadline_passed(&mut self, now: Instant, reads: bool) -> Option<Due> {
         if now < self.deadline {
             return None;
@@ -52,7 +52,8 @@ impl Heartbeat {
         Some(Due::NoPong)
     }
 
-    /// Records a pong.
+    /// Records a pong: the next ping is due one interval after the last one, or immediately if that time has passed.
+    /// Does nothing if no ping is unanswered.
     pub(super) fn pong(&mut self, now: Instant) {
         if let Some(pinged_at) = self.pinged_at.take() {
             self.deadline = (pinged_at + self.times.ping_interval).max(now);

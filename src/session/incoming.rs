@@ -9,8 +9,8 @@ use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Handles a text frame. Fails only if the answer cannot be written in time, or once the session has exceeded its
-    /// fault budget.
+    /// Handles a text frame. Fails only if an answer cannot be written, or not in time, or once the session has
+    /// exceeded its fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {
@@ -62,7 +62,7 @@ impl Session {
         Ok(ServerFrame::History { with, smiles, more })
     }
 
-    /// Looks up the peer that a frame names.
+    /// Looks up the peer that a frame names. Refuses the user of this session with the message `to_oneself`.
     fn peer(&self, name: &UserName, to_oneself: &str) -> Result<UserName, Refusal> {
         if *name == self.user {
             return Err(Refusal::permanent(ErrorCode::BadRequest, to_oneself));

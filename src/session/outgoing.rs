@@ -1,5 +1,5 @@
-//! Outgoing frames that come from the outbox or the index: smiles, acks, refusals of smiles that were not stored, and
-//! the smiles that a session missed.
+//! Sends what comes from the outbox: smiles, acks, and refusals of smiles that were not stored. Also sends the smiles
+//! that a session missed, which come from the index.
 //!
 //! After `welcome`, only this file advances the session's offset.
 
@@ -115,8 +115,8 @@ impl Session {
         while self.offset < until {
             let page = self.context.index.stream(&self.user, self.offset, until, PAGE).await;
             let page = page.map_err(|error| match error {
-                // Retention removed smiles that this session has not sent. The client learns of the gap when it
-                // resumes.
+                // Retention has removed a part of the log that this session has not sent. The client learns of the gap
+                // when it resumes.
                 StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
                     self.context.metrics.store_failed(&error, "a session cannot catch up; it is closed");

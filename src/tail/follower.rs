@@ -23,16 +23,17 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bounds of the pause before the binary log is tried again. The pause doubles after each failure. It is the shortest
-/// again after an attempt that lasted longer than the previous pause, and after an outage.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. It is the
+/// shortest after an attempt that lasted longer than the previous pause. The end of an outage ends the pause early and
+/// resets it, so the next one is twice the shortest. A move to another server only ends it early.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Longest pause before the next attempt if the server's binary log cannot be followed.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 
-/// Pause and time limit while a batch before a streamed one is missing: a query may show a commit a moment later than
-/// the binary log.
+/// Pause between two reads while a batch before a streamed one is missing, and time limit for its arrival: a query may
+/// show a commit a moment later than the binary log.
 const GAP_RETRY: Duration = Duration::from_millis(5);
 const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -43,9 +44,9 @@ pub(crate) struct Follower {
     /// The last logged reason for polling since the binary log was last followed. The same reason is not logged twice
     /// in a row.
     logged: Option<String>,
-    /// Whether the last log line says that the binary log is followed.
+    /// Whether the last line that this task has logged says that the binary log is followed.
     logged_stream: bool,
-    /// Whether the log has been polled without a failure since the binary log was last followed.
+    /// Whether a call of [`Follower::poll`] has ended without a failed read since the binary log was last followed.
     polled: bool,
 }
 
@@ -55,7 +56,7 @@ impl Follower {
         Self { store, tail, logged: None, logged_stream: false, polled: false }
     }
 
-    /// Follows the log until the store fails for good.
+    /// Follows the log. Ends only with an error.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is a different
@@ -153,8 +154,8 @@ impl Follower {
     }
 
     /// Records that the log is polled, and logs the reason if it is permanent and was not the last one logged. Logs a
-    /// temporary error only if no reason has been logged, and the log has been polled without a failure, since the
-    /// binary log was last followed. So an outage or a failover is not logged if the stream starts again after it.
+    /// temporary error only if no reason has been logged, and a poll has ended without a failed read, since the binary
+    /// log was last followed. So an outage or a failover is not logged if the stream starts again right after it.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

@@ -9,7 +9,8 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Number of newest smiles that stay in memory even if they are indexed, for clients that resume after a crash.
+/// Number of newest smiles that stay in memory even if they are indexed, until retention removes them: for clients that
+/// resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
@@ -17,7 +18,7 @@ const KEPT_INDEXED: u64 = 65_536;
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
-    /// The page is complete up to this offset, which is always after the start of the page.
+    /// The page is complete up to and including this offset. It exceeds the `after` of the page whenever `until` does.
     pub through: Offset,
 }
 
@@ -52,7 +53,7 @@ impl Recent {
         Self { start: indexed, indexed, ..Self::default() }
     }
 
-    /// The last offset in memory.
+    /// The last offset in memory. If memory is empty, the offset before the next smile.
     pub(crate) fn end(&self) -> Offset {
         Offset(self.start.0 + self.smiles.len() as u64)
     }
@@ -86,7 +87,8 @@ impl Recent {
         (from <= to && to <= self.smiles.len()).then(|| self.smiles.range(from..to))
     }
 
-    /// A page of a user's stream after `after` and up to `until`; `None` if memory does not reach back to `after`.
+    /// A page of at most `limit` smiles of a user's stream after `after` and up to `until`; `None` if memory does not
+    /// reach back to `after`.
     pub(crate) fn stream(&self, user: &UserName, after: Offset, until: Offset, limit: usize) -> Option<StreamPage> {
         if after < self.start {
             return None;
@@ -98,8 +100,8 @@ impl Recent {
         Some(StreamPage::new(stream.take(limit).cloned().collect(), until, limit))
     }
 
-    /// The newest `limit` smiles in memory between two users before `before`, newest first, and the offset after which
-    /// memory holds all smiles.
+    /// The newest smiles in memory between two users before `before`, at most `limit`, newest first, and the offset
+    /// after which memory holds all smiles.
     pub(crate) fn conversation(
         &self,
         (one, other): (&UserName, &UserName),

@@ -1,5 +1,5 @@
-//! Deduplication: a stored id is found in memory and in the index, while the filters load, while segments are indexed
-//! and after merges.
+//! Deduplication: a stored id is found in memory and in the index, before the filters are loaded, while segments are
+//! indexed and after merges.
 
 use std::collections::HashMap;
 

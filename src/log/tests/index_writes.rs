@@ -11,8 +11,8 @@ on_every_database! {
     an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
-/// The first segment of the log. Retention has removed the segments before it, so of the 32 blocks that the write of
-/// [`CUT`] supersedes, one of each run, only one exists.
+/// The first segment of the log. The segments before it count as removed by retention, so of the 32 blocks that the
+/// write of [`CUT`] supersedes, one of each run, only one exists.
 const FIRST: u64 = 31;
 
 /// The segment whose write is interrupted. The write merges a slice of a run, and supersedes the blocks that merged
@@ -40,7 +40,7 @@ fn trigger(database: &Database, event: &str, table: &str, row: &str) -> String {
     }
 }
 
-/// Copies the index.
+/// Copies the index into tables whose names begin with `name`.
 async fn save(database: &Database, name: &str) {
     database.run(&format!("CREATE TABLE {name}_conversations AS SELECT * FROM index_conversations")).await;
     database.run(&format!("CREATE TABLE {name}_ids AS SELECT * FROM index_ids")).await;
@@ -141,14 +141,14 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
         assert_eq!(
             database.numbers("SELECT indexed FROM log_state").await,
             [i64::try_from(CUT).unwrap()],
-            "indexed after {cut}"
+            "the interrupted segment counts as indexed after {cut}"
         );
 
         let replica = Replica::start(database.open().await).await;
         let repeats: Vec<_> = (0..5).map(|_| random.random_range(0..smiles.len())).collect();
         for place in repeats {
             let answer = replica.send(&smiles[place..=place]).await;
-            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "the answer to a repeat after {cut}");
+            assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "a repeat got a wrong answer after {cut}");
         }
         replica.until_indexed().await;
         assert_eq!(differing_rows(database).await, 0, "the index differs after {cut}");

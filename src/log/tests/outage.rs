@@ -113,7 +113,7 @@ async fn a_smile_sent_during_a_cut_is_either_stored_or_refused() {
     proxy.becomes(Network::Cut);
     let smiles = one(&replica, "b");
     let lost = replica.send(&smiles);
-    // The batch may have reached MySQL before the cut. The answer then comes only once the network is open again.
+    // A batch that was sent over the cut connection is in doubt. Its answer comes only once the network is open again.
     let back = async {
         sleep(Duration::from_millis(1500)).await;
         proxy.becomes(Network::Open);

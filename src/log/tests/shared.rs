@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::*;
 
-/// A smile, by sender and id.
+/// Identifies a smile: sender and id.
 type Key = (String, String);
 
 fn key(from: &str, id: &str) -> Key {
@@ -62,7 +62,7 @@ async fn four_replicas_write_one_log() {
 }
 
 #[tokio::test]
-async fn two_replicas_start_an_empty_log_at_once_and_both_continue() {
+async fn two_replicas_append_to_an_empty_log_at_the_same_time_and_both_keep_running() {
     let Some(database) = Database::mysql().await else { return };
     let (mut one, mut two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let first = |replica: &Replica, from| [smile(&replica.store, from, "zoe", "first")];
@@ -76,7 +76,7 @@ async fn two_replicas_start_an_empty_log_at_once_and_both_continue() {
     assert!(
         tokio::time::timeout(soon, one.ended()).await.is_err()
             && tokio::time::timeout(soon, two.ended()).await.is_err(),
-        "a replica ended"
+        "a task of a replica ended"
     );
 }
 

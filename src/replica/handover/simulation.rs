@@ -23,7 +23,7 @@ const MAX_SECONDS: u64 = 300;
 /// How long sessions in transit and old lists may still cause moves.
 const SETTLING_SECONDS: u64 = 30;
 
-/// How long after that no session may move.
+/// How long no session may move after [`SETTLING_SECONDS`].
 const QUIET_SECONDS: u64 = 60;
 
 /// Number of seeds for each scenario.
@@ -171,15 +171,15 @@ impl Simulation {
     }
 }
 
-/// Starts replicas next to one that holds all sessions. The sessions must spread in time, with few superfluous moves,
-/// and then stay.
+/// Starts replicas next to one that holds all sessions. The sessions must spread in time, move little after that, and
+/// then stay. Returns the seconds until the replicas were balanced, and the number of all moves.
 fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
     let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
     let mut simulation = Simulation::new(seed, proxy, old_lists);
     simulation.start(1);
     simulation.leave(sessions);
     simulation.run(10);
-    assert_eq!(simulation.moves, 0, "{context}");
+    assert_eq!(simulation.moves, 0, "a single replica handed sessions over: {context}");
     simulation.start(count - 1);
     let seconds =
         simulation.even_after(MAX_SECONDS).unwrap_or_else(|| panic!("the sessions did not spread: {context}"));
@@ -193,11 +193,11 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     );
     simulation.run(QUIET_SECONDS);
     assert_eq!(simulation.moves, settled, "sessions moved after the settling time: {context}");
-    assert!(simulation.is_even(), "{context}");
+    assert!(simulation.is_even(), "the replicas are unbalanced at the end: {context}");
     (seconds, settled)
 }
 
-/// The worst of many starts: seconds until the replicas are balanced, and moves per session.
+/// The worst values of many starts: seconds until the replicas are balanced, and moves per session.
 fn worst(proxy: Proxy) -> (u64, f64) {
     let mut worst = (0, 0.0_f64);
     for size in [(2, 2), (2, 24), (3, 40), (4, 60), (8, 60), (4, 1000)] {
@@ -212,13 +212,13 @@ fn worst(proxy: Proxy) -> (u64, f64) {
 #[test]
 fn sessions_spread_behind_a_least_connections_proxy() {
     let (seconds, moves) = worst(Proxy::LeastConnections);
-    assert!(seconds <= 40 && moves < 1.0, "{seconds} s, {moves} moves per session");
+    assert!(seconds <= 40 && moves < 1.0, "balancing took {seconds} s and {moves} moves per session");
 }
 
 #[test]
 fn sessions_spread_behind_a_random_proxy() {
     let (seconds, moves) = worst(Proxy::Random);
-    assert!(seconds <= 200 && moves < 4.0, "{seconds} s, {moves} moves per session");
+    assert!(seconds <= 200 && moves < 4.0, "balancing took {seconds} s and {moves} moves per session");
 }
 
 #[test]
@@ -228,11 +228,11 @@ fn restarted_replicas_get_their_share_again() {
         simulation.start(4);
         simulation.leave(60);
         simulation.run(30);
-        assert!(simulation.is_even(), "seed {seed}");
+        assert!(simulation.is_even(), "the replicas are unbalanced before the restart, seed {seed}");
         simulation.stop_all_but(1);
         simulation.run(10);
         assert_eq!((simulation.members[0].sessions, simulation.members.len()), (60, 1), "seed {seed}");
         simulation.start(3);
-        assert!(simulation.even_after(40).is_some(), "seed {seed}");
+        assert!(simulation.even_after(40).is_some(), "the sessions did not spread again, seed {seed}");
     }
 }
