@@ -82,7 +82,8 @@ impl Ledger {
     /// reader did not reach count as lost, and an unconnected reader that did not reach its end is a breach. Otherwise
     /// smiles that a reader did not reach are not judged.
     ///
-    /// If no replica answers at the end, no unseen smile counts as lost, and no unanswered one as a fault.
+    /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
+    /// no unanswered smile as a fault.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
