@@ -1,5 +1,5 @@
-//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Ids are validated when they are
-//! parsed or deserialized, faces only when they are parsed.
+//! The types that the other modules share: users, smiles, offsets, epochs and timestamps. Ids are validated when they
+//! are parsed or deserialized, faces only when they are parsed.
 
 mod faces;
 

@@ -26,7 +26,7 @@ pub enum Event {
     Answering,
     /// The client is about to write this smile, for the first time or again.
     Sending(SmileId),
-    /// A smile of this client is durable.
+    /// The server acknowledged a smile of this client, so the smile is durable.
     Acked {
         /// The id of the smile.
         id: SmileId,
@@ -35,7 +35,8 @@ pub enum Event {
         /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
-    /// A smile to or from this user.
+    /// A smile to or from this user. A smile of this client that arrives here after a reconnection is durable; its ack
+    /// may never come.
     Received(Smile),
     /// The server refused a frame. The client sends a temporarily refused smile again by itself, unless the smile is
     /// given up.

@@ -79,7 +79,7 @@ impl RateLimit {
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
-    /// Counts a refusal; `true` for the first one of an address, which is reported at once and not counted again.
+    /// Counts a refusal; `true` for the first one of an address, which is reported immediately and not counted again.
     /// Ignores a new address while [`MAX_REPORTED`] are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {

@@ -24,7 +24,7 @@ use crate::model::{Offset, UserName};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::session::{self, End, Socket, Start};
 
-/// The retry hint of a full replica.
+/// The retry hint of a replica that is at its maximum of sessions.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// Interval and time limit of retries for an offset beyond the known head.

@@ -18,7 +18,7 @@ const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 /// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.
+/// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at the same time.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
 /// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused

@@ -5,7 +5,8 @@
 //!
 //! These rules follow from the promises in docs/PROTOCOL.md:
 //! - The offsets of a session strictly increase, except in acks of duplicates. An offset that the stream received
-//!   before is a duplicate, and any other lower one is out of order.
+//!   before is a duplicate, and any other lower one is out of order. Of smiles from outside the run, the ledger
+//!   remembers only the highest offset, so a lower one that comes again counts as out of order.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
 //! - Every smile known to be in the log reaches every stream of either user that began before it. Otherwise it counts
 //!   as lost. Exceptions are streams that could not be read to their end: see [`Ledger::end_reread`].

@@ -54,7 +54,7 @@ impl Ledger {
         self.in_flight == 0
     }
 
-    /// Whether every user has stopped sending, every smile has its ack or final error, and every stream has caught up.
+    /// Whether every user has stopped sending, no smile is [`open`](Self::open), and every stream has caught up.
     pub fn settled(&self) -> bool {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
