@@ -13,11 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// No connection, no complete answer within 3 s, or a URL that does not begin with `http://`.
+    /// No connection, no complete answer within 3 s, an answer of more than 8 MiB, or a URL that does not begin with
+    /// `http://`.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
-    /// The replica answered with a status other than 2xx; the last field is the beginning of the body, at
-    /// most 200 characters.
+    /// The replica answered with a status other than 2xx. The fields are the URL, the status and the beginning of the
+    /// body, at most 200 characters.
     #[error("GET {0}: {1} {2}")]
     NotReady(Url, StatusCode, String),
 }

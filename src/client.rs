@@ -3,8 +3,8 @@
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Pass smiles
 //! to [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns events. A client
 //! repeats a smile with the same id until the smile is durable, permanently refused or given up, so the server stores
-//! no smile twice. It resumes from the highest offset that it has seen, so it misses nothing if the server recovers the
-//! session.
+//! no smile twice. It resumes from the highest offset that it has seen, not counting acks of duplicates, so it misses
+//! nothing if the server recovers the session.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -14,7 +14,7 @@
 //! let replicas = vec!["ws://127.0.0.1:8081/ws".parse()?, "ws://127.0.0.1:8082/ws".parse()?];
 //! let mut anna = Client::new(replicas, UserName::new("anna"), Patience::default());
 //! let hello = SmileId::random();
-//! anna.offer(hello.clone(), UserName::new("bruno"), "🙂");
+//! assert!(anna.offer(hello.clone(), UserName::new("bruno"), "🙂"));
 //! loop {
 //!     match anna.next().await {
 //!         Event::Acked { id, offset, .. } if id == hello => println!("durable, at offset {offset}"),
@@ -58,12 +58,13 @@ pub use self::outbox::MAX_UNANSWERED;
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Time limit for a connection and its upgrade. From the second failure in a row, each failure doubles it, up to
-    /// four times this value, because a busy server needs longer. A lost connection counts as a failure.
+    /// four times this value, because a busy server needs longer. A lost connection counts as a failure. After a close
+    /// with 1008, the limit is four times this value. When a session answers, the limit returns to this value.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
     /// Silence after which the client drops the connection; also the time limit for a write, and for the welcome after
-    /// the upgrade. Longer than `ping_after`.
+    /// the upgrade. Must be longer than `ping_after`.
     pub silence: Duration,
 }
 
@@ -78,7 +79,7 @@ impl Default for Patience {
 pub struct ResumePoint {
     /// The epoch of the log.
     pub epoch: Epoch,
-    /// The highest offset that the client has seen in this epoch.
+    /// The highest offset of the last welcome and of the smiles and acks since then. Acks of duplicates do not count.
     pub offset: Offset,
 }
 
@@ -130,7 +131,7 @@ struct Session {
 }
 
 impl Client {
-    /// A client of `user`. It connects in [`Self::next`], first to the first URL, and after each failure or lost
+    /// A client for `user`. It connects in [`Self::next`], first to the first URL, and after each failure or lost
     /// connection to the next one.
     ///
     /// # Panics
@@ -178,7 +179,7 @@ impl Client {
         self.outbox.give_up_refused();
     }
 
-    /// The highest offset seen and its epoch, for [`Self::resume`]; `None` before the first welcome of a new client.
+    /// The point from which [`Self::resume`] can continue; `None` before the first welcome of a new client.
     pub fn resume_point(&self) -> Option<&ResumePoint> {
         self.resume_point.as_ref()
     }
@@ -225,8 +226,8 @@ impl Client {
         }
     }
 
-    /// Closes the session with a close frame, for which it waits at most [`Patience::ping_after`]. The server may or
-    /// may not have stored the smiles that are unanswered.
+    /// Closes the connection, if one is open. Waits at most [`Patience::ping_after`] until the close frame is written,
+    /// and not for the answer of the server. The server may or may not have stored the unanswered smiles.
     pub async fn close(self) {
         if let State::Open(session) = self.state {
             session.connection.close().await;
@@ -291,7 +292,7 @@ impl Client {
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
             }
-            _ if !session.welcomed => Event::Breach("the first frame is not a welcome".to_owned()),
+            _ if !session.welcomed => Event::Breach("a frame arrived before the welcome".to_owned()),
             ServerFrame::Smile(smile) => {
                 self.resume_point.iter_mut().for_each(|point| point.see_smile(smile.offset));
                 self.outbox.settle(&smile.id);
@@ -328,7 +329,7 @@ impl Client {
             }
         }
         if temporary != code.temporary() {
-            let claim = format!("the error {} with temporary: {temporary}", <&str>::from(code));
+            let claim = format!("the error {} has the wrong `temporary: {temporary}`", <&str>::from(code));
             self.events.push_back(Event::Breach(claim));
         }
         self.events.push_back(Event::Refused { id, code });
@@ -356,8 +357,8 @@ impl Client {
 }
 
 impl Session {
-    /// Buffers the outgoing frame if there is one. Otherwise flushes, and reads until an event or until `wake`, which
-    /// ends the connection if no welcome has come.
+    /// Passes the outgoing frame to the connection if there is one. Otherwise flushes, and reads until an event or
+    /// until `wake`. If no welcome has come by then, the connection ends.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {

@@ -178,8 +178,8 @@ impl ServeOptions {
     /// The given store, or a file in the platform's data directory.
     ///
     /// # Errors
-    /// [`InvalidValue`] if no store is given and the user has no home directory, as in a container; if a password file
-    /// is given for an SQLite file; or if the password file is empty or cannot be read.
+    /// [`InvalidValue`] if no store is given and the user has no home directory, which can happen in a container; if a
+    /// password file is given for an SQLite file; or if the password file is empty or cannot be read.
     pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
@@ -199,7 +199,7 @@ impl ServeOptions {
     }
 }
 
-/// An invalid value of an option. The message says in one line what is wrong, and what to give instead.
+/// An invalid value of an option. The message says in one line what is wrong, and often what to give instead.
 #[derive(Clone, Debug, PartialEq, Eq, derive_more::From, thiserror::Error)]
 #[from(forward)]
 #[error("{0}")]

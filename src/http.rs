@@ -40,13 +40,13 @@ const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
 pub(crate) struct AppState {
-    /// The state of the sessions.
+    /// The state that all sessions share.
     pub context: Arc<session::Context>,
     /// Tracks the running sessions and those that are about to open.
     pub sessions: TaskTracker,
     /// Its cancellation aborts all sessions.
     pub abort_sessions: CancellationToken,
-    /// The options of `serve`.
+    /// The options of `serve`. The limit of open files may have lowered `max_sessions`.
     pub options: ServeOptions,
     /// The bearer token that crash requests need, if any.
     pub crash_token: Option<String>,

@@ -81,7 +81,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     if let Some(variable) = variable_behind(&argument) {
         error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{variable} ({argument})")));
     }
-    // Fails only if the output is closed.
+    // Fails only if the output cannot be written.
     let _ = error.print();
     // A probe may only exit with 0 or 1: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
     let probes = words().next().is_some_and(|command| command == "check");
@@ -97,7 +97,7 @@ fn words() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
 }
 
-/// The environment variable that set this argument; `None` if the command line did.
+/// The environment variable that set this argument; `None` if the command line set it, or if no variable did.
 fn variable_behind(argument: &str) -> Option<String> {
     let name = argument.strip_prefix("--")?.split(' ').next()?;
     if words().any(|word| word.split('=').next().and_then(|option| option.strip_prefix("--")) == Some(name)) {

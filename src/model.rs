@@ -1,5 +1,5 @@
-//! The types that all modules share: users, smiles, offsets, epochs and timestamps. Ids are validated when they are
-//! parsed or deserialized, faces only when they are parsed.
+//! The types that the other modules share: users, smiles, offsets, epochs and timestamps. Ids are validated when they
+//! are parsed or deserialized, faces only when they are parsed.
 
 mod faces;
 
@@ -12,7 +12,8 @@ use smol_str::{SmolStr, format_smolstr};
 
 pub use faces::{Faces, MAX_FACES, NotASmile};
 
-/// Offsets stay below 2^53, so that every JSON implementation holds them exactly (RFC 8259, section 6).
+/// Offsets stay below 2^53, so that JSON implementations that store numbers as doubles hold them exactly (RFC 8259,
+/// section 6).
 pub const OFFSET_LIMIT: u64 = 1 << 53;
 
 /// The maximum length of a smile id in characters.

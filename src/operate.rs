@@ -22,7 +22,7 @@ pub enum OperateError {
     /// The crash request failed.
     #[error("{0}{advice}", advice = advice(.0))]
     NotCrashed(#[source] ApiError),
-    /// Standard output is closed or full.
+    /// Standard output cannot be written, for example because it is closed.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
 }
@@ -36,7 +36,7 @@ pub async fn replicas(options: &ReplicasOptions) -> Result<(), OperateError> {
     say(&if options.json { String::from_utf8_lossy(&json).into_owned() } else { table(&list) })
 }
 
-/// Crashes a replica, and prints its id and what happens to it.
+/// Requests a crash, and prints the id of the replica and what happens to it.
 ///
 /// # Errors
 /// [`OperateError`], if the token file cannot be read or is empty, the request fails or the line cannot be printed.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// The protocol version in `welcome`.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The largest frame a client may send, in bytes.
+/// The size of the largest text message that a client may send, in bytes.
 pub const MAX_FRAME_BYTES: usize = 4096;
 
 /// Serializes a value as JSON.
@@ -48,7 +48,7 @@ pub enum ErrorCode {
     Overloaded,
     /// This session or client address exceeds its rate.
     RateLimited,
-    /// The store does not answer, or this replica's lease has expired.
+    /// The store does not answer, its index is too far behind the log, or this replica's lease has expired.
     StoreUnavailable,
     /// The frame or the request is malformed, or a value is out of range.
     BadRequest,
@@ -60,7 +60,7 @@ pub enum ErrorCode {
     ForbiddenOrigin,
     /// HTTP only: this replica is draining or unready.
     Draining,
-    /// HTTP only: crashing is switched off at the replica that answers, or at the named one.
+    /// HTTP only: crash requests are disabled at the replica that answers, or at the named one.
     CrashOff,
     /// HTTP only: the crash token is missing or wrong.
     Unauthorized,
@@ -83,7 +83,7 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request; also the body of an HTTP error.
+/// The refusal of a frame or of a request; for a request, also the JSON body of the response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.
@@ -108,7 +108,7 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
     }
 
-    /// The store refused or did not answer. The hint is short, since the store may answer again at any moment.
+    /// The store refused or did not answer. The hint is only 1 s, since the store may answer again at any moment.
     pub fn store_unavailable() -> Self {
         let message = "the store does not answer; send the same frame or request again";
         Self::temporary(ErrorCode::StoreUnavailable, message, Duration::from_secs(1))
@@ -125,7 +125,7 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
 #[repr(u16)]
 pub enum CloseReason {
-    /// A violation of RFC 6455: reserved bits or opcodes, unmasked frames, broken fragments.
+    /// A violation of RFC 6455, such as reserved bits or opcodes, unmasked frames, or broken fragments.
     #[strum(to_string = "the WebSocket protocol was violated")]
     ProtocolError = 1002,
     /// A binary frame.
@@ -137,7 +137,7 @@ pub enum CloseReason {
     /// Too many bad or rate-limited frames.
     #[strum(to_string = "too many refused frames; back off before you reconnect")]
     Policy = 1008,
-    /// A frame larger than [`MAX_FRAME_BYTES`].
+    /// A message, in one frame or several, larger than [`MAX_FRAME_BYTES`].
     #[strum(to_string = "a frame has at most 4096 bytes")]
     TooLarge = 1009,
     /// The server failed. This version closes no session with this code.

@@ -76,7 +76,7 @@ pub enum SimulationError {
     /// The store has fewer than two users.
     #[error("a conversation needs two users, but the number of users in the store is {0}")]
     TooFewUsers(usize),
-    /// An interrupt came before the run began.
+    /// An interrupt came before a session was open.
     #[error("interrupted before the run began")]
     Interrupted,
     /// The file with the token for crash requests cannot be read, or is empty.
@@ -102,8 +102,8 @@ impl SimulationError {
 /// Runs a simulation as a command: shows progress on standard error and prints the report on standard output. Returns
 /// the exit status.
 ///
-/// Each Ctrl-C ends the current stage. While the sessions are being opened, it also skips the sending. Before that, it
-/// ends the command.
+/// Each Ctrl-C ends the current stage. While the sessions are being opened, Ctrl-C also skips the sending, or ends the
+/// command if no session is open yet. Before that, Ctrl-C ends the command.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -124,8 +124,8 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     Ok(report.exit_status())
 }
 
-/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage, or the simulation
-/// while it asks for the users.
+/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. It ends the
+/// simulation while `conduct` asks for the users, and while the sessions are being opened if none is open.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -196,7 +196,7 @@ impl Shared {
         urls
     }
 
-    /// Queues an event of a client for the ledger.
+    /// Queues an event of a client for the ledger, and waits while the queue is full.
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
@@ -310,7 +310,8 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads every user's stream again. Returns the number of readers with nothing left to read.
+    /// Reads the stream of each user again, unless no smile of the run is known to be in it. Returns the number of
+    /// readers with nothing left to read.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();

@@ -21,7 +21,7 @@ use crate::protocol::{CloseReason, ErrorCode, Refusal};
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Histogram buckets of the smiles in one append. A batch holds at most 2,000.
+/// Histogram buckets of the smiles in one append. A batch holds at most 2,000 smiles on SQLite, and fewer on MySQL.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
 /// The shortest time between two log lines about a store that did not answer a client.

@@ -1,6 +1,7 @@
 //! The HTTP API of a replica: users, replicas, and crash requests.
 //!
-//! Each request goes to the host of the given URL; the path and the query of that URL are ignored.
+//! Each request goes to the host and port of the given URL. The path, the query and the fragment of that URL are
+//! ignored.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub enum ApiError {
     /// There is no replica to ask.
     #[error("no URL to ask")]
     NoUrl,
-    /// No connection, or no complete answer within 5 s.
+    /// No connection, no complete answer within 5 s, an answer of more than 8 MiB, or a URL that begins with neither
+    /// `http://` nor `ws://`.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
     /// The replica, or a proxy in front of it, refused the request.
@@ -49,7 +51,7 @@ pub enum ApiError {
 /// The answer of `GET /api/replicas`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReplicaList {
-    /// Every running or recently lost replica.
+    /// Every running replica, and those lost within the last 10 minutes.
     pub replicas: Vec<Replica>,
     /// Id of the replica that answered.
     #[serde(rename = "self")]
@@ -104,7 +106,8 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Crashes a replica. `token` is the content of the file that `serve --crash-token-file` names.
+/// Requests a crash of a replica. `token` is the content of the file that `serve --crash-token-file` names, without the
+/// white space around it.
 ///
 /// # Errors
 /// See [`ApiError`].

@@ -25,8 +25,8 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit of the next attempt: `first` up to the first failure in a row, doubled by each further one, up to
-    /// four times `first`. A lost connection counts as a failure.
+    /// The time limit of the next attempt: `first` after at most one failure in a row, doubled by each further one, up
+    /// to four times `first`; after [`Self::back_off`], four times `first`. A lost connection counts as a failure.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
@@ -36,14 +36,14 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Makes [`Self::next`] draw from the longest range, as a policy close requires.
+    /// Makes [`Self::next`] draw from the longest range, 0 to [`RECONNECT_LONGEST`], after a close with 1008.
     pub(super) fn back_off(&mut self) {
         self.failures = u32::MAX;
     }
 }
 
-/// The wait before a refused smile is sent again, if it was refused `refusals` times before; never shorter than the
-/// hint.
+/// The wait before a refused smile is sent again. The smile had `refusals` earlier refusals, not counting this one. The
+/// wait is never shorter than the hint.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }
@@ -96,10 +96,10 @@ mod tests {
     fn a_hint_is_honoured() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
         let hint = Duration::from_millis(730);
-        for failures in 0..100 {
+        for refusals in 0..100 {
             let wait = Backoff::default().next(Some(hint), &mut random);
             assert!(wait >= hint && wait <= hint + RECONNECT_FIRST);
-            let wait = retry_wait(Some(hint), failures, &mut random);
+            let wait = retry_wait(Some(hint), refusals, &mut random);
             assert!(wait >= hint && wait <= hint + RETRY_LONGEST);
         }
     }

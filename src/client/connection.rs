@@ -27,9 +27,9 @@ pub(super) struct NotOpened {
     pub cause: String,
     /// A human-readable description.
     pub message: String,
-    /// The server's retry hint.
+    /// The server's retry hint, if any.
     pub retry_after: Option<Duration>,
-    /// Whether a retry cannot succeed.
+    /// Whether the refusal is permanent: its status is 400, 403 or 404.
     pub last: bool,
 }
 
@@ -47,7 +47,8 @@ pub(super) enum Heard {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
-    /// The close code of the server; `None` if the connection broke or the client gave it up.
+    /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client gave it
+    /// up.
     pub code: Option<u16>,
     /// When the connection stopped working. If a ping was unanswered for a while, that is when the server last sent
     /// anything.
@@ -66,7 +67,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a WebSocket for `user`, which resumes from `resume` if that is given.
+    /// Opens a WebSocket for `user`, and asks to resume from `resume` if given.
     ///
     /// # Errors
     /// [`NotOpened`], if the server refused the upgrade or could not be reached in time.
@@ -133,7 +134,8 @@ impl Connection {
         }
     }
 
-    /// Buffers a text frame. Cancel safe: a cancelled call has not buffered it.
+    /// Writes a text frame, and buffers what the connection does not accept yet. Cancel safe: a cancelled call has
+    /// neither written nor buffered the frame.
     ///
     /// # Errors
     /// [`Gone`], if the connection is gone or the server does not read.
@@ -143,7 +145,7 @@ impl Connection {
         self.written(fed)
     }
 
-    /// Writes the buffered frames. Cancel safe.
+    /// Writes what is still buffered. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::feed`].
@@ -155,7 +157,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Describes the end of this connection, which has just failed.
+    /// Describes the end of this connection, which has just ended.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
         // A connection that breaks soon after a ping worked until then: a busy server may answer a ping that late.
         let late = self.silence.saturating_sub(self.ping_after) / 2;

@@ -16,8 +16,8 @@ pub enum Event {
         epoch: Epoch,
         /// The offset at which the session starts.
         offset: Offset,
-        /// Whether the server sends everything after `resumed_from`. If not, smiles between `resumed_from` and
-        /// `offset` may be missing.
+        /// Whether the server sends everything after `resumed_from`. If the client asked to resume and this is `false`,
+        /// smiles may be missing.
         recovered: bool,
         /// The offset after which the client asked to resume, if it did.
         resumed_from: Option<Offset>,
@@ -26,7 +26,7 @@ pub enum Event {
     Answering,
     /// The client is about to write this smile, for the first time or again.
     Sending(SmileId),
-    /// A smile of this client is durable.
+    /// The server acknowledged a smile of this client, so the smile is durable.
     Acked {
         /// The id of the smile.
         id: SmileId,
@@ -35,9 +35,11 @@ pub enum Event {
         /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
-    /// A smile to or from this user.
+    /// A smile to or from this user. A smile of this client that arrives here after a reconnection is durable; its ack
+    /// may never come.
     Received(Smile),
-    /// The server refused a frame. The client sends a temporarily refused smile again by itself.
+    /// The server refused a frame. The client sends a temporarily refused smile again by itself, unless the smile is
+    /// given up.
     Refused {
         /// The id that the server echoed, if any.
         id: Option<String>,
@@ -46,7 +48,8 @@ pub enum Event {
     },
     /// The session is over; the client reconnects by itself, unless [`Event::Ended`] follows.
     Lost {
-        /// The close code of the server; `None` if the connection broke or the client gave it up.
+        /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client
+        /// gave it up.
         code: Option<u16>,
         /// When the connection stopped working.
         since: Instant,
@@ -58,7 +61,8 @@ pub enum Event {
         /// A human-readable description.
         message: String,
     },
-    /// The server violated the protocol.
+    /// The server violated the protocol. A close with 1002, 1003, 1007 or 1009 counts as a violation, and so does a
+    /// refusal of the upgrade with the status 400, 403 or 404; [`Event::Ended`] follows both.
     Breach(String),
     /// The client does not reconnect: the server refused it permanently, or closed its session with a code that blames
     /// the client. No event follows.

@@ -1,4 +1,4 @@
-//! Sends one request over plain HTTP/1.1, for the commands `check`, `simulate`, `replicas` and `crash`.
+//! Sends one request over plain HTTP/1.1: for [`crate::check`] and for the functions of [`super::api`].
 
 use std::error::Error;
 
@@ -13,7 +13,7 @@ use url::Url;
 /// The maximum size of a response body.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Why a request has no answer, such as no connection, or no complete response in time.
+/// Why a request has no answer, for example no connection, or no complete response in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{request}: {cause}")]
 pub struct RequestError {
@@ -38,7 +38,7 @@ pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
 /// Posts JSON once, with a bearer token if given.
 ///
 /// # Errors
-/// As [`get`].
+/// As [`get`]; also if the token contains characters that a header cannot have.
 pub(crate) async fn post(url: &Url, json: String, token: Option<&str>, patience: Duration) -> Answer {
     let mut request = Request::post(url.as_str()).header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
@@ -104,9 +104,9 @@ mod tests {
             let (status, body) = get(&url, PATIENCE).await.unwrap();
             assert_eq!((status.as_u16(), body.as_ref()), (503, b"hello".as_slice()));
             let request = request.await.unwrap();
-            assert!(request.starts_with("GET /readyz?a=b HTTP/1.1\r\n"), "{request}");
+            assert!(request.starts_with("GET /readyz?a=b HTTP/1.1\r\n"), "the request line is wrong: {request}");
             let host = format!("host: 127.0.0.1:{}\r\n", url.port().unwrap());
-            assert!(request.contains(&host), "{request}");
+            assert!(request.contains(&host), "the header Host is wrong: {request}");
         }
     }
 
@@ -115,11 +115,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let error = get(&silent, Duration::from_millis(50)).await.unwrap_err().to_string();
-        assert!(error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"), "{error}");
+        assert!(error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"), "incomplete: {error}");
         drop(listener);
         let error = get(&silent, PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains(silent.as_str()), "{error}");
+        assert!(error.contains(silent.as_str()), "the URL is not named: {error}");
         let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains("only http://"), "{error}");
+        assert!(error.contains("only http://"), "the scheme is not the reason: {error}");
     }
 }

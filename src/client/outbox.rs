@@ -1,5 +1,5 @@
-//! The smiles of one user that have neither an ack nor a final error, in order, and the time at which each may be sent
-//! next.
+//! The smiles of one user that are neither known to be in the log nor permanently refused, in order, and the time at
+//! which each may be sent next.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -49,7 +49,8 @@ impl Outbox {
         room
     }
 
-    /// The next smile that may be written now. It counts as in flight from here on.
+    /// The first smile that may be written at `now`, which counts from the start of the client. The smile counts as in
+    /// flight from here on.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
         smile.state = State::InFlight;
@@ -57,7 +58,7 @@ impl Outbox {
         Some((smile.id.clone(), smile.to.clone(), smile.smile.clone()))
     }
 
-    /// The earliest time at which a smile may be written.
+    /// The earliest time at which a smile may be written; `None` if no smile waits to be written.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let due = |smile: &Unanswered| match smile.state {
             State::Due(at) => Some(at),

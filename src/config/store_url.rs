@@ -54,14 +54,13 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use. Its `Debug` form is the URL without the password
-/// and the TLS settings.
+/// A MySQL database and the account to use. Its `Debug` form is the URL without the password and the TLS settings.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 #[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
     /// Name or address of the server.
     pub host: String,
-    /// Its port.
+    /// The port of the server.
     pub port: u16,
     /// The account.
     pub user: String,
@@ -78,7 +77,8 @@ pub struct MySqlUrl {
     pub tls_authority: Option<PathBuf>,
 }
 
-/// The TLS mode. No mode disables TLS: MySQL's default authentication needs TLS for the first login of an account.
+/// The TLS mode. No mode disables TLS: for the first login of an account, MySQL's default authentication needs TLS or
+/// RSA, and `sqlx` is built without RSA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive, parse_err_ty = InvalidValue, parse_err_fn = no_tls_mode)]
 pub enum TlsMode {
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
         assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
         for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
-            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+            assert!(wrong.parse::<StoreUrl>().is_err(), "accepted {wrong}");
         }
     }
 

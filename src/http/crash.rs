@@ -17,7 +17,7 @@ use crate::protocol::{CrashAnswer, CrashRequest, ErrorCode, Refusal, from_json};
 
 const MAX_BODY_BYTES: usize = 1024;
 
-/// The replica in a body that may otherwise be invalid.
+/// The replica that a body names. The body must be valid JSON, but its other fields may be invalid.
 #[derive(Deserialize)]
 struct Named {
     replica: String,
@@ -40,7 +40,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
-    // Deserialization would also accept an array with the values of the fields.
+    // Serde also deserializes a struct from an array of its fields' values; the protocol allows only an object.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;
     let Json(CrashRequest { replica, mode }) = request.map_err(|rejection| unreadable(&rejection))?;
@@ -58,7 +58,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
 }
 
 fn switched_off(replica: &str) -> Refusal {
-    let message = format!("crashing is switched off at {replica} (--crash off)");
+    let message = format!("crash requests are disabled at {replica} (--crash off)");
     Refusal::permanent(ErrorCode::CrashOff, message)
 }
 

@@ -1,4 +1,4 @@
-//! `GET /api/join.svg?url=…`: the address of `join.html` as a QR code.
+//! `GET /api/join.svg?url=…`: an address, which the page sets to that of `join.html`, as a QR code.
 
 use std::fmt::Write;
 
@@ -25,8 +25,8 @@ pub(super) struct Address {
 }
 
 /// Returns the QR code of an address. The page sends the address, since only the browser knows the scheme and the path
-/// that a proxy exposes. The address must be on the `Host` of the request, so that the code cannot lead to a foreign
-/// site.
+/// that a proxy exposes. The host and port of the address must be the `Host` of the request, so that the code cannot
+/// lead to a foreign site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,
@@ -46,8 +46,8 @@ pub(super) async fn code(
         .into_response())
 }
 
-/// Draws one stroke for each run of dark modules. `qrcode` would draw each module separately, in three times the
-/// compressed bytes.
+/// Draws one stroke for each run of dark modules in a row. `qrcode` would draw each module separately, in three times
+/// the compressed bytes.
 fn image_of(code: &QrCode) -> String {
     let side = code.width() + 2 * MARGIN;
     let mut strokes = String::new();

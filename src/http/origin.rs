@@ -7,11 +7,11 @@ use super::AppState;
 use crate::config::Origin;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The maximum number of origins to log, since clients can invent any number.
+/// The maximum number of refused origins to log, since clients can invent any number.
 const MAX_LOGGED: usize = 100;
 
-/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] origins once: the usual cause is a
-/// proxy that changes `Host`.
+/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] refused origins once: the usual
+/// cause is a proxy that changes `Host`.
 pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_own_or_allowed(headers, &app.options.allowed_origins) {
         return Ok(());
@@ -40,8 +40,8 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
 }
 
 /// Whether the `Origin` is absent, as in most requests that do not come from a browser, matches `Host`, or is allowed.
-/// The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a malformed header and
-/// several headers are foreign.
+/// The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a malformed `Origin` and
+/// several `Origin` headers are foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
@@ -87,7 +87,7 @@ mod tests {
             "chat.example",
             "http://chat.example/",
         ] {
-            assert!(!allowed("chat.example", origin), "{origin}");
+            assert!(!allowed("chat.example", origin), "{origin} was allowed");
         }
         assert!(!allowed("chat.example:8080", "http://chat.example"));
     }

@@ -30,7 +30,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hasher.finish())
 });
 
-/// Serves the asset at a path, or responds with 404, or with 405 to a method other than GET and HEAD.
+/// Serves the asset at a path. Responds with 404 if there is none, with 405 to a method other than GET and HEAD, and
+/// with 304 if the client has the asset.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));

@@ -60,7 +60,7 @@ impl RateLimit {
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
     }
 
-    /// Once a minute, evicts idle addresses and reports refused ones. Never returns.
+    /// Once a minute, evicts idle addresses and reports the refusals since the last report. Never returns.
     pub(crate) async fn maintain(self) {
         loop {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
@@ -74,12 +74,12 @@ impl RateLimit {
     }
 }
 
-/// The number of refusals per address since the last report, for at most [`MAX_REPORTED`] addresses.
+/// The number of refusals per address since its last report, for at most [`MAX_REPORTED`] addresses.
 #[derive(Default)]
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
-    /// Counts a refusal; `true` for the first one of an address, which is reported at once and not counted again.
+    /// Counts a refusal; `true` for the first one of an address, which is reported immediately and not counted again.
     /// Ignores a new address while [`MAX_REPORTED`] are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
@@ -89,7 +89,7 @@ impl Refusals {
         self.0.len() < MAX_REPORTED && self.0.insert(address, 0).is_none()
     }
 
-    /// Takes the counts to report. Drops addresses without a refusal since the last report.
+    /// Takes the counts to report. Drops addresses without a refusal since their last report.
     fn take(&mut self) -> Vec<(IpAddr, u64)> {
         self.0.retain(|_, count| *count > 0);
         self.0.iter_mut().map(|(&address, count)| (address, std::mem::take(count))).collect()

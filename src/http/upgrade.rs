@@ -24,7 +24,7 @@ use crate::model::{Offset, UserName};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::session::{self, End, Socket, Start};
 
-/// The retry hint of a full replica.
+/// The retry hint of a replica that is at its maximum of sessions.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// Interval and time limit of retries for an offset beyond the known head.
@@ -71,7 +71,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     Ok((user, start, place))
 }
 
-/// Parses the query and the offset to resume from. An integer of any length is valid: one that is too large for an
+/// Parses the query and the offset to resume from. A whole number of any length is valid: one that is too large for an
 /// offset is beyond the head of any log.
 fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     let bad = |message: String| Refusal::permanent(ErrorCode::BadRequest, message);
@@ -92,7 +92,8 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
 }
 
 /// Decides whether a session resumes after `after`. It does if the log holds everything that follows: the epoch is the
-/// log's, and `after` is neither beyond the head nor trimmed.
+/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits for the head to reach `after`
+/// for up to [`HEAD_TIMEOUT`].
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);

@@ -1,7 +1,8 @@
 //! Load shedding by the expected delay of the store.
 //!
 //! Sheds by delay instead of queue length, as controlled delay does (RFC 8289); the length is only a last bound. When
-//! the store is the bottleneck, the queue in front of it stays as short as the store's speed allows.
+//! the store is the bottleneck, the queue in front of it holds about as many smiles as the store commits in half a
+//! second, at most.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,11 @@ const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 /// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at once.
+/// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at the same time.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
-/// Time limit of a batch. A store that takes longer counts as unavailable, and queued smiles are refused at once.
+/// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused
+/// immediately.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
@@ -72,7 +74,7 @@ impl Pressure {
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);
-        // Expect an overdue batch to take as long again as it has taken.
+        // Expect a batch that has taken longer than the mean to take as long again.
         let rest_of_batch = self.per_batch.checked_sub(elapsed).unwrap_or(elapsed);
         let batches = u32::try_from(waiting / self.largest_batch + 1).unwrap_or(u32::MAX);
         rest_of_batch + self.per_batch * batches
@@ -119,9 +121,9 @@ mod tests {
     #[test]
     fn a_slow_store_sheds_with_a_retry_hint() {
         let (pressure, now) = busy(Duration::from_millis(200));
-        let (code, hint) = refused(pressure.check(now, 3000)).expect("a refusal");
+        let (code, hint) = refused(pressure.check(now, 3000)).expect("the slow store admitted the smile");
         assert_eq!(code, ErrorCode::Overloaded);
-        assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "{hint:?}");
+        assert!((Duration::from_millis(700)..Duration::from_millis(800)).contains(&hint), "the hint is {hint:?}");
     }
 
     #[test]
@@ -145,6 +147,6 @@ mod tests {
         // The outage must not count as the speed of the store.
         pressure.batch_began(now + late, LARGEST_BATCH);
         let answer = refused(pressure.check(now + late, 0));
-        assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "{answer:?}");
+        assert!(answer.is_none_or(|(_, hint)| hint <= Duration::from_secs(1)), "the hint is too long: {answer:?}");
     }
 }

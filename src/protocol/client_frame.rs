@@ -24,14 +24,14 @@ pub enum ClientFrame {
         id: Option<SmileId>,
         /// The receiver.
         to: UserName,
-        /// The faces, not parsed yet.
+        /// The text of the faces, not parsed yet.
         smile: SmolStr,
     },
     /// Asks for older smiles of one conversation.
     History {
         /// The other user of the conversation.
         with: UserName,
-        /// Only smiles below this offset.
+        /// Only smiles below this offset; the newest smiles if missing.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
         /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`]; [`DEFAULT_HISTORY_LIMIT`] if missing.
@@ -156,7 +156,8 @@ fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, B
     })
 }
 
-/// The id of a malformed frame, valid or not, if it is not too long.
+/// The `id` of a malformed frame, if the frame is a JSON object and the `id` a text of at most [`MAX_SMILE_ID`]
+/// characters. The characters are not checked.
 fn id_to_repeat(text: &str) -> Option<String> {
     let OnlyId { id } = serde_json::from_str(text).ok()?;
     Some(id).filter(|id| id.chars().count() <= MAX_SMILE_ID)
@@ -209,9 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_refused_with_a_hint() {
+    fn other_text_is_refused_and_typed_text_gets_a_hint() {
         for typed in ["", "hello", "@", "@bruno", "@ 😀", "[1]", "null", "helpme", "😀"] {
-            assert!(ClientFrame::decode(typed).unwrap_err().message.contains("help"), "{typed}");
+            assert!(ClientFrame::decode(typed).unwrap_err().message.contains("help"), "no hint for {typed}");
         }
         for json in [
             "{",
@@ -233,7 +234,7 @@ mod tests {
             r#"{"type":"history","with":"bruno","before":9007199254740992}"#,
             r#"{"type":"history","with":"bruno","before":99999999999999999999999}"#,
         ] {
-            assert!(ClientFrame::decode(json).is_err(), "{json}");
+            assert!(ClientFrame::decode(json).is_err(), "accepted {json}");
         }
         let deep = format!("{{\"type\":{}", "[".repeat(4000));
         assert!(ClientFrame::decode(&deep).is_err());

@@ -1,4 +1,4 @@
-//! The bodies of `POST /api/crash`.
+//! The request and response bodies of `POST /api/crash`.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -22,8 +22,8 @@ pub enum CrashMode {
 /// A request for a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRequest {
-    /// Id of the replica; if missing, the server picks the replica with the longest uptime among those that are ready,
-    /// alive, not behind, and obey a first crash request.
+    /// Id of the replica. If missing, the server picks the replica with the longest uptime among those that are ready
+    /// and not behind, renewed their lease within the last 2.5 s, accept crash requests, and have not received one yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
     /// How the replica crashes; [`CrashMode::Exit`] if missing.

@@ -96,7 +96,7 @@ pub enum ServerFrame<S = Smile> {
 pub struct Rates {
     /// Sustained smiles per second.
     pub session_per_second: u32,
-    /// Burst of smiles.
+    /// The number of smiles that the session may send in one burst after a pause.
     pub session_burst: u32,
 }
 

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The number of simulated users. They are the first of the store; the remaining users are for people.
 const SIMULATED: usize = 60;
 
-/// Asks each replica in turn for the users, in several rounds, and returns the simulated ones.
+/// Asks each replica in turn for the users, in at most [`ROUNDS`] rounds, and returns the simulated ones.
 ///
 /// # Errors
 /// The last failure, if no replica listed the users.

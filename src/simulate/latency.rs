@@ -44,7 +44,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The percentiles of some durations, in milliseconds.
+/// The percentiles of some durations, in milliseconds; all 0 if there are no durations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Percentiles {
     /// The number of durations.

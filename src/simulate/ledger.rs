@@ -5,10 +5,11 @@
 //!
 //! These rules follow from the promises in docs/PROTOCOL.md:
 //! - The offsets of a session strictly increase, except in acks of duplicates. An offset that the stream received
-//!   before is a duplicate, and any other lower one is out of order.
+//!   before is a duplicate, and any other lower one is out of order. Of smiles from outside the run, the ledger
+//!   remembers only the highest offset, so a lower one that comes again counts as out of order.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
 //! - Every smile known to be in the log reaches every stream of either user that began before it. Otherwise it counts
-//!   as lost, unless no replica answered at the end of the run.
+//!   as lost. Exceptions are streams that could not be read to their end: see [`Ledger::end_reread`].
 //! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;
@@ -82,9 +83,9 @@ pub struct Counts {
 pub struct Crash {
     /// The id of the replica.
     pub replica: String,
-    /// Sessions of the run that were lost with it.
+    /// Sessions of the run on this replica that were lost after the request.
     pub sessions: u64,
-    /// Lost sessions of which a successor has answered.
+    /// Lost sessions with a successor that has answered.
     pub recovered: u64,
     /// The longest time from the loss of a session to the first answer of a successor, in milliseconds.
     pub recovery_ms: f64,
@@ -108,7 +109,7 @@ pub struct Ledger {
     heard: u64,
     live: usize,
     done: usize,
-    /// Whether a replica answered at the end.
+    /// Whether a replica answered at the end; `true` until then.
     answered: bool,
     /// Whether the second reading was interrupted.
     interrupted: bool,

@@ -87,7 +87,7 @@ impl Plan {
         beat.conversation < self.phases.len()
     }
 
-    /// How long smiles are sent.
+    /// For how long smiles are sent.
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration)
     }
@@ -224,11 +224,11 @@ mod tests {
             let beats = beats(&plan, conversation);
             assert_eq!(beats.len(), 400);
             let drift = beats[399].0.as_secs_f64() - beats[0].0.as_secs_f64() - 399.0 / 4.0;
-            assert!(drift.abs() < 1e-6, "{drift}");
+            assert!(drift.abs() < 1e-6, "the pace drifted by {drift} s");
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in a slot of 25 ms");
+            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in slot {slot} of 25 ms");
         }
     }
 

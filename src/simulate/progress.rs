@@ -46,7 +46,7 @@ impl Progress {
         };
     }
 
-    /// Shows the progress of the run, unless it was shown a moment ago.
+    /// Shows the progress of the run, at most every 250 ms on a terminal and once a second otherwise.
     pub fn show(&mut self, stage: &str, elapsed: Duration, ledger: &Ledger) {
         let every = if self.style == Style::Terminal { ON_TERMINAL } else { IN_LINES };
         if self.style == Style::Silent || self.shown_at.is_some_and(|shown_at| shown_at.elapsed() < every) {
@@ -55,7 +55,7 @@ impl Progress {
         self.shown_at = Some(Instant::now());
         let line = line(stage, elapsed, ledger);
         let mut stderr = std::io::stderr();
-        // Line wrapping is off meanwhile: a wrapped line could not be overwritten, so a narrow terminal cuts the line.
+        // Turns line wrapping off for this line: a wrapped line could not be overwritten, so a narrow terminal cuts it.
         let _ = match self.style {
             Style::Terminal => write!(stderr, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h").and_then(|()| stderr.flush()),
             Style::Lines | Style::Silent => writeln!(stderr, "{line}"),

@@ -11,10 +11,11 @@ use super::ledger::{Crash, Fault, Ledger};
 /// The figures and the verdict of a run. Fields whose names end in `_ms` are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether no fault was found, and a replica answered at the end.
+    /// Whether the run is proven, and no fault was found.
     pub clean: bool,
-    /// Whether a replica answered at the end. If not, unseen smiles do not count as lost, and unanswered ones are no
-    /// faults.
+    /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, unseen
+    /// smiles do not count as lost, and unanswered ones are no faults. After an interrupt of the second reading, smiles
+    /// that it did not reach are not judged by it.
     pub proven: bool,
     /// The seed. With the same options and users, it repeats the plan.
     pub seed: u64,
@@ -46,7 +47,7 @@ pub struct Report {
     pub lost: u64,
     /// Smiles that appear twice in a stream or in the log.
     pub duplicated: u64,
-    /// Smiles that are out of order.
+    /// Smiles that are out of order, or share an offset.
     pub reordered: u64,
     /// Smiles whose faces or receiver differ from what was sent.
     pub altered: u64,
@@ -64,7 +65,7 @@ pub struct Report {
     pub reconnects: u64,
     /// The time from the loss of a connection to the first answer of a later session.
     pub recovery_ms: Percentiles,
-    /// The time from the beat to the moment at which the sender knew that its smile is in the log, retries included.
+    /// The time from the beat to the moment at which the sender knew that its smile was in the log, retries included.
     pub ack_ms: Percentiles,
     /// The time from the beat to the delivery to the other user.
     pub delivery_ms: Percentiles,
@@ -74,7 +75,7 @@ pub struct Report {
     pub crashes: Vec<Crash>,
     /// Failed crash requests, by cause.
     pub refused_crashes: BTreeMap<String, u64>,
-    /// The first faults in words.
+    /// The first faults in words, at most 20.
     pub faults: Vec<String>,
 }
 

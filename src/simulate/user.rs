@@ -54,8 +54,8 @@ impl User {
         }
     }
 
-    /// Handles the beats that are due. Returns the time of the next beat; `None` before the sending begins and after
-    /// the last beat.
+    /// Handles the beats that are due. Returns the time of the next beat, counted from the start of the run; `None`
+    /// before the sending begins and after the last beat.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {

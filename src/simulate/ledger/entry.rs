@@ -13,7 +13,8 @@ pub struct Entry {
     /// The stream of the event; 0 for crash requests, which belong to no stream.
     pub stream: StreamNumber,
     /// The time of the event, counted from the start of the run. [`Event::Offered`] and [`Event::Skipped`] have the
-    /// planned time of the beat, and crash requests the time at which they were sent.
+    /// planned time of the beat, [`Event::ConnectionLost`] the time at which the connection stopped working, and crash
+    /// requests the time at which they were sent.
     pub at: Duration,
     /// What happened.
     pub event: Event,
@@ -57,7 +58,7 @@ pub enum Event {
         /// The error code.
         code: ErrorCode,
     },
-    /// The server violated the protocol.
+    /// The server violated the protocol, or permanently refused a session.
     BreachOfContract(String),
     /// A crash request was accepted.
     Crashed {

@@ -54,7 +54,7 @@ impl Ledger {
         self.in_flight == 0
     }
 
-    /// Whether every user has stopped sending, every smile has its ack or final error, and every stream has caught up.
+    /// Whether every user has stopped sending, no smile is [`open`](Self::open), and every stream has caught up.
     pub fn settled(&self) -> bool {
         self.done == self.plan.seats() && self.open == 0 && self.caught_up()
     }
@@ -82,7 +82,8 @@ impl Ledger {
     /// reader did not reach count as lost, and an unconnected reader that did not reach its end is a breach. Otherwise
     /// smiles that a reader did not reach are not judged.
     ///
-    /// If no replica answers at the end, no unseen smile counts as lost, and no unanswered one as a fault.
+    /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
+    /// no unanswered smile as a fault.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));

@@ -150,6 +150,6 @@ fn recovery_lasts_from_the_loss_to_the_first_answer() {
     tell(&mut scene, 15, Event::Answering);
     let recovery = scene.ledger.times().recovery;
     assert_eq!(recovery.count, 1);
-    assert!((4990.0..5010.0).contains(&recovery.max), "{recovery:?}");
+    assert!((4990.0..5010.0).contains(&recovery.max), "the recovery did not take 5 s: {recovery:?}");
     assert_eq!(scene.ledger.counts().reconnects, 2);
 }

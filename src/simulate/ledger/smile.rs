@@ -10,7 +10,7 @@ use crate::model::Offset;
 pub(super) struct SentSmile {
     /// The planned time of its beat.
     pub offered_at: Duration,
-    /// Its offset in the log, once any session has seen it.
+    /// Its offset in the log, once any session has received a smile or an ack with it.
     pub offset: Option<Offset>,
     /// What its sender knows about it.
     pub outcome: Outcome,
@@ -67,8 +67,8 @@ impl SentSmile {
         self.written_before() && !self.uncertain && !self.in_flight
     }
 
-    /// The only place at which the smile can have been admitted; `None` if there is more than one or none. All earlier
-    /// transmissions were then answered with errors, and a transmission answered with an error stores nothing.
+    /// The only place at which the smile can have been admitted; `None` if there is more than one or none. If there is
+    /// exactly one, all earlier transmissions were answered with errors, so they stored nothing.
     pub(super) fn admitted_at(&self) -> Option<Place> {
         self.written.filter(|_| !self.uncertain)
     }

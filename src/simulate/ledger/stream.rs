@@ -13,7 +13,7 @@ pub(super) struct Stream {
     /// The offset at which the first session on the run's log started; for a reader, where its reading starts. Every
     /// smile of the run above it, up to `until`, must be received.
     pub start: Option<Offset>,
-    /// The last offset that must be received.
+    /// Offsets above this one need not be received.
     until: Offset,
     /// The highest offset that the last session on the run's log received, or the offset at which it started.
     pub offset: Offset,
@@ -143,7 +143,8 @@ impl Stream {
         self.known.insert(offset);
     }
 
-    /// Whether the stream has reached `head` or its own end, so that every smile up to there must have been received.
+    /// Whether the stream never began, or has reached `head` or its own end. Every smile up to there must then have
+    /// been received.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))

@@ -71,7 +71,7 @@ impl Faults {
 /// The times of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From the beat of a smile to the moment at which its sender knew that it is in the log, retries included.
+    /// From the beat of a smile to the moment at which its sender knew that it was in the log, retries included.
     pub ack: Percentiles,
     /// From the beat of a smile to its delivery to the other user.
     pub delivery: Percentiles,
@@ -160,8 +160,8 @@ impl Ledger {
         }
     }
 
-    /// Promise 4: every session receives its user's whole stream. A lost smile counts once, however many streams lack
-    /// it.
+    /// Promise 4: every session receives its user's whole stream after the start of the session. A lost smile counts
+    /// once, however many streams lack it.
     fn judge_streams(&self, faults: &mut Faults) {
         let mut expected_of: HashMap<&UserName, Vec<(Offset, Beat)>> = HashMap::new();
         for (beat, smile) in self.sent() {
