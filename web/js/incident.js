@@ -55,7 +55,7 @@ export function replicasSeen(incident, { at, replicas }) {
   return isReady ? incident : { ...incident, lostAt: at };
 }
 
-// Until the victim is known, every session lost since the request counts.
+// Until the victim is known, every recorded loss counts.
 function countedLosses({ victim, losses }) {
   return victim === null ? losses : losses.filter((loss) => loss.replica === victim);
 }

@@ -353,7 +353,7 @@ test("chaos ends when a promise was broken, without another crash", async () => 
   assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
-test("chaos ends when no replica is left, but only after PATIENCE misses if the platform restarts replicas", async () => {
+test("chaos ends when no replica is left, after PATIENCE misses if the platform restarts replicas", async () => {
   for (const outcome of [Outcome.NOBODY, Outcome.UNANSWERED]) {
     const gone = chaotic({ heals: false });
     gone.outcome = outcome;
