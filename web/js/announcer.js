@@ -1,5 +1,6 @@
-// Announces each event once to screen readers, at a pace that a listener can follow. Counters are not announced.
+// Announces events to screen readers, each at most once, at a pace that a listener can follow.
 
+/** The minimum time between two announcements. */
 export const GAP_MS = 2_000;
 
 export class Announcer {
@@ -15,7 +16,10 @@ export class Announcer {
     this.#say = say;
   }
 
-  /** Announces `text` if its subject has a new `key`. A newer text replaces a pending one of the same subject. */
+  /**
+   * Announces `text` if its subject has a new `key`. A newer text replaces a pending one of the same subject; an empty
+   * one only removes it.
+   */
   tell(subject, key, text) {
     if (this.#said.get(subject) === key) return;
     this.#said.set(subject, key);

@@ -76,7 +76,7 @@ const renderLoop = new RenderLoop({
   paintMore: (cost) => views.paintMore(timers.now(), cost),
 });
 
-/** Wraps an action of the presenter so that its effect is painted at once. */
+/** Wraps an action of the presenter so that a paint of its effect starts immediately. */
 const shown = (act) => (argument) => {
   act(argument);
   renderLoop.flush();

@@ -1,4 +1,5 @@
-// Sends the HTTP requests of the page. A request that fails throws a `BackendError`.
+// Sends HTTP requests to the backend: for the users, the replicas, a crash, and the cause of a refused socket. A
+// request that fails throws a `BackendError`.
 
 import { isOverload, retryAfterOf } from "./client/protocol.js";
 
@@ -14,7 +15,7 @@ const UPGRADE_REQUIRED = 426;
 const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
 
 /**
- * A failed request. `status` is the HTTP status, or 0 without an answer. `code` is the backend's error code,
+ * A failed request. `status` is the HTTP status, or 0 without an answer. `code` is the error code of the answer,
  * `http_STATUS` for a refusal without one, `unexpected_answer` for a malformed answer, and `unreachable` without an
  * answer.
  */
@@ -32,7 +33,7 @@ export class BackendError extends Error {
     return this.status === TOO_OFTEN;
   }
 
-  /** The cause of the overload error that this failure counts as, a `cause.` key of the dictionary, or null. */
+  /** The overload error that this failure counts as: the end of a `cause.` key of the dictionary, or null. */
   get overloadCause() {
     if (this.isTooOften) return "address";
     if (this.isSilence) return "no_replica";
@@ -67,7 +68,7 @@ export class Backend {
   }
 
   /**
-   * Requests the users until there is an answer. Waits `pause` milliseconds between requests, or longer if the server
+   * Requests the users until a request succeeds. Waits `pause` milliseconds between requests, or longer if the server
    * asks for it. Calls `onFailure(error)` for each failed request.
    */
   async learnUsers({ pause, onFailure = () => {} }) {
@@ -100,8 +101,8 @@ export class Backend {
 
   /**
    * Finds out why a socket to this address is refused. Returns a `BackendError`, or null if no cause is found. Browsers
-   * hide the answer to a handshake, so this sends a plain GET. Browsers send no `Origin` with a GET, so a second
-   * request tests the origin: a crash request without a body, which the server always refuses.
+   * hide the answer to a handshake, so this sends a plain GET. Browsers send no `Origin` with a GET to the page's own
+   * origin, so a second request tests the origin: a crash request without a body, which the server always refuses.
    */
   async refusal(socketUrl) {
     const found = await this.#request(socketUrl.replace(/^ws/, "http")).catch((error) => error);

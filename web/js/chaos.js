@@ -1,9 +1,11 @@
-// Chaos crashes replicas at a steady pace, with the same requests as a person. It ends when it is switched off, when no
-// replica is left, when the backend refuses, or when a promise was broken.
+// Chaos crashes replicas at a steady pace, with the same requests as a person. It ends when it is switched off, when
+// the run is stopped, when no replica is left, when the backend refuses, or when a promise was broken.
 
 import { Outcome } from "./crash-requests.js";
 
-/** Where the platform restarts replicas, chaos ends after this many consecutive attempts that find none to crash. */
+/**
+ * Where the platform restarts replicas, chaos ends after this many consecutive misses, elsewhere after the first one.
+ */
 export const PATIENCE = 3;
 
 export const Ended = Object.freeze({ BY_HAND: "by_hand", NOBODY: "nobody", REFUSED: "refused", LOST: "lost" });
@@ -26,7 +28,7 @@ export class Chaos {
   isOn = false;
   /** The time of the next crash while chaos is on, otherwise null. */
   nextAt = null;
-  /** Why chaos ended last, or null. */
+  /** Why chaos ended last; null while it is on, before its first end and after a reset. */
   ended = null;
 
   /**
@@ -44,7 +46,10 @@ export class Chaos {
     this.#onChange = onChange;
   }
 
-  /** The number of crashes whose victim is known. An unanswered request counts once its victim is seen as lost. */
+  /**
+   * The number of crashes since chaos was last switched on. A request counts once its victim is known: with its answer,
+   * or when the list of replicas shows a loss.
+   */
   get done() {
     for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {
       this.#open.delete(request);

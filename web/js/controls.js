@@ -21,7 +21,7 @@ export class Controls {
   #shortcuts = byId("shortcuts-on");
   #linkSaid = byId("link-said");
 
-  /** Whether the address requests a start. */
+  /** Whether the address that was loaded requests a start. */
   starts = false;
 
   /**
@@ -98,7 +98,7 @@ export class Controls {
     setText(byId("start"), this.#translate("controls.start.count", { n: conversations }));
   }
 
-  // The address always matches the controls, so that it can be copied as a link.
+  // After a change, the address matches the controls, so that it can be copied as a link.
   #changed() {
     this.#show();
     history.replaceState(null, "", this.#address(this.starts));

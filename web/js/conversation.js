@@ -28,12 +28,12 @@ export class Conversation {
     ];
   }
 
-  /** Calls `watcher(event)` for each event of the thread from now on; null removes the watcher. */
+  /** Calls `watcher(event)` for each event of the thread, as `threadAfter` takes it; null removes the watcher. */
   watch(watcher) {
     this.#watcher = watcher ?? (() => {});
   }
 
-  /** Requests older smiles through either connected user. */
+  /** Requests a page of the history through either connected user. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
     this.#watcher({ kind: asked ? "asked" : "failed" });

@@ -1,5 +1,5 @@
-// The list of conversations, with a card for each. A card reuses a fixed number of nodes, so the page stays fast in a
-// run that lasts hours.
+// The list of conversations, with a card for each. A card keeps and reuses a bounded number of nodes, so the page stays
+// fast in a run that lasts hours.
 
 import { LineState } from "./conversation.js";
 import { byId, element, setClass, setText } from "./dom.js";
@@ -62,7 +62,7 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
-  /** Collects the changed cards for `paintMore`. */
+  /** Collects the cards that changed or show a countdown for `paintMore`. */
   collect() {
     for (const [conversation, card] of this.#cards) {
       if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);
@@ -110,7 +110,7 @@ class Card {
     this.#paintLines(this.#conversation.lines);
   }
 
-  // A line keeps its bubble while it is shown. The newest line takes over the bubble of the oldest one.
+  // A line keeps its bubble while it is shown. A new line takes over the bubble of a line that is no longer shown.
   #paintLines(lines) {
     const spare = [];
     for (const [line, bubble] of this.#bubbles) {

@@ -1,5 +1,5 @@
-// The counters of a run that are not part of the proof: overload errors by cause, refusals, resends and skipped beats.
-// Also the rate at which a count grows.
+// The counters of a run that are not part of the proof: overload errors and refusals by cause, resends, skipped beats,
+// unreadable frames and resumes with a gap. Also the rate at which a count grows.
 
 /** The causes as text. Each is [code, count]. */
 export function causesText(translate, causes) {
@@ -48,13 +48,13 @@ export class Counters {
   }
 }
 
-/** The time over which a rate is averaged. */
+/** A rate is averaged over this time, and up to one interval between samples longer. */
 const WINDOW_MS = 4_000;
 
 export class Rate {
   #samples = [];
 
-  /** Records `total` at the time `now`, in milliseconds. Returns its growth per second. */
+  /** Records `total` at the time `now`, in milliseconds. Returns its mean growth per second, at least 0. */
   update(now, total) {
     this.#samples.push({ now, total });
     while (this.#samples.length > 2 && now - this.#samples[1].now >= WINDOW_MS) this.#samples.shift();

@@ -1,4 +1,4 @@
-// Sends crash requests, with a token if the backend requires one, and keeps the reason of the last failure.
+// Sends crash requests, with the token if one is stored, and keeps the reason why the last request failed.
 
 /** The outcomes of a request. */
 export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
@@ -29,7 +29,10 @@ export class CrashRequests {
     this.#storage.setItem(TOKEN_KEY, token);
   }
 
-  /** Crashes `wish.replica`; null lets the server choose one. Returns `{outcome, replica, mode}`. */
+  /**
+   * Crashes `wish.replica`; null lets the server choose one. Returns `{outcome, replica, mode}`; without an answer that
+   * names the replica, `replica` is null and `mode` the requested one.
+   */
   async ask(wish) {
     const { replica, mode } = wish;
     this.failure = null;

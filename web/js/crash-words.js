@@ -16,7 +16,9 @@ export class CrashWords {
     this.#format = format;
   }
 
-  /** The steps of a crash so far, each as [time, text]. */
+  /**
+   * The steps of a crash so far, each as [time, text]. The last one is the progress while lost sessions are not live.
+   */
   stepsOf(incident) {
     const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);
     const { sessionsLost: n, sessionsResumed: done } = figuresOf(incident);

@@ -1,5 +1,5 @@
-// All crashes of a run, requested by the user, by chaos or by another client. The functions are pure: each takes the
-// state of the crashes and an event, and returns the next state.
+// All crashes of a run: those that the user or chaos requested, and those that the page noticed. The functions are
+// pure: those that record an event take the state of the crashes and return the next one.
 
 import * as Incidents from "./incident.js";
 import { withReplacements } from "./replacements.js";
@@ -17,9 +17,10 @@ const OPEN_MS = 120_000;
 const STALE_MS = 15_000;
 
 /**
- * The state of a run without crashes. `incidents` has the crashes, oldest first; `replicas` is the list last seen, at
- * `seenAt`. `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or
- * handed sessions over, and `losses` the lost sessions.
+ * The state of a run without crashes. `incidents` has the crashes in the order in which they were recorded; one that is
+ * noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`. `roster` has every
+ * replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed sessions over, and
+ * `losses` the lost sessions, without those that were resumed and are older than `REMEMBERED_MS`.
  */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),
@@ -31,12 +32,12 @@ export const NO_CRASHES = Object.freeze({
   losses: Object.freeze([]),
 });
 
-/** The newest crash, or null. */
+/** The crash that was recorded last, or null. */
 export function lastOf({ incidents }) {
   return incidents.at(-1) ?? null;
 }
 
-/** Whether the consequences of a crash are still being tracked. */
+/** Whether a crash of the last `OPEN_MS` still has no replacement. */
 export function isOpen({ incidents }, now) {
   return incidents.some(({ replacement, askedAt }) => replacement === null && now - askedAt < OPEN_MS);
 }
@@ -68,7 +69,8 @@ export function withdrawn(crashes, { id }) {
 
 /**
  * Records a broken session. An announced end is orderly and no loss. A lost session counts for the last crash of its
- * replica or, if the replica has no crash, for each recent request whose victim is not known.
+ * replica. If the replica has not crashed, or has come back, the session counts for each recent request whose victim is
+ * not known.
  */
 export function sessionLost(crashes, event) {
   const { at, replica, isOrderly } = event;
@@ -101,8 +103,8 @@ export function replicasSeen(crashes, { at, replicas }) {
   return arrived(next, { at, replicas });
 }
 
-// Records a lost replica. If its crash is not known, and no request is unanswered, another client requested the crash.
-// Such a crash is noticed late, so its replacement may be ready already.
+// Records a lost replica. If its crash is not known, and no recent request lacks its victim, this page did not request
+// the crash. Such a crash is noticed late, so its replacement may be ready already.
 function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
   if (crashOf(crashes, replica)) return crashes;

@@ -1,10 +1,11 @@
-// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after several failures the page sends
-// an HTTP request to find it. Until the next diagnosis, each refusal counts with this cause. A rate limit lets single
-// requests pass, so refusals count with the last cause until a second diagnosis in a row finds none.
+// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after several failures the page finds
+// it with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the server's hint if it is longer, each refusal
+// counts with this cause. A later refusal waits for the next diagnosis. A rate limit lets single requests pass, so
+// refusals count with the last cause until a second diagnosis in a row finds none, or until one gets no answer.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
-/** The minimum interval between two diagnoses. */
+/** The minimum time between the end of a diagnosis and the start of the next one. */
 export const DIAGNOSIS_GAP_MS = 5_000;
 /** How long a refusal waits for a diagnosis. */
 const UNEXPLAINED_MS = 2 * DIAGNOSIS_GAP_MS;
@@ -23,7 +24,10 @@ export class Diagnosis {
   /** The cause as a BackendError, or null. */
   cause = null;
 
-  /** `onFound(cause)` reports each diagnosed cause, `onRefused(cause)` each refused socket and request. */
+  /**
+   * `onFound(cause)` reports each diagnosed cause. `onRefused(cause)` reports each refused socket once its cause is
+   * known, and each refused request of a diagnosis.
+   */
   constructor({ backend, timers, onFound, onRefused }) {
     this.#backend = backend;
     this.#timers = timers;
@@ -32,8 +36,8 @@ export class Diagnosis {
   }
 
   /**
-   * Records a failure of a session at `url`. `attempt` counts the consecutive failures, and `isRefusal` says whether
-   * the socket was refused.
+   * Records a failure of a session at `url`. `attempt` counts the failures since the back-off was reset, and
+   * `isRefusal` says whether the socket was refused.
    */
   async failed({ attempt, url, isRefusal }) {
     const now = this.#timers.now();

@@ -2,7 +2,7 @@
 
 const OPENERS = ["🙂", "😀", "😃", "😊", "😉", "🤗", "😎", "🥳"];
 
-// Every face has several answers, so that a conversation does not repeat itself.
+// Each of these faces has three answers, so that conversations vary. An opener answers any other face.
 const ANSWERS = new Map([
   ["🙂", ["😊", "😀", "😉"]],
   ["😀", ["😃", "😄", "😁"]],
@@ -44,7 +44,7 @@ function pick(choices, random) {
   return choices[Math.floor(random() * choices.length)];
 }
 
-/** A face in answer to the last one received, or an opening face. */
+/** A face in answer to the last one received, `heard`. If that has no answers or is null, an opener. */
 export function answerTo(heard, random) {
   return pick(ANSWERS.get(heard) ?? OPENERS, random);
 }

@@ -28,7 +28,7 @@ export class Format {
     return `${this.#tenth.format(milliseconds / SECOND_MS)} s`;
   }
 
-  /** A long span in its two largest units: "3 d 4 h", "2 min 5 s". */
+  /** A long span in its two largest units, as in "3 d 4 h" and "2 min 5 s"; below a minute in seconds. */
   duration(milliseconds) {
     const seconds = Math.max(0, Math.floor(milliseconds / SECOND_MS));
     if (seconds < MINUTE_S) return `${seconds} s`;

@@ -1,5 +1,6 @@
-// The colours of the replicas. A new replica gets the colour that has been unused for longest, so two replicas share a
-// colour only when all colours are in use. The page always shows the name as well.
+// The colours of the replicas. A new replica gets the colour that has been unused for longest, so it shares a colour
+// only when all colours are in use. Colours are not the only sign of a replica: its card, its lane and live users show
+// its id.
 
 export const HUES = 8;
 

@@ -7,7 +7,7 @@ const LANGUAGES = {
 };
 const DEFAULT_LANGUAGE = "en";
 
-/** The browser's first supported language, or English. */
+/** The first language in `wanted` that the page supports, or English. */
 export function chooseLanguage(wanted) {
   for (const tag of wanted ?? []) {
     const language = tag.toLowerCase().split("-")[0];
@@ -20,12 +20,15 @@ export function loadDictionary(language) {
   return LANGUAGES[language]();
 }
 
-/** Returns a function that turns a key and values into text. If `n` is 1, it uses the key's `.one` form, if any. */
+/**
+ * Returns a function that turns a key and values into text: `{name}` in the text becomes `values.name`. If `n` is 1,
+ * the function uses the key's `.one` form, if any. A key without words is returned unchanged.
+ */
 export function translator(dictionary) {
   return (key, values = {}) => {
     const one = `${key}.one`;
     const chosen = values.n === 1 && Object.hasOwn(dictionary, one) ? one : key;
     const template = dictionary[chosen] ?? key;
-    return template.replace(/\{(\w+)\}/g, (hole, name) => (name in values ? String(values[name]) : hole));
+    return template.replace(/\{(\w+)\}/g, (placeholder, name) => (name in values ? String(values[name]) : placeholder));
   };
 }

@@ -1,5 +1,5 @@
 // The course of a crash: its request, the lost sessions, their return, and the replacement of the replica. The
-// functions are pure: each takes an incident and an event, and returns the next incident.
+// functions are pure: those that record an event take an incident and return the next one.
 
 export const Step = Object.freeze({
   ASKED: "asked",
@@ -24,7 +24,7 @@ export function confirmed(incident, { at, replica, mode }) {
 
 /**
  * Records a broken session. A session that breaks again before it is live counts once. In place of an incident, this
- * function and the next two also accept the crashes of a run, whose `losses` are of any replica.
+ * function and the next two also accept the crashes of a run, which have no victim and lost sessions of any replica.
  */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
@@ -38,7 +38,7 @@ export function sessionLive(incident, { at, user }) {
   return { ...incident, losses: incident.losses.map(resumed) };
 }
 
-/** Drops a session that was stopped on purpose. */
+/** Drops a lost session that was stopped on purpose before it was live again. */
 export function sessionStopped(incident, { user }) {
   if (!isAwaited(incident, user)) return incident;
   return { ...incident, losses: incident.losses.filter((loss) => !isAway(loss, user)) };
@@ -47,6 +47,7 @@ export function sessionStopped(incident, { user }) {
 const isAway = (loss, user) => loss.user === user && loss.resumedAt === null;
 const isAwaited = ({ losses }, user) => losses.some((loss) => isAway(loss, user));
 
+/** Records when the victim was first seen in a state other than ready, or was no longer listed. */
 export function replicasSeen(incident, { at, replicas }) {
   const { victim, lostAt } = incident;
   if (victim === null || lostAt !== null) return incident;
@@ -54,7 +55,7 @@ export function replicasSeen(incident, { at, replicas }) {
   return isReady ? incident : { ...incident, lostAt: at };
 }
 
-// Until the server names the replica, every session lost since the request counts.
+// Until the victim is known, every recorded loss counts.
 function countedLosses({ victim, losses }) {
   return victim === null ? losses : losses.filter((loss) => loss.replica === victim);
 }

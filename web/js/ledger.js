@@ -1,9 +1,9 @@
-// The proof that every acked smile reached its receiver exactly once and in order. It checks every frame and trusts no
-// claim of the server.
+// The proof that every acked smile reached its receiver exactly once and in order. It checks every welcome, ack and
+// smile of the simulated users.
 //
 // The offsets decide whether a smile is lost, not a timeout. A session that has seen offset n has seen its user's whole
-// stream up to n, so an acked smile below n that the receiver never saw is lost. If a session resumed with a gap, a
-// smile in the gap is "unverified" instead.
+// stream up to n, so an acked smile at or below n that the receiver never saw is lost. A smile in the gap of a session
+// that did not resume, or of another epoch than that of the receiver, is "unverified" instead.
 
 import { Fit, Stream } from "./client/stream.js";
 
@@ -44,7 +44,9 @@ export class Ledger {
   #owed = new Map();
   #judged = 0;
 
-  /** The counts so far; `inFlight` smiles still lack their ack or their delivery. */
+  /**
+   * The counts so far; `inFlight` smiles still lack their ack or their delivery, and are neither lost nor unverified.
+   */
   get totals() {
     return { ...this.#totals, inFlight: this.#smiles.size - this.#judged };
   }
@@ -58,7 +60,7 @@ export class Ledger {
     });
   }
 
-  /** Records a permanent refusal; the smile was not stored. */
+  /** Records a permanent refusal; the smile counts as not stored. */
   refused(sender, id) {
     if (this.#smiles.delete(keyOf(sender, id))) this.#totals.refused += 1;
   }
@@ -114,7 +116,7 @@ export class Ledger {
     return offsets.length === 0 ? null : Math.max(...offsets);
   }
 
-  /** The offset up to which the user's stream has been seen. */
+  /** The offset up to which the user's stream has been seen; -1 before the first welcome. */
   offsetOf(user) {
     return this.#streamOf(user).offset;
   }

@@ -167,7 +167,7 @@ export class Model {
     this.crash(this.crashRequests.waiting);
   }
 
-  /** Reconnects and polls without waiting, because the network is back. */
+  /** Shortens the back-offs, and polls now, because the network is back. The server's hints are still honoured. */
   hurry() {
     this.simulation.hurry();
     this.replicaWatch.ask();
@@ -194,8 +194,8 @@ export class Model {
   }
 
   /**
-   * How to restart a replica that crashes in the chosen mode. While no backend answers, in that of the last crash if
-   * unreplaced, else in the default one.
+   * How to restart a replica that crashes in the chosen mode. While no backend answers, the mode is that of the last
+   * crash if it has no replacement, otherwise the default one.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
@@ -205,7 +205,7 @@ export class Model {
     return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
   }
 
-  /** The list of replicas, its age, whether the backend is unreachable, and this page's sessions by replica. */
+  /** The list of replicas, its age, whether its requests fail, and the simulated users' sessions by replica. */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };
@@ -237,7 +237,7 @@ export class Model {
       const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
-    // While no backend answers, a closed socket is not a refusal.
+    // While requests for the replicas fail, except for a rate limit, a closed socket does not count as a refusal.
     const isThere = this.replicaWatch.unreachableSince === null;
     if (state === SessionState.WAITING && isThere) {
       const url = this.#environment.urlFor(user.name, null);

@@ -22,7 +22,7 @@ export class Pacer {
     this.#beat = beat;
   }
 
-  /** The number of beats missed while the machine or the browser slept. */
+  /** The number of beats skipped because `take` came too late, as after a sleep of the machine or the browser. */
   get missed() {
     return this.#missed;
   }

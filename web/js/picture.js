@@ -1,4 +1,4 @@
-// A run as an image: the numbers, the proof, the timeline and the last crashes, in the colours of the page.
+// A run as an image: the numbers, the proof, the timeline and the latest crashes, in the colours of the page.
 
 import { drawTimeline, layoutOf } from "./timeline-drawing.js";
 
@@ -11,13 +11,14 @@ const GUTTER = 10;
 const MOST_ROWS = 7;
 
 /**
- * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text, `crashes` is
- * the rows of the table, head first, and `look` is the look of the timeline.
+ * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text. `crashes` is
+ * the rows of the table, the header row first and then the latest crash. `look` is what `TimelineView.look` returns:
+ * the colours by name, `hueOf(replica)`, the font family, and the word `now`.
  */
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
   const context = canvas.getContext("2d");
-  // Text that is too long is condensed to the width.
+  // Text that is wider than `width` is condensed to it.
   const write = (text, x, y, size, colour, weight = 600, width = WIDTH - MARGIN - x) => {
     context.font = `${weight} ${size}px ${look.family}`;
     context.fillStyle = colour;
@@ -32,8 +33,8 @@ export function drawPicture(canvas, { title, notes, badges, facts, timeline, cra
   badges.forEach(({ label, number, colour, soft }, index) => {
     const x = MARGIN + index * 300;
     panel(context, { x, y: 96, width: 280, height: 140 }, look[soft]);
-    write(label, x + 20, 130, 19, look[colour]);
-    write(number, x + 20, 205, 64, look[colour], 750);
+    write(label, x + 20, 130, 19, look[colour], 600, 240);
+    write(number, x + 20, 205, 64, look[colour], 750, 240);
   });
   facts.forEach((line, index) => write(line, MARGIN + 630, 130 + index * 34, 20, look.ink));
   panel(context, { ...TIMELINE, x: TIMELINE.x - 12, y: TIMELINE.y - 12, width: TIMELINE.width + 24, height: TIMELINE.height + 24 }, look.surface);

@@ -1,7 +1,7 @@
-// The platform of the backend: whether it restarts failed replicas, and otherwise the command that restarts them. The
-// tab's storage keeps the platform, since the page may load while no backend answers.
+// The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica that it
+// leaves down. The tab's storage keeps the platform, since the page may load while no backend answers.
 
-/** An automatic restart would have completed within this time. */
+/** After this much silence, the page says that no replica answers. A quick restart completes sooner. */
 export const GONE_AFTER_MS = 3_000;
 
 const STORAGE_KEY = "smilingchat.platform";
@@ -14,7 +14,9 @@ const RESTART_COMPOSE = "docker compose restart backend";
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
-/** The commands that restart a failed replica, by platform and crash mode. */
+/**
+ * Whether each platform restarts crashed replicas, and the commands for the modes in which it leaves a replica down.
+ */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },
   compose: {

@@ -8,7 +8,7 @@ const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered
 /** The columns of the table of crashes, without the first one, the number. `CrashWords` fills them in this order. */
 const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 
-/** The contents of the picture, from a record of the model; `recordedAt` is a date. */
+/** The contents of the picture, from `Model.record`; `recordedAt` is a `Date`. */
 export function posterOf({ settings, timeline, crashes, ledger, overloads, recordedAt }, { translate, format, language, crashWords }) {
   const turnedAway = overloads.reduce((sum, [, n]) => sum + n, 0);
   const [key, values] = verdictOf(ledger);

@@ -1,4 +1,4 @@
-// A run as one object for export: settings, ledger, overload errors, timeline and crashes. `at` is in milliseconds
+// A run as one object for export: settings, ledger, overload errors, timeline and crashes. Each `at` is in milliseconds
 // since the start of the run, and each `…_after` in milliseconds since the crash was requested.
 
 import { spread } from "./crashes.js";
@@ -6,7 +6,7 @@ import { figuresOf } from "./incident.js";
 
 const FORMAT = 1;
 
-/** `startedAt` is the start of the run by the page's clock, and `recordedAt` is a date. */
+/** `startedAt` is the start of the run by the page's clock, and `recordedAt` is a `Date`. */
 export function recordOf({ settings, startedAt, recordedAt, ledger, overloads, timeline, crashes }) {
   const since = (at) => Math.round(at - startedAt);
   const round = (value) => Math.round(value * 10) / 10;

@@ -1,8 +1,11 @@
-// Schedules the paints for the browser's frames, a few times a second. A hidden tab gets no frames, so a timer paints.
+// Schedules requested paints for the browser's frames, with a gap of at least `FRAME_GAP_MS` between two paints. A
+// hidden tab gets no frames, so a timer paints.
 
+/** The minimum gap between two requested paints. */
 export const FRAME_GAP_MS = 80;
 /** The gap is at least this many times as long as the last paint, so a slow machine stays responsive. */
 export const GAP_PER_COST = 2;
+/** A paint whose frame does not come within this time starts without it. */
 export const NO_FRAME_MS = 500;
 
 /** A frame slower than the first limit visibly stutters; one faster than the second has room for more. */

@@ -1,8 +1,8 @@
 // Decides which new replica replaces which lost one. The functions are pure.
 //
 // The name identifies the replacement, whatever the order in which the replicas return: a container that restarts keeps
-// its name in Compose, a task keeps its slot in Swarm, and a pod keeps its name in Kubernetes. The node does not
-// identify the replacement, since an orchestrator may pick any node.
+// its name in Compose, a task keeps its slot in Swarm, and a pod whose container restarts keeps its name in Kubernetes.
+// The node does not identify the replacement, since an orchestrator may pick any node.
 
 const isSame = (lost, found) => lost.id === found.id;
 const isNamesake = (lost, found) => lost.name !== undefined && lost.name === found.name;
@@ -16,8 +16,8 @@ const SIGNS = [
 ];
 
 /**
- * Without a sign, a stranger replaces the victim of the oldest open crash. A stranger is a new replica whose name no
- * missing replica had. A crash whose victim is not known may not have happened, so it comes last.
+ * Without a sign, a stranger replaces the victim of the first crash without a replacement. A stranger is a new replica
+ * whose name no missing replica had. A crash whose victim is not known may not have happened, so it comes last.
  */
 const GUESSES = [
   (lost, found) => found.isStranger && lost.id !== null,
@@ -25,8 +25,8 @@ const GUESSES = [
 ];
 
 /**
- * The incidents, oldest first, each with its `replacement`: {at, id, arrival, isSure}, or null. An arrival is {at, id,
- * name, host, isBack, isStranger}. `roster` maps ids to {id, name, host}. A later sign corrects an earlier guess.
+ * The incidents, in their order, each with its `replacement`: {at, id, arrival, isSure}, or null. An arrival is {at,
+ * id, name, host, isBack, isStranger}. `roster` maps ids to {id, name, host}. A later sign corrects an earlier guess.
  */
 export function withReplacements(incidents, arrivals, roster) {
   const free = new Set(arrivals);

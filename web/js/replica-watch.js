@@ -2,14 +2,17 @@
 
 import { REQUEST_LIMIT_MS } from "./backend.js";
 
-/** The usual polling interval. */
+/** The usual pause between two polls. */
 export const WATCH_MS = 1_000;
-/** The polling intervals of an idle and of a hidden page. */
+/** The pauses of an idle and of a hidden page. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
 /** The pause after a timeout: the next request may reach a replica other than the hanging one. */
 export const TIMED_OUT_WATCH_MS = 100;
-/** The pause after a rate-limit refusal. It doubles with each further refusal, up to the cap. */
+/**
+ * The maximum pause after a rate-limit refusal; at least half of it is waited, and longer if the server asks for it.
+ * The maximum doubles with each further refusal, up to the cap.
+ */
 export const TOO_OFTEN_WATCH_MS = 2_000;
 export const TOO_OFTEN_CAP_MS = 30_000;
 
@@ -30,7 +33,7 @@ export class ReplicaWatch {
   replicas = [];
   self = null;
   answeredAt = null;
-  /** When the first of the consecutive failed requests began; null while the backend answers. */
+  /** When the first of the consecutive failed requests began; null after an answer or a rate-limit refusal. */
   unreachableSince = null;
   /** When the first of the consecutive requests that no backend answered began, or null. */
   silentSince = null;
@@ -38,8 +41,8 @@ export class ReplicaWatch {
   quietUntil = null;
 
   /**
-   * Calls `onAnswer(answer)` for every answer, `onReturn()` for the first answer after failures, and `onChange(error)`
-   * after every request; `error` is null after an answer.
+   * Calls `onAnswer(answer)` for every list of replicas, `onReturn()` for the first list after failures other than
+   * rate-limit refusals, and `onChange(error)` after every request; `error` is null after a list.
    */
   constructor({ backend, timers, random, isHidden, isIdle, onAnswer, onChange, onReturn }) {
     this.#backend = backend;
@@ -52,7 +55,10 @@ export class ReplicaWatch {
     this.#onReturn = onReturn;
   }
 
-  /** Polls now, unless rate-limited, then at intervals. At most one request is open, so answers stay in order. */
+  /**
+   * Polls now, unless a rate limit pauses the polls, and then repeatedly. At most one request is open, so answers stay
+   * in order.
+   */
   async ask() {
     if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();
   }

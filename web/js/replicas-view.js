@@ -31,7 +31,7 @@ export class ReplicasView {
   }
 
   /**
-   * The list is `age` milliseconds old; `isStale` says that the backend is unreachable. `sessionsOn` has the number
+   * The list is `age` milliseconds old; `isStale` says that requests for it fail. `sessionsOn` has the number
    * of this page's sessions by replica.
    */
   paint({ replicas, isStale, sessionsOn, age }) {

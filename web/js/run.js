@@ -1,5 +1,5 @@
-// The state of a run other than its smiles: its timeline and its crashes. The functions are pure: each takes a run and
-// an event, and returns the next run. The time of an event is `at`.
+// The state of a run other than its smiles: its timeline and its crashes. The functions are pure: those that record an
+// event take a run and return the next one. The time of an event is `at`.
 
 import * as Crashes from "./crashes.js";
 import { Mark, NO_TIMELINE, changesBetween, marked, sampled as sampledTimeline } from "./timeline.js";

@@ -9,7 +9,9 @@ export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, 
 
 const SEED_LIMIT = 2 ** 32;
 
-/** Parses the settings in the address, and whether to start at once. Invalid values are replaced by the defaults. */
+/**
+ * Parses the settings in the address, and whether to start immediately. Invalid values are replaced by the defaults.
+ */
 export function settingsOf(search) {
   const query = new URLSearchParams(search);
   const whole = (name, least, most) => {

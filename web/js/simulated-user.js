@@ -1,5 +1,5 @@
-// A simulated user: a session, its unsettled smiles, the last face received, and the guests to answer. It reports the
-// smiles of its conversation to the ledger.
+// A simulated user: a session, its unsettled smiles, the last face from the peer, and the guests to answer. It reports
+// the smiles of its conversation to the ledger.
 
 import { answerTo } from "./faces.js";
 import { Beat, Outbox } from "./client/outbox.js";
@@ -10,7 +10,9 @@ export { Beat };
 
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
-/** The maximum number of guests' smiles that wait for an answer. */
+/**
+ * The maximum number of guests' smiles that wait for an answer; more get none. Guests are users other than the peer.
+ */
 const GUESTS = 8;
 
 /**
@@ -66,12 +68,12 @@ export class SimulatedUser {
     this.#outbox.clear();
   }
 
-  /** Sends a smile, unless the session is down or too many smiles are unsettled. */
+  /** Sends an interrupted smile or a new one, unless the session is down or too many smiles are unsettled. */
   speak() {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Requests older smiles of the conversation. Returns false if the socket is not open. */
+  /** Requests older smiles of the conversation. Returns false without a welcomed connection. */
   askHistory({ before, limit }) {
     return this.session.send(historyFrame({ with: this.#peer, before, limit }));
   }

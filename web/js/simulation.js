@@ -64,8 +64,8 @@ export class Simulation {
   }
 
   /**
-   * Starts a run, or changes the number of conversations of the current one. Each conversation sends `rate` smiles a
-   * second. The seed applies to new conversations.
+   * Starts a run, or changes the number of conversations of the current one; 0 stops it. Each conversation sends `rate`
+   * smiles a second. The seed applies to new conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -88,7 +88,9 @@ export class Simulation {
     for (const user of this.users) user.session.hurry();
   }
 
-  /** Makes waiting sessions wait at least `wait` milliseconds more, because the backend rate-limits this address. */
+  /**
+   * Makes waiting sessions wait at least `wait` milliseconds from now, because the backend rate-limits this address.
+   */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);
   }

@@ -1,6 +1,6 @@
 // Chooses the sentence about the connection, which states the most important fact. The functions are pure.
 
-/** Shorter failures are not shown. */
+/** Shorter failures to answer are not shown. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**

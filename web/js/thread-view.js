@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { NO_THREAD, nextPage, threadAfter } from "./thread.js";
 import { UserView } from "./user-view.js";
 
-/** The time of day, with hours from 00 to 23. */
+/** The time of day to the millisecond, with hours from 00 to 23. */
 export const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
 
 export class ThreadView {
@@ -57,7 +57,7 @@ export class ThreadView {
     this.#shown = smiles;
   }
 
-  // Keeps the scroll position, or follows the end if it was visible.
+  // Keeps the distance to the end of the list, or follows the end if it was less than 40 pixels away.
   #paintSmiles(smiles) {
     const list = this.#list;
     const below = list.scrollHeight - list.scrollTop;

@@ -41,7 +41,7 @@ export function layoutOf(timeline, { width, height, length, scale = 1 }) {
   return { lanes, from, to, left, right, top: 8 * scale, bottom, width, height, scale, xOf, atOf };
 }
 
-/** `look` has the colours by name, `hueOf(replica)` and the `font`; `cursor` is a time or null. */
+/** `look` has the colours by name, `hueOf(replica)`, the `font` and the word `now`; `cursor` is a time or null. */
 export function drawTimeline(context, timeline, layout, look, cursor = null) {
   const { width, height, scale } = layout;
   context.clearRect(0, 0, width, height);
@@ -109,7 +109,8 @@ function laneY({ bottom, scale }, index) {
   return bottom + (index + 0.5) * LANE_HEIGHT * scale + 2;
 }
 
-// The thickness of the bar shows the replica's share of the sessions. A replica without sessions is a thin line.
+// The thickness of the bar shows the replica's share of this page's sessions. A replica without sessions is a thin
+// line, and a lost one has no bar.
 function drawLane(context, layout, samples, replica, index, look) {
   const y = laneY(layout, index);
   const colour = look.hueOf(replica);

@@ -1,4 +1,4 @@
-// The timeline on the page: its size, its readings by pointer and arrow keys, and the same data as a table.
+// The timeline on the page: its size, its readings by pointer and keyboard, and the same data as a table.
 
 import { byId, element, setText } from "./dom.js";
 import { AXIS_HEIGHT, GLYPHS, LANE_HEIGHT, drawTimeline, layoutOf } from "./timeline-drawing.js";
@@ -6,7 +6,10 @@ import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 
 /** The size of text, in pixels, at which the drawing has a scale of 1. */
 const TEXT_SIZE = 16;
-/** The minimum height of the rates: more lanes than fit below them make the drawing taller. */
+/**
+ * The minimum height of the rates at a scale of 1, in CSS pixels: more lanes than fit below them make the drawing
+ * taller.
+ */
 const LEAST_RATES = 48;
 const NARROW = 520;
 const NARROW_MS = 90_000;
@@ -86,7 +89,8 @@ export class TimelineView {
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
     const height = Math.max(plotHeight, LEAST_RATES + AXIS_HEIGHT + lanes.length * LANE_HEIGHT) * scale;
     const density = devicePixelRatio;
-    // Setting the size of a canvas clears it, so the size is set only when it changes.
+    // Setting the size of a canvas replaces its bitmap, even by one of the same size, so the size is set only if it
+    // changes.
     const wanted = [Math.round(width * density), Math.round(height * density)];
     if (this.#canvas.width !== wanted[0] || this.#canvas.height !== wanted[1]) {
       [this.#canvas.width, this.#canvas.height] = wanted;
@@ -154,7 +158,7 @@ export class TimelineView {
     return [GLYPHS[kind], words, replica, count > 1 ? `×${count}` : null].filter((part) => part !== null).join(" ");
   }
 
-  // All samples as text, newest first; built only while the table is open.
+  // The visible samples as text, newest first; built only while the table is open.
   #paintRows() {
     if (!this.#details.open || this.#timeline === null) return;
     const [, to] = spanOf(this.#timeline);

@@ -1,11 +1,11 @@
 // The timeline of a run: a sample per second of the rates and the sessions per replica, and marks for events. The
-// functions are pure: those that change a timeline return the next one.
+// functions are pure: those that add to a timeline return the next one.
 
 /** The maximum length of a timeline. The record of a longer run has only its last hour. */
 export const KEPT_MS = 3_600_000;
 /** The longest visible span. */
 export const SHOWN_MS = 180_000;
-/** The maximum number of lanes. Only the lanes of replicas that are gone are dropped. */
+/** Past this number of lanes, those of replicas that are gone are dropped; replicas that are present keep theirs. */
 export const MOST_LANES = 6;
 /** The rate of a sample that follows sooner than this, as at a stop, would be a false peak. */
 const SHORT_MS = 500;
@@ -41,7 +41,7 @@ export function sampled(timeline, { at, successes, overloads, replicas }) {
   return { ...since({ samples, marks: timeline.marks }, at - KEPT_MS), last: { at, successes, overloads } };
 }
 
-/** The last minutes of a timeline, for drawing. */
+/** The last `SHOWN_MS` of a timeline, for drawing. */
 export function shownOf({ samples, marks }) {
   return since({ samples, marks }, (samples.at(-1)?.at ?? 0) - SHOWN_MS);
 }
@@ -73,7 +73,7 @@ export function changesBetween(before, after) {
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
   // If several replicas are listed, the store is MySQL, which lists a lost one for minutes: a ready one that is no
-  // longer listed has drained. On SQLite only the current replica is listed, so the one before it was lost.
+  // longer listed has drained. If one replica was listed, as on SQLite, and is no longer listed, it counts as lost.
   for (const [replica, was] of stateBefore) {
     if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: before.length > 1 ? Mark.DRAINED : Mark.LOST, replica });
   }
@@ -88,7 +88,7 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 
 /**
  * The replicas within the span, in the order of their appearance. Past the maximum, those that disappeared first are
- * dropped.
+ * dropped; present ones are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();
@@ -104,7 +104,7 @@ export function lanesOf({ samples }, [from, to]) {
   return lanes.filter((replica) => !surplus.has(replica));
 }
 
-/** The sample nearest to a time, with its index and the marks of its second, or null without samples. */
+/** The sample nearest to a time, with its index and the marks since the sample before it, or null without samples. */
 export function readingAt({ samples, marks }, at) {
   if (samples.length === 0) return null;
   const index = samples.reduce((best, sample, here) => (Math.abs(sample.at - at) < Math.abs(samples[best].at - at) ? here : best), 0);

@@ -3,7 +3,7 @@
 import { element, setData, setText, setTitle } from "./dom.js";
 import { SessionState } from "./client/session.js";
 
-/** `hueOf(replica)` is the colour of the replica on this page. */
+/** `hueOf(replica)` is the number of the replica's colour. */
 export class UserView {
   #user;
   #translate;

@@ -52,7 +52,7 @@ test("a refusal has a retry hint: the longer of those in its body and its header
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
-test("the users are requested until there is an answer, never before the server's hint", async () => {
+test("the users are requested until a request succeeds, never before the server's hint", async () => {
   const timers = new FakeTimers();
   const answers = [
     [429, { "Retry-After": "7" }, { code: "rate_limited" }],

@@ -180,7 +180,7 @@ test("a replica can crash if it is ready, has not crashed, and is on a recent li
   assert.equal(canCrash(after(one, asked(3_000, 2), confirmed(3_000, 2, "be.2")), 4_000), false);
 });
 
-/** The replicas that replaced the crashed ones, oldest crash first. */
+/** The ids of the replicas that replaced the crashed ones, in the order of the crashes; null without a replacement. */
 const replacements = ({ incidents }) => incidents.map(({ replacement }) => replacement?.id ?? null);
 
 test("without a sign, a new replica replaces the replica that crashed first", () => {
@@ -224,8 +224,12 @@ test("a replica that returns under its name replaces its predecessor, whatever t
     const { crashes, listed } = twoCrashed(names);
     const [first, second] = [ready(names[0], 5), ready(names[1], 4)];
     const one = after(crashes, seen(9_000, [...listed, second]));
-    assert.deepEqual(replacements(one), [null, second.id], platform);
-    assert.deepEqual(replacements(after(one, seen(10_000, [...listed, second, first]))), [first.id, second.id], platform);
+    assert.deepEqual(replacements(one), [null, second.id], `a name of ${platform} did not identify the replacement`);
+    assert.deepEqual(
+      replacements(after(one, seen(10_000, [...listed, second, first]))),
+      [first.id, second.id],
+      `a later return on ${platform} changed the replacements or found none`,
+    );
   }
 });
 
@@ -349,7 +353,7 @@ test("chaos ends when a promise was broken, without another crash", async () => 
   assert.deepEqual([parts.victims.length, parts.chaos.isOn, parts.chaos.ended], [0, false, Ended.LOST]);
 });
 
-test("chaos ends when no replica is left, but only after PATIENCE misses if the platform restarts them", async () => {
+test("chaos ends when no replica is left, after PATIENCE misses if the platform restarts replicas", async () => {
   for (const outcome of [Outcome.NOBODY, Outcome.UNANSWERED]) {
     const gone = chaotic({ heals: false });
     gone.outcome = outcome;

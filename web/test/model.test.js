@@ -13,7 +13,10 @@ import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
-/** A model with a backend of two replicas. The test sets the list of replicas. A crash request needs this token. */
+/**
+ * A model with a backend of two replicas. The test sets the list of replicas. A crash request needs `token` as its
+ * `Authorization`.
+ */
 function staged({ token } = {}) {
   const timers = new FakeTimers();
   const random = seededRandom(5);
@@ -97,7 +100,7 @@ test("a stopped run keeps its numbers, a reset forgets them, and the next run be
   assert.deepEqual(model.run.timeline.marks.map(({ kind }) => kind), ["start"]);
 });
 
-test("changed settings apply at once to a run and to chaos", async () => {
+test("changed settings apply to the current run and to chaos", async () => {
   const { model, passes } = staged();
   await model.open();
   model.change({ ...model.settings, conversations: 1 });

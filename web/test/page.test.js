@@ -17,7 +17,7 @@ const scripts = names.map((name) => [name, read(`js/${name}`)]);
 const page = read("index.html");
 const pages = [page, read("join.html")];
 
-test("both languages have the same keys, none empty, with the same placeholders", () => {
+test("both languages have the same keys except for singulars, no empty text, and the same placeholders", () => {
   const holes = (text) => [...text.matchAll(/\{\w+\}/g)].map(([hole]) => hole).sort();
   const [en, it] = [ENGLISH, ITALIAN];
   // A language needs a `.one` form only where the singular differs.
@@ -31,7 +31,7 @@ test("both languages have the same keys, none empty, with the same placeholders"
   }
 });
 
-test("index.html contains no words except its name and the status while it loads", () => {
+test("the translated elements of index.html are empty, except for its name and the status while it loads", () => {
   const texts = [...page.matchAll(/data-i18n="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
@@ -40,7 +40,7 @@ test("index.html contains no words except its name and the status while it loads
   for (const [, key] of texts) assert.ok(key in ENGLISH, `no words for ${key}`);
 });
 
-test("every key that a script names is in the dictionary, and every entry is used", () => {
+test("every key that a script passes to translate as a string is in the dictionary, and every entry is used", () => {
   const all = page + scripts.filter(([name]) => !name.startsWith("words-")).map(([, text]) => text).join("\n");
   const families = [...all.matchAll(/`([a-z]+(?:\.[a-z]+)*\.)\$\{/g)].map(([, prefix]) => prefix);
   for (const [, key] of all.matchAll(/translate\("([^"]+)"/g)) assert.ok(key in ENGLISH, `no words for ${key}`);
@@ -89,7 +89,7 @@ test("every element that a script looks for is on a page or made by a script", (
   }
 });
 
-test("the pages comply with the content security policy, and no script sets HTML", () => {
+test("the pages comply with the content security policy, and no script sets HTML or evaluates text", () => {
   for (const page of pages) assert.doesNotMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:/);
   for (const [name, text] of scripts) {
     assert.doesNotMatch(
@@ -127,7 +127,9 @@ test("every script has a header comment and a bounded length", () => {
 // The server and the image of the proxy strip the indentation, which would change such a string.
 test("no template string spans lines", () => {
   for (const [name, text] of scripts) {
-    for (const line of text.split("\n")) assert.equal(line.split("`").length % 2, 1, `${name}: ${line}`);
+    for (const line of text.split("\n")) {
+      assert.equal(line.split("`").length % 2, 1, `a string of ${name} spans lines: ${line}`);
+    }
   }
 });
 

@@ -3,7 +3,7 @@ import test from "node:test";
 import { drawPicture } from "../js/picture.js";
 import { NO_TIMELINE } from "../js/timeline.js";
 
-/** The texts that `drawPicture` writes, each with its start and its end, and the width of the picture. */
+/** The texts that `drawPicture` writes, each with its start and its maximum end, and the width of the picture. */
 function writtenOn(contents) {
   const written = [];
   const ignored = { get: (target, name) => (name === "fillText" ? target[name] : () => {}), set: () => true };
@@ -17,7 +17,20 @@ function writtenOn(contents) {
 test("no text exceeds the picture, and no cell of the table overlaps the next one", () => {
   const { written, width } = writtenOn({ facts: ["a long fact"], crashes: [["#", "replica", "mode"], ["1", "a-long-name.7", "exit"]] });
   const inside = written.filter(({ text }) => text !== "");
-  assert.ok(inside.length >= 8 && inside.every(({ end }) => end < width), JSON.stringify(inside));
+  assert.ok(inside.length >= 8, "some texts were not written");
+  assert.ok(inside.every(({ end }) => end < width), `a text exceeds the picture: ${JSON.stringify(inside)}`);
   const [number, name] = ["1", "a-long-name.7"].map((text) => written.find((each) => each.text === text));
   assert.ok(number.end < name.x);
+});
+
+test("no text of a badge reaches the next badge or the facts", () => {
+  const number = "123,456,789";
+  const badges = ["good", "bad"].map((colour) => ({ label: `a ${colour} label`, number, colour, soft: colour }));
+  const { written } = writtenOn({ badges, facts: ["a fact"] });
+  const [first, second] = badges.map(({ label }) => written.find(({ text }) => text === label));
+  const fact = written.find(({ text }) => text === "a fact");
+  const numbers = written.filter(({ text }) => text === number);
+  assert.deepEqual(numbers.map(({ x }) => x), [first.x, second.x]);
+  for (const { end } of [first, numbers[0]]) assert.ok(end < second.x, `the first badge ends at ${end}`);
+  for (const { end } of [second, numbers[1]]) assert.ok(end < fact.x, `the second badge ends at ${end}`);
 });

@@ -48,7 +48,7 @@ test("text typed before the last smile is answered is kept", async () => {
   assert.deepEqual([nodes["say-result"].textContent, nodes["say-text"].value], ["say.stored anna 1", "@carla"]);
 });
 
-test("a smile of one user is stored even if a smile of another user follows at once", async () => {
+test("a smile of one user is stored even if a smile of another user follows immediately", async () => {
   const { backend, say, passes } = staged();
   await say("anna", "@bruno 😀");
   await say("carla", "@bruno 😃");

@@ -77,7 +77,7 @@ test("a session reconnects with the highest offset, and is resuming until it has
   assert.deepEqual(heard, ["welcomed", "ack", "pong", "broken", "welcomed"]);
 });
 
-test("a session that did not recover is live at once", () => {
+test("a session that did not recover is live once welcomed", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   sockets[0].end(1006);
@@ -230,7 +230,7 @@ test("a session is live again when its silent server answers", () => {
   assert.equal(sockets.length, 1);
 });
 
-test("when the backend is back, sessions skip the rest of their back-off", () => {
+test("when the backend is back, a session reconnects within half a second instead of finishing its back-off", () => {
   const { session, sockets, timers } = setUp({ random: () => 0.99 });
   session.start();
   for (let attempt = 0; attempt < 7; attempt += 1) {
@@ -264,7 +264,7 @@ test("a session stopped while connecting, live or waiting closes normally and le
   }
 });
 
-test("no frame is sent on a socket that is not open", () => {
+test("no frame is sent before the welcome", () => {
   const { session, sockets } = setUp();
   session.send("lost");
   session.start();

@@ -193,7 +193,7 @@ test("refusals count although a request in between passes the rate limit", async
   assert.equal(counted.length, 6, "refusals counted after a second request that passed");
 });
 
-test("a failed request counts as an overload error with its cause, except for other refusals", () => {
+test("a failed request counts as an overload error if its cause is overload, a rate limit or no replica", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
   assert.equal(causeOf(503, "overloaded"), "overloaded");

@@ -11,7 +11,7 @@ export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
 
-/** The permanent error of a smile or a history: a retry would be refused again. */
+/** The permanent error of a smile or a history: a retry would be refused again. `code` is the protocol's error code. */
 export class Refusal extends Error {
   constructor({ code, message }) {
     super(message ?? code);
@@ -35,9 +35,11 @@ export class Client {
   #isFinishing = false;
 
   /**
-   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user, and the
-   * smiles that other sessions of the user sent. `onState(session)` reports each `session.state`, with `replica`,
-   * `closeReason`, `retryAt` and `reconnects`. `onGap()` reports that smiles may be missing; `history()` has them.
+   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user since the
+   * first welcome, except in a gap. It also receives the user's own smiles that another session sent, such as an
+   * earlier session of this client that broke before the ack. `onState(session)` reports each `session.state`, with
+   * `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of `timers`. `onGap()` reports that smiles may
+   * be missing; `history()` returns them if the log still has them.
    */
   constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
     const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
@@ -73,7 +75,8 @@ export class Client {
   /**
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
    * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
-   * a temporarily refused smile is stored later. A user must never use an `id` twice; by default one is generated.
+   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
+   * never use one twice; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
@@ -125,7 +128,7 @@ export class Client {
     return `${this.#word}-${this.#lastId.toString(ID_RADIX)}`;
   }
 
-  /** Sends interrupted smiles, then queued ones, up to the maximum in flight. */
+  /** Sends interrupted smiles, then queued ones up to the maximum in flight. */
   #pump() {
     while (this.#outbox.beat(() => this.#waiting.shift() ?? null) !== Beat.SKIPPED);
   }
@@ -155,7 +158,7 @@ export class Client {
   #failed(frame) {
     const { id, temporary, retry_after_ms: wait = 0 } = frame;
     const refuse = ({ reject }) => reject(new Refusal(frame));
-    // An error without an id answers a history.
+    // An error without an id answers a history, since the ids of smiles are valid.
     if (id === undefined && temporary) this.#cancelRetry = this.#timers.after(wait, () => this.#askHistory());
     else if (id === undefined) this.#settleHistory(refuse);
     else if (temporary) this.#outbox.retry(id, wait);

@@ -5,7 +5,7 @@
 //   Session      one WebSocket at a time: welcome, resume from the last offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
 //   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for
-//   DialQueue    how many sessions of a page connect at once
+//   DialQueue    a limit on the sessions of a page that connect at the same time
 //   Stream       for a proof: how far the user's stream was seen, and where it has a gap
 //   whyRefused   the cause that a browser hides when a socket is refused
 //   PageTimers   a clock that a hidden page does not slow down

@@ -3,10 +3,10 @@
 
 import { retryWait } from "./backoff.js";
 
-/** The default limit of unsettled smiles, at which a user sends no new ones. */
+/** The default limit of unsettled smiles. At the limit, beats send no new smile. */
 export const UNSETTLED_LIMIT = 3;
 
-/** The outcome of a beat. */
+/** The outcome of a beat: a new smile, an interrupted one sent again, or none. */
 export const Beat = Object.freeze({ NEW: "new", AGAIN: "again", SKIPPED: "skipped" });
 
 const Phase = Object.freeze({ SENT: "sent", RETRY: "retry", PARKED: "parked" });
@@ -43,8 +43,9 @@ export class Outbox {
   }
 
   /**
-   * Sends one smile: an interrupted one, or a new one from `compose`, which may return null. Sending interrupted smiles
-   * at the beats avoids a burst after a crash.
+   * Sends at most one smile while the session is open: an interrupted one if there is any, otherwise a new one from
+   * `compose`, which may return null, unless the limit is reached. One interrupted smile per beat avoids a burst after
+   * a crash if the caller paces its beats.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -62,7 +63,7 @@ export class Outbox {
     return Beat.NEW;
   }
 
-  /** Settles a smile after an ack or a permanent error. Returns true the first time. */
+  /** Settles a smile after an ack or a permanent error. Returns whether the smile was unsettled. */
   settle(id) {
     const entry = this.#entries.get(id);
     if (entry === undefined) return false;
@@ -70,7 +71,7 @@ export class Outbox {
     return this.#entries.delete(id);
   }
 
-  /** Schedules a retry after a temporary error, no sooner than the server's hint. */
+  /** Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. */
   retry(id, retryAfter) {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.phase !== Phase.SENT) return;

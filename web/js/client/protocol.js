@@ -1,5 +1,5 @@
-// The wire protocol: outgoing frames, validation of incoming ones, and the client's reaction to each close and
-// error code.
+// The wire protocol: outgoing frames, validation of incoming ones, the client's reaction to each close code, and which
+// error codes count as overload.
 
 export const NORMAL_CLOSURE = 1000;
 

@@ -3,7 +3,7 @@
 
 import { retryAfterOf, socketUrl } from "./protocol.js";
 
-/** The status of a plain GET if the server would accept a session. The cause is then in the handshake. */
+/** The status of a plain GET that passed all earlier checks. The cause is then in the handshake. */
 const NO_HANDSHAKE = 426;
 
 /** The time limit of the request: a hanging backend accepts connections and answers nothing. */

@@ -4,18 +4,18 @@
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** The time limit for the welcome. Further failures double it, up to fourfold: a busy server needs longer. */
+/** The time limit for the welcome. The second failure and the third double it: a busy server needs longer. */
 export const CONNECT_LIMIT_MS = 2_000;
-/** Silence after which the session sends a ping. */
+/** Silence after which the session sends a ping. The check runs every `WATCH_MS`. */
 export const SILENCE_ASK_MS = 1_000;
-/** Limits for an unanswered ping: after the first the session is shown as silent, after the second it ends. */
+/** Limits for an unanswered ping: after the first the session is shown as silent, after the second it reconnects. */
 const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
-/** A session that lasted this long resets its back-off. */
+/** The end of a connection resets the back-off if the welcome was at least this long ago. */
 export const STABLE_MS = 5_000;
 /** The spread of reconnects when the backend is back. */
 const HURRY_SPREAD_MS = 500;
-/** The spread of reconnects after a rate-limit refusal: sixty sessions stay below twenty a second. */
+/** The spread of reconnects after a rate-limit refusal: sixty sessions reconnect at twelve a second on average. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
@@ -56,14 +56,17 @@ export class Session {
    * before its welcome is a refusal.
    */
   closeReason = null;
+  /** When a waiting session reconnects, by the clock of `timers`; valid in the state `WAITING` only. */
   retryAt = null;
+  /** The number of welcomes after the first one. */
   reconnects = 0;
-  /** Counts the changes of the state. */
+  /** The number of times that a state was entered. */
   changes = 0;
 
   /**
    * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener has `stateChanged()`,
-   * `welcomed(frame)`, `heard(frame)`, `unreadable()` and `broken()`.
+   * `welcomed(frame)`, `heard(frame)` for all frames but `welcome` and `drain`, `unreadable()` for text that is not a
+   * valid frame, and `broken()` for the end of a connection or of an attempt to connect.
    */
   constructor({ urlFor, openSocket, timers, random, dialQueue, listener }) {
     this.#urlFor = urlFor;
@@ -128,7 +131,7 @@ export class Session {
     this.#welcomedAt = null;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
-    // `attempt` is 1 at the first try after a lost connection.
+    // At the first try after a stable connection, `attempt` is 1, or 0 if the server said when to reconnect.
     const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, 4 * CONNECT_LIMIT_MS);
     this.#cancelTimer = this.#timers.after(limit, () => this.#giveUp("no_welcome"));
   }
@@ -183,7 +186,7 @@ export class Session {
     this.send(pingFrame());
   }
 
-  // A hanging server never completes the closing handshake, so the socket is dropped at once.
+  // A hanging server never completes the closing handshake, so the socket is dropped immediately.
   #giveUp(name) {
     this.#release(NORMAL_CLOSURE);
     this.#retry({ code: null, name, text: "", isRefusal: false });

@@ -1,5 +1,7 @@
-// The part of a user's stream that its sessions have seen: up to which offset, in which epoch, and with which gaps.
+// The part of a user's stream that the user's sessions have seen: the epoch, the offset up to which it was seen, and
+// the gaps in that epoch.
 
+/** How many smiles are remembered. A duplicate of an older one counts as reordered. */
 const REMEMBERED_SMILES = 1_024;
 
 /** How a frame relates to the frames before it. */
@@ -39,7 +41,7 @@ export class Stream {
     return first;
   }
 
-  /** Records a smile, or its ack, at this offset; `key` identifies the smile. */
+  /** Records a smile, or its ack, at this offset; `key` identifies the smile. Returns a `Fit`. */
   take(offset, key) {
     if (this.#remembered.has(key)) return Fit.DUPLICATED;
     this.#remember(key);

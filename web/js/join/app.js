@@ -14,7 +14,7 @@ import { languageOf, say } from "./words.js";
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
-/** The number of failed attempts before a diagnosis: a backend that restarts needs none. */
+/** The number of failed attempts before a diagnosis: a backend that restarts quickly needs none. */
 const CAUSE_AFTER = 3;
 const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
@@ -162,7 +162,7 @@ function paint() {
   if (!hasChosen) byId("to").value = presetReceiver({ users, host: seat.host, senders: lines.senders });
 }
 
-/** Keeps existing elements, so that only new ones are announced. */
+/** Keeps the elements of lines that are already shown, so that a screen reader announces only new ones. */
 function showLine(line) {
   if (!items.has(line)) {
     const item = element("li", "line", element("span", "smile", line.smile), " ", element("span"));

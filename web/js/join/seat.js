@@ -1,4 +1,4 @@
-// Assigns a phone a seat: a user that no other phone has today.
+// Assigns a phone a seat: a user that no other phone has on that day (UTC).
 //
 // The server does not assign users, but it stores only the first smile with an id. So a phone sends a smile as the
 // user, with the id that all phones use that day and three random faces, and checks whose faces were stored.

@@ -29,7 +29,7 @@ const ENGLISH = {
   stopped: "Disconnected",
   failed: "The backend rejected a message from this page. Reload the page.",
   reconnects: "Crashes and moves survived: {n}",
-  gap: "The backend has a new log: smiles sent in the meantime are not shown here.",
+  gap: "The connection could not resume: smiles sent in the meantime are not shown here.",
 };
 
 const ITALIAN = {
@@ -61,7 +61,7 @@ const ITALIAN = {
   stopped: "Disconnesso",
   failed: "Il backend ha respinto un messaggio di questa pagina. Ricarica la pagina.",
   reconnects: "Crash e spostamenti superati: {n}",
-  gap: "Il backend ha un nuovo registro: i sorrisi inviati nel frattempo non compaiono qui.",
+  gap: "Non è stato possibile riprendere la connessione: i sorrisi inviati nel frattempo non compaiono qui.",
 };
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
@@ -74,5 +74,5 @@ export function languageOf(wanted) {
 
 /** The words for `key`, with substituted values. */
 export function say(language, key, values = {}) {
-  return WORDS[language][key].replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
+  return WORDS[language][key].replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 }
