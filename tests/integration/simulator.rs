@@ -1,4 +1,5 @@
-//! The simulator against a misbehaving server: it reports each fault, and none for a correct server.
+//! The simulator against a server that misbehaves on request: the simulator reports each kind of fault, tolerates what
+//! the protocol allows, and reports no fault of a correct server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ async fn a_correct_server_has_no_faults() {
     assert_eq!(report.sent + report.skipped, 150, "{report}");
     assert_eq!((report.ack_ms.count, report.delivery_ms.count), (report.sent, report.sent));
     assert_eq!((report.reconnects, report.retried), (0, 0), "{report}");
-    // One session per conversation of a user, and one more per user to read the log again.
+    // One session for each user of each conversation, and one for each user to read the log again.
     assert_eq!(report.sessions_per_replica["misbehaving.1"], 6 + USERS as u64, "{report}");
 }
 
@@ -281,7 +282,7 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
     assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
 }
 
-/// Runs the simulator against a server that stops for good after some smiles.
+/// Runs the simulator against a server that stops for good once 100 smiles are stored.
 async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
