@@ -1,6 +1,6 @@
 //! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
-//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch. Otherwise a new epoch
-//! begins.
+//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch, unless the old server
+//! still accepts writes. If the new server lacks smiles, a new epoch begins.
 
 use std::time::{Duration, Instant};
 
@@ -243,8 +243,8 @@ const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 /// accepts smiles again. If the outage was not noticed before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
-/// replicas have noticed the outage.
+/// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after
+/// the replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {

@@ -1,5 +1,5 @@
-//! Outages of MySQL or of the network to it: replicas stay up, refuse smiles at once and recover by themselves. A
-//! replica ends only if its log was replaced.
+//! Outages of MySQL or of the network to it: replicas stay up, refuse new smiles within a second and recover by
+//! themselves. A replica ends only if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::{eventually, get, get_json, metric, refusal, within};
 
-/// Time limit for the answer to a smile during an outage.
+/// Time limit for the refusal of a new smile, and for the list of replicas, during an outage.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn status(address: SocketAddr, path: &str) -> u16 {

@@ -125,7 +125,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     // The first replica is not listed as lost yet, and the second one receives the requests.
     let (status, answer) = post_crash(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
-    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change at once");
+    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change immediately");
     let (status, answer) = post_crash(json!({})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());

@@ -25,7 +25,7 @@ pub(crate) enum Dialect {
 pub(super) enum Meaning {
     /// A smile is durable, or echoed.
     Ack,
-    /// A smile arrived.
+    /// A smile of another session arrived.
     Delivery,
     /// A smile was refused. The next one may be sent after this time.
     Refusal(Duration),
@@ -44,7 +44,7 @@ impl Dialect {
         }
     }
 
-    /// Encodes a smile.
+    /// Appends a smile to `text`. Its id consists of the two numbers.
     pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
         let (run, number) = id;
         let written = match self {
