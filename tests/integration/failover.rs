@@ -176,13 +176,20 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
         let mut replica = TestProcess::on_mysql(&store, &[]).await;
         TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
         replica.signal("TERM").await;
-        assert!(replica.exit().await.success() && !replica.log().contains("1175"), "{}", replica.log());
+        assert!(
+            replica.exit().await.success() && !replica.log().contains("1175"),
+            "the drain failed, or MySQL refused a statement: {}",
+            replica.log()
+        );
     }
     pair.run(0, "SET GLOBAL init_connect = ''; SET GLOBAL binlog_format = STATEMENT").await;
     let refused = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &format!("--store={store}")]).await;
     pair.run(0, "SET GLOBAL binlog_format = ROW").await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("binlog_format is STATEMENT and must be ROW"),
+        "the wrong binlog_format was not refused: {said}"
+    );
 }
 
 /// The maximum number of lines about an outage: its start, the reopening of connections, and its end.
@@ -362,7 +369,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     }
     for member in [one, two] {
         let anna = TestClient::resume(member, "anna", last, &epoch).await;
-        assert!(!anna.recovered() && anna.epoch() != epoch, "{}", anna.welcome);
+        assert!(!anna.recovered() && anna.epoch() != epoch, "the session belongs to the old log: {}", anna.welcome);
     }
     let mut bruno = TestClient::connect(two, "bruno").await;
     let mut anna = TestClient::connect(one, "anna").await.recording(&ledger);

@@ -74,6 +74,6 @@ impl Dialect {
 /// The retry hint of a temporary error; 10 ms if it has none. Panics if the error is permanent.
 fn retry_after(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
-    assert!(text.contains(r#""temporary":true"#), "{text}");
+    assert!(text.contains(r#""temporary":true"#), "a permanent refusal: {text}");
     Duration::from_millis(field(&text, "retry_after_ms").and_then(|millis| millis.parse().ok()).unwrap_or(10))
 }

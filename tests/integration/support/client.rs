@@ -227,7 +227,10 @@ impl TestClient {
         assert_eq!(frame["code"], code, "{frame}");
         let temporary = ["overloaded", "rate_limited", "store_unavailable"].contains(&code);
         assert_eq!(frame["temporary"], temporary, "{frame}");
-        assert!(frame["message"].as_str().is_some_and(|message| !message.is_empty()), "{frame}");
+        assert!(
+            frame["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "the error has no message: {frame}"
+        );
         assert_eq!(frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1), temporary, "{frame}");
         frame
     }

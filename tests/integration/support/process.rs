@@ -206,5 +206,5 @@ async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -
 
 pub(crate) async fn run(tool: &str, arguments: &[&str]) {
     let output = Command::new(tool).args(arguments).output().await.expect("the tool starts");
-    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{tool} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -42,9 +42,9 @@ impl RawClient {
             head.push(within("the response head", client.stream.read_u8()).await.expect("the head ends"));
         }
         let head = String::from_utf8(head).expect("the head is UTF-8");
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.starts_with("HTTP/1.1 101 "), "the upgrade failed: {head}");
         // The answer to the example key of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the response lacks the key's answer: {head}");
         let (opcode, welcome) = client.frame().await.expect("the server sends a frame");
         assert_eq!(opcode, TEXT);
         assert!(welcome.starts_with(br#"{"type":"welcome""#));
