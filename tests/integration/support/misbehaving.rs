@@ -65,7 +65,8 @@ pub(crate) enum Fault {
 }
 
 /// The behaviour of the server. A count of n concerns every n-th smile frame of all sessions, repeats included, or
-/// every n-th upgrade; 0 means never. A repeat that is acked as a duplicate neither breaks nor hangs a connection.
+/// every n-th upgrade; 0 means never. A smile that is refused or acked as a duplicate neither breaks nor hangs a
+/// connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     /// The fault.
@@ -76,7 +77,7 @@ pub(crate) struct Behaviour {
     pub(crate) break_every: u64,
     /// Hangs the sender's connection, open and silent, before the ack of every n-th smile.
     pub(crate) hang_every: u64,
-    /// Drains the sender's session in place of an answer to every n-th smile, which is not stored.
+    /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
     /// Refuses every n-th upgrade.
     pub(crate) refuse_upgrade_every: u64,
