@@ -102,8 +102,8 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
     }
 }
 
-/// Forwards, delays, holds back or discards bytes, depending on the state of the network. Returns when an end closes or
-/// the network cuts the connection. `answers` says whether the bytes come from MySQL.
+/// Forwards, delays, holds back or discards bytes, depending on the state of the network. Returns once `from` has ended
+/// and its bytes have passed, or when the network cuts the connection. `answers` says whether the bytes come from MySQL.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
     let mut held_back = Vec::new();
