@@ -103,7 +103,7 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
 }
 
 /// Forwards, delays, holds back or discards bytes, depending on the state of the network. Returns once `from` has ended
-/// and its bytes have passed, or when the network cuts the connection. `answers` says whether the bytes come from MySQL.
+/// and its bytes have passed, or when the network cuts the connection. `answers` says whether MySQL sends the bytes.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
     let mut held_back = Vec::new();
