@@ -1,4 +1,4 @@
-//! Shared client code: sessions, user names, HTTP requests and percentiles.
+//! Helpers shared by the measurements: sessions, user names, HTTP requests and percentiles.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// A session.
+/// The WebSocket of a session.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session of this user, with an optional resume query; `None` if that fails.
+/// Opens a session of this user; `None` if that fails. `resume` is appended to the query, and may be empty.
 pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
     let url = format!("ws://{address}/ws?user={user}{resume}");
@@ -21,7 +21,7 @@ pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Op
     opened.ok().map(|(socket, _)| socket)
 }
 
-/// The next text frame; `None` if the session has ended.
+/// The next text frame; `None` if the session has ended or broken.
 pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await?.ok()? {
@@ -41,14 +41,14 @@ pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame st
 /// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on it.
 const USERS: usize = 64;
 
-/// The names of the first [`USERS`] users.
+/// The names of the first users, at most [`USERS`].
 pub(crate) async fn users(address: SocketAddr) -> Vec<String> {
     let answer = get(address, "/api/users").await;
     let names = answer.split("\"name\":\"").skip(1).filter_map(|rest| rest.split('"').next());
     names.take(USERS).map(str::to_owned).collect()
 }
 
-/// The raw response to a request, including the head.
+/// The raw response to `GET path`, including the head.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the server accepts connections");
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("a request");
@@ -57,7 +57,6 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// A smile frame.
 pub(crate) fn smile(id: &str, to: &str) -> Message {
     Message::text(format!(r#"{{"type":"smile","id":"{id}","to":"{to}","smile":"😀"}}"#))
 }

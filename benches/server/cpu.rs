@@ -45,12 +45,13 @@ impl Processes {
     }
 }
 
-/// User and system CPU seconds of a process and its living descendants.
+/// User and system CPU seconds of a process and of its living descendants, as far as [`children`] finds them.
 fn seconds(number: u32) -> f64 {
     own_seconds(number) + children(number).into_iter().map(seconds).sum::<f64>()
 }
 
-/// CPU seconds of a process without its children: fields 14 and 15 of `proc_pid_stat(5)`, in hundredths of a second.
+/// CPU seconds of a process without its children: the sum of fields 14 and 15 of `proc_pid_stat(5)`, which are in
+/// hundredths of a second.
 fn own_seconds(number: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The bare echo: an axum WebSocket that returns each frame at once, and does nothing else. It collects no answers, so
-//! a server that sends many answers with one write may need fewer system calls.
+//! The bare echo: an axum WebSocket that returns each frame immediately, and does nothing else. It collects no answers,
+//! so a server that sends many answers with one write may need fewer system calls.
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
@@ -8,7 +8,7 @@ use axum::routing::get;
 /// The argument that starts the echo server.
 pub(crate) const ROLE: &str = "--be-the-echo";
 
-/// Prints the address, and serves until the process is killed.
+/// Prints the URL of the server, and serves until the process is killed.
 pub(crate) async fn serve() {
     let upgraded = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {

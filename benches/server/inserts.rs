@@ -1,4 +1,4 @@
-//! Plain inserts of batches of the same size into the database: the lower bound of the cost of a log in that database.
+//! Plain inserts of batches of the same size into the database: a lower bound of the cost of a log in that database.
 //!
 //! Each commit inserts one row, which is as long as the average of the newest 1,000 rows of our log, and as durable.
 
@@ -49,9 +49,9 @@ pub(crate) struct Inserts {
     pub(crate) rows_per_second: f64,
     /// The smiles per second that rows of this size would hold.
     pub(crate) smiles_per_second: f64,
-    /// CPU time of the inserting process per smile.
+    /// CPU time of the inserting process per smile, in microseconds.
     pub(crate) processor_micros: f64,
-    /// CPU time of MySQL per smile, if known.
+    /// CPU time of MySQL per smile, in microseconds, if known.
     pub(crate) mysql_micros: Option<f64>,
 }
 

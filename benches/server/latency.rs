@@ -1,4 +1,4 @@
-//! Delivery latency on one replica and between replicas, on MySQL.
+//! The latencies of deliveries and acks on one replica and between replicas, on MySQL.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,9 @@ const HEADER: [&str; 10] = [
     "cores of all replicas",
 ];
 
-/// Measures the latency from the time at which a smile is due to its receipt on another replica, including the commit,
-/// at a fixed rate. Reports the round with the median p50. With one replica, sender and receiver share it.
+/// Measures the latencies from the time at which a smile is due to its receipt on another replica and to its ack, both
+/// including the commit, at a fixed rate. Reports the round with the median p50 of the receipts. With one replica,
+/// sender and receiver share it.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {

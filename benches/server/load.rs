@@ -1,5 +1,5 @@
-//! The load: sessions in a closed loop, each with a fixed number of unanswered smiles. It runs as a separate process;
-//! in measurements on SQLite, on a CPU of its own.
+//! The load: sessions in a closed loop. Each session that sends keeps a fixed number of smiles unanswered. The load
+//! runs as a separate process; in measurements on SQLite it has a CPU of its own, if processes can be pinned.
 
 mod dialect;
 mod frames;
@@ -27,7 +27,7 @@ use tally::Outcome;
 /// The default number of sessions.
 pub(crate) const SESSIONS: usize = 100;
 
-/// Unanswered smiles per session: one, and as many as a busy client may have.
+/// Unanswered smiles per session: one, and the maximum of this crate's client.
 pub(crate) const DEPTHS: [usize; 2] = [1, 16];
 
 /// The plan of the load.
@@ -116,7 +116,7 @@ pub(crate) struct Figures {
     pub(crate) delivered_per_second: f64,
     /// CPU time of the servers per answer, until their index has caught up or makes no more progress.
     pub(crate) processor_micros: f64,
-    /// The CPU share of the load. Near one, the load is the bottleneck.
+    /// The CPU share of the load, which has one thread. Near one, the load is the bottleneck.
     pub(crate) load_busy: f64,
     /// The index lag in smiles at the end, if the servers report it; the maximum of several runs.
     pub(crate) index_behind: Option<f64>,

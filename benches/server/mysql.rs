@@ -21,7 +21,7 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that it starts.
+    /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let server: Url = server.parse().expect("a URL");

@@ -20,9 +20,9 @@ pub(crate) const REPLICAS: usize = 4;
 /// A server process. Dropping it kills it.
 pub(crate) struct Server {
     process: Child,
-    /// The address.
+    /// The address for clients.
     pub(crate) address: SocketAddr,
-    /// The address of the metrics, if it has any.
+    /// The address of the metrics; `None` for the echo and the peers.
     pub(crate) operations: Option<SocketAddr>,
     /// The URL of the store; empty for other programs.
     pub(crate) store: String,
@@ -91,7 +91,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Kills the process and its children with SIGKILL.
+    /// Kills the children that [`cpu::children`] finds, and the process, with SIGKILL.
     pub(crate) fn kill(&mut self) {
         for child in cpu::children(self.process.id()) {
             let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();

@@ -16,7 +16,7 @@ pub(crate) async fn measure(report: &mut Report) {
         let began = Instant::now();
         let server = Server::on_sqlite(Core::Any);
         let answer = get(server.address, "/readyz").await;
-        assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "not ready: {answer}");
         times.push(began.elapsed());
     }
     report.fact("ready_median", millis(percentile(&mut times, 50.0)));

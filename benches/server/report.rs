@@ -21,13 +21,13 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 /// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The marks around the handwritten part, which every run takes over from docs/RESULTS.md.
+/// The marks around the handwritten part, which every new document takes over from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Store {
-    /// SQLite: the measured process has a CPU of its own.
+    /// SQLite: the measured process has a CPU of its own, if processes can be pinned.
     Sqlite,
     /// MySQL: all processes share the CPUs.
     MySql,

@@ -1,5 +1,5 @@
 //! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, the
-//! imports of test files, and the headers and lengths of files.
+//! imports of test files, and the headers and lengths of the files in `src`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -214,7 +214,7 @@ fn dependencies_are_used_only_in_their_modules() {
     }
 }
 
-/// The names of the dependencies in `Cargo.toml`, with underscores as in paths.
+/// The names below `[dependencies]` in `Cargo.toml`, with underscores as in paths.
 fn dependencies() -> Vec<String> {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
     let table = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);

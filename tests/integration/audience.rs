@@ -166,7 +166,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     assert!(server.log().contains("--allowed-origins"), "no hint at the option in the log: {}", server.log());
 }
 
-/// The pause that a refusal asks for. It is longer than the longest back-off of a phone.
+/// The pause that a refusal asks for. It is longer than any back-off of a phone except after a close with 1008.
 const RETRY_AFTER: Duration = Duration::from_secs(6);
 
 /// A server that refuses each request as rate-limited.

@@ -140,9 +140,9 @@ async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
     assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "{all}");
     let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
-    assert!(agree(shown(&["at capacity"]), shed), "{all}");
+    assert!(agree(shown(&["at capacity"]), shed), "the numbers of shed smiles differ: {all}");
     let too_often = shown(&["session too fast", "too many requests from this address"]);
-    assert!(agree(too_often, limited), "{all}");
+    assert!(agree(too_often, limited), "the numbers of rate-limited answers differ: {all}");
     assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "{all}");
 }
 
@@ -200,7 +200,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let cells = async || browser.text("crashes-body").await;
     eventually("the crash is over", async || !cells().await.contains('–')).await;
     let row = cells().await;
-    assert!(row.starts_with(&format!("1 {first} exit this page ")) && row.contains(" 4 "), "{row}");
+    assert!(row.starts_with(&format!("1 {first} exit this page ")) && row.contains(" 4 "), "a wrong row: {row}");
     assert_eq!(browser.count("#crashes-foot tr").await, 3);
 
     let table = "document.getElementById('timeline-text').open = true;

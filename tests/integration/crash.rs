@@ -158,7 +158,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(
         get_json(replica.address, "/api/replicas").await["replicas"][0]["state"],
         "draining",
-        "the state did not change at once"
+        "the state did not change immediately"
     );
     assert_eq!(get(replica.address, "/livez").await.status().as_u16(), 200);
     assert_eq!(

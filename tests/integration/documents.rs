@@ -1,5 +1,5 @@
-//! The documents are correct: links resolve, named items exist, versions agree, and the lists of options, metrics and
-//! modules are complete.
+//! The documents: links within the repository resolve, named items exist, versions agree, and the lists of options,
+//! metrics and modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ const README: &str = include_str!("../../README.md");
 const OPERATING: &str = include_str!("../../docs/OPERATING.md");
 const MAP: &str = include_str!("../../src/lib.rs");
 
-/// The folders with documents.
+/// The folders with documents, without their subfolders.
 const FOLDERS: [&str; 5] = ["", "docs", "docker", "k8s", "swarm"];
 
 fn root() -> &'static Path {

@@ -22,7 +22,7 @@ async fn sigterm_drains_and_exits_with_0() {
     process.signal("TERM").await;
     for client in [&mut anna, &mut bruno] {
         let drain = client.expect("drain").await;
-        assert!(drain["reconnect_after_ms"].is_u64(), "{drain}");
+        assert!(drain["reconnect_after_ms"].is_u64(), "no reconnect hint: {drain}");
         assert_eq!(client.expect_close().await, 1012);
     }
     assert_eq!(process.exit().await.code(), Some(0), "the drain failed: {}", process.log());

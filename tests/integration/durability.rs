@@ -63,7 +63,7 @@ impl Sender {
                         assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "a second ack: {frame}");
                         again.pop_front();
                     } else {
-                        // The code is `overloaded`, or `store_unavailable` if MySQL is slow.
+                        // The code is `overloaded`, or `store_unavailable` if the store is slow.
                         assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
@@ -76,7 +76,7 @@ impl Sender {
     }
 }
 
-/// Runs the senders, each on one of these replicas until that replica dies.
+/// Starts the senders, each of which sends on one of these replicas until that replica dies.
 async fn start(
     addresses: &[SocketAddr],
     senders: Vec<Sender>,

@@ -1,6 +1,6 @@
 //! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
-//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch. Otherwise a new epoch
-//! begins.
+//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch, unless the old server
+//! still accepts writes. If the new server lacks smiles, a new epoch begins.
 
 use std::time::{Duration, Instant};
 
@@ -176,13 +176,20 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
         let mut replica = TestProcess::on_mysql(&store, &[]).await;
         TestClient::connect(replica.address, "anna").await.persist(id, "bruno").await;
         replica.signal("TERM").await;
-        assert!(replica.exit().await.success() && !replica.log().contains("1175"), "{}", replica.log());
+        assert!(
+            replica.exit().await.success() && !replica.log().contains("1175"),
+            "the drain failed, or MySQL refused a statement: {}",
+            replica.log()
+        );
     }
     pair.run(0, "SET GLOBAL init_connect = ''; SET GLOBAL binlog_format = STATEMENT").await;
     let refused = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &format!("--store={store}")]).await;
     pair.run(0, "SET GLOBAL binlog_format = ROW").await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("binlog_format is STATEMENT; set it to ROW"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("binlog_format is STATEMENT; set it to ROW"),
+        "the wrong binlog_format was not refused: {said}"
+    );
 }
 
 /// The maximum number of lines about an outage: its start, the reopening of connections, and its end.
@@ -243,8 +250,8 @@ const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 /// accepts smiles again. If the outage was not noticed before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The old primary freezes: it keeps its connections and answers nothing. The address moves at once, or after the
-/// replicas have noticed the outage.
+/// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after
+/// the replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {
@@ -362,7 +369,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     }
     for member in [one, two] {
         let anna = TestClient::resume(member, "anna", last, &epoch).await;
-        assert!(!anna.recovered() && anna.epoch() != epoch, "{}", anna.welcome);
+        assert!(!anna.recovered() && anna.epoch() != epoch, "the session belongs to the old log: {}", anna.welcome);
     }
     let mut bruno = TestClient::connect(two, "bruno").await;
     let mut anna = TestClient::connect(one, "anna").await.recording(&ledger);

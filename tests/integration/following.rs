@@ -53,7 +53,10 @@ async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
     until_followed_by(&two, "binlog").await;
     chat(&one, &two).await;
     let log = one.log();
-    assert!(log.contains("following the binary log") && !log.contains("reading the log"), "{log}");
+    assert!(
+        log.contains("following the binary log") && !log.contains("reading the log"),
+        "the replica polled, or did not log how it follows: {log}"
+    );
 }
 
 #[tokio::test]

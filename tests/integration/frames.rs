@@ -35,8 +35,11 @@ async fn a_smile_without_an_id_gets_one() {
         assert_eq!((offset(&ack), &ack["duplicate"]), (expected, &json!(false)));
         assert_eq!(bruno.expect("smile").await["id"], ack["id"]);
         let given = id(&ack);
-        assert!((1..=64).contains(&given.len()), "{given}");
-        assert!(given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{given}");
+        assert!((1..=64).contains(&given.len()), "the id does not have 1 to 64 characters: {given}");
+        assert!(
+            given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+            "the id has a forbidden character: {given}"
+        );
     }
 }
 
@@ -87,7 +90,10 @@ async fn short_forms_are_accepted_and_other_text_gets_advice() {
         anna.send_text(typed).await;
         let error = anna.expect("error").await;
         assert_eq!(error["code"], "bad_request", "{typed:?}: {error}");
-        assert!(error["message"].as_str().is_some_and(|message| message.contains("help")), "{typed:?}: {error}");
+        assert!(
+            error["message"].as_str().is_some_and(|message| message.contains("help")),
+            "{typed:?}: the error does not mention help: {error}"
+        );
     }
     anna.send_text("@nobody 😀").await;
     anna.expect_error("unknown_user").await;

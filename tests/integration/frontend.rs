@@ -301,8 +301,11 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         if path.is_empty() || path.starts_with("v/") {
             let caching = if path.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
             assert_eq!(header(&answer, "cache-control"), caching, "{path}");
-            assert!(header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"), "{path}");
-            assert!(header(&answer, "content-type").ends_with("; charset=utf-8"), "{path}");
+            assert!(
+                header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"),
+                "{path} does not vary by encoding"
+            );
+            assert!(header(&answer, "content-type").ends_with("; charset=utf-8"), "{path} has no charset");
         }
         bytes += answer.bytes().await.unwrap().len();
     }

@@ -25,8 +25,11 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
         assert_eq!(answer.status().as_u16(), 200, "{path}");
         assert!(header(&answer, "content-type").starts_with(kind), "{path}: {}", header(&answer, "content-type"));
         let policy = header(&answer, "content-security-policy");
-        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "the policy lacks a rule: {policy}"
+        );
+        assert!(!policy.contains("unsafe"), "the policy is unsafe: {policy}");
         assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
         assert_eq!(header(&answer, "referrer-policy"), "no-referrer");
         let tag = header(&answer, "etag");
@@ -49,7 +52,10 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
     assert_eq!(header(&answer, "cache-control"), "no-cache");
     let page = answer.text().await.unwrap();
     let assets = quoted(&page, "v/");
-    assert!(assets.len() > 20 && assets.iter().any(|path| path.ends_with("/js/app.js")), "{assets:?}");
+    assert!(
+        assets.len() > 20 && assets.iter().any(|path| path.ends_with("/js/app.js")),
+        "the page lacks versioned assets: {assets:?}"
+    );
     for path in &assets {
         let answer = get(replica.address, &format!("/{path}")).await;
         let caching = header(&answer, "cache-control");
@@ -77,7 +83,10 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
     for name in ["index.html", "join.html"] {
         let html = fs::read_to_string(page.join(name)).unwrap();
         let assets = quoted(&html, "v/");
-        assert!(assets.len() > 10 && quoted(&html, "js/").is_empty(), "{assets:?}");
+        assert!(
+            assets.len() > 10 && quoted(&html, "js/").is_empty(),
+            "{name} lacks versioned assets or names others: {assets:?}"
+        );
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
         let version = |html| quoted(html, "v/")[0].split('/').nth(1).unwrap();
         assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differs");
@@ -96,7 +105,7 @@ async fn responses_use_an_encoding_that_the_client_accepts() {
         let asked = http().get(format!("http://{}{path}", replica.address)).header("accept-encoding", accepted);
         let answer = asked.send().await.unwrap();
         let (encoding, vary) = (header(&answer, "content-encoding"), header(&answer, "vary"));
-        assert!(vary.eq_ignore_ascii_case("accept-encoding"), "{path}: {vary}");
+        assert!(vary.eq_ignore_ascii_case("accept-encoding"), "{path} varies by {vary:?}");
         (encoding, answer.bytes().await.unwrap().len())
     };
     for path in ["/", "/js/app.js", "/style.css", "/favicon.svg", "/api/users"] {
@@ -148,7 +157,10 @@ async fn ping_names_the_replica_and_its_version() {
     let answer = get(replica.address, "/ping").await;
     assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (200, "application/json".to_owned()));
     let ping: Value = answer.json().await.unwrap();
-    assert!(ping["replica"].as_str().is_some_and(|id| id.starts_with("be1.")), "{ping}");
+    assert!(
+        ping["replica"].as_str().is_some_and(|id| id.starts_with("be1.")),
+        "the replica has the wrong name: {ping}"
+    );
     assert_eq!(ping["version"], env!("CARGO_PKG_VERSION"));
 }
 
@@ -160,7 +172,7 @@ async fn every_user_can_open_a_session() {
     assert_eq!(users.len(), 256);
     let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
     for user in users {
-        assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "{user}");
+        assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "a user has no face: {user}");
         TestClient::connect(replica.address, user["name"].as_str().unwrap()).await;
     }
     names.sort_unstable();
@@ -213,12 +225,12 @@ async fn the_list_of_replicas_is_complete() {
     assert_eq!((&own["id"], &own["name"], &own["state"]), (&list["self"], &json!("be1"), &json!("ready")));
     assert_eq!((&own["sessions"], &own["capacity"]), (&json!(1), &json!(77)));
     assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
-    assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "{own}");
-    assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "{own}");
-    assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "{own}");
-    assert!(own["smiles_per_second"].is_number(), "{own}");
+    assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "no host: {own}");
+    assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "the heartbeat is too old: {own}");
+    assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "the uptime is too long: {own}");
+    assert!(own["smiles_per_second"].is_number(), "no rate: {own}");
     let started_at = own["started_at"].as_str().unwrap();
-    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "{started_at}");
+    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "the time has the wrong form: {started_at}");
     eventually("the rate is listed", async || {
         anna.smile(&format!("r{}", rand::random::<u64>()), "bruno").await;
         let list = get_json(replica.address, "/api/replicas").await;
@@ -263,17 +275,26 @@ async fn metrics_start_at_zero_and_are_on_the_operations_listener_only() {
     let replica = TestReplica::start(&[]).await;
     let text = metrics(replica.ops_address).await;
     for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {
-        assert!(text.contains(&format!("smilingchat_errors_total{{code=\"{code}\"}} 0\n")), "{code}");
+        assert!(
+            text.contains(&format!("smilingchat_errors_total{{code=\"{code}\"}} 0\n")),
+            "no counter of {code} errors at 0"
+        );
     }
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4000, 4001, 4002] {
-        assert!(text.contains(&format!("smilingchat_closes_total{{code=\"{code}\"}} 0\n")), "{code}");
+        assert!(
+            text.contains(&format!("smilingchat_closes_total{{code=\"{code}\"}} 0\n")),
+            "no counter of closes with {code} at 0"
+        );
     }
     for start in ["fresh", "recovered", "not_recovered"] {
-        assert!(text.contains(&format!("smilingchat_sessions_opened_total{{start=\"{start}\"}} 0\n")), "{start}");
+        assert!(
+            text.contains(&format!("smilingchat_sessions_opened_total{{start=\"{start}\"}} 0\n")),
+            "no counter of {start} sessions at 0"
+        );
     }
     for name in ["sessions", "smiles_stored_total", "smiles_duplicate_total", "smiles_published_total", "lagged_total"]
     {
-        assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name}");
+        assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name} is not 0");
     }
     let (status, _, body) = refusal(get(replica.ops_address, "/api/users").await).await;
     assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener serves the API");

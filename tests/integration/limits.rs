@@ -30,8 +30,14 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     for answer in [get(replica.address, "/").await, upgrade(replica.address, "?user=anna").send().await.unwrap()] {
         let (status, retry_after, body) = refusal(answer).await;
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")), "{body}");
-        assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| (1..=2000).contains(&wait)), "{body}");
-        assert!(retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)), "{retry_after:?}");
+        assert!(
+            body["retry_after_ms"].as_u64().is_some_and(|wait| (1..=2000).contains(&wait)),
+            "the hint is not from 1 to 2,000 ms: {body}"
+        );
+        assert!(
+            retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)),
+            "Retry-After is not 1 or 2 s: {retry_after:?}"
+        );
     }
     for _ in 0..50 {
         for path in ["/ping", "/livez", "/readyz", "/v/0/js/app.js"] {
@@ -125,7 +131,7 @@ async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) 
         assert_eq!((&answer["code"], &answer["temporary"]), (&json!(code), &json!(true)), "{answer}");
         assert_eq!(id(&answer), this);
         let wait = answer["retry_after_ms"].as_u64().expect("a hint");
-        assert!((1..=1000).contains(&wait), "{answer}");
+        assert!((1..=1000).contains(&wait), "the hint is not from 1 to 1,000 ms: {answer}");
         tokio::time::sleep(Duration::from_millis(wait)).await;
         client.smile(&this, "bruno").await;
         return;
@@ -267,7 +273,7 @@ async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
     let warning: Value = serde_json::from_str(warning).expect("JSON");
     assert_eq!((&warning["limit"], &warning["max_sessions"]), (&json!(256), &json!(15_000)), "{warning}");
     let room = usize::try_from(warning["sessions"].as_u64().expect("a number")).unwrap();
-    assert!((100..256).contains(&room), "{warning}");
+    assert!((100..256).contains(&room), "the room is not from 100 to 255 sessions: {warning}");
 
     let mut clients = Vec::new();
     for _ in 0..room {

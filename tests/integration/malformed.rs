@@ -1,5 +1,5 @@
-//! Violations of RFC 6455 or of the protocol's bounds. Each closes only the session in which it occurs, with the right
-//! code.
+//! Malformed, oversized, fragmented and excessive frames: which of them close their session, and with which code. No
+//! other session is affected.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::support::client::TestClient;
 use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FINAL, PING, PONG, RawClient, TEXT, frame, unmasked};
 use crate::support::replica::TestReplica;
 
-/// The payload of a `ping` frame, padded with white space to this many bytes.
+/// The JSON text `{"type":"ping"}`, padded with spaces to `bytes` bytes (at least 15).
 fn ping_of(bytes: usize) -> Vec<u8> {
     let mut text = br#"{"type":"ping"}"#.to_vec();
     text.resize(bytes, b' ');
@@ -52,7 +52,7 @@ async fn each_violation_closes_with_its_code() {
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
         let mut client = RawClient::connect(replica.address, "bruno").await;
         client.write(&frame(FINAL | opcode, b"")).await;
-        assert_eq!(client.expect_close().await, 1002, "opcode {opcode}");
+        assert_eq!(client.expect_close().await, 1002, "opcode {opcode:#x}");
     }
     witness.expect_alive().await;
 }
@@ -144,7 +144,7 @@ async fn a_flood_of_rate_limited_smiles_ends_with_1008() {
     }
     assert!(
         began.elapsed() < Duration::from_secs(10),
-        "this machine is too slow for a flood, which took {:?}",
+        "the flood took {:?}, longer than the window of the fault budget: this machine is too slow",
         began.elapsed()
     );
     assert_eq!(rate_limited, 1001, "the session did not end after exactly 1,001 refusals");

@@ -18,7 +18,10 @@ async fn the_first_frame_is_a_complete_welcome() {
     assert_eq!(welcome["v"], 1);
     assert_eq!(welcome["user"], "anna");
     assert_eq!(welcome["replica"], list["self"]);
-    assert!(welcome["replica"].as_str().is_some_and(|id| id.starts_with("be1.")), "{welcome}");
+    assert!(
+        welcome["replica"].as_str().is_some_and(|id| id.starts_with("be1.")),
+        "the replica has the wrong name: {welcome}"
+    );
     assert_eq!(welcome["epoch"], list["epoch"]);
     assert_eq!(welcome["offset"], 0, "the session on an empty log does not start at 0");
     assert_eq!(welcome["recovered"], false);
@@ -71,8 +74,11 @@ async fn a_malformed_query_is_a_bad_request() {
         let (status, retry_after, body) = refusal(answer).await;
         assert_eq!((status, retry_after), (400, None), "{query}: {body}");
         assert_eq!(body["code"], "bad_request", "{query}");
-        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{query}");
-        assert!(body.get("retry_after_ms").is_none(), "{query}");
+        assert!(
+            body["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{query}: the refusal has no message"
+        );
+        assert!(body.get("retry_after_ms").is_none(), "{query}: the refusal has a retry hint");
     }
 }
 
@@ -120,7 +126,7 @@ async fn only_own_and_allowed_origins_are_accepted() {
         let host = replica.address.to_string();
         assert!(
             message.contains(origin) && message.contains(&host) && message.contains("--allowed-origins"),
-            "{message}"
+            "the message lacks the origin, the host or the option: {message}"
         );
     }
 }
@@ -168,7 +174,7 @@ async fn a_request_without_a_handshake_is_refused() {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
         let answer = http().execute(request).await.unwrap();
-        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value}: {}", answer.status());
+        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value} got {}", answer.status());
     }
     TestClient::connect(replica.address, "anna").await;
 }
@@ -182,7 +188,11 @@ async fn malformed_http_does_not_affect_other_connections() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let _ = within("the connection ends", stream.read_to_end(&mut answer)).await;
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
+            "the answer is not 4xx: {:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
     let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());

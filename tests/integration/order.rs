@@ -94,7 +94,7 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
     while acked.len() < count || received.len() < count {
         let frame = client.next().await;
         if frame["type"] == "ack" {
-            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "a second ack answers one frame");
+            assert_eq!(acked.insert(id(&frame), offset(&frame)), None, "one frame got two acks");
         }
         if frame["code"] == "overloaded" {
             client.send_smile(&id(&frame), "bruno").await;

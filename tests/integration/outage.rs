@@ -1,5 +1,5 @@
-//! Outages of MySQL or of the network to it: replicas stay up, refuse smiles at once and recover by themselves. A
-//! replica ends only if its log was replaced.
+//! Outages of MySQL or of the network to it: replicas stay up, refuse new smiles within a second and recover by
+//! themselves. A replica ends only if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::process::TestProcess;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::{eventually, get, get_json, metric, refusal, within};
 
-/// Time limit for the answer to a smile during an outage.
+/// Time limit for the refusal of a new smile, and for the list of replicas, during an outage.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn status(address: SocketAddr, path: &str) -> u16 {
@@ -51,7 +51,7 @@ async fn mysql_goes_away(fault: Network) {
         let error = bruno.expect("error").await;
         assert!(sent.elapsed() < AT_ONCE, "refused-{number} was refused after {:?}", sent.elapsed());
         assert_eq!((&error["id"], &error["temporary"]), (&json!(format!("refused-{number}")), &json!(true)), "{error}");
-        assert!(error["retry_after_ms"].as_u64() > Some(0), "{error}");
+        assert!(error["retry_after_ms"].as_u64() > Some(0), "the error has no hint: {error}");
         if number > 0 {
             assert_eq!(error["code"], "store_unavailable");
         }
@@ -107,7 +107,7 @@ async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
             let sent = Instant::now();
             anna.send_smile(id, "bruno").await;
             assert_eq!(anna.expect("error").await["code"], "store_unavailable");
-            assert!(sent.elapsed() < AT_ONCE, "{fault:?} {id}: {:?}", sent.elapsed());
+            assert!(sent.elapsed() < AT_ONCE, "{fault:?}: {id} was refused after {:?}", sent.elapsed());
         }
     }
 }
@@ -134,7 +134,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
         if sends {
             let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         }
-        assert!(!replica.exit().await.success(), "{statements}");
+        assert!(!replica.exit().await.success(), "the replica exited with 0 after: {statements}");
         eventually("the replica logs the reason", async || replica.log().contains("differs from the one at the start"))
             .await;
         let (head, epoch) = (anna.offset(), anna.epoch());
@@ -167,7 +167,11 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
 
     network.becomes(Network::Open);
     let replica = within("the replica starts", starting).await.expect("the replica is ready");
-    assert!(replica.log().contains("waiting for MySQL"), "{}", replica.log());
+    assert!(
+        replica.log().contains("waiting for MySQL"),
+        "the log does not say that the replica waits: {}",
+        replica.log()
+    );
     assert_eq!(status(replica.address, "/readyz").await, 200);
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
 }
@@ -223,7 +227,11 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         // One of the connections is the one for the lock.
         assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-        assert!(said.iter().all(|said| *said <= LINES), "{fault:?}: {said:?}: {}", fleet.members[0].process().log());
+        assert!(
+            said.iter().all(|said| *said <= LINES),
+            "{fault:?} caused too many lines, {said:?}: {}",
+            fleet.members[0].process().log()
+        );
         ledger.assert_with(0, &fleet.database.log().await);
     }
 }

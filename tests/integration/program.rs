@@ -76,7 +76,7 @@ async fn a_wrong_option_exits_with_2() {
     ] {
         let output = run_program(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(!output.stderr.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}: no error was printed");
     }
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_CAPACITY", "many")]).await;
     assert_eq!(output.status.code(), Some(2), "the variable is not checked like its option");
@@ -111,7 +111,7 @@ async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-    assert!(stderr.contains(word), "{arguments:?}: {stderr}");
+    assert!(stderr.contains(word), "{arguments:?}: the error lacks {word:?}: {stderr}");
 }
 
 #[tokio::test]
@@ -172,7 +172,10 @@ async fn an_empty_variable_counts_as_unset() {
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
     let list = get_json(process.address, "/api/replicas").await;
     assert_eq!(list["platform"], "process");
-    assert!(list.get("links").is_none() && list["replicas"][0].get("node").is_none(), "{list}");
+    assert!(
+        list.get("links").is_none() && list["replicas"][0].get("node").is_none(),
+        "an empty variable had an effect: {list}"
+    );
 }
 
 #[tokio::test]
@@ -193,16 +196,25 @@ async fn an_invalid_variable_is_named_in_the_error() {
         let option = variable.trim_start_matches("SMILINGCHAT_");
         let option = option.strip_prefix(&format!("{}_", command.to_uppercase())).unwrap_or(option);
         let option = option.to_lowercase().replace('_', "-");
-        assert!(stderr.contains(&format!("{variable} (--{option} <")), "{variable}: {stderr}");
+        assert!(
+            stderr.contains(&format!("{variable} (--{option} <")),
+            "the error does not name {variable} and its option: {stderr}"
+        );
     }
     for variable in ["SMILINGCHAT_STORE_PASSWORD_FILE", "SMILINGCHAT_CRASH_TOKEN_FILE"] {
         let output = run_program_with(&["serve"], &[(variable, "/missing")]).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && stderr.contains(variable), "{stderr}");
+        assert!(
+            !output.status.success() && stderr.contains(variable),
+            "{variable} was accepted, or is not in the error: {stderr}"
+        );
     }
     let output = run_program_with(&["serve", "--capacity", "many"], &[("SMILINGCHAT_CAPACITY", "5")]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"), "{stderr}");
+    assert!(
+        stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"),
+        "the error does not name the option alone: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +253,10 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0][..3], ["REPLICA", "HOST", "STATE"]);
     assert_eq!((rows[1][0], rows[1][2]), (&*process.replica, "ready"), "{table}");
-    assert!(rows[1].contains(&"unlimited") && table.contains(&format!("answered by {}", process.replica)), "{table}");
+    assert!(
+        rows[1].contains(&"unlimited") && table.contains(&format!("answered by {}", process.replica)),
+        "the table lacks the capacity or the replica: {table}"
+    );
 
     let (status, json) = ask(&process, &["replicas", "--json"], &[]).await;
     let list: Value = serde_json::from_str(&json).expect("JSON");
@@ -250,7 +265,7 @@ async fn replicas_are_listed_for_people_and_for_machines() {
     process.kill().await;
     let (status, printed) = ask(&process, &["replicas"], &[]).await;
     assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
-    assert!(printed.contains("/api/replicas"), "{printed}");
+    assert!(printed.contains("/api/replicas"), "the error lacks the path: {printed}");
 }
 
 /// Writes a crash token to a file beside the store; returns the path of the file.
@@ -269,13 +284,22 @@ async fn a_replica_crashes_from_the_terminal() {
 
     let (status, printed) = ask(&process, &["crash"], &[]).await;
     assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
-    assert!(printed.contains("401") && printed.contains("--token-file"), "{printed}");
+    assert!(
+        printed.contains("401") && printed.contains("--token-file"),
+        "the error lacks the status or the option: {printed}"
+    );
     let (status, printed) = ask(&process, &["crash", "nobody.1", &token], &[]).await;
-    assert!(status == Some(1) && printed.contains("404") && printed.contains("`smilingchat replicas`"), "{printed}");
+    assert!(
+        status == Some(1) && printed.contains("404") && printed.contains("`smilingchat replicas`"),
+        "the error lacks the status or the advice: {printed}"
+    );
 
     let (status, printed) = ask(&process, &["crash", "--mode=unready", &process.replica, &token], &[]).await;
     assert_eq!(status, Some(0), "{printed}");
-    assert!(printed.starts_with(&format!("{} is not ready", process.replica)), "{printed}");
+    assert!(
+        printed.starts_with(&format!("{} is not ready", process.replica)),
+        "the output does not say what happened: {printed}"
+    );
     eventually("the replica is not ready", async || get(process.address, "/readyz").await.status().as_u16() == 503)
         .await;
 
@@ -299,7 +323,10 @@ async fn the_simulator_crashes_a_replica_that_requires_a_token() {
     assert!(!server.exit().await.success(), "the server exited with 0 instead of crashing");
     let output = run_program(&["simulate", "--crash-token-file=/nowhere"]).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && stderr.contains("/nowhere") && stderr.contains("token"), "{stderr}");
+    assert!(
+        output.status.code() == Some(2) && stderr.contains("/nowhere") && stderr.contains("token"),
+        "the missing token file was not refused: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -307,7 +334,10 @@ async fn an_invalid_link_has_a_clear_message() {
     let output = run_program_with(&["serve"], &[("SMILINGCHAT_LINKS", "Grafana=localhost:3000")]).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("--links") && stderr.contains("the URL of Grafana must begin with http://"), "{stderr}");
+    assert!(
+        stderr.contains("--links") && stderr.contains("the URL of Grafana must begin with http://"),
+        "the error does not explain the link: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -336,7 +366,10 @@ async fn an_invalid_store_url_is_refused_without_its_password() {
     let output = run_program(&["--store", "mysql://chat:hush@here"]).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("--store") && !stderr.contains("hush"), "{stderr}");
+    assert!(
+        stderr.contains("--store") && !stderr.contains("hush"),
+        "the error lacks the option, or shows the password: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -370,7 +403,10 @@ async fn a_simulation_that_reaches_no_server_exits_with_3_and_one_line() {
     let output = run_program(&["simulate", &format!("--url=ws://{address}/ws")]).await;
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(3), 1), "{stderr}");
-    assert!(stderr.contains("no replica can be reached") && stderr.contains(&address.to_string()), "{stderr}");
+    assert!(
+        stderr.contains("no replica can be reached") && stderr.contains(&address.to_string()),
+        "the error lacks the reason or the address: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -381,7 +417,10 @@ async fn a_simulation_that_sees_a_broken_promise_exits_with_1() {
     let output = run_program(&["simulate", &url, "--conversations=3", "--rate=100", "--duration=0.5"]).await;
     let ledger = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(1), "{ledger}");
-    assert!(ledger.contains("NOT CLEAN") && ledger.contains("\n  duplicated: "), "{ledger}");
+    assert!(
+        ledger.contains("NOT CLEAN") && ledger.contains("\n  duplicated: "),
+        "the report lacks the fault: {ledger}"
+    );
 }
 
 #[tokio::test]
@@ -394,5 +433,8 @@ async fn too_low_a_limit_on_open_files_is_refused_with_one_line() {
     let output = within("the program ends", command.output()).await.expect("the program starts");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
-    assert!(stderr.contains("64 open files") && stderr.contains("ulimit -n"), "{stderr}");
+    assert!(
+        stderr.contains("64 open files") && stderr.contains("ulimit -n"),
+        "the error lacks the limit or the advice: {stderr}"
+    );
 }

@@ -54,7 +54,10 @@ async fn a_new_replica_gets_its_share() {
     let (ledger, (moved, closed)): (Value, _) = tokio::join!(simulation, joining);
     assert_eq!(moved, closed);
     let half = (SESSIONS / 2) as f64;
-    assert!(moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)), "{moved:?}");
+    assert!(
+        moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)),
+        "not half of the sessions were handed over: {moved:?}"
+    );
     assert_eq!(
         ledger["reconnects"].as_f64(),
         moved,
@@ -117,6 +120,6 @@ fn rebalancing_is_on_in_every_deployment_with_a_proxy() {
         ("k8s/base/kustomization.yaml", "\n      - SMILINGCHAT_REBALANCE=on\n"),
     ] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file exists");
-        assert!(text.contains(setting), "{file}");
+        assert!(text.contains(setting), "{file} does not switch rebalancing on");
     }
 }

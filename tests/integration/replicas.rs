@@ -125,7 +125,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     // The first replica is not listed as lost yet, and the second one receives the requests.
     let (status, answer) = post_crash(json!({"mode": "unready"})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(two.replica)));
-    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change at once");
+    assert_eq!(get(two.ops_address, "/readyz").await.status(), 503, "the state did not change immediately");
     let (status, answer) = post_crash(json!({})).await;
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
@@ -203,7 +203,11 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
     eventually("the age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
     for _ in 0..20 {
-        assert!(of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500), "{}", of_one().await);
+        assert!(
+            of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500),
+            "the heartbeat is too old: {}",
+            of_one().await
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     one.kill().await;
@@ -258,9 +262,9 @@ async fn a_kill_under_load_loses_no_smile() {
     };
     let (output, ()) = tokio::join!(simulation, kills);
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
-    assert!(output.status.success(), "{report}");
+    assert!(output.status.success(), "the simulation failed: {report}");
     assert_eq!((&report["lost"], &report["duplicated"], &report["reordered"]), (&json!(0), &json!(0), &json!(0)));
-    assert!(report["reconnects"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["reconnects"].as_u64().unwrap() > 0, "no session reconnected: {report}");
     assert_eq!(report["acked"], report["sent"], "{report}");
     chatters.end().await;
     ledger.assert_with(simulated_smiles(&report), &database.log().await);
@@ -284,12 +288,18 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     };
     let (output, victims) = tokio::join!(run_program(&arguments), restarts);
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
-    assert!(output.status.success(), "{report}");
+    assert!(output.status.success(), "the simulation failed: {report}");
     let crashes = report["crashes"].as_array().expect("a list");
-    assert!(crashes.iter().map(|crash| &crash["replica"]).eq(&victims), "{victims:?}: {report}");
+    assert!(
+        crashes.iter().map(|crash| &crash["replica"]).eq(&victims),
+        "the crashes are not those of {victims:?}: {report}"
+    );
     for crash in crashes {
-        assert!(crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"], "{report}");
-        assert!(crash["recovery_ms"].as_f64() > Some(0.0), "{report}");
+        assert!(
+            crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"],
+            "no session was lost, or one did not recover: {report}"
+        );
+        assert!(crash["recovery_ms"].as_f64() > Some(0.0), "a crash has no recovery time: {report}");
     }
     assert!(
         report["sessions_per_replica"][&one.replica].as_u64() > Some(0),
@@ -306,9 +316,9 @@ async fn the_simulator_reports_why_no_replica_crashed() {
     let arguments = ["simulate", &url, "--conversations=1", "--duration=2", "--crash-every=1", "--json"];
     let output = run_program(&arguments).await;
     let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
-    assert!(output.status.success(), "{report}");
+    assert!(output.status.success(), "the simulation failed: {report}");
     let reason = "crash requests are disabled at this replica (--crash off)";
     let cause = format!("POST http://{}/api/crash: 409 Conflict: {reason}", server.address);
-    assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "{report}");
+    assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "the cause is not in the report: {report}");
     assert_eq!(report["crashes"], json!([]));
 }

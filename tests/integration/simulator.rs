@@ -1,4 +1,5 @@
-//! The simulator against a misbehaving server: it reports each fault, and none for a correct server.
+//! The simulator against a server that misbehaves on request: the simulator reports each kind of fault, tolerates what
+//! the protocol allows, and reports no fault of a correct server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,15 +60,15 @@ async fn with_fault(fault: Fault) -> Report {
 
 /// Checks that a run has found no fault, and that every smile was acked, delivered and read again.
 fn assert_complete(report: &Report) {
-    assert!(report.clean && report.proven, "{report}");
+    assert!(report.clean && report.proven, "the run is not proven clean: {report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
     assert_eq!((report.delivered, report.reread_users), (report.sent, USERS), "{report}");
-    assert!(report.sent > 0, "{report}");
+    assert!(report.sent > 0, "no smile was sent: {report}");
 }
 
 /// Checks that the report has exactly these faults.
 fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
-    assert!(!report.clean, "{report}");
+    assert!(!report.clean, "the fault was not noticed: {report}");
     assert_eq!((report.lost, report.duplicated, report.reordered), (lost, duplicated, reordered), "{report}");
     let others = [report.altered, report.failed, report.unanswered, report.breaches];
     assert_eq!(others, [0; 4], "{report}");
@@ -80,7 +81,7 @@ async fn a_correct_server_has_no_faults() {
     assert_eq!(report.sent + report.skipped, 150, "{report}");
     assert_eq!((report.ack_ms.count, report.delivery_ms.count), (report.sent, report.sent));
     assert_eq!((report.reconnects, report.retried), (0, 0), "{report}");
-    // One session per conversation of a user, and one more per user to read the log again.
+    // One session for each user of each conversation, and one for each user to read the log again.
     assert_eq!(report.sessions_per_replica["misbehaving.1"], 6 + USERS as u64, "{report}");
 }
 
@@ -88,7 +89,10 @@ async fn a_correct_server_has_no_faults() {
 async fn overload_is_tolerated() {
     let report = against(Behaviour { overload_every: 3, ..Behaviour::default() }, FOR_EVER).await;
     assert_complete(&report);
-    assert!(report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"], "{report}");
+    assert!(
+        report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"],
+        "an overload was not counted or not retried: {report}"
+    );
 }
 
 #[tokio::test]
@@ -96,29 +100,32 @@ async fn broken_connections_and_refused_upgrades_are_tolerated() {
     let behaviour = Behaviour { break_every: 10, refuse_upgrade_every: 3, overload_every: 7, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert_complete(&report);
-    assert!(report.reconnects > 0 && report.recovery_ms.count > 0 && report.retried > 0, "{report}");
-    assert!(report.refused_upgrades.values().sum::<u64>() > 0, "{report}");
+    assert!(
+        report.reconnects > 0 && report.recovery_ms.count > 0 && report.retried > 0,
+        "no session reconnected, recovered and sent again: {report}"
+    );
+    assert!(report.refused_upgrades.values().sum::<u64>() > 0, "no refused upgrade was counted: {report}");
 }
 
 #[tokio::test]
 async fn drains_are_tolerated() {
     let report = against(Behaviour { drain_every: 15, ..Behaviour::default() }, FOR_EVER).await;
     assert_complete(&report);
-    assert!(report.reconnects > 0, "{report}");
+    assert!(report.reconnects > 0, "no session reconnected: {report}");
 }
 
 #[tokio::test]
 async fn hung_connections_are_given_up() {
     let report = against(Behaviour { hang_every: 40, ..Behaviour::default() }, FOR_EVER).await;
     assert_complete(&report);
-    assert!(report.reconnects > 0 && report.recovery_ms.max >= 500.0, "{report}");
+    assert!(report.reconnects > 0 && report.recovery_ms.max >= 500.0, "no hung session was given up: {report}");
 }
 
 #[tokio::test]
 async fn a_user_may_be_in_several_conversations() {
     let server = MisbehavingServer::start(4, Behaviour { break_every: 20, ..Behaviour::default() }).await;
     let report = simulate(&SimulateOptions { conversations: 7, ..options(server.url()) }, FOR_EVER).await.unwrap();
-    assert!(report.clean, "{report}");
+    assert!(report.clean, "the run has faults: {report}");
     assert_eq!((report.acked, report.delivered), (report.sent, report.sent), "{report}");
     assert_eq!(report.sessions, 14);
 }
@@ -131,7 +138,7 @@ async fn an_unreachable_replica_is_skipped() {
     let options = SimulateOptions { url: vec![nobody.clone(), server.url()], ..options(server.url()) };
     let report = simulate(&options, FOR_EVER).await.unwrap();
     assert_complete(&report);
-    assert!(report.refused_upgrades["unreachable"] > 0, "{report}");
+    assert!(report.refused_upgrades["unreachable"] > 0, "the unreachable replica was not tried: {report}");
 
     let options = SimulateOptions { url: vec![nobody.clone()], ..options };
     let error = simulate(&options, FOR_EVER).await.unwrap_err();
@@ -139,7 +146,7 @@ async fn an_unreachable_replica_is_skipped() {
     let error = error.to_string();
     assert!(
         error.contains("no replica can be reached") && error.contains(&nobody.port().unwrap().to_string()),
-        "{error}"
+        "the error lacks the reason or the port: {error}"
     );
 }
 
@@ -149,7 +156,10 @@ async fn a_server_that_accepts_no_session_breaks_no_promise() {
     let server = MisbehavingServer::start(USERS, behaviour).await;
     let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.exit_status(), 3, "{error}");
-    assert!(error.to_string().contains("no replica accepts a session: draining"), "{error}");
+    assert!(
+        error.to_string().contains("no replica accepts a session: draining"),
+        "the error lacks the reason: {error}"
+    );
 }
 
 #[tokio::test]
@@ -198,21 +208,27 @@ async fn a_smile_delivered_or_acked_twice_is_noticed() {
 #[tokio::test]
 async fn a_smile_stored_twice_is_noticed() {
     let report = with_fault(Fault::StoreTwice).await;
-    assert!(!report.clean && report.duplicated > 0 && (report.lost, report.reordered) == (0, 0), "{report}");
+    assert!(
+        !report.clean && report.duplicated > 0 && (report.lost, report.reordered) == (0, 0),
+        "the fault is not reported as duplicated alone: {report}"
+    );
 }
 
 #[tokio::test]
 async fn repeats_that_are_stored_again_are_noticed() {
     let behaviour = Behaviour { fault: Fault::StoreRepeats, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
-    assert!(!report.clean && report.duplicated > 0 && report.reordered == 0, "{report}");
+    assert!(
+        !report.clean && report.duplicated > 0 && report.reordered == 0,
+        "the faults are not reported as duplicated: {report}"
+    );
 }
 
 #[tokio::test]
 async fn an_ack_with_a_wrong_offset_is_noticed() {
     let report =
         against(Behaviour { fault: Fault::AckElsewhere, ..Behaviour::default() }, Duration::from_secs(2)).await;
-    assert!(!report.clean && report.duplicated > 0, "{report}");
+    assert!(!report.clean && report.duplicated > 0, "the wrong offset was not noticed: {report}");
 }
 
 #[tokio::test]
@@ -248,21 +264,21 @@ async fn a_smile_without_an_answer_is_noticed() {
 async fn a_smile_that_a_resume_skips_is_noticed() {
     let behaviour = Behaviour { fault: Fault::HoleOnResume, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
-    assert!(!report.clean && report.lost > 0, "{report}");
+    assert!(!report.clean && report.lost > 0, "no smile is reported as lost: {report}");
 }
 
 #[tokio::test]
 async fn resumes_that_are_not_recovered_are_counted_as_gaps() {
     let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
-    assert!(!report.clean && report.gaps > 0, "{report}");
+    assert!(!report.clean && report.gaps > 0, "no gap is reported: {report}");
 }
 
 #[tokio::test]
 async fn a_new_epoch_is_noticed() {
     let behaviour = Behaviour { fault: Fault::OtherEpoch, break_every: 60, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
-    assert!(!report.clean && report.breaches > 0, "{report}");
+    assert!(!report.clean && report.breaches > 0, "no breach is reported: {report}");
 }
 
 #[tokio::test]
@@ -278,10 +294,13 @@ async fn an_interrupt_stops_sending_and_the_run_completes() {
     let (report, ()) = tokio::join!(run, after_some_smiles);
     let report = report.unwrap();
     assert_complete(&report);
-    assert!(report.sent >= 100 && report.seconds < 3600.0, "{report}");
+    assert!(
+        report.sent >= 100 && report.seconds < 3600.0,
+        "the run ended before 100 smiles, or was not interrupted: {report}"
+    );
 }
 
-/// Runs the simulator against a server that stops for good after some smiles.
+/// Runs the simulator against a server that stops for good once 100 smiles are stored.
 async fn until_the_server_stops(fault: Fault) -> Report {
     let server = MisbehavingServer::start(USERS, Behaviour { fault, ..Behaviour::default() }).await;
     let options = SimulateOptions { duration: 2.0, ..options(server.url()) };
@@ -297,10 +316,13 @@ async fn until_the_server_stops(fault: Fault) -> Report {
 #[tokio::test]
 async fn a_server_that_stops_early_breaks_no_promise() {
     let report = until_the_server_stops(Fault::None).await;
-    assert!(!report.clean && !report.proven && report.faults.is_empty(), "{report}");
+    assert!(
+        !report.clean && !report.proven && report.faults.is_empty(),
+        "the run counts as proven or as faulty: {report}"
+    );
     assert_eq!(report.exit_status(), 3, "{report}");
-    assert!(report.acked > 0 && report.acked < report.sent, "{report}");
-    assert!(report.to_string().contains("NOT PROVEN"), "{report}");
+    assert!(report.acked > 0 && report.acked < report.sent, "no smile or every smile was acked: {report}");
+    assert!(report.to_string().contains("NOT PROVEN"), "the verdict is wrong: {report}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Clients that do not answer pings or do not read: their sessions catch up from the log, or are closed with a code.
+//! Clients that do not answer pings, and clients that read late or not at all: their sessions are closed with a code,
+//! or catch up from the log.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{PATIENCE, UNLIMITED, eventually, metric, within};
 
-/// Starts a replica without limits and with these timeouts.
+/// Starts a replica without limits on smiles and with this ping interval and these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
     let mut options = TestReplica::options(&store, &UNLIMITED);
@@ -84,8 +85,8 @@ async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut(
     last
 }
 
-/// Starts a replica with these timeouts. Returns it with a client of anna and with one of bruno, which does not read
-/// from its full connection.
+/// Starts a replica with these timeouts. Returns it with a client of anna and with one of bruno. Bruno's client has
+/// requested more histories than its connection holds, and reads none of them.
 async fn with_a_blocked_reader(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
     let replica = replica_with(times).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
@@ -127,7 +128,7 @@ async fn submit(client: &mut TestClient, ids: impl Iterator<Item = String>, to: 
     while client.next().await["type"] != "pong" {}
 }
 
-/// Several users send bruno more smiles than an outbox holds. Then he sends smiles himself.
+/// While the store is blocked, several users send bruno more smiles than an outbox holds, and he sends smiles himself.
 #[tokio::test]
 async fn a_lagged_session_gets_its_acks_from_the_log() {
     let replica = replica_with(SessionTimes::default()).await;

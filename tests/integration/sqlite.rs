@@ -128,7 +128,7 @@ async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log
     let said: Vec<&str> = log.lines().skip(lines).collect();
     assert!(
         said.len() == 2 && said[0].contains("accepts no smiles") && said[1].contains("accepts smiles again"),
-        "{log}"
+        "the outage did not cause exactly its two lines: {log}"
     );
     chatters.end().await;
     ledger.assert_with(0, &StoredLog::in_file(&file).await);
@@ -186,7 +186,10 @@ async fn smiles_are_shed_while_the_store_is_busy_and_admitted_ones_are_stored() 
         assert!(sent_at.elapsed() < Duration::from_secs(4), "an answer took {:?}", sent_at.elapsed());
         if answer["type"] == "error" {
             assert_eq!((&answer["code"], &answer["temporary"]), (&json!("overloaded"), &json!(true)), "{answer}");
-            assert!(answer["retry_after_ms"].as_u64().is_some_and(|wait| (1..=5000).contains(&wait)), "{answer}");
+            assert!(
+                answer["retry_after_ms"].as_u64().is_some_and(|wait| (1..=5000).contains(&wait)),
+                "the hint is not from 1 to 5,000 ms: {answer}"
+            );
             bruno.expect("pong").await;
             break id(&answer);
         }
@@ -217,7 +220,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         let store = format!("--store=sqlite:{}", path.display());
         let second = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store]).await;
         let said = String::from_utf8_lossy(&second.stderr);
-        assert!(said.contains("another smilingchat uses it"), "{store}: {said}");
+        assert!(said.contains("another smilingchat uses it"), "{store}: the refusal lacks its reason: {said}");
         assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
     assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process is no longer ready");

@@ -1,5 +1,6 @@
-//! A long random test: connects, disconnects, sends, duplicates, lost answers, resumes and restarts. A ledger predicts
-//! exactly the frames of each session. The test runs with one replica on SQLite and with several on MySQL.
+//! A long random test: connects, disconnects, sends, repeats, lost answers, resumes, histories and restarts. A ledger
+//! predicts the smiles that each session receives, and the acks of the smiles that are not refused. The test runs with
+//! one replica on SQLite and with several on MySQL.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,13 +16,13 @@ const USERS: [&str; 5] = ["anna", "bruno", "carla", "dario", "elena"];
 
 const STEPS: usize = 400;
 
-/// The maximum number of concurrent sessions.
+/// The maximum number of open sessions after a step.
 const SESSIONS: usize = 12;
 
 /// The number of replicas on MySQL.
 const REPLICAS: usize = 3;
 
-/// A smile of the ledger. Its offset is its index plus 1.
+/// A smile of the ledger. Its offset is its index in the ledger plus 1.
 #[derive(Clone, Debug)]
 struct SentSmile {
     id: String,
@@ -84,7 +85,8 @@ impl Story {
         self.replicas.swap_remove(place).stop().await;
     }
 
-    /// The offset at which an unrecovered session starts: the head that its replica knows.
+    /// The offset at which an unrecovered session starts: the end of the log, or on MySQL of the part that its replica
+    /// has published.
     fn start_of(&self, client: &TestClient) -> usize {
         let start = usize::try_from(client.offset()).expect("an offset");
         let is_head = match self.shared {
@@ -138,7 +140,7 @@ impl Story {
         Some(session)
     }
 
-    /// Receives exactly the frames that the ledger predicts for a session.
+    /// Receives the smiles that the ledger predicts for a session. Panics if another frame comes before one of them.
     async fn receive(&self, session: &mut Session) {
         for (place, sent) in self.log.iter().enumerate().skip(session.offset) {
             if sent.from == session.user || sent.to == session.user {
@@ -244,7 +246,8 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Sends a smile, drops the connection before the answer, resumes and sends it again: it must be one smile.
+    /// Sends a smile, drops the connection without reading the answer, resumes and sends the smile again: it must be
+    /// one smile.
     async fn lose_an_answer(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let sent = self.new_smile(session.user);
@@ -280,7 +283,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Drops all sessions, with the frames in transit, and restarts a replica.
+    /// Drops all sessions, with the frames in transit, and restarts a random replica.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;

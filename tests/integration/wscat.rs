@@ -1,9 +1,9 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! The document is the script. Each `console` block names a user. In the block, a line with `$` opens a session, a line
-//! with `>` is typed, and a line with `<` is expected. The only other line is the one that `wscat` prints when it is
-//! connected; it is not compared.
+//! The document is the script: its `console` blocks, each of which names a user. In such a block, a line with `$` opens
+//! a session, a line with `>` is typed, and a line with `<` is expected. The only other line is the one that `wscat`
+//! prints when it is connected; it is not compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -95,7 +95,7 @@ impl Terminal {
             rest
         })
         .await;
-        assert_eq!(rest, "");
+        assert_eq!(rest, "", "wscat printed more than the document shows");
         assert!(within("wscat ends", self.wscat.wait()).await.expect("a status").success());
     }
 }
@@ -165,7 +165,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 async fn the_session_in_the_protocol_document_runs_as_written() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "the frames shown are not all but `drain`");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "a type other than `drain` is not shown");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub(crate) enum Dialect {
 pub(super) enum Meaning {
     /// A smile is durable, or echoed.
     Ack,
-    /// A smile arrived.
+    /// A smile of another session arrived.
     Delivery,
     /// A smile was refused. The next one may be sent after this time.
     Refusal(Duration),
@@ -44,7 +44,7 @@ impl Dialect {
         }
     }
 
-    /// Encodes a smile.
+    /// Appends a smile to `text`. Its id consists of the two numbers.
     pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
         let (run, number) = id;
         let written = match self {
@@ -74,6 +74,6 @@ impl Dialect {
 /// The retry hint of a temporary error; 10 ms if it has none. Panics if the error is permanent.
 fn retry_after(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
-    assert!(text.contains(r#""temporary":true"#), "{text}");
+    assert!(text.contains(r#""temporary":true"#), "a permanent refusal: {text}");
     Duration::from_millis(field(&text, "retry_after_ms").and_then(|millis| millis.parse().ok()).unwrap_or(10))
 }

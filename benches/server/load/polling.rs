@@ -47,7 +47,7 @@ impl Connection {
             );
             self.tally.borrow_mut().sent();
             let answer = self.ask(&(head + &body)).await?;
-            assert!(answer.contains(r#""ack""#), "{answer}");
+            assert!(answer.contains(r#""ack""#), "the smile was not acked: {answer}");
             self.tally.borrow_mut().answered(sent.elapsed());
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Connection {
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
             let length =
                 head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+            assert!(head.starts_with("HTTP/1.1 200"), "the request failed: {text}");
             if body.len() >= length.unwrap_or(0) {
                 return Ok(body.to_owned());
             }

@@ -87,7 +87,7 @@ impl Session {
             }
             self.read().await?;
         };
-        assert!(self.incoming.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&self.incoming));
+        assert!(self.incoming.starts_with(b"HTTP/1.1 101"), "no session: {}", String::from_utf8_lossy(&self.incoming));
         self.incoming.drain(..end);
         Ok(())
     }

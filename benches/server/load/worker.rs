@@ -64,7 +64,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
         let (address, user, to) = plan.session(number);
         let sending = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
         let mut polling = Connection::open(address, user, Rc::clone(tally)).await.expect("a connection");
-        // Earlier runs have left smiles in the store.
+        // The warm-up and earlier rounds may have left smiles in the store.
         let newest = polling.newest().await.expect("the number of the newest smile");
         open.push((sending, polling, newest, to.to_owned()));
     }
@@ -80,7 +80,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Waits for the senders, at most [`PATIENCE`] beyond `until`. Panics if a connection breaks.
+/// Waits for the senders, at most [`PATIENCE`] beyond `until`. Panics if a sender's connection breaks.
 async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
     let all = async {
         for sender in senders {

@@ -3,7 +3,7 @@
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
 
-/// A figure in the plot.
+/// A measured server or plain insert with one number of unanswered smiles: a bar on each of the two scales.
 pub(crate) struct Bar {
     name: &'static str,
     unanswered: usize,

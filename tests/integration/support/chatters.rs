@@ -62,7 +62,7 @@ struct Chatter {
     user: &'static str,
     to: &'static str,
     replicas: Vec<SocketAddr>,
-    /// The place of the current replica.
+    /// The place of the replica for the next session, modulo the number of replicas.
     at: usize,
     ledger: Ledger,
     client: Option<TestClient>,
@@ -86,7 +86,8 @@ impl Chatter {
         }
     }
 
-    /// Sends a smile once; returns its offset if it is acked.
+    /// Sends a smile once, over a new session if none is open. Returns its offset if it is acked. Otherwise returns
+    /// `None`: after the hint of a temporary error, or once the session cannot be opened, has ended or hangs.
     async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
         let mut client = match self.client.take() {
             Some(client) => client,
@@ -114,7 +115,7 @@ impl Chatter {
         }
     }
 
-    /// Opens a session on the next replica; `None` if that fails.
+    /// Opens a session on the next replica. If that fails, pauses and returns `None`.
     async fn open(&mut self) -> Option<TestClient> {
         let replica = self.replicas[self.at % self.replicas.len()];
         self.at += 1;

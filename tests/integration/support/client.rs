@@ -1,4 +1,5 @@
-//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in those types.
+//! A test client: raw JSON over a WebSocket. It shares no types with the server, so it detects mistakes in the
+//! server's types.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,13 +17,14 @@ use super::within;
 /// The receive buffer of a client that must fall behind quickly.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
-/// Histories that a client requests and does not read: about eight megabytes, more than the system's buffers hold.
+/// The number of histories that a client requests without reading the answers. Full histories of 53 kB together have
+/// about eight megabytes, more than the system's buffers hold.
 pub(crate) const UNREAD_HISTORIES: u32 = 150;
 
 /// An event on a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A text frame.
+    /// A text frame, decoded as JSON.
     Frame(Value),
     /// A close frame with its code, 1005 if it has none.
     Closed(u16),
@@ -37,7 +39,7 @@ pub(crate) struct TestClient {
     pub(crate) welcome: Value,
     /// Where acks are recorded.
     ledger: Ledger,
-    /// Receiver and faces of the smiles that were sent with an id, by id.
+    /// The receiver and the faces of the first smile that was sent with each id, by id.
     sent: HashMap<String, (String, String)>,
 }
 
@@ -53,7 +55,8 @@ impl TestClient {
         Self::open(address, &query).await.expect("the session opens")
     }
 
-    /// Opens a session. Fails if the server is down, refuses the upgrade, or does not send `welcome` first.
+    /// Opens a session. Fails if the server is down, refuses the upgrade, or does not send `welcome` first. Panics if
+    /// the server does not answer.
     pub(crate) async fn open(address: SocketAddr, query: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         Self::over(stream, address, query).await
@@ -112,7 +115,7 @@ impl TestClient {
         sent.map_err(|error| error.to_string())
     }
 
-    /// Sends a text frame.
+    /// Sends a text frame. Panics if the connection is broken.
     pub(crate) async fn send_text(&mut self, text: &str) {
         self.try_send(text).await.expect("the connection is open");
     }
@@ -135,7 +138,7 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile, and again after each refusal by a slow store, until it is acked. Returns its offset.
+    /// Sends a smile, and again after the hint of each `overloaded` error, until it is acked. Returns its offset.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -147,8 +150,8 @@ impl TestClient {
         }
     }
 
-    /// Sends smiles without waiting between them, and refused ones again until all are acked. Returns the highest
-    /// offset.
+    /// Sends smiles without waiting between them, and those refused as `overloaded` again until all are acked. Returns
+    /// the highest offset.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -192,7 +195,7 @@ impl TestClient {
         }
     }
 
-    /// Records the ack of a smile, with the content that was sent.
+    /// Records the ack of a smile, with the content that was first sent with its id.
     fn record(&mut self, frame: &Value) {
         if frame["type"] == "ack"
             && let Some(id) = frame["id"].as_str()
@@ -224,7 +227,10 @@ impl TestClient {
         assert_eq!(frame["code"], code, "{frame}");
         let temporary = ["overloaded", "rate_limited", "store_unavailable"].contains(&code);
         assert_eq!(frame["temporary"], temporary, "{frame}");
-        assert!(frame["message"].as_str().is_some_and(|message| !message.is_empty()), "{frame}");
+        assert!(
+            frame["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "the error has no message: {frame}"
+        );
         assert_eq!(frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1), temporary, "{frame}");
         frame
     }
@@ -235,8 +241,8 @@ impl TestClient {
         self.expect("pong").await;
     }
 
-    /// The smiles replayed to a resumed session: all frames before the answer to a ping, because the server reads only
-    /// after the replay.
+    /// The smiles replayed to a resumed session: those before the answer to a ping, because the server reads only after
+    /// the replay. Live smiles may be among them.
     pub(crate) async fn replayed(&mut self) -> Vec<Value> {
         self.send(json!({"type": "ping"})).await;
         let mut smiles = Vec::new();
@@ -271,7 +277,7 @@ impl TestClient {
         }
     }
 
-    /// Requests [`UNREAD_HISTORIES`] histories of at most 200 smiles, and reads none of them.
+    /// Requests [`UNREAD_HISTORIES`] histories of at most 200 smiles with `peer`, and reads none of them.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
@@ -305,7 +311,7 @@ impl TestClient {
     }
 }
 
-/// A smile as a frame.
+/// A `smile` frame with one face.
 pub(crate) fn smile(id: &str, to: &str) -> Value {
     json!({"type": "smile", "id": id, "to": to, "smile": "😀"})
 }

@@ -10,7 +10,7 @@ const SERVER: &str = "TEST_MYSQL_URL";
 /// The value of `TEST_MYSQL_URL` that skips MySQL on purpose.
 const LEFT_OUT: &str = "none";
 
-/// The URL of the MySQL server, or `None` if MySQL is skipped on purpose.
+/// The URL of the MySQL server, or `None` if MySQL is skipped on purpose. Panics if `TEST_MYSQL_URL` is not set.
 pub(crate) fn server_url() -> Option<String> {
     let server = std::env::var(SERVER).unwrap_or_else(|_| {
         panic!("{SERVER} is not set: set it to the URL that scripts/mysql start prints, or to {LEFT_OUT} to skip MySQL")

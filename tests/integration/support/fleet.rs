@@ -74,7 +74,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `count` replicas at once on an empty database.
+    /// Starts `count` replicas concurrently on this database, and waits until all are ready.
     pub(crate) async fn start(count: usize, database: TestDatabase) -> Self {
         let mut members = join_all((1..=count).map(|number| Member::new(number, &database))).await;
         join_all(members.iter_mut().map(Member::start)).await;
@@ -86,14 +86,14 @@ impl Fleet {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Simulates 12 conversations over all replicas for some seconds. Returns the simulator's ledger, which must show
-    /// no fault.
+    /// Simulates 12 conversations over all replicas for some seconds, each with 8 smiles per second. Returns the
+    /// report, as [`Self::simulate_conversations`] does.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Simulates conversations at this rate over all replicas for some seconds. Returns the simulator's ledger, which
-    /// must show no fault.
+    /// Simulates conversations over all replicas for some seconds, each with `rate` smiles per second. Returns the
+    /// simulator's report. Panics unless it shows no fault and more than 100 smiles, all acked.
     pub(crate) fn simulate_conversations(
         &self,
         conversations: u32,
@@ -115,7 +115,7 @@ impl Fleet {
             let time = Duration::from_secs(seconds.into());
             let output = run_program_for(time, &arguments.each_ref().map(String::as_str)).await;
             let ledger: Value = serde_json::from_slice(&output.stdout)
-                .unwrap_or_else(|_| panic!("no ledger: {}", String::from_utf8_lossy(&output.stderr)));
+                .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)));
             let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
             for what in none {
                 assert_eq!(ledger[what], 0, "{what} is not 0: {ledger}");
@@ -126,8 +126,8 @@ impl Fleet {
         }
     }
 
-    /// Waits until the log has at least `count` more smiles. The highest head that any replica reports counts, because
-    /// a replica that is cut off reports an old head.
+    /// Waits until the log has at least `count` more smiles. The highest head that any running replica reports counts,
+    /// because a replica that is cut off reports an old head.
     pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
             let mut head = 0;
@@ -172,7 +172,8 @@ impl Fleet {
         .await;
     }
 
-    /// Waits for each replica until it is ready, and compares each user's whole stream across replicas.
+    /// Waits for each replica until it is ready, and compares each user's whole stream across replicas. All streams
+    /// together must have more than 100 smiles.
     pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -198,7 +199,7 @@ pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
     simulated["acked"].as_u64().expect("a count")
 }
 
-/// The head that a replica reports; `None` if it does not answer within 500 ms.
+/// The head that a replica reports; `None` if it does not answer with its list within 500 ms.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
     let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
     let answer = question.send().await.ok()?;

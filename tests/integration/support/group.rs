@@ -87,7 +87,7 @@ impl Group {
         self.urls[server].as_str()
     }
 
-    /// Makes another server the primary.
+    /// Makes this server the primary.
     pub(crate) async fn switches_to(&self, server: usize) {
         self.run(server, "SELECT group_replication_set_as_primary(@@server_uuid)").await;
     }

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Starts a proxy and returns its address. It passes one request per connection, or a WebSocket, to the backend that
-/// `route` returns for the path. If `rewrites` is true, it sets `Host` to the backend's address, as some proxies do by
-/// default.
+/// `route` returns for the path with its query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
+/// as some proxies do by default.
 pub(crate) async fn http_proxy(
     rewrites: bool,
     route: impl Fn(&str) -> SocketAddr + Send + Sync + 'static,

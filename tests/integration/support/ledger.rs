@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) faces: String,
 }
 
-/// The acked smiles of a test's clients. Clones share it.
+/// The acked smiles of a test's clients. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     acked: Arc<Mutex<BTreeMap<Name, Entry>>>,
@@ -57,7 +57,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. At least one must be acked.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");

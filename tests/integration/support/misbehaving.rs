@@ -1,5 +1,6 @@
-//! A server in memory that speaks the protocol and violates it on request. It shares only the model and the frames with
-//! the real server, so the tests of the simulator do not depend on that server.
+//! A server in memory that speaks the part of the protocol that the simulator uses, and violates it on request. It
+//! shares only the model and the frames with the real server, so the tests of the simulator do not depend on that
+//! server.
 
 #![expect(clippy::result_large_err, reason = "the WebSocket library prescribes the error type")]
 
@@ -63,20 +64,22 @@ pub(crate) enum Fault {
     OtherEpoch,
 }
 
-/// The behaviour of the server. In each count, 0 means never.
+/// The behaviour of the server. A count of n concerns every n-th smile frame of all sessions, repeats included, or
+/// every n-th upgrade; 0 means never. A smile that is refused or acked as a duplicate neither breaks nor hangs a
+/// connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     /// The fault.
     pub(crate) fault: Fault,
-    /// Refuses one of this many smiles as overloaded.
+    /// Refuses every n-th smile as overloaded.
     pub(crate) overload_every: u64,
-    /// Breaks the sender's connection before the ack of one of this many smiles.
+    /// Breaks the sender's connection before the ack of every n-th smile.
     pub(crate) break_every: u64,
-    /// Hangs the sender's connection, open and silent, at one of this many smiles.
+    /// Hangs the sender's connection, open and silent, before the ack of every n-th smile.
     pub(crate) hang_every: u64,
-    /// Drains the sender's session at one of this many smiles.
+    /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
-    /// Refuses one of this many upgrades.
+    /// Refuses every n-th upgrade.
     pub(crate) refuse_upgrade_every: u64,
 }
 
@@ -88,7 +91,7 @@ pub(crate) struct MisbehavingServer {
 }
 
 impl MisbehavingServer {
-    /// Starts the server on a free port.
+    /// Starts the server on a free port, with this many users.
     pub(crate) async fn start(users: usize, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -180,7 +183,7 @@ impl World {
         self.log.last().map_or(Offset(0), |smile| smile.offset)
     }
 
-    /// Starts a session with its welcome and the missed smiles.
+    /// Starts a session with its welcome and the missed smiles. Returns its number and its orders.
     fn join(&mut self, user: &UserName, after: Option<Offset>) -> (u64, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let fault = self.behaviour.fault;

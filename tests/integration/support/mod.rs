@@ -89,7 +89,7 @@ pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// All quoted texts of the page that begin with `start`.
+/// The parts of the page between its double quotes that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
@@ -99,7 +99,7 @@ pub(crate) fn crash(address: SocketAddr) -> reqwest::RequestBuilder {
     http().post(format!("http://{address}/api/crash"))
 }
 
-/// An upgrade request, to which tests may add headers.
+/// An upgrade request to `/ws`, to which tests may add headers. `query` is empty or begins with `?`.
 pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuilder {
     http()
         .get(format!("http://{address}/ws{query}"))

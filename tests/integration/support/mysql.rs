@@ -16,7 +16,7 @@ use super::ledger::StoredLog;
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
 
-/// A database, which is removed when this value is dropped.
+/// A database. It and its restricted user are removed when this value is dropped.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,

@@ -46,7 +46,7 @@ pub(crate) async fn live_sessions(browser: &Browser) -> u64 {
     browser.count("#conversation-list [data-state=live]").await
 }
 
-/// Waits until the badge is above this number.
+/// Waits until the element with the id `badge` shows more than this number.
 pub(crate) async fn until_above(browser: &Browser, badge: &str, number: u64) {
     eventually(&format!("#{badge} is above {number}"), async || browser.number(badge).await > number).await;
 }

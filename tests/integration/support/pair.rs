@@ -83,7 +83,7 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary instead of this one, without loss.
+    /// Makes the other server the primary instead of this one, without loss if it catches up within 20 s.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;

@@ -1,4 +1,5 @@
-//! The real program as a child process, which never outlives the test. Its log is kept for assertions.
+//! The real program as a child process, which is killed when its value is dropped. The log of a replica is kept for
+//! assertions.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -136,7 +137,7 @@ impl TestProcess {
         run("kill", &[&format!("-{name}"), &self.id()]).await;
     }
 
-    /// Limits the size of the files that the process writes; `unlimited` removes the limit.
+    /// Limits the size in bytes of the files that the process writes; `unlimited` removes the limit.
     pub(crate) async fn limit_file_size(&self, limit: &str) {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
@@ -205,5 +206,5 @@ async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -
 
 pub(crate) async fn run(tool: &str, arguments: &[&str]) {
     let output = Command::new(tool).args(arguments).output().await.expect("the tool starts");
-    assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{tool} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

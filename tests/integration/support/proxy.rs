@@ -24,7 +24,7 @@ pub(crate) enum Network {
     Silent,
     /// New connections pass everything. Existing ones pass nothing, even after a later change, and neither end notices.
     HalfOpen,
-    /// Cuts all connections and ends new ones at once.
+    /// Cuts all connections and ends new ones immediately.
     Cut,
     /// Cuts all connections; new ones receive the error of a MySQL router without a server.
     NoServer,
@@ -80,7 +80,7 @@ impl Proxy {
 }
 
 async fn connect(client: TcpStream, server: (String, u16), mut network: watch::Receiver<Network>) {
-    // The connection reacts only to changes after this one.
+    // `changed` reports only changes after this read.
     let now = *network.borrow_and_update();
     if now == Network::NoServer {
         let _ = { client }.write_all(NO_SERVER).await;
@@ -102,7 +102,8 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
     }
 }
 
-/// Forwards, delays or holds back bytes, depending on the state of the network.
+/// Forwards, delays, holds back or discards bytes, depending on the state of the network. Returns once `from` has ended
+/// and its bytes have passed, or when the network cuts the connection. `answers` says whether MySQL sends the bytes.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
     let mut held_back = Vec::new();

@@ -39,13 +39,13 @@ impl RawClient {
         client.write(request.as_bytes()).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(within("the head", client.stream.read_u8()).await.expect("an answer"));
+            head.push(within("the response head", client.stream.read_u8()).await.expect("the head ends"));
         }
-        let head = String::from_utf8(head).expect("a head is text");
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let head = String::from_utf8(head).expect("the head is UTF-8");
+        assert!(head.starts_with("HTTP/1.1 101 "), "the upgrade failed: {head}");
         // The answer to the example key of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        let (opcode, welcome) = client.frame().await.expect("a first frame");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the response lacks the key's answer: {head}");
+        let (opcode, welcome) = client.frame().await.expect("the server sends a frame");
         assert_eq!(opcode, TEXT);
         assert!(welcome.starts_with(br#"{"type":"welcome""#));
         client
@@ -61,7 +61,8 @@ impl RawClient {
         let _ = within("bytes are written or refused", self.stream.write_all(bytes)).await;
     }
 
-    /// The next frame; `None` at the end of the connection.
+    /// The opcode and the payload of the next frame; `None` if the connection has ended or broken. Does not check the
+    /// FIN bit.
     pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await?;
@@ -73,7 +74,7 @@ impl RawClient {
                 127 => self.stream.read_u64().await?,
                 length => u64::from(length),
             };
-            let mut payload = vec![0; usize::try_from(length).expect("a length")];
+            let mut payload = vec![0; usize::try_from(length).expect("the payload fits into memory")];
             self.stream.read_exact(&mut payload).await?;
             Ok::<_, std::io::Error>((first & 0x0f, payload))
         };
@@ -82,15 +83,15 @@ impl RawClient {
 
     /// The next text frame as JSON.
     pub(crate) async fn json(&mut self) -> Value {
-        let (opcode, payload) = self.frame().await.expect("a frame");
+        let (opcode, payload) = self.frame().await.expect("the connection is open");
         assert_eq!(opcode, TEXT);
         serde_json::from_slice(&payload).expect("every answer is JSON")
     }
 
-    /// The close code of the server; skips the frames before it.
+    /// Skips frames up to the server's close frame, checks that this frame has a reason, and returns its code.
     pub(crate) async fn expect_close(&mut self) -> u16 {
         loop {
-            let (opcode, payload) = self.frame().await.expect("a close frame before the end of the connection");
+            let (opcode, payload) = self.frame().await.expect("the server sends a close frame");
             if opcode == CLOSE {
                 let code = payload.first_chunk().expect("a close code");
                 let reason = std::str::from_utf8(&payload[2..]).expect("the reason is text");
@@ -101,32 +102,32 @@ impl RawClient {
     }
 }
 
-/// A masked frame, as clients send it.
+/// A masked frame, as clients send it. `first` is its first byte: the FIN bit, the reserved bits and the opcode.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let masked = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-    let mut frame = head(first, 0x80, payload.len());
+    let mut frame = header(first, 0x80, payload.len());
     frame.extend(MASK);
     frame.extend(masked);
     frame
 }
 
-/// An unmasked frame, which clients must not send.
+/// An unmasked frame, which clients must not send. `first` is as in [`frame`].
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = head(first, 0, payload.len());
+    let mut frame = header(first, 0, payload.len());
     frame.extend(payload);
     frame
 }
 
-fn head(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
-    let mut head = vec![first];
+fn header(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
+    let mut header = vec![first];
     if let Ok(length @ ..=125) = u8::try_from(length) {
-        head.push(mask_bit | length);
+        header.push(mask_bit | length);
     } else if let Ok(length) = u16::try_from(length) {
-        head.push(mask_bit | 0x7e);
-        head.extend(length.to_be_bytes());
+        header.push(mask_bit | 0x7e);
+        header.extend(length.to_be_bytes());
     } else {
-        head.push(mask_bit | 0x7f);
-        head.extend((length as u64).to_be_bytes());
+        header.push(mask_bit | 0x7f);
+        header.extend((length as u64).to_be_bytes());
     }
-    head
+    header
 }

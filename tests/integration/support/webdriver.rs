@@ -1,4 +1,5 @@
-//! A real browser: headless Chromium, driven by chromedriver. Neither process outlives the test.
+//! A real browser: headless Chromium, driven by chromedriver. The processes of both are killed when the [`Browser`] is
+//! dropped.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -34,7 +35,7 @@ const ARGUMENTS: [&str; 11] = [
     "--no-proxy-server",
 ];
 
-/// A browser with one page.
+/// A browser. It has one tab at first; its methods act on the current tab.
 pub(crate) struct Browser {
     driver: Child,
     session: WebDriver,
@@ -54,7 +55,7 @@ impl Browser {
         Self::open_with(language, json!({ "profile.default_content_setting_values.cookies": 2 })).await
     }
 
-    /// Opens a browser with text of twice the usual size.
+    /// Opens a browser whose default font size is twice the usual one.
     pub(crate) async fn open_with_large_text(language: &str) -> Self {
         Self::open_with(language, json!({ "webkit.webprefs.default_font_size": 32 })).await
     }
@@ -92,7 +93,7 @@ impl Browser {
         self.session.switch_to_window(tab.clone()).await.expect("the tab is open");
     }
 
-    /// Emulates a screen of this size.
+    /// Emulates a screen of this size in CSS pixels.
     pub(crate) async fn view(&self, width: u32, height: u32) {
         let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.command("Emulation.setDeviceMetricsOverride", &screen).await;
