@@ -295,7 +295,9 @@ impl Client {
             _ if !session.welcomed => Event::Breach("a frame arrived before the welcome".to_owned()),
             ServerFrame::Smile(smile) => {
                 self.resume_point.iter_mut().for_each(|point| point.see_smile(smile.offset));
-                self.outbox.settle(&smile.id);
+                if smile.from == self.user {
+                    self.outbox.settle(&smile.id);
+                }
                 Event::Received(smile)
             }
             ServerFrame::Ack { id, offset, duplicate } => {

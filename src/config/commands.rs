@@ -57,7 +57,11 @@ fn url(scheme: &'static str, form: &'static str) -> impl Fn(&str) -> Result<Url,
 }
 
 fn positive_or_never(text: &str) -> Result<f64, InvalidValue> {
-    if text == "0" { Ok(0.0) } else { positive(text).map_err(|error| format!("{error}, or 0 for never").into()) }
+    if text.parse() == Ok(0.0) {
+        Ok(0.0)
+    } else {
+        positive(text).map_err(|error| format!("{error}, or 0 for never").into())
+    }
 }
 
 fn positive(text: &str) -> Result<f64, InvalidValue> {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::UNLIMITED;
+use smilingchat::client::{Client, Event, Patience};
+use smilingchat::model::{SmileId, UserName};
+
 use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
+use crate::support::{UNLIMITED, within};
 
 /// Fills the log with `count` smiles from anna, every third one to carla and all others to bruno. Returns the epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
@@ -138,4 +141,20 @@ async fn a_resume_under_load_has_no_gap() {
         assert_eq!(offset(&bruno.expect("smile").await), expected);
     }
     bruno.expect_alive().await;
+}
+
+#[tokio::test]
+async fn a_smile_from_another_user_settles_no_smile_with_the_same_id() {
+    let replica = TestReplica::start(&[("session-rate", "2"), ("session-burst", "1")]).await;
+    let urls = vec![format!("ws://{}/ws", replica.address).parse().expect("a URL")];
+    let mut bruno = Client::new(urls, UserName::new("bruno"), Patience::default());
+    for id in ["first", "same"] {
+        assert!(bruno.offer(SmileId::parse(id).expect("an id"), UserName::new("anna"), "🙂"));
+    }
+    within("a smile is refused", async { while !matches!(bruno.next().await, Event::Refused { .. }) {} }).await;
+    TestClient::connect(replica.address, "carla").await.smile("same", "bruno").await;
+    within("the smile with the same id arrives", async { while !matches!(bruno.next().await, Event::Received(_)) {} })
+        .await;
+    let acked = |event| matches!(event, Event::Acked { id, .. } if id.as_str() == "same");
+    within("the refused smile is acked", async { while !acked(bruno.next().await) {} }).await;
 }

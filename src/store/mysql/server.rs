@@ -19,7 +19,7 @@ use crate::config::{MySqlUrl, secret};
 const ALIVE: Duration = Duration::from_millis(300);
 
 /// Checks of a new connection. Unlike [`SET_UP`], they also work on servers that this store then refuses, such as
-/// MariaDB.
+/// `MariaDB`.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
