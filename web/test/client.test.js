@@ -87,6 +87,23 @@ test("a smile with a given id is sent with that id, and a permanent error reject
   await assert.rejects(smile, { code: "unknown_user", message: "nobody has that name" });
 });
 
+test("a smile with an id that the protocol does not allow is refused and not sent, and disturbs no history", async () => {
+  const { sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  const history = client.history("bruno");
+  const ids = ["", "x".repeat(65), "c 1", "ü", "c1\n", 7, null];
+  const refusals = [];
+  for (const id of ids) client.smile("bruno", "😀", id).catch((refusal) => refusals.push(refusal));
+  await settled();
+  assert.deepEqual(refusals.map(({ code }) => code), ids.map(() => "bad_request"));
+  assert.match(refusals[0].message, /id has 1 to 64 characters/);
+  client.smile("bruno", "😀", "x".repeat(64));
+  client.smile("bruno", "😀", "A.b_c-9");
+  assert.deepEqual(sockets[0].sent.map(({ type, id }) => id ?? type), ["history", "x".repeat(64), "A.b_c-9"]);
+  sockets[0].tell({ type: "history", with: "bruno", smiles: [], more: false });
+  assert.deepEqual((await history).smiles, []);
+});
+
 test("a history is requested again when the session breaks or the store is unavailable", async () => {
   const { timers, sockets, client } = withSocket();
   const history = client.history("bruno", { before: 7, limit: 1 });

@@ -10,6 +10,7 @@ import { PageTimers } from "./timers.js";
 export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
+const VALID_ID = /^[\w.-]{1,64}$/;
 
 /** The permanent error of a smile or a history: a retry would be refused again. `code` is the protocol's error code. */
 export class Refusal extends Error {
@@ -75,11 +76,15 @@ export class Client {
   /**
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
    * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
-   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
-   * never use one twice; by default one is generated.
+   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`; any other is
+   * refused here, since the server may answer it without the id. A user must never use one twice; by default one is
+   * generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
+      if (typeof id !== "string" || !VALID_ID.test(id)) {
+        throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
+      }
       this.#promises.set(id, { resolve, reject });
       this.#waiting.push({ id, to, smile });
       this.#pump();
