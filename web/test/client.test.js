@@ -193,7 +193,7 @@ test("a plain GET finds the cause of a refusal", async () => {
   const asked = [];
   const answering = (status, body) => async (url) => {
     asked.push(url.href);
-    return { status, headers: new Headers({ "Retry-After": "2" }), json: async () => JSON.parse(body) };
+    return { status, headers: new Headers({ "Retry-After": "2" }), text: async () => body };
   };
   const why = async (fetch, page = PAGE) => {
     const { code, host, retryAfter } = await whyRefused({ page, user: "anna", fetch });
@@ -210,14 +210,28 @@ test("a plain GET finds the cause of a refusal", async () => {
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });
 
-test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
-  const server = createServer(() => {});
+/** A server that runs `answer(request, response)` for a request; the address of its page. */
+async function pageOf(context, answer) {
+  const server = createServer(answer);
   context.after(() => {
     server.close();
     server.closeAllConnections();
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const { code } = await whyRefused({ page: `http://127.0.0.1:${server.address().port}/`, user: "anna" });
+  return `http://127.0.0.1:${server.address().port}/`;
+}
+
+test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
+  const { code } = await whyRefused({ page: await pageOf(context, () => {}), user: "anna" });
   assert.equal(code, "unreachable");
+});
+
+test("a backend that dies in the middle of an answer counts as unreachable", async (context) => {
+  const page = await pageOf(context, (_, response) => {
+    response.writeHead(426, { "Content-Length": 100 });
+    response.write("{");
+    setTimeout(() => response.destroy(), 100);
+  });
+  assert.equal((await whyRefused({ page, user: "anna" })).code, "unreachable");
 });
