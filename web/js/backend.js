@@ -11,13 +11,12 @@ const FORBIDDEN = 403;
 /** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The codes of answers from a proxy without a backend. The backend's own refusals have other codes. */
-const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
+/** The codes of requests that nobody answered, or only a proxy. The backend's own refusals have other codes. */
+export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 
 /**
- * A failed request. `status` is the HTTP status, or 0 without a complete answer. `code` is the error code of the
- * answer, `http_STATUS` for a refusal without one, `unexpected_answer` for a malformed answer, and `unreachable` without
- * a complete answer.
+ * A failed request. `status` is the HTTP status, or 0 without a whole answer. `code` is then `unreachable`, otherwise
+ * the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
@@ -42,7 +41,7 @@ export class BackendError extends Error {
 
   /** Whether no backend answered: there was no answer, or only the proxy answered. */
   get isSilence() {
-    return this.status === 0 || GATEWAY_CODES.has(this.code);
+    return SILENT_CODES.has(this.code);
   }
 }
 
