@@ -42,9 +42,17 @@ export class Client {
    * `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of `timers`. `onGap()` reports that smiles may
    * be missing; `history()` returns them if the log still has them.
    */
-  constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
-    const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
-    const { openSocket = (url) => new WebSocket(url) } = environment;
+  constructor({
+    page,
+    user,
+    onSmile = () => {},
+    onState = () => {},
+    onGap = () => {},
+    timers = new PageTimers(),
+    random = Math.random,
+    dialQueue = new DialQueue(),
+    openSocket = (url) => new WebSocket(url),
+  }) {
     this.user = user;
     this.#timers = timers;
     this.#onSmile = onSmile;
@@ -76,12 +84,12 @@ export class Client {
   /**
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
    * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
-   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`; any other is
-   * refused here, since the server may answer it without the id. A user must never use one twice; by default one is
-   * generated.
+   * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
+   * never use one twice; by default one is generated.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
+      // The server may answer another id without repeating it.
       if (typeof id !== "string" || !VALID_ID.test(id)) {
         throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
       }

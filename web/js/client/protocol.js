@@ -53,7 +53,7 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
-/** The value of a JSON text, or null for any other text. */
+/** The value of a JSON text; null for other text. */
 export function parseJson(text) {
   try {
     return JSON.parse(text);
@@ -116,8 +116,8 @@ const FRAME_CHECKS = {
 export function parseFrame(text) {
   const frame = parseJson(text);
   if (!isText(frame?.type)) return null;
-  const passes = Object.hasOwn(FRAME_CHECKS, frame.type) ? FRAME_CHECKS[frame.type] : () => true;
-  return passes(frame) ? frame : null;
+  const isValid = !Object.hasOwn(FRAME_CHECKS, frame.type) || FRAME_CHECKS[frame.type](frame);
+  return isValid ? frame : null;
 }
 
 /**

@@ -12,23 +12,21 @@ const REQUEST_LIMIT_MS = 3_000;
 /**
  * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or one of these:
  * `host_rewritten` if a proxy changed the `Host` header, whose value is then `host`; `no_upgrade` if a proxy drops the
- * upgrade; `http_STATUS` for an answer without a code; `unreachable` without a complete answer. `retryAfter` is the
+ * upgrade; `http_STATUS` for an answer without a code; `unreachable` without a whole answer. `retryAfter` is the
  * server's hint in milliseconds, or 0.
  */
 export async function whyRefused({ page, user, fetch = globalThis.fetch }) {
   const url = new URL(socketUrl(page, user).replace(/^ws/, "http"));
-  let response;
-  let answer;
   try {
-    response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_LIMIT_MS) });
-    answer = parseJson(await response.text()) ?? {};
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_LIMIT_MS) });
+    const answer = parseJson(await response.text()) ?? {};
+    const { message = "", host = null } = answer;
+    let { code = `http_${response.status}` } = answer;
+    if (response.status === NO_HANDSHAKE) {
+      code = host !== null && host.toLowerCase() !== url.host ? "host_rewritten" : "no_upgrade";
+    }
+    return { code, message, host, retryAfter: retryAfterOf(response, answer) };
   } catch (error) {
     return { code: "unreachable", message: String(error), host: null, retryAfter: 0 };
   }
-  const { message = "", host = null } = answer;
-  let { code = `http_${response.status}` } = answer;
-  if (response.status === NO_HANDSHAKE) {
-    code = host !== null && host.toLowerCase() !== url.host ? "host_rewritten" : "no_upgrade";
-  }
-  return { code, message, host, retryAfter: retryAfterOf(response, answer) };
 }
