@@ -1,7 +1,7 @@
 // Sends HTTP requests to the backend: for the users, the replicas, a crash, and the cause of a refused socket. A
 // request that fails throws a `BackendError`.
 
-import { isOverload, retryAfterOf } from "./client/protocol.js";
+import { isOverload, parseJson, retryAfterOf } from "./client/protocol.js";
 
 export const REQUEST_LIMIT_MS = 3_000;
 
@@ -11,13 +11,12 @@ const FORBIDDEN = 403;
 /** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The codes of answers from a proxy without a backend. The backend's own refusals have other codes. */
-const GATEWAY_CODES = new Set(["no_replica", "http_502", "http_503", "http_504"]);
+/** The codes of requests that nobody answered, or only a proxy. The backend's own refusals have other codes. */
+export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 
 /**
- * A failed request. `status` is the HTTP status, or 0 without an answer. `code` is the error code of the answer,
- * `http_STATUS` for a refusal without one, `unexpected_answer` for a malformed answer, and `unreachable` without an
- * answer.
+ * A failed request. `status` is the HTTP status, or 0 without a whole answer. `code` is then `unreachable`, otherwise
+ * the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
@@ -42,7 +41,7 @@ export class BackendError extends Error {
 
   /** Whether no backend answered: there was no answer, or only the proxy answered. */
   get isSilence() {
-    return this.status === 0 || GATEWAY_CODES.has(this.code);
+    return SILENT_CODES.has(this.code);
   }
 }
 
@@ -62,8 +61,7 @@ export class Backend {
 
   /** Returns [{name, face}]. */
   async users() {
-    const users = await this.#request("api/users");
-    if (!Array.isArray(users)) throw unexpectedAnswer();
+    const users = await this.#request("api/users", {}, Array.isArray);
     return users.filter((user) => typeof user?.name === "string");
   }
 
@@ -84,9 +82,7 @@ export class Backend {
 
   /** Returns {replicas, self, epoch, head}; newer replicas add {platform, links}. */
   async replicas() {
-    const answer = await this.#request("api/replicas");
-    if (!Array.isArray(answer?.replicas)) throw unexpectedAnswer();
-    return answer;
+    return this.#request("api/replicas", {}, (answer) => Array.isArray(answer?.replicas));
   }
 
   /** Crashes the named replica, or one that the server chooses. Returns {replica, mode}. */
@@ -96,7 +92,8 @@ export class Backend {
     if (mode !== null) wish.mode = mode;
     const headers = { "Content-Type": "application/json" };
     if (token !== null) headers.Authorization = `Bearer ${token}`;
-    return this.#request("api/crash", { method: "POST", headers, body: JSON.stringify(wish) });
+    const options = { method: "POST", headers, body: JSON.stringify(wish) };
+    return this.#request("api/crash", options, (answer) => typeof answer?.replica === "string");
   }
 
   /**
@@ -112,18 +109,18 @@ export class Backend {
     return origin instanceof BackendError && origin.status === FORBIDDEN ? origin : null;
   }
 
-  async #request(path, options = {}) {
+  async #request(path, options, isExpected = () => true) {
     const abort = new AbortController();
     const cancelLimit = this.#timers.after(REQUEST_LIMIT_MS, () => abort.abort());
     try {
       const url = new URL(path, this.#pageUrl);
       const response = await this.#fetch(url, { ...options, cache: "no-store", signal: abort.signal });
-      const answer = await response.json().catch(() => null);
+      const answer = parseJson(await response.text());
       this.date = response.headers.get("Date");
-      if (response.ok) return answer;
+      if (response.ok && isExpected(answer)) return answer;
       throw new BackendError({
         status: response.status,
-        code: answer?.code ?? `http_${response.status}`,
+        code: response.ok ? "unexpected_answer" : (answer?.code ?? `http_${response.status}`),
         message: answer?.message ?? "",
         retryAfter: retryAfterOf(response, answer),
       });
@@ -134,8 +131,4 @@ export class Backend {
       cancelLimit();
     }
   }
-}
-
-function unexpectedAnswer() {
-  return new BackendError({ status: 200, code: "unexpected_answer", message: "" });
 }

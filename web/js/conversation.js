@@ -10,7 +10,7 @@ export class Conversation {
   #turn = 0;
   #counters;
   #onChange;
-  #watcher = () => {};
+  #watcher = null;
 
   /**
    * `chanceFor(name)` returns the random number generator of a user. All conversations share `counters`.
@@ -30,13 +30,13 @@ export class Conversation {
 
   /** Calls `watcher(event)` for each event of the thread, as `threadAfter` takes it; null removes the watcher. */
   watch(watcher) {
-    this.#watcher = watcher ?? (() => {});
+    this.#watcher = watcher;
   }
 
   /** Requests a page of the history through either connected user. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
-    this.#watcher({ kind: asked ? "asked" : "failed" });
+    this.#watcher?.({ kind: asked ? "asked" : "failed" });
   }
 
   start() {
@@ -76,7 +76,7 @@ export class Conversation {
   received(user, frame, delivers) {
     const names = this.users.map((each) => each.name);
     const isOurs = names.includes(frame.from) && names.includes(frame.to);
-    if (isOurs) this.#watcher({ kind: "live", smiles: [frame] });
+    if (isOurs) this.#watcher?.({ kind: "live", smiles: [frame] });
     if (delivers) {
       this.#mark(frame.from, frame.id, LineState.DELIVERED);
       return;
@@ -97,11 +97,11 @@ export class Conversation {
   }
 
   history({ smiles, more }) {
-    this.#watcher({ kind: "history", smiles, more });
+    this.#watcher?.({ kind: "history", smiles, more });
   }
 
   unanswered() {
-    this.#watcher({ kind: "failed" });
+    this.#watcher?.({ kind: "failed" });
   }
 
   unreadable() {

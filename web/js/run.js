@@ -18,9 +18,9 @@ const crashesAfter = (change) => (run, event) => {
 const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
 
-/** A run without events that knows the replicas of the last run. */
-export function forgotten({ crashes }, { at }) {
-  return withReplicas(NO_RUN, { at, replicas: crashes.replicas });
+/** A run without events that knows the last list of replicas and its time. */
+export function forgotten({ crashes }) {
+  return withReplicas(NO_RUN, { at: crashes.seenAt, replicas: crashes.replicas });
 }
 
 export function started(run, { at }) {

@@ -1,16 +1,12 @@
 // The storage of the tab. If site data is blocked or full, values are kept only while the page is open.
 
 export class TabStorage {
-  #browsers = null;
+  #open;
   #values = new Map();
 
   /** `open()` returns the browser's storage; it throws if site data is blocked. */
   constructor(open) {
-    try {
-      this.#browsers = open();
-    } catch {
-      // Site data is blocked, so the values stay in memory.
-    }
+    this.#open = open;
   }
 
   getItem(key) {
@@ -30,7 +26,7 @@ export class TabStorage {
 
   #try(use) {
     try {
-      return this.#browsers === null ? null : use(this.#browsers);
+      return use(this.#open());
     } catch {
       return null;
     }

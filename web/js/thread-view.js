@@ -57,26 +57,24 @@ export class ThreadView {
     this.#shown = smiles;
   }
 
-  // Keeps the distance to the end of the list, or follows the end if it was less than 40 pixels away.
+  // Follows the end of the list if it was less than 40 pixels away. Otherwise keeps the rows in view where they are.
   #paintSmiles(smiles) {
     const list = this.#list;
-    const below = list.scrollHeight - list.scrollTop;
-    const follows = below - list.clientHeight < 40;
-    const offsets = new Set(smiles.map((smile) => smile.offset));
+    const { scrollHeight, scrollTop, lastElementChild: last } = list;
+    const follows = scrollHeight - scrollTop - list.clientHeight < 40;
+    const place = last?.offsetTop;
+    // A thread drops only its oldest smiles.
     for (const [offset, row] of this.#rows) {
-      if (offsets.has(offset)) continue;
+      if (offset >= smiles[0].offset) continue;
       row.remove();
       this.#rows.delete(offset);
     }
     let next = null;
     for (const smile of smiles.toReversed()) {
-      if (!this.#rows.has(smile.offset)) {
-        this.#rows.set(smile.offset, this.#row(smile));
-        list.insertBefore(this.#rows.get(smile.offset), next);
-      }
-      next = this.#rows.get(smile.offset);
+      next = this.#rows.get(smile.offset) ?? list.insertBefore(this.#row(smile), next);
+      this.#rows.set(smile.offset, next);
     }
-    list.scrollTop = follows ? list.scrollHeight : list.scrollHeight - below;
+    list.scrollTop = follows ? list.scrollHeight : scrollTop + last.offsetTop - place;
   }
 
   #row({ offset, from, smile, at }) {

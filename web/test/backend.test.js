@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import test from "node:test";
 import { Backend, BackendError, REQUEST_LIMIT_MS } from "../js/backend.js";
 import {
@@ -9,7 +11,7 @@ import { FakeTimers } from "./support.js";
 function answering(status, body, requests = []) {
   return async (url, options) => {
     requests.push({ url: url.href, ...options });
-    return { ok: status < 400, status, headers: new Headers(), json: async () => body };
+    return { ok: status < 400, status, headers: new Headers(), text: async () => JSON.stringify(body) };
   };
 }
 
@@ -37,14 +39,14 @@ test("a crash request contains only the chosen options", async () => {
 test("a refusal has its status and code", async () => {
   const refusing = backendWith(answering(409, { code: "crash_off", message: "off" }));
   await assert.rejects(refusing.crash({}), { status: 409, code: "crash_off", message: "off" });
-  const bare = backendWith(async () => ({ ok: false, status: 502, headers: new Headers(), json: () => Promise.reject(new Error("no JSON")) }));
+  const bare = backendWith(async () => ({ ok: false, status: 502, headers: new Headers(), text: async () => "<html>" }));
   await assert.rejects(bare.replicas(), { status: 502, code: "http_502" });
 });
 
 test("a refusal has a retry hint: the longer of those in its body and its header", async () => {
   const refusing = (header, body) =>
     backendWith(async () => ({
-      ok: false, status: 429, headers: new Headers(header), json: async () => body,
+      ok: false, status: 429, headers: new Headers(header), text: async () => JSON.stringify(body),
     })).users();
   const code = "rate_limited";
   await assert.rejects(refusing({ "Retry-After": "3" }, { code }), { isTooOften: true, retryAfter: 3_000 });
@@ -62,7 +64,7 @@ test("the users are requested until a request succeeds, never before the server'
   const askedAt = [];
   const backend = backendWith(async () => {
     const [status, headers, body] = answers[askedAt.push(timers.now()) - 1];
-    return { ok: status < 400, status, headers: new Headers(headers), json: async () => body };
+    return { ok: status < 400, status, headers: new Headers(headers), text: async () => JSON.stringify(body) };
   }, timers);
   const failures = [];
   let users = null;
@@ -82,7 +84,7 @@ test("a GET, or a crash request without a body, finds why a socket is refused, w
     const { protocol, pathname } = new URL(url, "http://h/sub/");
     requests.push({ protocol, body, headers });
     const [status, code] = answers[`${method} ${pathname}`];
-    return { ok: false, status, headers: new Headers(), json: async () => ({ code, message: "" }) };
+    return { ok: false, status, headers: new Headers(), text: async () => JSON.stringify({ code, message: "" }) };
   });
   const refusal = async () => (await backend.refusal("ws://h/ws?user=anna"))?.code ?? null;
   assert.equal(await refusal(), null);
@@ -110,6 +112,31 @@ test("a missing, a late and a malformed answer are failures", async () => {
   await late;
   await assert.rejects(backendWith(answering(200, { users: [] })).users(), { code: "unexpected_answer" });
   await assert.rejects(backendWith(answering(200, [])).replicas(), { code: "unexpected_answer" });
+  for (const body of [null, "<html>", {}]) {
+    await assert.rejects(backendWith(answering(202, body)).crash({}), { code: "unexpected_answer", isSilence: false });
+  }
+});
+
+test("a backend that hangs or dies in the middle of an answer counts as silent", async (context) => {
+  const arrived = [];
+  const server = createServer((request, response) => {
+    response.writeHead(200, { "Content-Length": 100 });
+    response.write("[");
+    arrived.shift()(response);
+  });
+  context.after(() => server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const timers = new FakeTimers();
+  const backend = new Backend({ pageUrl: `http://127.0.0.1:${server.address().port}/`, fetch, timers });
+  for (const end of [() => timers.advance(REQUEST_LIMIT_MS), (response) => response.destroy()]) {
+    const heard = new Promise((resolve) => arrived.push(resolve));
+    const silent = assert.rejects(backend.users(), { status: 0, code: "unreachable", isSilence: true });
+    const response = await heard;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    end(response);
+    await silent;
+  }
 });
 
 function watching() {

@@ -87,6 +87,23 @@ test("a smile with a given id is sent with that id, and a permanent error reject
   await assert.rejects(smile, { code: "unknown_user", message: "nobody has that name" });
 });
 
+test("a smile with an id that the protocol does not allow is refused and not sent, and disturbs no history", async () => {
+  const { sockets, client } = withSocket();
+  sockets[0].tell(welcome());
+  const history = client.history("bruno");
+  const ids = ["", "x".repeat(65), "c 1", "ü", "c1\n", 7, null];
+  const refusals = [];
+  for (const id of ids) client.smile("bruno", "😀", id).catch((refusal) => refusals.push(refusal));
+  await settled();
+  assert.deepEqual(refusals.map(({ code }) => code), ids.map(() => "bad_request"));
+  assert.match(refusals[0].message, /id has 1 to 64 characters/);
+  client.smile("bruno", "😀", "x".repeat(64));
+  client.smile("bruno", "😀", "A.b_c-9");
+  assert.deepEqual(sockets[0].sent.map(({ type, id }) => id ?? type), ["history", "x".repeat(64), "A.b_c-9"]);
+  sockets[0].tell({ type: "history", with: "bruno", smiles: [], more: false });
+  assert.deepEqual((await history).smiles, []);
+});
+
 test("a history is requested again when the session breaks or the store is unavailable", async () => {
   const { timers, sockets, client } = withSocket();
   const history = client.history("bruno", { before: 7, limit: 1 });
@@ -176,7 +193,7 @@ test("a plain GET finds the cause of a refusal", async () => {
   const asked = [];
   const answering = (status, body) => async (url) => {
     asked.push(url.href);
-    return { status, headers: new Headers({ "Retry-After": "2" }), json: async () => JSON.parse(body) };
+    return { status, headers: new Headers({ "Retry-After": "2" }), text: async () => body };
   };
   const why = async (fetch, page = PAGE) => {
     const { code, host, retryAfter } = await whyRefused({ page, user: "anna", fetch });
@@ -193,14 +210,28 @@ test("a plain GET finds the cause of a refusal", async () => {
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });
 
-test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
-  const server = createServer(() => {});
+/** A server that runs `answer(request, response)` for a request; the address of its page. */
+async function pageOf(context, answer) {
+  const server = createServer(answer);
   context.after(() => {
     server.close();
     server.closeAllConnections();
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const { code } = await whyRefused({ page: `http://127.0.0.1:${server.address().port}/`, user: "anna" });
+  return `http://127.0.0.1:${server.address().port}/`;
+}
+
+test("a backend that hangs counts as unreachable after a few seconds", { timeout: 20_000 }, async (context) => {
+  const { code } = await whyRefused({ page: await pageOf(context, () => {}), user: "anna" });
   assert.equal(code, "unreachable");
+});
+
+test("a backend that dies in the middle of an answer counts as unreachable", async (context) => {
+  const page = await pageOf(context, (_, response) => {
+    response.writeHead(426, { "Content-Length": 100 });
+    response.write("{");
+    setTimeout(() => response.destroy(), 100);
+  });
+  assert.equal((await whyRefused({ page, user: "anna" })).code, "unreachable");
 });

@@ -15,7 +15,7 @@ function requests(...answers) {
       asked.push(wish);
       const answer = answers.shift();
       if (typeof answer === "object") return answer;
-      throw new BackendError({ status: answer, code: `http_${answer}`, message: "no" });
+      throw new BackendError({ status: answer, code: answer === 0 ? "unreachable" : `http_${answer}`, message: "no" });
     },
   };
   return { asked, crashes: new CrashRequests({ backend, storage: new TabStorage(() => null) }) };

@@ -4,7 +4,7 @@ import test from "node:test";
 import { Client } from "../js/client/client.js";
 import { Lines, LINES_KEPT } from "../js/join/lines.js";
 import { SIMULATED, presetReceiver, seatId, takeSeat } from "../js/join/seat.js";
-import { WORDS, languageOf, say } from "../js/join/words.js";
+import { WORDS, keyOfRefusal, languageOf, say } from "../js/join/words.js";
 import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 
 const DAY = new Date("2026-11-25T12:00:00Z");
@@ -116,4 +116,15 @@ test("both languages have the same keys and placeholders, and join.html has the 
   for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `the words of ${key} differ`);
   assert.equal(say("it", "heard", { from: "anna" }), "anna ti sorride");
   assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
+});
+
+test("a phone says that the backend does not answer only if it does not", () => {
+  const keys = new Map([
+    ["unreachable", "nowhere"], ["no_replica", "nowhere"], ["http_502", "nowhere"], ["http_503", "nowhere"], ["http_504", "nowhere"],
+    ["rate_limited", "rate_limited"], ["host_rewritten", "host_rewritten"], ["no_upgrade", "no_upgrade"],
+  ]);
+  const others = ["overloaded", "draining", "store_unavailable", "http_500", "unknown_user", "unexpected_answer", "constructor"];
+  for (const code of others) keys.set(code, "other");
+  for (const [code, key] of keys) assert.equal(keyOfRefusal(code), key, `the sentence for ${code} is wrong`);
+  assert.equal(say("en", "other", { code: "draining" }), "Not connected (draining). Trying again…");
 });

@@ -45,7 +45,7 @@ function staged({ token } = {}) {
     pageUrl: "http://h/",
     fetch: async (url, options) => {
       const answer = answers[url.pathname](options);
-      return { ok: answer !== null, status: 401, headers: new Headers(), json: async () => answer };
+      return { ok: answer !== null, status: 401, headers: new Headers(), text: async () => JSON.stringify(answer) };
     },
     storage: new TabStorage(() => null),
     browser: { isOnline: () => stage.isOnline, isHidden: () => false, origin: "http://h" },

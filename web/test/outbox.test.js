@@ -68,12 +68,13 @@ test("interrupted smiles are sent again with the same ids, one per beat, before 
   assert.deepEqual(sent, ["c1", "c2", "c1", "c2", "c3"]);
 });
 
-test("a cleared outbox leaves no timer behind", () => {
+test("a cleared outbox leaves no timer and no smile behind", () => {
   const { timers, outbox, beat } = setUp();
   outbox.opened();
   beat();
   outbox.retry("c1", 40);
   outbox.clear();
-  assert.equal(outbox.size, 0);
   assert.equal(timers.pending, 0);
+  outbox.opened();
+  assert.equal(beat(), Beat.NEW);
 });

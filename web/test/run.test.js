@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { By, lastOf } from "../js/crashes.js";
+import { By, canCrash, lastOf } from "../js/crashes.js";
 import * as Run from "../js/run.js";
 import { Mark } from "../js/timeline.js";
 
@@ -61,11 +61,13 @@ test("an announced end of a session is a handover, and any other end counts for 
   assert.deepEqual(lastOf(crashed.crashes).losses.map(({ user, resumedAt }) => [user, resumedAt]), [["anna", 2_500]]);
 });
 
-test("a forgotten run keeps only the replicas, which therefore do not count as new", () => {
+test("a forgotten run keeps only the replicas and the age of their list, so none of them counts as new", () => {
   const sample = { at: 3_000, successes: 5, overloads: 0, replicas: [] };
   const run = after(begun, ["sampled", sample], ["crashAsked", { at: 4_000, id: 1, by: By.PERSON, mode: "exit" }]);
   const next = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: TWO }]);
   assert.deepEqual([marks(next), next.timeline.samples, next.crashes.incidents, next.startedAt], [[], [], [], 0]);
+  const waiting = after(run, ["forgotten", { at: 5_000 }]);
+  assert.deepEqual([canCrash(waiting.crashes, 14_999), canCrash(waiting.crashes, 15_000)], [true, false]);
   const lost = after(run, ["forgotten", { at: 5_000 }], ["replicasSeen", { at: 6_000, replicas: ONE_LOST }]);
   assert.deepEqual([marks(lost), lastOf(lost.crashes).victim], [[[6_000, Mark.LOST, "be1.1"]], "be1.1"]);
 });

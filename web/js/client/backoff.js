@@ -13,36 +13,29 @@ export function ceiling(attempt, first, cap) {
 
 /** The waits between attempts to connect, in milliseconds. `random()` is at least 0 and below 1. */
 export class Backoff {
-  #attempt = 0;
   #random;
-  #first;
-  #cap;
 
-  constructor({ random, first = RECONNECT_FIRST_MS, cap = RECONNECT_CAP_MS }) {
+  attempt = 0;
+
+  constructor({ random }) {
     this.#random = random;
-    this.#first = first;
-    this.#cap = cap;
-  }
-
-  get attempt() {
-    return this.#attempt;
   }
 
   /** The wait before the next attempt. */
   next() {
-    const wait = this.#random() * ceiling(this.#attempt, this.#first, this.#cap);
-    this.#attempt += 1;
+    const wait = this.#random() * ceiling(this.attempt, RECONNECT_FIRST_MS, RECONNECT_CAP_MS);
+    this.attempt += 1;
     return wait;
   }
 
   /** The wait after a close for a policy violation: one to two times `POLICY_WAIT_MS`. */
   nextAfterPolicy() {
-    this.#attempt += 1;
+    this.attempt += 1;
     return POLICY_WAIT_MS * (1 + this.#random());
   }
 
   reset() {
-    this.#attempt = 0;
+    this.attempt = 0;
   }
 }
 

@@ -10,6 +10,7 @@ import { PageTimers } from "./timers.js";
 export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
+const VALID_ID = /^[\w.-]{1,64}$/;
 
 /** The permanent error of a smile or a history: a retry would be refused again. `code` is the protocol's error code. */
 export class Refusal extends Error {
@@ -41,9 +42,17 @@ export class Client {
    * `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of `timers`. `onGap()` reports that smiles may
    * be missing; `history()` returns them if the log still has them.
    */
-  constructor({ page, user, onSmile = () => {}, onState = () => {}, onGap = () => {}, ...environment }) {
-    const { timers = new PageTimers(), random = Math.random, dialQueue = new DialQueue() } = environment;
-    const { openSocket = (url) => new WebSocket(url) } = environment;
+  constructor({
+    page,
+    user,
+    onSmile = () => {},
+    onState = () => {},
+    onGap = () => {},
+    timers = new PageTimers(),
+    random = Math.random,
+    dialQueue = new DialQueue(),
+    openSocket = (url) => new WebSocket(url),
+  }) {
     this.user = user;
     this.#timers = timers;
     this.#onSmile = onSmile;
@@ -80,6 +89,10 @@ export class Client {
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
+      // The server may answer another id without repeating it.
+      if (typeof id !== "string" || !VALID_ID.test(id)) {
+        throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
+      }
       this.#promises.set(id, { resolve, reject });
       this.#waiting.push({ id, to, smile });
       this.#pump();

@@ -25,7 +25,7 @@ export class DialQueue {
 
   #leave(ticket) {
     if (ticket.state === "running") this.#running -= 1;
-    if (ticket.state === "waiting") this.#waiting = this.#waiting.filter((other) => other !== ticket);
+    this.#waiting = this.#waiting.filter((other) => other !== ticket);
     ticket.state = "left";
     this.#admit();
   }

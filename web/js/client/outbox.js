@@ -27,10 +27,6 @@ export class Outbox {
     this.#limit = limit;
   }
 
-  get size() {
-    return this.#entries.size;
-  }
-
   /** Records that the session is open: from now on, beats send smiles. */
   opened() {
     this.#open = true;
@@ -57,7 +53,7 @@ export class Outbox {
     if (this.#entries.size >= this.#limit) return Beat.SKIPPED;
     const smile = compose();
     if (smile === null) return Beat.SKIPPED;
-    const entry = { smile, attempt: 0, phase: Phase.PARKED, cancel: null };
+    const entry = { smile, attempt: 0, phase: Phase.PARKED, cancel: () => {} };
     this.#entries.set(entry.smile.id, entry);
     this.#dispatch(entry);
     return Beat.NEW;
@@ -65,16 +61,14 @@ export class Outbox {
 
   /** Settles a smile after an ack or a permanent error. Returns whether the smile was unsettled. */
   settle(id) {
-    const entry = this.#entries.get(id);
-    if (entry === undefined) return false;
-    this.#park(entry);
+    this.#entries.get(id)?.cancel();
     return this.#entries.delete(id);
   }
 
   /** Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. */
   retry(id, retryAfter) {
     const entry = this.#entries.get(id);
-    if (entry === undefined || entry.phase !== Phase.SENT) return;
+    if (entry?.phase !== Phase.SENT) return;
     const wait = retryWait({ retryAfter, attempt: entry.attempt, random: this.#random });
     entry.attempt += 1;
     entry.phase = Phase.RETRY;
@@ -88,13 +82,11 @@ export class Outbox {
 
   #dispatch(entry) {
     entry.phase = Phase.SENT;
-    entry.cancel = null;
     this.#send(entry.smile);
   }
 
   #park(entry) {
-    entry.cancel?.();
-    entry.cancel = null;
+    entry.cancel();
     entry.phase = Phase.PARKED;
   }
 }

@@ -53,6 +53,15 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
+/** The value of a JSON text; null for other text. */
+export function parseJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 /** The retry hint of a refusal in milliseconds, the longer of `Retry-After` and the body's hint; 0 without either. */
 export function retryAfterOf(response, answer) {
   const hints = [1_000 * Number(response.headers.get("Retry-After") ?? 0), Number(answer?.retry_after_ms ?? 0)];
@@ -105,15 +114,10 @@ const FRAME_CHECKS = {
  * types pass, since newer servers may add some.
  */
 export function parseFrame(text) {
-  let frame;
-  try {
-    frame = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  if (frame === null || typeof frame !== "object" || !isText(frame.type)) return null;
-  const passes = Object.hasOwn(FRAME_CHECKS, frame.type) ? FRAME_CHECKS[frame.type] : () => true;
-  return passes(frame) ? frame : null;
+  const frame = parseJson(text);
+  if (!isText(frame?.type)) return null;
+  const isValid = !Object.hasOwn(FRAME_CHECKS, frame.type) || FRAME_CHECKS[frame.type](frame);
+  return isValid ? frame : null;
 }
 
 /**

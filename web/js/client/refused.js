@@ -1,7 +1,7 @@
 // Finds out why a socket does not open: browsers hide the response to a handshake, so this sends a plain GET to the
 // same address.
 
-import { retryAfterOf, socketUrl } from "./protocol.js";
+import { parseJson, retryAfterOf, socketUrl } from "./protocol.js";
 
 /** The status of a plain GET that passed all earlier checks. The cause is then in the handshake. */
 const NO_HANDSHAKE = 426;
@@ -12,22 +12,21 @@ const REQUEST_LIMIT_MS = 3_000;
 /**
  * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or one of these:
  * `host_rewritten` if a proxy changed the `Host` header, whose value is then `host`; `no_upgrade` if a proxy drops the
- * upgrade; `http_STATUS` for an answer without a code; `unreachable` without an answer. `retryAfter` is the server's
- * hint in milliseconds, or 0.
+ * upgrade; `http_STATUS` for an answer without a code; `unreachable` without a whole answer. `retryAfter` is the
+ * server's hint in milliseconds, or 0.
  */
 export async function whyRefused({ page, user, fetch = globalThis.fetch }) {
-  const url = new URL(socketUrl(page, user));
-  url.protocol = url.protocol === "wss:" ? "https:" : "http:";
-  let response;
+  const url = new URL(socketUrl(page, user).replace(/^ws/, "http"));
   try {
-    response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_LIMIT_MS) });
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_LIMIT_MS) });
+    const answer = parseJson(await response.text()) ?? {};
+    const { message = "", host = null } = answer;
+    let { code = `http_${response.status}` } = answer;
+    if (response.status === NO_HANDSHAKE) {
+      code = host !== null && host.toLowerCase() !== url.host ? "host_rewritten" : "no_upgrade";
+    }
+    return { code, message, host, retryAfter: retryAfterOf(response, answer) };
   } catch (error) {
     return { code: "unreachable", message: String(error), host: null, retryAfter: 0 };
   }
-  const answer = (await response.json().catch(() => null)) ?? {};
-  const { code = `http_${response.status}`, message = "", host = null } = answer;
-  const retryAfter = retryAfterOf(response, answer);
-  if (response.status !== NO_HANDSHAKE) return { code, message, host, retryAfter };
-  const rewritten = host !== null && host.toLowerCase() !== url.host;
-  return { code: rewritten ? "host_rewritten" : "no_upgrade", message, host, retryAfter };
 }

@@ -88,7 +88,7 @@ export class Session {
 
   /** Closes the session for good. */
   stop() {
-    this.#release(NORMAL_CLOSURE);
+    this.#release();
     this.#enter(SessionState.STOPPED);
   }
 
@@ -188,13 +188,13 @@ export class Session {
 
   // A hanging server never completes the closing handshake, so the socket is dropped immediately.
   #giveUp(name) {
-    this.#release(NORMAL_CLOSURE);
+    this.#release();
     this.#retry({ code: null, name, text: "", isRefusal: false });
   }
 
   #closed(code, text) {
     const reason = { code, name: closeName(code), text, isRefusal: this.#welcomedAt === null };
-    this.#release(null);
+    this.#release();
     if (closeAction(code) === CloseAction.GIVE_UP) {
       this.closeReason = reason;
       this.#enter(SessionState.FAILED);
@@ -219,7 +219,7 @@ export class Session {
     if (this.state !== SessionState.WAITING) this.#enter(SessionState.WAITING);
   }
 
-  #release(closeCode) {
+  #release() {
     this.#cancelTimer();
     this.#cancelWatch();
     this.#leaveDialQueue();
@@ -229,7 +229,8 @@ export class Session {
     if (socket === null) return;
     socket.onmessage = null;
     socket.onclose = null;
-    if (closeCode !== null) socket.close(closeCode);
+    // This does nothing if the other side has closed it.
+    socket.close(NORMAL_CLOSURE);
     this.#listener.broken();
   }
 

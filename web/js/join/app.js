@@ -9,14 +9,13 @@ import { PageTimers } from "../client/timers.js";
 import { byId, element, setData, setText } from "../dom.js";
 import { Lines } from "./lines.js";
 import { SIMULATED, presetReceiver, takeSeat } from "./seat.js";
-import { languageOf, say } from "./words.js";
+import { keyOfRefusal, languageOf, say } from "./words.js";
 
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
 /** The number of failed attempts before a diagnosis: a backend that restarts quickly needs none. */
 const CAUSE_AFTER = 3;
-const CAUSES = new Set(["host_rewritten", "no_upgrade", "rate_limited"]);
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
 
 const language = languageOf(navigator.languages);
@@ -34,8 +33,7 @@ let faceOf = new Map();
 const items = new Map();
 
 async function join() {
-  const onFailure = (error) => showState(causeOf(error), "bad");
-  users = await backend.learnUsers({ pause: RETRY_MS, onFailure });
+  users = await backend.learnUsers({ pause: RETRY_MS, onFailure: showRefusal });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
   // The server's date, since a phone's may differ.
   const day = new Date(backend.date ?? Date.now());
@@ -50,13 +48,12 @@ async function join() {
   setText(byId("you"), `${faceOf.get(client.user)} ${client.user}`);
   showReceivers();
   byId("chat").hidden = false;
-  showSession(client.session, client.user);
+  showSession(client);
   paint();
 }
 
-function causeOf(error) {
-  if (navigator.onLine === false) return "offline";
-  return error.isTooOften ? "rate_limited" : "nowhere";
+function showRefusal(refusal) {
+  showState(navigator.onLine === false ? "offline" : keyOfRefusal(refusal.code), "bad", refusal);
 }
 
 /** Starts a client for a user that another phone may have. Its smiles are shown only once the user is ours. */
@@ -72,7 +69,7 @@ function open(user) {
       heard.hear(frame);
       paint();
     },
-    onState: (session) => showSession(session, user),
+    onState: () => showSession(client),
     onGap: () => setText(byId("note"), words("gap")),
   });
   client.start();
@@ -96,29 +93,29 @@ function remember(taken) {
   }
 }
 
-function showSession(session, user) {
-  const { state, replica, reconnects } = session;
+function showSession(client) {
+  const { state, replica, reconnects } = client.session;
   // The client of a taken user was closed, which is not a connection problem.
   if (seat === null && state === SessionState.STOPPED) return;
   if (navigator.onLine === false) showState("offline", "bad");
-  else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(session, user);
+  else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(client);
   else showState(state, MOODS[state] ?? "doubt", { replica });
   if (reconnects > 0) setText(byId("reconnects"), words("reconnects", { n: reconnects }));
 }
 
 // One sentence for all attempts after a loss, so that a screen reader announces it once.
-function showAttempt(session, user) {
-  const { state, replica, attempt } = session;
+function showAttempt(client) {
+  const { state, replica, attempt } = client.session;
   if (replica !== null) showState("waiting", "bad", { replica });
-  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(session, user);
+  else if (state === SessionState.WAITING && attempt === CAUSE_AFTER) showCause(client);
   else if (byId("state").dataset.mood !== "bad") showState("connecting", "calm");
 }
 
-async function showCause(session, user) {
-  const { code, host, retryAfter } = await whyRefused({ page, user });
-  session.postpone(retryAfter);
+async function showCause({ session, user }) {
+  const refusal = await whyRefused({ page, user });
+  session.postpone(refusal.retryAfter);
   // The session may have been welcomed in the meantime.
-  if (session.replica === null) showState(CAUSES.has(code) ? code : "nowhere", "bad", { host });
+  if (session.replica === null) showRefusal(refusal);
 }
 
 function showState(key, mood, values) {
@@ -205,7 +202,7 @@ for (const event of ["online", "offline"]) {
       if (event === "offline") showState("offline", "bad");
       return;
     }
-    showSession(seat.client.session, seat.client.user);
+    showSession(seat.client);
     seat.client.session.hurry();
   });
 }

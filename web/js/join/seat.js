@@ -27,11 +27,10 @@ export async function takeSeat({ users, remembered, day, random, open }) {
   const free = shuffled(users.slice(SIMULATED), random).map(({ name }) => ({ user: name }));
   const known = users.some(({ name }) => name === remembered?.user);
   for (const seat of known ? [remembered, ...free] : free) {
-    const sameDay = seat.id === id;
-    const host = sameDay ? seat.host : pick(simulated, random).name;
-    const word = sameDay ? seat.word : Array.from({ length: WORD_LENGTH }, () => pick(WORDS, random)).join("");
-    const client = open(seat.user);
-    if (await isTaken({ client, id, host, word })) return { user: seat.user, host, word, id, client };
+    const { user } = seat;
+    const { host, word } = seat.id === id ? seat : { host: pick(simulated, random).name, word: randomWord(random) };
+    const client = open(user);
+    if (await isTaken({ client, id, host, word })) return { user, host, word, id, client };
     client.stop();
   }
   return null;
@@ -49,6 +48,10 @@ async function isTaken({ client, id, host, word }) {
   const { offset } = await client.smile(host, word, id);
   const { smiles } = await client.history(host, { before: offset + 1, limit: 1 });
   return smiles.some((stored) => stored.id === id && stored.smile === word);
+}
+
+function randomWord(random) {
+  return Array.from({ length: WORD_LENGTH }, () => pick(WORDS, random)).join("");
 }
 
 function pick(choices, random) {

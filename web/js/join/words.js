@@ -1,5 +1,7 @@
 // The words of join.html, in English and Italian.
 
+import { SILENT_CODES } from "../backend.js";
+
 const ENGLISH = {
   title: "Join TheSmilingChat",
   asking: "Looking for a free user…",
@@ -26,6 +28,7 @@ const ENGLISH = {
   host_rewritten: "A proxy changes the host of this page to {host}, so the backend refuses the page. The proxy must pass Host on unchanged.",
   no_upgrade: "A proxy between this page and the backend does not let WebSockets through.",
   rate_limited: "Too many requests come from this network. Trying again…",
+  other: "Not connected ({code}). Trying again…",
   stopped: "Disconnected",
   failed: "The backend rejected a message from this page. Reload the page.",
   reconnects: "Crashes and moves survived: {n}",
@@ -58,6 +61,7 @@ const ITALIAN = {
   host_rewritten: "Un proxy cambia l'host di questa pagina in {host}, quindi il backend la rifiuta. Il proxy deve inoltrare Host.",
   no_upgrade: "Un proxy tra questa pagina e il backend non lascia passare i WebSocket.",
   rate_limited: "Da questa rete arrivano troppe richieste. Riprovo…",
+  other: "Non connesso ({code}). Riprovo…",
   stopped: "Disconnesso",
   failed: "Il backend ha respinto un messaggio di questa pagina. Ricarica la pagina.",
   reconnects: "Crash e spostamenti superati: {n}",
@@ -65,6 +69,12 @@ const ITALIAN = {
 };
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
+
+/** The key of the words for the code of a refusal. */
+export function keyOfRefusal(code) {
+  if (SILENT_CODES.has(code)) return "nowhere";
+  return Object.hasOwn(ENGLISH, code) ? code : "other";
+}
 
 /** The first language with words, or English. */
 export function languageOf(wanted) {
