@@ -13,10 +13,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// The WebSocket of a session.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session of this user; `None` if that fails. `resume` is appended to the query, and may be empty.
-pub(crate) async fn connect(address: SocketAddr, user: &str, resume: &str) -> Option<Socket> {
+/// Opens a session of this user; `None` if that fails.
+pub(crate) async fn connect(address: SocketAddr, user: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
-    let url = format!("ws://{address}/ws?user={user}{resume}");
+    let url = format!("ws://{address}/ws?user={user}");
     let opened = tokio_tungstenite::connect_async_with_config(url, Some(config), true).await;
     opened.ok().map(|(socket, _)| socket)
 }

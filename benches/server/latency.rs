@@ -71,8 +71,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     for (number, pair) in users.chunks_exact(2).enumerate() {
         let here = replicas[number % replicas.len()].address;
         let there = replicas[(number + 1) % replicas.len()].address;
-        let sender = connect(here, &pair[0], "").await.expect("a session opens");
-        let receiver = connect(there, &pair[1], "").await.expect("a session opens");
+        let sender = connect(here, &pair[0]).await.expect("a session opens");
+        let receiver = connect(there, &pair[1]).await.expect("a session opens");
         let (due, dues) = mpsc::unbounded_channel();
         senders.push(due);
         tasks.push((

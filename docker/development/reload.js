@@ -1,4 +1,5 @@
-// Reloads the page when index.html, or a JS, CSS or SVG file that it has loaded, has changed. Used only in development.
+// Reloads a page when the page itself, or a JS, CSS or SVG file that it has loaded, has changed. Used only in
+// development.
 
 const INTERVAL_MS = 1000;
 
@@ -7,7 +8,7 @@ const tags = new Map();
 const ownFiles = () => {
   const loaded = performance.getEntriesByType('resource').map((entry) => new URL(entry.name));
   const files = loaded.filter((url) => url.origin === location.origin && /\.(js|css|svg)$/.test(url.pathname));
-  return new Set(['/', ...files.map((url) => url.pathname)]);
+  return new Set([location.pathname, ...files.map((url) => url.pathname)]);
 };
 
 const hasChanged = async (path) => {

@@ -52,7 +52,7 @@ async fn four_replicas_write_one_log() {
     }
     for replica in &replicas {
         replica.tail.read().await.unwrap();
-        for user in USERS {
+        for user in USERS.into_iter().chain(["zoe"]) {
             assert_eq!(replica.stream(user, Offset(0), 200).await.unwrap(), of_user(&log, user));
         }
     }
@@ -86,7 +86,7 @@ async fn any_surviving_replica_writes_the_index() {
     let mut random = random();
     let (one, two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let smiles = some_smiles(&one.store, &mut random, 4 * SEGMENT + 50, "c");
-    append_all(&one.store, &smiles[..2 * 4096]).await;
+    append_all(&one.store, &smiles[..2 * SEGMENT as usize]).await;
     for replica in [&one, &two] {
         replica.tail.read().await.unwrap();
         replica.until_indexed().await;
@@ -99,7 +99,7 @@ async fn any_surviving_replica_writes_the_index() {
         two.kill().await;
         one
     };
-    append_all(&survivor.store, &smiles[2 * 4096..]).await;
+    append_all(&survivor.store, &smiles[2 * SEGMENT as usize..]).await;
     survivor.tail.read().await.unwrap();
     survivor.until_indexed().await;
     assert_eq!(survivor.store.indexed().await.unwrap(), 4);

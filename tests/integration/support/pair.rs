@@ -83,11 +83,12 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary instead of this one, without loss if it catches up within 20 s.
+    /// Makes the other server the primary instead of this one, without loss.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
-        self.run(1 - server, &format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 20)")).await;
+        let wait = format!("SELECT CAST(WAIT_FOR_EXECUTED_GTID_SET('{executed}', 20) AS CHAR)");
+        assert_eq!(self.ask(1 - server, &wait).await, "0", "the other server did not catch up within 20 s");
         self.takes_over(1 - server).await;
         self.replicates(server).await;
     }
