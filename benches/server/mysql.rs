@@ -54,10 +54,11 @@ impl MySql {
 
     /// Drops the database, and the account that [`MySql::without_binlog`] created.
     pub(crate) async fn remove(self) {
-        self.run(format!("DROP DATABASE {}", &self.url.path()[1..])).await.expect("the database can be dropped");
+        let mut drop = format!("DROP DATABASE {}", &self.url.path()[1..]);
         if self.url.username() != self.owner.username() {
-            self.run(format!("DROP USER '{}'@'%'", self.url.username())).await.expect("the account can be dropped");
+            drop += &format!("; DROP USER '{}'@'%'", self.url.username());
         }
+        self.run(drop).await.expect("the database and its account can be dropped");
     }
 
     async fn run(&self, statement: String) -> Result<(), sqlx::Error> {
