@@ -54,10 +54,9 @@ impl MySql {
 
     /// Drops the database, and the account that [`MySql::without_binlog`] created.
     pub(crate) async fn remove(self) {
-        let mut drop = format!("DROP DATABASE {}", &self.url.path()[1..]);
-        if self.url.username() != self.owner.username() {
-            drop += &format!("; DROP USER '{}'@'%'", self.url.username());
-        }
+        let (database, user) = (&self.url.path()[1..], self.url.username());
+        let account = if user == self.owner.username() { String::new() } else { format!("; DROP USER '{user}'@'%'") };
+        let drop = format!("DROP DATABASE {database}{account}");
         self.run(drop).await.expect("the database and its account can be dropped");
     }
 

@@ -86,7 +86,8 @@ async fn any_surviving_replica_writes_the_index() {
     let mut random = random();
     let (one, two) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let smiles = some_smiles(&one.store, &mut random, 4 * SEGMENT + 50, "c");
-    append_all(&one.store, &smiles[..2 * SEGMENT as usize]).await;
+    let (before, after) = smiles.split_at(smiles.len() / 2);
+    append_all(&one.store, before).await;
     for replica in [&one, &two] {
         replica.tail.read().await.unwrap();
         replica.until_indexed().await;
@@ -99,7 +100,7 @@ async fn any_surviving_replica_writes_the_index() {
         two.kill().await;
         one
     };
-    append_all(&survivor.store, &smiles[2 * SEGMENT as usize..]).await;
+    append_all(&survivor.store, after).await;
     survivor.tail.read().await.unwrap();
     survivor.until_indexed().await;
     assert_eq!(survivor.store.indexed().await.unwrap(), 4);
