@@ -1,10 +1,12 @@
 """Checks rendered manifests strictly against the schemas of Kubernetes, and against rules that no schema expresses.
 
 check.py NAME VERSION[,VERSION]... FILE
-    FILE is the output of kustomize. NAME is the name of the overlay, used in messages and looked up in WITH_ZONES.
+    FILE is the output of kustomize. NAME, an overlay or another rendering, is used in messages and looked up in
+    WITH_ZONES.
     The VERSION `newest` is the newest Kubernetes that kubernetes-validate has schemas for.
 check.py --well-formed FILE...
-    Only checks that each file is YAML, that every document has an apiVersion and a kind, and that no key is duplicated.
+    Only checks that each file is YAML and not empty, that every document has an apiVersion and a kind, and that no key
+    is duplicated.
     Stops at the first file with a fault.
 
 The exit status is 1 if there is a fault.
