@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A smile that is not in the log yet, so it has no offset and no time.
+/// A smile that a session submits to the log. It has no offset and no time yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSmile {
     /// The sender's id; `(from, id)` identifies the smile.

@@ -153,7 +153,8 @@ impl Replica {
         }
     }
 
-    /// On a shared store, up to four times a second: reads the list of replicas, which carries requests to crash.
+    /// On a shared store, up to four times a second: reads the list of replicas, and obeys the crash request that the
+    /// record of this replica carries.
     async fn read(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
@@ -268,7 +269,7 @@ impl Replica {
     }
 }
 
-/// Blocks every worker of the runtime, so that this process answers nothing, not even SIGTERM.
+/// Blocks every worker of the runtime, so that this process answers nothing and does not react to SIGTERM.
 fn hang() {
     for _ in 0..BLOCKING_TASKS {
         tokio::spawn(async {

@@ -42,7 +42,7 @@ pub enum ServerError {
     /// The replica cannot listen on the address, for example because the address is in use.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// The options are invalid, or name a file that cannot be read.
+    /// The options are invalid, or name a file that is empty or cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
     /// The limit of open files allows no session, or is unknown.
@@ -51,7 +51,7 @@ pub enum ServerError {
     /// The store cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A vital task ended.
+    /// A vital task ended. The fields are its name and why it ended.
     #[error("the {0} ended: {1}")]
     TaskEnded(&'static str, String),
 }
@@ -76,7 +76,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
     pub async fn start(mut options: ServeOptions) -> Result<Self, ServerError> {
-        // Bind first: a port in use is the likeliest mistake, and is then reported at once.
+        // Bind first: a port in use is the likeliest mistake, and is then reported immediately.
         let (public, address) = bind(options.listen)?;
         let (operations, ops_address) = bind(options.ops_listen)?;
         let crash_token = secret(options.crash_token_file.as_deref(), "token (SMILINGCHAT_CRASH_TOKEN_FILE)")?;

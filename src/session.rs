@@ -4,9 +4,9 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives all smiles through the log, its own included: it turns the publication of a smile that it sent
-//! into the ack. Once the session has sent offset n, it has sent the user's whole stream from the start of the session
-//! up to n. An ack of a duplicate does not count.
+//! A session receives all smiles of its user through the log, its own included: it turns the publication of a smile
+//! that it sent into the ack. Once the session has sent a smile or an ack with offset n, it has sent the user's whole
+//! stream from the start of the session up to n. Acks of duplicates and histories do not count.
 
 mod heartbeat;
 mod incoming;
@@ -38,7 +38,7 @@ pub(crate) use socket::Socket;
 /// Maximum number of smiles that one session has in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
-/// How long a leaving session waits for the outcome of its smiles in flight.
+/// Maximum time that a leaving session waits for the outcome of its smiles in flight, not counting its writes.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Upper bound of the random `reconnect_after_ms` in a `drain` frame, which spreads the reconnects.
@@ -48,7 +48,7 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 pub(crate) struct Context {
     /// This replica.
     pub replica: Arc<Replica>,
-    /// Lists and looks up users, and reads the state of the log for a resume.
+    /// For users, for the state of the log on a resume, and for the tasks and the shutdown of the server.
     pub store: Store,
     /// Appends smiles.
     pub queue: Arc<AppendQueue>,
@@ -58,7 +58,7 @@ pub(crate) struct Context {
     pub hub: Arc<Hub>,
     /// Reads histories and missed smiles.
     pub index: Index,
-    /// The rate and burst of smiles of one session; histories have the same.
+    /// The rate and burst of smiles of one session. Its histories have the same rate and burst, counted separately.
     pub rates: Rates,
     /// Heartbeat and write timeouts.
     pub times: SessionTimes,
@@ -74,7 +74,7 @@ pub enum Start {
     Fresh,
     /// After this offset: the log holds everything that follows.
     Recovered(Offset),
-    /// At the tail's cursor: the log cannot resume from the client's offset.
+    /// At the tail's cursor: the session cannot resume after the client's offset.
     NotRecovered,
 }
 
@@ -85,7 +85,7 @@ pub(crate) enum End {
     ByClient(u16),
     /// The server closes the session.
     ByServer(CloseReason),
-    /// The connection broke.
+    /// The connection broke, or the server aborted the session at the end of a drain.
     Broken,
 }
 
@@ -190,7 +190,8 @@ impl Session {
         }
     }
 
-    /// Waits at most [`LAST_ANSWERS_TIMEOUT`] for the outcome of the smiles in flight, sends `drain` and ends.
+    /// Waits at most [`LAST_ANSWERS_TIMEOUT`], not counting writes, for the outcome of the smiles in flight. Then sends
+    /// `drain`, and ends.
     async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {
         let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
         while !self.in_flight.is_empty() {

@@ -74,20 +74,20 @@ metrics! {
     sessions_opened: IntCounterVec =
         counters("sessions_opened_total", "Sessions opened, by how they started", &["start"]),
     closes: IntCounterVec =
-        counters("closes_total", "Sessions closed, by close code; 0 is a broken connection", &["code"]),
+        counters("closes_total", "Sessions closed, by close code; 0 is a broken or aborted one", &["code"]),
     sessions_handed_over: IntCounter =
         counter("sessions_handed_over_total", "Sessions handed over to an emptier replica"),
     errors: IntCounterVec = counters("errors_total", "Refused frames and requests, by code", &["code"]),
     smiles_stored: IntCounter = counter("smiles_stored_total", "Smiles stored through this replica"),
     smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Smiles whose id was stored before"),
     smiles_published: IntCounter = counter("smiles_published_total", "Smiles published on this replica"),
-    smiles_caught_up: IntCounter = counter("smiles_caught_up_total", "Smiles that sessions read from the log"),
+    smiles_caught_up: IntCounter = counter("smiles_caught_up_total", "Smiles read for sessions that resumed or lagged"),
     lagged: IntCounter = counter("lagged_total", "Outbox overflows"),
     ack_seconds: Histogram = histogram("ack_seconds", "Seconds from a frame to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
         histogram("delivery_seconds", "Seconds from a frame to its delivery to another session", SECONDS.to_vec()),
     append_seconds: Histogram =
-        histogram("append_seconds", "Seconds per append, including the commit", SECONDS.to_vec()),
+        histogram("append_seconds", "Seconds per append, with its waits and the commit", SECONDS.to_vec()),
     append_smiles: Histogram = histogram("append_smiles", "Smiles in one append", SMILES.to_vec()),
     smiles_trimmed: IntCounter = counter("smiles_trimmed_total", "Smiles removed by retention"),
     index_behind: IntGauge = gauge("index_behind", "Published smiles that are not indexed"),
@@ -96,7 +96,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// Creates all metrics at zero; on Linux, also those of the process.
+    /// Creates all metrics at zero. On Linux, also registers the metrics of the process.
     ///
     /// # Panics
     /// Never: all names are valid and unique.

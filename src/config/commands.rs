@@ -98,7 +98,7 @@ pub struct ReplicasOptions {
 /// The options of `smilingchat crash`.
 #[derive(Args, Clone, Debug)]
 pub struct CrashOptions {
-    /// Id of the replica; without one, the ready replica that has been up longest
+    /// Id of the replica; without one, of the replicas that can crash, the one that has been up longest
     pub replica: Option<String>,
 
     /// URL of a replica, or of the proxy in front of the replicas

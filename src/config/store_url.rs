@@ -39,7 +39,8 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// The path of an SQLite file. Expands a leading `~`, since no shell does so after `sqlite:`.
+/// The path of an SQLite file. Expands a leading `~/`, since shells do not expand it in an argument that begins with
+/// `sqlite:`. Refuses every other path that begins with `~`.
 fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     if path.is_empty() || path.starts_with(':') {
         return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".into());

@@ -122,7 +122,7 @@ fn refused(error: &GovernorError) -> Response {
     Refusal::temporary(ErrorCode::RateLimited, message, wait).into_response()
 }
 
-/// Extracts the key of a client's bucket: its IPv4 address, or the /64 network of its IPv6 address.
+/// Extracts the key of a client's bucket: the client's IPv4 address, or the /64 network of the client's IPv6 address.
 #[derive(Clone)]
 pub(super) struct ClientKey {
     trusted_proxies: Arc<[IpNet]>,

@@ -92,8 +92,8 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
 }
 
 /// Decides whether a session resumes after `after`. It does if the log holds everything that follows: the epoch is the
-/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits for the head to reach `after`
-/// for up to [`HEAD_TIMEOUT`].
+/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits about [`HEAD_TIMEOUT`] at
+/// most for the head to reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);
@@ -146,8 +146,8 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
     });
 }
 
-/// The body of the answer to a GET that is not a WebSocket handshake. Browsers send no `Origin` with a plain GET, so
-/// the page compares `host` with its own host to diagnose refused sockets.
+/// The body of the answer to a GET that is not a WebSocket handshake. Browsers send no `Origin` with a same-origin
+/// GET, so the page compares `host` with its own host to diagnose refused sockets.
 #[derive(Serialize)]
 struct UpgradeRequired {
     #[serde(flatten)]

@@ -69,8 +69,8 @@ impl Pressure {
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
-    /// The remaining time of the running batch plus the time of all batches up to the one with this smile; zero if no
-    /// batch is running.
+    /// The remaining time of the running batch plus the time of the later ones up to the batch with this smile; zero if
+    /// no batch is running.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);

@@ -1,8 +1,8 @@
 //! Rebalancing: a replica hands sessions over to emptier replicas until all are near the mean.
 //!
-//! Each replica decides alone, by the same rule and from its own copy of the list. The surplus of the fuller replicas
-//! equals the deficit of the emptier ones. Except for [`Handover::hand_over`] this is pure code: callers pass the time
-//! and the list.
+//! Each replica decides alone, by the same rule and from its own copy of the list. The fuller replicas together exceed
+//! the mean by as many sessions as the emptier ones lack. Except for [`Handover::hand_over`] this is pure code: callers
+//! pass the time and the list.
 
 #[cfg(test)]
 mod simulation;
@@ -54,13 +54,13 @@ impl Handover {
         let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
         self.handed_over.retain(|(at, _)| now.duration_since(*at) < TRANSIT_TIME);
-        // The list may be a second old, so a surplus counts only if two consecutive rounds see it.
+        // The numbers in the list may be over a second old, so a surplus counts only if two consecutive rounds see it.
         let excess = self.excess(replicas, this, own, now);
         excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
 
-    /// The sessions above the mean if the replicas are unbalanced, else 0; at most 1/[`MAX_FRACTION`] of `own`, rounded
-    /// up.
+    /// The sessions above the mean if this replica is too full or another one is too empty, else 0; at most
+    /// 1/[`MAX_FRACTION`] of `own`, rounded up.
     fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let settled = |id| self.seen.get(id).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME);
         let others: Vec<(usize, &str)> = replicas

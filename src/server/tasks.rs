@@ -1,5 +1,5 @@
-//! The tasks of a replica and their stop signals. Dropping [`Tasks`] aborts the vital tasks and waits for the indexer's
-//! thread.
+//! The tasks of a replica and their stop signals. Dropping [`Tasks`] waits for the indexer's thread, then aborts the
+//! vital tasks.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -75,7 +75,7 @@ impl Tasks {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that runs until `stop_appending`, and is dropped then. If it ends earlier, the replica ends.
+    /// Spawns a task that is dropped once `stop_appending` is cancelled. If it ends earlier, the replica ends.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,
@@ -99,8 +99,8 @@ impl Tasks {
         self.spawn_endless("retention", retention.map(Ok));
     }
 
-    /// Runs the indexer on a thread of its own. Among the sessions of a busy replica, each of its many short steps
-    /// would wait for the scheduler, and the index would fall behind.
+    /// Runs the indexer on a thread of its own. Among the sessions of a busy replica, each of the indexer's many
+    /// short steps would wait for the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());
         let (ended, has_ended) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! Incoming text frames: decodes and checks them, and submits smiles to the log or answers at once.
+//! Incoming text frames: decodes and checks each one, then submits the smile to the log or answers the frame.
 
 use std::time::Instant;
 
@@ -45,8 +45,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the same rate as smiles, since
-    /// each history may read from the store.
+    /// Reads older smiles of a conversation. Histories have a bucket of their own, with the same rate and burst as
+    /// smiles, since each history may read from the store.
     async fn history(&mut self, with: &UserName, before: Option<Offset>, limit: u32) -> Result<ServerFrame, Refusal> {
         let with = self.peer(with, "you have no conversation with yourself: name another user")?;
         let now = Instant::now();

@@ -22,8 +22,9 @@ const FRAMES_PER_FLUSH: usize = 64;
 
 /// A smile that was submitted to the log and waits for its answer.
 ///
-/// A publication or another entry of the outbox with the same id answers it. If a session sends one id twice, each
-/// answer goes to one of the two frames. The client cannot tell which answer belongs to which frame.
+/// An entry of the outbox with the same id answers it; a publication only if the smile comes from this user. If a session
+/// sends one id twice, each answer goes to one of the two frames. The client cannot tell which answer belongs to which
+/// frame.
 pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.
@@ -94,8 +95,8 @@ impl Session {
         publication.frame()
     }
 
-    /// Returns the ack of a smile; `None` if this session has no smile with this id in flight. Either the smile was
-    /// answered already, or another session of the user sent it.
+    /// Returns the ack of a smile; `None` if this session has no smile with this id in flight: the smile was answered
+    /// already, or another session of the user sent it.
     fn take_ack(&mut self, id: &SmileId, offset: Offset, duplicate: bool, now: Instant) -> Option<Bytes> {
         let sent = take(&mut self.in_flight, id)?;
         self.context.metrics.ack_seconds.observe((now - sent.admitted_at).as_secs_f64());

@@ -21,7 +21,7 @@ use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 /// about 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Number of buffered bytes at which the buffer is written without a flush.
+/// Number of buffered bytes above which the buffer is written without a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Maximum size of the write buffer: it has room for a history of 200 smiles. If a write would block, the next
@@ -109,15 +109,15 @@ impl Socket {
         sent.map_err(|_| End::ByServer(CloseReason::Slow))?.map_err(|_| End::Broken)
     }
 
-    /// Sends the answer to the client's close frame, within bounds.
+    /// Sends the answer to the client's close frame within [`CLOSE_TIMEOUT`].
     pub(super) async fn answer_close(&mut self) {
         // Best effort: the client may already be gone.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
     }
 
-    /// Sends a close frame and waits, within bounds, until the client closes the connection. Discards what the client
-    /// still sends: closing a connection with unread bytes resets it, and the reset may overtake the close frame (RFC
-    /// 9293, section 3.6.1).
+    /// Sends a close frame and waits until the client closes the connection, for at most [`CLOSE_TIMEOUT`]. Discards
+    /// what the client still sends, up to [`LINGER_BYTES`]: closing a connection with unread bytes resets it, and the
+    /// reset may overtake the close frame (RFC 9293, section 3.6.1).
     pub(super) async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame { code: reason.code().into(), reason: <&str>::from(reason).into() };
         let close = async {

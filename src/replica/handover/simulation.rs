@@ -172,7 +172,7 @@ impl Simulation {
 }
 
 /// Starts replicas next to one that holds all sessions. The sessions must spread in time, move little after that, and
-/// then stay. Returns the seconds until the replicas were balanced, and the number of all moves.
+/// then stay. Returns the number of unbalanced seconds, and the number of all moves.
 fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
     let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
     let mut simulation = Simulation::new(seed, proxy, old_lists);
@@ -197,7 +197,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     (seconds, settled)
 }
 
-/// The worst values of many starts: seconds until the replicas are balanced, and moves per session.
+/// The worst values of many starts: unbalanced seconds, and moves per session.
 fn worst(proxy: Proxy) -> (u64, f64) {
     let mut worst = (0, 0.0_f64);
     for size in [(2, 2), (2, 24), (3, 40), (4, 60), (8, 60), (4, 1000)] {
