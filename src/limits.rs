@@ -161,7 +161,7 @@ mod tests {
         let capacity = Capacity::new(4, start);
         let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
             Err(Refusal { code: ErrorCode::Overloaded, retry_after_ms: Some(wait), .. }) => wait,
-            other => panic!("{other:?}"),
+            other => panic!("the smile was not shed: {other:?}"),
         };
         assert_eq!(admit(&mut Bucket::new(0, 0, start), &capacity, start), Ok(()));
         let hints: Vec<_> = (0..22).map(|_| shed(start)).collect();

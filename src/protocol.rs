@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn close_reasons_fit_a_control_frame() {
         for reason in CloseReason::VARIANTS {
-            assert!(<&str>::from(reason).len() <= 123, "{reason:?}");
+            assert!(<&str>::from(reason).len() <= 123, "the text of {reason:?} is too long");
         }
     }
 

@@ -112,7 +112,12 @@ pub(crate) async fn run(context: Arc<Context>, socket: Socket, user: UserName, s
         End::ByClient(_) => session.socket.answer_close().await,
         End::Broken => {}
     }
-    tracing::debug!(user = %session.user, session = session.subscription.outbox.session, ended = ?end, "session closed");
+    tracing::debug!(
+        user = %session.user,
+        session = session.subscription.outbox.session,
+        ended = ?end,
+        "session closed"
+    );
     end
 }
 

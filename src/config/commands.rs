@@ -26,7 +26,8 @@ pub struct SimulateOptions {
     pub rate: f64,
 
     /// Seconds for which smiles are sent
-    #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0, value_parser = positive)]
+    #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0,
+          value_parser = positive)]
     pub duration: f64,
 
     /// Seed for the faces and their times, so that a run can be repeated; random by default, and printed

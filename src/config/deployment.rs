@@ -80,7 +80,7 @@ mod tests {
             assert_eq!(Platform::from_str(<&str>::from(platform), false), Ok(*platform));
         }
         for wrong in ["Compose", "nomad", " "] {
-            assert!(Platform::from_str(wrong, false).is_err(), "{wrong}");
+            assert!(Platform::from_str(wrong, false).is_err(), "accepted {wrong}");
         }
     }
 
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(node(name), Ok(name.to_owned()));
         }
         for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
-            assert!(node(wrong).unwrap_err().to_string().contains("253"), "{wrong}");
+            assert!(node(wrong).unwrap_err().to_string().contains("253"), "the limit is not named: {wrong}");
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
             ("A=http://localhost/a,b", "%2C"),
         ] {
             let error = list(link)(wrong).unwrap_err().to_string();
-            assert!(error.contains(word) && !error.contains("secret"), "{wrong}: {error}");
+            assert!(error.contains(word) && !error.contains("secret"), "wrong message for {wrong}: {error}");
         }
         assert!(link(&format!("{}=http://localhost", "n".repeat(65))).is_err());
     }

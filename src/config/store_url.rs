@@ -145,7 +145,7 @@ mod tests {
     fn mysql(text: &str) -> MySqlUrl {
         match text.parse() {
             Ok(StoreUrl::MySql(url)) => url,
-            other => panic!("{text}: {other:?}"),
+            other => panic!("{text} is not a MySQL URL: {other:?}"),
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
     fn a_tilde_at_the_start_of_a_path_is_the_home_directory() {
         let home = BaseDirs::new().unwrap().home_dir().to_owned();
         for text in ["sqlite:~/a/x.db", "sqlite://~/a/x.db"] {
-            assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text}");
+            assert_eq!(text.parse(), Ok(StoreUrl::Sqlite(home.join("a/x.db"))), "{text} was not expanded");
         }
         assert_eq!("sqlite:a/~x.db".parse(), Ok(StoreUrl::Sqlite("a/~x.db".into())));
         for (wrong, said) in [
@@ -172,7 +172,7 @@ mod tests {
             ("sqlite:~anna/x.db", "absolute path"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
-            assert!(error.contains(said), "{wrong}: {error}");
+            assert!(error.contains(said), "wrong message for {wrong}: {error}");
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
             ("mysql://anna:secret@db/chat?secret=1", "may follow"),
         ] {
             let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
-            assert!(error.contains(said) && !error.contains("secret"), "{wrong}: {error}");
+            assert!(error.contains(said) && !error.contains("secret"), "wrong message for {wrong}: {error}");
         }
     }
 

@@ -84,7 +84,7 @@ mod tests {
         let mut dark = vec![false; side * side];
         for stroke in strokes.split('M') {
             let numbers: Vec<usize> = stroke.split([' ', 'h']).map(|number| number.parse().unwrap()).collect();
-            let [column, row, length] = numbers[..] else { panic!("{stroke}") };
+            let [column, row, length] = numbers[..] else { panic!("the stroke {stroke} is malformed") };
             dark[row * side + column..][..length].fill(true);
         }
         let grey = |x: usize, y: usize| if dark[y / SCALE * side + x / SCALE] { 0 } else { 255 };

@@ -13,8 +13,8 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If the deadline of a pong is handled more than this time late, the session was blocked in a write or in a read of the
-/// store, or the whole process stalled.
+/// If the deadline of a pong is handled more than this time late, the session was blocked in a write or in a read of
+/// the store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.

@@ -231,7 +231,7 @@ fn restarted_replicas_get_their_share_again() {
         assert!(simulation.is_even(), "the replicas are unbalanced before the restart, seed {seed}");
         simulation.stop_all_but(1);
         simulation.run(10);
-        assert_eq!((simulation.members[0].sessions, simulation.members.len()), (60, 1), "seed {seed}");
+        assert_eq!((simulation.members[0].sessions, simulation.members.len()), (60, 1), "lost sessions, seed {seed}");
         simulation.start(3);
         assert!(simulation.even_after(40).is_some(), "the sessions did not spread again, seed {seed}");
     }
