@@ -49,7 +49,7 @@ pub enum Command {
 
 /// The help of `--store`. A constant, because rustdoc would read the brackets in a doc comment as links.
 const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
-    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity; the last two accept &ssl-ca=PATH; \
+    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity; the last two use &ssl-ca=PATH; \
     default: a file in the platform's data directory";
 
 /// The options of `smilingchat serve`.

@@ -204,7 +204,7 @@ impl Replica {
         }
     }
 
-    /// Stops accepting sessions.
+    /// Makes this replica unready, so that it refuses requests for a session from now on.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -236,8 +236,9 @@ impl Replica {
         replicas.iter().any(|replica| replica.id == named && !replica.replica.obeys)
     }
 
-    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds, makes the one with the longest uptime fail in
-    /// this mode. Another replica finds the request in the list. Returns the id; `None` if there is no such replica.
+    /// Among the replicas for which [`ReplicaRecord::can_crash`] holds with `named`, makes the one with the longest
+    /// uptime fail in this mode. If that is another replica, it finds the request in the list. Returns the id; `None`
+    /// if there is no such replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.
@@ -252,7 +253,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Starts to fail in this mode, unless the replica already does.
+    /// Starts to fail in this mode, unless the replica already does. An exit or a hang begins after [`CRASH_DELAY`].
     fn fail(&self, mode: CrashMode) {
         if self.crash.lock().replace(mode) == Some(mode) {
             return;

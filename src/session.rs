@@ -50,7 +50,7 @@ pub(crate) struct Context {
     pub replica: Arc<Replica>,
     /// For users, for the state of the log on a resume, and for the tasks and the shutdown of the server.
     pub store: Store,
-    /// Appends smiles.
+    /// Admits smiles, and queues them for the append.
     pub queue: Arc<AppendQueue>,
     /// The end of the log.
     pub tail: Arc<Tail>,

@@ -74,7 +74,8 @@ pub struct MySqlUrl {
     pub database: String,
     /// The TLS mode.
     pub tls: TlsMode,
-    /// The file with the certificates of the authorities to trust; `None` for the public authorities.
+    /// The file with the certificates of the authorities to trust; `None` for the public authorities. Only
+    /// [`TlsMode::VerifyCa`] and [`TlsMode::VerifyIdentity`] use it.
     pub tls_authority: Option<PathBuf>,
 }
 

@@ -64,7 +64,7 @@ pub enum ServerFrame<S = Smile> {
         /// Whether older smiles exist.
         more: bool,
     },
-    /// Refuses one frame; the session continues.
+    /// Refuses one frame. The session continues, unless the server has refused too many frames (close code 1008).
     Error {
         /// Why, and when to send the same frame again.
         #[serde(flatten)]
