@@ -1,5 +1,5 @@
-//! The page's layout in a real browser: what fits on a screen, buttons within reach of a thumb, motion, and text of any
-//! size.
+//! The page's layout in a real browser: what fits on a screen, buttons within reach of a thumb, motion, and room for
+//! enlarged text.
 
 use serde_json::json;
 
@@ -165,7 +165,8 @@ async fn nothing_moves_with_reduced_motion() {
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
-/// The selected elements whose content is over a pixel wider than the element.
+/// The selected elements whose content is over a pixel wider than the element. Elements at most a pixel wide do not
+/// count.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)
@@ -182,7 +183,7 @@ const CUT_OFF_CHOICES: &str = "return [...document.querySelectorAll('select')].f
     }).map(({ id, offsetWidth }) => `${id} is ${offsetWidth} wide`)";
 
 #[tokio::test]
-async fn text_of_any_size_has_room_on_every_screen() {
+async fn enlarged_text_has_room_on_every_screen() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for language in ["en", "it"] {

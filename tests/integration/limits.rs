@@ -1,4 +1,5 @@
-//! Limits per client address, per session and per replica, each with a correct retry hint.
+//! Limits per client address, per session and per replica, and the retry hints of the refusals. A limit of open files
+//! that reduces the sessions.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
 }
 
 #[tokio::test]
-async fn only_the_first_refusal_of_an_address_is_logged_at_once() {
+async fn only_the_first_refusal_of_an_address_is_logged_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let proxies = ("trusted-proxies", "127.0.0.0/8");
     let server = TestProcess::start(&folder.path().join("chat.db"), &[CLIENT_LIMIT[0], CLIENT_LIMIT[1], proxies]).await;

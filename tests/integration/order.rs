@@ -9,7 +9,7 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 
 #[tokio::test]
-async fn every_session_of_both_users_receives_a_smile_and_no_other() {
+async fn every_other_session_of_both_users_receives_a_smile_and_no_stranger_does() {
     let replica = TestReplica::start(&[]).await;
     let mut sender = TestClient::connect(replica.address, "anna").await;
     let mut others = Vec::new();
@@ -87,8 +87,8 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
 /// The answers to a session: the acked offset of each id, and the offsets of all smiles in the order of arrival.
 type Answers = (BTreeMap<String, u64>, Vec<u64>);
 
-/// Reads until the client has acks for `count` ids and has received `count` smiles, of which an ack that is no
-/// duplicate counts as one. Sends refused smiles again.
+/// Reads until the client has acks for `count` ids and has received `count` smiles. An ack with `duplicate: false`
+/// counts as a received smile. Sends refused smiles again.
 async fn answers(client: &mut TestClient, count: usize) -> Answers {
     let (mut acked, mut received) = (BTreeMap::new(), Vec::new());
     while acked.len() < count || received.len() < count {
@@ -108,7 +108,7 @@ async fn answers(client: &mut TestClient, count: usize) -> Answers {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_id_from_many_sessions_at_once_is_one_smile() {
+async fn one_id_from_many_sessions_at_the_same_time_is_one_smile() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut clients = Vec::new();
     for _ in 0..6 {

@@ -1,5 +1,6 @@
-//! Outages of MySQL or of the network to it: replicas stay up, refuse new smiles within a second and recover by
-//! themselves. A replica ends only if its log was replaced.
+//! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
+//! themselves; they answer a smile whose outcome is unknown after the outage. A replica that starts waits for MySQL. A
+//! replica ends if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -92,7 +93,7 @@ async fn a_chat_continues_after_mysql_was_silent() {
 }
 
 #[tokio::test]
-async fn an_idle_replica_refuses_smiles_at_once_during_an_outage() {
+async fn an_idle_replica_refuses_smiles_within_a_second_during_an_outage() {
     let Some(database) = TestDatabase::new().await else { return };
     for fault in [Network::Cut, Network::Silent] {
         let network = Proxy::to(database.server()).await;

@@ -95,8 +95,8 @@ async fn an_argument_that_is_not_utf8_exits_with_2() {
     }
 }
 
-/// Checks that the program exits with 1 and a one-line error that contains `word`. It listens on free ports unless
-/// `arguments` name others.
+/// Checks that the program exits with 1 and a one-line error that contains `word`. The program gets free ports
+/// unless `arguments` name others.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -166,7 +166,7 @@ async fn the_command_line_overrides_the_environment() {
 }
 
 #[tokio::test]
-async fn an_empty_variable_counts_as_unset() {
+async fn an_empty_platform_node_or_list_variable_counts_as_unset() {
     let store = TestStore::new();
     let variables = [("SMILINGCHAT_PLATFORM", ""), ("SMILINGCHAT_NODE", ""), ("SMILINGCHAT_LINKS", "")];
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;

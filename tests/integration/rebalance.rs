@@ -21,7 +21,7 @@ const SECONDS_AFTER_A_CRASH: u32 = 26;
 /// The number of sessions in the simulator's conversations.
 const SESSIONS: u64 = 24;
 
-/// The number of sessions of each ready replica, as the first replica lists it.
+/// The number of sessions of each ready replica, as the first replica lists them.
 async fn spread(fleet: &mut Fleet) -> Vec<u64> {
     let witness = fleet.members[0].process().address;
     let list = get_json(witness, "/api/replicas").await;

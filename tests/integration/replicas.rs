@@ -12,7 +12,7 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::{TestProcess, run_program};
 use crate::support::{crash, eventually, get, get_json, http, refusal};
 
-/// Starts a replica with this name and this address for clients on the database.
+/// Starts a replica on the database, with this name and this address for clients.
 async fn replica(database: &TestDatabase, name: &str, listen: &str) -> TestProcess {
     TestProcess::on_mysql(&database.url(), &[("replica", name), ("listen", listen)]).await
 }

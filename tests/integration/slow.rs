@@ -119,7 +119,8 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
 }
 
-/// Sends smiles with these ids and waits until the server has admitted or refused them.
+/// Sends smiles with these ids and waits until the server has admitted or refused them. Discards the frames that arrive
+/// meanwhile.
 async fn submit(client: &mut TestClient, ids: impl Iterator<Item = String>, to: &str) {
     for id in ids {
         client.send_smile(&id, to).await;

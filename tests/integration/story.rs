@@ -93,7 +93,12 @@ impl Story {
             Shared::File(_) => start == self.log.len(),
             Shared::Database(_) => start <= self.log.len(),
         };
-        assert!(is_head && !client.recovered(), "{} with {} smiles in the ledger", client.welcome, self.log.len());
+        assert!(
+            is_head && !client.recovered(),
+            "the session recovered, or started at a wrong offset with {} smiles in the ledger: {}",
+            self.log.len(),
+            client.welcome
+        );
         start
     }
 
@@ -130,7 +135,8 @@ impl Story {
         }
     }
 
-    /// Removes a random session after it has received everything that the ledger predicts.
+    /// Removes a random session from the list, and receives the smiles that the ledger predicts for it. Returns `None`
+    /// if no session is open.
     async fn take_a_session(&mut self) -> Option<Session> {
         if self.sessions.is_empty() {
             return None;
@@ -140,7 +146,7 @@ impl Story {
         Some(session)
     }
 
-    /// Receives the smiles that the ledger predicts for a session. Panics if another frame comes before one of them.
+    /// Receives the smiles that the ledger predicts for a session. Panics if another frame precedes one of them.
     async fn receive(&self, session: &mut Session) {
         for (place, sent) in self.log.iter().enumerate().skip(session.offset) {
             if sent.from == session.user || sent.to == session.user {

@@ -1,9 +1,9 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! The document is the script: its `console` blocks, each of which names a user. In such a block, a line with `$` opens
-//! a session, a line with `>` is typed, and a line with `<` is expected. The only other line is the one that `wscat`
-//! prints when it is connected; it is not compared.
+//! Each document is a script: its `console` blocks that name a user. In such a block, a line that begins with `$` opens
+//! a session, one with `>` is typed, and one with `<` is expected. The only other line allowed is the one that `wscat`
+//! prints to a terminal when it has connected. The test does not wait for that line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -107,7 +107,7 @@ fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
     format!("ws://{address}{}", path.unwrap_or_else(|| panic!("the command must begin with {program}: {command}")))
 }
 
-/// Replaces the values that differ in each run: replicas, sessions, epochs, times and generated ids.
+/// Replaces the values that differ from run to run: replicas, sessions, epochs, times and generated ids.
 fn without_variable_values(mut frame: Value) -> Value {
     let Some(fields) = frame.as_object_mut() else { return frame };
     for (name, value) in fields.iter_mut() {

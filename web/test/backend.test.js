@@ -171,7 +171,7 @@ async function nextAsk(parts, wait) {
   }
 }
 
-/** Checks that no request is sent for this long, and that one follows. */
+/** Checks that the next request is sent after exactly `wait` milliseconds. */
 async function asksAfter(parts, wait) {
   const { asked } = parts;
   parts.timers.advance(wait - 1);

@@ -33,7 +33,7 @@ function withSocket(events = {}) {
   return { timers, sockets, client };
 }
 
-/** Runs all pending promise callbacks. */
+/** Resolves after all pending promise callbacks have run. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 test("smiles sent before, during and after crashes are stored once, in order, and reach the peer", async () => {
@@ -46,7 +46,7 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   for (const [index, face] of faces.entries()) {
     anna.smile("bruno", face).then(({ offset }) => stored.push(offset));
     if (index % 10 === 5) backend.crash(700);
-    // Sends three at once, so that a crash interrupts several.
+    // The clock advances only after every third smile, so a crash can interrupt several.
     if (index % 3 === 2) timers.advance(300);
   }
   timers.advanceUntil(() => heard.length === faces.length);
@@ -210,7 +210,7 @@ test("a plain GET finds the cause of a refusal", async () => {
   assert.deepEqual([asked[0], asked[2]], [`${PAGE}ws?user=anna`, "https://chat.example/deep/ws?user=anna"]);
 });
 
-/** A server that runs `answer(request, response)` for a request; the address of its page. */
+/** Starts a server that runs `answer(request, response)` for each request. Returns the URL of its page. */
 async function pageOf(context, answer) {
   const server = createServer(answer);
   context.after(() => {

@@ -21,7 +21,7 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
-/** A crash of be.1 with sessions of anna and bruno, seen after 900 ms and replaced after 4 s. */
+/** A crash of be.1 with sessions of anna and bruno: resumed after 700 ms, seen after 900 ms, replaced after 4 s. */
 function crashedAndBack(at = 1_000) {
   return after(
     TWO,

@@ -21,7 +21,7 @@ function hall() {
     return client;
   };
   const sit = (remembered = null, day = DAY) => takeSeat({ users: USERS, remembered, day, random, open });
-  /** Advances the clock until the promise is resolved. */
+  /** Advances the clock in steps of 10 ms until the promise is resolved, for at most 100 s. Returns its value. */
   const within = async (promise) => {
     let result;
     promise.then((value) => (result = { value }));

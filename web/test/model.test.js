@@ -14,8 +14,8 @@ import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
 /**
- * A model with a backend of two replicas. The test sets the list of replicas. A crash request needs `token` as its
- * `Authorization`.
+ * A model with a backend of two replicas. The list of replicas has both as ready until the test changes it. A crash
+ * request must have the `Authorization` header `token`, or none if `token` is undefined.
  */
 function staged({ token } = {}) {
   const timers = new FakeTimers();

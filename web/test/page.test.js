@@ -31,7 +31,7 @@ test("both languages have the same keys except for singulars, no empty text, and
   }
 });
 
-test("the translated elements of index.html are empty, except for its name and the status while it loads", () => {
+test("the translated elements of index.html are empty, except for the title and the status of a loading page", () => {
   const texts = [...page.matchAll(/data-i18n="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
@@ -75,13 +75,13 @@ test("times and numbers are formatted for the language of the page", () => {
   assert.equal(new Format("it").span(2_540), "2,5 s");
 });
 
-test("each id that other code relies on exists once", () => {
+test("ids that other code relies on exist once", () => {
   const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
   for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, `${id} does not exist once`);
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
 });
 
-test("every element that a script looks for is on a page or made by a script", () => {
+test("every element that a script looks for by a literal id is on a page or made by a script", () => {
   const made = scripts.flatMap(([, text]) => [...text.matchAll(/\.id = "([^"]+)"/g)]);
   const ids = new Set([...made, ...pages.join().matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   for (const [, text] of scripts) {

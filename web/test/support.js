@@ -66,6 +66,7 @@ export function seededRandom(seed) {
   };
 }
 
+/** A socket without a network. `sent` has the parsed frames, and `closedWith` the code of a close by the client. */
 export class FakeSocket {
   readyState = 0;
   onmessage = null;
@@ -111,10 +112,10 @@ const LATENCY_MS = 8;
 const RETRY_AFTER_MS = 40;
 
 /**
- * One or more replicas, by default one, that share one log in memory. They send acks and smiles in offset order, and
- * support resumes, histories and crashes. `capacity` is in smiles per second for each replica. A ping gets no answer. A
- * test may set `loses`, which selects smiles that are acked, but not pushed to live sessions; a resume or a history
- * still returns them.
+ * One or more replicas, by default one, that share one log in memory. They send smiles and acks in offset order, except
+ * acks with `duplicate: true`, and support resumes, histories and crashes. `capacity` is in smiles per second for each
+ * replica. A ping gets no answer. A test may set `loses`, which selects smiles that are acked, but not pushed to live
+ * sessions; a resume or a history still returns them.
  */
 export class FakeBackend {
   #timers;

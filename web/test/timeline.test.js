@@ -8,7 +8,7 @@ import {
 
 const replica = (id, state = "ready", sessions = 0) => ({ id, state, sessions });
 
-/** A timeline of this many seconds, with constant rates and a list of replicas for each second. */
+/** A timeline of this many seconds: each has `perSecond` successes, ten overload errors and a list of replicas. */
 function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "ready", 60)] } = {}) {
   let timeline = NO_TIMELINE;
   for (let second = 0; second <= seconds; second += 1) {
