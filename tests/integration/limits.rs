@@ -1,5 +1,5 @@
-//! Limits per client address, per session and per replica, and the retry hints of the refusals. A limit of open files
-//! that reduces the sessions.
+//! Limits per client address, per session and per replica, and the retry hints of the refusals. A low limit of open
+//! files reduces the number of sessions.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

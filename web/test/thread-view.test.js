@@ -93,7 +93,7 @@ test("a reader at the end of a conversation follows it", () => {
   assert.deepEqual([list.children.length, list.scrollTop], [40, list.scrollHeight - HEIGHT]);
 });
 
-test("after scrolling up, a reader keeps the place while smiles arrive, older ones come and the oldest is dropped", () => {
+test("after scrolling up, a reader keeps the place while smiles arrive, older ones come and the oldest goes", () => {
   const { tell, list, topRow } = opened();
   list.scrollTop = 5 * ROW;
   const top = topRow();
