@@ -77,7 +77,7 @@ test("the users are requested until a request succeeds, never before the server'
   assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
 });
 
-test("a GET, or a crash request without a body, finds why a socket is refused, which browsers hide", async () => {
+test("a GET, or a crash request without a body, finds the cause of a refused socket: browsers hide it", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {
