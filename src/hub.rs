@@ -1,7 +1,7 @@
 //! Local fan-out: the sessions of this process by user, each with a bounded outbox.
 //!
-//! Publishing never waits. A full outbox marks its session as *lagged*, and the session catches up from memory or the
-//! store.
+//! Publishing never waits. A publication that finds an outbox full marks its session as *lagged*, and the session
+//! catches up from memory or the store.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::store::{IdHash, Store};
 /// The number of entries at which an outbox accepts no more publications. Other entries may exceed it.
 pub(crate) const OUTBOX: usize = 256;
 
-/// A published smile. Its frame is encoded once for all sessions.
+/// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
 pub(crate) struct Publication {
     /// The smile.
     pub smile: Smile,
@@ -38,7 +38,7 @@ impl Publication {
         Self { smile, hash, admitted_at, frame: OnceLock::new() }
     }
 
-    /// Wraps a smile that was read from the log.
+    /// Wraps a smile that was read from the log or the binary log.
     pub(crate) fn stored(store: &Store, smile: Smile) -> Arc<Self> {
         let hash = store.id_hash(&smile.from, &smile.id);
         Arc::new(Self::new(smile, hash, None))
@@ -127,8 +127,8 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Adds a session of `user`. From then on, every publication of that user reaches the session's outbox or marks the
-    /// session as lagged.
+    /// Adds a session of `user`. From then on, every publication to or from that user reaches the session's outbox,
+    /// unless the session lags or the publication makes it lag.
     pub(crate) fn subscribe(self: &Arc<Self>, user: &UserName) -> Subscription {
         let session = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
         let outbox = Arc::new(Outbox { session, ..Outbox::default() });

@@ -110,8 +110,8 @@ impl Index {
         Ok(smiles)
     }
 
-    /// Returns the newest smiles between two users before `before`, or before the end of the log if it is `None`. They
-    /// are at most `limit`, oldest first. Also returns whether older ones exist.
+    /// Returns the newest smiles between two users, at most `limit`, oldest first. If `before` is an offset, returns
+    /// only smiles below it. Also returns whether older ones exist.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the SQLite file was deleted or replaced, else [`StoreError::Unavailable`].

@@ -48,9 +48,10 @@ pub enum ErrorCode {
     Overloaded,
     /// This session or client address exceeds its rate.
     RateLimited,
-    /// The store does not answer, its index is too far behind the log, or this replica's lease has expired.
+    /// The store does not answer, its index is too far behind the log, this replica's lease has expired, or this
+    /// replica is still starting.
     StoreUnavailable,
-    /// The frame or the request is malformed, or a value is out of range.
+    /// The frame or the request is malformed, a value is out of range, or the frame names its own sender as the peer.
     BadRequest,
     /// The text is not one to eight faces.
     NotASmile,
@@ -66,13 +67,13 @@ pub enum ErrorCode {
     Unauthorized,
     /// HTTP only: the content type is not `application/json`.
     UnsupportedMediaType,
-    /// HTTP only: no replica matches the crash request.
+    /// HTTP only: no replica matches the crash request, or none that matches can crash now.
     UnknownReplica,
     /// HTTP only: no such path.
     NotFound,
     /// HTTP only: the path does not support the method.
     MethodNotAllowed,
-    /// HTTP only: a request to `/ws` is not a WebSocket handshake.
+    /// HTTP only: a GET request to `/ws` is not a WebSocket handshake.
     UpgradeRequired,
 }
 
@@ -83,7 +84,8 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request; for a request, also the JSON body of the response.
+/// The refusal of a frame or of a request; for a request, also the JSON body of the response, to which the response to
+/// a failed handshake adds the field `host`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.

@@ -39,7 +39,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
 }
 
 /// Removes at most [`BATCHES_PER_STEP`] batches that are older than `kept`, and the index of the segments that are
-/// trimmed completely. Returns `false` if no batch is old enough.
+/// trimmed completely. Returns `false` if the log has no batch, or if the first one is not old enough.
 async fn trim(store: &Store, tail: &Tail, metrics: &Metrics, kept: Duration) -> Result<bool, StoreError> {
     let Some((trimmed, smiles)) = store.trim(kept, BATCHES_PER_STEP).await? else { return Ok(false) };
     tail.trim(trimmed);

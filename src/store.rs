@@ -67,8 +67,8 @@ pub(crate) enum Store {
 impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// Waits without a time limit while a MySQL server cannot be reached or is read-only, or while another replica
-    /// upgrades the tables, and logs the wait.
+    /// Waits without a time limit while a MySQL server cannot be reached, is read-only or reports a temporary error, or
+    /// while another replica upgrades the tables, and logs the wait.
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority cannot be

@@ -145,9 +145,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits for `done`. Once the wait has taken [`UNAVAILABLE_AFTER`], refuses the queued smiles. By then
-    /// [`AppendQueue::submit`] refuses new ones, since the batch is overdue. The smiles of a batch that is being
-    /// written must wait, since their outcome is unknown.
+    /// Waits for `done`. Once the wait has taken [`UNAVAILABLE_AFTER`], and again after each [`OVERDUE_INTERVAL`],
+    /// refuses the queued smiles. By then [`AppendQueue::submit`] refuses new ones, since the batch is overdue. The
+    /// smiles of a batch that is being written must wait, since their outcome is unknown.
     async fn refuse_while<T>(&self, done: impl Future<Output = T>, why: &str, outage: &mut Outage) -> T {
         let mut done = pin!(done);
         let mut deadline = Instant::now() + UNAVAILABLE_AFTER;
@@ -215,7 +215,7 @@ impl Appender {
             let attempt = tokio::select! {
                 biased;
                 attempt = attempt => attempt,
-                // The follower has read a batch at this offset. The store answers again, so retry at once.
+                // The follower has published a batch at this offset. The store answers again, so retry immediately.
                 () = self.tail.wait_for(|tail| tail.cursor() >= batch.key.first), if in_doubt && !follower_has_read => {
                     (follower_has_read, pause) = (true, Duration::ZERO);
                     continue;

@@ -92,7 +92,7 @@ async fn streams_are_complete_from_any_offset(database: &Database) {
             let page = random.random_range(1..400);
             let expected: Vec<_> = of_user(&log, user).into_iter().filter(|smile| smile.offset.0 > after).collect();
             let read = replica.stream(user, Offset(after), page).await.unwrap();
-            assert_eq!(read, expected, "the stream of {user} after {after}, read {page} at a time");
+            assert_eq!(read, expected, "the stream of {user} after {after}, {page} at a time, is wrong");
         }
     }
     let until = Offset(SEGMENT + 5);
@@ -112,7 +112,7 @@ async fn histories_are_complete_before_any_offset(database: &Database) {
             let below = |smile: &Smile| before.is_none_or(|before| smile.offset.0 < before);
             let expected: Vec<_> = of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
             let read = replica.history((one, other), before.map(Offset), page).await;
-            assert_eq!(read, expected, "the history of {one} and {other} before {before:?}, read {page} at a time");
+            assert_eq!(read, expected, "{one} and {other}'s history before {before:?}, {page} at a time, is wrong");
         }
     }
 }

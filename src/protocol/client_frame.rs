@@ -59,8 +59,8 @@ impl BadFrame {
     }
 }
 
-/// The type of a frame. The other fields are read once the type is known, since a frame may have unknown fields of any
-/// form.
+/// The type of a frame that is not a well-formed smile. The other fields are read once the type is known, since a frame
+/// may have unknown fields of any form.
 #[derive(Deserialize)]
 struct Kind {
     r#type: String,

@@ -29,7 +29,7 @@ pub(super) type StoredRow = (i64, i64, i64, String, String, i64);
 /// last smile as `appended_at`. If there are no rows left, the step drops the old tables.
 ///
 /// # Errors
-/// [`sqlx::Error::Decode`] if a row is not a valid smile.
+/// [`sqlx::Error::Decode`] if a row has an invalid id or an unknown user. The faces are not checked.
 pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::Result<String> {
     if rows.is_empty() {
         return Ok(DROP_OLD.to_owned());

@@ -17,8 +17,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// The minimum time that a replica stays in the list after its last renewal. A running replica removes the row within
-/// about a minute after that.
+/// The minimum time that a replica that did not unregister stays in the list after its last renewal. A running replica
+/// removes the row within about a minute after that.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
@@ -61,8 +61,8 @@ pub(crate) struct ReplicaRecord {
     pub uptime_ms: u64,
     /// Milliseconds since it last renewed its lease, by the store's clock; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// The status that it wrote with its last renewal. In the record of a lost replica, the number of sessions and the
-    /// rate of smiles are 0.
+    /// The status that it wrote with its last renewal; in its own answer, the current status. In the record of a lost
+    /// replica, the number of sessions and the rate of smiles are 0.
     #[serde(flatten)]
     pub status: ReplicaStatus,
     /// The version of the program.

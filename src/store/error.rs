@@ -32,7 +32,7 @@ pub(crate) enum AppendError {
     /// log.
     #[error("the store did not accept a batch: {0}")]
     NotBegun(#[source] Error),
-    /// The file of the store was deleted or replaced.
+    /// The file of the store was deleted or replaced, before the append or during it. Only SQLite reports this.
     #[error("the file of the store was deleted or replaced")]
     Replaced,
     /// The batch may be in the log, or may still be added to it. Append the same batch again to find out.

@@ -169,7 +169,8 @@ impl Store {
         let Some((_, last, _)) = oldest.iter().take_while(|(.., old)| *old).last() else { return Ok(None) };
         let first = oldest[0].0;
         // One round trip, so that a replica that freezes holds no lock. Of several replicas that trim at the same time,
-        // only one moves `trimmed`, so each batch is removed and counted once.
+        // only one moves `trimmed`, so each batch is removed once and counted at most once: if the connection is lost
+        // after the commit, the repeated statements remove and count nothing.
         let text = format!(
             "BEGIN; UPDATE log_state SET trimmed = {last} WHERE one = 1 AND trimmed < {first}; \
              DELETE FROM log_batches WHERE first <= {last} AND first <= (SELECT trimmed FROM log_state WHERE one = 1); \

@@ -1,7 +1,8 @@
 //! The store that any number of replicas share: a MySQL database.
 //!
-//! A replica has up to nine connections, each for its own work: one appends, one reads the log, one reads the binary
-//! log, one writes the index, one keeps the lease, removes old rows and begins epochs, and four serve most other reads.
+//! Besides probes, a running replica has up to nine connections, each for its own work: one appends, one reads the log,
+//! one reads the binary log, one writes the index, one keeps the lease, reads the list of replicas, requests crashes,
+//! removes old rows and begins epochs, and four serve most other reads.
 
 mod binlog;
 mod cluster;
@@ -50,7 +51,8 @@ pub(crate) struct MySql {
     pub(super) following: Connections,
     /// For the claims and the long transactions of the indexer.
     indexing: Connections,
-    /// For leases, removals by retention and new epochs: short statements that never wait for a read of a session.
+    /// For leases, crash requests, removals by retention and new epochs: short statements that never wait for a read of
+    /// a session.
     upkeep: Connections,
     /// For resumes, histories, look-ups of ids and most other reads.
     reading: Connections,

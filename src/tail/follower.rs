@@ -25,7 +25,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. It is the
 /// shortest after an attempt that lasted longer than the previous pause. The end of an outage ends the pause early and
-/// resets it, so the next one is twice the shortest. A move to another server only ends it early.
+/// resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be followed. A
+/// discard of the connections, for example after a move to another server, only ends the pause early.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -129,8 +130,8 @@ impl Follower {
         Ok(last)
     }
 
-    /// Polls the log for `time`, or until the connections move to another server, or until an outage ends. Returns
-    /// `true` in the last case.
+    /// Polls the log for `time`, or until all connections are discarded, for example because the address leads to
+    /// another server, or until an outage ends. Returns `true` in the last case.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);

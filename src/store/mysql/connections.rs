@@ -91,8 +91,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// Takes the most recently used idle connection. Returns `None` if this connection is dead, too old or of an
-    /// earlier generation: the connections that became idle before it are no better.
+    /// Takes the most recently used idle connection. Returns `None` if no connection is idle, or if this one is dead,
+    /// too old or of an earlier generation: the connections that became idle before it are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {

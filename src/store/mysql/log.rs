@@ -15,7 +15,7 @@ const NOT_STORED: [u16; 9] = [1021, 1044, 1049, 1114, 1142, 1205, 1213, 1305, 13
 const DONE: i64 = 0;
 const OCCUPIED: i64 = 1;
 
-/// Time limit for reaching MySQL, so that a smile is refused within a second when MySQL is down.
+/// Time limit for reaching MySQL, so that a smile is refused within about a second when MySQL is down.
 const REACHED: Duration = Duration::from_millis(800);
 
 /// The error for a missing table: the database was dropped and created again.

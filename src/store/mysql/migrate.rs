@@ -121,7 +121,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Converts up to 20,000 smiles of an earlier version into batches, or drops the old tables once all are converted.
-/// Returns `false` if the table does not exist.
+/// Returns `false` if the database has no old tables.
 async fn carry_over(connection: &mut MySqlConnection, directory: &UserDirectory) -> Result<bool, sqlx::Error> {
     if sqlx::query_scalar::<_, i64>(COUNT_OLD_TABLES).fetch_one(&mut *connection).await? == 0 {
         return Ok(false);

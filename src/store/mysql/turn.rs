@@ -3,7 +3,7 @@
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
 //! of the log with batches that are already closed. With turns, a replica closes its batch once it holds the lock, so
 //! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays each peer
-//! by a tenth of a second, once a second, until MySQL closes its idle session after two minutes.
+//! by a tenth of a second, once a second, until MySQL closes the idle session of the frozen replica after two minutes.
 
 use std::time::{Duration, Instant};
 

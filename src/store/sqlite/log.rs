@@ -5,8 +5,8 @@ use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
 
 /// Inserts a batch if the log holds its previous batch, if retention has removed everything before it, or if it names
-/// no previous batch and the log holds no other batch. If a batch already has this offset, even the same batch, the
-/// insert violates the primary key.
+/// no previous batch and the log is empty or has a batch at its offset. In all these cases, a batch that already has
+/// this offset, even the same batch, makes the insert violate the primary key.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4

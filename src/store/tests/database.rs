@@ -1,7 +1,8 @@
 //! A new database for each test, removed afterwards.
 //!
 //! An SQLite database is a file in a temporary folder. A MySQL database is on a real server, usually at the URL in
-//! `TEST_MYSQL_URL`. The user in this URL must be allowed to create databases. `scripts/mysql start` prints such a URL.
+//! `TEST_MYSQL_URL`. The user in this URL must be allowed to create databases and users. `scripts/mysql start` prints
+//! such a URL.
 
 use std::path::Path;
 use std::time::Duration;

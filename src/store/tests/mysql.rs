@@ -1,4 +1,4 @@
-//! A database that several replicas share and that may fail.
+//! A MySQL database: several replicas share it, it refuses them, and its statements hang.
 
 pub(crate) mod outage;
 #[path = "../../../tests/integration/support/proxy.rs"]
@@ -138,7 +138,7 @@ async fn tls_is_enforced_as_configured() {
     let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
     assert!(unknown.contains("certificate"), "the error does not name the certificate: {unknown}");
     let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
-    assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "{missing}");
+    assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "the error is {missing}");
 }
 
 #[tokio::test]

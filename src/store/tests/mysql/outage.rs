@@ -1,4 +1,4 @@
-//! MySQL, or the network to it, fails and recovers.
+//! The network to MySQL fails or is slow, and MySQL starts late.
 
 use std::time::Instant;
 
