@@ -136,7 +136,7 @@ pub enum CloseReason {
     /// A text frame that is not UTF-8.
     #[strum(to_string = "text frames must be UTF-8")]
     NotUtf8 = 1007,
-    /// Too many bad or rate-limited frames.
+    /// More than 100 `bad_request` answers in a session, or more than 1,000 `rate_limited` answers within 10 s.
     #[strum(to_string = "too many refused frames; back off before you reconnect")]
     Policy = 1008,
     /// A message, in one frame or several, larger than [`MAX_FRAME_BYTES`].

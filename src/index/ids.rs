@@ -1,8 +1,9 @@
 //! The id index: a log-structured merge tree (O'Neil et al., 1996) of entries in blocks.
 //!
 //! An entry is the short hash of a sender and an id, and the offset of the smile. The entries of one segment form a
-//! **run** of tier 0. A run is sorted, and cut into blocks by the first bits of the hash, so that a look-up reads one
-//! block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the number of runs small.
+//! **run** of tier 0. A run is sorted, and cut into blocks by the first bits of the hash, so that the look-up of an id
+//! reads at most one block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the
+//! number of runs small.
 //!
 //! The merge schedule depends only on the number of indexed segments. Indexing a segment performs one slice of every
 //! merge under way, at most one for each tier. A slice merges one block of each input run into [`FAN_OUT`] blocks of

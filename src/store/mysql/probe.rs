@@ -1,6 +1,7 @@
 //! Finds out where the address of the store leads, and whether the server there answers.
 //!
-//! A probe is one connection. It is opened about every 3 s, and earlier when an answer is overdue.
+//! A probe is one connection. While the server answers, a probe is opened about every 3 s, and earlier when an answer
+//! is overdue. While the server is silent, the pause between two probes grows from 1 s to 8 s.
 
 use std::future::pending;
 use std::sync::{Arc, Weak};

@@ -1,4 +1,5 @@
-//! A MySQL database: several replicas share it, it refuses them, and its statements hang.
+//! A MySQL database that several replicas share: starts, repairs, accounts, TLS, hanging statements, retention and the
+//! claim of the indexer.
 
 pub(crate) mod outage;
 #[path = "../../../tests/integration/support/proxy.rs"]
