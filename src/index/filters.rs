@@ -8,8 +8,8 @@ use fastbloom::BloomFilter;
 use super::ids::Entry;
 use crate::model::Offset;
 
-/// Number of offsets that one filter covers. Each filter costs a look-up one or two cache misses, so there are few
-/// filters and each is large.
+/// Number of offsets that one filter covers. Each filter costs the look-up of a new id one or two cache misses, so
+/// there are few filters and each is large.
 const GENERATION: u64 = 1 << 23;
 
 /// Number of bits in a filter, 20 per offset, and number of bits that an id sets. A full filter gives about one false

@@ -53,7 +53,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed batches that this replica has not published,
-    /// [`StoreError::Replaced`] when the log is a different one or has lost its end.
+    /// [`StoreError::Replaced`] when the log is a different one, has lost its end or was deleted.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut outage = Outage::default();
         loop {
