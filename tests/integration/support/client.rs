@@ -138,8 +138,8 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile, and again after the hint of each `overloaded` error, until it is acked. Returns its offset. Panics
-    /// on any other frame.
+    /// Sends a smile, and again after the hint of each `overloaded` error, until it is acked. Returns its offset.
+    /// Panics on any other frame.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -222,8 +222,8 @@ impl TestClient {
         frame
     }
 
-    /// The next frame, which must be an error with this code and a message. It must have a hint exactly if the code is a
-    /// temporary one.
+    /// The next frame, which must be an error with this code and a message. It must have a hint exactly if the code is
+    /// temporary.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
         assert_eq!(frame["code"], code, "{frame}");

@@ -4,8 +4,8 @@
 // Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
 //   Session      one WebSocket at a time: welcome, resume from the last offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
-//   Outbox       smiles without an ack: sent again with the same id, after a temporary error no sooner than the server's
-//                hint, after a broken session in the beats that follow the next welcome
+//   Outbox       smiles without an ack: sent again with the same id, after a temporary error no sooner than the
+//                server's hint, after a broken session in the beats that follow the next welcome
 //   DialQueue    a limit on the sessions of a page that connect at the same time
 //   Stream       for a proof: how far the user's stream was seen, and where it has a gap
 //   whyRefused   the cause that a browser hides when a socket is refused
