@@ -271,7 +271,7 @@ async fn metrics(address: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn metrics_start_at_zero_and_are_on_the_operations_listener_only() {
+async fn metrics_start_at_zero_and_the_operations_listener_serves_no_api() {
     let replica = TestReplica::start(&[]).await;
     let text = metrics(replica.ops_address).await;
     for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {

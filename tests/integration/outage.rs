@@ -1,6 +1,6 @@
 //! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
-//! themselves; they answer a smile whose outcome is unknown after the outage. A replica that starts waits for MySQL. A
-//! replica ends if its log was replaced.
+//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts waits
+//! for MySQL. A replica ends if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -177,7 +177,7 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
     TestClient::connect(replica.address, "anna").await.persist("c1", "bruno").await;
 }
 
-/// The maximum number of lines that a replica logs per outage, including its end.
+/// The maximum number of lines that a replica logs about one outage and its end.
 const LINES: usize = 10;
 
 /// MySQL is unavailable in three ways: the network is cut, the network is silent, or statements wait for locked
@@ -203,7 +203,7 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         }
         let mut most = 0;
         let is_ready = async |member: &Member| status(member.ops_address(), "/readyz").await == 200;
-        // While a replica is ready, open sessions request histories and further sessions try to resume.
+        // While one of the replicas is ready, open sessions request histories and further sessions try to resume.
         while is_ready(&fleet.members[0]).await || is_ready(&fleet.members[1]).await {
             for (address, user, client) in &mut clients {
                 client.send(json!({"type": "history", "with": "viola", "limit": 10})).await;

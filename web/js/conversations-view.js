@@ -62,7 +62,7 @@ export class ConversationsView {
     this.#empty.hidden = conversations.length > 0;
   }
 
-  /** Collects the cards that changed or show a countdown for `paintMore`. */
+  /** Collects, for `paintMore`, the cards that changed or show a countdown. */
   collect() {
     for (const [conversation, card] of this.#cards) {
       if (this.#changed.has(conversation) || card.isCountingDown) this.#waiting.add(conversation);

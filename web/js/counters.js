@@ -48,7 +48,10 @@ export class Counters {
   }
 }
 
-/** A rate is averaged over this time, and up to one interval between samples longer. */
+/**
+ * A rate is averaged over this time or up to one interval between samples longer. At the start it is averaged over the
+ * time so far.
+ */
 const WINDOW_MS = 4_000;
 
 export class Rate {

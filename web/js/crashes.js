@@ -13,7 +13,7 @@ export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "s
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
-/** A list of replicas older than this is out of date. A hidden page requests the list every 10 s. */
+/** A list of replicas older than this is out of date. A hidden page requests the list about every 10 s. */
 const STALE_MS = 15_000;
 
 /**

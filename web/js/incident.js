@@ -12,7 +12,10 @@ export const Step = Object.freeze({
 
 const READY = "ready";
 
-/** A new incident, requested at the time `at`. The caller chooses the `id`; `by` is the requester. */
+/**
+ * A new incident, requested at the time `at`. For a crash that the page has only noticed, `at` is the time of the first
+ * lost session or, without one, of the last heartbeat. The caller chooses the `id`; `by` is the requester.
+ */
 export function incidentOf({ id, at, by, mode }) {
   return { id, by, mode, victim: null, askedAt: at, confirmedAt: null, losses: [], lostAt: null, replacement: null };
 }

@@ -3,7 +3,7 @@
 //
 // The offsets decide whether a smile is lost, not a timeout. A session that has seen offset n has seen its user's whole
 // stream up to n, so an acked smile at or below n that the receiver never saw is lost. A smile in the gap of a session
-// that did not resume, or of another epoch than that of the receiver, is "unverified" instead.
+// that did not resume, or of an epoch that the receiver has left, is "unverified" instead.
 
 import { Fit, Stream } from "./client/stream.js";
 

@@ -194,8 +194,9 @@ export class Model {
   }
 
   /**
-   * How to restart a replica that crashes in the chosen mode. While no backend answers, the mode is that of the last
-   * crash if it has no replacement, otherwise the default one.
+   * How to restart a replica that crashes in the chosen mode. While no backend answers, the browser is online and no
+   * session is connected, the mode is that of the last crash if it is known and has no replacement, otherwise the
+   * default one.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
@@ -205,7 +206,10 @@ export class Model {
     return this.platform.revival({ mode: silentFor === null ? this.settings.mode : (openMode ?? DEFAULTS.mode), silentFor });
   }
 
-  /** The list of replicas, its age, whether its requests fail, and the simulated users' sessions by replica. */
+  /**
+   * The list of replicas, its age in milliseconds, whether the last request for it failed other than by a rate limit,
+   * and the number of the simulated users' sessions by replica.
+   */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
     return { replicas, isStale: unreachableSince !== null, age: now - (answeredAt ?? now), sessionsOn: this.#sessionsByReplica() };

@@ -12,8 +12,8 @@ const MOST_ROWS = 7;
 
 /**
  * Draws on `canvas`. `badges` is [{label, number, colour, soft}], `facts` and `notes` are lines of text. `crashes` is
- * the rows of the table, the header row first and then the latest crash. `look` is what `TimelineView.look` returns:
- * the colours by name, `hueOf(replica)`, the font family, and the word `now`.
+ * the rows of the table: the header row, then the crashes, newest first; at most `MOST_ROWS` crashes are drawn. `look`
+ * is what `TimelineView.look` returns, with the colours by name, `hueOf(replica)`, the font family, and the word `now`.
  */
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];

@@ -4,7 +4,7 @@ import { REQUEST_LIMIT_MS } from "./backend.js";
 
 /** The usual pause between two polls. */
 export const WATCH_MS = 1_000;
-/** The pauses of an idle and of a hidden page. */
+/** The pauses of an idle and of a hidden page after a list. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
 /** The pause after a timeout: the next request may reach a replica other than the hanging one. */

@@ -31,8 +31,8 @@ export class ReplicasView {
   }
 
   /**
-   * The list is `age` milliseconds old; `isStale` says that requests for it fail. `sessionsOn` has the number
-   * of this page's sessions by replica.
+   * The list is `age` milliseconds old; `isStale` says that the last request for it failed other than by a rate limit.
+   * `sessionsOn` has the number of the simulated users' sessions by replica.
    */
   paint({ replicas, isStale, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));

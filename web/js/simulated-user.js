@@ -1,5 +1,5 @@
 // A simulated user: a session, its unsettled smiles, the last face from the peer, and the guests to answer. It reports
-// the smiles of its conversation to the ledger.
+// the smiles that it sends to its peer, and every welcome, ack and received smile, to the ledger.
 
 import { answerTo } from "./faces.js";
 import { Beat, Outbox } from "./client/outbox.js";
@@ -68,7 +68,10 @@ export class SimulatedUser {
     this.#outbox.clear();
   }
 
-  /** Sends an interrupted smile or a new one, unless the session is down or too many smiles are unsettled. */
+  /**
+   * Sends an interrupted smile; without one, a new smile unless too many are unsettled. Sends nothing while the session
+   * is down. Returns a `Beat`.
+   */
   speak() {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
@@ -115,7 +118,10 @@ export class SimulatedUser {
     else if (frame.type === "error") this.#failed(frame);
   }
 
-  /** Answers a guest at every other turn. The ledger lacks these answers: this page cannot see whether they arrive. */
+  /**
+   * Answers a guest, but not in two new smiles in a row. The ledger lacks these answers: this page cannot see whether
+   * they arrive.
+   */
   #answer() {
     const guest = this.#answeredLast ? undefined : this.#guests.shift();
     this.#answeredLast = guest !== undefined;

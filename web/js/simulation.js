@@ -38,7 +38,7 @@ export class Simulation {
     this.#onSession = onSession;
   }
 
-  /** Sets the users. Each consecutive pair can have a conversation. */
+  /** Sets the users: the first and the second can have a conversation, then the third and the fourth, and so on. */
   set people(people) {
     this.#people = people;
   }
@@ -64,8 +64,8 @@ export class Simulation {
   }
 
   /**
-   * Starts a run, or changes the number of conversations of the current one; 0 stops it. Each conversation sends `rate`
-   * smiles a second. The seed applies to new conversations.
+   * Starts a run, or changes the number of conversations of the current one; 0 stops it. Each conversation has `rate`
+   * beats a second, and sends at most one smile per beat. The seed applies to new conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -83,13 +83,13 @@ export class Simulation {
     this.run(0, { rate: this.#rate, seed: this.#seed });
   }
 
-  /** Makes waiting sessions reconnect soon, because the backend answers again. */
+  /** Makes waiting sessions reconnect soon, because the backend answers again or the network is back. */
   hurry() {
     for (const user of this.users) user.session.hurry();
   }
 
   /**
-   * Makes waiting sessions wait at least `wait` milliseconds from now, because the backend rate-limits this address.
+   * Makes waiting sessions wait at least `wait` milliseconds from now, because a refusal has this hint. 0 is no hint.
    */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);

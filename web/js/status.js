@@ -1,6 +1,6 @@
 // Chooses the sentence about the connection, which states the most important fact. The functions are pure.
 
-/** Shorter failures to answer are not shown. */
+/** The page does not show a failure of the requests for the replicas that is shorter than this. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**

@@ -158,7 +158,7 @@ export class TimelineView {
     return [GLYPHS[kind], words, replica, count > 1 ? `×${count}` : null].filter((part) => part !== null).join(" ");
   }
 
-  // The visible samples as text, newest first; built only while the table is open.
+  // The samples of the last `SHOWN_MS` as text, newest first; built only while the table is open.
   #paintRows() {
     if (!this.#details.open || this.#timeline === null) return;
     const [, to] = spanOf(this.#timeline);

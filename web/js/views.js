@@ -1,4 +1,4 @@
-// All views of the page. They paint the state of the model, and announce events.
+// The views that paint the state of the model, and the announcements of its events.
 
 import { ConversationsView } from "./conversations-view.js";
 import { CountersView } from "./counters-view.js";

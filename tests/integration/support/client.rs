@@ -139,6 +139,7 @@ impl TestClient {
     }
 
     /// Sends a smile, and again after the hint of each `overloaded` error, until it is acked. Returns its offset.
+    /// Panics on any other frame.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -151,7 +152,7 @@ impl TestClient {
     }
 
     /// Sends smiles without waiting between them, and those refused as `overloaded` again until all are acked. Returns
-    /// the highest offset.
+    /// the highest offset. Panics on any other frame.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -221,7 +222,8 @@ impl TestClient {
         frame
     }
 
-    /// The next frame, which must be an error with this code.
+    /// The next frame, which must be an error with this code and a message. It must have a hint exactly if the code is
+    /// temporary.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
         assert_eq!(frame["code"], code, "{frame}");

@@ -33,8 +33,8 @@ pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     let _ = cleaning.join();
 }
 
-/// Runs `scripts/mysql` for a server with its data in this folder, never in a container. Returns what the script
-/// prints.
+/// Runs `scripts/mysql` for a server with its data in this folder, never in a new container. Returns what the script
+/// prints. Panics if the script fails.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");

@@ -173,7 +173,7 @@ impl Fleet {
     }
 
     /// Waits for each replica until it is ready, and compares each user's whole stream across replicas. All streams
-    /// together must have more than 100 smiles.
+    /// together must have more than 100 frames; each smile is in two streams.
     pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -188,7 +188,7 @@ impl Fleet {
                 streams.push(client.replayed().await);
             }
             let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
-            assert!(log.len() > 100, "all streams together have only {} smiles", log.len());
+            assert!(log.len() > 100, "all streams together have only {} frames", log.len());
             assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has a different log", member.name);
         }
     }

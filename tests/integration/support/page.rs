@@ -11,7 +11,7 @@ use super::webdriver::Browser;
 /// The name of the SQLite file.
 pub(crate) const STORE: &str = "chat.db";
 
-/// The default rate limit per client address, which other tests disable.
+/// The default rate limit per client address. Without this option, a test replica has no such limit.
 pub(crate) const WITH_LIMITS: [(&str, &str); 1] = [("client-rate", "20")];
 
 /// Opens the page of a server in a browser with this preferred language.

@@ -26,7 +26,7 @@ const IGNORE_FILE_SIZE_SIGNAL: &str = r#"trap "" XFSZ; exec "$0" "$@""#;
 pub(crate) struct TestProcess {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// The address of `/metrics`.
+    /// The address of the operations listener.
     pub(crate) ops_address: SocketAddr,
     /// The id of the replica.
     pub(crate) replica: String,

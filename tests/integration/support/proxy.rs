@@ -30,7 +30,7 @@ pub(crate) enum Network {
     NoServer,
 }
 
-/// The packet of such a router, with error 2003.
+/// The packet with which a MySQL router without a server answers a connection: error 2003.
 const NO_SERVER: &[u8] = b"\x1c\0\0\0\xff\xd3\x07#HY000Can't connect to it";
 
 /// A proxy to a server.

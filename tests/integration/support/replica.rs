@@ -41,7 +41,7 @@ impl TestStore {
 pub(crate) struct TestReplica {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// The address of `/metrics`.
+    /// The address of the operations listener.
     pub(crate) ops_address: SocketAddr,
     /// The store.
     pub(crate) store: TestStore,

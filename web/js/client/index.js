@@ -4,11 +4,12 @@
 // Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
 //   Session      one WebSocket at a time: welcome, resume from the last offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
-//   Outbox       smiles without an ack: sent again with the same id, after the time that the server asked for
+//   Outbox       smiles without an ack: sent again with the same id, after a temporary error no sooner than the
+//                server's hint, after a broken session in the beats that follow the next welcome
 //   DialQueue    a limit on the sessions of a page that connect at the same time
 //   Stream       for a proof: how far the user's stream was seen, and where it has a gap
 //   whyRefused   the cause that a browser hides when a socket is refused
-//   PageTimers   a clock that a hidden page does not slow down
+//   PageTimers   a clock, and timers that a hidden page does not slow down where there are workers
 
 export { Backoff, retryWait } from "./backoff.js";
 export { Client, Refusal } from "./client.js";

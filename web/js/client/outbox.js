@@ -39,9 +39,9 @@ export class Outbox {
   }
 
   /**
-   * Sends at most one smile while the session is open: an interrupted one if there is any, otherwise a new one from
-   * `compose`, which may return null, unless the limit is reached. One interrupted smile per beat avoids a burst after
-   * a crash if the caller paces its beats.
+   * Sends at most one smile while the session is open: an interrupted one if there is any; otherwise, below the limit,
+   * a new one from `compose()`, which returns null if there is none. Returns a `Beat`. One interrupted smile per beat
+   * avoids a burst after a crash if the caller paces its beats.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -65,7 +65,10 @@ export class Outbox {
     return this.#entries.delete(id);
   }
 
-  /** Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. */
+  /**
+   * Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. Does
+   * nothing if the smile waits for no answer.
+   */
   retry(id, retryAfter) {
     const entry = this.#entries.get(id);
     if (entry?.phase !== Phase.SENT) return;

@@ -13,9 +13,9 @@ const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
 /** The end of a connection resets the back-off if the welcome was at least this long ago. */
 export const STABLE_MS = 5_000;
-/** The spread of reconnects when the backend is back. */
+/** The spread of reconnects when the backend or the network is back. */
 const HURRY_SPREAD_MS = 500;
-/** The spread of reconnects after a rate-limit refusal: sixty sessions reconnect at twelve a second on average. */
+/** The spread of reconnects after a refusal with a hint: sixty sessions reconnect at twelve a second on average. */
 export const POSTPONE_SPREAD_MS = 5_000;
 
 const WATCH_MS = 500;
@@ -52,8 +52,9 @@ export class Session {
   state = SessionState.STOPPED;
   replica = null;
   /**
-   * Why the last connection ended: `{code, name, text, isRefusal}`, or null. A connection that the other side closes
-   * before its welcome is a refusal.
+   * Why the last connection ended: `{code, name, text, isRefusal}`; null before the first end and after a welcome.
+   * `code` is null if this session gave the connection up. A connection that the other side closes before its welcome
+   * is a refusal.
    */
   closeReason = null;
   /** When a waiting session reconnects, by the clock of `timers`; valid in the state `WAITING` only. */
@@ -97,14 +98,14 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Shortens a back-off, because the backend is back. Hints and policy waits are still honoured. */
+  /** Shortens a back-off, because the backend or the network is back. Hints and policy waits are still honoured. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     const wait = this.#random() * HURRY_SPREAD_MS;
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Honours a rate limit's hint: a shorter wait becomes `wait` milliseconds plus a random spread. 0 is no hint. */
+  /** Honours the hint of a refusal: a shorter wait becomes `wait` milliseconds plus a random spread. 0 is no hint. */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || wait === 0) return;
     if (this.#timers.now() + wait > this.retryAt) this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);

@@ -1,4 +1,4 @@
-// The smiles sent and received by a phone, newest first, and their senders.
+// The last smiles sent and received by a phone, newest first, and all senders to it.
 
 export const LINES_KEPT = 30;
 
