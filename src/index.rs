@@ -172,11 +172,17 @@ impl Index {
 
     /// Finds the offsets of the ids that are indexed up to `indexed`.
     async fn find_indexed(&self, hashes: &[IdHash], indexed: Offset) -> Result<HashMap<IdHash, Offset>, StoreError> {
-        let candidates: Vec<_> = {
+        let mut candidates: Vec<_> = {
             let filters = self.filters.lock();
-            let hashes = hashes.iter().map(|hash| hash.short());
-            hashes.filter(|hash| filters.may_hold(*hash, Offset::default(), indexed)).collect()
+            let may_hold = |hash: &&IdHash| filters.may_hold(hash.short(), Offset::default(), indexed);
+            hashes.iter().filter(may_hold).collect()
         };
+        if !candidates.is_empty() {
+            // The filters also hold ids that are not indexed yet. Memory answers for those.
+            let recent = self.tail.recent.lock();
+            candidates.retain(|hash| recent.find(**hash).is_none());
+        }
+        let candidates: Vec<_> = candidates.into_iter().map(|hash| hash.short()).collect();
         if candidates.is_empty() {
             return Ok(HashMap::default());
         }

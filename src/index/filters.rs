@@ -1,4 +1,4 @@
-//! Bloom filters of the newest indexed ids (B. H. Bloom, 1970). They have no false negatives and few false positives,
+//! Bloom filters of the newest ids (B. H. Bloom, 1970). They have no false negatives and few false positives,
 //! so while they cover the whole index, almost every new id is known to be new without a query.
 
 use std::collections::BTreeMap;

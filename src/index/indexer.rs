@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 /// smiles over, the replica indexes first.
 const MAX_LAG_AT_START: u64 = 2 * SEGMENT;
 
-/// Number of ids that move from memory into the filters between two yields.
+/// Maximum number of ids that enter the filters, or leave memory, between two yields.
 const IDS_PER_YIELD: u64 = 1024;
 
 /// Maximum wait for a full segment before the task reads again how far the index reaches.
@@ -120,10 +120,11 @@ impl Indexer {
     async fn follow(&self) -> Result<(), StoreError> {
         // The time of the start, the last successful step or the last warning, whichever is latest.
         let mut quiet_since = Instant::now();
+        let mut filled = self.index.tail.indexed();
         loop {
             let due = end_of(self.index.tail.indexed().0 / SEGMENT + 1);
-            let _ = tokio::time::timeout(POLL_INTERVAL, self.index.tail.wait_for(|tail| tail.cursor() >= due)).await;
-            match self.step().await {
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.fill_filters(&mut filled, due)).await;
+            match self.step(filled).await {
                 Ok(()) => quiet_since = Instant::now(),
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
@@ -137,10 +138,31 @@ impl Indexer {
         }
     }
 
+    /// Adds the ids after `filled` to the filters as they are published, until the filters hold all ids up to `due`.
+    /// The first ids of a new filter touch all of its pages, so adding a whole segment takes tens of milliseconds.
+    /// Cancel safe.
+    async fn fill_filters(&self, filled: &mut Offset, due: Offset) {
+        let Index { tail, filters, .. } = &self.index;
+        while *filled < due {
+            tail.wait_for(|tail| tail.cursor() > *filled).await;
+            // Retention may have removed some of the smiles.
+            let from = tail.indexed().max(*filled);
+            let until = tail.cursor().min(Offset(from.0 + IDS_PER_YIELD));
+            let id = |Publication { hash, smile, .. }: &Publication| Entry { hash: hash.short(), offset: smile.offset };
+            let ids = tail.recent.lock().range(from, until).map(|smiles| smiles.map(|one| id(one)).collect::<Vec<_>>());
+            if let Some(ids) = ids {
+                filters.lock().add(ids);
+                *filled = until;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Reads how far the index reaches, and writes the next segment if it is complete and this replica holds the claim.
-    async fn step(&self) -> Result<(), StoreError> {
+    /// The filters hold the ids up to `filled`.
+    async fn step(&self, filled: Offset) -> Result<(), StoreError> {
         let Index { store, tail, segments, .. } = &self.index;
-        let segment = self.read_progress().await?;
+        let segment = self.read_progress(filled).await?;
         let end = end_of(segment + 1);
         if tail.cursor() < end {
             return Ok(());
@@ -165,7 +187,7 @@ impl Indexer {
         let smiles = smiles.iter().map(|publication| (publication.hash, &publication.smile));
         let plan = plan(store, segment, smiles).await?;
         store.write_index(&IndexStep { last, ..plan }).await?;
-        if self.read_progress().await? == segment {
+        if self.read_progress(filled).await? == segment {
             // The log does not show the last published batch: either not yet, or it has lost its end. The follower
             // detects a lost end and ends the replica.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
@@ -173,23 +195,16 @@ impl Indexer {
         Ok(())
     }
 
-    /// Reads the number of indexed segments. Moves their ids from memory into the filters, [`IDS_PER_YIELD`] at a time,
-    /// since the tail's lock blocks sessions.
-    async fn read_progress(&self) -> Result<u64, StoreError> {
-        let Index { store, tail, filters, segments, .. } = &self.index;
+    /// Reads the number of indexed segments. Drops their ids from memory if the filters hold them, [`IDS_PER_YIELD`] at
+    /// a time, since the tail's lock blocks sessions.
+    async fn read_progress(&self, filled: Offset) -> Result<u64, StoreError> {
+        let Index { store, tail, segments, .. } = &self.index;
         let stored = store.indexed().await?;
         // Raised before memory drops the ids, so that look-ups detect a server that lacks their segments.
         segments.fetch_max(stored, Ordering::SeqCst);
-        let end = end_of(stored).min(tail.cursor());
+        let end = end_of(stored).min(filled);
         while tail.indexed() < end {
-            let from = tail.indexed();
-            let until = Offset(from.0 + IDS_PER_YIELD).min(end);
-            let id = |Publication { hash, smile, .. }: &Publication| Entry { hash: hash.short(), offset: smile.offset };
-            let ids = tail.recent.lock().range(from, until).map(|smiles| smiles.map(|one| id(one)).collect::<Vec<_>>());
-            // Retention has removed some of the smiles meanwhile.
-            let Some(ids) = ids else { break };
-            filters.lock().add(ids);
-            tail.set_indexed(until);
+            tail.set_indexed(end.min(Offset(tail.indexed().0 + IDS_PER_YIELD)));
             tokio::task::yield_now().await;
         }
         Ok(stored)
