@@ -76,7 +76,7 @@ metrics! {
     closes: IntCounterVec =
         counters("closes_total", "Sessions closed, by close code; 0 is a broken or aborted one", &["code"]),
     sessions_handed_over: IntCounter =
-        counter("sessions_handed_over_total", "Sessions handed over to an emptier replica"),
+        counter("sessions_handed_over_total", "Sessions asked to leave for an emptier replica"),
     errors: IntCounterVec = counters("errors_total", "Refused frames and requests, by code", &["code"]),
     smiles_stored: IntCounter = counter("smiles_stored_total", "Smiles stored through this replica"),
     smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Smiles whose id was stored before"),
@@ -85,7 +85,7 @@ metrics! {
     lagged: IntCounter = counter("lagged_total", "Outbox overflows"),
     ack_seconds: Histogram = histogram("ack_seconds", "Seconds from a frame to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
-        histogram("delivery_seconds", "Seconds from a frame to its delivery to another session", SECONDS.to_vec()),
+        histogram("delivery_seconds", "Seconds from a frame to its delivery to another session here", SECONDS.to_vec()),
     append_seconds: Histogram =
         histogram("append_seconds", "Seconds per append, with its waits and the commit", SECONDS.to_vec()),
     append_smiles: Histogram = histogram("append_smiles", "Smiles in one append", SMILES.to_vec()),

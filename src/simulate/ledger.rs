@@ -83,7 +83,7 @@ pub struct Counts {
 pub struct Crash {
     /// The id of the replica.
     pub replica: String,
-    /// Sessions of the run on this replica that were lost after the request.
+    /// Sessions of the run on this replica that were lost after the ledger had recorded the request.
     pub sessions: u64,
     /// Lost sessions with a successor that has answered.
     pub recovered: u64,
