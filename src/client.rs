@@ -124,7 +124,9 @@ struct Session {
     resumed_from: Option<Offset>,
     welcome_by: Instant,
     welcomed: bool,
+    /// Whether a frame has arrived after the welcome.
     answering: bool,
+    /// The hint of the last `drain` frame.
     return_after: Option<Duration>,
     /// The next frame to write.
     outgoing: Option<String>,

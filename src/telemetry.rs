@@ -24,7 +24,7 @@ const SECONDS: [f64; 15] =
 /// Histogram buckets of the smiles in one append. A batch holds at most 2,000 smiles on SQLite, and fewer on MySQL.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
-/// The shortest time between two log lines about a store that did not answer a client.
+/// The shortest time between two log lines about store failures that affected clients.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not set
@@ -125,8 +125,8 @@ impl Metrics {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
-    /// Logs that the store did not answer a client, at most once a minute: an outage may affect thousands of clients.
-    /// Returns the refusal for the client.
+    /// Logs an error of the store that affected a client, with the message `what`, at most once a minute: an outage may
+    /// affect thousands of clients. Returns the refusal for the client.
     pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {

@@ -106,8 +106,8 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Requests a crash of a replica. `token` is the content of the file that `serve --crash-token-file` names, without the
-/// white space around it.
+/// Requests a crash of a replica. Returns its id and the mode once the request is accepted. `token` is the content of
+/// the file that `serve --crash-token-file` names, without the white space around it.
 ///
 /// # Errors
 /// See [`ApiError`].

@@ -104,10 +104,15 @@ pub struct Ledger {
     heads: HashMap<UserName, Offset>,
     counts: Counts,
     faults: Faults,
+    /// Sent smiles without a final answer.
     open: u64,
+    /// Written smiles that have not been answered since.
     in_flight: u64,
+    /// Smiles and acks that arrived.
     heard: u64,
+    /// Seats with a session.
     live: usize,
+    /// Seats whose users have stopped sending.
     done: usize,
     /// Whether a replica answered at the end; `true` until then.
     answered: bool,

@@ -57,7 +57,8 @@ pub struct Report {
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
-    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost.
+    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost, except in the second
+    /// reading, where such a resume is a breach instead.
     pub gaps: u64,
     /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
     pub reread_users: usize,
