@@ -4,7 +4,7 @@
 //! only by the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
-//! [`conduct`] records them in the ledger in batches. When the queue is full, the users wait.
+//! [`conduct`] records them in the ledger in batches. When the queue is full, the tasks wait.
 
 pub mod ledger;
 pub mod plan;
@@ -170,7 +170,7 @@ pub async fn conduct(
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
-    // Users close their own sessions. The `JoinSet` aborts those that take too long.
+    // Users close their own sessions. Dropping `seats` aborts the users that take too long.
     let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }

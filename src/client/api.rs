@@ -58,7 +58,7 @@ pub struct ReplicaList {
     pub this: String,
     /// Identity of the log.
     pub epoch: Epoch,
-    /// The highest offset in the log.
+    /// The highest offset in the log, as far as the replica that answered knows.
     pub head: Offset,
 }
 
