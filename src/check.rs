@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// No connection, no complete answer within 3 s, an answer of more than 8 MiB, or a URL that does not begin with
+    /// No connection, no complete answer within 3 s, a body of more than 8 MiB, or a URL that does not begin with
     /// `http://`.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),

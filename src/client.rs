@@ -1,10 +1,10 @@
 //! A client that keeps its session: it connects, resumes, sends unanswered smiles again, and backs off.
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Pass smiles
-//! to [`Client::offer`], and await [`Client::next`] in a loop: it does all the work and returns events. A client
-//! repeats a smile with the same id until the smile is durable, permanently refused or given up, so the server stores
-//! no smile twice. It resumes from the highest offset that it has seen, not counting acks of duplicates, so it misses
-//! nothing if the server recovers the session.
+//! to [`Client::offer`], and await [`Client::next`] in a loop: `next` does all the work and returns events. A client
+//! repeats a smile with the same id until it knows that the smile is durable or permanently refused, or until the smile
+//! is given up, so the server stores no smile twice. A client resumes from its [`ResumePoint`], so it misses nothing if
+//! the server recovers the session.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -106,7 +106,7 @@ pub struct Client {
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
-    /// The number of lost connections and failed attempts. After each one the client tries the next URL.
+    /// The number of lost connections and failed attempts after which the client tried the next URL.
     moves: usize,
     events: VecDeque<Event>,
     state: State,
@@ -124,7 +124,9 @@ struct Session {
     resumed_from: Option<Offset>,
     welcome_by: Instant,
     welcomed: bool,
+    /// Whether a frame has arrived after the welcome.
     answering: bool,
+    /// The hint of the last `drain` frame.
     return_after: Option<Duration>,
     /// The next frame to write.
     outgoing: Option<String>,
@@ -166,8 +168,8 @@ impl Client {
         client
     }
 
-    /// Accepts a smile to send, and keeps it until it is durable, permanently refused or given up. Returns `false`,
-    /// without accepting the smile, if [`MAX_UNANSWERED`] smiles are unanswered already.
+    /// Accepts a smile to send, with the content `smile`, and keeps it until it is known to be durable, permanently
+    /// refused or given up. Returns `false`, without accepting it, if [`MAX_UNANSWERED`] smiles are unanswered already.
     #[must_use = "false means that the smile was not accepted"]
     pub fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         self.outbox.offer(id, to, smile)

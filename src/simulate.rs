@@ -4,7 +4,7 @@
 //! only by the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
-//! [`conduct`] records them in the ledger in batches. When the queue is full, the users wait.
+//! [`conduct`] records them in the ledger in batches. When the queue is full, the tasks wait.
 
 pub mod ledger;
 pub mod plan;
@@ -76,7 +76,7 @@ pub enum SimulationError {
     /// The store has fewer than two users.
     #[error("a conversation needs two users, but the number of users in the store is {0}")]
     TooFewUsers(usize),
-    /// An interrupt came before a session was open.
+    /// An interrupt came before the sending, while no session was open.
     #[error("interrupted before the run began")]
     Interrupted,
     /// The file with the token for crash requests cannot be read, or is empty.
@@ -124,8 +124,9 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
     Ok(report.exit_status())
 }
 
-/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. It ends the
-/// simulation while `conduct` asks for the users, and while the sessions are being opened if none is open.
+/// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. While the sessions
+/// are being opened, it also skips the sending, or ends the simulation if no session is open. While `conduct` asks for
+/// the users, it ends the simulation.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -140,7 +141,8 @@ pub async fn conduct(
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),
     };
-    // Below 2^53, so that readers that parse numbers as floating point keep the seed of the JSON report exact.
+    // A random seed is below 2^53, so that readers that parse numbers as floating point keep the seed in the JSON
+    // report exact.
     let seed = options.seed.unwrap_or_else(|| rand::random_range(0..OFFSET_LIMIT));
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
@@ -168,7 +170,7 @@ pub async fn conduct(
     };
     let report = conductor.lead(seed).await;
     drop(conductor);
-    // Users close their own sessions. The `JoinSet` aborts those that take too long.
+    // Users close their own sessions. Dropping `seats` aborts the users that take too long.
     let _ = timeout(patience.client.silence, async { while seats.join_next().await.is_some() {} }).await;
     report
 }
@@ -196,7 +198,7 @@ impl Shared {
         urls
     }
 
-    /// Queues an event of a client for the ledger, and waits while the queue is full.
+    /// Queues an event of a client for the ledger, and waits while the queue is full. Omits [`client::Event::Ended`].
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {

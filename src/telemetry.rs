@@ -24,7 +24,7 @@ const SECONDS: [f64; 15] =
 /// Histogram buckets of the smiles in one append. A batch holds at most 2,000 smiles on SQLite, and fewer on MySQL.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
-/// The shortest time between two log lines about a store that did not answer a client.
+/// The shortest time between two log lines about store failures that affected clients.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not set
@@ -76,7 +76,7 @@ metrics! {
     closes: IntCounterVec =
         counters("closes_total", "Sessions closed, by close code; 0 is a broken or aborted one", &["code"]),
     sessions_handed_over: IntCounter =
-        counter("sessions_handed_over_total", "Sessions handed over to an emptier replica"),
+        counter("sessions_handed_over_total", "Sessions asked to leave for an emptier replica"),
     errors: IntCounterVec = counters("errors_total", "Refused frames and requests, by code", &["code"]),
     smiles_stored: IntCounter = counter("smiles_stored_total", "Smiles stored through this replica"),
     smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Smiles whose id was stored before"),
@@ -85,7 +85,7 @@ metrics! {
     lagged: IntCounter = counter("lagged_total", "Outbox overflows"),
     ack_seconds: Histogram = histogram("ack_seconds", "Seconds from a frame to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
-        histogram("delivery_seconds", "Seconds from a frame to its delivery to another session", SECONDS.to_vec()),
+        histogram("delivery_seconds", "Seconds from a frame to its delivery to another session here", SECONDS.to_vec()),
     append_seconds: Histogram =
         histogram("append_seconds", "Seconds per append, with its waits and the commit", SECONDS.to_vec()),
     append_smiles: Histogram = histogram("append_smiles", "Smiles in one append", SMILES.to_vec()),
@@ -125,8 +125,8 @@ impl Metrics {
         self.errors.with_label_values(&[<&str>::from(code)]).inc();
     }
 
-    /// Logs that the store did not answer a client, at most once a minute: an outage may affect thousands of clients.
-    /// Returns the refusal for the client.
+    /// Logs an error of the store that affected a client, with the message `what`, at most once a minute: an outage may
+    /// affect thousands of clients. Returns the refusal for the client.
     pub(crate) fn store_failed(&self, error: &dyn Display, what: &str) -> Refusal {
         let mut logged_at = self.store_failure_logged_at.lock();
         if logged_at.is_none_or(|at| at.elapsed() > STORE_FAILURE_INTERVAL) {

@@ -1,11 +1,11 @@
-//! CPU time of the servers and of MySQL.
+//! CPU time of servers, of helper processes and of MySQL.
 
 use std::time::Instant;
 
 use crate::mysql::MySql;
 use crate::process::Server;
 
-/// The CPU time of some servers and of MySQL since this value was created.
+/// The CPU time of some processes and of MySQL since this value was created.
 pub(crate) struct Processes {
     since: Instant,
     servers: Vec<(u32, f64)>,
@@ -18,7 +18,7 @@ impl Processes {
         Self::numbered(servers.iter().map(Server::number))
     }
 
-    /// Starts to measure processes by their ids.
+    /// Starts to measure processes by their ids, and MySQL if it runs on this machine.
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
         let now = |number| (number, seconds(number));
         Self {
@@ -28,7 +28,7 @@ impl Processes {
         }
     }
 
-    /// CPU seconds of the servers.
+    /// CPU seconds of the processes, without MySQL.
     pub(crate) fn seconds(&self) -> f64 {
         self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
     }
@@ -38,7 +38,7 @@ impl Processes {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// The CPU use of the servers and of MySQL, as shares of one CPU.
+    /// The CPU use of the processes and of MySQL, as shares of one CPU.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))

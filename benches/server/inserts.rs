@@ -27,6 +27,7 @@ struct Plan {
     log: String,
     /// The store of the inserts.
     store: String,
+    /// The number of connections that insert at the same time.
     connections: usize,
     /// Smiles per row.
     batch: i64,
@@ -35,7 +36,9 @@ struct Plan {
 
 #[derive(Deserialize, Serialize)]
 struct Outcome {
+    /// Bytes per row.
     bytes: usize,
+    /// Inserted rows.
     rows: i64,
     seconds: f64,
 }

@@ -18,7 +18,7 @@ const OFFERED: u32 = 2_000;
 
 const ROUND: Duration = Duration::from_secs(8);
 
-/// Warm-up, which is not measured.
+/// The warm-up. The latencies and the rate exclude it; the refusals and the CPU shares include it.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const HEADER: [&str; 10] = [

@@ -1,4 +1,5 @@
-//! CPU pinning: in measurements on SQLite, the measured process and the load each get a CPU of their own.
+//! CPU pinning: in measurements on SQLite, the measured process and the load each get a CPU of their own, if pinning is
+//! possible. The measurement of the start-up time does not pin.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ pub(crate) enum Core {
     Measured,
     /// The CPU of the load, if pinning is possible.
     Measuring,
-    /// Any CPU. In measurements with MySQL, all processes share the CPUs.
+    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and in that of the start-up time.
     Any,
 }
 

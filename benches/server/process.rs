@@ -24,7 +24,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The address of the metrics; `None` for the echo and the peers.
     pub(crate) operations: Option<SocketAddr>,
-    /// The URL of the store; empty for other programs.
+    /// The URL of the store; empty for the echo and the peers.
     pub(crate) store: String,
     /// The folder of the store, if this server created it.
     folder: Option<tempfile::TempDir>,

@@ -24,7 +24,7 @@ pub enum ApiError {
     /// There is no replica to ask.
     #[error("no URL to ask")]
     NoUrl,
-    /// No connection, no complete answer within 5 s, an answer of more than 8 MiB, or a URL that begins with neither
+    /// No connection, no complete answer within 5 s, a body of more than 8 MiB, or a URL that begins with neither
     /// `http://` nor `ws://`.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
@@ -51,14 +51,14 @@ pub enum ApiError {
 /// The answer of `GET /api/replicas`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReplicaList {
-    /// Every running replica, and those lost within the last 10 minutes.
+    /// Every running replica, and those lost within the last 10 minutes, or about a minute longer.
     pub replicas: Vec<Replica>,
     /// Id of the replica that answered.
     #[serde(rename = "self")]
     pub this: String,
     /// Identity of the log.
     pub epoch: Epoch,
-    /// The highest offset in the log.
+    /// The highest offset in the log, as far as the replica that answered knows.
     pub head: Offset,
 }
 
@@ -71,13 +71,13 @@ pub struct Replica {
     pub host: String,
     /// `ready`, `draining` or `lost`.
     pub state: String,
-    /// Milliseconds since it started.
+    /// Milliseconds since it registered.
     pub uptime_ms: u64,
-    /// Milliseconds since it last renewed its lease.
+    /// Milliseconds since it last renewed its lease; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// Sessions it holds.
+    /// The number of its open sessions; 0 if it is lost.
     pub sessions: u32,
-    /// Smiles per second it admitted lately.
+    /// Its recent rate of admitted smiles per second; 0 if it is lost.
     pub smiles_per_second: f64,
     /// The maximum number of smiles per second that it admits; 0 is unlimited.
     pub capacity: u32,
@@ -106,8 +106,8 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Requests a crash of a replica. `token` is the content of the file that `serve --crash-token-file` names, without the
-/// white space around it.
+/// Requests a crash of a replica. Returns its id and the mode once the request is accepted. `token` is the content of
+/// the file that `serve --crash-token-file` names, without the white space around it.
 ///
 /// # Errors
 /// See [`ApiError`].

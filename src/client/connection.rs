@@ -50,15 +50,17 @@ pub(super) struct Gone {
     /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client gave it
     /// up.
     pub code: Option<u16>,
-    /// When the connection stopped working. If a ping was unanswered for a while, that is when the server last sent
-    /// anything.
+    /// When the connection stopped working. If a ping was unanswered for at least half of the time from
+    /// [`Patience::ping_after`] to [`Patience::silence`], that is when the last message arrived.
     pub since: Instant,
 }
 
 /// One open WebSocket.
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// When the last message arrived.
     heard_at: Instant,
+    /// When the client sent a ping, if no message has arrived since.
     pinged_at: Option<Instant>,
     /// The deadline of the frames that are not flushed yet.
     write_by: Option<Instant>,

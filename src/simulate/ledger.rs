@@ -83,7 +83,7 @@ pub struct Counts {
 pub struct Crash {
     /// The id of the replica.
     pub replica: String,
-    /// Sessions of the run on this replica that were lost after the request.
+    /// Sessions of the run on this replica that were lost after the ledger had recorded the request.
     pub sessions: u64,
     /// Lost sessions with a successor that has answered.
     pub recovered: u64,
@@ -104,10 +104,15 @@ pub struct Ledger {
     heads: HashMap<UserName, Offset>,
     counts: Counts,
     faults: Faults,
+    /// Sent smiles without a final answer.
     open: u64,
+    /// Written smiles that have not been answered since.
     in_flight: u64,
+    /// Smiles and acks that arrived.
     heard: u64,
+    /// Seats with a session.
     live: usize,
+    /// Seats whose users have stopped sending.
     done: usize,
     /// Whether a replica answered at the end; `true` until then.
     answered: bool,

@@ -47,7 +47,9 @@ impl Beat {
 #[derive(Debug)]
 pub struct Plan {
     seed: u64,
+    /// Smiles per second in each conversation.
     rate: f64,
+    /// For how many seconds smiles are sent.
     duration: f64,
     /// The user of each seat.
     seats: Vec<UserName>,

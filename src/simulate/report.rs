@@ -41,7 +41,7 @@ pub struct Report {
     pub retried: u64,
     /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Smiles without a final answer whose last answer was a temporary refusal, or which were never written.
+    /// Smiles without a final answer whose last transmission was temporarily refused, or which were never written.
     pub given_up: u64,
     /// Smiles in the log that a stream should have received but did not.
     pub lost: u64,
@@ -57,7 +57,8 @@ pub struct Report {
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
-    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost.
+    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost, except in the second
+    /// reading, where such a resume is a breach instead.
     pub gaps: u64,
     /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
     pub reread_users: usize,
@@ -207,7 +208,8 @@ impl fmt::Display for Report {
             }
             (3, _) => write!(
                 f,
-                "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; until then no promise was broken"
+                "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; \
+                 until then no promise was broken"
             ),
             _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }

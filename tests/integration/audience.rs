@@ -191,8 +191,8 @@ async fn refusing() -> SocketAddr {
     address
 }
 
-/// A proxy that refuses a request for a path that begins with `refused`, unless at least [`RETRY_AFTER`] has passed
-/// since the previous one.
+/// A proxy that refuses the first request for a path that begins with `refused`. It refuses each later one too, unless
+/// at least [`RETRY_AFTER`] has passed since the previous one.
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);

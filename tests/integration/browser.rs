@@ -68,7 +68,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert_proof_holds(&browser).await;
     let [sent, acked, ..] = proof(&browser).await;
     let head = head_of_log(&server).await;
-    assert!((acked..=sent).contains(&head), "{acked} acked, {sent} sent, {head} in the log");
+    assert!((acked..=sent).contains(&head), "the log has {head} smiles, where {acked} are acked and {sent} sent");
 }
 
 #[tokio::test]
@@ -138,12 +138,12 @@ fn agree(shown: u64, counted: u64) -> bool {
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
-    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "{all}");
+    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "a wrong sum: {all}");
     let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
     assert!(agree(shown(&["at capacity"]), shed), "the numbers of shed smiles differ: {all}");
     let too_often = shown(&["session too fast", "too many requests from this address"]);
     assert!(agree(too_often, limited), "the numbers of rate-limited answers differ: {all}");
-    assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "{all}");
+    assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "an unexpected cause: {all}");
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert_eq!(record["ledger"]["acked"].as_u64(), Some(browser.number("successes").await));
     assert_eq!(record["settings"]["conversations"], 2);
     assert_eq!(record["timeline"]["marks"][0]["kind"], "start");
-    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "{record}");
+    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "few samples: {record}");
     let (kind, bytes) = download(&browser, "picture").await;
     assert_eq!(kind, "image/png");
     assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "no large PNG: {} bytes", bytes.len());
@@ -406,13 +406,13 @@ async fn ten_conversations_are_within_the_capacity() {
     start_conversations(&browser, 10).await;
     // The server sheds load for a moment when the disk stalls, so only overload in all three attempts is a failure.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
-    assert!(calm, "{}", browser.text("overload-causes").await);
+    assert!(calm, "overload in all three attempts: {}", browser.text("overload-causes").await);
     assert_proof_holds(&browser).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// The total size in bytes and the number of the responses since the page was requested, except cached ones and the
-/// polled list of replicas.
+/// The total size of the compressed bodies in bytes, and the number, of the responses since the page was requested,
+/// except cached ones and the polled list of replicas.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the page has loaded the users", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));

@@ -167,7 +167,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
         "a request without a name picked a replica that is not ready"
     );
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
-    assert_eq!(status, 503, "{body}");
+    assert_eq!(status, 503, "the session was not refused: {body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     anna.smile("c1", "bruno").await;
     bruno.expect("smile").await;

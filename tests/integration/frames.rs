@@ -20,7 +20,7 @@ async fn a_smile_is_acked_and_delivered() {
         json!({"type": "smile", "offset": 1, "id": "c1", "from": "anna", "to": "bruno", "smile": "😁", "at": at});
     assert_eq!(frame, expected);
     let digits = at.bytes().map(|byte| if byte.is_ascii_digit() { 'd' } else { char::from(byte) });
-    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "{at}");
+    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "not a time: {at}");
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ const SECONDS: Duration = Duration::from_secs(5);
 /// The time between two requests of a series.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The number of sessions that are opened while replicas are cut off. At one per [`PAUSE`] this takes four seconds.
+/// The number of sessions that are opened while replicas are cut off. At one per [`PAUSE`], opening them takes four
+/// seconds.
 const UPGRADES: u32 = 80;
 
 /// The number of sessions that a replica accepts: few enough for a test to fill it, and enough for all upgrades.

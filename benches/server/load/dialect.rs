@@ -16,7 +16,7 @@ pub(crate) enum Dialect {
     Echo,
     /// Socket.IO 4 over a WebSocket: `42` with a number requests an ack, `43` is an ack, `42` is an event.
     SocketIo,
-    /// An HTTP request per smile. A poll follows a nonempty answer at once, and an empty one after a second.
+    /// An HTTP request per smile. A poll follows a nonempty answer immediately, and an empty one after a second.
     Polling,
 }
 

@@ -13,7 +13,8 @@ pub(super) const CLOSE: u8 = 0x88;
 
 /// A frame in a buffer.
 pub(super) struct Frame {
-    /// The first byte. The load ignores all frames except unfragmented text, pings and close frames.
+    /// The first byte. After the opening of a session, the load ignores all frames except unfragmented text, pings and
+    /// close frames.
     pub(super) first: u8,
     /// The range of the payload.
     pub(super) payload: Range<usize>,

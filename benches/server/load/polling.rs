@@ -1,5 +1,5 @@
 //! A user of the first version's architecture: one HTTP request per smile, and polls. The next poll follows a nonempty
-//! answer at once, and an empty one after a second.
+//! answer immediately, and an empty one after a second.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -19,7 +19,7 @@ pub(crate) const ROLE: &str = "--be-the-load";
 /// Time limit for the last answers, from the end of the sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Executes the plan. All sessions are tasks on one thread, because the load has one CPU.
+/// Executes the plan. All sessions are tasks on one thread, because on SQLite the load has one CPU.
 pub(crate) fn work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {

@@ -70,7 +70,7 @@ fn a_smile_missing_from_the_second_reading_is_lost() {
     assert_eq!(scene.ledger.reread(), 1);
     assert_eq!(scene.faults(), [("lost", 1)]);
     scene.pass(4, 105);
-    assert_eq!(scene.faults(), [("lost", 1)], "the reader lacked a smile after its head");
+    assert_eq!(scene.faults(), [("lost", 1)], "a smile after the head of the reader counted as lost");
     assert!(scene.ledger.begin_reread(&UserName::new("nobody")).is_none());
 }
 

@@ -109,7 +109,7 @@ impl Ledger {
         }
     }
 
-    /// The smiles of a user's stream that are known to be in the log, in its order.
+    /// The smiles of a user's stream that are known to be in the log, in the order of the log.
     pub(super) fn expected(&self, user: &UserName) -> Vec<(Offset, Beat)> {
         let concerns = |beat: Beat| [beat.sender(), beat.receiver()].iter().any(|&seat| self.plan.user(seat) == user);
         let mut expected: Vec<_> = self

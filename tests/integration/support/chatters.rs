@@ -97,7 +97,7 @@ impl Chatter {
         loop {
             match timeout(ANSWERED, client.event()).await {
                 Ok(Event::Frame(frame)) if frame["type"] == "ack" => {
-                    assert_eq!(frame["id"], id, "{frame}");
+                    assert_eq!(frame["id"], id, "another smile was acked: {frame}");
                     self.client = Some(client);
                     return Some(offset(&frame));
                 }

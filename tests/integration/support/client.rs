@@ -39,7 +39,7 @@ pub(crate) struct TestClient {
     pub(crate) welcome: Value,
     /// Where acks are recorded.
     ledger: Ledger,
-    /// The receiver and the faces of the first smile that was sent with each id, by id.
+    /// The receiver and the faces of the smile that was first sent with each id, by id.
     sent: HashMap<String, (String, String)>,
 }
 
@@ -134,7 +134,7 @@ impl TestClient {
     pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
         self.send_smile(id, to).await;
         let ack = self.expect("ack").await;
-        assert_eq!((&ack["id"], &ack["duplicate"]), (&json!(id), &json!(false)), "{ack}");
+        assert_eq!((&ack["id"], &ack["duplicate"]), (&json!(id), &json!(false)), "not the ack of a new smile: {ack}");
         offset(&ack)
     }
 
@@ -218,7 +218,7 @@ impl TestClient {
     /// The next frame, which must be of this type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let frame = self.next().await;
-        assert_eq!(frame["type"], kind, "{frame}");
+        assert_eq!(frame["type"], kind, "another frame arrived: {frame}");
         frame
     }
 
@@ -226,14 +226,18 @@ impl TestClient {
     /// temporary.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
-        assert_eq!(frame["code"], code, "{frame}");
+        assert_eq!(frame["code"], code, "the error has another code: {frame}");
         let temporary = ["overloaded", "rate_limited", "store_unavailable"].contains(&code);
-        assert_eq!(frame["temporary"], temporary, "{frame}");
+        assert_eq!(frame["temporary"], temporary, "`temporary` is wrong: {frame}");
         assert!(
             frame["message"].as_str().is_some_and(|message| !message.is_empty()),
             "the error has no message: {frame}"
         );
-        assert_eq!(frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1), temporary, "{frame}");
+        assert_eq!(
+            frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1),
+            temporary,
+            "the hint is missing or superfluous: {frame}"
+        );
         frame
     }
 
@@ -253,7 +257,7 @@ impl TestClient {
             if frame["type"] == "pong" {
                 return smiles;
             }
-            assert_eq!(frame["type"], "smile", "{frame}");
+            assert_eq!(frame["type"], "smile", "another frame arrived: {frame}");
             smiles.push(frame);
         }
     }
@@ -320,7 +324,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
 
 /// Waits as long as the hint of an `overloaded` error says. Panics on any other answer.
 async fn wait_for_hint(answer: &Value) {
-    assert_eq!(answer["code"], "overloaded", "{answer}");
+    assert_eq!(answer["code"], "overloaded", "the answer is not `overloaded`: {answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;
 }

@@ -24,7 +24,7 @@ pub(crate) struct Member {
     store: String,
     /// The proxy to MySQL.
     pub(crate) network: Proxy,
-    /// `None` while the replica is dead.
+    /// `None` before the first start and while the replica is dead.
     process: Option<TestProcess>,
 }
 

@@ -145,6 +145,7 @@ struct World {
     behaviour: Behaviour,
     users: Vec<User>,
     log: Vec<Smile>,
+    /// The smile that every resume omits.
     forgotten: Option<Offset>,
     ids: HashMap<(UserName, SmileId), Offset>,
     sessions: Vec<Session>,
@@ -153,9 +154,11 @@ struct World {
     upgrades: u64,
     /// The number of sessions so far.
     joined: u64,
+    /// The number of smile frames so far.
     frames: u64,
     stored: u64,
     stored_so_far: watch::Sender<u64>,
+    /// Whether the fault has happened, if it happens once.
     happened: bool,
 }
 

@@ -137,7 +137,7 @@ impl TestProcess {
         run("kill", &[&format!("-{name}"), &self.id()]).await;
     }
 
-    /// Limits the size in bytes of the files that the process writes; `unlimited` removes the limit.
+    /// Limits the size in bytes of each file that the process writes; `unlimited` removes the limit.
     pub(crate) async fn limit_file_size(&self, limit: &str) {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
