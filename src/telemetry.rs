@@ -14,6 +14,7 @@ use prometheus::{
 };
 use strum::VariantArray;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::protocol::{CloseReason, ErrorCode, Refusal};
 
@@ -27,13 +28,14 @@ const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 /// The shortest time between two log lines about store failures that affected clients.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not set
-/// or not valid, the filter is `info`.
+/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not
+/// set, empty or not valid, the filter is `info`.
 ///
 /// # Panics
 /// If the process has started logging before.
 pub fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = builder.from_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A line that cannot be written, as on a full disk, is lost. The library would report the failure on standard
     // error, and panic if that fails as well.
     let subscriber =

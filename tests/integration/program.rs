@@ -166,9 +166,11 @@ async fn the_command_line_overrides_the_environment() {
 }
 
 #[tokio::test]
-async fn an_empty_platform_node_or_list_variable_counts_as_unset() {
+async fn an_empty_variable_for_platform_node_links_or_logs_counts_as_unset() {
     let store = TestStore::new();
-    let variables = [("SMILINGCHAT_PLATFORM", ""), ("SMILINGCHAT_NODE", ""), ("SMILINGCHAT_LINKS", "")];
+    // The replica logs its addresses at the level `info`.
+    let names = ["SMILINGCHAT_PLATFORM", "SMILINGCHAT_NODE", "SMILINGCHAT_LINKS", "RUST_LOG"];
+    let variables = names.map(|name| (name, ""));
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
     let list = get_json(process.address, "/api/replicas").await;
     assert_eq!(list["platform"], "process");

@@ -116,7 +116,7 @@ export const ENGLISH = {
   "gone.swarm": "No replica answers. Docker Swarm restarts the replicas automatically.",
   "gone.kubernetes": "No replica answers. Kubernetes restarts the replicas automatically.",
   "incident.asked": "crash requested ({mode})",
-  "incident.confirmed": "{replica} confirms the crash",
+  "incident.confirmed": "crash of {replica} confirmed",
   "incident.sessions_lost": "{n} sessions lost",
   "incident.sessions_lost.one": "{n} session lost",
   "incident.sessions_resumed": "all {n} lost sessions are live again",

@@ -111,7 +111,7 @@ export const ITALIAN = {
   "gone.swarm": "Nessuna replica risponde. Docker Swarm le riavvia da sé.",
   "gone.kubernetes": "Nessuna replica risponde. Kubernetes le riavvia da sé.",
   "incident.asked": "crash richiesto ({mode})",
-  "incident.confirmed": "{replica} conferma il crash",
+  "incident.confirmed": "crash di {replica} confermato",
   "incident.sessions_lost": "{n} sessioni perse",
   "incident.sessions_lost.one": "{n} sessione persa",
   "incident.sessions_resumed": "le {n} sessioni perse sono di nuovo attive",

@@ -118,7 +118,7 @@ impl Session {
             self.flush().await?;
             match self.not_before {
                 Some(time) => {
-                    let _ = tokio::time::timeout_at(time.into(), self.read()).await.unwrap_or(Ok(()));
+                    tokio::time::timeout_at(time.into(), self.read()).await.unwrap_or(Ok(()))?;
                 }
                 None => self.read().await?,
             }
