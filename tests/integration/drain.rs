@@ -56,9 +56,9 @@ async fn a_draining_replica_is_not_ready_and_accepts_no_session() {
     eventually("the replica is not ready", not_ready).await;
     assert!(get(process.address, "/readyz").await.text().await.unwrap().contains("draining"));
     assert_eq!(get(process.ops_address, "/readyz").await.status().as_u16(), 503);
-    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "liveness failed in the drain");
+    assert_eq!(get(process.address, "/livez").await.status().as_u16(), 200, "/livez failed during the drain");
     let (status, retry_after, body) = refusal(upgrade(process.address, "?user=carla").send().await.unwrap()).await;
-    assert_eq!((status, &body["code"]), (503, &json!("draining")), "the refusal differs: {body}");
+    assert_eq!((status, &body["code"]), (503, &json!("draining")), "unexpected refusal: {status}, {body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
     eventually("the replica lists itself as draining", async || {

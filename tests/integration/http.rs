@@ -328,7 +328,7 @@ async fn metrics_count_sessions_and_smiles() {
         assert_eq!(metric(replica.ops_address, name).await, Some(value), "{name}");
     }
     bruno.close().await;
-    eventually("the closed session is not counted", async || {
+    eventually("the number of sessions drops to 1", async || {
         metric(replica.ops_address, "smilingchat_sessions").await == Some(1.0)
     })
     .await;

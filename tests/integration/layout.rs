@@ -141,7 +141,10 @@ async fn a_thumb_reaches_the_buttons() {
         for id in ["start", "stop", "crash"] {
             let (middle, height, on_top): (f64, f64, bool) =
                 serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a boolean");
-            assert!(middle > 844.0 / 2.0 && height >= 44.0 && on_top, "#{id} at {place}: {middle}, {height}, {on_top}");
+            assert!(
+                middle > 844.0 / 2.0 && height >= 44.0 && on_top,
+                "#{id}, scrolled to {place}: middle at {middle}, {height} high, on top: {on_top}"
+            );
         }
     }
 }
@@ -165,8 +168,8 @@ async fn nothing_moves_with_reduced_motion() {
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
 }
 
-/// The selected elements whose content is over a pixel wider than the element. Elements at most a pixel wide do not
-/// count.
+/// The selected elements whose content is more than a pixel wider than the element. Elements up to a pixel wide do not
+/// count: they are for screen readers only.
 const CUT_OFF: &str =
     "const nodes = document.querySelectorAll('html, .badge, .badge *, .panel, .field, button, dt, dd, .card .name');
     return [...nodes].filter((node) => node.clientWidth > 1 && node.scrollWidth > node.clientWidth + 1)

@@ -215,7 +215,7 @@ async fn an_invalid_variable_is_named_in_the_error() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("--capacity") && !stderr.contains("SMILINGCHAT_CAPACITY"),
-        "the error does not name the option alone: {stderr}"
+        "the error should name --capacity and not the variable: {stderr}"
     );
 }
 

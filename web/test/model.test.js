@@ -14,7 +14,7 @@ import { FakeBackend, FakeTimers, seededRandom } from "./support.js";
 const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: "🙂" }));
 
 /**
- * A model with a backend of two replicas. The list of replicas has both as ready until the test changes it. A crash
+ * A model with a backend of two replicas. The list of replicas shows both as ready until the test changes it. A crash
  * request must have the `Authorization` header `token`, or none if `token` is undefined.
  */
 function staged({ token } = {}) {

@@ -17,7 +17,7 @@ use crate::store::{SEGMENT, Store, StoreError};
 use crate::tail::{Follower, Tail};
 use crate::telemetry::Metrics;
 
-/// Maximum number of smiles that one call of [`Replica::send`] has in flight: fewer than an outbox holds.
+/// Maximum number of smiles in flight during one call to [`Replica::send`]. It is below the capacity of an outbox.
 const MAX_IN_FLIGHT: usize = 200;
 
 /// The answer to a smile.
@@ -37,7 +37,7 @@ impl Answer {
     }
 }
 
-/// A running replica.
+/// The parts of a replica, and the tasks that run them.
 pub(super) struct Replica {
     pub(super) store: Store,
     pub(super) tail: Arc<Tail>,

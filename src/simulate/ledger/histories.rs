@@ -101,7 +101,8 @@ impl History {
     }
 
     /// The verdict on the events after `tamper` has changed them, and whether the ledger is settled. `tamper` receives
-    /// the events, the indexes of the deliveries to seats other than the sender's, and a random generator.
+    /// the events, the indexes of the deliveries to seats other than the sender's, and a random number
+    /// generator.
     fn verdict(&self, tamper: impl FnOnce(&mut Vec<Entry>, Vec<usize>, &mut Xoshiro256PlusPlus)) -> (Faults, bool) {
         let mut entries = self.entries.clone();
         let is_delivery = |entry: &Entry| match &entry.event {
@@ -119,7 +120,7 @@ impl History {
 }
 
 #[test]
-fn random_histories_are_clean_and_a_lost_doubled_or_swapped_delivery_is_noticed() {
+fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detected() {
     let base = rand::random::<u64>();
     for seed in (0..200).map(|number| base.wrapping_add(number)) {
         let history = History::play(seed);
@@ -139,14 +140,14 @@ fn random_histories_are_clean_and_a_lost_doubled_or_swapped_delivery_is_noticed(
         assert_eq!(
             by_name(&faults),
             [("duplicated", 1)],
-            "History::play({seed}), a delivery doubled: {:?}",
+            "History::play({seed}), a delivery duplicated: {:?}",
             faults.words()
         );
 
         let (faults, _) = history.verdict(|entries, deliveries, random| {
             let first = deliveries[random.random_range(0..deliveries.len())];
             let stream = entries[first].stream;
-            // The last delivery of a stream has no next one to be swapped with, so it is doubled.
+            // The last delivery of a stream has no successor to swap with, so it is duplicated.
             let next = deliveries.into_iter().find(|&place| place > first && entries[place].stream == stream);
             match next {
                 Some(next) => entries.swap(first, next),

@@ -31,7 +31,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// One conversation of two users, both with a session that starts at offset 100.
+    /// One conversation of two users, each with a session that starts at offset 100.
     pub(super) fn new() -> Self {
         let (plan, run) = (plan(1, 2), RunId::random());
         let ledger = Ledger::new(Arc::clone(&plan), run.clone());

@@ -108,7 +108,7 @@ impl MySql {
             Some((.., true, _, _)) => {
                 return cannot("the binary log shows a commit before a semi-synchronous replica has it");
             }
-            Some((.., None)) => return Err(unreadable("the name of the database")),
+            Some((.., None)) => return cannot("the table log_batches is not visible in this database"),
             Some((.., uuid, Some(database))) => (uuid, database),
         };
         server.record_server(uuid);
@@ -117,7 +117,8 @@ impl MySql {
         connection.query_drop(format!("SET @source_heartbeat_period = {heartbeat}")).await?;
         let end: Option<mysql_async::Row> = connection.query_first("SHOW BINARY LOG STATUS").await?;
         let end = end.and_then(|row| Some((row.get::<Vec<u8>, _>(0)?, row.get::<u64, _>(1)?)));
-        let (file, position) = end.ok_or_else(|| unreadable("the end of the binary log"))?;
+        let (file, position) =
+            end.ok_or_else(|| StoreError::CannotFollow("the server does not show the end of its binary log".into()))?;
         let reader = rand::random_range(FIRST_READER..=u32::MAX);
         let request =
             BinlogStreamRequest::new(reader).with_hostname(b"smilingchat").with_filename(&file).with_pos(position);
