@@ -1,4 +1,5 @@
-//! `smilingchat check`: asks a replica once whether it is ready, as a health check for images without a shell.
+//! `smilingchat check`: asks a replica once whether it is ready. Serves as a health check for images without a
+//! shell.
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_success_status_is_ready() {
+    async fn only_a_success_status_means_ready() {
         check_against("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         let error = check_against("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\ndraining").await;
         assert!(error.unwrap_err().to_string().ends_with("503 Service Unavailable draining"));

@@ -1,4 +1,4 @@
-//! Every option, its environment variable and its default: `--help` is the reference.
+//! The options, their environment variables and their defaults: `--help` is the reference.
 
 mod commands;
 mod deployment;
@@ -49,7 +49,7 @@ pub enum Command {
 
 /// The help of `--store`. A constant, because rustdoc would read the brackets in a doc comment as links.
 const STORE_HELP: &str = "Where the smiles are stored: sqlite:PATH or mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; \
-    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity; the last two use &ssl-ca=PATH; \
+    to require TLS, append ?ssl-mode=required, verify_ca or verify_identity; the last two accept &ssl-ca=PATH; \
     default: a file in the platform's data directory";
 
 /// The options of `smilingchat serve`.
@@ -71,11 +71,11 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
-    /// Name of this replica, with which its id begins [default: the host name]
+    /// Name of this replica; its id begins with this name [default: the host name]
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
-    /// Platform that runs this replica; the page shows how the platform restarts a crashed replica
+    /// Platform that runs this replica; the page shows what brings a crashed replica back on this platform
     #[arg(long, env = "SMILINGCHAT_PLATFORM", default_value = "process")]
     pub platform: Platform,
 
@@ -93,11 +93,11 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CAPACITY", value_name = "N", default_value_t = 100)]
     pub capacity: u32,
 
-    /// Smiles per second that one session may send; 0 means unlimited
+    /// Smiles per second that one session may send, and histories that it may request; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
     pub session_rate: u32,
 
-    /// Burst of smiles that one session may send after a pause; 0 means unlimited
+    /// Burst of smiles, and of requests for histories, that one session may send after a pause; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
     pub session_burst: u32,
 
@@ -115,7 +115,7 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: u32,
 
-    /// Networks whose X-Forwarded-For is trusted, separated by commas
+    /// Networks of the proxies whose X-Forwarded-For header is trusted, separated by commas
     #[arg(long, env = "SMILINGCHAT_TRUSTED_PROXIES", value_name = "CIDR,…", default_value = "",
           value_parser = list(network))]
     pub trusted_proxies: List<IpNet>,
@@ -155,7 +155,8 @@ pub struct ServeOptions {
 /// The ping interval of a session, and the times after which it considers its client gone or unable to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionTimes {
-    /// The time from one WebSocket ping to the next. The first ping comes after half of it to all of it.
+    /// The time from one WebSocket ping to the next. The first ping comes after a random time: at least half of this
+    /// interval, and at most all of it.
     pub ping_interval: Duration,
     /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001, unless the server has
     /// not read from it or has stalled.
@@ -235,7 +236,7 @@ fn allowed_in_name(c: char) -> bool {
 fn name(length: RangeInclusive<usize>) -> impl Fn(&str) -> Result<String, InvalidValue> + Clone {
     move |text| {
         let valid = length.contains(&text.len()) && text.chars().all(allowed_in_name);
-        let wrong = || format!("a name has 1 to {} characters from A-Z a-z 0-9 . _ -", length.end()).into();
+        let wrong = || format!("a name must have 1 to {} characters from A-Z a-z 0-9 . _ -", length.end()).into();
         valid.then(|| text.to_owned()).ok_or_else(wrong)
     }
 }
@@ -250,8 +251,8 @@ pub enum Switch {
     Off,
 }
 
-/// The values of one option. Through this alias, clap parses them as one value; a field of type `Vec` would be
-/// repeatable.
+/// The values of one option. Through this alias, clap parses them as one argument; a field of type `Vec` would make
+/// the option repeatable.
 pub type List<T> = Vec<T>;
 
 /// A parser of values separated by commas. It skips empty values, so that an empty variable is an empty list.
@@ -270,7 +271,7 @@ fn network(text: &str) -> Result<IpNet, InvalidValue> {
 pub struct Origin(Url);
 
 impl Origin {
-    /// `host` or `host:port`, as a `Host` header names it.
+    /// `host` or `host:port`, in the form of a `Host` header.
     pub fn authority(&self) -> &str {
         self.0.authority()
     }

@@ -32,12 +32,13 @@ const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 /// set, empty or not valid, the filter is `info`.
 ///
 /// # Panics
-/// If the process has started logging before.
+/// If logging has already been started in this process.
 pub fn start_logging() {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     let filter = builder.from_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A line that cannot be written, as on a full disk, is lost. The library would report the failure on standard
-    // error, and panic if that fails as well.
+    // A line that cannot be written, for example because the disk is full, is lost. Without
+    // `log_internal_errors(false)`, the library would report the failure on standard error, and panic if that report
+    // failed as well.
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if std::io::stderr().is_terminal() {
@@ -72,29 +73,33 @@ macro_rules! metrics {
 }
 
 metrics! {
-    sessions: IntGauge = gauge("sessions", "Sessions open now"),
+    sessions: IntGauge = gauge("sessions", "Open sessions"),
     sessions_opened: IntCounterVec =
-        counters("sessions_opened_total", "Sessions opened, by how they started", &["start"]),
+        counters("sessions_opened_total", "Opened sessions, by how they started", &["start"]),
     closes: IntCounterVec =
-        counters("closes_total", "Sessions closed, by close code; 0 is a broken or aborted one", &["code"]),
+        counters("closes_total", "Closed sessions, by close code; 0 means broken or aborted", &["code"]),
     sessions_handed_over: IntCounter =
-        counter("sessions_handed_over_total", "Sessions asked to leave for an emptier replica"),
+        counter("sessions_handed_over_total", "Sessions asked to leave for a replica with fewer sessions"),
     errors: IntCounterVec = counters("errors_total", "Refused frames and requests, by code", &["code"]),
     smiles_stored: IntCounter = counter("smiles_stored_total", "Smiles stored through this replica"),
-    smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Smiles whose id was stored before"),
-    smiles_published: IntCounter = counter("smiles_published_total", "Smiles published on this replica"),
-    smiles_caught_up: IntCounter = counter("smiles_caught_up_total", "Smiles read for sessions that resumed or lagged"),
-    lagged: IntCounter = counter("lagged_total", "Outbox overflows"),
-    ack_seconds: Histogram = histogram("ack_seconds", "Seconds from a frame to its ack", SECONDS.to_vec()),
+    smiles_duplicate: IntCounter = counter("smiles_duplicate_total", "Repeated smiles: their ids were already stored"),
+    smiles_published: IntCounter = counter("smiles_published_total", "Smiles published by this replica"),
+    smiles_caught_up: IntCounter =
+        counter("smiles_caught_up_total", "Smiles read from the log for sessions that resumed or lagged"),
+    lagged: IntCounter = counter("lagged_total", "Overflows of the outboxes of sessions"),
+    ack_seconds: Histogram =
+        histogram("ack_seconds", "Seconds from the receipt of a smile to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
-        histogram("delivery_seconds", "Seconds from a frame to its delivery to another session here", SECONDS.to_vec()),
+        histogram("delivery_seconds", "Seconds from the receipt of a smile to its delivery to another session here",
+            SECONDS.to_vec()),
     append_seconds: Histogram =
-        histogram("append_seconds", "Seconds per append, with its waits and the commit", SECONDS.to_vec()),
+        histogram("append_seconds", "Seconds per append, including its waits and the commit", SECONDS.to_vec()),
     append_smiles: Histogram = histogram("append_smiles", "Smiles in one append", SMILES.to_vec()),
     smiles_trimmed: IntCounter = counter("smiles_trimmed_total", "Smiles removed by retention"),
-    index_behind: IntGauge = gauge("index_behind", "Published smiles that are not indexed"),
-    ready: IntGauge = gauge("ready", "Whether this replica is ready"),
-    following_binlog: IntGauge = gauge("following_binlog", "Whether the binary log is followed; 0 is polling"),
+    index_behind: IntGauge = gauge("index_behind", "Published smiles that are not indexed yet"),
+    ready: IntGauge = gauge("ready", "1 if this replica is ready, else 0"),
+    following_binlog: IntGauge =
+        gauge("following_binlog", "1 if this replica follows the binary log; 0 if it polls, and on SQLite"),
 }
 
 impl Metrics {

@@ -30,7 +30,7 @@ pub struct SimulateOptions {
           value_parser = positive)]
     pub duration: f64,
 
-    /// Seed for the faces and their times, so that a run can be repeated; random by default, and printed
+    /// Seed for the faces and the times of the smiles, so that a run can be repeated; random by default, and printed
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
@@ -99,7 +99,7 @@ pub struct ReplicasOptions {
 /// The options of `smilingchat crash`.
 #[derive(Args, Clone, Debug)]
 pub struct CrashOptions {
-    /// Id of the replica; without one, of the replicas that can crash, the one that has been up longest
+    /// Id of the replica; by default, the one with the longest uptime of the replicas that can crash
     pub replica: Option<String>,
 
     /// URL of a replica, or of the proxy in front of the replicas

@@ -50,7 +50,7 @@ pub(super) fn link(text: &str) -> Result<Link, InvalidValue> {
         return Err(format!("the URL of {name} must begin with http:// or https://: {form}").into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("the URL of {name} contains a user, which the page would show to everyone: {form}").into());
+        return Err(format!("the URL of {name} contains user info, which the page would show everyone: {form}").into());
     }
     Ok(Link { name: name.to_owned(), url: url.into() })
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_have_the_same_name_as_option_and_in_json() {
+    fn a_platform_has_the_same_name_in_its_option_and_in_json() {
         for platform in Platform::value_variants() {
             assert_eq!(Platform::from_str(<&str>::from(platform), false), Ok(*platform));
         }

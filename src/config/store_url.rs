@@ -1,4 +1,4 @@
-//! Parses store URLs. No error shows a password.
+//! Parses store URLs. No error message contains a password.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
         return Err("sqlite: needs the path of a file, as in sqlite:/var/lib/smilingchat.db".into());
     }
     if let Some((path, _)) = path.split_once('?') {
-        return Err(format!("an SQLite file has no settings after a ?: give sqlite:{path}").into());
+        return Err(format!("an SQLite URL has no settings after a ?: give sqlite:{path}").into());
     }
     let Some(below) = path.strip_prefix('~') else { return Ok(path.into()) };
     match (BaseDirs::new(), below.strip_prefix('/')) {
@@ -136,7 +136,7 @@ fn no_tls_mode(_: &str) -> InvalidValue {
 /// Percent-decodes a part of a URL.
 fn decoded(part: &str) -> Result<String, InvalidValue> {
     let text = percent_decode_str(part).decode_utf8();
-    text.map(Cow::into_owned).map_err(|_| "the percent-encoded text is not UTF-8".into())
+    text.map(Cow::into_owned).map_err(|_| "a percent-encoded part is not UTF-8".into())
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_url_begins_with_its_database_and_names_a_file() {
+    fn an_sqlite_url_names_a_file_and_unknown_schemes_are_refused() {
         assert_eq!("sqlite:chat.db".parse(), Ok(StoreUrl::Sqlite("chat.db".into())));
         assert_eq!("sqlite:///var/chat.db".parse(), Ok(StoreUrl::Sqlite("/var/chat.db".into())));
         for wrong in ["", "sqlite:", "sqlite::memory:", "postgres://x/y", "chat.db"] {
