@@ -147,9 +147,9 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """The pods of every workload must comply with this pod security standard, and with stricter rules: each container
-        has a user other than root, adds no capability, declares no port below 1024, and has a read-only root file
-        system.
+        """The pods of every workload must comply with this pod security standard, and with stricter rules: each
+        container has a user other than root, adds no capability, declares no port below 1024, and has a read-only root
+        file system.
 
         Some fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
         """
@@ -255,12 +255,12 @@ class Checks:
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     port = container.get(probe, {}).get("httpGet", {}).get("port")
                     if port is not None and port not in self.ports(workload):
-                        self.fault(workload, f"the {probe} uses the port {port}, which the container does not declare")
+                        self.fault(workload, f"the {probe} uses port {port}, which the container does not declare")
         for service in self.of_kind("Service"):
             for workload in self.selected(service, {"matchLabels": service["spec"]["selector"]}):
                 for port in service["spec"]["ports"]:
                     if port.get("targetPort", port["port"]) not in self.ports(workload):
-                        self.fault(service, f"targets the port {port.get('targetPort')}, which no container declares")
+                        self.fault(service, f"targets port {port.get('targetPort')}, which no container declares")
         for budget in self.of_kind("PodDisruptionBudget"):
             self.selected(budget, budget["spec"]["selector"])
         for scaler in self.of_kind("HorizontalPodAutoscaler"):
@@ -286,7 +286,7 @@ class Checks:
                 for port in rule.get("ports", []):
                     for workload in chosen:
                         if port["port"] not in self.ports(workload):
-                            self.fault(policy, f"allows ingress to the port {port['port']}, which no container declares")
+                            self.fault(policy, f"allows ingress to port {port['port']}, which no container declares")
             for rule in spec.get("ingress", []) + spec.get("egress", []):
                 for peer in rule.get("from", []) + rule.get("to", []):
                     if "podSelector" not in peer or "namespaceSelector" in peer:
@@ -294,7 +294,7 @@ class Checks:
                     for workload in self.selected(policy, peer["podSelector"]):
                         for port in rule.get("ports", []) if "to" in rule else []:
                             if port["port"] not in self.ports(workload):
-                                self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
+                                self.fault(policy, f"allows egress to port {port['port']}, which no container declares")
 
     def references(self):
         """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced.
