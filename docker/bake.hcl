@@ -1,11 +1,12 @@
-# Builds both images with one command, at the root of the repository:
+# Builds both images with one command, run at the root of the repository:
 #
 #   export REVISION=$(git rev-parse HEAD)
 #   docker buildx bake --file docker/bake.hcl
 #   REGISTRY=registry.example/chat/ docker buildx bake --file docker/bake.hcl --push release
 #
 # Labels name the version and, if REVISION is set, the commit. The group `release` builds each image for two
-# architectures, with its SBOM and provenance. This needs a builder that supports multiple platforms and attestations:
+# architectures, with an SBOM and a provenance attestation for each. This group needs a builder that supports multiple
+# platforms and attestations:
 #
 #   docker buildx create --use
 

@@ -15,7 +15,8 @@ COPY docker/nginx/name-version /
 RUN /name-version /page
 
 FROM nginxinc/nginx-unprivileged:1.30-alpine-slim
-# The DNS name and the port of the replicas, and the name server, as in Docker. listen.envsh sets LISTEN_IPV6.
+# The DNS name and the port of the replicas, and the name server. These defaults are for Docker. listen.envsh sets
+# LISTEN_IPV6.
 ENV BACKEND=backend:8080 \
     RESOLVER=127.0.0.11 \
     LISTEN_IPV6="" \

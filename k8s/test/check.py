@@ -43,7 +43,7 @@ ALLOWED_VOLUMES = {
 WITH_ZONES = {"eks"}
 # The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
-# Workloads whose pods mount a token for the API server. No others may.
+# Workloads whose pods mount a token for the API server. No other workload may.
 WITH_TOKEN = {("Job", "create-secret")}
 
 # Without this cache, the package would read its schema files again for every document, thousands of times in all.
@@ -147,8 +147,9 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """Every workload's pods must comply with this pod security standard, and more: each container has a user other
-        than root, adds no capability, declares no port below 1024, and has a read-only root file system.
+        """The pods of every workload must comply with this pod security standard, and with stricter rules: each
+        container has a user other than root, adds no capability, declares no port below 1024, and has a read-only root
+        file system.
 
         Some fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
         """
@@ -160,7 +161,7 @@ class Checks:
                     self.fault(workload, f"{field} is not allowed")
             for volume in pod.get("volumes", []):
                 if set(volume) - {"name"} - ALLOWED_VOLUMES:
-                    self.fault(workload, f"the volume {volume['name']} is of a kind that is not allowed")
+                    self.fault(workload, f"the volume {volume['name']} has a type that is not allowed")
             for container in self.containers(workload):
                 own = container.get("securityContext", {})
 
@@ -173,13 +174,13 @@ class Checks:
                 profile = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
                 require(profile in {"RuntimeDefault", "Localhost"}, "has no seccomp profile")
                 require(own.get("allowPrivilegeEscalation") is False, "may gain privileges")
-                require(own.get("capabilities", {}).get("drop") == ["ALL"], "keeps capabilities")
+                require(own.get("capabilities", {}).get("drop") == ["ALL"], "does not drop all capabilities")
                 require(not own.get("capabilities", {}).get("add"), "adds capabilities")
                 require(not own.get("privileged"), "is privileged")
                 require(own.get("readOnlyRootFilesystem") is True, "has a writable root file system")
                 for port in container.get("ports", []):
                     require(not port.get("hostPort"), "uses a port of its node")
-                    require(port["containerPort"] >= 1024, "has a privileged port")
+                    require(port["containerPort"] >= 1024, "declares a privileged port")
 
     def tokens(self):
         for workload in self.workloads:
@@ -215,9 +216,9 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """Returns the workloads whose pods are selected. A selector or a listed value that selects none is a fault.
+        """Returns the workloads whose pods are selected. A selector, or a value in it, that selects none is a fault.
 
-        A selector of the operator's pods may select none, but must name only labels that they have.
+        A selector for the operator's pods may select no workload, but may name only labels that those pods have.
         """
         chosen = [workload for workload in self.workloads if self.matches(selector, self.labels(workload))]
         wanted = selector.get("matchLabels", {})
@@ -254,12 +255,12 @@ class Checks:
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     port = container.get(probe, {}).get("httpGet", {}).get("port")
                     if port is not None and port not in self.ports(workload):
-                        self.fault(workload, f"the {probe} uses the port {port}, which the container does not declare")
+                        self.fault(workload, f"the {probe} uses port {port}, which the container does not declare")
         for service in self.of_kind("Service"):
             for workload in self.selected(service, {"matchLabels": service["spec"]["selector"]}):
                 for port in service["spec"]["ports"]:
                     if port.get("targetPort", port["port"]) not in self.ports(workload):
-                        self.fault(service, f"targets the port {port.get('targetPort')}, which no container declares")
+                        self.fault(service, f"targets port {port.get('targetPort')}, which no container declares")
         for budget in self.of_kind("PodDisruptionBudget"):
             self.selected(budget, budget["spec"]["selector"])
         for scaler in self.of_kind("HorizontalPodAutoscaler"):
@@ -268,7 +269,7 @@ class Checks:
                 self.fault(scaler, f"there is no {target['kind']} {target['name']}")
         for stateful in self.of_kind("StatefulSet"):
             if stateful["spec"]["serviceName"] not in {each["metadata"]["name"] for each in self.of_kind("Service")}:
-                self.fault(stateful, "there is no Service of its serviceName")
+                self.fault(stateful, "its serviceName names no Service")
 
     def network_policies(self):
         policies = self.of_kind("NetworkPolicy")
@@ -285,7 +286,7 @@ class Checks:
                 for port in rule.get("ports", []):
                     for workload in chosen:
                         if port["port"] not in self.ports(workload):
-                            self.fault(policy, f"allows ingress to the port {port['port']}, which no container declares")
+                            self.fault(policy, f"allows ingress to port {port['port']}, which no container declares")
             for rule in spec.get("ingress", []) + spec.get("egress", []):
                 for peer in rule.get("from", []) + rule.get("to", []):
                     if "podSelector" not in peer or "namespaceSelector" in peer:
@@ -293,7 +294,7 @@ class Checks:
                     for workload in self.selected(policy, peer["podSelector"]):
                         for port in rule.get("ports", []) if "to" in rule else []:
                             if port["port"] not in self.ports(workload):
-                                self.fault(policy, f"allows egress to the port {port['port']}, which no container declares")
+                                self.fault(policy, f"allows egress to port {port['port']}, which no container declares")
 
     def references(self):
         """Every ConfigMap and Secret that is referenced must exist, with the keys that are referenced.
@@ -392,7 +393,7 @@ def main(arguments):
             except (yaml.YAMLError, ValueError) as error:
                 print(f"{path}: {error}", file=sys.stderr)
                 return 1
-            print(f"{path}: well-formed; {', '.join(kinds)} is not validated, because no schema is available")
+            print(f"{path}: well-formed; not validated, because no schema is available: {', '.join(kinds)}")
         return 0
     name, versions, path = arguments
     versions = [kubernetes_validate.latest_version() if each == "newest" else each for each in versions.split(",")]

@@ -16,7 +16,7 @@ export MYSQL_PWD
 password=$(<"$secrets/password")
 readonly password
 [[ $password =~ ^[A-Za-z0-9]+$ ]] || {
-    echo "create-account: the password in $secrets/password contains characters that this script cannot quote in SQL" >&2
+    echo "create-account: the password in $secrets/password has characters that this script cannot quote in SQL" >&2
     exit 1
 }
 
