@@ -14,7 +14,7 @@ const marks = ({ timeline }) => timeline.marks.map(({ at, kind, replica }) => [a
 
 const begun = after(Run.NO_RUN, ["replicasSeen", { at: 0, replicas: TWO }], ["started", { at: 1_000 }]);
 
-test("a run has marks for its start, its crashes, its lost and new replicas, and its stop", () => {
+test("a run has marks for its start, its crash requests, its lost and new replicas, and its stop", () => {
   const run = after(
     begun,
     ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }],
