@@ -219,7 +219,7 @@ export const ITALIAN = {
   "say.send": "Invia",
   "say.how": "Scrivi un destinatario e un sorriso, per esempio @bruno 😀",
   "say.sent": "{user} sorride a {to}…",
-  "say.stored": "{user} ha sorriso a {to}, salvato all'offset {offset}",
+  "say.stored": "{user} ha sorriso a {to}: salvato all'offset {offset}",
   "say.refused": "Rifiutato: {message}",
   "status.loading": "Chiedo gli utenti al backend…",
   "status.idle": "Connessa a {replica}. Pronta a partire.",

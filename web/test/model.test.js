@@ -167,7 +167,7 @@ test("an idle page notices a crash that it requested as soon as a page with a ru
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
 });
 
-test("a crash request that waits for a token keeps its own mode, even if another is chosen in the meantime", async () => {
+test("a crash request that waits for a token keeps its own mode, even if another is chosen meanwhile", async () => {
   const { model, crashed } = staged({ token: "Bearer secret" });
   await model.open();
   model.change({ ...model.settings, mode: "hang" });

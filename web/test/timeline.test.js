@@ -168,7 +168,7 @@ test("a lane is as thick as the replica's share, shows draining, and ends when t
 
 test("a long id is shown by its end", () => {
   const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
-  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label has the end of the id: ${JSON.stringify(texts)}`);
+  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label shows the id's end: ${JSON.stringify(texts)}`);
 });
 
 test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {

@@ -76,7 +76,7 @@ export function keyOfRefusal(code) {
   return Object.hasOwn(ENGLISH, code) ? code : "other";
 }
 
-/** The first language with words, or English. */
+/** The first language in `wanted` that has words, or English. */
 export function languageOf(wanted) {
   const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
