@@ -1,5 +1,6 @@
-// Chaos crashes replicas at a steady pace, with the same requests as a person. It ends when it is switched off, when
-// the run is stopped, when no replica is left, when the backend refuses, or when a promise was broken.
+// Chaos crashes replicas at a steady pace, with the same requests as the button. It ends when it is switched off, when
+// the run is stopped, when no replica is left to crash, when the backend refuses a request, or when a promise was
+// broken.
 
 import { Outcome } from "./crash-requests.js";
 

@@ -28,8 +28,9 @@ export class Conversation {
     ];
   }
 
-  /** Calls `watcher(event)` for each event of the thread, in the form that `threadAfter` takes; null removes
-   * the watcher. */
+  /**
+   * Calls `watcher(event)` for each event of the thread, in the form that `threadAfter` takes; null removes the watcher.
+   */
   watch(watcher) {
     this.#watcher = watcher;
   }

@@ -157,7 +157,7 @@ export class SimulatedUser {
   }
 
   #failed(frame) {
-    // An error without an id answers a history.
+    // An error without an id answers a history request.
     if (frame.id === undefined) this.#events.unanswered();
     if (frame.temporary) {
       if (isOverload(frame.code)) this.#events.shed(this, frame);

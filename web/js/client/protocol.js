@@ -122,7 +122,7 @@ export function parseFrame(text) {
 
 /**
  * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`.
- * The ack of a duplicate has an old offset. After a welcome with `recovered: false`, the offsets start at its own.
+ * The ack of a duplicate has an old offset. A welcome with `recovered: false` sets the point to its own offset.
  */
 export class ResumePoint {
   #epoch = null;
