@@ -29,7 +29,8 @@ export class Conversation {
   }
 
   /**
-   * Calls `watcher(event)` for each event of the thread, in the form that `threadAfter` takes; null removes the watcher.
+   * Calls `watcher(event)` for each event of the thread, in the form that `threadAfter` takes. Null removes the
+   * watcher.
    */
   watch(watcher) {
     this.#watcher = watcher;

@@ -179,7 +179,7 @@ test("a resumed session is live once the server has answered its ping", () => {
   assert.equal(client.session.state, SessionState.LIVE);
 });
 
-test("a session that does not recover reports a gap", () => {
+test("a session that cannot resume reports a gap", () => {
   const { timers, backend, open } = world();
   let gaps = 0;
   open("anna", { onGap: () => (gaps += 1) });

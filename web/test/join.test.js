@@ -113,7 +113,7 @@ test("both languages have the same keys and placeholders, and join.html has the 
   const page = readFileSync(new URL("../join.html", import.meta.url), "utf8");
   const texts = [...page.matchAll(/data-words="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 5);
-  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `the words of ${key} differ`);
+  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `join.html and the words of ${key} differ`);
   assert.equal(say("it", "heard", { from: "anna" }), "anna ti sorride");
   assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
 });

@@ -183,7 +183,7 @@ test("a smile acked in a new epoch is in flight while its receiver is in the old
   assert.equal(ledger.totals.unverified, 1);
 });
 
-test("a welcome that claims to recover but starts past the resume point leaves a gap", () => {
+test("a welcome with recovered: true that starts past the resume point leaves a gap", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));

@@ -136,7 +136,7 @@ test("setting the conversations to zero stops the run and chaos", async () => {
   assert.deepEqual([model.simulation.isRunning, model.chaos.isOn, model.run.timeline.marks.at(-1).kind], [false, false, "stop"]);
 });
 
-test("a record has the settings of its run, even if they are changed after it", async () => {
+test("a record has the settings of its run, even if the settings change after the run", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();

@@ -36,7 +36,7 @@ test("the translated elements of index.html are empty, except for the title and 
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
   assert.deepEqual(new Set(own.map(([, key]) => key)), new Set(["page.title", "status.loading"]));
-  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], `the words of ${key} differ`);
+  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], `index.html and the words of ${key} differ`);
   for (const [, key] of texts) assert.ok(key in ENGLISH, `no words for ${key}`);
 });
 
