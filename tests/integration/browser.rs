@@ -349,8 +349,8 @@ async fn a_screen_reader_announces_events_but_no_counters() {
     browser.run(listen, &json!([])).await;
     server.kill().await;
     let says = async |what: &str| browser.text("status").await.contains(what);
-    eventually("the page says that the backend is away", async || says("has not answered for 2 s").await).await;
-    eventually("the page updates the duration", async || says("has not answered for 12 s").await).await;
+    eventually("the page says that the backend is away", async || says("has been unavailable for 2 s").await).await;
+    eventually("the page updates the duration", async || says("has been unavailable for 12 s").await).await;
     let heard = browser.run("return heard", &json!([])).await;
     let heard = heard.as_array().expect("a list");
     assert!((1..=3).contains(&heard.len()), "the page did not announce one to three texts: {heard:?}");

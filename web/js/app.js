@@ -25,7 +25,8 @@ const dialQueue = new DialQueue();
 const storage = new TabStorage(() => sessionStorage);
 const pageUrl = document.baseURI;
 
-// The id of a smile is a random word of this page and a count, so ids stay unique per sender across reloads.
+// The id of a smile is a random word, drawn at each page load, and a count, so ids stay unique per sender across
+// reloads.
 const pageWord = Array.from(crypto.getRandomValues(new Uint32Array(2)), (word) => word.toString(ID_RADIX)).join("");
 let lastId = 0;
 function nextId() {

@@ -11,12 +11,12 @@ const FORBIDDEN = 403;
 /** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The codes of requests that nobody answered, or only a proxy. The backend's own refusals have other codes. */
+/** The codes of requests that no backend answered; a proxy may have. The backend's own refusals have other codes. */
 export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 
 /**
- * A failed request. `status` is the HTTP status, or 0 without a whole answer. `code` is then `unreachable`, otherwise
- * the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
+ * A failed request. `status` is the HTTP status, or 0 without a whole answer. `code` is `unreachable` if `status` is
+ * 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
@@ -32,7 +32,7 @@ export class BackendError extends Error {
     return this.status === TOO_OFTEN;
   }
 
-  /** The overload error that this failure counts as: the end of a `cause.` key of the dictionary, or null. */
+  /** The overload error that this failure counts as, as the end of a `cause.` key of the dictionary, or null. */
   get overloadCause() {
     if (this.isTooOften) return "address";
     if (this.isSilence) return "no_replica";

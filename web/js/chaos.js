@@ -1,10 +1,12 @@
-// Chaos crashes replicas at a steady pace, with the same requests as a person. It ends when it is switched off, when
-// the run is stopped, when no replica is left, when the backend refuses, or when a promise was broken.
+// Chaos crashes replicas at a steady pace, with the same requests as the button. It ends when it is switched off, when
+// the run is stopped, when no replica is left to crash, when the backend refuses a request, or when a promise was
+// broken.
 
 import { Outcome } from "./crash-requests.js";
 
 /**
- * Where the platform restarts replicas, chaos ends after this many consecutive misses, elsewhere after the first one.
+ * Where the platform restarts replicas, chaos ends after this many consecutive misses, that is, attempts that find no
+ * replica to crash. Elsewhere it ends after the first miss.
  */
 export const PATIENCE = 3;
 
@@ -28,7 +30,7 @@ export class Chaos {
   isOn = false;
   /** The time of the next crash while chaos is on, otherwise null. */
   nextAt = null;
-  /** Why chaos ended last; null while it is on, before its first end and after a reset. */
+  /** Why chaos last ended; null while it is on, before its first end and after a reset. */
   ended = null;
 
   /**
@@ -48,7 +50,7 @@ export class Chaos {
 
   /**
    * The number of crashes since chaos was last switched on. A request counts once its victim is known: with its answer,
-   * or when the list of replicas shows a loss.
+   * or when the list of replicas shows a loss that is attributed to it.
    */
   get done() {
     for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {

@@ -28,12 +28,15 @@ export class Conversation {
     ];
   }
 
-  /** Calls `watcher(event)` for each event of the thread, as `threadAfter` takes it; null removes the watcher. */
+  /**
+   * Calls `watcher(event)` for each event of the thread, in the form that `threadAfter` takes. Null removes the
+   * watcher.
+   */
   watch(watcher) {
     this.#watcher = watcher;
   }
 
-  /** Requests a page of the history through either connected user. */
+  /** Requests a page of the history through the first user that is connected. */
   askHistory(page) {
     const asked = this.users.some((user) => user.isConnected && user.askHistory(page));
     this.#watcher?.({ kind: asked ? "asked" : "failed" });
@@ -48,8 +51,8 @@ export class Conversation {
   }
 
   /**
-   * Gives the next user a turn. No user speaks before both have been welcomed, because the delivery of an earlier smile
-   * could not be proven. Turns alternate with each beat, even if the last smile was shed.
+   * Gives the next user a turn. No user speaks before both have been welcomed, because the delivery of a smile sent
+   * earlier could not be proven. Turns alternate with each beat, even if the last smile was shed.
    */
   beat() {
     if (!this.users.every((user) => user.welcomedOnce)) return;

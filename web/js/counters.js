@@ -49,8 +49,8 @@ export class Counters {
 }
 
 /**
- * A rate is averaged over this time or up to one interval between samples longer. At the start it is averaged over the
- * time so far.
+ * A rate is averaged over at least this time, and at most one interval between samples longer. At the start, it is
+ * averaged over the time so far.
  */
 const WINDOW_MS = 4_000;
 

@@ -30,7 +30,7 @@ export class CrashControlsView {
     const { waiting, failure } = crashRequests;
     const isNew = waiting !== null && this.#tokenRow.hidden;
     this.#tokenRow.hidden = waiting === null;
-    // A crash by chaos does not move the focus.
+    // A crash request by chaos does not move the focus.
     if (isNew && waiting.by === By.PERSON) this.#token.focus();
     this.#error.hidden = failure === null;
     setText(this.#error, failure === null ? "" : this.#translate(failure.key, failure.values));

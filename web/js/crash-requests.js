@@ -51,7 +51,7 @@ export class CrashRequests {
     this.failure = failureOf(error);
     if (error.status !== UNAUTHORIZED) return;
     this.#storage.removeItem(TOKEN_KEY);
-    // At the first refusal, the page shows only the form for the token.
+    // At the first refusal with 401, the page shows only the form for the token.
     if (this.waiting === null) this.failure = null;
     this.waiting = wish;
   }

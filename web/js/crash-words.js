@@ -17,7 +17,8 @@ export class CrashWords {
   }
 
   /**
-   * The steps of a crash so far, each as [time, text]. The last one is the progress while lost sessions are not live.
+   * The steps of a crash so far, each as [time, text]. Until all lost sessions are live again, the last step shows
+   * their progress.
    */
   stepsOf(incident) {
     const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);

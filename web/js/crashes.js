@@ -68,7 +68,7 @@ export function withdrawn(crashes, { id }) {
 }
 
 /**
- * Records a broken session. An announced end is orderly and no loss. A lost session counts for the last crash of its
+ * Records a broken session. An announced end is orderly, not a loss. A lost session counts for the last crash of its
  * replica. If the replica has not crashed, or has come back, the session counts for each recent request whose victim is
  * not known.
  */
@@ -92,7 +92,7 @@ export function sessionStopped(crashes, event) {
   return each(Incidents.sessionStopped(crashes, event), (incident) => Incidents.sessionStopped(incident, event));
 }
 
-/** Compares a list of replicas with the last one. */
+/** Records a list of replicas, and its changes since the previous list. */
 export function replicasSeen(crashes, { at, replicas }) {
   const draining = replicas.filter(({ state }) => state === "draining").map(({ id }) => id);
   let next = { ...crashes, orderly: new Set([...crashes.orderly, ...draining]) };
@@ -103,7 +103,7 @@ export function replicasSeen(crashes, { at, replicas }) {
   return arrived(next, { at, replicas });
 }
 
-// Records a lost replica. If its crash is not known, and no recent request lacks its victim, this page did not request
+// Records a lost replica. If its crash is not known, and every recent request has a victim, this page did not request
 // the crash. Such a crash is noticed late, so its replacement may be ready already.
 function lost(crashes, { at, replica, replicas }) {
   const { incidents } = crashes;
@@ -145,7 +145,7 @@ function wordOf({ id, name }) {
   return name ?? id;
 }
 
-// Keeps the list of incidents if none has changed, so that the view can skip it.
+// Keeps the same list of incidents if none has changed, so that the view can skip a repaint.
 function each(crashes, change) {
   const incidents = crashes.incidents.map(change);
   const isSame = incidents.every((incident, index) => incident === crashes.incidents[index]);

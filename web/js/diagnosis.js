@@ -1,8 +1,8 @@
 // Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after a session's second failure in a
 // row the page finds it with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the server's hint if it is
-// longer, each refusal counts with this cause. A later refusal waits for the next diagnosis. A rate limit lets single
-// requests pass, so refusals count with the last cause until a second diagnosis in a row finds none, or until one gets
-// no answer.
+// longer, each refusal is counted under this cause. A later refusal waits for the next diagnosis. A rate limit lets
+// single requests pass, so refusals are counted under the last cause until a second diagnosis in a row finds none, or
+// until one gets no answer.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
@@ -63,7 +63,10 @@ export class Diagnosis {
     this.#onFound(cause);
   }
 
-  /** Clears the cause after a welcome. Later refusals keep counting with it, as other sockets may still be refused. */
+  /**
+   * Clears the cause after a welcome. Later refusals are still counted under it, since other sockets may still be
+   * refused.
+   */
   welcomed() {
     this.cause = null;
   }

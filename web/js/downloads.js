@@ -5,7 +5,7 @@ import { drawPicture } from "./picture.js";
 import { posterOf } from "./poster.js";
 import { recordOf } from "./record.js";
 
-/** How long the bytes are kept: a download that has started keeps its own reference. */
+/** How long the URL of the bytes stays valid: a download that has started keeps its own reference to the bytes. */
 const KEPT_MS = 10_000;
 
 export function saveJson(run) {

@@ -27,7 +27,8 @@ export function confirmed(incident, { at, replica, mode }) {
 
 /**
  * Records a broken session. A session that breaks again before it is live counts once. In place of an incident, this
- * function and the next two also accept the crashes of a run, which have no victim and lost sessions of any replica.
+ * function and the next two also accept the state of all crashes, which has no victim and the lost sessions of all
+ * replicas.
  */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
@@ -64,8 +65,8 @@ function countedLosses({ victim, losses }) {
 }
 
 /**
- * The figures of a crash. The times are the milliseconds from the request until the replica was seen as gone, until all
- * lost sessions were live again, and until a replacement was ready. An unknown time is null.
+ * The figures of a crash. The times are the milliseconds from the request until the replica was no longer seen as
+ * ready, until all lost sessions were live again, and until a replacement was ready. An unknown time is null.
  */
 export function figuresOf(incident) {
   const times = countedLosses(incident).map(({ resumedAt }) => resumedAt);

@@ -5,7 +5,7 @@ export const HELP_KEY = "?";
 
 const TYPING = "input:not([type=range], [type=checkbox]), select, textarea, dialog";
 
-/** The action of a key press: that of a shortcut, "help", or null. `isOff` disables all but the help. */
+/** The action of a key press: that of a shortcut, "help", or null. `isOff` disables all but "help". */
 export function wishOf(event, { isOff }) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return null;
   if (event.target?.closest?.(TYPING)) return null;

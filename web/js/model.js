@@ -89,7 +89,7 @@ export class Model {
     });
   }
 
-  /** Begins to watch the backend. Returns its users once it has answered; no run can start before. */
+  /** Begins to watch the backend. Returns its users once it has answered; no run starts earlier. */
   async open() {
     this.replicaWatch.ask();
     this.#keepTime();
@@ -161,7 +161,7 @@ export class Model {
     return { outcome, request: id };
   }
 
-  /** Repeats the crash request that waits for this token. */
+  /** Stores the token, and repeats the crash request that waits for one. */
   giveToken(token) {
     this.crashRequests.token = token;
     this.crash(this.crashRequests.waiting);
@@ -195,8 +195,8 @@ export class Model {
 
   /**
    * How to restart a replica that crashes in the chosen mode. While no backend answers, the browser is online and no
-   * session is connected, the mode is that of the last crash if it is known and has no replacement, otherwise the
-   * default one.
+   * session is connected, the mode is that of the last crash, if its mode is known and its replica has not been
+   * replaced; otherwise, the default mode.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;
@@ -241,7 +241,7 @@ export class Model {
       const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
-    // While requests for the replicas fail, except for a rate limit, a closed socket does not count as a refusal.
+    // While requests for the replicas fail other than by a rate limit, a closed socket does not count as a refusal.
     const isThere = this.replicaWatch.unreachableSince === null;
     if (state === SessionState.WAITING && isThere) {
       const url = this.#environment.urlFor(user.name, null);

@@ -1,5 +1,5 @@
 // The schedule of beats. Beats are counted from a fixed time instead of the previous wake-up, so the pace neither
-// drifts nor slows down when the server sheds. The caller passes the time.
+// drifts nor slows down when the server sheds smiles. The caller passes the time.
 
 /** The default pace: five beats a second for each conversation. */
 export const BEAT_MS = 200;

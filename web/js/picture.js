@@ -18,7 +18,7 @@ const MOST_ROWS = 7;
 export function drawPicture(canvas, { title, notes, badges, facts, timeline, crashes, look }) {
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
   const context = canvas.getContext("2d");
-  // Text that is wider than `width` is condensed to it.
+  // Text that is wider than `width` is condensed to fit.
   const write = (text, x, y, size, colour, weight = 600, width = WIDTH - MARGIN - x) => {
     context.font = `${weight} ${size}px ${look.family}`;
     context.fillStyle = colour;

@@ -1,7 +1,7 @@
 // The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica that it
 // leaves down. The tab's storage keeps the platform, since the page may load while no backend answers.
 
-/** After this much silence, the page says that no replica answers. A quick restart completes sooner. */
+/** After this much silence, the page says that the backend is gone. A quick restart completes sooner. */
 export const GONE_AFTER_MS = 3_000;
 
 const STORAGE_KEY = "smilingchat.platform";

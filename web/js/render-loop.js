@@ -1,5 +1,5 @@
 // Schedules requested paints for the browser's frames, with a gap of at least `FRAME_GAP_MS` between two paints. A
-// hidden tab gets no frames, so a timer paints.
+// hidden tab gets no frames, so a timer triggers its paints.
 
 /** The minimum gap between two requested paints. */
 export const FRAME_GAP_MS = 80;

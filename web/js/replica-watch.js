@@ -1,17 +1,17 @@
-// Polls the list of replicas, and tracks since when no backend answers.
+// Polls the list of replicas, and tracks how long no backend has answered.
 
 import { REQUEST_LIMIT_MS } from "./backend.js";
 
 /** The usual pause between two polls. */
 export const WATCH_MS = 1_000;
-/** The pauses of an idle and of a hidden page after a list. */
+/** The pauses after a successful poll, on an idle page and on a hidden one. */
 export const IDLE_WATCH_MS = 4_000;
 export const HIDDEN_WATCH_MS = 10_000;
 /** The pause after a timeout: the next request may reach a replica other than the hanging one. */
 export const TIMED_OUT_WATCH_MS = 100;
 /**
- * The maximum pause after a rate-limit refusal; at least half of it is waited, and longer if the server asks for it.
- * The maximum doubles with each further refusal, up to the cap.
+ * The maximum of the random pause after a rate-limit refusal; the minimum is half of it. The server's hint overrides a
+ * shorter pause. The maximum doubles with each further refusal, up to the cap.
  */
 export const TOO_OFTEN_WATCH_MS = 2_000;
 export const TOO_OFTEN_CAP_MS = 30_000;

@@ -36,7 +36,7 @@ export function sampled(run, sample) {
   return { ...run, timeline: sampledTimeline(run.timeline, sample) };
 }
 
-/** Records a broken session. `isOrderly` says that its end was announced. */
+/** Records a broken session. `isOrderly` says whether its end was announced. */
 export function sessionLost(run, event) {
   const { at, replica, isOrderly } = event;
   const next = withLoss(run, event);

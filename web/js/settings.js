@@ -5,7 +5,7 @@ export const MOST_RATE = 20;
 export const CHAOS_SECONDS = Object.freeze([10, 20, 60]);
 export const MODES = Object.freeze(["exit", "hang", "unready"]);
 
-/** `rate` is in smiles per second and conversation, `chaos` in seconds; without a `seed`, faces are random. */
+/** `rate` is in smiles per second per conversation, `chaos` in seconds; without a `seed`, faces are random. */
 export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, mode: "exit", chaos: 20 });
 
 const SEED_LIMIT = 2 ** 32;
@@ -32,7 +32,7 @@ export function settingsOf(search) {
   };
 }
 
-/** The query of an address with these settings, optionally with a start. */
+/** The query of an address with these settings, optionally with `start`. */
 export function searchOf(settings, { starts = false } = {}) {
   const query = new URLSearchParams();
   for (const [name, usual] of Object.entries(DEFAULTS)) {

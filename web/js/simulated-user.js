@@ -11,13 +11,14 @@ export { Beat };
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
 /**
- * The maximum number of guests' smiles that wait for an answer; more get none. Guests are users other than the peer.
+ * The maximum number of guests' smiles that wait for an answer; further smiles get none. Guests are users other than
+ * the peer.
  */
 const GUESTS = 8;
 
 /**
- * The id prefix of answers to guests. An answer gets no answer, since two simulated users would answer each other
- * forever.
+ * The id prefix of answers to guests. An answer gets no answer, since otherwise two simulated users would answer
+ * each other forever.
  */
 const ANSWER = "re-";
 
@@ -119,8 +120,8 @@ export class SimulatedUser {
   }
 
   /**
-   * Answers a guest, but not in two new smiles in a row. The ledger lacks these answers: this page cannot see whether
-   * they arrive.
+   * Composes an answer to a guest, but never twice in a row. The ledger does not record these answers: this page cannot
+   * see whether they arrive.
    */
   #answer() {
     const guest = this.#answeredLast ? undefined : this.#guests.shift();
@@ -156,7 +157,7 @@ export class SimulatedUser {
   }
 
   #failed(frame) {
-    // An error without an id answers a history.
+    // An error without an id answers a history request.
     if (frame.id === undefined) this.#events.unanswered();
     if (frame.temporary) {
       if (isOverload(frame.code)) this.#events.shed(this, frame);

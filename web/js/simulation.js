@@ -38,7 +38,7 @@ export class Simulation {
     this.#onSession = onSession;
   }
 
-  /** Sets the users: the first and the second can have a conversation, then the third and the fourth, and so on. */
+  /** Sets the users: the first two are for the first conversation, the next two for the second, and so on. */
   set people(people) {
     this.#people = people;
   }
@@ -65,7 +65,7 @@ export class Simulation {
 
   /**
    * Starts a run, or changes the number of conversations of the current one; 0 stops it. Each conversation has `rate`
-   * beats a second, and sends at most one smile per beat. The seed applies to new conversations.
+   * beats a second, and each beat sends at most one smile. The seed applies to new conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -89,7 +89,7 @@ export class Simulation {
   }
 
   /**
-   * Makes waiting sessions wait at least `wait` milliseconds from now, because a refusal has this hint. 0 is no hint.
+   * Makes waiting sessions wait at least `wait` milliseconds from now, the hint of a refusal; 0 means no hint.
    */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);

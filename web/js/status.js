@@ -1,6 +1,6 @@
-// Chooses the sentence about the connection, which states the most important fact. The functions are pure.
+// Chooses the sentence about the connection: the one that states the most important fact. The functions are pure.
 
-/** The page does not show a failure of the requests for the replicas that is shorter than this. */
+/** The page shows a failure of the requests for the replicas only once it has lasted this long. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**
@@ -22,7 +22,7 @@ export function statusOf(facts) {
   return { key: "status.idle", values: { replica: facts.self ?? "?" }, mood: "good" };
 }
 
-// Connected sessions prove that the service works, even if requests for its state fail.
+// Connected sessions prove that the service works, even if requests for the list of replicas fail.
 function unreachable(facts, counts) {
   if (facts.connected > 0) return { key: "status.list_unanswered", values: counts, mood: "doubt" };
   if (!facts.isOnline) return { key: "status.offline", values: {}, mood: "bad" };

@@ -89,7 +89,7 @@ export class TimelineView {
     const { lanes } = layoutOf(this.#timeline, { width, height: 0, length });
     const height = Math.max(plotHeight, LEAST_RATES + AXIS_HEIGHT + lanes.length * LANE_HEIGHT) * scale;
     const density = devicePixelRatio;
-    // Setting the size of a canvas replaces its bitmap, even by one of the same size, so the size is set only if it
+    // Setting the size of a canvas replaces its bitmap, even if the size stays the same, so the size is set only if it
     // changes.
     const wanted = [Math.round(width * density), Math.round(height * density)];
     if (this.#canvas.width !== wanted[0] || this.#canvas.height !== wanted[1]) {
@@ -128,7 +128,7 @@ export class TimelineView {
     this.#paintReading();
   }
 
-  // Without a cursor, shows the last second.
+  // Without a cursor, shows the last sample.
   #paintReading() {
     const { samples } = this.#timeline;
     const last = samples.at(-1)?.at ?? 0;

@@ -7,7 +7,7 @@ export const KEPT_MS = 3_600_000;
 export const SHOWN_MS = 180_000;
 /** Past this number of lanes, those of replicas that are gone are dropped; replicas that are present keep theirs. */
 export const MOST_LANES = 6;
-/** The rate of a sample that follows sooner than this, as at a stop, would be a false peak. */
+/** The minimum time over which a rate is computed: over less, as at a stop, the rate could show a false peak. */
 const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
@@ -72,8 +72,8 @@ export function changesBetween(before, after) {
     if (state === "draining" && was === "ready") changes.push({ kind: Mark.DRAINED, replica });
     if (state === "lost" && was !== null && was !== "lost") changes.push({ kind: Mark.LOST, replica });
   }
-  // If several replicas are listed, the store is MySQL, which lists a lost one for minutes: a ready one that is no
-  // longer listed has drained. If one replica was listed, as on SQLite, and is no longer listed, it counts as lost.
+  // If several replicas were listed, the store is MySQL, and a lost replica stays listed for minutes. So a ready one
+  // that is no longer listed has drained. A single replica, as on SQLite, that is no longer listed counts as lost.
   for (const [replica, was] of stateBefore) {
     if (was === "ready" && !stateAfter.has(replica)) changes.push({ kind: before.length > 1 ? Mark.DRAINED : Mark.LOST, replica });
   }

@@ -54,7 +54,7 @@ test("a refusal has a retry hint: the longer of those in its body and its header
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
-test("the users are requested until a request succeeds, never before the server's hint", async () => {
+test("the users are requested until a request succeeds, never sooner than the server's hint", async () => {
   const timers = new FakeTimers();
   const answers = [
     [429, { "Retry-After": "7" }, { code: "rate_limited" }],
@@ -77,7 +77,7 @@ test("the users are requested until a request succeeds, never before the server'
   assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
 });
 
-test("a GET, or a crash request without a body, finds the cause of a refused socket: browsers hide it", async () => {
+test("a GET, or a crash request without a body, finds the cause of a refused socket, which browsers hide", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {
@@ -180,7 +180,7 @@ async function asksAfter(parts, wait) {
   assert.equal(parts.asked, asked + 1);
 }
 
-test("replicas are polled every second, less often without a run or in a hidden page", async () => {
+test("replicas are polled every second, less often without a run or on a hidden page", async () => {
   const parts = watching();
   await parts.watch.ask();
   await asksAfter(parts, WATCH_MS);
@@ -192,7 +192,7 @@ test("replicas are polled every second, less often without a run or in a hidden 
   await asksAfter(parts, HIDDEN_WATCH_MS);
 });
 
-test("a rate-limited watch polls less often until it is answered, and never before the hint", async () => {
+test("a rate-limited watch polls less often until a poll succeeds, and never sooner than the hint", async () => {
   const parts = watching();
   await parts.watch.ask();
   parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
@@ -244,7 +244,7 @@ test("two simultaneous polls send one request and leave one timer", async () => 
   assert.equal(parts.timers.pending, 1);
 });
 
-test("consecutive failures have the time of the first, keep the last list, and end with an answer", async () => {
+test("consecutive failures count from the first one, keep the last list, and end with an answer", async () => {
   const parts = watching();
   assert.equal(parts.watch.answeredAt, null);
   await parts.watch.ask();

@@ -57,7 +57,7 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("a history that a new session requests again is not requested once more by its retry", () => {
+test("the retry of a history does not repeat a request that a new session has already sent", () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   client.history("bruno", { before: 9 });
@@ -147,7 +147,7 @@ test("each of several pending histories gets its own answer, although the first 
   assert.equal(sockets[0].sent.length, requests.length + 1);
 });
 
-test("a history is sent once, even if it is requested before the welcome, once the session is live, or at a gap", () => {
+test("a history request is sent once, whether it is made before the welcome, on a live session, or at a gap", () => {
   const request = { type: "history", with: "bruno" };
   const early = withSocket();
   early.sockets[0].readyState = 1;
@@ -179,7 +179,7 @@ test("a resumed session is live once the server has answered its ping", () => {
   assert.equal(client.session.state, SessionState.LIVE);
 });
 
-test("a session that does not recover reports a gap", () => {
+test("a session that cannot resume reports a gap", () => {
   const { timers, backend, open } = world();
   let gaps = 0;
   open("anna", { onGap: () => (gaps += 1) });

@@ -55,7 +55,7 @@ test("a key with another purpose triggers no shortcut", () => {
   }
 });
 
-test("the same seed gives a user the same random numbers, and another user or seed gives others", () => {
+test("the same seed gives a user the same random numbers, and another user or seed gives different ones", () => {
   const take = (seed, name) => {
     const chance = chanceOf(seed, name);
     return Array.from({ length: 50 }, () => chance());
@@ -67,7 +67,7 @@ test("the same seed gives a user the same random numbers, and another user or se
   assert.equal(new Set(take(0, "")).size, 50);
 });
 
-test("each new event is announced once, with pauses between events, and outdated ones are skipped", () => {
+test("each new event is announced once, with pauses between announcements, and outdated events are skipped", () => {
   const timers = new FakeTimers();
   const said = [];
   const announcer = new Announcer({ timers, say: (text) => said.push(text) });

@@ -36,7 +36,7 @@ function crashedAndBack(at = 1_000) {
   );
 }
 
-test("a crash has its numbers of sessions, and the times until it was seen, resumed and replaced", () => {
+test("a crash has the numbers of its sessions, and the times until it was seen, resumed and replaced", () => {
   const crashes = crashedAndBack();
   assert.equal(crashes.incidents.length, 1);
   const { by, victim } = lastOf(crashes);
@@ -64,7 +64,7 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
-test("a replica without sessions crashed at its last heartbeat, and one that arrived before the loss was seen replaces it", () => {
+test("without lost sessions, a crash counts from the last heartbeat, and an arrival since is the replacement", () => {
   const [one, other] = [ready("be1", 1), ready("be2", 2)];
   const [next, last] = [ready("be1", 3), ready("be1", 4)];
   const dead = { ...one, state: "lost", heartbeat_age_ms: 5_200 };
@@ -105,7 +105,7 @@ test("sessions that were live again before their crash was noticed count as resu
   assert.deepEqual([sessionsLost, sessionsResumed, resumedAfter], [2, 2, 400]);
 });
 
-test("an unanswered request has no sessions lost in another crash or minutes later", () => {
+test("a session lost in another crash, or minutes later, does not count for an unanswered request", () => {
   const both = after(TWO, asked(1_000, 1), asked(11_000, 2), confirmed(11_010, 2, "be.2"), lost(11_100, "anna", "be.2"));
   assert.deepEqual(both.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
   const late = after(both, lost(90_000, "bruno", "be.1"));
@@ -224,7 +224,7 @@ test("a replica that returns under its name replaces its predecessor, whatever t
     const { crashes, listed } = twoCrashed(names);
     const [first, second] = [ready(names[0], 5), ready(names[1], 4)];
     const one = after(crashes, seen(9_000, [...listed, second]));
-    assert.deepEqual(replacements(one), [null, second.id], `a name of ${platform} did not identify the replacement`);
+    assert.deepEqual(replacements(one), [null, second.id], `a name on ${platform} did not identify the replacement`);
     assert.deepEqual(
       replacements(after(one, seen(10_000, [...listed, second, first]))),
       [first.id, second.id],
@@ -250,7 +250,7 @@ test("a replica that replaces a drained one replaces no crashed one", () => {
   assert.deepEqual(replacements(updated), [null, null]);
 });
 
-test("if all replicas have one name, the host identifies the replacement, and on one host the order does", () => {
+test("if all replicas share a name, the host identifies the replacement, and on one host the order does", () => {
   const named = (number, host, state = "ready") => ({ id: `chat.${number}`, name: "chat", host, state });
   const crashed = (...hosts) => {
     const before = after(NO_CRASHES, seen(0, hosts.map((host, index) => named(index + 1, host))));
@@ -395,7 +395,7 @@ test("chaos ends when a request is refused", async () => {
   assert.deepEqual([parts.victims.length, parts.chaos.ended], [1, Ended.REFUSED]);
 });
 
-test("a record has the times of a run since its start", () => {
+test("the times in a record count from the start of the run", () => {
   const crashes = crashedAndBack(11_000);
   let timeline = marked(NO_TIMELINE, { at: 10_000, kind: Mark.START });
   const replicas = [{ id: "be.1", state: "ready", sessions: 4 }];

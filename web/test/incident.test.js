@@ -32,7 +32,7 @@ test("losses of sessions on other replicas do not count", () => {
   assert.deepEqual(stepsOf(incident).map(({ kind }) => kind), [Step.ASKED, Step.CONFIRMED]);
 });
 
-test("all losses count until the victim is known, and then only those of its sessions", () => {
+test("all lost sessions count until the victim is known, and then only those of the victim", () => {
   const unknown = after(requested(0), loss(5, "anna"), loss(6, "carla", "be2.1"));
   assert.equal(figuresOf(unknown).sessionsLost, 2);
   assert.equal(figuresOf(confirmed(unknown, { at: 9, replica: "be1.1", mode: "exit" })).sessionsLost, 1);

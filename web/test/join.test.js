@@ -42,7 +42,7 @@ test("phones that join at the same moment get different users, none of them simu
     assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, `${user} is simulated`);
     assert.equal(client.user, user);
   }
-  assert.equal(await within(sit()), null, "a phone got a user, although every user was taken");
+  assert.equal(await within(sit()), null, "a phone got a user although every user was taken");
   assert.equal(backend.openSockets, FREE, "the sessions of failed claims stayed open");
 });
 
@@ -113,12 +113,12 @@ test("both languages have the same keys and placeholders, and join.html has the 
   const page = readFileSync(new URL("../join.html", import.meta.url), "utf8");
   const texts = [...page.matchAll(/data-words="([^"]+)"[^>]*>([^<]*)</g)];
   assert.ok(texts.length > 5);
-  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `the words of ${key} differ`);
+  for (const [, key, text] of texts) assert.equal(text, WORDS.en[key], `join.html and the words of ${key} differ`);
   assert.equal(say("it", "heard", { from: "anna" }), "anna ti sorride");
   assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
 });
 
-test("a phone says that the backend does not answer only if it does not", () => {
+test("a phone says that the backend does not answer only if no backend answered", () => {
   const keys = new Map([
     ["unreachable", "nowhere"], ["no_replica", "nowhere"], ["http_502", "nowhere"], ["http_503", "nowhere"], ["http_504", "nowhere"],
     ["rate_limited", "rate_limited"], ["host_rewritten", "host_rewritten"], ["no_upgrade", "no_upgrade"],

@@ -69,7 +69,7 @@ test("a loss is found even if the ack comes after the receiver has passed the of
   assert.equal(ledger.totals.lost, 1);
 });
 
-test("a late delivery is out of order, and no longer lost", () => {
+test("a smile that is delivered late counts as reordered, and no longer as lost", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -97,7 +97,7 @@ test("one id with two offsets counts as duplicated", () => {
   assert.equal(ledger.totals.duplicated, 1);
 });
 
-test("the same ack again, before the delivery, is harmless", () => {
+test("a repeated ack before the delivery changes no count", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -127,14 +127,14 @@ test("acks out of order count as reordered", () => {
   assert.equal(ledger.totals.reordered, 1);
 });
 
-test("smiles of other pages move the stream and do not count", () => {
+test("smiles of other pages advance the stream, but are not counted", () => {
   const ledger = pair();
   assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
   assert.equal(ledger.offsetOf("bruno"), 150);
   assert.deepEqual(counts(ledger), {});
 });
 
-test("a resume that recovered loses nothing and duplicates nothing", () => {
+test("a successful resume loses nothing and duplicates nothing", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));
@@ -146,7 +146,7 @@ test("a resume that recovered loses nothing and duplicates nothing", () => {
   assert.deepEqual(counts(ledger), { sent: 1, acked: 1, delivered: 1 });
 });
 
-test("smiles in the gap of a session that did not recover are unverified, and later ones are proven", () => {
+test("smiles in the gap of a session that could not resume are unverified, and a later missing one is lost", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");
@@ -183,7 +183,7 @@ test("a smile acked in a new epoch is in flight while its receiver is in the old
   assert.equal(ledger.totals.unverified, 1);
 });
 
-test("a welcome that claims to recover but starts past the resume point leaves a gap", () => {
+test("a welcome with recovered: true that starts past the resume point leaves a gap", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));

@@ -136,7 +136,7 @@ test("setting the conversations to zero stops the run and chaos", async () => {
   assert.deepEqual([model.simulation.isRunning, model.chaos.isOn, model.run.timeline.marks.at(-1).kind], [false, false, "stop"]);
 });
 
-test("a record has the settings of its run, even if they are changed after it", async () => {
+test("a record has the settings of its run, even if the settings change after the run", async () => {
   const { model, passes } = staged();
   await model.open();
   model.start();
@@ -167,7 +167,7 @@ test("an idle page notices a crash that it requested as soon as a page with a ru
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
 });
 
-test("a crash request that waits for a token is repeated in its own mode, even if another is chosen meanwhile", async () => {
+test("a crash request that waits for a token keeps its own mode, even if another is chosen meanwhile", async () => {
   const { model, crashed } = staged({ token: "Bearer secret" });
   await model.open();
   model.change({ ...model.settings, mode: "hang" });
@@ -179,7 +179,7 @@ test("a crash request that waits for a token is repeated in its own mode, even i
   assert.equal(lastOf(model.run.crashes).victim, "be.1");
 });
 
-test("the words about restarting a backend follow the chosen crash mode", async () => {
+test("the instructions for a restart of the backend match the chosen crash mode", async () => {
   const { model, timers } = staged();
   await model.open();
   await new Promise((resolve) => setImmediate(resolve));

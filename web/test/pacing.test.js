@@ -7,7 +7,7 @@ import { Rate } from "../js/counters.js";
 import { FRAME_GAP_MS, GAP_PER_COST, NO_FRAME_MS, RenderLoop, shareAfter } from "../js/render-loop.js";
 import { FakeTimers } from "./support.js";
 
-test("the longest back-off doubles up to its cap, and the wait has full jitter", () => {
+test("the maximum wait of the back-off doubles up to its cap, and the wait has full jitter", () => {
   const highest = new Backoff({ random: () => 1 });
   assert.deepEqual(Array.from({ length: 8 }, () => highest.next()), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   assert.equal(highest.attempt, 8);

@@ -27,7 +27,7 @@ test("both languages have the same keys except for singulars, no empty text, and
   for (const [key, text] of [en, it].flatMap(Object.entries)) {
     assert.ok(text !== "", `${key} is empty`);
     const plural = holes(en[key.replace(/\.one$/, "")]);
-    assert.ok(holes(text).every((hole) => plural.includes(hole)), `${key} has a placeholder of its own`);
+    assert.ok(holes(text).every((hole) => plural.includes(hole)), `${key} has a placeholder that its plural lacks`);
   }
 });
 
@@ -36,7 +36,7 @@ test("the translated elements of index.html are empty, except for the title and 
   assert.ok(texts.length > 15);
   const own = texts.filter(([, , text]) => text !== "");
   assert.deepEqual(new Set(own.map(([, key]) => key)), new Set(["page.title", "status.loading"]));
-  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], `the words of ${key} differ`);
+  for (const [, key, text] of own) assert.equal(text, ENGLISH[key], `index.html and the words of ${key} differ`);
   for (const [, key] of texts) assert.ok(key in ENGLISH, `no words for ${key}`);
 });
 
@@ -75,13 +75,13 @@ test("times and numbers are formatted for the language of the page", () => {
   assert.equal(new Format("it").span(2_540), "2,5 s");
 });
 
-test("ids that other code relies on exist once", () => {
+test("ids that other code relies on occur exactly once", () => {
   const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
-  for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, `${id} does not exist once`);
+  for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, `the id ${id} does not occur exactly once`);
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
 });
 
-test("every element that a script looks for by a literal id is on a page or made by a script", () => {
+test("every element that a script looks for by a literal id is on a page or created by a script", () => {
   const made = scripts.flatMap(([, text]) => [...text.matchAll(/\.id = "([^"]+)"/g)]);
   const ids = new Set([...made, ...pages.join().matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
   for (const [, text] of scripts) {
@@ -133,7 +133,7 @@ test("no template string spans lines", () => {
   }
 });
 
-test("every answer is one face, with any random numbers", () => {
+test("every answer is one face, whatever the random numbers", () => {
   for (let seed = 0; seed < 20; seed += 1) {
     const random = seededRandom(seed);
     let face = null;

@@ -14,11 +14,11 @@ function writtenOn(contents) {
   return { written, width: picture.width };
 }
 
-test("no text exceeds the picture, and no cell of the table overlaps the next one", () => {
+test("no text extends beyond the picture, and no cell of the table overlaps the next one", () => {
   const { written, width } = writtenOn({ facts: ["a long fact"], crashes: [["#", "replica", "mode"], ["1", "a-long-name.7", "exit"]] });
   const inside = written.filter(({ text }) => text !== "");
   assert.ok(inside.length >= 8, "some texts were not written");
-  assert.ok(inside.every(({ end }) => end < width), `a text exceeds the picture: ${JSON.stringify(inside)}`);
+  assert.ok(inside.every(({ end }) => end < width), `a text extends beyond the picture: ${JSON.stringify(inside)}`);
   const [number, name] = ["1", "a-long-name.7"].map((text) => written.find((each) => each.text === text));
   assert.ok(number.end < name.x);
 });
@@ -31,6 +31,10 @@ test("no text of a badge reaches the next badge or the facts", () => {
   const fact = written.find(({ text }) => text === "a fact");
   const numbers = written.filter(({ text }) => text === number);
   assert.deepEqual(numbers.map(({ x }) => x), [first.x, second.x]);
-  for (const { end } of [first, numbers[0]]) assert.ok(end < second.x, `the first badge ends at ${end}`);
-  for (const { end } of [second, numbers[1]]) assert.ok(end < fact.x, `the second badge ends at ${end}`);
+  for (const { end } of [first, numbers[0]]) {
+    assert.ok(end < second.x, `the first badge ends at x = ${end}, and the text of the second starts at ${second.x}`);
+  }
+  for (const { end } of [second, numbers[1]]) {
+    assert.ok(end < fact.x, `the second badge ends at x = ${end}, and the facts start at ${fact.x}`);
+  }
 });

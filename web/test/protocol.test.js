@@ -51,7 +51,7 @@ test("text that is not a valid frame parses to null", () => {
   for (const text of broken) assert.equal(parseFrame(text), null, `a frame was parsed from: ${text}`);
 });
 
-test("each close code has the reaction that the protocol states", () => {
+test("the client reacts to each close code as the protocol requires", () => {
   for (const code of [1002, 1003, 1007, 1009]) assert.equal(closeAction(code), CloseAction.GIVE_UP);
   for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4999]) {
     assert.equal(closeAction(code), CloseAction.RETRY);
@@ -78,7 +78,7 @@ test("the resume point follows only welcomes, smiles and acks with duplicate: fa
   assert.deepEqual(point.query, { after: 15, epoch: "e1" });
 });
 
-test("a welcome that recovered never moves the resume point back, and one that did not sets it", () => {
+test("a welcome with recovered: true never moves the resume point back, and one with recovered: false sets it", () => {
   const point = new ResumePoint();
   point.observe(welcome({ offset: 10 }));
   point.observe({ type: "smile", offset: 12 });

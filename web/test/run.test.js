@@ -14,7 +14,7 @@ const marks = ({ timeline }) => timeline.marks.map(({ at, kind, replica }) => [a
 
 const begun = after(Run.NO_RUN, ["replicasSeen", { at: 0, replicas: TWO }], ["started", { at: 1_000 }]);
 
-test("a run has marks for its start, its crashes, its lost and new replicas, and its stop", () => {
+test("a run has marks for its start, its crash requests, its lost and new replicas, and its stop", () => {
   const run = after(
     begun,
     ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "exit" }],
@@ -33,7 +33,7 @@ test("a run has marks for its start, its crashes, its lost and new replicas, and
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("a request has a mark at its time once its victim is known, answered or not, and a refused one has none", () => {
+test("a request gets a mark at its time once its victim is known, even if unanswered; a refused one has none", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
   assert.deepEqual([marks(asked).length, Run.victimOf(asked, 1)], [1, null]);
   const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);

@@ -77,7 +77,7 @@ test("a session reconnects with the highest offset, and is resuming until it has
   assert.deepEqual(heard, ["welcomed", "ack", "pong", "broken", "welcomed"]);
 });
 
-test("a session that did not recover is live once welcomed", () => {
+test("a session that could not resume is live once welcomed", () => {
   const { session, sockets, timers, live } = setUp();
   live();
   sockets[0].end(1006);
@@ -158,7 +158,7 @@ test("the time limit of an attempt doubles from the second failure on, up to fou
   }
 });
 
-test("a drained session reconnects at the time in the server's hint, and no sooner", () => {
+test("a drained session reconnects exactly when the server's hint says", () => {
   for (const code of [1012, 4002]) {
     const { session, sockets, timers, live } = setUp();
     live();

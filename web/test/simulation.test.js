@@ -47,7 +47,7 @@ test("the users of a conversation alternate at five smiles a second", () => {
   assertProven(simulation.ledger.totals);
 });
 
-test("eighteen conversations fit one replica without any overload error", () => {
+test("eighteen conversations run on one replica without any overload error", () => {
   const { simulation, timers } = setUp();
   simulation.run(18);
   timers.advance(30_000);
@@ -56,7 +56,7 @@ test("eighteen conversations fit one replica without any overload error", () => 
   assertProven(simulation.ledger.totals);
 });
 
-test("twenty-one conversations overload one replica, which still admits nearly its whole capacity", () => {
+test("twenty-one conversations overload one replica, which still admits smiles at nearly its capacity", () => {
   const { simulation, timers } = setUp();
   simulation.run(21);
   timers.advance(20_000);

@@ -50,7 +50,7 @@ test("a rate-limited address is shown as such, not as an unreachable backend", (
   assert.deepEqual(says({ quietFor: 4_000, sessions: 60, live: 60, connected: 60 }), ["too_often.running", "doubt"]);
 });
 
-test("a refused origin is shown first, and other refusals only while sessions are missing", () => {
+test("a refused origin is shown first, and other refusals only while some sessions are not live", () => {
   const refused = { refusal: "forbidden_origin", sessions: 20 };
   assert.deepEqual(says({ ...refused, unreachableFor: 3_000 }), ["forbidden_origin", "bad"]);
   assert.match(ENGLISH["status.forbidden_origin"], /Host.*--allowed-origins \{origin\}/);
@@ -58,7 +58,7 @@ test("a refused origin is shown first, and other refusals only while sessions ar
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
 });
 
-test("without site data, values are kept while the page is open", () => {
+test("if site data is blocked or full, values are kept while the page is open", () => {
   const blocked = new TabStorage(() => {
     throw new Error("SecurityError");
   });
@@ -130,24 +130,24 @@ test("the cause of a refusal is requested once after two failures, not by each s
   assert.equal(diagnosis.cause, null);
 });
 
-test("each refused socket and the request of the diagnosis count with the diagnosed cause", async () => {
+test("each refused socket and the request of the diagnosis are counted under the diagnosed cause", async () => {
   const full = new BackendError({ status: 503, code: "overloaded", message: "" });
   const parts = diagnosed(full);
   const { timers, asked, counted, diagnosis, fails } = parts;
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(counted.length, 0);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.deepEqual(counted, Array(3).fill("overloaded"), "two sockets and one request did not count");
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "not every socket and request was counted once");
   await fails(SUSPICIOUS_ATTEMPTS);
   await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
   assert.deepEqual([counted.length, asked.length], [4, 1]);
 
   diagnosis.welcomed();
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 5, "a refusal after a welcome of another session did not count");
+  assert.equal(counted.length, 5, "a refusal after the welcome of another session was not counted");
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS - 1);
-  assert.equal(counted.length, 5, "a refusal counted with a diagnosis that was out of date");
+  assert.equal(counted.length, 5, "a refusal was counted under an outdated diagnosis");
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.equal(counted.length, 8);
 
@@ -155,7 +155,7 @@ test("each refused socket and the request of the diagnosis count with the diagno
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   timers.advance(10 * DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 10, "an old refusal counted");
+  assert.equal(counted.length, 10, "an old refusal was counted");
 
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = UNREACHABLE;
@@ -164,25 +164,25 @@ test("each refused socket and the request of the diagnosis count with the diagno
   parts.answer = full;
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 13, "a socket that found no backend counted, or one after it did not");
+  assert.equal(counted.length, 13, "the socket before the unanswered diagnosis was counted, or a later one was not");
 });
 
-test("refusals count although a request in between passes the rate limit", async () => {
+test("refusals are counted although a request in between passes the rate limit", async () => {
   const limited = new BackendError({ status: 429, code: "rate_limited", message: "" });
   const parts = diagnosed(limited);
   const { timers, counted, diagnosis, fails } = parts;
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 2, "a socket and a request did not count");
+  assert.equal(counted.length, 2, "the socket or the request was not counted");
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = null;
   await fails(SUSPICIOUS_ATTEMPTS);
   assert.deepEqual([counted.length, diagnosis.cause], [2, null]);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 3, "refusals stopped counting after one request that passed");
+  assert.equal(counted.length, 3, "a refusal after one request that passed was not counted");
   timers.advance(DIAGNOSIS_GAP_MS);
   parts.answer = limited;
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 6, "the sockets before both requests and the refused request did not count");
+  assert.equal(counted.length, 6, "the socket before either request, or the refused request, was not counted");
 
   parts.answer = null;
   for (let passed = 0; passed < 2; passed += 1) {
@@ -190,10 +190,10 @@ test("refusals count although a request in between passes the rate limit", async
     await fails(SUSPICIOUS_ATTEMPTS);
   }
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 6, "refusals counted after a second request that passed");
+  assert.equal(counted.length, 6, "a refusal after a second request that passed was counted");
 });
 
-test("a failed request counts as an overload error if its cause is overload, a rate limit or no replica", () => {
+test("a failed request is an overload error on overload, a rate limit, an unavailable store or no replica", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
   assert.equal(causeOf(503, "overloaded"), "overloaded");

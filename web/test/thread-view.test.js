@@ -86,14 +86,14 @@ function opened() {
   return { tell, list, topRow: () => list.children[list.scrollTop / ROW] };
 }
 
-test("a reader at the end of a conversation follows it", () => {
+test("a list that is scrolled to its end follows new smiles", () => {
   const { tell, list } = opened();
   assert.equal(list.scrollTop, list.scrollHeight - HEIGHT);
   for (let offset = 1_031; offset < 1_041; offset += 1) tell({ kind: "live", smiles: smiles(offset, offset) });
   assert.deepEqual([list.children.length, list.scrollTop], [40, list.scrollHeight - HEIGHT]);
 });
 
-test("after scrolling up, a reader keeps the place while smiles arrive, older ones come and the oldest goes", () => {
+test("a list that is scrolled up stays in place when smiles arrive, older ones load, and the oldest is dropped", () => {
   const { tell, list, topRow } = opened();
   list.scrollTop = 5 * ROW;
   const top = topRow();
@@ -101,8 +101,8 @@ test("after scrolling up, a reader keeps the place while smiles arrive, older on
   assert.deepEqual([list.children.length, list.scrollTop], [40, 5 * ROW]);
   tell({ kind: "history", smiles: smiles(1_040 - KEPT + 1, 1_000), more: true });
   assert.equal(list.children.length, KEPT);
-  assert.equal(topRow(), top, "older smiles moved the reader");
+  assert.equal(topRow(), top, "older smiles moved the rows in view");
   tell({ kind: "live", smiles: smiles(1_041, 1_041) });
   assert.equal(list.children.length, KEPT);
-  assert.equal(topRow(), top, "a dropped smile moved the reader");
+  assert.equal(topRow(), top, "a dropped smile moved the rows in view");
 });

@@ -59,10 +59,10 @@ test("each replica keeps its own colour until there are more replicas than colou
   assert.equal(hues.of(null), "");
 });
 
-test("a replica that restarts repeatedly takes no colour of a replica that is still there", () => {
+test("a replica that restarts repeatedly never takes the colour of a replica that is still there", () => {
   const hues = new Hues();
   for (let crash = 0; crash < 3 * HUES; crash += 1) {
     const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));
-    assert.equal(new Set(shown).size, 3, `replicas share a colour after crash ${crash}: ${shown}`);
+    assert.equal(new Set(shown).size, 3, `replicas share a colour after crash ${crash}: the colours are ${shown}`);
   }
 });

@@ -24,14 +24,14 @@ test("a sample has the rates since the sample before it, whatever the interval",
   assert.deepEqual(timeline.samples.at(-1).overloads, 10);
   timeline = sampled(timeline, { at: 5_000, successes: 350, overloads: 30, replicas: [] });
   assert.deepEqual([timeline.samples.at(-1).successes, timeline.samples.at(-1).overloads], [25, 0]);
-  // A second sample at the same moment and totals that start again at 0 do no harm.
+  // A second sample at the same moment, with totals that restart at 0, has rates of 0.
   timeline = sampled(timeline, { at: 5_000, successes: 0, overloads: 0, replicas: [] });
   assert.equal(timeline.samples.at(-1).successes, 0);
 });
 
 test("a sample that follows within milliseconds has no peak", () => {
   const timeline = sampled(running(3), { at: 3_002, successes: 302, overloads: 30, replicas: [] });
-  assert.ok(timeline.samples.at(-1).successes <= 100, `${timeline.samples.at(-1).successes} successes per second`);
+  assert.ok(timeline.samples.at(-1).successes <= 100, `a peak of ${timeline.samples.at(-1).successes} successes/s`);
 });
 
 test("a timeline is immutable, keeps an hour, and shows the last minutes", () => {
@@ -69,7 +69,7 @@ test("the changes between two lists of replicas are reported once", () => {
   assert.deepEqual(
     changes(ready, [replica("be.2"), replica("be.3")]),
     ["back be.3", "drained be.1"],
-    "be.1, which left between two lists, did not count as draining",
+    "be.1, which left between two lists, did not count as drained",
   );
   assert.deepEqual(
     changes([replica("be.1")], [replica("be.2")]),
@@ -168,7 +168,7 @@ test("a lane is as thick as the replica's share, shows draining, and ends when t
 
 test("a long id is shown by its end", () => {
   const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
-  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label ends like the id: ${JSON.stringify(texts)}`);
+  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label shows the id's end: ${JSON.stringify(texts)}`);
 });
 
 test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {

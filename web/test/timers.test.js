@@ -52,7 +52,7 @@ test("timers of one slot share a wake-up, which never comes early", async (t) =>
   assert.deepEqual(ran, [101, 104, 107, 108]);
 });
 
-test("a cancelled timer does not run, even if its slot already runs", async (t) => {
+test("a cancelled timer does not run, even if its slot is already running", async (t) => {
   const { timers, worker } = withWorker(t);
   t.mock.method(timers, "now", () => 0);
   const ran = [];

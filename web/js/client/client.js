@@ -12,7 +12,10 @@ export const UNDER_WAY = 8;
 const ID_RADIX = 36;
 const VALID_ID = /^[\w.-]{1,64}$/;
 
-/** The permanent error of a smile or a history: a retry would be refused again. `code` is the protocol's error code. */
+/**
+ * The permanent error of a smile or a history request: a retry would be refused again. `code` is the protocol's error
+ * code.
+ */
 export class Refusal extends Error {
   constructor({ code, message }) {
     super(message ?? code);
@@ -38,9 +41,9 @@ export class Client {
   /**
    * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user since the
    * first welcome, except in a gap. It also receives the user's own smiles that another session sent, such as an
-   * earlier session of this client that broke before the ack. `onState(session)` reports each `session.state`, with
-   * `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of `timers`. `onGap()` reports that smiles may
-   * be missing; `history()` returns them if the log still has them.
+   * earlier session of this client that broke before the ack. `onState(session)` reports each change of
+   * `session.state`; the session also has `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of
+   * `timers`. `onGap()` reports that smiles may be missing; `history()` returns them if the log still has them.
    */
   constructor({
     page,
@@ -85,11 +88,11 @@ export class Client {
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
    * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
    * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
-   * never use one twice; by default one is generated.
+   * never use an id twice; by default, the client generates one.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
-      // The server may answer another id without repeating it.
+      // The server may answer a smile whose id is not valid without repeating the id.
       if (typeof id !== "string" || !VALID_ID.test(id)) {
         throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
       }
@@ -158,7 +161,7 @@ export class Client {
     if (this.#isFinishing && this.#promises.size === 0) this.stop();
   }
 
-  // An answer does not name its request, so only the oldest one is sent.
+  // An answer does not name its request, so only the oldest request is in flight.
   #askHistory() {
     this.#isAsking = this.#histories.length > 0 && this.session.send(historyFrame(this.#histories[0]));
   }
@@ -171,7 +174,7 @@ export class Client {
   #failed(frame) {
     const { id, temporary, retry_after_ms: wait = 0 } = frame;
     const refuse = ({ reject }) => reject(new Refusal(frame));
-    // An error without an id answers a history, since the ids of smiles are valid.
+    // An error without an id answers a history request, since the ids of smiles are valid.
     if (id === undefined && temporary) this.#cancelRetry = this.#timers.after(wait, () => this.#askHistory());
     else if (id === undefined) this.#settleHistory(refuse);
     else if (temporary) this.#outbox.retry(id, wait);

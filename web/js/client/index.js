@@ -2,14 +2,14 @@
 // docs/client.mjs is an example.
 //
 // Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
-//   Session      one WebSocket at a time: welcome, resume from the last offset, back-off with jitter, the server's
+//   Session      one WebSocket at a time: welcome, resume from the highest offset, back-off with jitter, the server's
 //                hints, what each close code asks for, and a replica that falls silent
 //   Outbox       smiles without an ack: sent again with the same id, after a temporary error no sooner than the
 //                server's hint, after a broken session in the beats that follow the next welcome
 //   DialQueue    a limit on the sessions of a page that connect at the same time
 //   Stream       for a proof: how far the user's stream was seen, and where it has a gap
 //   whyRefused   the cause that a browser hides when a socket is refused
-//   PageTimers   a clock, and timers that a hidden page does not slow down where there are workers
+//   PageTimers   a clock, and timers that run on time in a hidden page if there are workers
 
 export { Backoff, retryWait } from "./backoff.js";
 export { Client, Refusal } from "./client.js";

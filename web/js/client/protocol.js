@@ -110,8 +110,8 @@ const FRAME_CHECKS = {
 };
 
 /**
- * Parses a frame, or returns null: without a string `type`, or for a known type without valid required fields. Unknown
- * types pass, since newer servers may add some.
+ * Parses a frame. Returns null if `type` is not a string, or if a known type lacks a valid required field. Unknown
+ * types pass, since newer servers may add types.
  */
 export function parseFrame(text) {
   const frame = parseJson(text);
@@ -122,7 +122,7 @@ export function parseFrame(text) {
 
 /**
  * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`.
- * The ack of a duplicate has an old offset, and a welcome that did not recover starts over.
+ * The ack of a duplicate has an old offset. A welcome with `recovered: false` sets the point to its own offset.
  */
 export class ResumePoint {
   #epoch = null;

@@ -11,7 +11,7 @@ const REQUEST_LIMIT_MS = 3_000;
 
 /**
  * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or one of these:
- * `host_rewritten` if a proxy changed the `Host` header, whose value is then `host`; `no_upgrade` if a proxy drops the
+ * `host_rewritten` if a proxy changed the `Host` header, whose new value is `host`; `no_upgrade` if a proxy drops the
  * upgrade; `http_STATUS` for an answer without a code; `unreachable` without a whole answer. `retryAfter` is the
  * server's hint in milliseconds, or 0.
  */

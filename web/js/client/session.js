@@ -53,7 +53,7 @@ export class Session {
   replica = null;
   /**
    * Why the last connection ended: `{code, name, text, isRefusal}`; null before the first end and after a welcome.
-   * `code` is null if this session gave the connection up. A connection that the other side closes before its welcome
+   * `code` is null if this session gave up the connection. A connection that the other side closes before its welcome
    * is a refusal.
    */
   closeReason = null;
@@ -112,7 +112,7 @@ export class Session {
     this.#returnAt = this.retryAt;
   }
 
-  /** Sends a frame. Returns false without a connection that was welcomed; the frame is then lost. */
+  /** Sends a frame. Returns false without a connection that was welcomed; the frame is then dropped. */
   send(text) {
     const isOpen = this.#socket !== null && this.#welcomedAt !== null;
     if (isOpen) this.#socket.send(text);
@@ -230,7 +230,7 @@ export class Session {
     if (socket === null) return;
     socket.onmessage = null;
     socket.onclose = null;
-    // This does nothing if the other side has closed it.
+    // This does nothing if the other side has already closed the socket.
     socket.close(NORMAL_CLOSURE);
     this.#listener.broken();
   }

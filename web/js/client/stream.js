@@ -50,12 +50,12 @@ export class Stream {
     return Fit.NEXT;
   }
 
-  /** Whether the stream has passed the offset, so that its smile can no longer arrive in order. */
+  /** Whether the stream has passed the offset, so that the smile at it can no longer arrive in order. */
   hasPassed(epoch, offset) {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }
 
-  /** Whether a delivery at the offset cannot be proven: it is in a gap, or of another epoch. */
+  /** Whether a delivery at the offset cannot be proven: the offset is in a gap, or of another epoch. */
   isUnproven(epoch, offset) {
     if (epoch !== this.#epoch) return true;
     return this.#gaps.some((gap) => offset > gap.after && offset <= gap.upTo);

@@ -14,7 +14,7 @@ import { keyOfRefusal, languageOf, say } from "./words.js";
 const FACES = ["😀", "😂", "😍", "😎", "🥳", "🤔", "😴", "😱", "🤗", "🥰", "🙈", "❤️"];
 const REMEMBERED = "smilingchat.seat";
 const RETRY_MS = 2_000;
-/** The number of failed attempts before a diagnosis: a backend that restarts quickly needs none. */
+/** The number of failed attempts before a diagnosis: a quick restart of the backend needs none. */
 const CAUSE_AFTER = 3;
 const MOODS = { [SessionState.LIVE]: "good", [SessionState.STOPPED]: "bad", [SessionState.FAILED]: "bad" };
 
@@ -35,7 +35,7 @@ const items = new Map();
 async function join() {
   users = await backend.learnUsers({ pause: RETRY_MS, onFailure: showRefusal });
   faceOf = new Map(users.map(({ name, face }) => [name, face]));
-  // The server's date, since a phone's may differ.
+  // The server's date, since a phone's may be wrong.
   const day = new Date(backend.date ?? Date.now());
   const taken = await takeSeat({ users, day, remembered: recall(), random: Math.random, open });
   if (taken === null) {
@@ -56,7 +56,7 @@ function showRefusal(refusal) {
   showState(navigator.onLine === false ? "offline" : keyOfRefusal(refusal.code), "bad", refusal);
 }
 
-/** Starts a client for a user that another phone may have. Its smiles are shown only once the user is ours. */
+/** Starts a client for a user that another phone may have. The smiles are shown only once this phone has the user. */
 function open(user) {
   lines = new Lines(user);
   const heard = lines;

@@ -1,4 +1,4 @@
-// The last smiles sent and received by a phone, newest first, and all senders to it.
+// The last smiles that a phone sent and received, newest first, and all users that have smiled at it.
 
 export const LINES_KEPT = 30;
 
@@ -16,7 +16,7 @@ export class Lines {
     return this.#lines;
   }
 
-  /** The senders to this user, most recent first. */
+  /** The users that have smiled at this user, most recent first. */
   get senders() {
     return this.#senders;
   }

@@ -31,7 +31,7 @@ const ENGLISH = {
   other: "Not connected ({code}). Trying again…",
   stopped: "Disconnected",
   failed: "The backend rejected a message from this page. Reload the page.",
-  reconnects: "Crashes and moves survived: {n}",
+  reconnects: "Connection losses survived: {n}",
   gap: "The connection could not resume: smiles sent in the meantime are not shown here.",
 };
 
@@ -64,7 +64,7 @@ const ITALIAN = {
   other: "Non connesso ({code}). Riprovo…",
   stopped: "Disconnesso",
   failed: "Il backend ha respinto un messaggio di questa pagina. Ricarica la pagina.",
-  reconnects: "Crash e spostamenti superati: {n}",
+  reconnects: "Connessioni perse e riprese: {n}",
   gap: "Non è stato possibile riprendere la connessione: i sorrisi inviati nel frattempo non compaiono qui.",
 };
 
@@ -76,7 +76,7 @@ export function keyOfRefusal(code) {
   return Object.hasOwn(ENGLISH, code) ? code : "other";
 }
 
-/** The first language with words, or English. */
+/** The first language in `wanted` that has words, or English. */
 export function languageOf(wanted) {
   const languages = (wanted ?? []).map((tag) => tag.toLowerCase().split("-")[0]);
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
