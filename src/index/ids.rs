@@ -5,9 +5,9 @@
 //! reads at most one block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the
 //! number of runs small.
 //!
-//! The merge schedule depends only on the number of indexed segments. Indexing a segment performs one slice of every
-//! merge under way, at most one for each tier. A slice merges one block of each input run into [`FAN_OUT`] blocks of
-//! the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs about the
+//! The merge schedule depends only on the number of indexed segments. At most one merge per tier is under way. Indexing
+//! a segment performs one slice of each of these merges. A slice merges one block of each input run into [`FAN_OUT`]
+//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs about the
 //! same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
 
 use std::ops::Range;
@@ -95,7 +95,7 @@ fn complete(tier: u32, indexed: u64) -> u64 {
     }
 }
 
-/// The runs that hold the ids of the first `indexed` segments, newest first. Each id is in one of them.
+/// The runs that hold the ids of the first `indexed` segments, newest first. Each id is in exactly one of them.
 pub(super) fn runs(indexed: u64) -> Vec<Run> {
     let (mut runs, mut covered) = (Vec::new(), 0);
     for tier in (0..=HIGHEST_TIER).rev() {
@@ -117,7 +117,7 @@ pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
 
-/// The block keys of all runs that cover only segments below `segment`.
+/// The ranges of block keys of all runs that cover only segments below `segment`.
 pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
     let end = |tier| Run { tier, number: segment / segments(tier) };
     let ends = (0..=HIGHEST_TIER).map(end).take_while(|end| end.number > 0);

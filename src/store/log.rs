@@ -26,7 +26,7 @@ pub(crate) struct LogState {
     pub epoch: Epoch,
     /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
-    /// The last offset that retention has removed, 0 if none.
+    /// The last offset that retention has removed; 0 if it has removed none.
     pub trimmed: Offset,
 }
 
@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Appends a batch if the log ends with its previous batch, or if retention has removed everything before the
-    /// batch. Returns [`Append::Done`] once the batch is durable, also if an earlier attempt has appended it.
+    /// batch. Returns [`Append::Done`] once the batch is durable, even if an earlier attempt has appended it.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///
