@@ -1,8 +1,8 @@
 //! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
 //! Batches come from the appender, from reads of the log ([`Tail::read`]) and, on a shared store, from the binary log.
-//! The first source that delivers the batch after the cursor publishes it. A batch that is already published is skipped.
-//! A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
+//! The first source that delivers the batch after the cursor publishes it. A batch that is already published is
+//! skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
 
 mod follower;
 mod recent;
@@ -82,7 +82,8 @@ impl Tail {
     /// Publishes the batch that follows the cursor. Skips a batch that is already published.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the batch does not begin right after the cursor: batches in between are missing.
+    /// [`StoreError::Unavailable`] when the batch does not begin right after the cursor: batches in between are
+    /// missing.
     pub(crate) fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
         let last = Offset(key.first.0 + batch.len() as u64 - 1);
         let mut recent = self.recent.lock();

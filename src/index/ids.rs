@@ -7,8 +7,8 @@
 //!
 //! The merge schedule depends only on the number of indexed segments. At most one merge per tier is under way. Indexing
 //! a segment performs one slice of each of these merges. A slice merges one block of each input run into [`FAN_OUT`]
-//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs about the
-//! same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
+//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs
+//! about the same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
 
 use std::ops::Range;
 
@@ -95,7 +95,7 @@ fn complete(tier: u32, indexed: u64) -> u64 {
     }
 }
 
-/// The runs that hold the ids of the first `indexed` segments, newest first. Each id is in exactly one of them.
+/// The runs that hold the ids of the first `indexed` segments, newest first. Each segment is in exactly one of them.
 pub(super) fn runs(indexed: u64) -> Vec<Run> {
     let (mut runs, mut covered) = (Vec::new(), 0);
     for tier in (0..=HIGHEST_TIER).rev() {

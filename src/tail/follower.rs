@@ -24,9 +24,9 @@ const RETRY: Duration = Duration::from_millis(250);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. After an
-/// attempt that lasted longer than the previous pause, it is the shortest one. The end of an outage ends the pause early
-/// and resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be followed. When
-/// the connections are discarded, for example after a move to another server, the pause only ends early.
+/// attempt that lasted longer than the previous pause, it is the shortest one. The end of an outage ends the pause
+/// early and resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be
+/// followed. When the connections are discarded, for example after a move to another server, the pause only ends early.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
