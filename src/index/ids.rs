@@ -24,7 +24,7 @@ const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 /// The highest tier. One of its runs covers 2^52 offsets, and offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
+/// Bit position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
 /// A sorted run of entries.
@@ -82,7 +82,7 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier start late: by then, the merges of their inputs have ended.
+/// Number of segments by which the merges of a tier are delayed, so that the merges of their inputs have ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
@@ -107,7 +107,7 @@ pub(super) fn runs(indexed: u64) -> Vec<Run> {
     runs
 }
 
-/// The new runs, and the slice of each to merge while this segment is indexed.
+/// The runs under construction, and the slice of each that is merged while this segment is indexed.
 pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     let merge = |tier| {
         let step = segment.checked_sub(delay(tier))?;

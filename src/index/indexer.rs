@@ -1,6 +1,6 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store every replica runs this task, and one replica at a time holds the claim to write. The others read
+//! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
 //! how far the index reaches. A replica that starts may write as well, without the claim: see [`open`]. A replica may
 //! die at any point: a segment counts as indexed only once all of it is written, and writing it again changes nothing.
 

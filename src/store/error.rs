@@ -15,7 +15,7 @@ pub enum StoreError {
     Trimmed,
     /// The log was deleted or replaced, or has lost its end, so this replica must end. A serving replica first tries to
     /// begin a new epoch, so that clients do not resume with old offsets.
-    #[error("the store's log differs from the one at the start, is gone or has lost its end: was a backup restored?")]
+    #[error("the log in the store differs from the one at the start, is gone or lacks its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
     #[error("{0}")]

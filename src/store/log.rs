@@ -14,8 +14,8 @@ pub(crate) enum Append {
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
     /// The log does not hold the previous batch, or it holds batches although this batch names none. Either a commit
-    /// from the binary log is not visible to queries yet, or retention has removed the previous batch and later ones,
-    /// or the log was replaced or has lost its end.
+    /// that came from the binary log is not visible to queries yet, or retention has removed the previous batch and
+    /// later ones, or the log was replaced or has lost its end.
     Unlinked,
 }
 

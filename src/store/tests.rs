@@ -1,4 +1,4 @@
-//! The guarantees of the store. The guarantees of both databases are tested on both.
+//! Tests the guarantees of the store. What both databases guarantee is tested on both.
 
 pub(crate) mod carry_over;
 mod cluster;
