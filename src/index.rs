@@ -69,7 +69,7 @@ fn end_of(segments: u64) -> Offset {
 
 impl Index {
     /// Reads at most `limit` smiles of the user's stream after `after`, up to and including `until`, which must not be
-    /// beyond the tail's cursor. A page from the store ends with a segment at the latest.
+    /// beyond the tail's cursor. A page from the store covers at most one segment.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after `after`, else [`StoreError::Unavailable`].
@@ -85,7 +85,7 @@ impl Index {
             return Ok(page);
         }
         // Memory drops only smiles that are indexed or removed by retention. So the store has the whole segment, or
-        // reports that retention has removed a part of it or that a failover has lost its index.
+        // reports that retention has removed a part of the segment or that a failover has lost the segment's index.
         let segment = after.0 / SEGMENT;
         let until = until.min(end_of(segment + 1));
         let found = self.store.read_segment(user, segment, after).await?;
@@ -216,7 +216,7 @@ impl Index {
                 let (indexed, blocks) = self.store.read_blocks(keys).await?;
                 ensure_indexed(indexed, most)?;
                 if indexed != expected {
-                    // The index has more or fewer segments than expected, and so other runs.
+                    // The index has more or fewer segments than expected, and therefore different runs.
                     expected = indexed;
                     continue 'again;
                 }

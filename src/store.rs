@@ -1,5 +1,5 @@
 //! The durable store: the log, its index and the users, on SQLite or MySQL, and on MySQL also the leases. All SQL of
-//! the program is here and in `sql`.
+//! the program is in this module and in `sql/`.
 //!
 //! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
@@ -9,8 +9,8 @@
 //!   cut. MySQL guarantees this with the default values of `innodb_flush_log_at_trx_commit` and `sync_binlog`.
 //! - **Compare and append.** A batch is one row with its first offset as the key. Its append names the batch before it.
 //!   Of all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that has seen
-//!   offset n never sees a lower one appear later. A log that holds batches accepts none from a writer that has not
-//!   read the end of the log.
+//!   offset n never sees a lower one appear later. A log that holds batches accepts a new one only from a writer that
+//!   names the last batch.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
 //!   token of the row at this offset shows whose batch was accepted.
 //! - **Derived index.** The whole index is derived from the log. It is written one segment at a time, and writing the

@@ -1,8 +1,8 @@
 //! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
-//! Batches come from the appender, from [`Tail::read`], which every start calls, and, on a shared store, from the
-//! follower. The first source that delivers the batch after the cursor publishes it. A batch that is already published
-//! is skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
+//! Batches come from the appender, from reads of the log ([`Tail::read`]) and, on a shared store, from the binary log.
+//! The first source that delivers the batch after the cursor publishes it. A batch that is already published is
+//! skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
 
 mod follower;
 mod recent;
@@ -56,7 +56,7 @@ pub(crate) struct Tail {
     following: Mutex<Following>,
     /// When this replica last read the log, or a transaction with batches from the binary log.
     contact: Mutex<Instant>,
-    /// Since when the log has seemed to end before the cursor.
+    /// Since when the log has seemed to end before the cursor; `None` if it does not.
     short_since: Mutex<Option<Instant>>,
 }
 
@@ -82,7 +82,8 @@ impl Tail {
     /// Publishes the batch that follows the cursor. Skips a batch that is already published.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the batch does not begin right after the cursor: batches between are missing.
+    /// [`StoreError::Unavailable`] when the batch does not begin right after the cursor: batches in between are
+    /// missing.
     pub(crate) fn publish(&self, key: BatchKey, batch: &[Arc<Publication>]) -> Result<(), StoreError> {
         let last = Offset(key.first.0 + batch.len() as u64 - 1);
         let mut recent = self.recent.lock();
@@ -152,13 +153,13 @@ impl Tail {
         }
     }
 
-    /// Checks that `page` comes from the log that this replica has published up to the offset `published`. If `last`,
-    /// the last published batch, is still in the log, the log must hold it with the same token. The log may end before
-    /// `published` for up to [`SHORT_TIMEOUT`].
+    /// Checks that `page` comes from the log that this replica has published up to the offset `published`. Unless
+    /// retention has removed `last`, the last published batch, the log must hold it with the same token. The log may
+    /// end before `published` for up to [`SHORT_TIMEOUT`].
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has removed offsets after `published`, [`StoreError::Replaced`] when the
-    /// data was replaced, for example by a restore or by a primary that lacks the end of the log.
+    /// log was replaced, for example by a restore or by a primary that lacks the end of the log.
     fn check(&self, page: &LogPage, published: Offset, last: Option<BatchKey>) -> Result<(), StoreError> {
         let log = &page.state;
         if log.epoch != self.epoch {
@@ -170,7 +171,7 @@ impl Tail {
         let mut short_since = self.short_since.lock();
         if log.head >= published {
             *short_since = None;
-            // The log may have lost its end and since grown to the cursor again.
+            // The log may have lost its end and grown back to the cursor since.
             let is_same = log.trimmed >= published || last.is_none_or(|last| page.previous == Some(last.token));
             return if is_same { Ok(()) } else { Err(StoreError::Replaced) };
         }
@@ -217,7 +218,7 @@ impl Tail {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds. Checks it immediately, and again after publications and calls of
+    /// Waits until `condition` holds. Checks it immediately, and again after publications and calls to
     /// [`Tail::set_indexed`] and [`Tail::trim`]. Cancel safe.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {

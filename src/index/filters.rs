@@ -18,7 +18,7 @@ const BITS: usize = 20 << 23;
 const HASHES: u32 = 8;
 
 /// Maximum number of filters, of 20 MiB each. If the index has older ids, every look-up also reads a block of each run
-/// that holds them.
+/// that holds such ids.
 const MAX_FILTERS: usize = 3;
 
 /// The filters of the newest ids.
@@ -37,7 +37,7 @@ impl Filters {
     }
 
     /// Adds ids, whether or not they are indexed yet. Omits ids that the filters have no room for, and drops the oldest
-    /// filter for newer ids.
+    /// filter to make room for newer ids.
     pub(super) fn add(&mut self, ids: impl IntoIterator<Item = Entry>) {
         for Entry { hash, offset } in ids {
             if !self.has_no_room_for(offset) {
@@ -59,8 +59,8 @@ impl Filters {
             && self.generations.first_key_value().is_some_and(|(oldest, _)| offset.0 / GENERATION < *oldest)
     }
 
-    /// Extends the covered range down to `after`, but not to dropped filters. All indexed ids after `after` must have
-    /// been passed to [`Filters::add`].
+    /// Extends the covered range down to `after`, but not into the range of dropped filters. All indexed ids after
+    /// `after` must have been passed to [`Filters::add`].
     pub(super) fn cover(&mut self, after: Offset) {
         self.after = self.after.min(after.max(self.dropped));
     }

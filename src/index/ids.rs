@@ -5,10 +5,10 @@
 //! reads at most one block per run. [`FAN_OUT`] runs of a tier merge into one run of the next tier, which keeps the
 //! number of runs small.
 //!
-//! The merge schedule depends only on the number of indexed segments. Indexing a segment performs one slice of every
-//! merge under way, at most one for each tier. A slice merges one block of each input run into [`FAN_OUT`] blocks of
-//! the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs about the
-//! same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
+//! The merge schedule depends only on the number of indexed segments. At most one merge per tier is under way. Indexing
+//! a segment performs one slice of each of these merges. A slice merges one block of each input run into [`FAN_OUT`]
+//! blocks of the new run. A merge completes exactly when the next one of its tier starts. Therefore every segment costs
+//! about the same, the number of indexed segments determines the set of runs, and a crash leaves nothing half done.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ const FAN_OUT_BITS: u32 = FAN_OUT.ilog2();
 /// The highest tier. One of its runs covers 2^52 offsets, and offsets stay below 2^53.
 const HIGHEST_TIER: u32 = 8;
 
-/// Position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
+/// Bit position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
 /// A sorted run of entries.
@@ -82,7 +82,7 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier start late: by then, the merges of their inputs have ended.
+/// Number of segments by which the merges of a tier are delayed, so that the merges of their inputs have ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
@@ -95,7 +95,7 @@ fn complete(tier: u32, indexed: u64) -> u64 {
     }
 }
 
-/// The runs that hold the ids of the first `indexed` segments, newest first. Each id is in one of them.
+/// The runs that hold the ids of the first `indexed` segments, newest first. Each segment is in exactly one of them.
 pub(super) fn runs(indexed: u64) -> Vec<Run> {
     let (mut runs, mut covered) = (Vec::new(), 0);
     for tier in (0..=HIGHEST_TIER).rev() {
@@ -107,7 +107,7 @@ pub(super) fn runs(indexed: u64) -> Vec<Run> {
     runs
 }
 
-/// The new runs, and the slice of each to merge while this segment is indexed.
+/// The runs under construction, and the slice of each that is merged while this segment is indexed.
 pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     let merge = |tier| {
         let step = segment.checked_sub(delay(tier))?;
@@ -117,7 +117,7 @@ pub(super) fn merges(segment: u64) -> Vec<(Run, u64)> {
     (1..=HIGHEST_TIER).map_while(merge).collect()
 }
 
-/// The block keys of all runs that cover only segments below `segment`.
+/// The ranges of block keys of all runs that cover only segments below `segment`.
 pub(super) fn before(segment: u64) -> Vec<Range<BlockKey>> {
     let end = |tier| Run { tier, number: segment / segments(tier) };
     let ends = (0..=HIGHEST_TIER).map(end).take_while(|end| end.number > 0);

@@ -1,6 +1,6 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
-//! On a shared store every replica runs this task, and one replica at a time holds the claim to write. The others read
+//! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
 //! how far the index reaches. A replica that starts may write as well, without the claim: see [`open`]. A replica may
 //! die at any point: a segment counts as indexed only once all of it is written, and writing it again changes nothing.
 
@@ -31,8 +31,8 @@ const IDS_PER_YIELD: u64 = 1024;
 /// Maximum wait for a full segment before the task reads again how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause after a failed step, and before the filters are loaded again. A tenth of it is the pause while another replica
-/// writes, and after a write that the store has ignored.
+/// Pause after a failed step, and after a failed attempt to load the filters. A tenth of it is the pause while another
+/// replica writes, and after a write that the store has ignored.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// If every step of the indexer fails for this long, a warning is logged, and another one after each further such
@@ -47,8 +47,8 @@ pub(crate) struct Indexer {
 }
 
 /// Opens the index and the tail, which publishes to `hub`. Indexes full segments while the index lag exceeds
-/// [`MAX_LAG_AT_START`] or retention has removed the whole next segment. Then reads the smiles that are not indexed
-/// into memory. The caller must run the returned indexer.
+/// [`MAX_LAG_AT_START`] or retention has removed the whole next segment. Then loads into memory the smiles that are not
+/// indexed. The caller must run the returned indexer.
 ///
 /// # Errors
 /// [`StoreError::Trimmed`] or [`StoreError::Replaced`] if the log is trimmed or replaced meanwhile, else
@@ -105,7 +105,7 @@ async fn write_from_log(store: &Store, segment: u64) -> Result<(), StoreError> {
 }
 
 impl Indexer {
-    /// Loads the filters, and writes the index until the data of the store is replaced.
+    /// Loads the filters, and writes the index until the store is replaced.
     ///
     /// # Errors
     /// [`StoreError::Replaced`].
@@ -139,8 +139,8 @@ impl Indexer {
     }
 
     /// Adds the ids after `filled` to the filters as they are published, until the filters hold all ids up to `due`.
-    /// The first ids of a new filter touch all of its pages, so adding a whole segment takes tens of milliseconds.
-    /// Cancel safe.
+    /// The first ids of a new filter touch all of its memory pages, so adding a whole segment at once would take tens
+    /// of milliseconds. Cancel safe.
     async fn fill_filters(&self, filled: &mut Offset, due: Offset) {
         let Index { tail, filters, .. } = &self.index;
         while *filled < due {
@@ -210,8 +210,8 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads the ids that were indexed before the start into the filters, newest first, as far as they fit. Until then,
-    /// look-ups read more runs.
+    /// Loads into the filters the ids that were indexed before the start, newest first, as far as they fit. Until they
+    /// are loaded, look-ups read more runs.
     async fn load_filters(&self) {
         // The appender reports an unavailable store.
         while let Err(error) = self.load_runs().await {

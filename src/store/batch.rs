@@ -24,9 +24,9 @@ impl BatchLimit {
     /// history reads whole rows, so their size is bounded.
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
-    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The library sends a
-    /// larger payload in several writes with Nagle's algorithm on, and the last write then waits up to 40 ms for a
-    /// delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about 550 smiles
+    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The client library sends
+    /// a larger payload in several writes. Nagle's algorithm is on, so the last write waits up to 40 ms for a delayed
+    /// acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about 550 smiles
     /// fill a payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this
     /// number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
@@ -159,7 +159,7 @@ impl Store {
 }
 
 impl BatchKey {
-    /// An SQL condition, which is true if the log holds this batch.
+    /// An SQL condition that is true if the log holds this batch.
     pub(super) fn is_stored(self) -> String {
         let Self { first, token } = self;
         format!("EXISTS (SELECT 1 FROM log_batches WHERE first = {first} AND token = {token})")
@@ -167,7 +167,7 @@ impl BatchKey {
 }
 
 impl NewBatch {
-    /// The query for the token of the batch in the log with the same first offset.
+    /// The query for the token of the stored batch that has the same first offset.
     pub(super) fn select_token(&self) -> String {
         format!("SELECT token FROM log_batches WHERE first = {}", self.key.first)
     }

@@ -16,7 +16,7 @@ pub(super) const NEXT_ROWS: &str = "
     )
     ORDER BY position LIMIT 20000";
 
-/// Ends the conversion. SQLite has no `replicas_before_batches`.
+/// Ends the conversion. On SQLite, there is no table `replicas_before_batches`.
 const DROP_OLD: &str = "DROP TABLE IF EXISTS replicas_before_batches; DROP TABLE smiles_before_batches";
 
 /// Maximum number of smiles in one batch.
@@ -34,7 +34,7 @@ pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::
     if rows.is_empty() {
         return Ok(DROP_OLD.to_owned());
     }
-    tracing::info!(smiles = rows.len(), "carrying smiles of an earlier version over into batches");
+    tracing::info!(smiles = rows.len(), "converting smiles of an earlier version into batches");
     let smile = |(position, sender, receiver, id, faces, at): &StoredRow| {
         let user = |id: i64| directory.name(u32::try_from(id).ok()?).cloned();
         Some(Smile {
@@ -47,7 +47,7 @@ pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::
         })
     };
     let damaged = |(position, ..): &StoredRow| {
-        sqlx::Error::Decode(format!("row {position} is not a smile: it was edited by hand").into())
+        sqlx::Error::Decode(format!("row {position} is not a valid smile: it was edited by hand").into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let mut insert = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES ".to_owned();

@@ -10,15 +10,15 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::model::Timestamp;
 use crate::protocol::CrashMode;
 
-/// How long a lease lasts without renewal. A replica renews it one second after the previous attempt has ended, so
-/// three attempts in a row may fail immediately, or one may fail after 2 s without an answer.
+/// How long a lease lasts without renewal. A replica renews it one second after the previous attempt has ended, so the
+/// lease survives three attempts in a row that fail immediately, or one that fails after 2 s without an answer.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// The minimum time that a replica that did not unregister stays in the list after its last renewal. A running replica
-/// removes the row within about a minute after that.
+/// The minimum time for which a replica stays in the list after its last renewal, unless it unregisters. A running
+/// replica removes the row within about a minute after that.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
@@ -145,7 +145,7 @@ pub(crate) struct ReplicaStatus {
     /// Whether it is far behind the log, or has not read the log for several seconds. It then refuses sessions.
     #[serde(skip)]
     pub behind: bool,
-    /// How it follows other replicas; `None` on SQLite, and from the registration to the next renewal. Also `None` if
+    /// How it follows other replicas; `None` on SQLite, and from the registration to the first renewal. Also `None` if
     /// this version does not know the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_without_renewals_is_lost_and_holds_no_sessions() {
+    fn a_replica_without_renewals_is_lost_and_has_no_sessions() {
         let replica = ReplicaRecord {
             id: "be1.1".to_owned(),
             replica: NewReplica {

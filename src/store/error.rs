@@ -15,7 +15,7 @@ pub enum StoreError {
     Trimmed,
     /// The log was deleted or replaced, or has lost its end, so this replica must end. A serving replica first tries to
     /// begin a new epoch, so that clients do not resume with old offsets.
-    #[error("the log in the store differs from the one at the start, is gone or lost its end: was a backup restored?")]
+    #[error("the log in the store differs from the one at the start, is gone or lacks its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
     #[error("{0}")]
@@ -28,8 +28,8 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Why an append failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
-    /// This attempt did not store the batch and will not. After an earlier attempt in doubt, the batch may be in the
-    /// log.
+    /// This attempt did not store the batch and will not. If an earlier attempt is in doubt, the batch may still be in
+    /// the log.
     #[error("the store did not accept a batch: {0}")]
     NotBegun(#[source] Error),
     /// The file of the store was deleted or replaced, before the append or during it. Only SQLite reports this.

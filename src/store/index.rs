@@ -10,7 +10,7 @@ use crate::model::{Offset, UserName};
 /// The number of offsets in a segment. Segment 0 covers offsets 1 to 4096.
 pub(crate) const SEGMENT: u64 = 4096;
 
-/// Size of a place in bytes. A place is an offset relative to the first one of its segment.
+/// Size of a place in bytes. A place is an offset relative to the first offset of its segment.
 const PLACE: usize = 2;
 
 /// The changes to the index for one segment. Writing them is idempotent.
@@ -26,7 +26,7 @@ pub(crate) struct IndexStep<'smiles> {
     pub conversations: Vec<((&'smiles UserName, &'smiles UserName), Vec<Offset>)>,
     /// New blocks of ids.
     pub blocks: Vec<(BlockKey, Vec<u8>)>,
-    /// Blocks of ids to delete, since merged runs have replaced them.
+    /// Blocks of ids to delete, because merged runs have replaced them.
     pub superseded: Vec<BlockKey>,
 }
 
@@ -64,8 +64,8 @@ impl Store {
     }
 
     /// Writes a segment of the index. The segment counts as indexed only once all of it is written. On MySQL, changes
-    /// nothing if the segment is not the next one, or if the log neither holds the batch `step.last` nor is trimmed to
-    /// its first offset or beyond.
+    /// nothing if the segment is not the next one, or if the log neither holds the batch `step.last` nor has been
+    /// trimmed up to or beyond the first offset of that batch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

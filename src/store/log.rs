@@ -14,8 +14,8 @@ pub(crate) enum Append {
     /// Another batch has its offset, so this batch can never be in the log at this offset.
     Occupied,
     /// The log does not hold the previous batch, or it holds batches although this batch names none. Either a commit
-    /// from the binary log is not visible to queries yet, or retention has removed the previous batch and later ones,
-    /// or the log was replaced or has lost its end.
+    /// that came from the binary log is not visible to queries yet, or retention has removed the previous batch and
+    /// later ones, or the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct LogState {
     pub epoch: Epoch,
     /// The last offset, even if retention has removed it; 0 if no batch was ever appended.
     pub head: Offset,
-    /// The last offset that retention has removed, 0 if none.
+    /// The last offset that retention has removed; 0 if it has removed none.
     pub trimmed: Offset,
 }
 
@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Appends a batch if the log ends with its previous batch, or if retention has removed everything before the
-    /// batch. Returns [`Append::Done`] once the batch is durable, also if an earlier attempt has appended it.
+    /// batch. Returns [`Append::Done`] once the batch is durable, even if an earlier attempt has appended it.
     ///
     /// Not cancel safe: dropping the future leaves the batch in doubt.
     ///

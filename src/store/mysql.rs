@@ -1,8 +1,8 @@
 //! The store that any number of replicas share: a MySQL database.
 //!
-//! Besides probes, a running replica has up to nine connections, each for its own work: one appends, one reads the log,
-//! one reads the binary log, one writes the index, one keeps the lease, reads the list of replicas, requests crashes,
-//! removes old rows and begins epochs, and four serve most other reads.
+//! Besides probes, a running replica has up to nine connections: one appends; one reads the log; one reads the binary
+//! log; one writes the index; one renews the lease, reads the list of replicas, requests crashes, removes old rows and
+//! begins epochs; and four serve most other reads.
 
 mod binlog;
 mod cluster;
@@ -32,7 +32,7 @@ use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
 /// Number of connections for resumes, histories and most other reads. A replica has five others, of which one reads the
-/// binary log, so sixteen replicas need 144 of MySQL's default limit of 151 connections. The rest is for probes.
+/// binary log, so sixteen replicas need 144 of MySQL's default limit of 151 connections. The rest are for probes.
 const READERS: usize = 4;
 
 /// The database's clock, as an SQL expression: milliseconds since 1970.
@@ -43,7 +43,7 @@ pub(crate) struct MySql {
     server: Arc<MySqlServer>,
     pub(super) directory: UserDirectory,
     pub(super) hash_key: [u8; 16],
-    /// For the appender: one transaction in flight per replica.
+    /// For the appender, which has one transaction in flight at a time.
     appending: Connections,
     /// What is known about the appends of other replicas.
     peer_appends: Mutex<PeerAppends>,
@@ -130,8 +130,8 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
         .disable_statement_logging()
 }
 
-/// Builds a query of several statements in one round trip, or of one that is not worth preparing. The caller guarantees
-/// that the literals in it are safe.
+/// Builds a query that sends several statements in one round trip, or one statement that is not worth preparing. The
+/// caller guarantees that the literals in it are safe.
 fn statements(text: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }

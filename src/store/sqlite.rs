@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::user_directory::UserDirectory;
 
-/// Maximum number of reading connections. In WAL mode readers do not wait for the writer.
+/// Maximum number of reading connections. In WAL mode, readers do not wait for the writer.
 const READERS: u32 = 4;
 
 /// SQLite's result code for a full disk (<https://www.sqlite.org/rescode.html#full>).
@@ -95,7 +95,7 @@ impl KeptConnection {
 }
 
 impl Sqlite {
-    /// Opens the file and upgrades its tables; creates the file, its folders and its tables if they are missing.
+    /// Opens the file and upgrades its tables. Creates the file, its parent folders and its tables if they are missing.
     pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;
@@ -103,7 +103,7 @@ impl Sqlite {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
-                Error::from("another smilingchat uses it; stop that process, or choose a different --store")
+                Error::from("another smilingchat is using it; stop that process, or choose a different --store")
             }
             TryLockError::Error(error) => error.into(),
         })?;
@@ -153,10 +153,10 @@ impl Sqlite {
         self.readers.close().await;
         self.checkpointer.lock().await.close().await;
         self.writer.lock().await.close().await;
-        // Closing the file is not enough: a process that was forked a moment ago shares the lock until it executes its
-        // program.
+        // Closing the file is not enough: a child process that was forked a moment ago shares the lock until it calls
+        // `exec`.
         if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "the store stays locked until this process has ended");
+            tracing::warn!(%error, "the store stays locked until this process ends");
         }
     }
 }
@@ -193,12 +193,12 @@ mod tests {
     use crate::store::IndexStep;
 
     #[tokio::test]
-    async fn a_closed_store_writes_no_more_and_can_be_opened_again() {
+    async fn a_closed_store_refuses_writes_and_can_be_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chat.db");
         let store = Sqlite::open(&path).await.unwrap();
         store.close().await;
-        Sqlite::open(&path).await.expect("a closed store should release the lock before it is dropped");
+        Sqlite::open(&path).await.expect("the store should release the lock when it is closed");
         assert!(store.execute("DELETE FROM index_ids").await.is_err());
     }
 

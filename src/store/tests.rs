@@ -1,4 +1,4 @@
-//! The guarantees of the store. The guarantees of both databases are tested on both.
+//! Tests the guarantees of the store. What both databases guarantee is tested on both.
 
 pub(crate) mod carry_over;
 mod cluster;
@@ -151,7 +151,7 @@ async fn appending_a_batch_again_stores_it_once(database: &Database) {
         assert_eq!(store.append(&second).await.unwrap(), Append::Done);
     }
     append(&store, &["d"]).await;
-    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "a repeat was not accepted after the log had grown");
+    assert_eq!(store.append(&second).await.unwrap(), Append::Done, "a repeat was refused after the log had grown");
     assert_eq!(ids(&whole_log(&store).await), ["a", "b", "c", "d"]);
 }
 
@@ -331,5 +331,5 @@ async fn a_file_of_a_newer_version_is_refused() {
         VALUES (9999, 'a newer one', TRUE, '', 0)";
     database.run(newer).await;
     let error = Store::open(&database.url()).await.err().unwrap().to_string();
-    assert!(error.contains("a newer version of smilingchat has upgraded it"), "the error is {error}");
+    assert!(error.contains("a newer version of smilingchat has upgraded it"), "unexpected error: {error}");
 }

@@ -1,4 +1,4 @@
-//! Follows a shared log: over the database's binary log or, while that is not possible, by polling.
+//! Follows a shared log: through the database's binary log or, while that is not possible, by polling.
 //!
 //! The tail orders the batches from both sources. No batch is lost if a stream of the binary log starts late, ends
 //! early or is refused: the follower reads missing batches from the log.
@@ -23,10 +23,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. It is the
-/// shortest after an attempt that lasted longer than the previous pause. The end of an outage ends the pause early and
-/// resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be followed. A
-/// discard of the connections, for example after a move to another server, only ends the pause early.
+/// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. After an
+/// attempt that lasted longer than the previous pause, it is the shortest one. The end of an outage ends the pause
+/// early and resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be
+/// followed. When the connections are discarded, for example after a move to another server, the pause only ends early.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -47,7 +47,7 @@ pub(crate) struct Follower {
     logged: Option<String>,
     /// Whether the last line that this task has logged says that the binary log is followed.
     logged_stream: bool,
-    /// Whether a call of [`Follower::poll`] has ended without a failed read since the binary log was last followed.
+    /// Whether a call to [`Follower::poll`] has ended without a failed read since the binary log was last followed.
     polled: bool,
 }
 
@@ -130,8 +130,8 @@ impl Follower {
         Ok(last)
     }
 
-    /// Polls the log for `time`, or until all connections are discarded, for example because the address leads to
-    /// another server, or until an outage ends. Returns `true` in the last case.
+    /// Polls the log for `time`. Stops early when an outage ends, and then returns `true`, or when all connections are
+    /// discarded, for example because the address leads to another server.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);

@@ -9,8 +9,8 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Number of newest smiles that stay in memory even if they are indexed, until retention removes them: for clients that
-/// resume after a crash.
+/// Number of newest smiles that stay in memory even if they are indexed, until retention removes them. They serve
+/// clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
@@ -41,7 +41,7 @@ pub(crate) struct Recent {
     /// The last published batch, if there is one.
     pub(crate) last: Option<BatchKey>,
     smiles: VecDeque<Arc<Publication>>,
-    /// The offsets of the smiles that are not indexed.
+    /// The offsets of the smiles that are not indexed, by their hashes.
     offsets: HashMap<IdHash, Offset>,
     /// The smiles to or from each user.
     by_user: HashMap<UserName, VecDeque<Arc<Publication>>>,
@@ -215,7 +215,7 @@ mod tests {
         let anna = UserName::new("anna");
         assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "indexed smiles were dropped");
         recent.set_indexed(Offset(99));
-        assert_eq!(recent.indexed, Offset(16), "the index reaches further than memory");
+        assert_eq!(recent.indexed, Offset(16), "`indexed` is beyond the end of memory");
     }
 
     #[test]

@@ -246,7 +246,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 /// Time limit for acks after the address has moved away from a silent primary.
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
-/// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
+/// The maximum number of lines that a replica logs about the move: the address leads to another server, and the store
 /// accepts smiles again. If the outage was not noticed before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 

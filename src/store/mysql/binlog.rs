@@ -1,7 +1,7 @@
 //! Reads MySQL's binary log as a replication client, which `sqlx` cannot do.
 //!
-//! An event is committed and on MySQL's disk (with `sync_binlog=1`, the default), but may not be visible to a query yet
-//! (MySQL bug 120471), so the rows are taken from the events themselves.
+//! When the events of a transaction arrive, the transaction is durable on MySQL's disk (with `sync_binlog=1`, the
+//! default), but a query may not show it yet (MySQL bug 120471). So the rows are taken from the events themselves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this are left to the replicas of MySQL. MySQL disconnects a reader when another reader takes the
-/// same id, so each connection picks one at random.
+/// Server ids below this one are left to the replicas of MySQL. MySQL disconnects a reader when another reader takes
+/// the same id, so each connection picks its id at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the server refuses the account, the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or
@@ -77,7 +77,7 @@ impl MySql {
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;
-        // The server refuses the request, or sends the first event immediately.
+        // The server either refuses the request or sends the first event immediately.
         within(ANSWER, event(&mut binlog.stream)).await?;
         Ok(binlog)
     }

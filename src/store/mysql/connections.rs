@@ -65,7 +65,7 @@ impl Connections {
     pub(super) fn new(server: &Arc<MySqlServer>, most: usize) -> Self {
         let idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>> = Arc::default();
         let (stale, mut generations) = (Arc::clone(&idle), server.generation.subscribe());
-        // Without this, an unused pool would stay connected to the previous server.
+        // Without this task, an unused pool would stay connected to the previous server.
         tokio::spawn(async move {
             while generations.changed().await.is_ok() {
                 stale.lock().clear();
@@ -218,8 +218,8 @@ impl PooledConnection<'_> {
     }
 }
 
-/// Waits for an answer, and fails if it is late. After that failure, the connection that was asked must not be used
-/// again.
+/// Waits for an answer, and fails if it does not arrive within `time`. After that failure, the connection that was
+/// asked must not be used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,

@@ -1,10 +1,11 @@
 //! Creates and upgrades the tables, even when several replicas start at the same time.
 //!
 //! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
-//! interrupted. For this, it uses a connection of its own, whose end releases the lock even after a failure.
+//! interrupted. For this, it uses a connection of its own: when the connection ends, even after a failure, MySQL
+//! releases the lock.
 //!
-//! A migration never changes once a database may have it, not even in a comment: the database keeps its checksum. A
-//! changed procedure gets a new name, since replicas of an older version still call the old one.
+//! A migration never changes once a database may have run it, not even in a comment: the database keeps the checksum of
+//! the migration. A changed procedure gets a new name, since replicas of an older version still call the old one.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};

@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// Pause after a silence before the other connections are opened. Within tens of milliseconds, a server that resumes
-/// accepts every connection in its queue, and ends the abandoned ones.
+/// accepts every connection in its queue, and closes the abandoned ones.
 const SETTLING: Duration = Duration::from_millis(250);
 
 /// Probes the server until the store is dropped.

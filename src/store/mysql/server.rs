@@ -27,8 +27,9 @@ const ABOUT: &str = "
 ///
 /// `READ COMMITTED`: each statement sees what is committed when it starts, and searches and scans lock no gaps between
 /// rows. The lock timeouts (in seconds) and `max_execution_time` (in milliseconds, for `SELECT` only) end most
-/// abandoned statements, since closing a connection does not. `wait_timeout` (in seconds) is above the idle time of the
-/// pool and far below MySQL's default of eight hours, so that sessions of a dead machine do not pile up.
+/// abandoned statements, since closing a connection does not end them. `wait_timeout` (in seconds) is longer than the
+/// pool keeps an idle connection, and far below MySQL's default of eight hours, so that sessions of a dead machine do
+/// not pile up.
 const SET_UP: &str = "
     SET autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_safe_updates = 0,
         innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, max_execution_time = 2000, wait_timeout = 120;
@@ -40,7 +41,7 @@ pub(super) struct MySqlServer {
     pub(super) url: MySqlUrl,
     options: MySqlConnectOptions,
     uuid: Mutex<String>,
-    /// Connections of an earlier generation are discarded.
+    /// The generation of new connections. Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
     /// Whether an answer is overdue. An overdue answer starts a probe, and only probes open connections until the
     /// server answers one of them.
@@ -124,7 +125,7 @@ impl MySqlServer {
     pub(super) fn record_server(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
-            tracing::warn!(server = self.address(), "the address points to another MySQL server; reconnecting");
+            tracing::warn!(server = self.address(), "the address now leads to another MySQL server; reconnecting");
         }
         *known = uuid;
         self.generation()

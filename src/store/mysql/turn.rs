@@ -19,7 +19,7 @@ use crate::store::{Batch, BatchKey};
 const TAKE_TURN: &str = "
     SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
-/// Maximum number of batches read together with the lock. There are more only if this replica has fallen behind.
+/// Maximum number of batches read when the lock is taken. There are more only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
 /// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network is
@@ -35,7 +35,8 @@ const RECENT: Duration = Duration::from_secs(1);
 pub(super) struct PeerAppends {
     /// The last offset of this replica's last batch.
     end: Offset,
-    /// When it last found smiles of other replicas after its own. Its first append to a log with smiles counts too.
+    /// When this replica last found smiles of other replicas after its own. Its first append to a log that already has
+    /// smiles counts too.
     met_at: Option<Instant>,
     /// When the last failed attempt to get the lock ended, with or without an answer.
     kept_waiting_at: Option<Instant>,

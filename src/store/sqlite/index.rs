@@ -14,7 +14,7 @@ const CONVERSATIONS_PER_TRANSACTION: usize = 256;
 
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// Number of segments between two checkpoints, in which the write-ahead log grows by about 10 MiB.
+/// Number of segments between two checkpoints. The write-ahead log grows by about 10 MiB in between.
 const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
@@ -46,8 +46,9 @@ impl Sqlite {
         if next.is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Ends and executes a transaction that [`begin`] began. The transaction is one command to the connection's thread:
-    /// between two commands, a busy processor would delay the commits of the log, which wait for the transaction.
+    /// Completes and executes a transaction that [`begin`] began. The transaction is one command to the connection's
+    /// thread: on a busy processor, several commands would have pauses between them, and the commits of the log wait
+    /// for the transaction.
     async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
         transaction.push("; COMMIT; PRAGMA synchronous = FULL");
         self.writer.lock().await.execute(transaction.build().persistent(false)).await?;
@@ -67,7 +68,7 @@ impl Sqlite {
 }
 
 /// Begins a transaction that commits without waiting for the disk (`synchronous=NORMAL`). If a power cut loses part of
-/// the index, it is derived again.
+/// the index, that part is derived again.
 fn begin() -> QueryBuilder<Database> {
     QueryBuilder::new("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ")
 }

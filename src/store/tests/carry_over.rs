@@ -1,4 +1,4 @@
-//! The upgrade of a database of the previous version, with one row per smile.
+//! The upgrade of a previous version's database, which has one row per smile.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ async fn assert_carried_over(database: &Database, smiles: &[Smile]) -> Store {
 }
 
 async fn every_smile_is_carried_over_unchanged(database: &Database) {
-    // So many smiles take several transactions.
+    // Converting this many smiles takes several transactions.
     let smiles = fill_previous_version(database, 3000, 48_210).await;
     let store = assert_carried_over(database, &smiles).await;
     append(&store, &["next"]).await;
@@ -129,7 +129,7 @@ async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
 async fn an_interrupted_carry_over_continues(database: &Database) {
     let smiles = fill_previous_version(database, 70, 25_000).await;
     migrate(database, (i64::MAX, i64::MAX)).await;
-    // The first part of the conversion was committed.
+    // Commit the first part of the conversion.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
     let row = |smile: &Smile| {
         let (id, faces) = (smile.id.as_str().to_owned(), smile.faces.as_str().to_owned());
@@ -223,7 +223,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
             assert_eq!(
                 found,
                 Some(&*id),
-                "the acknowledged smile at {offset} of {} is lost, polls: {polls}",
+                "the smile acknowledged at offset {offset} is not among the {} in the log (polls of a start < {polls})",
                 log.len()
             );
         }

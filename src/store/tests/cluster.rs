@@ -122,8 +122,8 @@ async fn a_lease_expires_by_the_database_clock() {
     assert_eq!(there.replicas().await.unwrap().len(), 3, "the renewal did not restore the replica");
 }
 
-/// Requests crashes without a name until there is no replica left to pick. Returns the ids in the order of the
-/// requests.
+/// Requests crashes without naming a replica until no replica is left that a request can pick. Returns the ids in the
+/// order of the requests.
 async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
     let mut asked = Vec::new();
     while let Some(id) = cluster.request_crash(None, mode).await.unwrap() {
@@ -146,7 +146,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
         let ages = "UPDATE leases SET renewed_at = renewed_at - INTERVAL 2501000 MICROSECOND WHERE name = 'silent';
             UPDATE leases SET renewed_at = renewed_at - INTERVAL 5001000 MICROSECOND WHERE name = 'lost'";
         database.run(ages).await;
-        assert_eq!(all_that_can_crash(&cluster, mode).await, [one.id(), two.id()], "{mode:?} hit other replicas");
+        assert_eq!(all_that_can_crash(&cluster, mode).await, [one.id(), two.id()], "{mode:?} hit the wrong replicas");
         let crashes: Vec<_> = cluster.replicas().await.unwrap().into_iter().map(|replica| replica.crash).collect();
         let (mode, hang) = (Some(mode), Some(CrashMode::Hang));
         assert_eq!(crashes, [None, None, None, None, hang, mode, mode, None]);
@@ -155,7 +155,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
             cluster.renew(registration, ReplicaStatus::default()).await.unwrap();
         }
         let rest = [leaving, behind, silent, lost].map(Registration::id);
-        assert_eq!(all_that_can_crash(&cluster, mode.unwrap()).await, rest, "{mode:?} hit other replicas");
+        assert_eq!(all_that_can_crash(&cluster, mode.unwrap()).await, rest, "{mode:?} hit the wrong replicas");
     }
 }
 

@@ -31,7 +31,7 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// A new MySQL database, or `None` if MySQL is skipped on purpose.
+    /// A new MySQL database, or `None` if the tests with MySQL are skipped on purpose.
     pub(crate) async fn mysql() -> Option<Self> {
         Some(Self::mysql_at(&server_url()?).await)
     }
@@ -87,7 +87,7 @@ impl Database {
 
     /// A new connection outside the store.
     pub(crate) async fn connect(&self) -> sqlx::MySqlConnection {
-        let Self::MySql(url) = self else { panic!("only MySQL has such connections") };
+        let Self::MySql(url) = self else { panic!("only a MySQL database has a server") };
         options(url).connect().await.unwrap()
     }
 }

@@ -59,10 +59,10 @@ async fn a_refusal_names_the_cause_and_no_secret() {
     let StoreUrl::MySql(url) = database.url() else { unreachable!() };
     let wrong = MySqlUrl { password: Some("wrong-secret".to_owned()), ..url.clone() };
     let refused = Store::open(&StoreUrl::MySql(wrong)).await.err().unwrap().to_string();
-    assert!(refused.contains("Access denied") && !refused.contains("secret"), "the refusal is {refused}");
+    assert!(refused.contains("Access denied") && !refused.contains("secret"), "unexpected refusal: {refused}");
     let missing = StoreUrl::MySql(MySqlUrl { database: "chat_test_missing".to_owned(), ..url });
     let missing = Store::open(&missing).await.err().unwrap().to_string();
-    assert!(missing.contains("Unknown database"), "the error is {missing}");
+    assert!(missing.contains("Unknown database"), "unexpected error: {missing}");
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_changed_password_file_is_read_again() {
 }
 
 #[tokio::test]
-async fn statements_that_mysql_holds_back_do_not_pile_up() {
+async fn statements_that_hang_in_mysql_do_not_pile_up() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     append(&store, &["a"]).await;
@@ -119,7 +119,7 @@ async fn statements_that_mysql_holds_back_do_not_pile_up() {
         );
         assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the batch was not refused: {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
-        assert!(sessions().await < 2 * normal, "{} sessions instead of about {normal}", sessions().await);
+        assert!(sessions().await < 2 * normal, "MySQL has {} sessions instead of about {normal}", sessions().await);
     }
     drop(holding);
     let appended = async { while store.append(&next).await.is_err() {} };
@@ -139,7 +139,7 @@ async fn tls_is_enforced_as_configured() {
     let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
     assert!(unknown.contains("certificate"), "the error does not name the certificate: {unknown}");
     let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
-    assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "the error is {missing}");
+    assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "unexpected error: {missing}");
 }
 
 #[tokio::test]

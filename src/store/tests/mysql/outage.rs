@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A proxy to the server of a database, and the database's URL through it.
 pub(crate) async fn way_to(database: &Database) -> (Proxy, StoreUrl) {
-    let StoreUrl::MySql(server) = database.url() else { panic!("only MySQL has a network") };
+    let StoreUrl::MySql(server) = database.url() else { panic!("only a MySQL database has a server") };
     let proxy = Proxy::to((server.host.clone(), server.port)).await;
     let url = MySqlUrl { host: proxy.address.ip().to_string(), port: proxy.address.port(), ..server };
     (proxy, StoreUrl::MySql(url))
@@ -88,7 +88,7 @@ async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
 const MAX_PROBES: usize = 2;
 
 #[tokio::test]
-async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
+async fn a_silent_network_is_detected_and_only_probes_connect_over_it() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
@@ -116,7 +116,7 @@ async fn a_silent_network_is_noticed_and_only_probes_connect_over_it() {
         tokio::join!(store.claim_index(1), cluster.renew(&registration, ReplicaStatus::default()), store.log_state());
     assert!(claim.is_err() && renewal.is_err() && head.is_err());
     let probes = proxy.accepted() - accepted;
-    assert!(probes <= MAX_PROBES, "{probes} connections were opened while nothing answered");
+    assert!(probes <= MAX_PROBES, "{probes} connections were opened on a silent network");
     proxy.becomes(Network::Open);
     assert_eq!(store.log_state().await.unwrap().head, Offset(1));
 }
