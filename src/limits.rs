@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_smile_takes_no_token_from_either_bucket() {
+    fn a_refused_smile_takes_no_token_from_either_bucket() {
         let now = Instant::now();
         let capacity = Capacity::new(4, now);
         let mut greedy = Bucket::new(1, 1, now);

@@ -69,8 +69,8 @@ pub enum ServerFrame<S = Smile> {
         /// Why, and when to send the same frame again.
         #[serde(flatten)]
         refusal: Refusal,
-        /// The id of the refused smile, if the client chose it. Also the `id` of a JSON object that is no frame, if the
-        /// `id` is a text of at most 64 characters.
+        /// The id of the refused smile, if the client chose it. Also the `id` of a JSON object that is not a valid
+        /// frame, if the `id` is a string of at most 64 characters.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
         /// Whether the same frame may succeed later.

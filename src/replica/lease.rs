@@ -15,7 +15,7 @@ pub(super) struct Lease {
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
-    /// The last list, and a time no later than its request.
+    /// The last list, and a time no later than the start of its query.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
@@ -44,7 +44,7 @@ impl Lease {
             Ok(_) => {
                 *self.renewed_at.lock() = begun;
                 if self.logged.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the lease has been renewed after it had expired");
+                    tracing::info!("the lease had expired; it has been renewed");
                 }
             }
             // A failure matters only once the lease has expired.

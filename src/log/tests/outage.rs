@@ -19,8 +19,8 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
 }
 
-/// Stores one smile and waits for MySQL's answer. The binary log may publish the smile earlier, and a fault at that
-/// moment would hit this smile instead of the next.
+/// Stores one smile and waits for MySQL's answer. The replica may publish the smile from the binary log before that
+/// answer, and a fault at that moment would hit this smile instead of the next one.
 async fn store_one(replica: &Replica, id: &str, offset: u64) {
     assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
     let answered = async {
