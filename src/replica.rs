@@ -237,8 +237,8 @@ impl Replica {
     }
 
     /// Among the replicas for which [`ReplicaRecord::can_crash`] holds with `named`, makes the one with the longest
-    /// uptime fail in this mode. Another replica finds the request when it next reads the list. Returns the id of the
-    /// replica; `None` if there is none.
+    /// uptime fail in this mode. If that is not this replica, it finds the request when it next reads the list. Returns
+    /// its id; `None` if there is no such replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.

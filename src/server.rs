@@ -244,7 +244,7 @@ mod tests {
         let mut server = started(&folder).await;
         server.tasks.vital.abort_all();
         let ended = server.run(std::future::pending()).await;
-        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "the replica ended otherwise: {ended:?}");
+        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "unexpected result: {ended:?}");
     }
 
     #[tokio::test]
@@ -258,7 +258,7 @@ mod tests {
             ("follower", Err(StoreError::Replaced))
         });
         let ended = server.run(std::future::ready(())).await;
-        assert!(matches!(ended, Err(ServerError::TaskEnded("follower", _))), "the replica ended otherwise: {ended:?}");
+        assert!(matches!(ended, Err(ServerError::TaskEnded("follower", _))), "unexpected result: {ended:?}");
         assert_ne!(store.log_state().await.unwrap().epoch, epoch);
     }
 }

@@ -4,9 +4,9 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives all smiles of its user through the log, its own included: it turns the publication of a smile
-//! that it sent into the ack. Once the session has sent a smile or an ack with offset n, it has sent the user's whole
-//! stream from the start of the session up to n. Acks of duplicates and histories do not count.
+//! A session receives all smiles to and from its user through the log, including those that it submitted: it turns the
+//! publication of such a smile into the ack. Once the session has sent a smile or an ack with offset n, it has sent the
+//! user's whole stream from the start of the session up to n. Histories and acks of duplicates do not count.
 
 mod heartbeat;
 mod incoming;

@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
 //! The page links its assets below `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
-//! assets, so until the next upgrade, a returning visitor requests only the page itself.
+//! assets, so a returning visitor requests no asset again until the next upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;

@@ -91,7 +91,7 @@ impl ClientFrame {
     /// Decodes a text frame: JSON if it starts with `{`, otherwise a short form.
     ///
     /// # Errors
-    /// [`BadFrame`] for anything that the protocol does not define.
+    /// [`BadFrame`] if the text is not a frame that the protocol defines.
     pub fn decode(text: &str) -> Result<Self, BadFrame> {
         let text = text.trim();
         if text.starts_with('{') { Self::decode_json(text) } else { Self::decode_typed(text) }

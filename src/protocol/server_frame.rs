@@ -37,7 +37,7 @@ pub enum ServerFrame<S = Smile> {
         epoch: Epoch,
         /// The offset after which this session starts.
         offset: Offset,
-        /// Whether the session resumes: if so, everything after the client's offset follows.
+        /// Whether the session resumes: if so, the user's whole stream after the client's offset follows.
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,

@@ -81,9 +81,9 @@ impl Handover {
         if !(too_full || too_empty) {
             return 0;
         }
-        // The fullest replica, while none of its sessions is in transit, goes down to the mean rounded down, the others
-        // only to the mean rounded up. So if no replica is a whole session above the mean, only the fullest one hands
-        // over.
+        // The fullest replica, while none of its sessions is in transit, goes down to the mean rounded down. The other
+        // replicas go down only to the mean rounded up. So if no replica is a whole session above the mean, only the
+        // fullest one hands sessions over.
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))

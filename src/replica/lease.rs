@@ -11,7 +11,7 @@ use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, Sto
 /// The lease of a replica on a shared store.
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
-    /// When the last successful renewal began. The store's clock counts the lease from then at the earliest.
+    /// When the last successful renewal began. The store counts the lease from this moment or a later one.
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,

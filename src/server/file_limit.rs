@@ -33,8 +33,8 @@ pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError>
             limit,
             max_sessions,
             sessions,
-            "the limit of open files allows fewer sessions than --max-sessions; further ones get 503. To raise it, set \
-             ulimit -n, or nofile in the settings of the container or service"
+            "the limit of open files allows fewer sessions than --max-sessions; further sessions get 503. To raise the \
+             limit, set ulimit -n, or nofile in the settings of the container or service"
         );
     }
     Ok((sessions, connections))

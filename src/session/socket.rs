@@ -34,7 +34,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of bytes that are read and discarded from a client that keeps sending after the close frame.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// Size of the buffer for these bytes, small because many sessions may close at the same time.
+/// Size of the buffer for the discarded bytes, small because many sessions may close at the same time.
 const LINGER_BUFFER_BYTES: usize = 512;
 
 /// A message from the client.

@@ -56,7 +56,7 @@ async fn a_commit_with_a_lost_answer_is_not_a_duplicate() {
 }
 
 #[tokio::test]
-async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
+async fn a_batch_in_doubt_that_loses_its_offset_is_appended_at_the_end() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
