@@ -30,12 +30,12 @@ use crate::store::Following;
 
 pub(crate) use rate_limit::RateLimit;
 
-/// Allows resources and connections of this origin only, nothing inline, and no framing.
+/// Allows resources from and connections to this origin only, nothing inline, and no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// High, since clients cache the page and its assets. Brotli's level 11 would take several times the CPU and save only
-/// a few per cent more.
+/// High, since clients cache the page and its assets. Brotli's level 11 would take several times the CPU time and save
+/// only a few per cent more.
 const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
@@ -44,7 +44,7 @@ pub(crate) struct AppState {
     pub context: Arc<session::Context>,
     /// Tracks the running sessions and those that are about to open.
     pub sessions: TaskTracker,
-    /// Its cancellation aborts all sessions.
+    /// Cancelling this token aborts all sessions.
     pub abort_sessions: CancellationToken,
     /// The options of `serve`. The limit of open files may have lowered `max_sessions`.
     pub options: ServeOptions,
@@ -164,7 +164,7 @@ fn status(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// The body is the refusal as JSON; its retry hint is also the header `Retry-After`.
+/// The body is the refusal as JSON. The header `Retry-After` repeats the retry hint.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).

@@ -18,7 +18,7 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
-/// The number of entries at which an outbox accepts no more publications. Other entries may exceed it.
+/// The number of entries at which an outbox accepts no more publications. Entries of other kinds may exceed it.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
@@ -214,7 +214,8 @@ mod tests {
         Arc::new(Publication::new(smile, hash, None))
     }
 
-    /// Takes the outbox. Returns its offsets, 0 for other entries, and whether the session lagged.
+    /// Takes the contents of the outbox. Returns the offset of each publication, 0 for each other entry, and whether
+    /// the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
         let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {

@@ -1,8 +1,8 @@
 //! TheSmilingChat: one ordered, durable log of smiles, and the WebSocket sessions that it feeds.
 //!
 //! Each replica appends smiles to one log in the store, publishes the log in order, and sends each smile to the
-//! sessions of its two users. A session receives every smile of its user through the log; the session that sent the
-//! smile receives the ack in its place.
+//! sessions of its two users. A session receives every smile to or from its user through the log; the session that sent
+//! a smile receives the ack in place of the smile.
 //!
 //! `docs/ARCHITECTURE.md` explains the design: the life of a smile, the log and its index, queues, invariants, and
 //! decisions with their reasons.

@@ -1,8 +1,8 @@
 //! Admission control for smiles: limits per session, per replica and by the store's delay. Also the rate of histories
 //! and the budget of refused frames. Pure code: callers pass the time.
 //!
-//! tower-governor, which limits requests per client address in `http`, cannot inspect a bucket without taking from it.
-//! [`admit`] must check two buckets before it takes from either, so this module has buckets of its own.
+//! `tower_governor`, which limits requests per client address in `http`, cannot inspect a bucket without taking from
+//! it. [`admit`] must check two buckets before it takes from either, so this module has buckets of its own.
 
 mod budget;
 mod pressure;
@@ -25,7 +25,7 @@ pub(crate) struct Bucket {
     tolerance: Duration,
     /// When the bucket is full again.
     full_at: Instant,
-    /// The time that the last retry hint named.
+    /// The time at which the sender with the last retry hint may retry.
     last_hint: Instant,
     /// The number of tokens taken.
     taken: u64,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_smile_takes_no_token_from_either_bucket() {
+    fn a_refused_smile_takes_no_token_from_either_bucket() {
         let now = Instant::now();
         let capacity = Capacity::new(4, now);
         let mut greedy = Bucket::new(1, 1, now);

@@ -54,8 +54,9 @@ impl AppendQueue {
     }
 
     /// Queues a smile if the store's delay and the length of the queue allow it, and if `admit`, which checks the rate
-    /// limits, succeeds. The publication of the smile is its answer. If the smile is not published, `outbox` gets the
-    /// answer. The smiles of one session are stored in the order of the calls.
+    /// limits, succeeds. A published smile needs no other answer: the session turns the publication into the ack. If
+    /// the smile is not published, the appender pushes the answer to `outbox`. The smiles of one session are stored in
+    /// the order of the calls.
     ///
     /// The queue is locked while the limits are checked, so that the queue has room for every admitted smile.
     ///

@@ -21,7 +21,7 @@ pub const MAX_SMILE_ID: usize = 64;
 
 /// The name of a user. Cheap to clone.
 ///
-/// A `UserName` from the store is an existing user; a `UserName` from a frame may not be.
+/// A `UserName` from the store names an existing user; a `UserName` from a frame may not.
 #[derive(Clone, Debug, Display, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserName(SmolStr);
 
@@ -44,7 +44,7 @@ impl Borrow<str> for UserName {
     }
 }
 
-/// A user of the store.
+/// A user in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The unique name, used in frames and queries.
@@ -65,7 +65,7 @@ impl TryFrom<SmolStr> for SmileId {
     fn try_from(text: SmolStr) -> Result<Self, Self::Error> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let valid = (1..=MAX_SMILE_ID).contains(&text.len()) && text.bytes().all(allowed);
-        valid.then_some(Self(text)).ok_or("id has 1 to 64 characters from A-Z a-z 0-9 . _ -")
+        valid.then_some(Self(text)).ok_or("an id has 1 to 64 characters from A-Z a-z 0-9 . _ -")
     }
 }
 

@@ -84,8 +84,8 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request; for a request, also the JSON body of the response, to which the response to
-/// a failed handshake adds the field `host`.
+/// The refusal of a frame or of a request. For a request, it is also the JSON body of the response; in the response to
+/// a failed WebSocket handshake, the body also has the field `host`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.
@@ -104,7 +104,7 @@ impl Refusal {
     }
 
     /// A refusal that a retry after `retry_after` may avoid. The hint is rounded up to whole milliseconds, and is at
-    /// least 1.
+    /// least 1 ms.
     pub fn temporary(code: ErrorCode, message: impl Into<String>, retry_after: Duration) -> Self {
         let milliseconds = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
         Self { code, message: message.into(), retry_after_ms: Some(milliseconds) }
@@ -151,7 +151,7 @@ pub enum CloseReason {
     /// The session cannot read the log now.
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
     TryAgainLater = 1013,
-    /// The client reads too slowly, or is so far behind that retention has removed smiles that it was still to receive.
+    /// The client reads too slowly, or is so far behind that retention has removed smiles that it has not received yet.
     #[strum(to_string = "this client does not read; reconnect and resume")]
     Slow = 4000,
     /// The pong timed out.

@@ -57,7 +57,7 @@ pub(crate) struct Replica {
     /// Admitted smiles per second, as last measured.
     smiles_per_second: Mutex<f64>,
     draining: AtomicBool,
-    /// The last crash request that this replica obeyed.
+    /// The mode of the last crash request that this replica obeyed.
     crash: Mutex<Option<CrashMode>>,
 }
 
@@ -177,8 +177,8 @@ impl Replica {
         }
     }
 
-    /// Lists the replicas that run or were lost lately, without a query. The state and the status of this replica are
-    /// current, unless it is lost.
+    /// Lists the replicas that are running or were lost recently, without a query. The state and the status of this
+    /// replica are current, unless it is lost.
     pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
         let mut replicas = self.lease.as_ref().map_or_else(|| vec![self.standalone_record()], Lease::replicas);
         let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
@@ -204,7 +204,7 @@ impl Replica {
         }
     }
 
-    /// Makes this replica unready, so that it refuses requests for a session from now on.
+    /// Marks this replica as draining, so that it refuses new sessions from now on.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -225,8 +225,8 @@ impl Replica {
         }
     }
 
-    /// Whether crashing is switched off at the replica with the id `named`. Queries the store only for an id that the
-    /// last list lacks. Returns `false` on SQLite, for an unknown id, and if the query fails.
+    /// Whether crash requests are disabled at the replica with the id `named`. Queries the store only for an id that
+    /// the last list lacks. Returns `false` on SQLite, for an unknown id, and if the query fails.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };
         let mut replicas = lease.replicas();
@@ -237,8 +237,8 @@ impl Replica {
     }
 
     /// Among the replicas for which [`ReplicaRecord::can_crash`] holds with `named`, makes the one with the longest
-    /// uptime fail in this mode. If that is another replica, it finds the request in the list. Returns the id; `None`
-    /// if there is no such replica.
+    /// uptime fail in this mode. If that is not this replica, it finds the request when it next reads the list. Returns
+    /// its id; `None` if there is no such replica.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.

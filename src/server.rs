@@ -1,5 +1,5 @@
-//! Start-up and shutdown of a replica: their order and their time limits. The caller decides when to stop; `main`
-//! handles signals.
+//! Start-up and shutdown of a replica: the order of their steps, and their time limits. The caller decides when to
+//! stop; `main` handles signals.
 
 mod drain;
 mod file_limit;
@@ -30,7 +30,7 @@ use crate::session::Context;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// Time limit to begin a new epoch.
+/// Time limit for beginning a new epoch.
 const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause before an unavailable store is tried again.
@@ -63,7 +63,7 @@ type TaskEnd = Result<(&'static str, Result<(), StoreError>), JoinError>;
 pub struct Server {
     /// The address of the page, the API and `/ws`.
     pub address: SocketAddr,
-    /// The address of `/metrics` and, as on `address`, of the probes.
+    /// The address of `/metrics` and the probes. `address` serves the probes as well.
     pub ops_address: SocketAddr,
     app: Arc<AppState>,
     tasks: Tasks,
@@ -244,7 +244,7 @@ mod tests {
         let mut server = started(&folder).await;
         server.tasks.vital.abort_all();
         let ended = server.run(std::future::pending()).await;
-        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "the replica ended otherwise: {ended:?}");
+        assert!(matches!(ended, Err(ServerError::TaskEnded(..))), "unexpected result: {ended:?}");
     }
 
     #[tokio::test]
@@ -258,7 +258,7 @@ mod tests {
             ("follower", Err(StoreError::Replaced))
         });
         let ended = server.run(std::future::ready(())).await;
-        assert!(matches!(ended, Err(ServerError::TaskEnded("follower", _))), "the replica ended otherwise: {ended:?}");
+        assert!(matches!(ended, Err(ServerError::TaskEnded("follower", _))), "unexpected result: {ended:?}");
         assert_ne!(store.log_state().await.unwrap().epoch, epoch);
     }
 }

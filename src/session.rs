@@ -4,9 +4,9 @@
 //! subscribe -> welcome -> catch up (when resuming) -> live <-> catch up (when lagged) -> close
 //! ```
 //!
-//! A session receives all smiles of its user through the log, its own included: it turns the publication of a smile
-//! that it sent into the ack. Once the session has sent a smile or an ack with offset n, it has sent the user's whole
-//! stream from the start of the session up to n. Acks of duplicates and histories do not count.
+//! A session receives all smiles to and from its user through the log, including those that it submitted: it turns the
+//! publication of such a smile into the ack. Once the session has sent a smile or an ack with offset n, it has sent the
+//! user's whole stream from the start of the session up to n. Histories and acks of duplicates do not count.
 
 mod heartbeat;
 mod incoming;
@@ -35,7 +35,7 @@ use outgoing::SmileInFlight;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
-/// Maximum number of smiles that one session has in flight.
+/// Maximum number of smiles that one session may have in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
 /// Maximum time that a leaving session waits for the outcome of its smiles in flight, not counting its writes.
@@ -48,9 +48,9 @@ const RECONNECT_SPREAD_MS: u64 = 500;
 pub(crate) struct Context {
     /// This replica.
     pub replica: Arc<Replica>,
-    /// For users, for the state of the log on a resume, and for the tasks and the shutdown of the server.
+    /// Has the users, and the state of the log for a resume. The tasks and the shutdown of the server use it too.
     pub store: Store,
-    /// Admits smiles, and queues them for the append.
+    /// Admits smiles, and queues them for the appender.
     pub queue: Arc<AppendQueue>,
     /// The end of the log.
     pub tail: Arc<Tail>,
@@ -134,7 +134,7 @@ struct Session {
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    /// Why the session must leave, once it was asked to.
+    /// Why the session must leave, once it has been asked to.
     leave: Option<CloseReason>,
 }
 

@@ -1,4 +1,4 @@
-//! `GET /api/join.svg?url=…`: an address, which the page sets to that of `join.html`, as a QR code.
+//! `GET /api/join.svg?url=…`: an address as a QR code. The page sends the address of `join.html`.
 
 use std::fmt::Write;
 
@@ -46,8 +46,8 @@ pub(super) async fn code(
         .into_response())
 }
 
-/// Draws one stroke for each run of dark modules in a row. `qrcode` would draw each module separately, in three times
-/// the compressed bytes.
+/// Draws one stroke for each run of dark modules in a row. `qrcode` would draw each module separately, which takes
+/// three times as many compressed bytes.
 fn image_of(code: &QrCode) -> String {
     let side = code.width() + 2 * MARGIN;
     let mut strokes = String::new();

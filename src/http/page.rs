@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
 //! The page links its assets below `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
-//! assets, so a returning visitor requests one file until the next upgrade.
+//! assets, so a returning visitor requests no asset again until the next upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -45,8 +45,8 @@ pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     // During an upgrade, a page of another version may request its assets from this replica. Browsers must revalidate
     // such an answer before they use it again.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
-    // Weak, since all encodings share it (RFC 9110, section 8.8.3). The time is for debug builds, which read assets
-    // from the disk.
+    // Weak, since all encodings share it (RFC 9110, section 8.8.3). The modification time is for debug builds, which
+    // read assets from the disk.
     let tag = format!("W/\"{}-{}\"", *VERSION, asset.metadata.last_modified().unwrap_or_default());
     let known: Option<IfNoneMatch> = headers.typed_get();
     let is_known = known.zip(tag.parse().ok()).is_some_and(|(known, tag)| !known.precondition_passes(&tag));

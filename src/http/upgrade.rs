@@ -92,8 +92,8 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
 }
 
 /// Decides whether a session resumes after `after`. It does if the log holds everything that follows: the epoch is the
-/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits about [`HEAD_TIMEOUT`] at
-/// most for the head to reach `after`.
+/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at most about
+/// [`HEAD_TIMEOUT`] for the head to reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);

@@ -1,15 +1,16 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as controlled delay does (RFC 8289); the length is only a last bound. When
-//! the store is the bottleneck, the queue in front of it holds about as many smiles as the store commits in half a
-//! second, at most.
+//! Sheds by delay instead of queue length, as Controlled Delay does (CoDel, RFC 8289); the length is only a last bound.
+//! When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the store commits
+//! in half a second.
 
 use std::time::{Duration, Instant};
 
 use super::LONGEST_HINT;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Capacity of the log's queue. The expected delay sheds long before the queue is full, unless the store is very fast.
+/// Capacity of the log's queue. Unless the store is very fast, the expected wait exceeds [`LONGEST_WAIT`] long before
+/// the queue is full.
 const QUEUE: usize = 8192;
 
 /// The retry hint when the queue is full.
@@ -18,7 +19,7 @@ const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 /// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The expected wait at the time of the retry. Below [`LONGEST_WAIT`], because not all retries fit at the same time.
+/// The expected wait at the time of the retry. It is below [`LONGEST_WAIT`], since many retries may arrive then.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
 /// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused

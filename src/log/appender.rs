@@ -18,13 +18,13 @@ use crate::store::{Append, AppendError, IdHash, NewBatch, Store, StoreError};
 use crate::tail::Tail;
 use crate::telemetry::Metrics;
 
-/// The index lag, in smiles, at which appending waits for the index. This wait counts as store delay, so it sheds load.
+/// The index lag, in smiles, at which appending waits for the index. The wait counts as store delay, so load is shed.
 pub(super) const MAX_INDEX_LAG: u64 = 40_000;
 
 /// How long a batch may wait for more smiles while it grows.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How long a batch may wait until the backlog of sessions has cleared.
+/// How long a batch may wait for the backlog of sessions to clear.
 const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Interval between two checks of an overdue batch. Each check refuses the smiles that are queued at that moment.
@@ -52,14 +52,14 @@ impl Appender {
     /// Appends until `stop` is cancelled and the queue is empty.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention has removed batches that this replica has not published,
+    /// [`StoreError::Trimmed`] when retention has removed batches that this replica has not published, and
     /// [`StoreError::Replaced`] when the log is a different one, has lost its end or was deleted.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut outage = Outage::default();
         loop {
             let stopped = stop.run_until_cancelled(self.queue.filled.notified()).await.is_none();
             while let Some(began) = self.begin() {
-                // All waits count as store delay, so they shed load as a slow commit does.
+                // All waits count as store delay, so load is shed, as during a slow commit.
                 let indexed = self.tail.wait_for(|tail| tail.index_lag() < MAX_INDEX_LAG);
                 self.refuse_while(indexed, "the index is too far behind", &mut outage).await;
                 self.until_backlog_clears(Instant::now() + BACKLOG_TIMEOUT).await;

@@ -1,7 +1,7 @@
 //! Logs an outage of the store with two lines, one at its start and one at its end, however many smiles are refused.
 //!
-//! A store that comes back may fail briefly under the load that waited for it. Such a failure is logged only if it
-//! lasts.
+//! A store that has just recovered may fail briefly under the load that built up meanwhile. Therefore, a failure soon
+//! after an outage is logged only if it lasts.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// For this long after the end of a logged outage, a failure is logged only once it has lasted for [`BRIEF`].
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// A shorter failure counts as brief.
+/// A failure shorter than this counts as brief.
 const BRIEF: Duration = Duration::from_secs(2);
 
 /// The current outage, if any, and the end of the last logged one.

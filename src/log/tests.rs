@@ -130,7 +130,7 @@ async fn retention_removes_smiles_from_every_read_path(database: &Database) {
     }
     assert!(
         trimmed > Offset(SEGMENT) && trimmed < Offset(2 * SEGMENT),
-        "not trimmed within the second segment: {trimmed}"
+        "retention did not stop within the second segment: {trimmed}"
     );
     let first = log.iter().find(|smile| smile.from.as_str() == "anna").unwrap();
     let again = smile(&replica.store, "anna", "bruno", first.id.as_str());

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
         assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
         for space in [" ", "\t", "\n", "\u{a0}", "\u{2009}", "\u{3000}"] {
-            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} is not a space");
+            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} is not white space");
         }
         for glued in [":):)", "😀:)", ":)😀", ":)!"] {
             assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "accepted {glued}");
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn other_text_is_not_a_smile() {
         for text in ["", " ", "\u{3000}\t"] {
-            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?} is not empty");
+            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?} does not count as empty");
         }
         let foreign = [
             "hello",

@@ -44,7 +44,7 @@ pub enum ClientFrame {
     Help,
 }
 
-/// A malformed frame. The message goes back as `bad_request`.
+/// A malformed frame. The answer is a `bad_request` with the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
     /// What is wrong and what to send instead.
@@ -91,7 +91,7 @@ impl ClientFrame {
     /// Decodes a text frame: JSON if it starts with `{`, otherwise a short form.
     ///
     /// # Errors
-    /// [`BadFrame`] for anything that the protocol does not define.
+    /// [`BadFrame`] if the text is not a frame that the protocol defines.
     pub fn decode(text: &str) -> Result<Self, BadFrame> {
         let text = text.trim();
         if text.starts_with('{') { Self::decode_json(text) } else { Self::decode_typed(text) }
@@ -156,7 +156,7 @@ fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, B
     })
 }
 
-/// The `id` of a malformed frame, if the frame is a JSON object and the `id` a text of at most [`MAX_SMILE_ID`]
+/// The `id` of a malformed frame, if the frame is a JSON object and the `id` a string of at most [`MAX_SMILE_ID`]
 /// characters. The characters are not checked.
 fn id_to_repeat(text: &str) -> Option<String> {
     let OnlyId { id } = serde_json::from_str(text).ok()?;

@@ -37,7 +37,7 @@ pub enum ServerFrame<S = Smile> {
         epoch: Epoch,
         /// The offset after which this session starts.
         offset: Offset,
-        /// Whether the session resumes: if so, everything after the client's offset follows.
+        /// Whether the session resumes: if so, the user's whole stream after the client's offset follows.
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
@@ -69,8 +69,8 @@ pub enum ServerFrame<S = Smile> {
         /// Why, and when to send the same frame again.
         #[serde(flatten)]
         refusal: Refusal,
-        /// The id of the refused smile, if the client chose it. Also the `id` of a JSON object that is no frame, if the
-        /// `id` is a text of at most 64 characters.
+        /// The id of the refused smile, if the client chose it. Also the `id` of a JSON object that is not a valid
+        /// frame, if the `id` is a string of at most 64 characters.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
         /// Whether the same frame may succeed later.

@@ -23,15 +23,15 @@ const MAX_FRACTION: usize = 20;
 /// A replica within this fraction (1/10) of the mean, or less than one session away from it, is balanced.
 const TOLERANCE: usize = 10;
 
-/// How long a session that was handed over may take until its new replica lists it.
+/// How long it may take until the list counts a session that was handed over among the sessions of its new replica.
 const TRANSIT_TIME: Duration = Duration::from_secs(3);
 
 /// The rebalancing state of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// Since when each ready replica has been seen ready without a break.
+    /// The time since which this replica has continuously seen each ready replica as ready.
     seen: HashMap<String, Instant>,
-    /// Recent handovers, whose sessions are still in transit.
+    /// Recent handovers, whose sessions may still be in transit.
     handed_over: VecDeque<(Instant, usize)>,
     /// The excess of the last round.
     previous_excess: usize,
@@ -54,7 +54,8 @@ impl Handover {
         let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
         self.handed_over.retain(|(at, _)| now.duration_since(*at) < TRANSIT_TIME);
-        // The numbers in the list may be over a second old, so a surplus counts only if two consecutive rounds see it.
+        // The numbers in the list may be more than a second old, so a surplus counts only if two consecutive rounds see
+        // it.
         let excess = self.excess(replicas, this, own, now);
         excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
@@ -80,9 +81,9 @@ impl Handover {
         if !(too_full || too_empty) {
             return 0;
         }
-        // The fullest replica, while none of its sessions is in transit, goes down to the mean rounded down, the others
-        // only to the mean rounded up. So if no replica is a whole session above the mean, only the fullest one hands
-        // over.
+        // The fullest replica, while none of its sessions is in transit, goes down to the mean rounded down. The other
+        // replicas go down only to the mean rounded up. So if no replica is a whole session above the mean, only the
+        // fullest one hands sessions over.
         let is_fullest = in_transit == 0 && others.iter().all(|other| *other < (own, this));
         let target = if is_fullest { below } else { above };
         own.saturating_sub(target).min(own.div_ceil(MAX_FRACTION))
@@ -158,7 +159,7 @@ mod tests {
         for (own, others) in
             [(0, &[60][..]), (30, &[30]), (33, &[27]), (1, &[0]), (3, &[2, 2, 3]), (109, &[100, 95, 96]), (5, &[])]
         {
-            assert_eq!(surplus(own, others), 0, "a replica with {own} sessions among {others:?} hands some over");
+            assert_eq!(surplus(own, others), 0, "a replica with {own} sessions among {others:?} hands sessions over");
         }
         assert!(surplus(102, &[100, 100, 80]) > 0, "a replica that is too empty gets no sessions");
         assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "the fullest replica does not hand over one session");

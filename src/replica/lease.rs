@@ -11,11 +11,11 @@ use crate::store::{LEASE, MySql, Registration, ReplicaRecord, ReplicaStatus, Sto
 /// The lease of a replica on a shared store.
 pub(super) struct Lease {
     pub(super) store: Arc<MySql>,
-    /// When the last successful renewal began. The store's clock counts the lease from then at the earliest.
+    /// When the last successful renewal began. The store counts the lease from this moment or a later one.
     renewed_at: Mutex<Instant>,
     /// Whether the expiry of the lease has been logged.
     logged: AtomicBool,
-    /// The last list, and a time no later than its request.
+    /// The last list, and a time no later than the start of its query.
     last_read: Mutex<(Vec<ReplicaRecord>, Instant)>,
 }
 
@@ -44,7 +44,7 @@ impl Lease {
             Ok(_) => {
                 *self.renewed_at.lock() = begun;
                 if self.logged.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the lease has been renewed after it had expired");
+                    tracing::info!("the lease had expired; it has been renewed");
                 }
             }
             // A failure matters only once the lease has expired.

@@ -29,8 +29,8 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     // Both run at the same time: a hanging store must not delay the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
-    // Each pass asks one group. A handshake under way may still open a session, so the passes continue until all have
-    // left or the time has passed.
+    // Each pass asks one group to leave. A handshake in progress may still open a session, so the passes continue until
+    // all sessions have left or the time has passed.
     loop {
         app.context.hub.ask_to_leave(group, CloseReason::Restart);
         if tokio::time::timeout(DRAIN_INTERVAL, leaving.as_mut()).await.is_ok() {

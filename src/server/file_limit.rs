@@ -1,17 +1,18 @@
-//! The limit of open files: raises it, and divides the files between sessions and everything else.
+//! Raises the limit of open files, and divides the files between sessions and everything else.
 //!
-//! Probes, requests and the store need files as well. Without a reserve an orchestrator would consider a full replica
-//! dead.
+//! Probes, requests and the store need files as well. Without a reserve for them, an orchestrator would consider a full
+//! replica dead.
 
 use rlimit::Resource;
 
 use super::ServerError;
 
-/// Number of files for the store, the listeners, the log output and the runtime. SQLite under load needs 25; the others
+/// Number of files for the store, the listeners, the log output and the runtime. SQLite under load needs 25; the rest
 /// are a reserve.
 const OWN: u32 = 64;
 
-/// Maximum number of concurrent HTTP connections of one listener. Sessions do not count: they have left HTTP.
+/// Maximum number of concurrent HTTP connections of one listener. Sessions do not count: their connections no longer
+/// serve HTTP.
 const MAX_CONNECTIONS: u32 = 2048;
 
 /// Raises the limit as far as possible. Returns the maximum number of concurrent sessions, and that of HTTP connections
@@ -32,8 +33,8 @@ pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError>
             limit,
             max_sessions,
             sessions,
-            "the limit of open files allows fewer sessions than --max-sessions; further ones get 503. To raise it, set \
-             ulimit -n, or nofile in the settings of the container or service"
+            "the limit of open files allows fewer sessions than --max-sessions; further sessions get 503. To raise the \
+             limit, set ulimit -n, or nofile in the settings of the container or service"
         );
     }
     Ok((sessions, connections))

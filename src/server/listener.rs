@@ -36,7 +36,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` is answered and
+/// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` gets 200 and
 /// everything else gets 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
@@ -85,7 +85,7 @@ pub(super) async fn serve(
     let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
-        // Takes the permit first, so that clients wait in the accept queue at the limit.
+        // Takes the permit first, so that at the limit clients wait in the accept queue.
         let accepted = async { (Arc::clone(&permits).acquire_owned().await, listener.accept().await) };
         let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {

@@ -99,7 +99,7 @@ impl Tasks {
         self.spawn_endless("retention", retention.map(Ok));
     }
 
-    /// Runs the indexer on a thread of its own. Among the sessions of a busy replica, each of the indexer's many short
+    /// Runs the indexer on a thread of its own. On the runtime of a busy replica, each of the indexer's many short
     /// steps would wait for the scheduler, and the index would fall behind.
     fn spawn_indexer(&mut self, indexer: Indexer) {
         let (runtime, stop) = (Handle::current(), self.stop_appending.clone());

@@ -13,7 +13,7 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If the deadline of a pong is handled more than this time late, the session was blocked in a write or in a read of
+/// If a session handles the deadline of a pong more than this late, the session was blocked in a write or in a read of
 /// the store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -79,7 +79,7 @@ mod tests {
 
         heartbeat.pong(first + SECOND);
         let second = heartbeat.deadline;
-        assert_eq!(second, first + SECOND * 25, "the interval does not count from ping to ping");
+        assert_eq!(second, first + SECOND * 25, "the interval is not measured from ping to ping");
         assert_eq!(heartbeat.deadline_passed(second, true), Some(Due::Ping));
         assert_eq!(heartbeat.deadline_passed(second + SECOND * 10, true), Some(Due::NoPong));
     }

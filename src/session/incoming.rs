@@ -9,8 +9,8 @@ use crate::model::{Faces, NewSmile, Offset, SmileId, UserName};
 use crate::protocol::{ClientFrame, DEFAULT_HISTORY_LIMIT, ErrorCode, Refusal, ServerFrame};
 
 impl Session {
-    /// Handles a text frame. Fails only if an answer cannot be written, or not in time, or once the session has
-    /// exceeded its fault budget.
+    /// Handles a text frame. Fails only if the write of an answer fails or times out, or once the session has exceeded
+    /// its fault budget.
     pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
         match ClientFrame::decode(text) {
             Ok(ClientFrame::Smile { id, to, smile }) => match self.smile(id.as_ref(), &to, &smile) {

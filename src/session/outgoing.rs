@@ -80,8 +80,8 @@ impl Session {
         self.socket.feed(frame).await
     }
 
-    /// Returns the ack if the smile comes from this user and this session waits for an answer to its id, else the smile
-    /// itself.
+    /// Returns the ack if the smile comes from this user and this session has a smile with that id in flight, else the
+    /// smile itself.
     fn ack_or_smile(&mut self, publication: &Publication, now: Instant) -> Bytes {
         let smile = &publication.smile;
         self.offset = smile.offset;
@@ -120,7 +120,7 @@ impl Session {
                 // when it resumes.
                 StoreError::Trimmed => End::ByServer(CloseReason::Slow),
                 error => {
-                    self.context.metrics.store_failed(&error, "a session cannot catch up; it is closed");
+                    self.context.metrics.store_failed(&error, "a session cannot catch up; closing it");
                     End::ByServer(CloseReason::TryAgainLater)
                 }
             })?;

@@ -1,5 +1,5 @@
-//! The WebSocket of a session: bounded buffers, write timeouts, close codes for protocol violations, and a close
-//! handshake that reaches the client.
+//! The WebSocket of a session: bounded buffers, write timeouts, close codes for protocol violations, and a close frame
+//! that reaches the client.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::End;
 use crate::protocol::{CloseReason, MAX_FRAME_BYTES};
 
-/// Size of the read buffer. It is small because every session has one, even an idle session. A client's smile frame has
-/// about 70 bytes.
+/// Size of the read buffer. The buffer is small because even an idle session has one. A client's smile frame has about
+/// 70 bytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Number of buffered bytes above which the buffer is written without a flush.
+/// Number of buffered bytes above which the buffer is written without waiting for a flush.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Maximum size of the write buffer: it has room for a history of 200 smiles. If a write would block, the next
+/// Maximum size of the write buffer, with room for a history of 200 smiles. If a write would block, the next
 /// [`Socket::feed`] waits until the buffer is empty.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -34,7 +34,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of bytes that are read and discarded from a client that keeps sending after the close frame.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// Size of the buffer for these bytes, small because many sessions may close at the same time.
+/// Size of the buffer for the discarded bytes, small because many sessions may close at the same time.
 const LINGER_BUFFER_BYTES: usize = 512;
 
 /// A message from the client.
@@ -73,7 +73,7 @@ impl Socket {
             Some(Ok(Message::Binary(_))) => Err(End::ByServer(CloseReason::NotText)),
             Some(Ok(Message::Pong(_))) => Ok(Incoming::Pong),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Nothing),
-            // The library has queued the answer to the close.
+            // The library has queued the answer to the close frame.
             Some(Ok(Message::Close(frame))) => Err(End::ByClient(frame.map_or(1005, |frame| frame.code.into()))),
             Some(Err(Error::Capacity(_))) => Err(End::ByServer(CloseReason::TooLarge)),
             Some(Err(Error::Utf8(_))) => Err(End::ByServer(CloseReason::NotUtf8)),

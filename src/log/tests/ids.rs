@@ -15,7 +15,7 @@ on_every_database! {
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
 }
 
-/// The expected log: the offset of each sender and id, the smiles in order, and the last offset.
+/// The expected log: the offsets by sender and id, the smiles in order, and the last offset.
 #[derive(Default)]
 struct Known {
     offsets: HashMap<(UserName, SmileId), Offset>,
@@ -53,7 +53,7 @@ impl Known {
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
-            assert_eq!(answer, expected, "wrong answer to {} of {}, head {}", smile.id.as_str(), smile.from, self.head);
+            assert_eq!(answer, expected, "wrong answer to {} by {}, head {}", smile.id.as_str(), smile.from, self.head);
         }
     }
 
@@ -78,7 +78,7 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
             Database::MySql(_) => Some(Replica::start(database.open().await).await),
             Database::Sqlite(_) => None,
         };
-        // These smiles are appended without the replica's queue.
+        // These smiles bypass the queue of the replica.
         let grown = some_smiles(&replica.store, &mut random, SEGMENT + 300, &format!("grown{round}-"));
         append_all(&replica.store, &grown).await;
         for smile in &grown {
@@ -180,9 +180,12 @@ async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(data
         let known = replica.index.look_up(&hashes).await.unwrap().known;
         for (place, hash) in hashes.iter().enumerate() {
             let offset = Offset(place as u64 * 500 + 1);
-            assert_eq!(known.get(hash), Some(&offset), "an id was lost while the index reached {indexed} or further");
+            assert_eq!(known.get(hash), Some(&offset), "an id was not found; the index ended at {indexed} or later");
         }
         tokio::task::yield_now().await;
     }
-    assert!(moments.iter().any(|moment| moment.0 % SEGMENT != 0), "no look-up fell within a segment: {moments:?}");
+    assert!(
+        moments.iter().any(|moment| moment.0 % SEGMENT != 0),
+        "no look-up ran while the index ended within a segment: {moments:?}"
+    );
 }

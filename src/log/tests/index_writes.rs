@@ -1,7 +1,7 @@
 //! No reader sees an interrupted write of the index, and the next start completes the write.
 //!
-//! A trigger interrupts the write at one row. On SQLite, the trigger fails the transaction of this row. On MySQL, it
-//! kills the writer's connection.
+//! A trigger interrupts the write at one row. On SQLite, the trigger makes the transaction with this row fail. On
+//! MySQL, the trigger kills the writer's connection.
 
 use super::*;
 use crate::index;
@@ -11,20 +11,20 @@ on_every_database! {
     an_index_write_that_was_interrupted_at_any_row_is_completed,
 }
 
-/// The first segment of the log. The segments before it count as removed by retention, so of the 32 blocks that the
-/// write of [`CUT`] supersedes, one of each run, only one exists.
+/// The first segment of the log. The segments before it count as removed by retention. The write of [`CUT`] supersedes
+/// one block of each of the segments 0 to 31; of these blocks, only that of this segment exists.
 const FIRST: u64 = 31;
 
-/// The segment whose write is interrupted. The write merges a slice of a run, and supersedes the blocks that merged
-/// into this slice of the previous run.
+/// The segment whose write is interrupted. The write also merges a slice of a run, and supersedes the blocks that were
+/// merged into the same slice of the previous run.
 const CUT: u64 = 64;
 
 /// The number of full segments from [`CUT`] on. Opening the index leaves at most two segments of smiles to the indexer,
-/// so the opening writes [`CUT`] itself and reports the error.
+/// so opening it writes [`CUT`] and reports the error.
 const BEHIND: u64 = 3;
 
-/// Number of rows from one cut to the next: the blocks of a transaction on SQLite. On MySQL one transaction writes the
-/// whole segment.
+/// Number of rows from one cut to the next. On SQLite, a transaction writes at most this number of blocks. On MySQL,
+/// one transaction writes the whole segment.
 const STRIDE: usize = 16;
 
 /// A trigger that interrupts the write at one row.
@@ -46,7 +46,7 @@ async fn save(database: &Database, name: &str) {
     database.run(&format!("CREATE TABLE {name}_ids AS SELECT * FROM index_ids")).await;
 }
 
-/// Restores the index of `CUT` segments.
+/// Restores the index of the segments before [`CUT`].
 async fn restore(database: &Database) {
     for table in ["conversations", "ids"] {
         database.run(&format!("DELETE FROM index_{table}")).await;
@@ -68,14 +68,15 @@ async fn differing_rows(database: &Database) -> i64 {
     sum
 }
 
-/// Some of the rows, the first and the last among them.
+/// Some of the rows, including the first and the last.
 fn some(rows: Vec<i64>) -> Vec<i64> {
     let last = rows.len() - 1;
     let is_some = |place: usize| place.is_multiple_of(STRIDE) || place == last;
     rows.into_iter().enumerate().filter(|(place, _)| is_some(*place)).map(|(_, row)| row).collect()
 }
 
-/// Where to cut: event, table and row of each trigger. The table `before_ids` holds the blocks before the segment.
+/// Where to cut: event, table and row of each trigger. The table `before_ids` holds the blocks from before the write of
+/// [`CUT`].
 async fn cuts(database: &Database) -> Vec<(&'static str, &'static str, String)> {
     let conversations = format!("SELECT conversation FROM index_conversations WHERE segment = {CUT}");
     let new = "SELECT block FROM index_ids WHERE block NOT IN (SELECT block FROM before_ids) ORDER BY block";
@@ -103,7 +104,7 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
     replica.kill().await;
 }
 
-/// Opens the index, which fails at the trigger.
+/// Opens the index until the trigger interrupts the opening.
 async fn open_until_cut(database: &Database, cut: &str) {
     let store = database.open().await;
     let opened = index::open(&store, Arc::default(), Arc::new(Metrics::new())).await;

@@ -17,7 +17,7 @@ async fn until_whole(store: &Store) {
     tokio::time::timeout(PATIENCE, whole).await.expect("the lost segment should be indexed again");
 }
 
-/// The new server's log is complete, but its index lacks a segment whose ids memory has dropped.
+/// The new server's log is complete, but its index lacks a segment whose ids the replica no longer has in memory.
 async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database) {
     let mut random = random();
     let replica = Replica::start(database.open().await).await;
@@ -44,7 +44,7 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     let reader = Replica::without_indexer(database.open().await).await;
     database.run(lose).await;
     let history = reader.index.history((reader.user("anna"), reader.user("bruno")), None, smiles.len()).await;
-    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history was read without a segment");
+    assert!(matches!(history, Err(StoreError::Unavailable(_))), "the history was read although a segment was missing");
     reader.kill().await;
 
     let replica = Replica::start(database.open().await).await;

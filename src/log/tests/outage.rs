@@ -19,8 +19,8 @@ fn one(replica: &Replica, id: &str) -> [NewSmile; 1] {
     [smile(&replica.store, "anna", "bruno", id)]
 }
 
-/// Stores one smile and waits for MySQL's answer. The binary log may publish the smile earlier, and a fault at that
-/// moment would hit this smile instead of the next.
+/// Stores one smile and waits for MySQL's answer. The replica may publish the smile from the binary log before that
+/// answer, and a fault at that moment would hit this smile instead of the next one.
 async fn store_one(replica: &Replica, id: &str, offset: u64) {
     assert_eq!(replica.send(&one(replica, id)).await, [Answer::Stored(Offset(offset))]);
     let answered = async {
@@ -56,7 +56,7 @@ async fn a_commit_with_a_lost_answer_is_not_a_duplicate() {
 }
 
 #[tokio::test]
-async fn a_batch_in_doubt_loses_its_offset_and_is_appended_at_the_end() {
+async fn a_batch_in_doubt_that_loses_its_offset_is_appended_at_the_end() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);

@@ -29,7 +29,7 @@ async fn a_wait_for_a_turn_counts_as_store_delay_and_sheds() {
     let _turn = database.holding(TAKE).await;
     let one = |replica: &Replica, id| [smile(&replica.store, "anna", "bruno", id)];
 
-    // A replica takes turns once it has found smiles of another replica in the log, as the append of "mine" does.
+    // A replica takes turns once one of its appends follows smiles of another replica: here, "mine" follows "theirs".
     assert_eq!(other.send(&one(&other, "theirs")).await, [Answer::Stored(Offset(1))]);
     replica.tail.wait_for(|tail| tail.cursor() == Offset(1)).await;
     assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Stored(Offset(2))]);

@@ -20,7 +20,7 @@ const RETURNS_AFTER_MS: std::ops::Range<u64> = 20..1500;
 /// The time limit for balancing.
 const MAX_SECONDS: u64 = 300;
 
-/// How long sessions in transit and old lists may still cause moves.
+/// How long sessions in transit and old lists may still cause moves once the replicas are balanced.
 const SETTLING_SECONDS: u64 = 30;
 
 /// How long no session may move after [`SETTLING_SECONDS`].
@@ -40,7 +40,7 @@ enum Proxy {
 struct Member {
     id: String,
     started_ms: u64,
-    /// At which moment of each second it renews its lease and reads the list.
+    /// The moment of each second at which it renews its lease and reads the list.
     phase_ms: u64,
     sessions: usize,
     /// The number of sessions in its row.
@@ -86,7 +86,7 @@ impl Simulation {
         }
     }
 
-    /// Ends all but `count` replicas; their sessions resume on the remaining ones.
+    /// Ends all but `count` replicas. The sessions of the ended replicas resume on the remaining ones.
     fn stop_all_but(&mut self, count: usize) {
         for member in self.members.split_off(count) {
             self.leave(member.sessions);
@@ -161,8 +161,8 @@ impl Simulation {
             })
     }
 
-    /// Runs until a check, once a second, finds the replicas balanced. Returns the number of unbalanced seconds; `None`
-    /// if `most` seconds are not enough.
+    /// Runs until the replicas are balanced; checks this after each simulated second. Returns the number of unbalanced
+    /// seconds; `None` if `most` seconds are not enough.
     fn even_after(&mut self, most: u64) -> Option<u64> {
         (0..most).find(|_| {
             self.run(1);
@@ -171,8 +171,8 @@ impl Simulation {
     }
 }
 
-/// Starts replicas next to one that holds all sessions. The sessions must spread in time, move little after that, and
-/// then stay. Returns the number of unbalanced seconds, and the number of all moves.
+/// Starts replicas next to one that holds all sessions. The sessions must spread within [`MAX_SECONDS`], move little
+/// after that, and then stay. Returns the number of unbalanced seconds, and the total number of moves.
 fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize, usize), seed: u64) -> (u64, usize) {
     let context = format!("{proxy:?}, {count} replicas, {sessions} sessions, old lists: {old_lists}, seed {seed}");
     let mut simulation = Simulation::new(seed, proxy, old_lists);
@@ -188,7 +188,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     let settled = simulation.moves;
     assert!(
         settled - moves <= sessions.div_ceil(MAX_FRACTION),
-        "{} more moves after the balance: {context}",
+        "{} more moves after the replicas were balanced: {context}",
         settled - moves
     );
     simulation.run(QUIET_SECONDS);
@@ -231,7 +231,11 @@ fn restarted_replicas_get_their_share_again() {
         assert!(simulation.is_even(), "the replicas are unbalanced before the restart, seed {seed}");
         simulation.stop_all_but(1);
         simulation.run(10);
-        assert_eq!((simulation.members[0].sessions, simulation.members.len()), (60, 1), "lost sessions, seed {seed}");
+        assert_eq!(
+            (simulation.members[0].sessions, simulation.members.len()),
+            (60, 1),
+            "the sessions are not all on the one remaining replica, seed {seed}"
+        );
         simulation.start(3);
         assert!(simulation.even_after(40).is_some(), "the sessions did not spread again, seed {seed}");
     }
