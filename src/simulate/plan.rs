@@ -67,8 +67,8 @@ impl Plan {
         let mut slots: Vec<usize> = (0..conversations).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         slots.shuffle(&mut random);
-        // Each conversation begins at a random time in a slot of its own, so that the load is even but the beats are not
-        // in lockstep.
+        // Each conversation begins at a random time in a slot of its own, so that the load is even but the beats of
+        // different conversations are not in lockstep.
         let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
         let phases = slots.into_iter().map(phase).collect();
         let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();
