@@ -49,7 +49,7 @@ struct Outcome {
 pub(crate) struct Inserts {
     /// Bytes per row.
     pub(crate) bytes: usize,
-    /// Rows per second, which equals commits per second.
+    /// Rows per second. Each row is one commit.
     pub(crate) rows_per_second: f64,
     /// The smiles per second that these rows would hold.
     pub(crate) smiles_per_second: f64,
@@ -74,7 +74,7 @@ impl Inserts {
 }
 
 /// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average size of the rows
-/// in `log`, and counts as many smiles as an append of the run `appended`.
+/// in `log`, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
@@ -82,7 +82,7 @@ pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> In
 }
 
 /// Inserts rows into this MySQL database, over this many connections. Each row has the average size of the rows in the
-/// database's log, and counts as many smiles as an append of the run `appended`.
+/// database's log, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
