@@ -57,14 +57,14 @@ pub use self::outbox::MAX_UNANSWERED;
 /// The time limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Time limit for a connection and its upgrade. From the second failure in a row, each failure doubles it, up to
-    /// four times this value, because a busy server needs longer. A lost connection counts as a failure. After a close
-    /// with 1008, the limit is four times this value. When a session answers, the limit returns to this value.
+    /// Time limit for a connection and its upgrade. Each failure after the first in a row doubles the limit, up to four
+    /// times this value, because a busy server needs longer. A lost connection counts as a failure. After a close with
+    /// 1008, the limit is four times this value. Once a session has answered, the limit is this value again.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
     /// Silence after which the client drops the connection; also the time limit for a write, and for the welcome after
-    /// the upgrade. Must be longer than `ping_after`.
+    /// the upgrade. This value must be greater than `ping_after`.
     pub silence: Duration,
 }
 
@@ -79,7 +79,8 @@ impl Default for Patience {
 pub struct ResumePoint {
     /// The epoch of the log.
     pub epoch: Epoch,
-    /// The highest offset of the last welcome and of the smiles and acks since then. Acks of duplicates do not count.
+    /// The highest of the offsets in the last welcome and in the smiles and acks since then. Acks of duplicates do not
+    /// count.
     pub offset: Offset,
 }
 
@@ -88,7 +89,7 @@ impl ResumePoint {
         self.offset = self.offset.max(offset);
     }
 
-    /// The offset of a duplicate does not count: smiles below it may still arrive.
+    /// The offset of a duplicate does not count: smiles at lower offsets may still arrive.
     fn see_ack(&mut self, offset: Offset, duplicate: bool) {
         if !duplicate {
             self.see_smile(offset);
@@ -106,7 +107,7 @@ pub struct Client {
     started: Instant,
     resume_point: Option<ResumePoint>,
     backoff: Backoff,
-    /// The number of lost connections and failed attempts after which the client tried the next URL.
+    /// The number of times that the client moved on to the next URL, after a lost connection or a failed attempt.
     moves: usize,
     events: VecDeque<Event>,
     state: State,
@@ -124,9 +125,9 @@ struct Session {
     resumed_from: Option<Offset>,
     welcome_by: Instant,
     welcomed: bool,
-    /// Whether a frame has arrived after the welcome.
+    /// Whether a frame has arrived since the welcome.
     answering: bool,
-    /// The hint of the last `drain` frame.
+    /// The reconnection hint of the last `drain` frame.
     return_after: Option<Duration>,
     /// The next frame to write.
     outgoing: Option<String>,
@@ -218,7 +219,7 @@ impl Client {
                     match session.step(wake).await {
                         Some(Heard::Frame(frame)) => self.hear(frame),
                         Some(Heard::NotAFrame(why)) => {
-                            self.events.push_back(Event::Breach(format!("not a frame: {why}")));
+                            self.events.push_back(Event::Breach(format!("not a frame of the protocol: {why}")));
                         }
                         Some(Heard::Gone(gone)) => self.lost(gone),
                         None => {}
@@ -228,8 +229,8 @@ impl Client {
         }
     }
 
-    /// Closes the connection, if one is open. Waits at most [`Patience::ping_after`] until the close frame is written,
-    /// and not for the answer of the server. The server may or may not have stored the unanswered smiles.
+    /// Closes the connection, if one is open. Waits at most [`Patience::ping_after`] for the close frame to be written,
+    /// and does not wait for the server's answer. The server may or may not have stored the unanswered smiles.
     pub async fn close(self) {
         if let State::Open(session) = self.state {
             session.connection.close().await;
@@ -262,7 +263,7 @@ impl Client {
         let NotOpened { cause, message, retry_after, last } = refusal;
         self.events.push_back(Event::NotConnected { cause, message: message.clone() });
         if last {
-            self.end(format!("no session: {message}"));
+            self.end(format!("permanently refused: {message}"));
         } else {
             self.reconnect(retry_after);
         }
@@ -289,7 +290,7 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // Without smiles to replay, the next frame may be far off. The pong shows that the session works.
+                // Without smiles to replay, the next frame may take long. The pong shows early that the session works.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }
@@ -316,7 +317,7 @@ impl Client {
             }
             ServerFrame::Pong => return,
             ServerFrame::Welcome { .. } | ServerFrame::History { .. } | ServerFrame::Help { .. } => {
-                Event::Breach("a frame that the client did not ask for".to_owned())
+                Event::Breach("a frame that the client did not request".to_owned())
             }
         };
         self.events.push_back(event);
@@ -333,7 +334,7 @@ impl Client {
             }
         }
         if temporary != code.temporary() {
-            let claim = format!("the error {} has the wrong `temporary: {temporary}`", <&str>::from(code));
+            let claim = format!("the error {} wrongly says `temporary: {temporary}`", <&str>::from(code));
             self.events.push_back(Event::Breach(claim));
         }
         self.events.push_back(Event::Refused { id, code });
@@ -350,7 +351,7 @@ impl Client {
             Event::NotConnected { cause: "no_welcome".to_owned(), message }
         });
         match code {
-            Some(code @ (1002 | 1003 | 1007 | 1009)) => self.end(format!("closed with {code} for well-formed frames")),
+            Some(code @ (1002 | 1003 | 1007 | 1009)) => self.end(format!("closed with {code} despite valid frames")),
             Some(1008) => {
                 self.backoff.back_off();
                 self.reconnect(hint);
@@ -361,8 +362,8 @@ impl Client {
 }
 
 impl Session {
-    /// Passes the outgoing frame to the connection if there is one. Otherwise flushes, and reads until an event or
-    /// until `wake`. If no welcome has come by then, the connection ends.
+    /// Passes the outgoing frame, if there is one, to the connection. Otherwise flushes, and waits for an event until
+    /// `wake`. Without a welcome by then, the client drops the connection.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {

@@ -1,7 +1,7 @@
 //! `smilingchat simulate`: simulated users that smile at each other, and a ledger of every smile.
 //!
 //! A run opens the sessions, sends smiles, settles, reads the log again and reports. The simulator knows the server
-//! only by the wire protocol, so it can test any implementation of that protocol.
+//! only through the wire protocol, so it can test any implementation of that protocol.
 //!
 //! Each seat of the plan is a task with one WebSocket at a time. The tasks put their events into one bounded queue, and
 //! [`conduct`] records them in the ledger in batches. When the queue is full, the tasks wait.
@@ -55,7 +55,7 @@ const LONGEST_STAGE: Duration = Duration::from_hours(24 * 365);
 pub struct Patience {
     /// The time limits of each client.
     pub client: client::Patience,
-    /// A stage other than the sending ends after this long without a smile, an ack, a final error or a new session.
+    /// A stage other than sending ends after this time without a smile, an ack, a permanent refusal or a new session.
     pub quiet: Duration,
     /// The time limit of each of these stages: opening the sessions, settling, and reading the log again.
     pub settle: Duration,
@@ -76,14 +76,14 @@ pub enum SimulationError {
     /// The store has fewer than two users.
     #[error("a conversation needs two users, but the number of users in the store is {0}")]
     TooFewUsers(usize),
-    /// An interrupt came before the sending, while no session was open.
+    /// An interrupt came before the first smile was sent, while no session was open.
     #[error("interrupted before the run began")]
     Interrupted,
     /// The file with the token for crash requests cannot be read, or is empty.
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session was open at the end of the first stage.
-    #[error("no replica accepts a session: {0}")]
+    #[error("no replica accepted a session: {0}")]
     NoSession(String),
 }
 
@@ -102,8 +102,8 @@ impl SimulationError {
 /// Runs a simulation as a command: shows progress on standard error and prints the report on standard output. Returns
 /// the exit status.
 ///
-/// Each Ctrl-C ends the current stage. While the sessions are being opened, Ctrl-C also skips the sending, or ends the
-/// command if no session is open yet. Before that, Ctrl-C ends the command.
+/// Each Ctrl-C ends the current stage. While the sessions are being opened, Ctrl-C also skips the next stage, sending,
+/// or ends the command if no session is open yet. Before the first stage, Ctrl-C ends the command.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -125,8 +125,8 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
 }
 
 /// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. While the sessions
-/// are being opened, it also skips the sending, or ends the simulation if no session is open. While `conduct` asks for
-/// the users, it ends the simulation.
+/// are being opened, it also skips the next stage, sending, or ends the simulation if no session is open. While
+/// `conduct` requests the users, it ends the simulation.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -141,8 +141,8 @@ pub async fn conduct(
         users = directory::users(&options.url) => users.map_err(SimulationError::NoDirectory)?,
         () = interrupt.notified() => return Err(SimulationError::Interrupted),
     };
-    // A random seed is below 2^53, so that readers that parse numbers as floating point keep the seed in the JSON
-    // report exact.
+    // A random seed is below 2^53, so that a program that parses JSON numbers as floating point reads the exact seed in
+    // the report.
     let seed = options.seed.unwrap_or_else(|| rand::random_range(0..OFFSET_LIMIT));
     let plan = Plan::new(seed, options, &users).ok_or(SimulationError::TooFewUsers(users.len()))?;
     let (plan, run) = (Arc::new(plan), RunId::random());
@@ -236,13 +236,13 @@ impl Shared {
 /// The course of the run. Its times count from the start of the run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Course {
-    /// When the sending begins. The times of the beats count from here.
+    /// When sending begins. The times of the beats count from this time.
     begin: Option<Duration>,
-    /// When the sending ends. Later beats are dropped.
+    /// When sending ends. Later beats are dropped.
     end: Option<Duration>,
     /// Whether users give up refused smiles instead of sending them again.
     give_up: bool,
-    /// Whether users close their sessions and end.
+    /// Whether users close their sessions and stop.
     over: bool,
 }
 
@@ -251,7 +251,7 @@ struct Course {
 enum StageEnd {
     /// Its condition holds.
     Done,
-    /// It made no more progress, or its time was up.
+    /// It made no more progress, or its time limit passed.
     Cut,
     /// An interrupt ended it.
     Interrupted,
@@ -286,7 +286,7 @@ impl Conductor {
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));
         if gathered != StageEnd::Interrupted {
-            // Dropping this handle at the end of the sending stops the crashes.
+            // This handle is dropped when sending ends, which stops the crashes.
             let _crashes = self.crash_every.map(|every| {
                 let crashes = crasher::crash_every(every, self.token.take(), Arc::clone(&self.shared));
                 AbortOnDropHandle::new(tokio::spawn(crashes))
@@ -335,8 +335,8 @@ impl Conductor {
         complete
     }
 
-    /// Records events in the ledger until `done` holds, nothing has progressed for `quiet`, `most` or [`LONGEST_STAGE`]
-    /// has passed, or an interrupt comes.
+    /// Records events in the ledger until `done` holds, [`Ledger::movement`] has not changed for `quiet`, `most` or
+    /// [`LONGEST_STAGE`] has passed, or an interrupt comes.
     async fn stage(&mut self, name: &str, quiet: Duration, most: Duration, done: impl Fn(&Ledger) -> bool) -> StageEnd {
         let began = Instant::now();
         // Adding `Duration::MAX` would overflow.

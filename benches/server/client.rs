@@ -13,7 +13,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// The WebSocket of a session.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a session of this user; `None` if that fails.
+/// Opens a session for this user; `None` if that fails.
 pub(crate) async fn connect(address: SocketAddr, user: &str) -> Option<Socket> {
     let config = WebSocketConfig::default().read_buffer_size(1024);
     let url = format!("ws://{address}/ws?user={user}");
@@ -21,7 +21,7 @@ pub(crate) async fn connect(address: SocketAddr, user: &str) -> Option<Socket> {
     opened.ok().map(|(socket, _)| socket)
 }
 
-/// The next text frame; `None` if the session has ended or broken.
+/// The next text frame; `None` if the session has ended or its connection has broken.
 pub(crate) async fn next_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await?.ok()? {

@@ -1,7 +1,7 @@
-//! Helper processes of a measurement, which run this program: the load, or plain inserts.
+//! Helper processes of a measurement. Each runs this program in another role: the load, or the plain inserts.
 //!
-//! A helper reads its plan from a line of its input, reports that it is prepared, works on a signal, and prints its
-//! result. It stays alive until it is dropped, so that its CPU time can be read.
+//! A helper reads its plan from a line of its input, reports that it is prepared, waits for a signal, does its work and
+//! prints its result. It stays alive until its [`Helper`] is dropped, so that its CPU time can be read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -35,7 +35,7 @@ impl Helper {
         helper
     }
 
-    /// Signals the helper to work; returns its result.
+    /// Signals the helper to start its work; returns its result.
     pub(crate) fn work<Outcome: DeserializeOwned>(&mut self) -> Outcome {
         self.tell("");
         serde_json::from_str(&self.next_line()).expect("an outcome is JSON")

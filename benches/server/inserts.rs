@@ -1,6 +1,7 @@
-//! Plain inserts of batches of the same size into the database: a lower bound of the cost of a log in that database.
+//! Plain inserts into the database, in batches of the same size as ours: a lower bound on the cost of a log in that
+//! database.
 //!
-//! Each commit inserts one row, which is as long as the average of the newest 1,000 rows of our log, and as durable.
+//! Each commit inserts one row. The row is as long as the newest 1,000 rows of our log are on average, and as durable.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::process::folder;
 /// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// The distance between the first row numbers of two connections, so that connections do not collide.
+/// The distance between the first row numbers of two connections, so that their row numbers do not collide.
 const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
 /// The plan of the inserts.
@@ -48,9 +49,9 @@ struct Outcome {
 pub(crate) struct Inserts {
     /// Bytes per row.
     pub(crate) bytes: usize,
-    /// Rows per second, which equals commits per second.
+    /// Rows per second. Each row is one commit.
     pub(crate) rows_per_second: f64,
-    /// The smiles per second that rows of this size would hold.
+    /// The smiles per second that these rows would hold.
     pub(crate) smiles_per_second: f64,
     /// CPU time of the inserting process per smile, in microseconds.
     pub(crate) processor_micros: f64,
@@ -72,16 +73,16 @@ impl Inserts {
     }
 }
 
-/// Inserts rows of the size of the appends of a run on `log` into a new SQLite file, on the CPU of the measured
-/// process.
+/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average size of the rows
+/// in `log`, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows of the size of the appends of a run on this MySQL database into the same database, over this many
-/// connections.
+/// Inserts rows into this MySQL database, over this many connections. Each row has the average size of the rows in the
+/// database's log, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -139,8 +140,8 @@ enum Database {
 }
 
 impl Database {
-    /// Connects, and creates the table. On MySQL, only the connection with `makes_table` creates it, and replaces an
-    /// old one.
+    /// Connects, and creates the table. On MySQL, only the connection with `makes_table` creates the table, after
+    /// dropping the previous one.
     async fn open(store: &str, makes_table: bool) -> Self {
         let mut database = Self::connect(store).await;
         match &mut database {

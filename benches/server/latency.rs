@@ -34,9 +34,9 @@ const HEADER: [&str; 10] = [
     "cores of all replicas",
 ];
 
-/// Measures the latencies from the time at which a smile is due to its receipt on another replica and to its ack, both
-/// including the commit, at a fixed rate. Reports the round with the median p50 of the receipts. With one replica,
-/// sender and receiver share it.
+/// Measures two latencies at a fixed rate: from the time at which a smile is due to its receipt on another replica, and
+/// to its ack. Both include the commit. Reports the round with the median p50 of the receipts. With one replica, sender
+/// and receiver share it.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
@@ -63,7 +63,8 @@ pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
 }
 
 /// Runs one round: of each pair of users, one user sends on one replica, and the other receives on the next replica.
-/// Returns the latencies of receipts and of acks without the warm-up, and the number of refused smiles with it.
+/// Returns the latencies of receipts and of acks, excluding the warm-up, and the number of refused smiles, including
+/// the warm-up.
 async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) {
     let users = users(replicas[0].address).await;
     let start = Instant::now() + Duration::from_millis(200);
@@ -109,7 +110,7 @@ fn beat(start: Instant, senders: &[UnboundedSender<Instant>]) {
 }
 
 /// Sends a smile when triggered, without waiting for answers, and does not repeat a refused smile. Returns the
-/// latencies of the acks without the warm-up, and the number of refusals with it.
+/// latencies of the acks, excluding the warm-up, and the number of refusals, including the warm-up.
 async fn send(
     socket: Socket,
     to: String,
@@ -127,7 +128,7 @@ async fn send(
 }
 
 /// Reads frames until half a second after the end of the round. Returns the latency of each frame of the type `what`,
-/// from the due time of its smile and without the warm-up, and the number of errors, warm-up included.
+/// counted from the due time of its smile and excluding the warm-up, and the number of errors, including the warm-up.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

@@ -73,7 +73,7 @@ impl Plan {
         Self { dialect, addresses, users, sessions: SESSIONS, senders: SESSIONS, unanswered, duration }
     }
 
-    /// Changes the number of sessions; at most the default number sends.
+    /// Changes the number of sessions; at most the default number of them send.
     pub(crate) fn with_sessions(self, sessions: usize) -> Self {
         Self { sessions, senders: sessions.min(SESSIONS), ..self }
     }
@@ -112,9 +112,9 @@ impl Plan {
 pub(crate) struct Figures {
     /// Answers per second: acks, or echoes.
     pub(crate) per_second: f64,
-    /// Smiles per second delivered to sessions, besides the acks.
+    /// Smiles per second delivered to sessions, not counting acks.
     pub(crate) delivered_per_second: f64,
-    /// CPU time of the servers per answer, until their index has caught up or makes no more progress.
+    /// CPU time of the servers per answer, measured until their index has caught up or makes no more progress.
     pub(crate) processor_micros: f64,
     /// The CPU share of the load, which has one thread. Near one, the load is the bottleneck.
     pub(crate) load_busy: f64,
@@ -135,12 +135,12 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// CPU time per answer: of the servers plus, if known, of MySQL.
+    /// CPU time per answer: that of the servers plus, if known, that of MySQL.
     pub(crate) fn all_micros(&self) -> f64 {
         self.processor_micros + self.mysql_micros.unwrap_or_default()
     }
 
-    /// The CPU share of the servers, as if all of their CPU time fell into the run.
+    /// The CPU share of the servers, as if all of their CPU time fell within the run.
     pub(crate) fn busy(&self) -> f64 {
         self.processor_micros * self.per_second / 1e6
     }
@@ -164,7 +164,7 @@ impl Figures {
     }
 }
 
-/// The median; the greater of the two middle values if their number is even.
+/// The median; the greater of the two middle values if there is an even number of values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

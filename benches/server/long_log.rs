@@ -1,4 +1,4 @@
-//! A long log: the throughput on it, and the start-up time of a server.
+//! A long log: the throughput of a server on it, and the server's start-up time.
 
 use std::slice::from_ref;
 use std::time::Instant;
@@ -39,7 +39,8 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.fact("long_log_ready", format!("{:.0} ms", ready.as_secs_f64() * 1e3));
 }
 
-/// Sends until the log is long enough. Describes the duration, pauses included, the rate and the number of refusals.
+/// Sends until the log is long enough. Returns a text with the duration (pauses included), the rate and the number of
+/// refusals.
 async fn fill(server: &Server, scale: &Scale) -> String {
     let began = Instant::now();
     let plan = Plan::smiles(from_ref(server), UNANSWERED, scale.sustained).await;

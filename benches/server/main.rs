@@ -5,7 +5,7 @@
 //! ```text
 //! cargo bench                    # everything, about three minutes; writes the results below target/
 //! cargo bench -- full            # everything, about twenty minutes; writes docs/RESULTS.md and its plots
-//! cargo bench -- throughput      # one or more of the names below, also with full; only prints the results
+//! cargo bench -- throughput      # one or more of the names below, with or without full; only prints the results
 //! ```
 //!
 //! The measurements on SQLite are ready, memory, throughput, sustained, sessions, log and peers; those on MySQL are

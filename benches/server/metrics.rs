@@ -18,7 +18,7 @@ pub(crate) async fn appends(servers: &[Server]) -> (f64, f64) {
     (appends, smiles)
 }
 
-/// The largest index lag of all replicas; `None` if the servers do not report it.
+/// The largest index lag of all replicas; `None` if no server reports it.
 pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     let mut most = None;
     for server in servers {

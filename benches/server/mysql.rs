@@ -14,9 +14,9 @@ static PROCESS: OnceLock<Option<u32>> = OnceLock::new();
 
 /// A server, and a new database on it.
 pub(crate) struct MySql {
-    /// The database, for the account under test.
+    /// The URL of the database, with the account under test.
     url: Url,
-    /// The database, for the account that created it.
+    /// The URL of the database, with the account that created it.
     owner: Url,
 }
 

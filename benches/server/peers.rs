@@ -1,5 +1,5 @@
-//! Alternatives that do the same work: Socket.IO 4 with a row per message, and Flask with a request and a row per
-//! smile and with polls, which is the architecture of the chat's first version. Their sources are in benches/peers.
+//! Alternatives that do the same work: Socket.IO 4 with one row per message, and Flask with polling and with one
+//! request and one row per smile, the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -140,7 +140,7 @@ fn flask(folder: &Path, database: &Database) -> Server {
     Server::announcing_on_stderr(command)
 }
 
-/// Installs the Socket.IO server; returns its folder or why it cannot be installed.
+/// Installs the Socket.IO server; returns its folder, or the reason why it cannot be installed.
 fn installed_socketio() -> Result<PathBuf, String> {
     install("socketio", "node", &["package-lock.json", "package.json", "server.js"], |folder| {
         let arguments = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
@@ -148,7 +148,7 @@ fn installed_socketio() -> Result<PathBuf, String> {
     })
 }
 
-/// Installs the Flask application; returns its folder or why it cannot be installed.
+/// Installs the Flask application; returns its folder, or the reason why it cannot be installed.
 fn installed_flask() -> Result<PathBuf, String> {
     install("flask", "python3", &["requirements.txt", "app.py"], |folder| {
         run(Command::new("python3").args(["-m", "venv", "--clear", "venv"]).current_dir(folder))?;
@@ -158,8 +158,8 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources to a folder below `target/` and installs their dependencies there, unless they are installed
-/// already for this version of `program` and these pinned versions, which the first of the `files` lists.
+/// Copies the sources to a folder below `target/` and installs their dependencies there, unless they are already
+/// installed for this version of `program`, in the versions that the first of the `files` pins.
 fn install(
     name: &str,
     program: &str,

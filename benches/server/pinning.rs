@@ -12,7 +12,7 @@ pub(crate) enum Core {
     Measured,
     /// The CPU of the load, if pinning is possible.
     Measuring,
-    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and in that of the start-up time.
+    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and when the start-up time is measured.
     Any,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server without limits on a new SQLite store.
+    /// Starts the server without rate limits on a new SQLite store.
     pub(crate) fn on_sqlite(core: Core) -> Self {
         let folder = folder();
         let mut server = Self::on(&format!("sqlite:{}", folder.path().join("bench.db").display()), &[], core);
@@ -39,7 +39,7 @@ impl Server {
         server
     }
 
-    /// Starts the server without limits on this store, with additional options.
+    /// Starts the server without rate limits on this store, with additional options.
     pub(crate) fn on(store: &str, options: &[&str], core: Core) -> Self {
         let mut command = pinning::command(program(), core);
         command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", store]);
@@ -49,7 +49,7 @@ impl Server {
         server
     }
 
-    /// Starts several replicas without limits on this store, not pinned, one after another.
+    /// Starts several replicas on this store one after another, without rate limits and without pinning.
     pub(crate) fn several_on(store: &str, count: usize) -> Vec<Self> {
         (1..=count).map(|number| Self::on(store, &["--replica", &format!("be{number}")], Core::Any)).collect()
     }
@@ -129,7 +129,7 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
-/// The addresses in the first line that has any. A thread discards all later lines, so that the pipe never fills.
+/// The addresses in the first line that contains any. A thread discards all later lines, so that the pipe never fills.
 fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static) -> Vec<SocketAddr> {
     let addresses = |line: String| {
         let after = line.split("http://").skip(1);

@@ -1,5 +1,5 @@
-//! One and several replicas on MySQL, measured alternately with plain inserts of batches of the same size, after the
-//! bare echo.
+//! One replica and several replicas on MySQL, measured alternately with plain inserts in batches of the same size. The
+//! bare echo is measured first.
 
 use std::slice::from_ref;
 
@@ -55,7 +55,7 @@ pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     report.table("replicas", &HEADER, rows);
 }
 
-/// Measures the bare echo without pinning, like the replicas here.
+/// Measures the bare echo without pinning, since the replicas are not pinned here either.
 async fn echo(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     let echo = Server::echo(Core::Any);

@@ -1,4 +1,4 @@
-//! The report: tables on the console and, for a run of all measurements, a document with plots. That of a full run is
+//! The report: tables on the console and, for a run of all measurements, a document with plots. A full run writes it as
 //! docs/RESULTS.md.
 
 mod machine;
@@ -21,7 +21,7 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 /// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The marks around the handwritten part, which every new document takes over from docs/RESULTS.md.
+/// The markers around the handwritten part. Every new document takes that part over from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
@@ -86,7 +86,8 @@ impl Report {
         println!("written: {}", folder.join("RESULTS.md").display());
     }
 
-    /// Fills the template with all figures and with the handwritten part of the document `so_far`, if it has one.
+    /// Fills the template with all figures and with the handwritten part of the current document, `so_far`, if it has
+    /// one.
     fn document(&self, so_far: &str) -> String {
         let mut document = String::new();
         let mut rest = TEMPLATE;

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) struct Scale {
     /// Duration of a run of the load.
     pub(crate) round: Duration,
-    /// Number of rounds. Their median is reported, or for recovery each of them.
+    /// Number of rounds. The median of the rounds is reported; for recovery, every round is reported.
     pub(crate) rounds: usize,
     /// Duration of a sustained run, and of each run that fills the long log.
     pub(crate) sustained: Duration,

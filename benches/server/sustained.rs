@@ -52,7 +52,7 @@ pub(crate) async fn on_mysql(scale: &Scale, report: &mut Report) {
 
 fn row(replicas: usize, unanswered: usize, figures: &Figures) -> Vec<String> {
     let behind = match figures.index_behind {
-        None => "unknown: this server has no such gauge".to_owned(),
+        None => "unknown: this server does not report it".to_owned(),
         Some(behind) if behind <= BEHIND_AT_MOST => format!("{} smiles: sustained", thousands(behind)),
         Some(behind) => format!("{} smiles: **not sustained**", thousands(behind)),
     };

@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum ApiError {
     /// There is no replica to ask.
-    #[error("no URL to ask")]
+    #[error("no replica URL is given")]
     NoUrl,
-    /// No connection, no complete answer within 5 s, a body of more than 8 MiB, or a URL that begins with neither
-    /// `http://` nor `ws://`.
+    /// No connection, no complete answer within 5 s, a body of more than 8 MiB, a URL that begins with neither
+    /// `http://` nor `ws://`, or a token that a header cannot contain.
     #[error(transparent)]
     NoAnswer(#[from] RequestError),
     /// The replica, or a proxy in front of it, refused the request.
@@ -39,7 +39,7 @@ pub enum ApiError {
         message: String,
     },
     /// The answer does not have the expected shape, so it probably does not come from a replica.
-    #[error("{request}: the answer is not that of a replica: {source}")]
+    #[error("{request}: this is not a replica's answer: {source}")]
     Unreadable {
         /// Method and URL.
         request: String,
@@ -51,7 +51,8 @@ pub enum ApiError {
 /// The answer of `GET /api/replicas`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ReplicaList {
-    /// Every running replica, and those lost within the last 10 minutes, or about a minute longer.
+    /// Every running replica, and those lost within the last 10 minutes. A lost replica may stay in the list for about
+    /// a minute longer.
     pub replicas: Vec<Replica>,
     /// Id of the replica that answered.
     #[serde(rename = "self")]
@@ -77,9 +78,9 @@ pub struct Replica {
     pub heartbeat_age_ms: u64,
     /// The number of its open sessions; 0 if it is lost.
     pub sessions: u32,
-    /// Its recent rate of admitted smiles per second; 0 if it is lost.
+    /// The number of smiles per second that it recently admitted; 0 if it is lost.
     pub smiles_per_second: f64,
-    /// The maximum number of smiles per second that it admits; 0 is unlimited.
+    /// The maximum number of smiles per second that it admits; 0 means unlimited.
     pub capacity: u32,
     /// The version of its program.
     pub version: String,
@@ -106,8 +107,8 @@ pub async fn replicas(url: &Url) -> Result<(ReplicaList, Bytes), ApiError> {
     Ok((read(&request, &body)?, body))
 }
 
-/// Requests a crash of a replica. Returns its id and the mode once the request is accepted. `token` is the content of
-/// the file that `serve --crash-token-file` names, without the white space around it.
+/// Requests a crash of a replica. Returns the id of the replica and the crash mode once the request is accepted.
+/// `token` is the content of the file that `serve --crash-token-file` names, without the white space around it.
 ///
 /// # Errors
 /// See [`ApiError`].

@@ -1,5 +1,5 @@
-//! Waits before a reconnection and before a refused smile is sent again. Jitter keeps many clients from returning at
-//! the same moment.
+//! The waits before a reconnection and before a refused smile is sent again. Jitter keeps many clients from returning
+//! at the same moment.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const RECONNECT_LONGEST: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 
-/// The waits of one user between connections: exponential, with full jitter.
+/// The waits of one user between connection attempts: exponential, with full jitter.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -25,8 +25,9 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit of the next attempt: `first` after at most one failure in a row, doubled by each further one, up
-    /// to four times `first`; after [`Self::back_off`], four times `first`. A lost connection counts as a failure.
+    /// The time limit of the next attempt: `first` after at most one failure in a row. Each further failure doubles the
+    /// limit, up to four times `first`; after [`Self::back_off`], it is four times `first`. A lost connection counts as
+    /// a failure.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
@@ -42,8 +43,8 @@ impl Backoff {
     }
 }
 
-/// The wait before a refused smile is sent again. The smile had `refusals` earlier refusals, not counting this one. The
-/// wait is never shorter than the hint.
+/// The wait before a refused smile is sent again. `refusals` counts the earlier refusals of the smile, without this
+/// one. The wait is never shorter than the hint.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }

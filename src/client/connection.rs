@@ -47,11 +47,12 @@ pub(super) enum Heard {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
-    /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client gave it
-    /// up.
+    /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client dropped
+    /// it.
     pub code: Option<u16>,
     /// When the connection stopped working. If a ping was unanswered for at least half of the time from
-    /// [`Patience::ping_after`] to [`Patience::silence`], that is when the last message arrived.
+    /// [`Patience::ping_after`] to [`Patience::silence`], this is when the last message arrived. Otherwise, it is when
+    /// the client noticed the end.
     pub since: Instant,
 }
 
@@ -62,7 +63,7 @@ pub(super) struct Connection {
     heard_at: Instant,
     /// When the client sent a ping, if no message has arrived since.
     pinged_at: Option<Instant>,
-    /// The deadline of the frames that are not flushed yet.
+    /// The deadline for writing the frames that are not flushed yet.
     write_by: Option<Instant>,
     ping_after: Duration,
     silence: Duration,
@@ -129,7 +130,7 @@ impl Connection {
                     return ServerFrame::decode(&text)
                         .map_or_else(|why| Heard::NotAFrame(why.to_string()), Heard::Frame);
                 }
-                Message::Binary(_) => return Heard::NotAFrame("a binary frame".to_owned()),
+                Message::Binary(_) => return Heard::NotAFrame("a binary message".to_owned()),
                 Message::Close(frame) => return Heard::Gone(self.gone(frame.map(|frame| frame.code.into()))),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
@@ -161,7 +162,8 @@ impl Connection {
 
     /// Describes the end of this connection, which has just ended.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        // A connection that breaks soon after a ping worked until then: a busy server may answer a ping that late.
+        // If a connection breaks soon after a ping, it probably worked until then: a busy server may take this long to
+        // answer a ping.
         let late = self.silence.saturating_sub(self.ping_after) / 2;
         let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }

@@ -35,26 +35,26 @@ pub enum Event {
         /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
-    /// A smile to or from this user. A smile of this client that arrives here after a reconnection is durable; its ack
-    /// may never come.
+    /// A smile to or from this user. After a reconnection, a smile that this client sent may arrive here: it is
+    /// durable, and its ack may never come.
     Received(Smile),
-    /// The server refused a frame. The client sends a temporarily refused smile again by itself, unless the smile is
-    /// given up.
+    /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the smile
+    /// is given up.
     Refused {
         /// The id that the server echoed, if any.
         id: Option<String>,
         /// The error code.
         code: ErrorCode,
     },
-    /// The session is over; the client reconnects by itself, unless [`Event::Ended`] follows.
+    /// The session is over; the client reconnects automatically, unless [`Event::Ended`] follows.
     Lost {
         /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client
-        /// gave it up.
+        /// dropped it.
         code: Option<u16>,
         /// When the connection stopped working.
         since: Instant,
     },
-    /// An attempt to open a session failed; the client tries again by itself, unless [`Event::Ended`] follows.
+    /// An attempt to open a session failed; the client tries again automatically, unless [`Event::Ended`] follows.
     NotConnected {
         /// The error code of the refusal, or a short name of the failure.
         cause: String,
@@ -62,7 +62,7 @@ pub enum Event {
         message: String,
     },
     /// The server violated the protocol. A close with 1002, 1003, 1007 or 1009 counts as a violation, and so does a
-    /// refusal of the upgrade with the status 400, 403 or 404; [`Event::Ended`] follows both.
+    /// refusal of the upgrade with the status 400, 403 or 404; [`Event::Ended`] follows in both cases.
     Breach(String),
     /// The client does not reconnect: the server refused it permanently, or closed its session with a code that blames
     /// the client. No event follows.

@@ -13,7 +13,7 @@ use url::Url;
 /// The maximum size of a response body.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Why a request has no answer, for example no connection, or no complete response in time.
+/// Why a request has no answer: for example, no connection, or no complete response in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{request}: {cause}")]
 pub struct RequestError {
@@ -38,7 +38,7 @@ pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
 /// Posts JSON once, with a bearer token if given.
 ///
 /// # Errors
-/// As [`get`]; also if the token contains characters that a header cannot have.
+/// As [`get`]; also if the token contains characters that a header cannot contain.
 pub(crate) async fn post(url: &Url, json: String, token: Option<&str>, patience: Duration) -> Answer {
     let mut request = Request::post(url.as_str()).header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
@@ -106,7 +106,7 @@ mod tests {
             let request = request.await.unwrap();
             assert!(request.starts_with("GET /readyz?a=b HTTP/1.1\r\n"), "the request line is wrong: {request}");
             let host = format!("host: 127.0.0.1:{}\r\n", url.port().unwrap());
-            assert!(request.contains(&host), "the header Host is wrong: {request}");
+            assert!(request.contains(&host), "the Host header is wrong: {request}");
         }
     }
 
@@ -115,11 +115,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let error = get(&silent, Duration::from_millis(50)).await.unwrap_err().to_string();
-        assert!(error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"), "incomplete: {error}");
+        assert!(
+            error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"),
+            "the URL or the time limit is missing: {error}"
+        );
         drop(listener);
         let error = get(&silent, PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains(silent.as_str()), "the URL is not named: {error}");
         let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains("only http://"), "the scheme is not the reason: {error}");
+        assert!(error.contains("only http://"), "the error does not name the scheme: {error}");
     }
 }

@@ -49,8 +49,8 @@ impl Outbox {
         room
     }
 
-    /// The first smile that may be written at `now`, which counts from the start of the client. The smile counts as in
-    /// flight from here on.
+    /// The first smile that may be written at `now`, counted from the start of the client. Marks the smile as in
+    /// flight.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;
         smile.state = State::InFlight;
@@ -72,7 +72,7 @@ impl Outbox {
         self.smiles.retain(|smile| smile.id != *id);
     }
 
-    /// How often a smile was temporarily refused.
+    /// How many times a smile was temporarily refused.
     pub(super) fn refusals(&self, id: &SmileId) -> u32 {
         self.smiles.iter().find(|smile| smile.id == *id).map_or(0, |smile| smile.refusals)
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn smiles_are_written_once_and_again_in_order_after_a_loss() {
+    fn smiles_are_written_once_and_again_in_order_after_a_lost_connection() {
         let mut outbox = Outbox::default();
         assert!((0..4).all(|number| offer(&mut outbox, number)));
         assert_eq!(written(&mut outbox, Duration::ZERO), [0, 1, 2, 3]);
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(outbox.refusals(&id(0)), 1);
         assert_eq!(outbox.next_due(), Some(SECOND));
         outbox.lose_connection();
-        assert_eq!(written(&mut outbox, SECOND / 2), [1], "the new connection cancelled the hint");
+        assert_eq!(written(&mut outbox, SECOND / 2), [1], "a lost connection cancelled the wait after a refusal");
         assert_eq!(written(&mut outbox, SECOND), [0]);
         assert_eq!(outbox.next_due(), None);
     }

@@ -30,7 +30,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
     }
 }
 
-/// Sends the crash request to each URL in turn until one accepts it. Returns the id of the replica that crashes.
+/// Sends the crash request to each URL in turn until a replica accepts it. Returns the id of the replica that crashes.
 ///
 /// # Errors
 /// The last failure, if no URL accepts the request.

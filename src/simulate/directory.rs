@@ -11,7 +11,7 @@ use crate::model::UserName;
 const ROUNDS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The number of simulated users. They are the first of the store; the remaining users are for people.
+/// The number of simulated users. They come first in the list of users; the remaining users are for people.
 const SIMULATED: usize = 60;
 
 /// Asks each replica in turn for the users, in at most [`ROUNDS`] rounds, and returns the simulated ones.

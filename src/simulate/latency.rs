@@ -44,7 +44,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The percentiles of some durations, in milliseconds; all 0 if there are no durations.
+/// The percentiles of a set of durations, in milliseconds; all 0 if the set is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Percentiles {
     /// The number of durations.
@@ -74,7 +74,7 @@ mod tests {
         for (found, expected) in
             [(percentiles.p50, 500.0), (percentiles.p90, 900.0), (percentiles.p99, 990.0), (percentiles.max, 1000.0)]
         {
-            assert!((found - expected).abs() <= expected / 500.0, "found {found}, expected {expected}");
+            assert!((found - expected).abs() <= expected / 500.0, "found {found} ms, expected {expected} ms");
         }
     }
 

@@ -5,11 +5,12 @@
 //!
 //! These rules follow from the promises in docs/PROTOCOL.md:
 //! - The offsets of a session strictly increase, except in acks of duplicates. An offset that the stream received
-//!   before is a duplicate, and any other lower one is out of order. Of smiles from outside the run, the ledger
-//!   remembers only the highest offset, so a lower one that comes again counts as out of order.
+//!   before is a duplicate, and any other offset below the highest so far is out of order. The ledger does not remember
+//!   lower offsets of smiles from outside the run, so such an offset counts as out of order when it arrives again.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
-//! - Every smile known to be in the log reaches every stream of either user that began before it. Otherwise it counts
-//!   as lost. Exceptions are streams that could not be read to their end: see [`Ledger::end_reread`].
+//! - Every smile known to be in the log reaches every stream of its sender and of its receiver that began before it.
+//!   Otherwise it counts as lost. Exceptions are streams that could not be read to their end: see
+//!   [`Ledger::end_reread`].
 //! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;
@@ -254,7 +255,7 @@ impl Ledger {
         let known = beat.filter(|beat| beat.sender() == number).and_then(|beat| find(&mut self.smiles, beat));
         let Some(smile) = known else {
             let id = id.unwrap_or("a frame without an id");
-            return self.breach(number, &format!("received {} for {id}, which it did not send", <&str>::from(code)));
+            return self.breach(number, &format!("received {} for {id}, which it had not sent", <&str>::from(code)));
         };
         self.in_flight -= u64::from(smile.in_flight);
         smile.in_flight = false;
@@ -263,7 +264,7 @@ impl Ledger {
             self.open -= 1;
             self.counts.failed += 1;
             self.fault(Fault::Failed, || {
-                format!("{}: a valid smile was refused as {}", id.unwrap_or_default(), <&str>::from(code))
+                format!("{}: a valid smile was refused with {}", id.unwrap_or_default(), <&str>::from(code))
             });
         }
     }
@@ -275,7 +276,7 @@ impl Ledger {
         }
         let beat = self.run.beat_of(id).filter(|beat| beat.sender() == number);
         let Some(beat) = beat.filter(|&beat| find(&mut self.smiles, beat).is_some()) else {
-            return self.breach(number, &format!("received an ack for {}, which it did not send", id.as_str()));
+            return self.breach(number, &format!("received an ack for {}, which it had not sent", id.as_str()));
         };
         if duplicate {
             if find(&mut self.smiles, beat).is_some_and(|smile| smile.admitted_at().is_some()) {
@@ -346,8 +347,8 @@ impl Ledger {
         advance != Advance::Again
     }
 
-    /// Records the offset of a smile. A second offset is a fault, and so is an offset of a smile of which every
-    /// transmission was refused.
+    /// Records the offset of a smile. A second, different offset is a fault, and so is any offset if every transmission
+    /// of the smile was refused.
     fn place(&mut self, beat: Beat, offset: Offset) {
         let Some(smile) = find(&mut self.smiles, beat) else { return };
         match smile.offset {

@@ -49,7 +49,7 @@ pub struct Plan {
     seed: u64,
     /// Smiles per second in each conversation.
     rate: f64,
-    /// For how many seconds smiles are sent.
+    /// The number of seconds for which smiles are sent.
     duration: f64,
     /// The user of each seat.
     seats: Vec<UserName>,
@@ -67,7 +67,8 @@ impl Plan {
         let mut slots: Vec<usize> = (0..conversations).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         slots.shuffle(&mut random);
-        // Each conversation begins at a random time in a slot of its own, so that the load is even but not in step.
+        // Each conversation begins at a random time in a slot of its own, so that the load is even but the beats of
+        // different conversations are not in lockstep.
         let phase = |slot: usize| (slot as f64 + random.random::<f64>()) / conversations as f64;
         let phases = slots.into_iter().map(phase).collect();
         let seats = (0..conversations).flat_map(|conversation| pair(conversation, users)).collect();
@@ -94,7 +95,7 @@ impl Plan {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// The time of a beat, counted from the beginning of the sending; `None` if it is not before the end.
+    /// The time of a beat, counted from the time at which sending begins; `None` if it is not before the end.
     ///
     /// The time does not depend on the previous beat, so the pace does not drift.
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {
@@ -122,7 +123,7 @@ impl Plan {
 }
 
 /// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on. Each later round begins one user
-/// further and, with at least four users, pairs users at another distance than the round before.
+/// further on. With at least four users, the distance between the users of a pair also differs from the previous round.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);
@@ -230,7 +231,7 @@ mod tests {
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in slot {slot} of 25 ms");
+            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in the 25 ms slot {slot}");
         }
     }
 

@@ -55,7 +55,8 @@ impl Progress {
         self.shown_at = Some(Instant::now());
         let line = line(stage, elapsed, ledger);
         let mut stderr = std::io::stderr();
-        // Turns line wrapping off for this line: a wrapped line could not be overwritten, so a narrow terminal cuts it.
+        // Turns off wrapping for this line, so that a narrow terminal truncates it: a wrapped line could not be
+        // overwritten.
         let _ = match self.style {
             Style::Terminal => write!(stderr, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h").and_then(|()| stderr.flush()),
             Style::Lines | Style::Silent => writeln!(stderr, "{line}"),

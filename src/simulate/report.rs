@@ -14,10 +14,10 @@ pub struct Report {
     /// Whether the run is proven, and no fault was found.
     pub clean: bool,
     /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, unseen
-    /// smiles do not count as lost, and unanswered ones are no faults. After an interrupt of the second reading, smiles
-    /// that it did not reach are not judged by it.
+    /// smiles do not count as lost, and unanswered smiles do not count as faults. If an interrupt ended the second
+    /// reading, smiles that the reading did not reach do not count as missing from it.
     pub proven: bool,
-    /// The seed. With the same options and users, it repeats the plan.
+    /// The seed. With the same options and users, it yields the same plan.
     pub seed: u64,
     /// The prefix of the ids of this run's smiles.
     pub run: String,
@@ -83,7 +83,7 @@ pub struct Report {
 /// The facts about a run that the ledger does not know.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// The seed. With the same options and users, it repeats the plan.
+    /// The seed. With the same options and users, it yields the same plan.
     pub seed: u64,
     /// The prefix of the ids of this run's smiles.
     pub run: String,
@@ -187,7 +187,7 @@ impl fmt::Display for Report {
         }
         for Crash { replica, sessions, recovered, recovery_ms } in &self.crashes {
             let lost =
-                format!("{recovered} of {sessions} lost sessions answer again, the slowest after {recovery_ms:.1} ms");
+                format!("{recovered} of {sessions} lost sessions answered again, the slowest in {recovery_ms:.1} ms");
             writeln!(f, "  crashed          {replica}: {lost}")?;
         }
         for (cause, count) in &self.refused_crashes {
@@ -209,7 +209,7 @@ impl fmt::Display for Report {
             (3, _) => write!(
                 f,
                 "NOT PROVEN: no replica answered at the end, or an interrupt ended the second reading; \
-                 until then no promise was broken"
+                 no promise had been broken by then"
             ),
             _ => write!(f, "NOT CLEAN: the server broke the promises listed above"),
         }

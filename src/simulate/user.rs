@@ -23,7 +23,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user of a seat, which connects in [`Self::run`].
+    /// The user of a seat. The user connects in [`Self::run`].
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);
@@ -55,7 +55,7 @@ impl User {
     }
 
     /// Handles the beats that are due. Returns the time of the next beat, counted from the start of the run; `None`
-    /// before the sending begins and after the last beat.
+    /// before sending begins and after the last beat.
     async fn take_beats(&mut self, course: Course) -> Option<Duration> {
         let begin = course.begin?;
         while !self.no_more_beats {
@@ -71,7 +71,7 @@ impl User {
             }
             self.next_beat += 2;
             let event = if self.offer(beat) { Event::Offered(beat) } else { Event::Skipped };
-            // The latency counts from the planned time: counted from here, it would omit the delay of a slow simulator.
+            // The latency counts from the planned time. Counted from now, it would omit the delay of a slow simulator.
             self.shared.note_at(self.seat, at, event).await;
         }
         None

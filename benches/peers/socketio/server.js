@@ -1,5 +1,5 @@
 // A Socket.IO server that does the work of TheSmilingChat in the usual way. Every message is a row of its own. Once
-// that row is committed, the sender gets an ack, and the other sessions of both users get the message.
+// that row is committed, the sender receives an ack, and the other sessions of both users receive the message.
 //
 //     node server.js sqlite PATH
 //     node server.js mysql URL
@@ -9,7 +9,7 @@
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-// Each open function returns an append function, which resolves to the offset of a message once the message is durable.
+// Each open function resolves to a function that appends a message and resolves to its offset once it is durable.
 
 async function openSqlite(path) {
   const { default: Database } = await import("better-sqlite3");

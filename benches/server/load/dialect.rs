@@ -14,9 +14,10 @@ pub(crate) enum Dialect {
     Smiles,
     /// An echo of TheSmilingChat's frames.
     Echo,
-    /// Socket.IO 4 over a WebSocket: `42` with a number requests an ack, `43` is an ack, `42` is an event.
+    /// Socket.IO 4 over a WebSocket. A frame begins with `42` and a number if it is an event that requests an ack, with
+    /// `42` alone if it is any other event, and with `43` if it is an ack.
     SocketIo,
-    /// An HTTP request per smile. A poll follows a nonempty answer immediately, and an empty one after a second.
+    /// An HTTP request per smile. The next poll follows a nonempty answer immediately, and an empty one after a second.
     Polling,
 }
 
@@ -74,6 +75,6 @@ impl Dialect {
 /// The retry hint of a temporary error; 10 ms if it has none. Panics if the error is permanent.
 fn retry_after(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
-    assert!(text.contains(r#""temporary":true"#), "a permanent refusal: {text}");
+    assert!(text.contains(r#""temporary":true"#), "the server refused a smile permanently: {text}");
     Duration::from_millis(field(&text, "retry_after_ms").and_then(|millis| millis.parse().ok()).unwrap_or(10))
 }

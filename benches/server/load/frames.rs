@@ -13,7 +13,7 @@ pub(super) const CLOSE: u8 = 0x88;
 
 /// A frame in a buffer.
 pub(super) struct Frame {
-    /// The first byte. After the opening of a session, the load ignores all frames except unfragmented text, pings and
+    /// The first byte. Once a session is open, the load ignores all frames except unfragmented text frames, pings and
     /// close frames.
     pub(super) first: u8,
     /// The range of the payload.

@@ -58,7 +58,7 @@ impl Connection {
         Ok(serde_json::from_str(&self.get("/newest").await?)?)
     }
 
-    /// Polls for the user's smiles after the one with the number `last`, until it is dropped.
+    /// Polls for the user's smiles after the one with the number `last`, until the future is dropped.
     pub(super) async fn poll(mut self, mut last: u64) -> std::io::Result<()> {
         loop {
             let answer = self.get(&format!("/smiles?user={}&after={last}", self.user)).await?;

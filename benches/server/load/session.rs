@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Only receives, until it is dropped.
+    /// Only receives, until the future is dropped.
     pub(super) async fn listen(mut self) -> std::io::Result<()> {
         loop {
             self.read().await?;
@@ -187,7 +187,7 @@ impl Session {
         let mut tally = self.tally.borrow_mut();
         match meaning {
             // Counts as the answer to the oldest smile. TheSmilingChat acks in order. Its refusals and the acks of
-            // Socket.IO on MySQL may come out of order; single latencies are then wrong.
+            // Socket.IO on MySQL may come out of order; individual latencies are then wrong.
             Meaning::Ack => tally.answered(self.waiting.pop_front().map_or(Duration::ZERO, |sent| now - sent)),
             Meaning::Delivery => tally.delivered(1),
             Meaning::Refusal(pause) => {

@@ -12,7 +12,7 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// Smiles acked or echoed.
     pub(crate) answers: u64,
-    /// Smiles delivered to sessions, besides the acks.
+    /// Smiles delivered to sessions, not counting acks.
     pub(crate) delivered: u64,
     /// Smiles refused by a busy server.
     pub(crate) refused: u64,

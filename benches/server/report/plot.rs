@@ -25,7 +25,7 @@ impl Bar {
 
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 16.0;
-/// Width of the names.
+/// Width of the column of names.
 const NAMES: f64 = 190.0;
 /// Width of a scale and the numbers after its bars.
 const PANEL: f64 = 340.0;
@@ -140,7 +140,7 @@ fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Docu
     document.add(shape.set("fill", bar.colour())).add(value)
 }
 
-/// Formats a value below ten that is not whole with one decimal place, any other one as an integer.
+/// Formats a value below ten that is not whole with one decimal place, and any other value as an integer.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { super::thousands(value) }
 }

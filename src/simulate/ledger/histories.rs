@@ -101,8 +101,7 @@ impl History {
     }
 
     /// The verdict on the events after `tamper` has changed them, and whether the ledger is settled. `tamper` receives
-    /// the events, the indexes of the deliveries to seats other than the sender's, and a random number
-    /// generator.
+    /// the events, the indexes of the deliveries to seats other than the sender's, and a random number generator.
     fn verdict(&self, tamper: impl FnOnce(&mut Vec<Entry>, Vec<usize>, &mut Xoshiro256PlusPlus)) -> (Faults, bool) {
         let mut entries = self.entries.clone();
         let is_delivery = |entry: &Entry| match &entry.event {

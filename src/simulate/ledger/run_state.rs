@@ -20,8 +20,8 @@ pub struct Rereading {
 }
 
 impl Ledger {
-    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which the first session of one of
-    /// the user's seats started.
+    /// Adds a reader of a user's stream. Each of the user's seats has an offset at which its first session on the run's
+    /// log started. The reader starts at the lowest of these offsets.
     ///
     /// `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the stream.
     pub fn begin_reread(&mut self, user: &UserName) -> Option<Rereading> {
@@ -43,8 +43,7 @@ impl Ledger {
         self.live
     }
 
-    /// The number of sent smiles whose senders know neither that they are in the log nor that they were permanently
-    /// refused.
+    /// The number of sent smiles that the sender knows neither to be in the log nor to have been permanently refused.
     pub fn open(&self) -> u64 {
         self.open
     }
@@ -78,12 +77,12 @@ impl Ledger {
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// Ends the second reading. `in_time` says that the readers had enough time. In that case, smiles that a connected
-    /// reader did not reach count as lost, and an unconnected reader that did not reach its end is a breach. Otherwise
-    /// smiles that a reader did not reach are not judged.
+    /// Ends the second reading. `in_time` says that the readers had enough time. If so, smiles that a connected reader
+    /// did not reach count as lost, and an unconnected reader that did not reach the end of its stream counts as a
+    /// breach. Otherwise, smiles that a reader did not reach are not judged.
     ///
     /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
-    /// no unanswered smile as a fault.
+    /// no unanswered smile counts as a fault.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());
         let mut unfinished = readers.iter().filter(|reader| !reader.is_past(Offset(u64::MAX)));
@@ -110,7 +109,7 @@ impl Ledger {
         self.streams.len() - self.plan.seats()
     }
 
-    /// A number that changes with every smile, ack, final error and session.
+    /// A number that changes with every smile, ack, permanent refusal and new session.
     pub fn movement(&self) -> u64 {
         self.heard + self.counts.failed + self.counts.sessions_per_replica.values().sum::<u64>()
     }
@@ -126,7 +125,7 @@ impl Ledger {
         &self.counts
     }
 
-    /// The faults noticed so far. Faults that only the whole run shows, such as lost smiles, are in [`Self::verdict`].
+    /// The faults detected so far. Faults that only the whole run shows, such as lost smiles, are in [`Self::verdict`].
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

@@ -30,7 +30,7 @@ fn a_resume_must_start_where_it_was_asked_to() {
 }
 
 #[test]
-fn a_session_on_another_log_proves_nothing() {
+fn a_session_on_another_log_is_a_breach_and_its_smiles_do_not_count() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     scene.tell(BRUNO, Event::ConnectionLost);
@@ -127,7 +127,7 @@ fn a_run_stays_proven_if_replicas_die_after_the_second_reading() {
 }
 
 #[test]
-fn a_log_that_no_longer_reaches_back_is_a_breach() {
+fn a_log_that_no_longer_reaches_back_to_the_start_of_the_run_is_a_breach() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     let again = scene.ledger.begin_reread(&UserName::new("user0")).unwrap();

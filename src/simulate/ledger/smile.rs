@@ -10,7 +10,7 @@ use crate::model::Offset;
 pub(super) struct SentSmile {
     /// The planned time of its beat.
     pub offered_at: Duration,
-    /// Its offset in the log, once any session has received a smile or an ack with it.
+    /// Its offset in the log, once a smile frame or an ack has shown it to any session.
     pub offset: Option<Offset>,
     /// What its sender knows about it.
     pub outcome: Outcome,

@@ -59,7 +59,7 @@ pub(super) enum Advance {
     Next,
     /// Received before, or the offset at which the session started.
     Again,
-    /// Below the highest, and not known to be received before. Only offsets of this run's smiles are remembered.
+    /// Below the highest, and not known to have been received before. Only offsets of this run's smiles are remembered.
     Late,
 }
 
@@ -156,7 +156,7 @@ impl Stream {
     }
 
     fn has_received(&self, offset: Offset) -> bool {
-        // Nearly always the offset is the highest yet, and there is nothing to search.
+        // The offset is nearly always the highest so far, and then there is nothing to search.
         self.received.last().is_some_and(|&last| last >= offset) && self.received.binary_search(&offset).is_ok()
     }
 

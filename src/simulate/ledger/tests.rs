@@ -148,7 +148,7 @@ fn delivered_smiles_are_clean_and_counted() {
 }
 
 #[test]
-fn a_lost_smile_is_noticed_in_the_middle_and_at_the_end() {
+fn a_lost_smile_is_detected_in_the_middle_and_at_the_end() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.ack(0, 101, false);
@@ -160,7 +160,7 @@ fn a_lost_smile_is_noticed_in_the_middle_and_at_the_end() {
 }
 
 #[test]
-fn a_smile_without_an_ack_is_noticed() {
+fn a_smile_without_an_ack_is_detected() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.receive(BRUNO, 0, 101);
@@ -168,7 +168,7 @@ fn a_smile_without_an_ack_is_noticed() {
 }
 
 #[test]
-fn a_doubled_smile_is_noticed() {
+fn a_duplicated_smile_is_detected() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     scene.receive(BRUNO, 0, 101);
@@ -177,12 +177,12 @@ fn a_doubled_smile_is_noticed() {
     scene.receive(BRUNO, 0, 101);
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.receive(ANNA, 2, 102);
-    assert_eq!(scene.faults(), [("duplicated", 3)], "a smile received after its ack was not a duplicate");
+    assert_eq!(scene.faults(), [("duplicated", 3)], "a smile received after its ack did not count as a duplicate");
     assert_eq!(scene.ledger.counts().delivered, 2);
 }
 
 #[test]
-fn a_smile_at_two_offsets_is_noticed() {
+fn a_smile_at_two_offsets_is_detected() {
     let mut scene = Scene::new();
     scene.pass(0, 101);
     scene.receive(ANNA, 0, 102);
@@ -190,11 +190,11 @@ fn a_smile_at_two_offsets_is_noticed() {
     assert_eq!(scene.faults(), [("duplicated", 2)]);
     scene.ack(0, 103, true);
     let expected = [("duplicated", 3), ("breach of contract", 1)];
-    assert_eq!(scene.faults(), expected, "a duplicate's ack without an earlier attempt was not a breach");
+    assert_eq!(scene.faults(), expected, "a duplicate's ack without an earlier attempt did not count as a breach");
 }
 
 #[test]
-fn reordered_smiles_are_noticed() {
+fn reordered_smiles_are_detected() {
     let mut scene = Scene::new();
     for (number, offset) in [(0, 101), (2, 102)] {
         scene.send(number);
@@ -202,11 +202,11 @@ fn reordered_smiles_are_noticed() {
     }
     scene.receive(BRUNO, 2, 102);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile did not count as reordered only");
+    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile did not count only as reordered");
 }
 
 #[test]
-fn sessions_that_disagree_on_offsets_are_noticed() {
+fn sessions_that_disagree_on_offsets_are_detected() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.send(1);
@@ -224,7 +224,7 @@ fn sessions_that_disagree_on_offsets_are_noticed() {
     scene.receive(ANNA, 1, 102);
     scene.receive(BRUNO, 0, 102);
     let faults = scene.ledger.verdict();
-    assert!(faults.count(Fault::Reordered) > 0, "two smiles at one offset were not noticed: {:?}", faults.words());
+    assert!(faults.count(Fault::Reordered) > 0, "two smiles at one offset were not detected: {:?}", faults.words());
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
     scene.write(0);
     scene.ack(0, 101, true);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("breach of contract", 1)], "a duplicate of a refused smile was not a breach");
+    assert_eq!(scene.faults(), [("breach of contract", 1)], "a duplicate of a refused smile did not count as a breach");
 
     // The first transmission had no answer, and the refusal of the second says nothing about the first.
     let mut scene = Scene::new();
@@ -292,7 +292,7 @@ fn an_unanswered_smile_may_have_been_admitted_in_either_session() {
     scene.reconnect(ANNA, 100);
     scene.write(0);
     scene.write(2);
-    // The old replica shed 0, admitted 2 and stored it before the new replica stored 0.
+    // The old replica shed smile 0, and admitted and stored smile 2. Then the new replica stored smile 0.
     for (number, offset) in [(2, 101), (0, 102)] {
         scene.ack(number, offset, false);
         scene.receive(BRUNO, number, offset);
@@ -329,7 +329,7 @@ fn a_replay_shows_own_smiles_and_their_order() {
 }
 
 #[test]
-fn a_duplicates_ack_does_not_advance_the_stream() {
+fn the_ack_of_a_duplicate_does_not_advance_the_stream() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.reconnect(ANNA, 100);
@@ -369,7 +369,7 @@ fn smiles_from_outside_the_run_are_checked_for_duplicates_and_order_only() {
 }
 
 #[test]
-fn answers_for_unsent_smiles_are_noticed() {
+fn answers_to_unsent_smiles_are_detected() {
     let mut scene = Scene::new();
     scene.receive(BRUNO, 0, 101);
     scene.ack(2, 102, false);
@@ -381,7 +381,7 @@ fn answers_for_unsent_smiles_are_noticed() {
 }
 
 #[test]
-fn an_altered_smile_is_noticed() {
+fn an_altered_smile_is_detected() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.ack(0, 101, false);
@@ -391,7 +391,7 @@ fn an_altered_smile_is_noticed() {
 }
 
 #[test]
-fn final_errors_silence_and_giving_up_are_distinguished() {
+fn permanent_refusals_silence_and_giving_up_are_distinguished() {
     let mut scene = Scene::new();
     for number in [0, 2, 4] {
         scene.send(number);
