@@ -43,8 +43,8 @@ impl RawClient {
         }
         let head = String::from_utf8(head).expect("the head is UTF-8");
         assert!(head.starts_with("HTTP/1.1 101 "), "the upgrade failed: {head}");
-        // The answer to the example key of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the response lacks the key's answer: {head}");
+        // The `Sec-WebSocket-Accept` for the example key of RFC 6455, section 1.3.
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "`Sec-WebSocket-Accept` is wrong: {head}");
         let (opcode, welcome) = client.frame().await.expect("the server sends a frame");
         assert_eq!(opcode, TEXT);
         assert!(welcome.starts_with(br#"{"type":"welcome""#));
