@@ -1,9 +1,9 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! Each document is a script: its `console` blocks that name a user. In such a block, a line that begins with `$` opens
-//! a session, one with `>` is typed, and one with `<` is expected. The only other line allowed is the one that `wscat`
-//! prints to a terminal when it has connected. The test does not wait for that line.
+//! The `console` blocks of a document that name a user form a script. In such a block, a line that begins with `$`
+//! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
+//! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -165,7 +165,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 async fn the_session_in_the_protocol_document_runs_as_written() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "a type other than `drain` is not shown");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "a type other than `drain` is missing");
 }
 
 #[tokio::test]
