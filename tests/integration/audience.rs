@@ -81,7 +81,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.load(&format!("http://{}/?conversations=5&start", server.address)).await;
     let presenter = browser.tab().await;
     let shown = "const code = document.getElementById('join-code'); return !code.hidden && code.naturalWidth > 0";
-    eventually("the code is shown", async || browser.run(shown, &json!([])).await == true).await;
+    eventually("the QR code is shown", async || browser.run(shown, &json!([])).await == true).await;
     let address = browser.text("join-address").await;
     assert_eq!(address, format!("http://{}/join.html", server.address));
     assert!(
@@ -255,7 +255,7 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     }
     choose(&phone, "anna").await;
     tap(&phone, 1).await;
-    eventually("the smile of the phone is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
+    eventually("the phone's smile is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
 }
 
 /// The option that lets Node.js open WebSockets. Node.js 22 and later need none.
@@ -296,7 +296,7 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
         phone.load(&format!("http://{}/join.html", server.address)).await;
         users.push(joined(&phone).await);
         tap(&phone, 1).await;
-        eventually("the smile of the phone is stored", async || lines(&phone, "stored", "").await >= 1).await;
+        eventually("the phone's smile is stored", async || lines(&phone, "stored", "").await >= 1).await;
     }
     let blocked = "try { return localStorage === null } catch (error) { return error.name }";
     assert_eq!(phone.run(blocked, &json!([])).await, "SecurityError");

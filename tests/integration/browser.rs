@@ -226,7 +226,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     browser.click("stop").await;
     assert!(has_crashes().await);
     browser.click("start").await;
-    eventually("the next run has no crashes", async || !has_crashes().await).await;
+    eventually("the next run shows no crashes", async || !has_crashes().await).await;
 }
 
 #[tokio::test]

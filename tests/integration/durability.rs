@@ -101,7 +101,7 @@ async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
 
 async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     let enough = acks.load(Ordering::Relaxed) + count;
-    eventually("acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
+    eventually("enough acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
 /// Waits until a whole segment is not yet indexed, so that a kill is likely to interrupt the indexer.

@@ -117,7 +117,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
             let moved = Instant::now();
             witnesses.move_to(pair.url(to), &fleet).await;
             let old = pair.url(from);
-            eventually("no connection stays on the old primary", async || sessions(old, &name).await == 0).await;
+            eventually("no connection to the old primary remains", async || sessions(old, &name).await == 0).await;
             assert!(moved.elapsed() < FOLLOWED_AGAIN, "the old primary was left only after {:?}", moved.elapsed());
         }
     };
@@ -147,7 +147,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
         fleet.until_smiles_flow(100).await;
         group.switches_to(1).await;
         witnesses.move_to(group.url(1), &fleet).await;
-        eventually("no connection stays on the old primary", async || sessions(group.url(0), &name).await == 0).await;
+        eventually("no connection to the old primary remains", async || sessions(group.url(0), &name).await == 0).await;
 
         fleet.until_smiles_flow(100).await;
         group.loses_primary(1).await;
@@ -204,9 +204,9 @@ async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
     fleet.until_followed(pair.url(0)).await;
     let lines = fleet.lines();
     pair.run(0, "SET GLOBAL transaction_read_only = ON").await;
-    // Existing sessions of MySQL keep the old setting, so they must end.
+    // Existing MySQL sessions keep the old setting, so they must end.
     fleet.members[0].network.becomes(Network::Cut);
-    eventually("all sessions of MySQL end", async || fleet.database.sessions().await == 0).await;
+    eventually("all MySQL sessions end", async || fleet.database.sessions().await == 0).await;
     fleet.members[0].network.becomes(Network::Open);
     for number in 0..20 {
         anna.send_smile(&format!("refused-{number}"), "bruno").await;
@@ -234,7 +234,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
         member.network.leads_to(pair.address(1));
     }
     let moved = Instant::now();
-    eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
+    eventually("no connection to the old primary remains", async || fleet.database.sessions().await == 0).await;
     assert!(moved.elapsed() < LEFT, "the old primary was left only after {:?}", moved.elapsed());
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
@@ -299,7 +299,7 @@ async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
             "too many lines, {said:?}: {log}"
         );
         drop(frozen);
-        eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
+        eventually("no connection to the old primary remains", async || fleet.database.sessions().await == 0).await;
         ledger.assert_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     }
 }

@@ -104,7 +104,7 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     };
     let mut simulation = pin!(run_program(&arguments));
     let fault = async {
-        eventually("smiles flow", async || asks().await["head"].as_u64() > Some(0)).await;
+        eventually("the log has a smile", async || asks().await["head"].as_u64() > Some(0)).await;
         frontend.names(&addresses);
         eventually("the last replica answers", async || asks().await["self"] == replicas[3].replica).await;
         replicas[0].signal("STOP").await;
@@ -140,7 +140,7 @@ async fn sessions_are_back_within_seconds_after_one_of_four_replicas_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_back_within_seconds_after_the_replica_of_all_sessions_hangs() {
+async fn sessions_are_back_within_seconds_after_the_replica_with_all_sessions_hangs() {
     a_replica_hangs_under_load(1, false).await;
 }
 

@@ -210,7 +210,7 @@ async fn enlarged_text_has_room_on_every_screen() {
 }
 
 #[tokio::test]
-async fn text_of_twice_the_size_has_room() {
+async fn text_of_twice_the_usual_size_has_room() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for language in ["en", "it"] {

@@ -193,7 +193,7 @@ async fn the_burst_of_a_replica_is_a_quarter_of_its_capacity() {
 }
 
 #[tokio::test]
-async fn a_capacity_of_zero_is_unlimited() {
+async fn a_capacity_of_zero_means_no_limit() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for number in 0..500 {

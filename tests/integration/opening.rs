@@ -149,7 +149,7 @@ async fn a_refused_origin_is_logged_once_with_advice() {
 }
 
 #[tokio::test]
-async fn an_own_origin_omits_the_default_port() {
+async fn the_own_origin_omits_the_default_port() {
     let replica = TestReplica::start(&[]).await;
     let open = async |host: &str, origin: &str| {
         let request = upgrade(replica.address, "?user=anna").header("host", host).header("origin", origin);

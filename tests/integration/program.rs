@@ -50,7 +50,7 @@ async fn help_lists_every_option_and_its_environment_variable() {
 }
 
 #[tokio::test]
-async fn a_wrong_option_exits_with_2() {
+async fn an_invalid_option_exits_with_2() {
     for arguments in [
         &["--bogus"][..],
         &["bogus"],
@@ -220,7 +220,7 @@ async fn an_invalid_variable_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn one_environment_serves_every_command() {
+async fn one_environment_configures_every_command() {
     let store = TestStore::new();
     let process = TestProcess::start(&store.path(), &[]).await;
     let variables = [

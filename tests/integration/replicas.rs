@@ -201,7 +201,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     let of_one = async || get_json(two.address, "/api/replicas").await["replicas"][0].clone();
     eventually("the session is listed", async || of_one().await["sessions"] == 1).await;
     database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
-    eventually("the age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
+    eventually("the list shows the uptime", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
     for _ in 0..20 {
         assert!(
             of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500),
@@ -255,7 +255,7 @@ async fn a_kill_under_load_loses_no_smile() {
         for round in 1..=2 {
             let head = async || get_json(two.address, "/api/replicas").await["head"].as_u64().unwrap();
             let before = head().await;
-            eventually("smiles flow", async || head().await > before + 60).await;
+            eventually("the log grows by more than 60 smiles", async || head().await > before + 60).await;
             one.kill().await;
             one = replica(&database, &format!("one-again-{round}"), &one.address.to_string()).await;
         }

@@ -60,7 +60,7 @@ async fn a_client_that_answers_pings_stays_open() {
 async fn a_client_that_sends_but_answers_no_ping_is_closed_with_4001() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
-    let code = within("a close", async {
+    let code = within("a close frame arrives", async {
         loop {
             client.write_until_refused(&frame(FINAL | TEXT, br#"{"type":"ping"}"#)).await;
             match client.frame().await {

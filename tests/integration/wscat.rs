@@ -74,12 +74,12 @@ impl Terminal {
     }
 
     async fn type_line(&mut self, line: &str) {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads");
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads its input");
     }
 
     /// The next frame; `None` once `wscat` has ended, and for a line without a frame.
     async fn frame(&mut self) -> Option<Value> {
-        let line = within("a frame", self.screen.next_line()).await.expect("text")?;
+        let line = within("a frame arrives", self.screen.next_line()).await.expect("text")?;
         let shown = line.trim_start_matches(PROMPT);
         (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
     }
@@ -87,7 +87,7 @@ impl Terminal {
     /// Ends the input, as Ctrl+D does, and checks that no frame is left and that `wscat` ends without an error.
     async fn close(mut self) {
         drop(self.keyboard);
-        let rest = within("the remaining output", async {
+        let rest = within("the output ends", async {
             let mut rest = String::new();
             while let Some(line) = self.screen.next_line().await.expect("text") {
                 rest.push_str(line.trim_start_matches(PROMPT));

@@ -73,7 +73,7 @@ impl TestClient {
     async fn over(stream: TcpStream, address: SocketAddr, query: &str) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let handshake = tokio_tungstenite::client_async(format!("ws://{address}/ws{query}"), stream);
-        let (socket, _) = within("a handshake", handshake).await.map_err(|error| error.to_string())?;
+        let (socket, _) = within("the handshake completes", handshake).await.map_err(|error| error.to_string())?;
         let mut client = Self { socket, welcome: Value::Null, ledger: Ledger::default(), sent: HashMap::new() };
         match client.event().await {
             Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
@@ -184,7 +184,7 @@ impl TestClient {
                 }
             }
         };
-        match within("the next frame", next).await {
+        match within("the next frame arrives", next).await {
             Some(Ok(Message::Text(text))) => {
                 let frame = serde_json::from_str(&text).expect("every answer is JSON");
                 self.record(&frame);

@@ -137,7 +137,7 @@ impl Fleet {
             head
         };
         let before = head().await;
-        eventually("smiles flow", async || head().await >= before.max(1) + count).await;
+        eventually("the log grows", async || head().await >= before.max(1) + count).await;
     }
 
     /// Waits until another replica lists the replica at `place` in this state.
