@@ -247,7 +247,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
-/// accepts smiles again. If the outage was not noticed before the move, there is one more line.
+/// accepts smiles again. If the replica noticed no outage before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// seconds.
 const UPGRADES: u32 = 80;
 
-/// The number of sessions that a replica accepts: few enough for a test to open them all, enough for all upgrades.
+/// The number of sessions that a replica accepts: few enough for a test to open them all, and enough for all upgrades.
 const ROOM: usize = 100;
 
 /// Starts a replica on a new store, and the proxy in front of the replica.

@@ -162,7 +162,7 @@ async fn nothing_moves_with_reduced_motion() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 2).await;
-    eventually("the page shows the load of the replica", async || browser.count("#replicas .fill").await == 1).await;
+    eventually("the page shows the replica's load", async || browser.count("#replicas .fill").await == 1).await;
     assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "too few elements move without reduced motion");
     let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
     browser.command("Emulation.setEmulatedMedia", &features).await;

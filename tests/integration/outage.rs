@@ -225,7 +225,7 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         }
         fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
-        // One of the connections is `lock`.
+        // `lock` is one more connection.
         assert!(most < 2 * normal + 1, "{fault:?}: MySQL had {most} sessions, but normally has {normal}");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(

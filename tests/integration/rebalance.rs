@@ -15,7 +15,7 @@ use crate::support::{eventually, get_json, metric};
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The same for the test with a crash, where rebalancing takes longer.
+/// The same for the test with a crash, in which rebalancing ends later.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// The number of sessions in the simulator's conversations.
