@@ -182,8 +182,8 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Resumes sessions concurrently until the server has as many connections as all replicas together may open. Returns the
-/// number of connections.
+/// Resumes sessions concurrently until the server has as many connections as all replicas together may open. Returns
+/// the number of connections.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");
