@@ -1,4 +1,4 @@
-//! Decoding never panics on any text, and a decoded frame decodes to itself after encoding.
+//! Decoding never panics, whatever the text. A decoded frame that is encoded and decoded again is the same frame.
 
 #![no_main]
 

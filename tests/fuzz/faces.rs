@@ -1,4 +1,4 @@
-//! Parsing faces never panics on any text, and parsed faces parse again unchanged.
+//! Parsing faces never panics, whatever the text. Parsing the text of parsed faces again changes nothing.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Accessibility, as axe-core judges it: six states of the page and one of join.html, on three sizes of screen, in
-//! both languages and both colour schemes.
+//! Accessibility, as axe-core judges it: six states of the page and one of join.html, at three screen sizes, in both
+//! languages and both colour schemes.
 
 use serde_json::json;
 

@@ -143,7 +143,7 @@ fn used(source: &Source) -> Vec<String> {
             }
             let rest = &line[at + "crate::".len()..];
             let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
-            assert!(!rest.starts_with('{'), "{}: one use names several modules, split it: {line}", source.path);
+            assert!(!rest.starts_with('{'), "{}: split this `use`, which names several modules: {line}", source.path);
             used.push(rest[..end.unwrap_or(rest.len())].to_owned());
         }
     }
@@ -174,7 +174,7 @@ fn imports_point_one_way() {
             edges += 1;
         }
     }
-    assert!(edges > 50, "only {edges} imports were seen");
+    assert!(edges > 50, "only {edges} imports were found");
 }
 
 #[test]
@@ -183,13 +183,13 @@ fn test_files_import_only_support() {
     for source in sources_in("tests/integration") {
         // The search pattern in this file's own code yields an empty name.
         for other in used(&source).iter().filter(|other| !other.is_empty()) {
-            assert_eq!(other, "support", "{} imports from outside of `crate::support`", source.path);
+            assert_eq!(other, "support", "{} imports from outside `crate::support`", source.path);
             edges += 1;
         }
         let by_parent = source.module() != "support" && source.code().any(|line| line.starts_with("use super::"));
         assert!(!by_parent, "{} imports from `super`; import from `crate::support`", source.path);
     }
-    assert!(edges > 50, "only {edges} imports were seen");
+    assert!(edges > 50, "only {edges} imports were found");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The audience: phones that join at the page's address, and a Node.js program with the page's client, through crashes.
+//! The audience: phones that join at the address that the page shows, and a Node.js program that uses the page's client
+//! module. Some tests crash the backend.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -80,16 +81,16 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     browser.load(&format!("http://{}/?conversations=5&start", server.address)).await;
     let presenter = browser.tab().await;
     let shown = "const code = document.getElementById('join-code'); return !code.hidden && code.naturalWidth > 0";
-    eventually("the code is shown", async || browser.run(shown, &json!([])).await == true).await;
+    eventually("the QR code is shown", async || browser.run(shown, &json!([])).await == true).await;
     let address = browser.text("join-address").await;
     assert_eq!(address, format!("http://{}/join.html", server.address));
     assert!(
         browser.text("join-local").await.contains("Phones cannot find"),
-        "the page does not warn that 127.0.0.1 is only this machine"
+        "the page does not warn that phones cannot reach 127.0.0.1"
     );
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
-    // Another host name acts as another phone, with separate storage.
+    // A tab with another host name has separate storage, so it acts as another phone.
     let one = browser.open_tab(&address).await;
     become_phone(&browser).await;
     let ada = joined(&browser).await;
@@ -163,7 +164,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("the phone names the cause", async || phone.text("state").await.starts_with(&cause)).await;
-    assert!(server.log().contains("--allowed-origins"), "no hint at the option in the log: {}", server.log());
+    assert!(server.log().contains("--allowed-origins"), "the log does not name the option: {}", server.log());
 }
 
 /// The pause that a refusal asks for. It is longer than any back-off of a phone except after a close with 1008.
@@ -191,8 +192,8 @@ async fn refusing() -> SocketAddr {
     address
 }
 
-/// A proxy that refuses the first request for a path that begins with `refused`. It refuses each later one too, unless
-/// at least [`RETRY_AFTER`] has passed since the previous one.
+/// A proxy that refuses the first request for a path that begins with `refused`. It also refuses each later request for
+/// such a path, unless at least [`RETRY_AFTER`] has passed since the previous one.
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);
@@ -254,7 +255,7 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     }
     choose(&phone, "anna").await;
     tap(&phone, 1).await;
-    eventually("the smile of the phone is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
+    eventually("the phone's smile is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
 }
 
 /// The option that lets Node.js open WebSockets. Node.js 22 and later need none.
@@ -266,7 +267,7 @@ async fn options_for_sockets() -> &'static [&'static str] {
 }
 
 #[tokio::test]
-async fn a_phone_says_that_the_backend_hangs_and_joins_once_it_answers() {
+async fn a_phone_says_that_the_backend_hangs_and_joins_once_the_backend_answers() {
     let folder = tempfile::tempdir().expect("a directory");
     let answering = TestProcess::start(&folder.path().join("answering.db"), &[]).await;
     let hanging = TestProcess::start(&folder.path().join("chat.db"), &[]).await;
@@ -295,7 +296,7 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
         phone.load(&format!("http://{}/join.html", server.address)).await;
         users.push(joined(&phone).await);
         tap(&phone, 1).await;
-        eventually("the smile of the phone is stored", async || lines(&phone, "stored", "").await >= 1).await;
+        eventually("the phone's smile is stored", async || lines(&phone, "stored", "").await >= 1).await;
     }
     let blocked = "try { return localStorage === null } catch (error) { return error.name }";
     assert_eq!(phone.run(blocked, &json!([])).await, "SecurityError");
@@ -349,5 +350,5 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     let log = list["head"].as_u64().expect("an offset");
     // The log also holds Bruno's answer. It may hold one more smile, whose ack the program had not yet printed.
     let mine = u64::try_from(offsets.len()).expect("the count fits") + 1;
-    assert!((mine..=mine + 1).contains(&log), "the log has {log} smiles instead of {mine} or one more");
+    assert!((mine..=mine + 1).contains(&log), "the log has {log} smiles, not {mine} or one more");
 }

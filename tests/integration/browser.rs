@@ -1,4 +1,4 @@
-//! The page in a real browser, against the real program and through its crashes.
+//! The page in a real browser, against the real program, which some tests crash.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ async fn thirty_conversations_survive_a_crash() {
     until_above(&browser, "successes", before + 200).await;
     assert_proof_holds(&browser).await;
     let incident = browser.text("incident").await;
-    assert!(incident.contains("all 60 lost sessions are live again"), "not all sessions are reported: {incident}");
+    assert!(incident.contains("all 60 lost sessions are live again"), "the recovery is not reported: {incident}");
     for complaint in browser.complaints().await {
         assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
@@ -68,7 +68,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert_proof_holds(&browser).await;
     let [sent, acked, ..] = proof(&browser).await;
     let head = head_of_log(&server).await;
-    assert!((acked..=sent).contains(&head), "the log has {head} smiles, where {acked} are acked and {sent} sent");
+    assert!((acked..=sent).contains(&head), "the log has {head} smiles, but {acked} were acked and {sent} sent");
 }
 
 #[tokio::test]
@@ -138,11 +138,11 @@ fn agree(shown: u64, counted: u64) -> bool {
 async fn assert_overloads_agree(browser: &Browser, shed: u64, limited: u64) {
     let causes = causes(browser).await;
     let all = format!("{causes:?} on the page, {shed} shed and {limited} limited by the server");
-    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "a wrong sum: {all}");
+    assert_eq!(browser.number("overload-errors").await, causes.values().sum::<u64>(), "the sum is wrong: {all}");
     let shown = |names: &[&str]| names.iter().filter_map(|&name| causes.get(name)).sum::<u64>();
-    assert!(agree(shown(&["at capacity"]), shed), "the numbers of shed smiles differ: {all}");
+    assert!(agree(shown(&["at capacity"]), shed), "the counts of shed requests differ: {all}");
     let too_often = shown(&["session too fast", "too many requests from this address"]);
-    assert!(agree(too_often, limited), "the numbers of rate-limited answers differ: {all}");
+    assert!(agree(too_often, limited), "the counts of rate-limited requests differ: {all}");
     assert_eq!(shown(&["at capacity"]) + too_often, causes.values().sum::<u64>(), "an unexpected cause: {all}");
 }
 
@@ -217,16 +217,16 @@ async fn the_timeline_and_the_table_show_a_crash() {
         timeline.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }));
         return timeline.getAttribute('aria-valuetext')";
     let oldest = browser.run(press, &json!(["Home"])).await;
-    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "the first reading is not past: {oldest}");
+    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "the first reading is not old: {oldest}");
     assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
     let now = browser.run(press, &json!(["End"])).await;
-    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "the last reading is not now: {now}");
+    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "the last reading is not current: {now}");
 
     let has_crashes = async || browser.count("#incident-panel:not([hidden])").await == 1;
     browser.click("stop").await;
     assert!(has_crashes().await);
     browser.click("start").await;
-    eventually("the next run has no crashes", async || !has_crashes().await).await;
+    eventually("the next run shows no crashes", async || !has_crashes().await).await;
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "few samples: {record}");
     let (kind, bytes) = download(&browser, "picture").await;
     assert_eq!(kind, "image/png");
-    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "no large PNG: {} bytes", bytes.len());
+    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "not a large PNG: {} bytes", bytes.len());
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
@@ -404,15 +404,15 @@ async fn ten_conversations_are_within_the_capacity() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 10).await;
-    // The server sheds load for a moment when the disk stalls, so only overload in all three attempts is a failure.
+    // The server sheds load for a moment when the disk stalls, so the test fails only if all three attempts do.
     let calm = within_capacity(&browser).await || within_capacity(&browser).await || within_capacity(&browser).await;
-    assert!(calm, "overload in all three attempts: {}", browser.text("overload-causes").await);
+    assert!(calm, "smiles were shed in all three attempts: {}", browser.text("overload-causes").await);
     assert_proof_holds(&browser).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
-/// The total size of the compressed bodies in bytes, and the number, of the responses since the page was requested,
-/// except cached ones and the polled list of replicas.
+/// The total compressed size in bytes of the response bodies since the page was requested, and the number of these
+/// responses. Cached responses and the polled list of replicas do not count.
 async fn transferred(browser: &Browser) -> (u64, u64) {
     eventually("the page has loaded the users", async || mood(browser).await == "good").await;
     let read = "const entries = ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type));
@@ -427,11 +427,11 @@ async fn the_page_is_small_and_cached() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 60_000, "the page took {bytes} bytes in {answers} answers");
+    assert!(bytes < 60_000, "the page took {bytes} bytes in {answers} responses");
     browser.load("about:blank").await;
     browser.load(&format!("http://{}/", server.address)).await;
     let (bytes, answers) = transferred(&browser).await;
-    assert!(bytes < 6_000 && answers <= 4, "the page took {bytes} bytes in {answers} answers");
+    assert!(bytes < 6_000 && answers <= 4, "the page took {bytes} bytes in {answers} responses");
 }
 
 #[tokio::test]
@@ -441,7 +441,7 @@ async fn the_page_speaks_the_language_of_the_browser() {
     for (language, stop) in [("it", "Ferma"), ("en", "Stop"), ("fr", "Stop")] {
         let browser = open_page(language, &server).await;
         // The page may load the words of its language after its load event.
-        eventually(&format!("the button says {stop} in a browser in {language}"), async || {
+        eventually(&format!("the button says {stop} in a browser set to {language}"), async || {
             browser.text("stop").await == stop
         })
         .await;

@@ -11,7 +11,7 @@ use crate::support::process::TestProcess;
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{crash, eventually, get, get_json, http, refusal, upgrade};
 
-/// How long a request to a hanging replica must stay without an answer.
+/// How long a request to a hanging replica must stay unanswered.
 const SILENCE: Duration = Duration::from_secs(1);
 
 const TOKEN: &str = "an unguessable token";
@@ -58,7 +58,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
     assert_eq!(
         refused(on.address, "{}", &[with_token, plain]).await.0,
         415,
-        "text was not refused: a form on another site can send it"
+        "text/plain was not refused; a form on another site can send it"
     );
     for wrong in [
         "",
@@ -77,7 +77,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
         assert_eq!(refused(on.address, wrong, &[with_token, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));
-    assert_eq!(refused(on.address, &huge, &[with_token, JSON]).await.0, 400, "a body past the bound was not refused");
+    assert_eq!(refused(on.address, &huge, &[with_token, JSON]).await.0, 400, "an oversized body was not refused");
     let nobody = r#"{"replica":"nobody.1"}"#;
     assert_eq!(refused(on.address, nobody, &[with_token, JSON]).await.0, 404);
     assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "a refused request made the replica unready");
@@ -97,17 +97,17 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let answer = post_crash(process.address, "{}", &[JSON]).await;
     assert_eq!(answer.status().as_u16(), 202);
     let body: Value = answer.json().await.unwrap();
-    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "the replica did not exit by default");
+    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "the default mode is not `exit`");
     assert_ne!(process.exit().await.code(), Some(0));
 
     let dead = process.replica.clone();
     let process = TestProcess::start(&store.path(), &[]).await;
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
-    assert_eq!(ids, [&json!(process.replica)], "the list is not the new replica alone");
+    assert_eq!(ids, [&json!(process.replica)], "the list does not hold the new replica alone");
     assert_ne!(dead, process.replica, "the new replica has the id of the dead one");
     let body = json!({"replica": dead}).to_string();
-    assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a crash of an ended replica was accepted");
+    assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a crash of a dead replica was accepted");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
     assert_eq!(back.expect("smile").await["id"], "c1");
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
@@ -153,7 +153,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(answer.json::<Value>().await.unwrap()["mode"], "unready");
     let readyz = get(replica.address, "/readyz").await;
     assert_eq!(readyz.status().as_u16(), 503);
-    assert!(readyz.text().await.unwrap().contains("unready"), "the answer lacks the reason");
+    assert!(readyz.text().await.unwrap().contains("unready"), "the body lacks the reason");
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
     assert_eq!(
         get_json(replica.address, "/api/replicas").await["replicas"][0]["state"],

@@ -92,7 +92,7 @@ fn the_dashboard_uses_the_configured_data_source_and_job() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let mut sources = Vec::new();
     collect(&dashboard, "datasource", &mut sources);
-    assert!(sources.len() > 20, "only {} sources were found", sources.len());
+    assert!(sources.len() > 20, "only {} data sources were found", sources.len());
     for source in sources {
         let uid = source["uid"].as_str().expect("a uid");
         assert!(DATA_SOURCE.contains(&format!("\n    uid: {uid}\n")), "{uid} is not the configured data source");

@@ -117,7 +117,7 @@ fn every_item_is_in_the_file_that_a_document_names() {
                 ["fn", "struct", "enum", "const", "macro_rules!", "function", "class", "PROCEDURE IF NOT EXISTS"]
                     .iter()
                     .any(|keyword| code.contains(&format!("{keyword} {name}")));
-            assert!(defined, "{} says that {item} is in {}", document.display(), file.display());
+            assert!(defined, "{} says that {item} is in {}, but it is not", document.display(), file.display());
             found += 1;
         }
     }
@@ -167,7 +167,7 @@ fn operating_names_every_command_and_no_unknown_option() {
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
     let known: BTreeSet<String> = commands.get_subcommands().flat_map(options).collect();
     let named = named_below("### Other commands");
-    assert!(!named.is_empty() && named.is_subset(&known), "{named:?} are not all options");
+    assert!(!named.is_empty() && named.is_subset(&known), "no option is named, or an unknown one: {named:?}");
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ fn the_platforms_use_the_version_of_the_program() {
         assert!(!versions.is_empty(), "{file} has no version after {label:?}");
         versions.extend(images.iter().flat_map(|image| versions_after(&text, image)));
         let version = env!("CARGO_PKG_VERSION");
-        assert!(versions.iter().all(|found| *found == version), "{file}: {versions:?}, but Cargo.toml has {version}");
+        assert!(versions.iter().all(|found| *found == version), "{file} has {versions:?}, Cargo.toml has {version}");
     }
 }
 
@@ -227,7 +227,7 @@ fn every_module_is_on_the_map() {
         let row = [format!("| [`{name}`] |"), format!("| `{name}` |")];
         assert!(
             ["lib", "main"].contains(&&*name) || row.iter().any(|row| MAP.contains(row)),
-            "{name} is missing on the map in src/lib.rs"
+            "{name} is missing from the map in src/lib.rs"
         );
     }
 }

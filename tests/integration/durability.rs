@@ -1,6 +1,6 @@
-//! Durability (promise 1): an acked smile survives every kill. The real program is killed repeatedly under load, as one
-//! replica on a file and as two replicas on MySQL. Some kills come when a segment is due, which makes them likely to
-//! hit index writes.
+//! Durability (promise 1): an acked smile survives every kill. The tests kill the real program repeatedly under load:
+//! one replica on SQLite, and two replicas on MySQL. Before some kills they wait until a whole segment is not yet
+//! indexed, so that these kills are likely to interrupt an index write.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -60,11 +60,11 @@ impl Sender {
                     in_flight -= 1;
                     if frame["type"] == "ack" {
                         acks.fetch_add(1, Ordering::Relaxed);
-                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "a second ack: {frame}");
+                        assert_eq!(self.acked.insert(id(&frame), offset(&frame)), None, "acked twice: {frame}");
                         again.pop_front();
                     } else {
                         // The code is `overloaded`, or `store_unavailable` if the store is slow.
-                        assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
+                        assert_eq!(frame["temporary"], true, "a smile was refused permanently: {frame}");
                         if !repeats {
                             self.refused.insert(id(&frame));
                         }
@@ -76,7 +76,7 @@ impl Sender {
     }
 }
 
-/// Starts the senders, each of which sends on one of these replicas until that replica dies.
+/// Starts the senders, each of which sends to one of these replicas until that replica dies.
 async fn start(
     addresses: &[SocketAddr],
     senders: Vec<Sender>,
@@ -101,10 +101,10 @@ async fn ended(running: JoinSet<(usize, Sender)>) -> Vec<Sender> {
 
 async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     let enough = acks.load(Ordering::Relaxed) + count;
-    eventually("acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
+    eventually("enough acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
-/// Waits until a whole segment is not indexed yet, so that a kill is likely to interrupt the indexer.
+/// Waits until a whole segment is not yet indexed, so that a kill is likely to interrupt the indexer.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;
@@ -177,12 +177,12 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
         for frame in replayed {
             let at = offset(&frame);
             if let Some(other) = log.insert(at, frame.clone()) {
-                assert_eq!(other, frame, "the users received different frames");
+                assert_eq!(other, frame, "two users received different smiles at one offset");
             }
         }
     }
     let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("the list has a head");
-    assert!(log.keys().copied().eq(1..=head), "the offsets are not those from 1 to the head {head}");
+    assert!(log.keys().copied().eq(1..=head), "the log does not hold exactly the offsets from 1 to {head}");
     for (sender, (user, to)) in senders.iter().zip(PAIRS) {
         let stored: Vec<(String, u64)> =
             log.values().filter(|frame| frame["from"] == user).map(|frame| (id(frame), offset(frame))).collect();

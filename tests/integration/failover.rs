@@ -32,13 +32,13 @@ const SECONDS: u32 = 20;
 /// The tests with a pair share its two servers, so they run one at a time.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
-/// Sends the smile until it is acked; returns its offset.
+/// Sends a smile, and repeats it after each temporary error until it is acked. Returns the smile's offset.
 async fn acked(client: &mut TestClient, id: &str, to: &str) -> u64 {
     client.send_smile(id, to).await;
     loop {
         let answer = client.next().await;
         match answer["type"].as_str() {
-            // A smile of another session.
+            // A smile from another session.
             Some("smile") => {}
             // The answer to an earlier smile.
             _ if answer["id"] != id => {}
@@ -83,7 +83,7 @@ impl Witnesses {
         });
         join_all(smiles).await;
         fleet.until_followed(primary).await;
-        assert!(moved.elapsed() < FOLLOWED_AGAIN, "the binary log was followed only after {:?}", moved.elapsed());
+        assert!(moved.elapsed() < FOLLOWED_AGAIN, "the binary log was followed again only after {:?}", moved.elapsed());
     }
 }
 
@@ -117,8 +117,8 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
             let moved = Instant::now();
             witnesses.move_to(pair.url(to), &fleet).await;
             let old = pair.url(from);
-            eventually("no connection stays on the old primary", async || sessions(old, &name).await == 0).await;
-            assert!(moved.elapsed() < FOLLOWED_AGAIN, "the old primary was left after {:?}", moved.elapsed());
+            eventually("no connection to the old primary remains", async || sessions(old, &name).await == 0).await;
+            assert!(moved.elapsed() < FOLLOWED_AGAIN, "the old primary was left only after {:?}", moved.elapsed());
         }
     };
     let (simulated, ()) = tokio::join!(simulation, switches);
@@ -147,7 +147,7 @@ async fn a_group_that_loses_its_primary_loses_nothing() {
         fleet.until_smiles_flow(100).await;
         group.switches_to(1).await;
         witnesses.move_to(group.url(1), &fleet).await;
-        eventually("no connection stays on the old primary", async || sessions(group.url(0), &name).await == 0).await;
+        eventually("no connection to the old primary remains", async || sessions(group.url(0), &name).await == 0).await;
 
         fleet.until_smiles_flow(100).await;
         group.loses_primary(1).await;
@@ -204,9 +204,9 @@ async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
     fleet.until_followed(pair.url(0)).await;
     let lines = fleet.lines();
     pair.run(0, "SET GLOBAL transaction_read_only = ON").await;
-    // Existing sessions of MySQL keep the old setting, so they must end.
+    // Existing MySQL sessions keep the old setting, so they must end.
     fleet.members[0].network.becomes(Network::Cut);
-    eventually("all sessions of MySQL end", async || fleet.database.sessions().await == 0).await;
+    eventually("all MySQL sessions end", async || fleet.database.sessions().await == 0).await;
     fleet.members[0].network.becomes(Network::Open);
     for number in 0..20 {
         anna.send_smile(&format!("refused-{number}"), "bruno").await;
@@ -234,8 +234,8 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
         member.network.leads_to(pair.address(1));
     }
     let moved = Instant::now();
-    eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
-    assert!(moved.elapsed() < LEFT, "the old primary was left after {:?}", moved.elapsed());
+    eventually("no connection to the old primary remains", async || fleet.database.sessions().await == 0).await;
+    assert!(moved.elapsed() < LEFT, "the old primary was left only after {:?}", moved.elapsed());
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
@@ -246,8 +246,8 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 /// Time limit for acks after the address has moved away from a silent primary.
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
-/// The maximum number of lines that a replica logs about the move: the address leads to another server, and the store
-/// accepts smiles again. If the outage was not noticed before the move, there is one more line.
+/// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
+/// accepts smiles again. If the replica noticed no outage before the move, there is one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after
@@ -283,16 +283,23 @@ async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
         for client in &mut clients {
             for id in ["held", "after"] {
                 acked(client, id, "bruno").await;
-                assert!(moved.elapsed() < LEFT_IN_SILENCE, "{id} acked in {:?}, noticed: {noticed}", moved.elapsed());
+                assert!(
+                    moved.elapsed() < LEFT_IN_SILENCE,
+                    "{id} was acked only after {:?}, noticed: {noticed}",
+                    moved.elapsed()
+                );
             }
         }
-        eprintln!("noticed: {noticed}, acked after {:?}", moved.elapsed());
+        eprintln!("noticed: {noticed}, all acked after {:?}", moved.elapsed());
         fleet.until_followed(pair.url(1)).await;
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         let log = fleet.members[0].process().log();
-        assert!(said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)), "{said:?} lines: {log}");
+        assert!(
+            said.iter().all(|lines| *lines <= LINES_OF_A_MOVE + usize::from(!noticed)),
+            "too many lines, {said:?}: {log}"
+        );
         drop(frozen);
-        eventually("no connection stays on the old primary", async || fleet.database.sessions().await == 0).await;
+        eventually("no connection to the old primary remains", async || fleet.database.sessions().await == 0).await;
         ledger.assert_in(&StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     }
 }
@@ -319,7 +326,7 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     anna.expect_alive().await;
     bruno.expect_alive().await;
     let hanging = fleet.database.sessions().await;
-    assert!(hanging < 2 * normal, "{hanging} connections are open, where {normal} are normal");
+    assert!(hanging < 2 * normal, "{hanging} connections are open, normally {normal}");
 
     pair.run(1, "START REPLICA").await;
     assert_eq!(anna.expect("ack").await["id"], "held");
@@ -334,7 +341,7 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
+async fn a_failover_to_a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let database = TestDatabase::at(pair.url(0)).await;
     let name = database.name().to_owned();
@@ -359,7 +366,7 @@ async fn a_server_that_lacks_the_last_smiles_begins_a_new_epoch() {
     for member in &fleet.members {
         member.network.becomes(Network::Open);
     }
-    // Send more smiles than the new primary lacks, before the replicas notice.
+    // Before the replicas notice, send more smiles than the new primary lacks.
     for number in 0..60 {
         let _ = anna.try_send(&smile(&format!("new-{number:02}"), "bruno").to_string()).await;
     }

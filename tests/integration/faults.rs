@@ -18,10 +18,10 @@ use crate::support::ledger::Ledger;
 use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
 
-/// The number of kills of replicas, or of network failures, in a test. MySQL is killed once less.
+/// The number of kills of replicas, or of network failures, in a test. MySQL is killed one time fewer.
 const ROUNDS: usize = 3;
 
-/// Duration of the load in seconds, longer than the faults take. The freeze of MySQL has a longer load.
+/// Duration of the load in seconds, longer than the faults take. The test that freezes MySQL has a longer load.
 const SECONDS: u32 = 12;
 
 /// The folder of the MySQL server that a test of this file kills. No other file uses it.
@@ -74,7 +74,7 @@ async fn network_failures_lose_no_smile() {
                 Network::Slow(Duration::from_millis(random.random_range(2..60))),
             ];
             let fault = faults[random.random_range(0..faults.len())];
-            eprintln!("the network of {victim} becomes {fault:?}");
+            eprintln!("the network of replica {victim} becomes {fault:?}");
             fleet.members[victim].network.becomes(fault);
             fleet.until_smiles_flow(random.random_range(20..150)).await;
             fleet.members[victim].network.becomes(Network::Open);
@@ -165,10 +165,14 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
         fleet.until_smiles_flow(300).await;
         fleet.until_followed(&fleet.database.url()).await;
         let most = status(&fleet.database, "Max_used_connections").await;
-        eprintln!("at most {most} connections, where {normal} are normal; lines: {:?}", fleet.lines());
-        assert!(most < 2 * normal, "MySQL had {most} connections, where {normal} are normal");
+        eprintln!("at most {most} connections, normally {normal}; lines: {:?}", fleet.lines());
+        assert!(most < 2 * normal, "MySQL had {most} connections, but normally has {normal}");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
-        assert!(said.iter().all(|lines| *lines <= LINES), "{said:?} lines: {}", fleet.members[0].process().log());
+        assert!(
+            said.iter().all(|lines| *lines <= LINES),
+            "too many lines, {said:?}: {}",
+            fleet.members[0].process().log()
+        );
     };
     let (simulated, ()) = tokio::join!(simulation, fault);
     chatters.end().await;
@@ -178,8 +182,8 @@ async fn a_freeze_of_mysql_loses_no_smile_and_causes_few_connections_and_log_lin
     script("stop", MYSQL_TO_FREEZE).await;
 }
 
-/// Resumes sessions at the same time until the server has as many connections as all replicas may open. Returns the
-/// number of connections.
+/// Resumes sessions concurrently until the server has as many connections as all replicas together may open. Returns
+/// the number of connections.
 async fn open_all_connections(fleet: &Fleet) -> i64 {
     let epoch = TestClient::connect(fleet.members[0].listen, "viola").await.epoch();
     let query = format!("?user=viola&after=0&epoch={epoch}");

@@ -64,7 +64,7 @@ async fn an_account_without_the_replication_grant_polls() {
     let Some(database) = TestDatabase::new().await else { return };
     let restricted = database.url_of_a_restricted_user().await;
     let (one, two) = (replica("one", &restricted).await, replica("two", &restricted).await);
-    eventually("the polling is logged", async || {
+    eventually("the replica logs that it polls", async || {
         one.log().contains("reading the log instead of following the binary log")
     })
     .await;
@@ -82,7 +82,7 @@ async fn a_replica_polls_until_its_broken_stream_is_restored() {
     until_followed_by(&one, "binlog").await;
     for fault in [Network::HalfOpen, Network::Cut] {
         network.becomes(fault);
-        eventually("the broken stream is noticed", async || {
+        eventually("the broken stream is detected", async || {
             metric(one.ops_address, "smilingchat_following_binlog").await == Some(0.0)
         })
         .await;
@@ -102,7 +102,7 @@ async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
-    // A copy of the batch is appended with an id of the same length, but not written to the binary log.
+    // This appends a copy of the batch, with another id of the same length, and bypasses the binary log.
     let hidden = "SET SESSION sql_log_bin = 0;
         INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         SELECT 2, 1, 7, appended_at, CONCAT(

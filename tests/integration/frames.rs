@@ -20,7 +20,7 @@ async fn a_smile_is_acked_and_delivered() {
         json!({"type": "smile", "offset": 1, "id": "c1", "from": "anna", "to": "bruno", "smile": "😁", "at": at});
     assert_eq!(frame, expected);
     let digits = at.bytes().map(|byte| if byte.is_ascii_digit() { 'd' } else { char::from(byte) });
-    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "not a time: {at}");
+    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "the time has the wrong format: {at}");
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn other_text_is_not_a_smile() {
     assert_eq!(anna.smile("n1", "bruno").await, 1, "a refused frame was stored");
 }
 
-/// Frames that are refused, each with its error code and, if it has one, the id that the error repeats.
+/// Frames that are refused, each with its error code and the id in the error, if any.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
     let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];
@@ -298,7 +298,7 @@ async fn a_repeated_smile_is_stored_once_with_its_first_content() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_is_answered_and_counted() {
+async fn a_close_by_the_client_is_answered_and_counted() {
     let replica = TestReplica::start(&[]).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     client.write(&frame(FINAL | PING, b"are you there")).await;

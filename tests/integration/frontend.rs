@@ -20,7 +20,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, header, http, quoted, refusal, upgrade};
 
-/// The limit on the delay that a hanging replica causes.
+/// The longest delay that a hanging replica may cause.
 const SECONDS: Duration = Duration::from_secs(5);
 
 /// The time between two requests of a series.
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// seconds.
 const UPGRADES: u32 = 80;
 
-/// The number of sessions that a replica accepts: few enough for a test to fill it, and enough for all upgrades.
+/// The number of sessions that a replica accepts: few enough for a test to open them all, and enough for all upgrades.
 const ROOM: usize = 100;
 
 /// Starts a replica on a new store, and the proxy in front of the replica.
@@ -104,9 +104,9 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     };
     let mut simulation = pin!(run_program(&arguments));
     let fault = async {
-        eventually("smiles flow", async || asks().await["head"].as_u64() > Some(0)).await;
+        eventually("the log has a smile", async || asks().await["head"].as_u64() > Some(0)).await;
         frontend.names(&addresses);
-        eventually("the proxy knows the last replica", async || asks().await["self"] == replicas[3].replica).await;
+        eventually("the last replica answers", async || asks().await["self"] == replicas[3].replica).await;
         replicas[0].signal("STOP").await;
         if quiet {
             eventually("the replica is lost", async || is_lost(&replicas[3], &replicas[0]).await).await;
@@ -120,11 +120,11 @@ async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
         output = &mut simulation => output,
         () = fault => unreachable!("the requests never end"),
     };
-    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the report as JSON");
     assert!(output.status.success(), "the simulation failed: {report}");
     assert!(report["reconnects"].as_u64() >= Some(10), "too few sessions reconnected: {report}");
     let slowest = report["recovery_ms"]["max"].as_f64().expect("milliseconds");
-    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "a session was back too late: {report}");
+    assert!(slowest < SECONDS.as_secs_f64() * 1000.0, "a session recovered too late: {report}");
 }
 
 /// Whether `witness` lists `replica` as lost.
@@ -140,7 +140,7 @@ async fn sessions_are_back_within_seconds_after_one_of_four_replicas_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_back_within_seconds_after_the_replica_of_all_sessions_hangs() {
+async fn sessions_are_back_within_seconds_after_the_replica_with_all_sessions_hangs() {
     a_replica_hangs_under_load(1, false).await;
 }
 
@@ -310,7 +310,7 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         }
         bytes += answer.bytes().await.unwrap().len();
     }
-    assert!(bytes < 60_000, "the page takes {bytes} compressed bytes");
+    assert!(bytes < 60_000, "the page has {bytes} compressed bytes");
     let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
     let answer = get(frontend.address, &format!("/{another}")).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");

@@ -27,7 +27,7 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
         let policy = header(&answer, "content-security-policy");
         assert!(
             policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
-            "the policy lacks a rule: {policy}"
+            "the policy lacks a directive: {policy}"
         );
         assert!(!policy.contains("unsafe"), "the policy is unsafe: {policy}");
         assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
@@ -85,7 +85,7 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
         let assets = quoted(&html, "v/");
         assert!(
             assets.len() > 10 && quoted(&html, "js/").is_empty(),
-            "{name} lacks versioned assets or names others: {assets:?}"
+            "{name} lacks versioned assets or names unversioned ones: {assets:?}"
         );
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
         let version = |html| quoted(html, "v/")[0].split('/').nth(1).unwrap();
@@ -115,7 +115,7 @@ async fn responses_use_an_encoding_that_the_client_accepts() {
         {
             let (encoding, length) = asked(path, accepted).await;
             assert_eq!(encoding, expected, "{path} for {accepted}");
-            assert!(length < whole * 3 / 4, "{path}: {length} of {whole}");
+            assert!(length < whole * 3 / 4, "{path} has {length} of {whole} bytes");
         }
         assert_eq!(asked(path, "br;q=0").await.0, "", "{path}");
     }
@@ -230,8 +230,8 @@ async fn the_list_of_replicas_is_complete() {
     assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "the uptime is too long: {own}");
     assert!(own["smiles_per_second"].is_number(), "no rate: {own}");
     let started_at = own["started_at"].as_str().unwrap();
-    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "the time has the wrong form: {started_at}");
-    eventually("the rate is listed", async || {
+    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "the time has the wrong format: {started_at}");
+    eventually("the list shows a rate above 0", async || {
         anna.smile(&format!("r{}", rand::random::<u64>()), "bruno").await;
         let list = get_json(replica.address, "/api/replicas").await;
         list["replicas"][0]["smiles_per_second"].as_f64().is_some_and(|rate| rate > 0.0)

@@ -10,7 +10,8 @@ use crate::support::page::{STORE, WITH_LIMITS, live_sessions, open_page, picture
 use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 
-/// The lowest bottom edge of these elements, in pixels of the page; infinite if there are none or if one is hidden.
+/// The lowest bottom edge of these elements, in pixels from the top of the page; infinite if there are none or if one
+/// is hidden.
 async fn reaches(browser: &Browser, selector: &str) -> f64 {
     let read = "const nodes = [...document.querySelectorAll(arguments[0])];
         const hidden = (node) => node.offsetParent === null || node.getBoundingClientRect().height === 0;
@@ -43,7 +44,7 @@ const TWO_NARROW_ROWS: &str = "#conversation-list > :nth-child(-n+10)";
 async fn fit(browser: &Browser, height: f64, wanted: &[&str]) {
     for shown in wanted {
         let reached = async || reaches(browser, shown).await <= height;
-        eventually(&format!("{shown} is on a screen {height} pixels high"), reached).await;
+        eventually(&format!("{shown} fits on a screen {height} pixels high"), reached).await;
     }
 }
 
@@ -68,11 +69,11 @@ async fn the_page_fits_on_one_screen() {
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            assert_eq!(browser.run(overflow, &json!([])).await, 0, "overflow on {width} pixels in {language}");
+            assert_eq!(browser.run(overflow, &json!([])).await, 0, "overflow at {width} pixels in {language}");
             let list = reaches(&browser, "#conversation-list").await;
             assert!(
                 width < 390 || list < 3_500.0,
-                "the list ends at {list} pixels on a page {width} wide, in {language}"
+                "the list ends at {list} pixels on a page {width} pixels wide, in {language}"
             );
         }
     }
@@ -161,7 +162,7 @@ async fn nothing_moves_with_reduced_motion() {
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 2).await;
-    eventually("the page shows the load of the replica", async || browser.count("#replicas .fill").await == 1).await;
+    eventually("the page shows the replica's load", async || browser.count("#replicas .fill").await == 1).await;
     assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "too few elements move without reduced motion");
     let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
     browser.command("Emulation.setEmulatedMedia", &features).await;
@@ -198,10 +199,10 @@ async fn enlarged_text_has_room_on_every_screen() {
                 let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
                     return parseFloat(getComputedStyle(document.getElementById('start')).fontSize)";
                 let text = browser.run(resize, &json!([size])).await.as_f64().expect("a size");
-                assert!(text > 0.8 * f64::from(size), "the text of the start button is {text} pixels high");
+                assert!(text > 0.8 * f64::from(size), "the font size of the start button is {text} pixels");
                 for find in [CUT_OFF, CUT_OFF_CHOICES] {
                     let found = browser.run(find, &json!([])).await;
-                    assert_eq!(found, json!([]), "cut off on {width} pixels, text of {size}, in {language}");
+                    assert_eq!(found, json!([]), "cut off at {width} pixels, font size {size}, in {language}");
                 }
             }
         }
@@ -209,7 +210,7 @@ async fn enlarged_text_has_room_on_every_screen() {
 }
 
 #[tokio::test]
-async fn text_of_twice_the_size_has_room() {
+async fn text_of_twice_the_usual_size_has_room() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     for language in ["en", "it"] {
@@ -219,7 +220,7 @@ async fn text_of_twice_the_size_has_room() {
         until_above(&browser, "successes", 100).await;
         for (width, height) in [(1440, 900), (390, 844)] {
             browser.view(width, height).await;
-            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "cut off on {width} pixels in {language}");
+            assert_eq!(browser.run(CUT_OFF, &json!([])).await, json!([]), "cut off at {width} pixels in {language}");
         }
     }
 }

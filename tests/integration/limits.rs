@@ -89,7 +89,7 @@ async fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     for number in 0..8 {
         statuses.push(status_for(replica.address, &format!("192.0.2.{number}")).await);
     }
-    assert!(statuses.contains(&429), "a forged address in each request avoids the limit: {statuses:?}");
+    assert!(statuses.contains(&429), "a forged address in each request evades the limit: {statuses:?}");
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
     for number in 0..5 {
         statuses.push(status_for(replica.address, &format!("203.0.113.{number}, 192.0.2.200")).await);
     }
-    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left avoid the limit: {statuses:?}");
+    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left evade the limit: {statuses:?}");
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn the_burst_of_a_replica_is_a_quarter_of_its_capacity() {
 }
 
 #[tokio::test]
-async fn a_capacity_of_zero_is_unlimited() {
+async fn a_capacity_of_zero_means_no_limit() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
     for number in 0..500 {
@@ -245,8 +245,8 @@ async fn a_load_past_the_capacity_is_admitted_up_to_the_capacity() {
     refusals.sort_unstable();
     assert!(refusals.len() > 40 * 3 * 2, "the load was too low: {acked} acked, {} refused", refusals.len());
     let most = 40.0 * took + 10.0 + 1.0;
-    assert!(f64::from(acked) <= most, "{acked} were admitted, but at most {most} may be");
-    assert!(f64::from(acked) >= most * 0.7, "only {acked} of {most} were admitted");
+    assert!(f64::from(acked) <= most, "{acked} smiles were admitted, but at most {most} may be");
+    assert!(f64::from(acked) >= most * 0.7, "only {acked} smiles were admitted, but {most} may be");
     let median = refusals[refusals.len() / 2];
     assert!(median < Duration::from_millis(50), "the median refusal took {median:?}");
 }
@@ -274,7 +274,7 @@ async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
     let warning: Value = serde_json::from_str(warning).expect("JSON");
     assert_eq!((&warning["limit"], &warning["max_sessions"]), (&json!(256), &json!(15_000)), "{warning}");
     let room = usize::try_from(warning["sessions"].as_u64().expect("a number")).unwrap();
-    assert!((100..256).contains(&room), "the room is not from 100 to 255 sessions: {warning}");
+    assert!((100..256).contains(&room), "the maximum is not from 100 to 255 sessions: {warning}");
 
     let mut clients = Vec::new();
     for _ in 0..room {

@@ -11,7 +11,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get};
 
-/// The beginning of a script that sets the page's clock wrong. The test appends the number of milliseconds.
+/// The beginning of a script that makes the page's clock wrong. The test appends the error in milliseconds.
 const WRONG_CLOCK: &str = "const Right = Date;
     globalThis.Date = class extends Right {
         constructor(...given) { super(...(given.length === 0 ? [Date.now()] : given)); }
@@ -51,7 +51,7 @@ async fn a_rate_limited_address_is_diagnosed_while_smiles_flow() {
     assert_eq!(mood(&browser).await, "doubt");
     let before = browser.number("successes").await;
     until_above(&browser, "successes", before + 20).await;
-    eventually("the page is no longer refused", async || says(&browser, "All 4 sessions live").await).await;
+    eventually("the page says that all sessions are live", async || says(&browser, "All 4 sessions live").await).await;
     assert_proof_holds(&browser).await;
 }
 
@@ -71,7 +71,7 @@ async fn a_proxy_that_changes_the_host_is_named_as_the_cause() {
 }
 
 #[tokio::test]
-async fn a_browser_that_is_offline_does_not_call_the_backend_gone() {
+async fn an_offline_browser_does_not_count_as_a_backend_that_is_away() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;

@@ -149,7 +149,7 @@ async fn a_refused_origin_is_logged_once_with_advice() {
 }
 
 #[tokio::test]
-async fn an_own_origin_omits_the_default_port() {
+async fn the_own_origin_omits_the_default_port() {
     let replica = TestReplica::start(&[]).await;
     let open = async |host: &str, origin: &str| {
         let request = upgrade(replica.address, "?user=anna").header("host", host).header("origin", origin);
@@ -174,7 +174,7 @@ async fn a_request_without_a_handshake_is_refused() {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
         let answer = http().execute(request).await.unwrap();
-        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value} got {}", answer.status());
+        assert!((400..500).contains(&answer.status().as_u16()), "{name}: {value} got the status {}", answer.status());
     }
     TestClient::connect(replica.address, "anna").await;
 }
@@ -196,6 +196,6 @@ async fn malformed_http_does_not_affect_other_connections() {
     }
     let huge = http().get(format!("http://{}/ws", replica.address)).header("x-huge", "x".repeat(1 << 20));
     let refused = huge.send().await.map_or(true, |answer| answer.status().is_client_error());
-    assert!(refused, "a request head past the bound was accepted");
+    assert!(refused, "an oversized request head was accepted");
     TestClient::connect(replica.address, "anna").await;
 }

@@ -1,6 +1,6 @@
 //! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
-//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts waits
-//! for MySQL. A replica ends if its log was replaced.
+//! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts
+//! during an outage waits for MySQL. A replica ends if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -225,8 +225,8 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         }
         fleet.until_followed(&fleet.database.url()).await;
         most = most.max(fleet.database.sessions().await);
-        // One of the connections is the one for the lock.
-        assert!(most < 2 * normal + 1, "{fault:?}: {most} sessions, where {normal} are normal");
+        // `lock` is one more connection.
+        assert!(most < 2 * normal + 1, "{fault:?}: MySQL had {most} sessions, but normally has {normal}");
         let said: Vec<usize> = fleet.lines().iter().zip(lines).map(|(now, before)| now - before).collect();
         assert!(
             said.iter().all(|said| *said <= LINES),
@@ -265,7 +265,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     }
     let hanging = hanging().await;
 
-    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hang in {most} sessions, where {normal} are normal");
+    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hang; {most} sessions, normally {normal}");
     gate.close().await.unwrap();
     for member in &fleet.members {
         let is_ready = async || status(member.ops_address(), "/readyz").await == 200;

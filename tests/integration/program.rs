@@ -50,7 +50,7 @@ async fn help_lists_every_option_and_its_environment_variable() {
 }
 
 #[tokio::test]
-async fn a_wrong_option_exits_with_2() {
+async fn an_invalid_option_exits_with_2() {
     for arguments in [
         &["--bogus"][..],
         &["bogus"],
@@ -118,7 +118,7 @@ async fn fails_with_one_line(arguments: &[&str], word: &str) {
 async fn a_store_that_cannot_be_opened_exits_with_1_and_one_line() {
     let store = TestStore::new();
     let file = store.path();
-    std::fs::write(&file, "this is no database, and it is long enough to be looked at as one".repeat(50)).unwrap();
+    std::fs::write(&file, "this is not a database, but it is long enough to be read as one".repeat(50)).unwrap();
     let not_a_database = format!("--store=sqlite:{}", file.display());
     fails_with_one_line(&[&not_a_database], "smilingchat.db").await;
     let below_a_file = format!("--store=sqlite:{}/below.db", file.display());
@@ -147,7 +147,7 @@ async fn a_missing_or_empty_token_file_or_a_taken_port_exits_with_1_and_one_line
 }
 
 #[tokio::test]
-async fn a_server_whose_log_is_closed_still_drains() {
+async fn a_server_whose_log_collector_has_ended_still_drains() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     process.close_log().await;
@@ -168,7 +168,7 @@ async fn the_command_line_overrides_the_environment() {
 #[tokio::test]
 async fn an_empty_variable_for_platform_node_links_or_logs_counts_as_unset() {
     let store = TestStore::new();
-    // The replica logs its addresses at the level `info`.
+    // The test learns the addresses of the replica from its log, at the level `info`.
     let names = ["SMILINGCHAT_PLATFORM", "SMILINGCHAT_NODE", "SMILINGCHAT_LINKS", "RUST_LOG"];
     let variables = names.map(|name| (name, ""));
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
@@ -220,7 +220,7 @@ async fn an_invalid_variable_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn one_environment_serves_every_command() {
+async fn one_environment_configures_every_command() {
     let store = TestStore::new();
     let process = TestProcess::start(&store.path(), &[]).await;
     let variables = [

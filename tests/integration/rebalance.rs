@@ -15,7 +15,7 @@ use crate::support::{eventually, get_json, metric};
 /// Duration of the conversations in seconds, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The same for the test with a crash, where rebalancing takes longer.
+/// The same for the test with a crash, in which rebalancing ends later.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// The number of sessions in the simulator's conversations.
@@ -42,7 +42,7 @@ async fn a_new_replica_gets_its_share() {
     let joining = async {
         eventually("all sessions are on one replica", async || spread(&mut fleet).await == [SESSIONS]).await;
         fleet.members[1].start().await;
-        eventually("the sessions are spread", async || {
+        eventually("the sessions are spread evenly", async || {
             let spread = spread(&mut fleet).await;
             spread.len() == 2 && spread.iter().all(|sessions| sessions.abs_diff(SESSIONS / 2) <= 1)
         })
@@ -82,7 +82,7 @@ async fn sessions_that_resume_on_one_replica_after_a_crash_are_rebalanced() {
         let all = async || metric(first, "smilingchat_sessions").await == Some(SESSIONS as f64);
         eventually("all sessions are on one replica", all).await;
         fleet.members[1].start().await;
-        eventually("the sessions are spread", async || {
+        eventually("the sessions are spread evenly", async || {
             let spread = spread(&mut fleet).await;
             spread.len() == 2 && spread.iter().all(|sessions| sessions.abs_diff(SESSIONS / 2) <= 1)
         })

@@ -1,4 +1,4 @@
-//! Several replicas on one MySQL act as one chat, even while replicas crash.
+//! Several replicas on one MySQL database act as one chat, even while replicas crash.
 
 use std::time::Duration;
 
@@ -201,7 +201,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     let of_one = async || get_json(two.address, "/api/replicas").await["replicas"][0].clone();
     eventually("the session is listed", async || of_one().await["sessions"] == 1).await;
     database.run("UPDATE leases SET started_at = started_at - INTERVAL 1 HOUR").await;
-    eventually("the age is listed", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
+    eventually("the list shows the uptime", async || of_one().await["uptime_ms"].as_u64() >= Some(3_600_000)).await;
     for _ in 0..20 {
         assert!(
             of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500),
@@ -255,13 +255,13 @@ async fn a_kill_under_load_loses_no_smile() {
         for round in 1..=2 {
             let head = async || get_json(two.address, "/api/replicas").await["head"].as_u64().unwrap();
             let before = head().await;
-            eventually("smiles flow", async || head().await > before + 60).await;
+            eventually("the log grows by more than 60 smiles", async || head().await > before + 60).await;
             one.kill().await;
             one = replica(&database, &format!("one-again-{round}"), &one.address.to_string()).await;
         }
     };
     let (output, ()) = tokio::join!(simulation, kills);
-    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the report as JSON");
     assert!(output.status.success(), "the simulation failed: {report}");
     assert_eq!((&report["lost"], &report["duplicated"], &report["reordered"]), (&json!(0), &json!(0), &json!(0)));
     assert!(report["reconnects"].as_u64().unwrap() > 0, "no session reconnected: {report}");
@@ -287,7 +287,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
         victims
     };
     let (output, victims) = tokio::join!(run_program(&arguments), restarts);
-    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the report as JSON");
     assert!(output.status.success(), "the simulation failed: {report}");
     let crashes = report["crashes"].as_array().expect("a list");
     assert!(
@@ -315,7 +315,7 @@ async fn the_simulator_reports_why_no_replica_crashed() {
     let url = format!("--url=ws://{}/ws", server.address);
     let arguments = ["simulate", &url, "--conversations=1", "--duration=2", "--crash-every=1", "--json"];
     let output = run_program(&arguments).await;
-    let report: Value = serde_json::from_slice(&output.stdout).expect("the ledger as JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the report as JSON");
     assert!(output.status.success(), "the simulation failed: {report}");
     let reason = "crash requests are disabled at this replica (--crash off)";
     let cause = format!("POST http://{}/api/crash: 409 Conflict: {reason}", server.address);

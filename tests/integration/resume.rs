@@ -34,7 +34,7 @@ async fn everything_after_the_offset_is_replayed_before_live_smiles() {
     let mut anna = TestClient::resume(replica.address, "anna", 6, &epoch).await;
     for expected in [7, 8, 9] {
         let frame = anna.expect("smile").await;
-        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "an own smile was not replayed");
+        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "anna's own smile is missing");
         assert_eq!(frame["from"], "anna");
     }
     assert_eq!(anna.smile("c10", "bruno").await, 10);
@@ -144,7 +144,7 @@ async fn a_resume_under_load_has_no_gap() {
 }
 
 #[tokio::test]
-async fn a_smile_from_another_user_settles_no_smile_with_the_same_id() {
+async fn a_smile_from_another_user_does_not_settle_a_smile_with_the_same_id() {
     let replica = TestReplica::start(&[("session-rate", "2"), ("session-burst", "1")]).await;
     let urls = vec![format!("ws://{}/ws", replica.address).parse().expect("a URL")];
     let mut bruno = Client::new(urls, UserName::new("bruno"), Patience::default());

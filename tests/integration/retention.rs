@@ -9,11 +9,11 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get_json, metric};
 
-/// The time by which smiles are made older: 90 days in milliseconds.
+/// By how much the tests make smiles older: 90 days in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
-/// Creates a store with `count` smiles from Anna to Bruno in batches of one, of which the first `old` are old. Returns
-/// the store and its epoch.
+/// Creates a store with `count` smiles from Anna to Bruno, one per batch, and makes the first `old` smiles older by
+/// [`LONG_AGO`]. Returns the store and its epoch.
 async fn aged(count: u64, old: u64) -> (TestStore, String) {
     let replica = TestReplica::start(&UNLIMITED).await;
     let store = replica.store.clone();
@@ -52,7 +52,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     );
 
     let history = anna.history("bruno").await;
-    assert!(history.iter().map(offset).eq(4101..=last), "the history does not hold exactly the younger smiles");
+    assert!(history.iter().map(offset).eq(4101..=last), "the history does not hold exactly the newer smiles");
     for after in [0, 1, 4099] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");
@@ -84,13 +84,13 @@ async fn offsets_are_not_reused_after_everything_was_removed() {
 }
 
 #[tokio::test]
-async fn a_longer_retention_keeps_younger_smiles() {
+async fn a_longer_retention_keeps_newer_smiles() {
     let (store, epoch) = aged(10, 10).await;
     let older = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= 4");
     store.open().await.execute(sqlx::AssertSqlSafe(older)).await.unwrap();
     let replica = TestReplica::on(&store, &[("retention", "91")]).await;
     let removed = async || metric(replica.ops_address, "smilingchat_smiles_trimmed_total").await == Some(4.0);
-    eventually("smiles beyond the retention are removed", removed).await;
+    eventually("smiles older than the retention are removed", removed).await;
     let mut bruno = TestClient::resume(replica.address, "bruno", 4, &epoch).await;
     assert!(bruno.recovered());
     assert!(bruno.replayed().await.iter().map(offset).eq(5..=10));

@@ -40,7 +40,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_4001() {
     let counted = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4001\"}").await == Some(1.0);
     eventually("the close is counted", counted).await;
     let gone = async || metric(replica.ops_address, "smilingchat_sessions").await == Some(0.0);
-    eventually("the session is no longer counted", gone).await;
+    eventually("the number of sessions drops to 0", gone).await;
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_client_that_answers_pings_stays_open() {
 async fn a_client_that_sends_but_answers_no_ping_is_closed_with_4001() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
-    let code = within("a close", async {
+    let code = within("a close frame arrives", async {
         loop {
             client.write_until_refused(&frame(FINAL | TEXT, br#"{"type":"ping"}"#)).await;
             match client.frame().await {
@@ -85,8 +85,8 @@ async fn flood(client: &mut TestClient, what: &str, mut enough: impl AsyncFnMut(
     last
 }
 
-/// Starts a replica with these timeouts. Returns it with a client of anna and with one of bruno. Bruno's client has
-/// requested more histories than its connection holds, and reads none of them.
+/// Starts a replica with these timeouts. Returns the replica, a client of anna and a client of bruno. Bruno's client
+/// has requested more histories than the buffers of its connection hold, and has read none of them.
 async fn with_a_blocked_reader(times: SessionTimes) -> (TestReplica, TestClient, TestClient) {
     let replica = replica_with(times).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
@@ -129,7 +129,7 @@ async fn submit(client: &mut TestClient, ids: impl Iterator<Item = String>, to: 
     while client.next().await["type"] != "pong" {}
 }
 
-/// While the store is blocked, several users send bruno more smiles than an outbox holds, and he sends smiles himself.
+/// While the store is blocked, several users send bruno more smiles than an outbox holds, and bruno sends smiles too.
 #[tokio::test]
 async fn a_lagged_session_gets_its_acks_from_the_log() {
     let replica = replica_with(SessionTimes::default()).await;
@@ -141,7 +141,7 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
     let mut held = replica.store.open().await;
     let mut round = 0;
     let lagged = async || metric(replica.ops_address, "smilingchat_lagged_total").await.unwrap();
-    // On a slow machine some smiles are refused, and another round is necessary.
+    // On a slow machine some smiles may be refused. Another round is then necessary.
     eventually("the session lags and gets all its acks", async || {
         round += 1;
         // No smile is appended until this transaction ends.

@@ -128,7 +128,7 @@ async fn a_disk_that_fills_up_under_load_loses_no_acked_smile_and_causes_two_log
     let said: Vec<&str> = log.lines().skip(lines).collect();
     assert!(
         said.len() == 2 && said[0].contains("accepts no smiles") && said[1].contains("accepts smiles again"),
-        "the outage did not cause exactly its two lines: {log}"
+        "the outage did not cause exactly two lines: {log}"
     );
     chatters.end().await;
     ledger.assert_with(0, &StoredLog::in_file(&file).await);

@@ -22,7 +22,7 @@ const SESSIONS: usize = 12;
 /// The number of replicas on MySQL.
 const REPLICAS: usize = 3;
 
-/// A smile of the ledger. Its offset is its index in the ledger plus 1.
+/// A smile in the ledger. Its offset is its index in the ledger plus 1.
 #[derive(Clone, Debug)]
 struct SentSmile {
     id: String,
@@ -85,8 +85,8 @@ impl Story {
         self.replicas.swap_remove(place).stop().await;
     }
 
-    /// The offset at which an unrecovered session starts: the end of the log, or on MySQL of the part that its replica
-    /// has published.
+    /// The offset at which an unrecovered session starts: the end of the log, or on MySQL the end of the part that the
+    /// session's replica has published.
     fn start_of(&self, client: &TestClient) -> usize {
         let start = usize::try_from(client.offset()).expect("an offset");
         let is_head = match self.shared {
@@ -252,8 +252,8 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Sends a smile, drops the connection without reading the answer, resumes and sends the smile again: it must be
-    /// one smile.
+    /// Sends a smile, drops the connection without reading the answer, resumes and sends the smile again. The log must
+    /// hold the smile once.
     async fn lose_an_answer(&mut self) {
         let Some(mut session) = self.take_a_session().await else { return };
         let sent = self.new_smile(session.user);
@@ -289,7 +289,7 @@ impl Story {
         self.add(session).await;
     }
 
-    /// Drops all sessions, with the frames in transit, and restarts a random replica.
+    /// Drops all sessions, together with the frames in transit, and restarts a random replica.
     async fn restart(&mut self) {
         self.sessions.clear();
         self.stop_a_replica().await;

@@ -1,9 +1,9 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! Each document is a script: its `console` blocks that name a user. In such a block, a line that begins with `$` opens
-//! a session, one with `>` is typed, and one with `<` is expected. The only other line allowed is the one that `wscat`
-//! prints to a terminal when it has connected. The test does not wait for that line.
+//! The `console` blocks of a document that name a user form a script. In such a block, a line that begins with `$`
+//! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
+//! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -74,12 +74,12 @@ impl Terminal {
     }
 
     async fn type_line(&mut self, line: &str) {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads");
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads its input");
     }
 
     /// The next frame; `None` once `wscat` has ended, and for a line without a frame.
     async fn frame(&mut self) -> Option<Value> {
-        let line = within("a frame", self.screen.next_line()).await.expect("text")?;
+        let line = within("a frame arrives", self.screen.next_line()).await.expect("text")?;
         let shown = line.trim_start_matches(PROMPT);
         (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
     }
@@ -87,7 +87,7 @@ impl Terminal {
     /// Ends the input, as Ctrl+D does, and checks that no frame is left and that `wscat` ends without an error.
     async fn close(mut self) {
         drop(self.keyboard);
-        let rest = within("the remaining output", async {
+        let rest = within("the output ends", async {
             let mut rest = String::new();
             while let Some(line) = self.screen.next_line().await.expect("text") {
                 rest.push_str(line.trim_start_matches(PROMPT));
@@ -165,7 +165,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
 async fn the_session_in_the_protocol_document_runs_as_written() {
     let seen = follow(PROTOCOL).await;
     let all = ["ack", "error", "help", "history", "pong", "smile", "welcome"];
-    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "a type other than `drain` is not shown");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all, "a type other than `drain` is missing");
 }
 
 #[tokio::test]

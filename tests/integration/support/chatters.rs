@@ -1,4 +1,4 @@
-//! Users that keep sending smiles during faults. Each sends one smile at a time, until a replica acks it.
+//! Users that keep sending smiles during faults. Each sends one smile at a time, and repeats it until it is acked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -62,7 +62,7 @@ struct Chatter {
     user: &'static str,
     to: &'static str,
     replicas: Vec<SocketAddr>,
-    /// The place of the replica for the next session, modulo the number of replicas.
+    /// The index of the replica for the next session, modulo the number of replicas.
     at: usize,
     ledger: Ledger,
     client: Option<TestClient>,
@@ -86,8 +86,9 @@ impl Chatter {
         }
     }
 
-    /// Sends a smile once, over a new session if none is open. Returns its offset if it is acked. Otherwise returns
-    /// `None`: after the hint of a temporary error, or once the session cannot be opened, has ended or hangs.
+    /// Sends a smile once, over a new session if none is open. Returns the offset if the smile is acked. After a
+    /// temporary error, waits as long as the hint says and returns `None`. Returns `None` also if no session opens, or
+    /// the session ends or hangs.
     async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
         let mut client = match self.client.take() {
             Some(client) => client,
@@ -102,7 +103,7 @@ impl Chatter {
                     return Some(offset(&frame));
                 }
                 Ok(Event::Frame(frame)) if frame["type"] == "error" => {
-                    assert_eq!(frame["temporary"], true, "a permanent refusal: {frame}");
+                    assert_eq!(frame["temporary"], true, "the smile was refused permanently: {frame}");
                     let hint = frame["retry_after_ms"].as_u64().expect("a hint");
                     sleep(Duration::from_millis(hint)).await;
                     self.client = Some(client);

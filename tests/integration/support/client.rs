@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::Message;
 use super::ledger::{Entry, Ledger};
 use super::within;
 
-/// The receive buffer of a client that must fall behind quickly.
+/// The size of the receive buffer of a client that must fall behind quickly.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
-/// The number of histories that a client requests without reading the answers. Full histories of 53 kB together have
-/// about eight megabytes, more than the system's buffers hold.
+/// The number of histories that a client requests without reading the answers. This many histories of 53 kB add up to
+/// about 8 MB, more than the system's buffers hold.
 pub(crate) const UNREAD_HISTORIES: u32 = 150;
 
 /// An event on a connection.
@@ -39,7 +39,7 @@ pub(crate) struct TestClient {
     pub(crate) welcome: Value,
     /// Where acks are recorded.
     ledger: Ledger,
-    /// The receiver and the faces of the smile that was first sent with each id, by id.
+    /// For each id, the receiver and the faces of the first smile that was sent with that id.
     sent: HashMap<String, (String, String)>,
 }
 
@@ -73,7 +73,7 @@ impl TestClient {
     async fn over(stream: TcpStream, address: SocketAddr, query: &str) -> Result<Self, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let handshake = tokio_tungstenite::client_async(format!("ws://{address}/ws{query}"), stream);
-        let (socket, _) = within("a handshake", handshake).await.map_err(|error| error.to_string())?;
+        let (socket, _) = within("the handshake completes", handshake).await.map_err(|error| error.to_string())?;
         let mut client = Self { socket, welcome: Value::Null, ledger: Ledger::default(), sent: HashMap::new() };
         match client.event().await {
             Event::Frame(welcome) if welcome["type"] == "welcome" => client.welcome = welcome,
@@ -93,7 +93,7 @@ impl TestClient {
         offset(&self.welcome)
     }
 
-    /// The identity of the log.
+    /// The epoch in `welcome`.
     pub(crate) fn epoch(&self) -> String {
         self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
     }
@@ -138,8 +138,8 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile, and again after the hint of each `overloaded` error, until it is acked. Returns its offset.
-    /// Panics on any other frame.
+    /// Sends a smile, and repeats it after the hint of each `overloaded` error until it is acked. Returns the smile's
+    /// offset. Panics on any other frame.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -151,8 +151,8 @@ impl TestClient {
         }
     }
 
-    /// Sends smiles without waiting between them, and those refused as `overloaded` again until all are acked. Returns
-    /// the highest offset. Panics on any other frame.
+    /// Sends smiles without waiting for each answer, and repeats those refused as `overloaded` until all are acked.
+    /// Returns the highest offset. Panics on any other frame.
     pub(crate) async fn persist_all(&mut self, mut ids: Vec<String>, to: &str) -> u64 {
         let mut last = 0;
         while !ids.is_empty() {
@@ -184,7 +184,7 @@ impl TestClient {
                 }
             }
         };
-        match within("the next frame", next).await {
+        match within("the next frame arrives", next).await {
             Some(Ok(Message::Text(text))) => {
                 let frame = serde_json::from_str(&text).expect("every answer is JSON");
                 self.record(&frame);
@@ -222,8 +222,8 @@ impl TestClient {
         frame
     }
 
-    /// The next frame, which must be an error with this code and a message. It must have a hint exactly if the code is
-    /// temporary.
+    /// The next frame, which must be an error with this code and a message. The error must have a hint if and only if
+    /// the code is a temporary one.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
         assert_eq!(frame["code"], code, "the error has another code: {frame}");
@@ -247,8 +247,8 @@ impl TestClient {
         self.expect("pong").await;
     }
 
-    /// The smiles replayed to a resumed session: those before the answer to a ping, because the server reads only after
-    /// the replay. Live smiles may be among them.
+    /// The smiles replayed to a resumed session: those before the answer to a ping, because the server reads the ping
+    /// only after the replay. Live smiles may be among them.
     pub(crate) async fn replayed(&mut self) -> Vec<Value> {
         self.send(json!({"type": "ping"})).await;
         let mut smiles = Vec::new();
@@ -273,7 +273,7 @@ impl TestClient {
         }
     }
 
-    /// Adds 200 large smiles to the conversation with `to`. Their history has about 53 kB.
+    /// Adds 200 large smiles to the conversation with `to`. A history frame with all of them is about 53 kB.
     pub(crate) async fn fill_a_history(&mut self, to: &str) {
         let faces = "😶\u{200d}🌫\u{fe0f}".repeat(8);
         for number in 0..200 {
@@ -283,7 +283,8 @@ impl TestClient {
         }
     }
 
-    /// Requests [`UNREAD_HISTORIES`] histories of at most 200 smiles with `peer`, and reads none of them.
+    /// Requests [`UNREAD_HISTORIES`] histories of the conversation with `peer`, each of at most 200 smiles, and reads
+    /// none of them.
     pub(crate) async fn ask_without_reading(&mut self, peer: &str) {
         for _ in 0..UNREAD_HISTORIES {
             self.send(json!({"type": "history", "with": peer, "limit": 200})).await;
@@ -296,7 +297,7 @@ impl TestClient {
         while let Event::Frame(_) = self.event().await {}
     }
 
-    /// The whole conversation with `peer` in the order of the log, page by page.
+    /// Reads the whole conversation with `peer` page by page. Returns it in the order of the log.
     pub(crate) async fn history(&mut self, peer: &str) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
         loop {

@@ -7,10 +7,10 @@ use std::time::Duration;
 /// The environment variable with the URL of the MySQL server.
 const SERVER: &str = "TEST_MYSQL_URL";
 
-/// The value of `TEST_MYSQL_URL` that skips MySQL on purpose.
+/// The value of `TEST_MYSQL_URL` that makes the tests skip MySQL.
 const LEFT_OUT: &str = "none";
 
-/// The URL of the MySQL server, or `None` if MySQL is skipped on purpose. Panics if `TEST_MYSQL_URL` is not set.
+/// The URL of the MySQL server; `None` if `TEST_MYSQL_URL` skips MySQL. Panics if that variable is not set.
 pub(crate) fn server_url() -> Option<String> {
     let server = std::env::var(SERVER).unwrap_or_else(|_| {
         panic!("{SERVER} is not set: set it to the URL that scripts/mysql start prints, or to {LEFT_OUT} to skip MySQL")
@@ -23,9 +23,9 @@ pub(crate) fn database_name() -> String {
     format!("chat_test_{:016x}", rand::random::<u64>())
 }
 
-/// Runs a clean-up from `drop`, for at most this time. A failure is ignored, because the server may be gone.
+/// Runs a clean-up from `drop`, for at most this time. Ignores a failure, because the server may be gone.
 pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
-    // `block_on` panics within a runtime, so it runs on a thread of its own.
+    // `block_on` panics on a thread of a runtime, so call it on a new thread.
     let cleaning = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(|runtime| runtime.block_on(async { tokio::time::timeout(limit, work).await.is_ok() }))
@@ -33,8 +33,8 @@ pub(crate) fn clean_up(limit: Duration, work: impl Future + Send + 'static) {
     let _ = cleaning.join();
 }
 
-/// Runs `scripts/mysql` for a server with its data in this folder, never in a new container. Returns what the script
-/// prints. Panics if the script fails.
+/// Runs `scripts/mysql` for a server whose data is in this folder. The script must not create a container. Returns what
+/// the script prints. Panics if the script fails.
 pub(crate) async fn script(command: &'static str, folder: &'static str) -> String {
     let run = move || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql");

@@ -13,7 +13,7 @@ use super::process::{TestProcess, run_program_for};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// The options of every replica: no limits on smiles, and rebalancing, as behind a balancing proxy.
+/// The options of every replica: no limits on smiles, and rebalancing as behind a load-balancing proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.
@@ -24,7 +24,7 @@ pub(crate) struct Member {
     store: String,
     /// The proxy to MySQL.
     pub(crate) network: Proxy,
-    /// `None` before the first start and while the replica is dead.
+    /// `None` before the first start, and after a stop or a kill.
     process: Option<TestProcess>,
 }
 
@@ -68,7 +68,7 @@ impl Member {
 
 /// A fleet of replicas.
 pub(crate) struct Fleet {
-    /// All replicas, dead or alive.
+    /// All replicas, whether they run or not.
     pub(crate) members: Vec<Member>,
     pub(crate) database: TestDatabase,
 }
@@ -86,14 +86,14 @@ impl Fleet {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Simulates 12 conversations over all replicas for some seconds, each with 8 smiles per second. Returns the
-    /// report, as [`Self::simulate_conversations`] does.
+    /// Simulates 12 conversations over all replicas for `seconds`, each with 8 smiles per second. Checks and returns
+    /// the report as [`Self::simulate_conversations`] does.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Simulates conversations over all replicas for some seconds, each with `rate` smiles per second. Returns the
-    /// simulator's report. Panics unless it shows no fault and more than 100 smiles, all acked.
+    /// Simulates conversations over all replicas for `seconds`, each with `rate` smiles per second. Returns the
+    /// simulator's report. Panics unless the report shows no fault and more than 100 smiles, all acked.
     pub(crate) fn simulate_conversations(
         &self,
         conversations: u32,
@@ -126,7 +126,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until the log has at least `count` more smiles. The highest head that any running replica reports counts,
+    /// Waits until the log has at least `count` more smiles. Uses the highest head that the running replicas report,
     /// because a replica that is cut off reports an old head.
     pub(crate) async fn until_smiles_flow(&self, count: u64) {
         let head = async || {
@@ -137,7 +137,7 @@ impl Fleet {
             head
         };
         let before = head().await;
-        eventually("smiles flow", async || head().await >= before.max(1) + count).await;
+        eventually("the log grows", async || head().await >= before.max(1) + count).await;
     }
 
     /// Waits until another replica lists the replica at `place` in this state.
@@ -166,14 +166,14 @@ impl Fleet {
             "SELECT COUNT(*) FROM performance_schema.threads
              WHERE processlist_db = '{name}' AND processlist_command LIKE 'Binlog Dump%'"
         );
-        eventually("the binary log is followed", async || {
+        eventually("every replica follows the binary log", async || {
             usize::try_from(ask::<i64>(server, &readers).await.expect("an answer")) == Ok(self.members.len())
         })
         .await;
     }
 
-    /// Waits for each replica until it is ready, and compares each user's whole stream across replicas. All streams
-    /// together must have more than 100 frames; each smile is in two streams.
+    /// Waits until each replica is ready, and compares each user's whole stream across replicas. All streams together
+    /// must have more than 100 frames; each smile is in two streams.
     pub(crate) async fn assert_same_log(&mut self) {
         let mut first: Option<Vec<Vec<Value>>> = None;
         for member in &mut self.members {
@@ -199,7 +199,7 @@ pub(crate) fn simulated_smiles(simulated: &Value) -> u64 {
     simulated["acked"].as_u64().expect("a count")
 }
 
-/// The head that a replica reports; `None` if it does not answer with its list within 500 ms.
+/// The head that a replica reports; `None` if the replica does not send its list of replicas within 500 ms.
 async fn head_of_log(replica: SocketAddr) -> Option<u64> {
     let question = super::http().get(format!("http://{replica}/api/replicas")).timeout(Duration::from_millis(500));
     let answer = question.send().await.ok()?;

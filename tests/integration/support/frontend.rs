@@ -1,5 +1,5 @@
-//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. What
-//! differs from the image: paths, addresses, ports, a single process, and no access log.
+//! The real nginx with the configuration of the frontend's image, in front of replicas behind one DNS name. Unlike in
+//! the image, nginx runs as a single process and writes no access log; paths, addresses and ports differ.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,20 +20,20 @@ use super::mysql::TestDatabase;
 use super::process::{TestProcess, run};
 use super::{eventually, http};
 
-/// The file of nginx's log.
+/// The name of nginx's log file.
 const LOG: &str = "nginx.log";
 
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The table of MIME types: that of the nginx that scripts/nginx unpacks, or that of the nginx on this machine.
+/// Where the table of MIME types may be: in the nginx that scripts/nginx unpacks, or in an installed one.
 const MIME_TYPES: [&str; 2] =
     [concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/nginx/etc/nginx/mime.types"), "/etc/nginx/mime.types"];
 
-/// A connection attempt on this machine that has not succeeded after this time gets no answer.
+/// After this time, a connection attempt to an address of this machine counts as unanswered.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// The page as in the image, built once for all tests.
+/// The folder with the page as it is in the image, made once for all tests.
 pub(crate) async fn page() -> &'static Path {
     static PAGE: OnceCell<PathBuf> = OnceCell::const_new();
     let make = async || {
@@ -51,7 +51,7 @@ pub(crate) async fn page() -> &'static Path {
 pub(crate) struct Frontend {
     /// The address of the page, the API and `/ws`.
     pub(crate) address: SocketAddr,
-    /// Holds the configuration and the log.
+    /// The folder of the configuration and the log.
     folder: TempDir,
     _nginx: Child,
     /// The addresses behind the DNS name of the replicas.
@@ -115,7 +115,7 @@ impl Frontend {
             .spawn()
             .expect("scripts/nginx starts");
         let frontend = Self { address, folder, _nginx: nginx, replicas: sender, names };
-        eventually("the proxy knows a replica", async || {
+        eventually("a replica answers through the proxy", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
         })

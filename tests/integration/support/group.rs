@@ -1,5 +1,5 @@
-//! Three MySQL servers that replicate as a group, one of them the primary. They connect over the loopback address, so
-//! they run on this machine and not in containers.
+//! Three MySQL servers that replicate as a group, one of them the primary. They connect to each other over the loopback
+//! address, so they run on this machine and not in containers.
 
 use futures_util::future::join_all;
 use url::{Position, Url};
@@ -43,10 +43,10 @@ impl Group {
         let urls = join_all(FOLDERS.map(|folder| script("start", folder))).await;
         let group = Self { urls: urls.iter().map(|url| url.parse().expect("a URL")).collect() };
         for server in 0..group.urls.len() {
-            // Fails if the plugin is missing or installed already.
+            // Fails if MySQL lacks the plugin or has already installed it.
             let _ = run(group.url(server), PLUGIN.to_owned()).await;
             if group.ask(server, PLUGINS).await == "0" {
-                eprintln!("SKIPPED: this MySQL has no plugin group_replication");
+                eprintln!("SKIPPED: this MySQL has no group_replication plugin");
                 group.ends().await;
                 return None;
             }
@@ -57,8 +57,8 @@ impl Group {
         Some(group)
     }
 
-    /// Makes this server the first member of a new group, or a further member. The first server is the only seed,
-    /// because a seed that is not a member yet delays a join by many seconds.
+    /// Makes this server the first member of a new group, or adds it to the group. The first server is the only seed,
+    /// because a seed that is not yet a member delays a join by many seconds.
     async fn joins(&self, server: usize, first: bool) {
         let url = &self.urls[server];
         identify(url, server + 1).await;
@@ -99,7 +99,7 @@ impl Group {
         eventually("the first server is elected", async || self.ask(0, &elected).await == "1").await;
     }
 
-    /// Starts a killed server again as a member.
+    /// Restarts a killed server, which joins the group again.
     pub(crate) async fn restarts(&self, server: usize) {
         script("start", FOLDERS[server]).await;
         self.joins(server, false).await;

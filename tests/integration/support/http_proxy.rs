@@ -1,4 +1,4 @@
-//! An HTTP proxy in front of one or more backends, with or without the mistake of a rewritten `Host`.
+//! An HTTP proxy in front of one or more backends. It can make a common mistake: rewriting `Host`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Starts a proxy and returns its address. It passes one request per connection, or a WebSocket, to the backend that
-/// `route` returns for the path with its query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
+/// `route` returns for the path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
 /// as some proxies do by default.
 pub(crate) async fn http_proxy(
     rewrites: bool,

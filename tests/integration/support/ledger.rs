@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as its tables hold it. Comparing the two involves no replica and shares no code with
-//! the server.
+//! A ledger of acks, and the log as the database stores it. Comparing the two involves no replica and shares no code
+//! with the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,7 +12,7 @@ use url::Url;
 use super::PATIENCE;
 use super::replica::TestStore;
 
-/// The batch format of `src/store/batch.rs` that this file decodes.
+/// The format version in `src/store/batch.rs` that this file decodes.
 const FORMAT: u8 = 1;
 
 const BATCHES: &str = "SELECT first, CAST(smiles AS SIGNED), payload FROM log_batches ORDER BY first";
@@ -57,7 +57,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. At least one must be acked.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. There must be an acked smile.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
@@ -67,21 +67,21 @@ impl Ledger {
         }
     }
 
-    /// Checks that the log holds each acked smile, and exactly `others` smiles besides them.
+    /// Checks that the log holds each acked smile, and exactly `others` further smiles.
     pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
         self.assert_in(log);
-        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "the log lacks smiles or has too many");
+        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "the log has the wrong number of smiles");
     }
 }
 
-/// The smiles that the tables of the log hold: each once, at offsets without gaps.
+/// The smiles that the database stores in the log: each once, at offsets without gaps.
 #[derive(Debug)]
 pub(crate) struct StoredLog {
     smiles: BTreeMap<Name, Entry>,
 }
 
 impl StoredLog {
-    /// Reads the log in a database of the MySQL server at this URL.
+    /// Reads the log from a database on the MySQL server at this URL.
     pub(crate) async fn in_mysql(server: &str, database: &str) -> Self {
         let mut url: Url = server.parse().expect("a URL");
         url.set_path(database);
@@ -92,12 +92,12 @@ impl StoredLog {
         Self::decode(users, trimmed, &batches)
     }
 
-    /// Reads the log in a test's SQLite file.
+    /// Reads the log from a test's SQLite file.
     pub(crate) async fn in_sqlite(store: &TestStore) -> Self {
         Self::in_file(&store.path()).await
     }
 
-    /// Reads the log in this SQLite file.
+    /// Reads the log from this SQLite file.
     pub(crate) async fn in_file(path: &Path) -> Self {
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
         let mut connection = SqliteConnection::connect_with(&options).await.expect("the store opens");
@@ -116,7 +116,7 @@ impl StoredLog {
         for (first, count, payload) in batches {
             assert_eq!(first.cast_unsigned(), next, "a batch is not at the next offset");
             let decoded = decode(payload, &users);
-            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "the row at {first} has a wrong count");
+            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "the row at {first} has the wrong count");
             for (name, entry) in decoded {
                 assert_eq!(entry.offset, next, "{name:?} is not at the next offset");
                 next += 1;
@@ -146,8 +146,8 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
     smiles
 }
 
-/// The undecoded end of a row in the encoding of `postcard`: an integer has seven bits per byte, the lowest first, and
-/// a text follows its length.
+/// The part of a row that is not decoded yet, in the encoding of `postcard`: an integer has seven bits per byte, least
+/// significant first, and a text follows its length.
 struct Row<'payload>(&'payload [u8]);
 
 impl Row<'_> {

@@ -1,6 +1,6 @@
-//! A server in memory that speaks the part of the protocol that the simulator uses, and violates it on request. It
-//! shares only the model and the frames with the real server, so the tests of the simulator do not depend on that
-//! server.
+//! An in-memory server that speaks the part of the protocol that the simulator uses, and violates the protocol on
+//! request. It shares only the model and the frames with the real server, so the tests of the simulator do not depend
+//! on the real server.
 
 #![expect(clippy::result_large_err, reason = "the WebSocket library prescribes the error type")]
 
@@ -24,7 +24,7 @@ use url::Url;
 /// A fault happens at the first opportunity once this many smiles are stored.
 const AT: u64 = 20;
 
-/// A fault of the server. Unless stated otherwise, it happens once, see [`AT`].
+/// A fault of the server. Unless stated otherwise, the fault happens once (see [`AT`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No fault.
@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     AckElsewhere,
     /// The receiver gets two smiles in the wrong order.
     SwapDeliveries,
-    /// Two smiles of one session are in the log in the wrong order, and delivered and acked in the order of the log.
+    /// Two smiles of one session are stored in the wrong order, and are delivered and acked in the order of the log.
     StoreSwapped,
     /// The faces of a smile are altered.
     Alter,
@@ -60,7 +60,7 @@ pub(crate) enum Fault {
     HoleOnResume,
     /// No resume is recovered; each starts at the head.
     NeverRecover,
-    /// Every resumed session has another epoch.
+    /// Every resumed session has a different epoch.
     OtherEpoch,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Behaviour {
     pub(crate) overload_every: u64,
     /// Breaks the sender's connection before the ack of every n-th smile.
     pub(crate) break_every: u64,
-    /// Hangs the sender's connection, open and silent, before the ack of every n-th smile.
+    /// Hangs the sender's connection before the ack of every n-th smile: the connection stays open, but is silent.
     pub(crate) hang_every: u64,
     /// Drains the sender's session instead of handling every n-th smile.
     pub(crate) drain_every: u64,
@@ -107,7 +107,7 @@ impl MisbehavingServer {
         Self { address, world, task: task.abort_handle() }
     }
 
-    /// The URL of its sessions.
+    /// The URL for sessions.
     pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("ws://{}/ws", self.address)).unwrap()
     }
@@ -149,7 +149,7 @@ struct World {
     forgotten: Option<Offset>,
     ids: HashMap<(UserName, SmileId), Offset>,
     sessions: Vec<Session>,
-    /// A smile that is stored after the next one of its session.
+    /// A smile that is stored after the next smile of its session.
     held: Option<(u64, Smile)>,
     upgrades: u64,
     /// The number of sessions so far.
@@ -186,7 +186,7 @@ impl World {
         self.log.last().map_or(Offset(0), |smile| smile.offset)
     }
 
-    /// Starts a session with its welcome and the missed smiles. Returns its number and its orders.
+    /// Starts a session with its welcome and the missed smiles. Returns its number and the receiver of its orders.
     fn join(&mut self, user: &UserName, after: Option<Offset>) -> (u64, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let fault = self.behaviour.fault;
@@ -377,7 +377,7 @@ fn upgrade(
     let url = Url::parse(&format!("ws://server{}", request.uri())).unwrap();
     let query: HashMap<_, _> = url.query_pairs().into_owned().collect();
     let after = query.get("after").map(|after| Offset(after.parse().unwrap()));
-    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade has only one of after and epoch");
+    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade has only one of `after` and `epoch`");
     *asked = Some((UserName::new(&query["user"]), after));
     Ok(response)
 }

@@ -50,7 +50,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
-/// The `--store` URL of a SQLite file.
+/// The `--store` URL of an SQLite file.
 fn sqlite(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
@@ -84,17 +84,17 @@ pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
 }
 
-/// A header of a response, empty if the response has none.
+/// The value of this header of a response; empty if the response lacks the header.
 pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// The parts of the page between its double quotes that begin with `start`.
+/// The parts of the page, split at its double quotes, that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }
 
-/// A request `POST /api/crash`, to which tests add a body.
+/// A `POST /api/crash` request, to which tests add a body.
 pub(crate) fn crash(address: SocketAddr) -> reqwest::RequestBuilder {
     http().post(format!("http://{address}/api/crash"))
 }
@@ -119,7 +119,7 @@ pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Val
     (status, retry_after, answer.json().await.expect("a JSON body"))
 }
 
-/// The value of a sample on `/metrics`; `None` if it does not exist. `name` includes the labels in the Prometheus
+/// The value of a sample on `/metrics`; `None` if there is no such sample. `name` includes the labels in the Prometheus
 /// format.
 pub(crate) async fn metric(ops_address: SocketAddr, name: &str) -> Option<f64> {
     let text = get(ops_address, "/metrics").await.text().await.expect("text");

@@ -16,14 +16,14 @@ use super::ledger::StoredLog;
 const GTIDS: &str = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE;
     SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON;";
 
-/// A database. It and its restricted user are removed when this value is dropped.
+/// A database. Dropping this value removes the database and its restricted user.
 pub(crate) struct TestDatabase {
     server: Url,
     name: String,
 }
 
 impl TestDatabase {
-    /// A new database on the server at `TEST_MYSQL_URL`, or `None` if MySQL is skipped on purpose.
+    /// A new database on the server at `TEST_MYSQL_URL`; `None` if that variable skips MySQL.
     pub(crate) async fn new() -> Option<Self> {
         Some(Self::at(&server_url()?).await)
     }
@@ -56,12 +56,12 @@ impl TestDatabase {
         run(&self.url(), statements.to_owned()).await.expect("the statements succeed");
     }
 
-    /// The single number that its server returns for a query.
+    /// The single number that the server returns for this query.
     pub(crate) async fn ask(&self, question: &str) -> i64 {
         ask(self.server.as_str(), question).await.expect("an answer")
     }
 
-    /// The log as its tables hold it.
+    /// The log as the database stores it.
     pub(crate) async fn log(&self) -> StoredLog {
         StoredLog::in_mysql(self.server.as_str(), &self.name).await
     }
@@ -101,8 +101,8 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A server that is frozen by SIGSTOP: it keeps its connections but answers nothing. It continues when this value is
-/// dropped.
+/// A server that SIGSTOP has frozen: it keeps its connections but answers nothing. Dropping this value resumes the
+/// server.
 pub(crate) struct FrozenServer {
     process: String,
 }
@@ -141,7 +141,7 @@ pub(crate) async fn identify(server: &Url, id: usize) {
     run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("the account may set variables");
 }
 
-/// The number of connections that use this database of the server at this URL.
+/// The number of connections that use this database on the server at this URL.
 pub(crate) async fn sessions(server: &str, database: &str) -> usize {
     let question = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = '{database}'");
     let count: i64 = ask(server, &question).await.expect("an answer");

@@ -27,7 +27,7 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
         range.dispatchEvent(new Event('change', { bubbles: true }));";
-    // The scripts listen only after they have loaded their words, and that may be after the page's load event.
+    // The scripts listen only after they have loaded their words, which may be after the page's load event.
     for number in [0, wanted] {
         eventually("the page has accepted the number", async || {
             browser.run(choose, &json!([number])).await;
@@ -59,12 +59,16 @@ pub(crate) async fn proof(browser: &Browser) -> [u64; 8] {
     numbers.collect::<Vec<u64>>().try_into().expect("eight numbers")
 }
 
-/// Asserts that the page shows sent, acked and delivered smiles, no lost, duplicated, reordered or unverified one, and
-/// a good verdict.
+/// Asserts that the page shows sent, acked and delivered smiles, no lost, duplicated, reordered or unverified smile,
+/// and a good verdict.
 pub(crate) async fn assert_proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
     assert!(sent > 0 && acked > 0 && delivered > 0, "a count is 0: {sent} sent, {acked} acked, {delivered} delivered");
-    assert_eq!([lost, duplicated, reordered, unverified], [0; 4], "left: lost, duplicated, reordered, unverified");
+    assert_eq!(
+        [lost, duplicated, reordered, unverified],
+        [0; 4],
+        "smiles are lost, duplicated, reordered or unverified"
+    );
     let mood = browser.run("return document.getElementById('ledger-verdict').dataset.mood", &json!([])).await;
     assert_eq!(mood, "good");
 }
@@ -74,7 +78,8 @@ pub(crate) async fn mood(browser: &Browser) -> Value {
     browser.run("return document.getElementById('status').dataset.mood", &json!([])).await
 }
 
-/// Saves a screenshot in the folder that `SMILINGCHAT_SCREENSHOTS` names, if that is set. scripts/screenshot sets it.
+/// Saves a screenshot in the folder that `SMILINGCHAT_SCREENSHOTS` names. Does nothing if that variable is not set;
+/// scripts/screenshot sets it.
 pub(crate) async fn picture(browser: &Browser, name: &str) {
     if let Ok(folder) = std::env::var("SMILINGCHAT_SCREENSHOTS") {
         browser.run("scrollTo(0, 0)", &json!([])).await;

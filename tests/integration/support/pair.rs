@@ -1,5 +1,5 @@
-//! Two MySQL servers, a primary and its replica, which can switch roles. They connect over the loopback address, so
-//! both run on this machine and not in containers.
+//! Two MySQL servers, a primary and its replica, which can switch roles. They connect to each other over the loopback
+//! address, so both run on this machine and not in containers.
 
 use url::Url;
 
@@ -83,7 +83,7 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary instead of this one, without loss.
+    /// Makes the other server the primary in place of this one, without loss.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
@@ -102,7 +102,7 @@ impl Pair {
         .await;
     }
 
-    /// Freezes a server until the value is dropped.
+    /// Freezes a server until the returned value is dropped.
     pub(crate) fn freezes(server: usize) -> FrozenServer {
         FrozenServer::freeze(FOLDERS[server])
     }

@@ -1,4 +1,4 @@
-//! The real program as a child process, which is killed when its value is dropped. The log of a replica is kept for
+//! The real program as a child process. Dropping the value of the process kills it. The log of a replica is kept for
 //! assertions.
 
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ use super::{PATIENCE, command_line, sqlite, within};
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smilingchat");
 
-/// Runs a program with SIGXFSZ ignored, so that a write past the file size limit fails and does not kill the program.
+/// Runs a program with SIGXFSZ ignored, so that a write past the file size limit fails instead of killing the program.
 const IGNORE_FILE_SIZE_SIGNAL: &str = r#"trap "" XFSZ; exec "$0" "$@""#;
 
 /// A replica as a process.
@@ -117,7 +117,7 @@ impl TestProcess {
         }
     }
 
-    /// Closes the reading end of the log, as a log collector that ends does.
+    /// Closes the reading end of the log, as happens when a log collector ends.
     pub(crate) async fn close_log(&mut self) {
         self.follower.abort();
         let _ = (&mut self.follower).await;
@@ -192,7 +192,7 @@ pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environmen
     within("the program ends", output(arguments, environment)).await
 }
 
-/// Runs the program to completion. It may take `time` and [`PATIENCE`] together.
+/// Runs the program to completion, within `time` plus [`PATIENCE`].
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
     output.expect("the program ends")

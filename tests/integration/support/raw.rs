@@ -39,12 +39,12 @@ impl RawClient {
         client.write(request.as_bytes()).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(within("the response head", client.stream.read_u8()).await.expect("the head ends"));
+            head.push(within("the response head arrives", client.stream.read_u8()).await.expect("the head ends"));
         }
         let head = String::from_utf8(head).expect("the head is UTF-8");
         assert!(head.starts_with("HTTP/1.1 101 "), "the upgrade failed: {head}");
-        // The answer to the example key of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the response lacks the key's answer: {head}");
+        // The `Sec-WebSocket-Accept` for the example key of RFC 6455, section 1.3.
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "`Sec-WebSocket-Accept` is wrong: {head}");
         let (opcode, welcome) = client.frame().await.expect("the server sends a frame");
         assert_eq!(opcode, TEXT);
         assert!(welcome.starts_with(br#"{"type":"welcome""#));
@@ -78,7 +78,7 @@ impl RawClient {
             self.stream.read_exact(&mut payload).await?;
             Ok::<_, std::io::Error>((first & 0x0f, payload))
         };
-        within("a frame", read).await.ok()
+        within("a frame arrives", read).await.ok()
     }
 
     /// The next text frame as JSON.

@@ -1,4 +1,4 @@
-//! A replica in the test's process, on free ports. The store is removed when its last holder is dropped.
+//! A replica in the test's process, on free ports. Dropping the last clone of a store removes its folder.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,4 @@
-//! A real browser: headless Chromium, driven by chromedriver. The processes of both are killed when the [`Browser`] is
-//! dropped.
+//! A real browser: headless Chromium, driven by chromedriver. Dropping the [`Browser`] kills the processes of both.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,13 +13,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{http, within};
 
-/// Allows one browser at a time, because each takes most of the machine.
+/// Allows one browser at a time, because each uses most of the machine's capacity.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The text that chromedriver prints before its port.
 const STARTED: &str = "was started successfully on port ";
 
-/// Headless, without a sandbox (containers have none), and without requests to other servers.
+/// Headless, without a sandbox (which often fails in containers), and without requests to other servers.
 const ARGUMENTS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
@@ -152,10 +151,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser would outlive its driver, and its processes would still write to the folder.
+        // Otherwise the browser would outlive its driver, and its processes would still write to the folder.
         let group = self.driver.id().expect("the driver runs").to_string();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -$0", &group]).status();
-        // A session that is dropped asks the driver to end it, and waits for an answer.
+        // A session that is dropped would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
     }
 }
