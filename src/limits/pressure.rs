@@ -1,6 +1,6 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as Controlled Delay does (CoDel, RFC 8289); the length is only a last bound.
+//! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; the length is only a last bound.
 //! When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the store commits
 //! in half a second.
 
