@@ -58,7 +58,8 @@ pub(crate) struct Context {
     pub hub: Arc<Hub>,
     /// Reads histories and missed smiles.
     pub index: Index,
-    /// The rate and burst of smiles of one session. Its histories have the same rate and burst, counted separately.
+    /// The rate limit for the smiles of one session. Its requests for histories have a separate limit with the same
+    /// values.
     pub rates: Rates,
     /// Heartbeat and write timeouts.
     pub times: SessionTimes,

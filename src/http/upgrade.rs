@@ -24,7 +24,7 @@ use crate::model::{Offset, UserName};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::session::{self, End, Socket, Start};
 
-/// The retry hint of a replica that is at its maximum of sessions.
+/// The retry hint of a replica that has reached its maximum number of sessions.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// Interval and time limit of retries for an offset beyond the known head.
@@ -82,7 +82,7 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     }
     let Some(after) = &query.after else { return Ok((query, None)) };
     if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad("after must be a whole number: the highest offset you have seen".to_owned()));
+        return Err(bad("after must be a whole number: the offset to resume from".to_owned()));
     }
     if query.epoch.is_none() {
         return Err(bad("after needs epoch: the epoch of the session that the offset comes from".to_owned()));

@@ -41,7 +41,8 @@ pub enum ServerFrame<S = Smile> {
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
-        /// The smile rate of this session. Its histories have the same rate, counted separately.
+        /// The rate limit for the smiles of this session. Its requests for histories have a separate limit with the same
+        /// values.
         limits: Rates,
     },
     /// The smile is durable.
@@ -69,8 +70,8 @@ pub enum ServerFrame<S = Smile> {
         /// Why, and when to send the same frame again.
         #[serde(flatten)]
         refusal: Refusal,
-        /// The id of the refused smile, if the client chose it. Also the `id` of a JSON object that is not a valid
-        /// frame, if the `id` is a string of at most 64 characters.
+        /// The id of the refused smile, if the client chose the id. Also the `id` of a JSON object that cannot be
+        /// parsed as a frame, if the `id` is a string of at most 64 characters.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
         /// Whether the same frame may succeed later.

@@ -70,12 +70,12 @@ impl Tasks {
         other_routes
     }
 
-    /// Spawns a task that ends once it is signalled to stop. If it ends earlier, the replica ends.
+    /// Spawns a task that ends once it is signalled to stop. If it ends earlier, the replica exits.
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
         self.vital.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that is dropped once `stop_appending` is cancelled. If it ends earlier, the replica ends.
+    /// Spawns a task that is dropped once `stop_appending` is cancelled. If it ends earlier, the replica exits.
     pub(super) fn spawn_endless(
         &mut self,
         name: &'static str,

@@ -60,7 +60,8 @@ pub struct Report {
     /// Resumes that the server did not recover. Smiles that are missing as a result count as lost, except in the second
     /// reading, where such a resume is a breach instead.
     pub gaps: u64,
-    /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
+    /// The number of users whose stream was read a second time, either to its end or until the server did not recover
+    /// the session.
     pub reread_users: usize,
     /// Sessions that replaced a lost one.
     pub reconnects: u64,
@@ -91,7 +92,8 @@ pub struct Circumstances {
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
-    /// Users whose second reading ended: at the end of the stream, or because the server did not recover it.
+    /// The number of users whose stream was read a second time, either to its end or until the server did not recover
+    /// the session.
     pub reread_users: usize,
 }
 

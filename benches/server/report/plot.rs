@@ -3,7 +3,7 @@
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
 
-/// A measured server or plain insert with one number of unanswered smiles: a bar on each of the two scales.
+/// The figures of one server or plain insert at one number of unanswered smiles per session: one bar on each scale.
 pub(crate) struct Bar {
     name: &'static str,
     unanswered: usize,
@@ -87,8 +87,8 @@ pub(super) fn draw(title: &str, times_of: &str, bars: &[Bar]) -> Document {
     document = legend(document, bars);
     let rates = Scale::of(bars.iter().map(|bar| bar.per_second), MARGIN + NAMES);
     let times = Scale::of(bars.iter().map(|bar| bar.processor_micros), MARGIN + NAMES + PANEL);
-    document = axis(document, &rates, "smiles per second: more is better", height);
-    document = axis(document, &times, &format!("µs of CPU per smile, {times_of}: less is better"), height);
+    document = axis(document, &rates, "smiles per second: higher is better", height);
+    document = axis(document, &times, &format!("µs of CPU time per smile, {times_of}: lower is better"), height);
     let mut y = TOP;
     for name in names {
         let group: Vec<&Bar> = bars.iter().filter(|bar| bar.name == name).collect();

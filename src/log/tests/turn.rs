@@ -1,4 +1,5 @@
-//! Turns to append: the wait for a turn counts as store delay, and a turn without an append ends.
+//! Turns to append: the wait for a turn counts as store delay, and a turn is released even if nothing is
+//! appended.
 
 use std::time::Instant;
 
@@ -17,13 +18,15 @@ const IS_FREE: &str =
 /// How long a replica waits for a turn that it does not get, in seconds.
 const WAIT: f64 = 0.1;
 
-/// Number of senders, and of smiles from each. In total, these are fewer smiles than the queue holds, and more than it
-/// admits after a batch that took [`WAIT`].
+/// Number of senders.
 const SENDERS: usize = 35;
+
+/// Number of smiles from each sender. All smiles together are fewer than the queue holds, and more than it admits after
+/// a batch that took [`WAIT`].
 const SMILES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wait_for_a_turn_counts_as_store_delay_and_sheds() {
+async fn a_wait_for_a_turn_counts_as_store_delay_so_smiles_are_shed() {
     let Some(database) = Database::mysql().await else { return };
     let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let _turn = database.holding(TAKE).await;
@@ -59,7 +62,7 @@ async fn a_wait_for_a_turn_counts_as_store_delay_and_sheds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_without_an_append_ends() {
+async fn a_turn_without_an_append_is_released() {
     let Some(database) = Database::mysql().await else { return };
     let (replica, other) = (Replica::start(database.open().await).await, Replica::start(database.open().await).await);
     let one = |replica: &Replica, id| [smile(&replica.store, "anna", "bruno", id)];
@@ -70,7 +73,7 @@ async fn a_turn_without_an_append_ends() {
     assert_eq!(replica.send(&one(&replica, "mine")).await, [Answer::Duplicate(Offset(2))]);
     let asked = Instant::now();
     while database.numbers(IS_FREE).await != [1] {
-        assert!(asked.elapsed() < Duration::from_secs(10), "the turn was not ended");
+        assert!(asked.elapsed() < Duration::from_secs(10), "the turn was not released within 10 s");
         sleep(Duration::from_millis(5)).await;
     }
 }

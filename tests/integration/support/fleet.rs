@@ -86,13 +86,13 @@ impl Fleet {
         self.members.iter().map(|member| member.listen).collect()
     }
 
-    /// Simulates 12 conversations over all replicas for `seconds`, each with 8 smiles per second. Checks and returns
+    /// Simulates 12 conversations, each at 8 smiles per second, over all replicas for `seconds`. Checks and returns
     /// the report as [`Self::simulate_conversations`] does.
     pub(crate) fn simulate(&self, seconds: u32, seed: u64) -> impl Future<Output = Value> + use<> {
         self.simulate_conversations(12, 8, seconds, seed)
     }
 
-    /// Simulates conversations over all replicas for `seconds`, each with `rate` smiles per second. Returns the
+    /// Simulates conversations, each at `rate` smiles per second, over all replicas for `seconds`. Returns the
     /// simulator's report. Panics unless the report shows no fault and more than 100 smiles, all acked.
     pub(crate) fn simulate_conversations(
         &self,

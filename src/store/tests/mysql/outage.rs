@@ -83,8 +83,8 @@ async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
     assert_eq!(whole_log(&store).await, []);
 }
 
-/// The maximum number of probes within 2 s, the time limit of an answer, on a network that has already been silent for
-/// 2 s.
+/// The maximum number of probes while a statement waits up to its time limit (2 s), on a network that has already been
+/// silent for as long.
 const MAX_PROBES: usize = 2;
 
 #[tokio::test]
