@@ -71,7 +71,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
-    /// Name of this replica, with which the replica's id begins [default: the host name]
+    /// Name of this replica; the replica's id begins with this name [default: the host name]
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
