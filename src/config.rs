@@ -24,7 +24,7 @@ pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 #[derive(Parser, Debug)]
 #[command(version, about, args_conflicts_with_subcommands = true, next_line_help = true)]
 pub struct CommandLine {
-    /// The command; `serve` if there is none.
+    /// The command; `None` means `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The options of `serve`, for a command line without a command.
@@ -32,7 +32,7 @@ pub struct CommandLine {
     pub serve: ServeOptions,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run a replica: the page, the API and the WebSocket sessions (the default)
@@ -71,7 +71,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
-    /// Name of this replica; its id begins with this name [default: the host name]
+    /// Name of this replica; the replica's id begins with this name [default: the host name]
     #[arg(long, env = "SMILINGCHAT_REPLICA", value_name = "NAME", value_parser = name(1..=64))]
     pub replica: Option<String>,
 
@@ -97,7 +97,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_SESSION_RATE", value_name = "N", default_value_t = 20)]
     pub session_rate: u32,
 
-    /// Burst of smiles, and of requests for histories, that one session may send after a pause; 0 means unlimited
+    /// Smiles, and requests for histories, that one session may send at once after a pause; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_SESSION_BURST", value_name = "N", default_value_t = 40)]
     pub session_burst: u32,
 
@@ -106,7 +106,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_CLIENT_RATE", value_name = "N", default_value_t = 20)]
     pub client_rate: u32,
 
-    /// Burst of requests and upgrades from one client address; 0 means unlimited
+    /// Requests and upgrades that one client address may send at once after a pause; 0 means unlimited
     #[arg(long, env = "SMILINGCHAT_CLIENT_BURST", value_name = "N", default_value_t = 200)]
     pub client_burst: u32,
 
@@ -120,7 +120,7 @@ pub struct ServeOptions {
           value_parser = list(network))]
     pub trusted_proxies: List<IpNet>,
 
-    /// Origins allowed besides the host of the request, separated by commas
+    /// Origins allowed besides the one that matches the request's Host header, separated by commas
     #[arg(long, env = "SMILINGCHAT_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "",
           value_parser = list(Origin::from_str))]
     pub allowed_origins: List<Origin>,
@@ -152,7 +152,7 @@ pub struct ServeOptions {
     pub session_times: SessionTimes,
 }
 
-/// The ping interval of a session, and the times after which it considers its client gone or unable to read.
+/// The ping interval of a session, and the times after which the session considers its client gone or unable to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionTimes {
     /// The time from one WebSocket ping to the next. The first ping comes after a random time: at least half of this
@@ -161,7 +161,7 @@ pub struct SessionTimes {
     /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001, unless the server has
     /// not read from it or has stalled.
     pub pong_timeout: Duration,
-    /// The longest time for one write with its flush. A session that exceeds it is closed with 4000.
+    /// The longest time for one write and its flush. A session that exceeds it is closed with 4000.
     pub write_timeout: Duration,
 }
 
@@ -176,7 +176,7 @@ impl Default for SessionTimes {
 }
 
 impl ServeOptions {
-    /// The given store, or a file in the platform's data directory.
+    /// The store that the options name, or a file in the platform's data directory.
     ///
     /// # Errors
     /// [`InvalidValue`] if no store is given and the user has no home directory, which can happen in a container; if a
@@ -220,8 +220,8 @@ pub fn secret(file: Option<&Path>, what: &str) -> Result<Option<String>, Invalid
     }
 }
 
-/// The host name without the characters that a replica's name cannot have, cut to the maximum length of a name;
-/// `replica` if nothing is left.
+/// The host name without the characters that a replica's name cannot contain, truncated to the maximum length of a
+/// name; `replica` if nothing is left.
 pub fn host_name() -> String {
     let name = gethostname::gethostname();
     let name: String = name.to_string_lossy().chars().filter(|&c| allowed_in_name(c)).take(64).collect();
@@ -255,7 +255,7 @@ pub enum Switch {
 /// the option repeatable.
 pub type List<T> = Vec<T>;
 
-/// A parser of values separated by commas. It skips empty values, so that an empty variable is an empty list.
+/// A parser of values separated by commas. It skips empty values, so an empty variable means an empty list.
 fn list<T>(value: fn(&str) -> Result<T, InvalidValue>) -> impl Fn(&str) -> Result<List<T>, InvalidValue> + Clone {
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(value).collect()
 }

@@ -25,7 +25,7 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_RATE", value_name = "R", default_value_t = 5.0, value_parser = positive)]
     pub rate: f64,
 
-    /// Seconds for which smiles are sent
+    /// Time for which smiles are sent, in seconds
     #[arg(long, env = "SMILINGCHAT_SIMULATE_DURATION", value_name = "S", default_value_t = 10.0,
           value_parser = positive)]
     pub duration: f64,
@@ -34,7 +34,7 @@ pub struct SimulateOptions {
     #[arg(long, env = "SMILINGCHAT_SIMULATE_SEED", value_name = "K")]
     pub seed: Option<u64>,
 
-    /// Seconds between two crashes, each requested by POST /api/crash; 0 means never
+    /// Seconds between two crashes, which are requested with POST /api/crash; 0 means no crashes
     #[arg(long, env = "SMILINGCHAT_SIMULATE_CRASH_EVERY", value_name = "S", default_value_t = 0.0,
           value_parser = positive_or_never)]
     pub crash_every: f64,
@@ -99,7 +99,7 @@ pub struct ReplicasOptions {
 /// The options of `smilingchat crash`.
 #[derive(Args, Clone, Debug)]
 pub struct CrashOptions {
-    /// Id of the replica; by default, the one with the longest uptime of the replicas that can crash
+    /// Id of the replica; by default, the replica with the longest uptime among those that can crash
     pub replica: Option<String>,
 
     /// URL of a replica, or of the proxy in front of the replicas

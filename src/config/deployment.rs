@@ -1,6 +1,6 @@
-//! The environment a replica runs in, as its operator describes it: platform, node, and the links on the page.
+//! The environment of a replica, as the operator describes it: the platform, the node, and the links on the page.
 //!
-//! These values are only displayed.
+//! The server only passes these values on to clients.
 
 use clap::ValueEnum;
 use serde::Serialize;

@@ -19,7 +19,7 @@ const MYSQL_FORM: &str = "mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE";
 /// The location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// A file that one process uses.
+    /// A file that only one process may use at a time.
     Sqlite(PathBuf),
     /// A database that any number of replicas share.
     MySql(MySqlUrl),
@@ -55,7 +55,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidValue> {
     }
 }
 
-/// A MySQL database and the account to use. Its `Debug` form is the URL without the password and the TLS settings.
+/// A MySQL database and the account to use. The `Debug` form is the URL without the password and without the TLS
+/// settings.
 #[derive(Clone, derive_more::Debug, PartialEq, Eq)]
 #[debug("mysql://{user}{}@{host}:{port}/{database}", if password.is_some() { ":…" } else { "" })]
 pub struct MySqlUrl {
@@ -91,7 +92,7 @@ pub enum TlsMode {
     Required,
     /// TLS in any case. A trusted authority must have signed the certificate.
     VerifyCa,
-    /// As [`TlsMode::VerifyCa`], and the certificate must name the host.
+    /// Like [`TlsMode::VerifyCa`], but the certificate must also name the host.
     VerifyIdentity,
 }
 
