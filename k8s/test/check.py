@@ -170,7 +170,7 @@ class Checks:
                         self.fault(workload, f"the container {name} {text}")
 
                 require(own.get("runAsNonRoot", context.get("runAsNonRoot")) is True, "may run as root")
-                require(own.get("runAsUser", context.get("runAsUser")), "sets no non-root user")
+                require(own.get("runAsUser", context.get("runAsUser")), "does not set a non-root user")
                 profile = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
                 require(profile in {"RuntimeDefault", "Localhost"}, "has no seccomp profile")
                 require(own.get("allowPrivilegeEscalation") is False, "may gain privileges")
