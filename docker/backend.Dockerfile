@@ -9,7 +9,7 @@ WORKDIR /build
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies are built before our sources are copied, so they are rebuilt only when Cargo.toml or Cargo.lock
-# changes. Cargo needs a source file for the library, the program and the benchmark.
+# changes. Cargo needs one source file each for the library, the program and the benchmark.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/server \
     && echo 'fn main() {}' >src/main.rs \

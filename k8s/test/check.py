@@ -43,7 +43,7 @@ ALLOWED_VOLUMES = {
 WITH_ZONES = {"eks"}
 # The taints of a lost node.
 GONE = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
-# Workloads whose pods mount a token for the API server. No other workload may.
+# Workloads whose pods mount a token for the API server. No other pod may mount one.
 WITH_TOKEN = {("Job", "create-secret")}
 
 # Without this cache, the package would read its schema files again for every document, thousands of times in all.
@@ -147,9 +147,9 @@ class Checks:
                     self.fault(workload, f"the image {image} is not pinned to a version")
 
     def restricted(self):
-        """The pods of every workload must comply with this pod security standard, and with stricter rules: each
-        container has a user other than root, adds no capability, declares no port below 1024, and has a read-only root
-        file system.
+        """The pods of every workload must comply with the pod security standard `restricted`, and with stricter rules:
+        each container has a user other than root, adds no capability, declares no port below 1024, and has a read-only
+        root file system.
 
         Some fields of the standard that no manifest here sets, such as `sysctls`, are not checked.
         """
@@ -170,7 +170,7 @@ class Checks:
                         self.fault(workload, f"the container {name} {text}")
 
                 require(own.get("runAsNonRoot", context.get("runAsNonRoot")) is True, "may run as root")
-                require(own.get("runAsUser", context.get("runAsUser")), "sets no non-root user")
+                require(own.get("runAsUser", context.get("runAsUser")), "does not set a non-root user")
                 profile = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
                 require(profile in {"RuntimeDefault", "Localhost"}, "has no seccomp profile")
                 require(own.get("allowPrivilegeEscalation") is False, "may gain privileges")
