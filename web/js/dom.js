@@ -1,7 +1,7 @@
 // Access to the document. The setters never interpret text as HTML, and skip unchanged values, since most repaints
 // change little.
 
-/** A new element with its class and children; a string child is text. */
+/** A new element with this class and these children; a string child becomes a text node. */
 export function element(tag, className = "", ...children) {
   const node = document.createElement(tag);
   if (className !== "") node.className = className;

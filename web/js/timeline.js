@@ -7,7 +7,7 @@ export const KEPT_MS = 3_600_000;
 export const SHOWN_MS = 180_000;
 /** Past this number of lanes, those of replicas that are gone are dropped; replicas that are present keep theirs. */
 export const MOST_LANES = 6;
-/** The minimum time over which a rate is computed: over less, as at a stop, the rate could show a false peak. */
+/** The minimum time over which a rate is computed: a shorter one, as at a stop, could produce a false peak. */
 const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;

@@ -23,7 +23,7 @@ export class PageTimers {
     return performance.now();
   }
 
-  /** Runs `run` once after `ms`, up to a slot later; returns a function that cancels it. */
+  /** Runs `run` once, after `ms` milliseconds or up to one slot later. Returns a function that cancels the timer. */
   after(ms, run) {
     const slot = Math.ceil((this.now() + ms) / SLOT_MS);
     if (!this.#slots.has(slot)) {
