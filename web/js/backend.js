@@ -11,7 +11,9 @@ const FORBIDDEN = 403;
 /** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The codes of requests that no backend answered, though a proxy may have. The backend's own refusals have other codes. */
+/**
+ * The codes of requests that no backend answered, though a proxy may have. The backend's own refusals have other codes.
+ */
 export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 
 /**

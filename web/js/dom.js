@@ -30,7 +30,7 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
-/** Sets a CSS variable through the object model, which the content security policy allows. */
+/** Sets a CSS variable through the object model, since the content security policy blocks inline styles. */
 export function setVariable(node, name, value) {
   const wanted = String(value);
   if (node.style.getPropertyValue(name) !== wanted) node.style.setProperty(name, wanted);

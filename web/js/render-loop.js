@@ -13,7 +13,7 @@ const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 
 /**
- * How many things to paint in the next frame, at most `most`. The last frame painted `share` things in `cost`
+ * How many items to paint in the next frame, at most `most`. The last frame painted `share` items in `cost`
  * milliseconds.
  */
 export function shareAfter(share, cost, most) {

@@ -90,7 +90,7 @@ export class Simulation {
   }
 
   /**
-   * Makes waiting sessions wait at least `wait` milliseconds from now. `wait` is the hint of a refusal; 0 means no hint.
+   * Makes waiting sessions wait at least `wait` milliseconds from now, as a refusal has hinted; 0 means no hint.
    */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);
