@@ -57,7 +57,7 @@ export const ENGLISH = {
   "help.open": "Help and keyboard shortcuts",
   "help.title": "Keyboard shortcuts",
   "help.on": "Shortcuts are on",
-  "help.text": "Arrow keys on the timeline show its values. Enter on a conversation opens it.",
+  "help.text": "Arrow keys step through the timeline's values. Enter on a conversation opens it.",
   "timeline.title": "Last few minutes",
   "timeline.label": "Timeline: successes, overload errors and the sessions of each replica",
   "timeline.empty": "Nothing has happened yet.",

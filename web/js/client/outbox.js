@@ -40,8 +40,8 @@ export class Outbox {
 
   /**
    * Sends at most one smile while the session is open: an interrupted one if there is any; otherwise, below the limit,
-   * a new one from `compose()`, which returns null if there is none. Returns a `Beat`. Sending only
-   * one interrupted smile per beat avoids a burst after a crash, provided that the caller paces its beats.
+   * a new one from `compose()`, which returns null if there is none. Returns a `Beat`. Sending only one interrupted
+   * smile per beat avoids a burst after a crash, provided that the caller paces its beats.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;

@@ -52,9 +52,9 @@ export class Session {
   state = SessionState.STOPPED;
   replica = null;
   /**
-   * Why the last connection ended: `{code, name, text, isRefusal}`; null until a connection has ended, and
-   * after a welcome. `code` is null if this session gave up on the connection. A connection that the other side closes
-   * before its welcome is a refusal.
+   * Why the last connection ended: `{code, name, text, isRefusal}`; null until a connection has ended, and after
+   * a welcome. `code` is null if this session gave up on the connection. A connection that the other side closes before
+   * its welcome is a refusal.
    */
   closeReason = null;
   /** When a waiting session reconnects, by the clock of `timers`; valid in the state `WAITING` only. */
@@ -164,8 +164,8 @@ export class Session {
     this.#listener.welcomed(frame);
   }
 
-  // The browser answers the server's pings, and the page does not see them. Silence is therefore measured by frames,
-  // and the session sends a ping of its own before it gives up.
+  // The browser answers the server's pings, and the page does not see them. Silence is therefore the time since the
+  // last frame, and the session sends a ping of its own before it gives up.
   #watch() {
     this.#cancelWatch = this.#timers.after(WATCH_MS, () => {
       const now = this.#timers.now();
