@@ -219,7 +219,7 @@ async fn a_phone_says_that_it_is_rate_limited_and_pauses_as_long_as_the_refusal_
     for refused in ["/api/users", "/ws"] {
         let proxy = impatient_proxy(server.address, refused).await;
         phone.load(&format!("http://{proxy}/join.html")).await;
-        let says = async || phone.text("state").await.starts_with("Too many requests come from this network");
+        let says = async || phone.text("state").await.starts_with("Too many requests from this network");
         eventually(&format!("the phone says that {refused} is rate-limited"), says).await;
         assert_eq!(state(&phone).await, "bad");
         joined(&phone).await;

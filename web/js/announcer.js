@@ -17,8 +17,8 @@ export class Announcer {
   }
 
   /**
-   * Announces `text` if `key` differs from the last key of its subject. A newer text replaces a pending one of the same
-   * subject; an empty text only removes the pending one.
+   * Announces `text` if `key` differs from the last key of the same subject. A newer text replaces a pending one of the
+   * same subject; an empty text only removes the pending one.
    */
   tell(subject, key, text) {
     if (this.#said.get(subject) === key) return;

@@ -25,8 +25,8 @@ const dialQueue = new DialQueue();
 const storage = new TabStorage(() => sessionStorage);
 const pageUrl = document.baseURI;
 
-// The id of a smile is a random word, drawn at each page load, and a count, so ids stay unique per sender across
-// reloads.
+// The id of a smile is a random word, drawn on each page load, followed by a count, so ids stay unique per sender
+// across reloads.
 const pageWord = Array.from(crypto.getRandomValues(new Uint32Array(2)), (word) => word.toString(ID_RADIX)).join("");
 let lastId = 0;
 function nextId() {
@@ -77,7 +77,7 @@ const renderLoop = new RenderLoop({
   paintMore: (cost) => views.paintMore(timers.now(), cost),
 });
 
-/** Wraps an action of the presenter so that a paint of its effect starts immediately. */
+/** Wraps an action of the presenter so that its effect is painted immediately. */
 const shown = (act) => (argument) => {
   act(argument);
   renderLoop.flush();

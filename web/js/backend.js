@@ -11,12 +11,14 @@ const FORBIDDEN = 403;
 /** The status that a working WebSocket address returns to a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
-/** The codes of requests that no backend answered; a proxy may have. The backend's own refusals have other codes. */
+/**
+ * The codes of requests that no backend answered, though a proxy may have. The backend's own refusals have other codes.
+ */
 export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 
 /**
- * A failed request. `status` is the HTTP status, or 0 without a whole answer. `code` is `unreachable` if `status` is
- * 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
+ * A failed request. `status` is the HTTP status, or 0 if no complete answer arrived. `code` is `unreachable` if
+ * `status` is 0; otherwise the answer's error code, `http_STATUS` for a refusal without one, or `unexpected_answer`.
  */
 export class BackendError extends Error {
   constructor({ status, code, message, retryAfter = 0 }) {
@@ -32,7 +34,7 @@ export class BackendError extends Error {
     return this.status === TOO_OFTEN;
   }
 
-  /** The overload error that this failure counts as, as the end of a `cause.` key of the dictionary, or null. */
+  /** The kind of overload error that this failure counts as: a dictionary key without its prefix `cause.`, or null. */
   get overloadCause() {
     if (this.isTooOften) return "address";
     if (this.isSilence) return "no_replica";
@@ -98,8 +100,9 @@ export class Backend {
 
   /**
    * Finds out why a socket to this address is refused. Returns a `BackendError`, or null if no cause is found. Browsers
-   * hide the answer to a handshake, so this sends a plain GET. Browsers send no `Origin` with a GET to the page's own
-   * origin, so a second request tests the origin: a crash request without a body, which the server always refuses.
+   * hide the answer to a handshake, so this method sends a plain GET. Browsers send no `Origin` with a GET to the
+   * page's own origin, so a second request tests the origin: a crash request without a body, which the server always
+   * refuses.
    */
   async refusal(socketUrl) {
     const found = await this.#request(socketUrl.replace(/^ws/, "http")).catch((error) => error);

@@ -1,6 +1,6 @@
 // Chaos crashes replicas at a steady pace, with the same requests as the button. It ends when it is switched off, when
-// the run is stopped, when no replica is left to crash, when the backend refuses a request, or when a promise was
-// broken.
+// the run is stopped, when no replica is left to crash, when the backend refuses a request, or when a promise has
+// been broken.
 
 import { Outcome } from "./crash-requests.js";
 
@@ -23,7 +23,7 @@ export class Chaos {
   #cancel = () => {};
   #misses = 0;
   #run = 0;
-  /** The requests whose victim is not known. */
+  /** The requests whose victim is not yet known. */
   #open = new Set();
   #done = 0;
 

@@ -49,8 +49,8 @@ export class Counters {
 }
 
 /**
- * A rate is averaged over at least this time, and at most one interval between samples longer. At the start, it is
- * averaged over the time so far.
+ * The minimum time over which a rate is averaged; the actual time is at most one sampling interval longer. At first, a
+ * rate is averaged over the time since the first sample.
  */
 const WINDOW_MS = 4_000;
 

@@ -15,7 +15,7 @@ export class CrashRequests {
 
   /** The `wish` of the request that waits for a token, or null. */
   waiting = null;
-  /** The failure to show for the last request, as {key, values} of the dictionary, or null. */
+  /** The failure to show for the last request, as a dictionary key with its values: {key, values}; or null. */
   failure = null;
 
   /** `storage` keeps the token for this tab. */

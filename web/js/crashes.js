@@ -9,7 +9,7 @@ const READY = "ready";
 
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
-/** How long a resumed loss, or a request without an answer, is kept for a crash that the page notices later. */
+/** For this long, a resumed loss, or a request without a known victim, can be attributed to a crash noticed later. */
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
@@ -17,10 +17,10 @@ const OPEN_MS = 120_000;
 const STALE_MS = 15_000;
 
 /**
- * The state of a run without crashes. `incidents` has the crashes in the order in which they were recorded; one that is
- * noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`. `roster` has every
- * replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed sessions over, and
- * `losses` the lost sessions, without those that were resumed and are older than `REMEMBERED_MS`.
+ * The state of a run without crashes. `incidents` has the crashes in the order in which they were recorded; one that
+ * the page only noticed may have happened before its predecessor. `replicas` is the list last seen, at `seenAt`.
+ * `roster` has every replica seen so far, `arrivals` those that became ready, `orderly` those that drained or handed
+ * sessions over, and `losses` the lost sessions, without those that were resumed and are older than `REMEMBERED_MS`.
  */
 export const NO_CRASHES = Object.freeze({
   incidents: Object.freeze([]),
@@ -68,9 +68,9 @@ export function withdrawn(crashes, { id }) {
 }
 
 /**
- * Records a broken session. An announced end is orderly, not a loss. A lost session counts for the last crash of its
- * replica. If the replica has not crashed, or has come back, the session counts for each recent request whose victim is
- * not known.
+ * Records a broken session. An announced end is orderly, not a loss. A lost session counts towards the last crash of
+ * its replica. If the replica has not crashed, or has come back, the session counts towards each recent request whose
+ * victim is not known.
  */
 export function sessionLost(crashes, event) {
   const { at, replica, isOrderly } = event;

@@ -1,8 +1,8 @@
-// Diagnoses why sessions cannot connect. Browsers hide the cause from sockets, so after a session's second failure in a
-// row the page finds it with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the server's hint if it is
-// longer, each refusal is counted under this cause. A later refusal waits for the next diagnosis. A rate limit lets
-// single requests pass, so refusals are counted under the last cause until a second diagnosis in a row finds none, or
-// until one gets no answer.
+// Diagnoses why sessions cannot connect. Browsers do not tell a page why a socket failed, so after a session's second
+// failure in a row the page finds the cause with one or two HTTP requests. For `DIAGNOSIS_GAP_MS`, or for the server's
+// hint if it is longer, each refusal is counted under this cause. A later refusal waits for the next diagnosis. A rate
+// limit lets occasional requests pass, so refusals are counted under the last cause until a second diagnosis in a row
+// finds none, or until one gets no answer.
 
 /** Consecutive failed attempts before a diagnosis. */
 export const SUSPICIOUS_ATTEMPTS = 2;
@@ -57,7 +57,7 @@ export class Diagnosis {
     if (found !== null) this.#unexplained = [];
   }
 
-  // The request of the diagnosis was refused like the sockets, so it counts as well.
+  // The HTTP request of the diagnosis was refused as the sockets were, so it counts as well.
   #explain(cause) {
     for (let refused = 0; refused <= this.#unexplained.length; refused += 1) this.#onRefused(cause);
     this.#onFound(cause);

@@ -1,7 +1,7 @@
 // Access to the document. The setters never interpret text as HTML, and skip unchanged values, since most repaints
 // change little.
 
-/** A new element with its class and children; a string child is text. */
+/** A new element with this class and these children; a string child becomes a text node. */
 export function element(tag, className = "", ...children) {
   const node = document.createElement(tag);
   if (className !== "") node.className = className;
@@ -30,7 +30,7 @@ export function setData(node, name, value) {
   if (node.dataset[name] !== value) node.dataset[name] = value;
 }
 
-/** Sets a CSS variable through the object model, which the content security policy allows. */
+/** Sets a CSS variable through the object model, since the content security policy blocks inline styles. */
 export function setVariable(node, name, value) {
   const wanted = String(value);
   if (node.style.getPropertyValue(name) !== wanted) node.style.setProperty(name, wanted);

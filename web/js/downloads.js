@@ -1,11 +1,11 @@
-// Downloads of a run, as JSON and as an image.
+// Saves a run as a download, either JSON or an image.
 
 import { element } from "./dom.js";
 import { drawPicture } from "./picture.js";
 import { posterOf } from "./poster.js";
 import { recordOf } from "./record.js";
 
-/** How long the URL of the bytes stays valid: a download that has started keeps its own reference to the bytes. */
+/** How long the URL of the file stays valid: a download that has started no longer needs the URL. */
 const KEPT_MS = 10_000;
 
 export function saveJson(run) {

@@ -44,7 +44,7 @@ function pick(choices, random) {
   return choices[Math.floor(random() * choices.length)];
 }
 
-/** A face in answer to the last one received, `heard`. If that has no answers or is null, an opener. */
+/** A face that answers `heard`, the last face received; an opener if `heard` is null or has no answers. */
 export function answerTo(heard, random) {
   return pick(ANSWERS.get(heard) ?? OPENERS, random);
 }

@@ -27,8 +27,8 @@ export function confirmed(incident, { at, replica, mode }) {
 
 /**
  * Records a broken session. A session that breaks again before it is live counts once. In place of an incident, this
- * function and the next two also accept the state of all crashes, which has no victim and the lost sessions of all
- * replicas.
+ * function and the next two also accept the state of all crashes, which has the lost sessions of all replicas but no
+ * victim.
  */
 export function sessionLost(incident, { at, user, replica }) {
   const { victim = null, losses } = incident;
@@ -51,7 +51,7 @@ export function sessionStopped(incident, { user }) {
 const isAway = (loss, user) => loss.user === user && loss.resumedAt === null;
 const isAwaited = ({ losses }, user) => losses.some((loss) => isAway(loss, user));
 
-/** Records when the victim was first seen in a state other than ready, or was no longer listed. */
+/** Records when the victim was first seen in a state other than ready, or first missing from the list. */
 export function replicasSeen(incident, { at, replicas }) {
   const { victim, lostAt } = incident;
   if (victim === null || lostAt !== null) return incident;

@@ -109,7 +109,10 @@ export class Ledger {
     return delivers;
   }
 
-  /** The highest acked offset that the user has not received, or null. A session that has seen it has caught up. */
+  /**
+   * The highest offset of the acked smiles that the user has not received, or null. A session that has seen it has
+   * caught up.
+   */
   highestOwed(user) {
     const { epoch } = this.#streamOf(user);
     const offsets = [...this.#owedTo(user)].filter((smile) => smile.epoch === epoch).map((smile) => smile.offset);

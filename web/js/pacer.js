@@ -1,4 +1,4 @@
-// The schedule of beats. Beats are counted from a fixed time instead of the previous wake-up, so the pace neither
+// The schedule of beats. Beats are counted from a fixed time, not from the previous wake-up, so the pace neither
 // drifts nor slows down when the server sheds smiles. The caller passes the time.
 
 /** The default pace: five beats a second for each conversation. */
@@ -22,7 +22,7 @@ export class Pacer {
     this.#beat = beat;
   }
 
-  /** The number of beats skipped because `take` came too late, as after a sleep of the machine or the browser. */
+  /** The number of beats skipped because `take` was called too late, for example after the machine slept. */
   get missed() {
     return this.#missed;
   }

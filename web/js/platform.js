@@ -1,5 +1,5 @@
-// The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica that it
-// leaves down. The tab's storage keeps the platform, since the page may load while no backend answers.
+// The platform of the backend: whether it restarts crashed replicas, and the command that restarts a replica that the
+// platform leaves down. The tab's storage keeps the platform, since the page may load while no backend answers.
 
 /** After this much silence, the page says that the backend is gone. A quick restart completes sooner. */
 export const GONE_AFTER_MS = 3_000;

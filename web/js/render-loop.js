@@ -5,7 +5,7 @@
 export const FRAME_GAP_MS = 80;
 /** The gap is at least this many times as long as the last paint, so a slow machine stays responsive. */
 export const GAP_PER_COST = 2;
-/** A paint whose frame does not come within this time starts without it. */
+/** A paint whose frame does not come within this time starts without a frame. */
 export const NO_FRAME_MS = 500;
 
 /** A frame slower than the first limit visibly stutters; one faster than the second has room for more. */
@@ -13,7 +13,7 @@ const SLOW_FRAME_MS = 20;
 const QUICK_FRAME_MS = 8;
 
 /**
- * How many things to paint in the next frame, at most `most`. The last frame painted `share` things in `cost`
+ * How many items to paint in the next frame, at most `most`. The last frame painted `share` items in `cost`
  * milliseconds.
  */
 export function shareAfter(share, cost, most) {

@@ -33,9 +33,9 @@ export class ReplicaWatch {
   replicas = [];
   self = null;
   answeredAt = null;
-  /** When the first of the consecutive failed requests began; null after an answer or a rate-limit refusal. */
+  /** When the first of the consecutive failed requests began; null after a list or a rate-limit refusal. */
   unreachableSince = null;
-  /** When the first of the consecutive requests that no backend answered began, or null. */
+  /** When the current series of requests without a backend's answer began; null if the last one was answered. */
   silentSince = null;
   /** The end of a rate-limit pause, or null. */
   quietUntil = null;
@@ -56,8 +56,8 @@ export class ReplicaWatch {
   }
 
   /**
-   * Polls now, unless a rate limit pauses the polls, and then repeatedly. At most one request is open, so answers stay
-   * in order.
+   * Polls now, and keeps polling; does nothing while a rate limit pauses the polls. At most one request is open, so
+   * answers stay in order.
    */
   async ask() {
     if (this.quietUntil === null || this.#timers.now() >= this.quietUntil) await this.#ask();

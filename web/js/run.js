@@ -18,7 +18,7 @@ const crashesAfter = (change) => (run, event) => {
 const withReplicas = crashesAfter(Crashes.replicasSeen);
 const withLoss = crashesAfter(Crashes.sessionLost);
 
-/** A run without events that knows the last list of replicas and its time. */
+/** A run without events, which keeps the last list of replicas and the list's time. */
 export function forgotten({ crashes }) {
   return withReplicas(NO_RUN, { at: crashes.seenAt, replicas: crashes.replicas });
 }

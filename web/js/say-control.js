@@ -40,8 +40,8 @@ export class SayControl {
     }
   }
 
-  // Keeps one session, for the last user. Those of earlier users end once their smiles are settled. The code of the
-  // client is loaded with the first smile.
+  // Keeps one session, for the last user. The sessions of earlier users end once their smiles are settled. The client's
+  // code is loaded when the first smile is sent.
   async #clientOf(user) {
     const { Client } = await import("./client/client.js");
     if (this.#client?.user === user) return this.#client;

@@ -1,4 +1,4 @@
-// The settings of a run, and their form in the page's address.
+// The settings of a run, and their encoding in the page's address.
 
 export const MOST_CONVERSATIONS = 30;
 export const MOST_RATE = 20;

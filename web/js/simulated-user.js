@@ -37,7 +37,7 @@ export class SimulatedUser {
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
    * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`,
-   * `unanswered()` for requested histories, and `changed(user)`.
+   * `unanswered()` if requested histories will not arrive, and `changed(user)`.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -77,7 +77,7 @@ export class SimulatedUser {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());
   }
 
-  /** Requests older smiles of the conversation. Returns false without a welcomed connection. */
+  /** Requests a page of the conversation's history. Returns false without a welcomed connection. */
   askHistory({ before, limit }) {
     return this.session.send(historyFrame({ with: this.#peer, before, limit }));
   }

@@ -64,8 +64,9 @@ export class Simulation {
   }
 
   /**
-   * Starts a run, or changes the number of conversations of the current one; 0 stops it. Each conversation has `rate`
-   * beats a second, and each beat sends at most one smile. The seed applies to new conversations.
+   * Starts a run, or changes the number of conversations and the pace of the current run; a `count` of 0 stops it. Each
+   * conversation has `rate` beats a second, and each beat sends at most one smile. The seed applies to new
+   * conversations.
    */
   run(count, { rate = DEFAULTS.rate, seed = null } = {}) {
     if (!this.isRunning && count > 0) this.#reset();
@@ -89,7 +90,7 @@ export class Simulation {
   }
 
   /**
-   * Makes waiting sessions wait at least `wait` milliseconds from now, the hint of a refusal; 0 means no hint.
+   * Makes waiting sessions wait at least `wait` milliseconds from now, as a refusal has hinted; 0 means no hint.
    */
   postpone(wait) {
     for (const user of this.users) user.session.postpone(wait);

@@ -1,6 +1,6 @@
 // Chooses the sentence about the connection: the one that states the most important fact. The functions are pure.
 
-/** The page shows a failure of the requests for the replicas only once it has lasted this long. */
+/** The page reports failing requests for the list of replicas only once they have been failing for this long. */
 export const WORTH_A_WORD_MS = 1_000;
 
 /**

@@ -7,8 +7,8 @@ import { SHOWN_MS, readingAt, shownOf, spanOf } from "./timeline.js";
 /** The size of text, in pixels, at which the drawing has a scale of 1. */
 const TEXT_SIZE = 16;
 /**
- * The minimum height of the rates at a scale of 1, in CSS pixels: more lanes than fit below them make the drawing
- * taller.
+ * The minimum height of the area for the rates at a scale of 1, in CSS pixels. If the lanes do not fit below this area,
+ * the drawing becomes taller.
  */
 const LEAST_RATES = 48;
 const NARROW = 520;

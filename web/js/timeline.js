@@ -1,5 +1,5 @@
-// The timeline of a run: a sample per second of the rates and the sessions per replica, and marks for events. The
-// functions are pure: those that add to a timeline return the next one.
+// The timeline of a run: one sample a second, with the rates and the sessions on each replica, and marks for events.
+// The functions are pure: those that add to a timeline return the next one.
 
 /** The maximum length of a timeline. The record of a longer run has only its last hour. */
 export const KEPT_MS = 3_600_000;
@@ -7,7 +7,7 @@ export const KEPT_MS = 3_600_000;
 export const SHOWN_MS = 180_000;
 /** Past this number of lanes, those of replicas that are gone are dropped; replicas that are present keep theirs. */
 export const MOST_LANES = 6;
-/** The minimum time over which a rate is computed: over less, as at a stop, the rate could show a false peak. */
+/** The minimum time over which a rate is computed: a shorter one, as at a stop, could produce a false peak. */
 const SHORT_MS = 500;
 /** The shortest visible span. */
 export const SHORTEST_MS = 60_000;
@@ -87,8 +87,8 @@ export function spanOf({ samples }, most = SHOWN_MS) {
 }
 
 /**
- * The replicas within the span, in the order of their appearance. Past the maximum, those that disappeared first are
- * dropped; present ones are not.
+ * The replicas within the span, in the order in which they first appear. Past the maximum, those that disappeared first
+ * are dropped; present ones are not.
  */
 export function lanesOf({ samples }, [from, to]) {
   const aliveAt = new Map();

@@ -13,7 +13,7 @@ const ID_RADIX = 36;
 const VALID_ID = /^[\w.-]{1,64}$/;
 
 /**
- * The permanent error of a smile or a history request: a retry would be refused again. `code` is the protocol's error
+ * The permanent refusal of a smile or a history request: a retry would be refused again. `code` is the protocol's error
  * code.
  */
 export class Refusal extends Error {
@@ -39,9 +39,9 @@ export class Client {
   #isFinishing = false;
 
   /**
-   * `page` is the address of the page, `user` the name. `onSmile(frame)` receives every smile to the user since the
-   * first welcome, except in a gap. It also receives the user's own smiles that another session sent, such as an
-   * earlier session of this client that broke before the ack. `onState(session)` reports each change of
+   * `page` is the address of the page, and `user` is the user's name. `onSmile(frame)` receives every smile to the user
+   * since the first welcome, except those in a gap. It also receives the user's own smiles that another session sent,
+   * such as an earlier session of this client that broke before the ack. `onState(session)` reports each change of
    * `session.state`; the session also has `replica`, `closeReason`, `reconnects`, and `retryAt` by the clock of
    * `timers`. `onGap()` reports that smiles may be missing; `history()` returns them if the log still has them.
    */
@@ -92,7 +92,7 @@ export class Client {
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
-      // The server may answer a smile whose id is not valid without repeating the id.
+      // The server's answer to a smile with an invalid id may omit the id.
       if (typeof id !== "string" || !VALID_ID.test(id)) {
         throw new Refusal({ code: "bad_request", message: "an id has 1 to 64 characters from A-Z a-z 0-9 . _ -" });
       }
@@ -102,7 +102,10 @@ export class Client {
     });
   }
 
-  /** Resolves to the smiles with another user, oldest first: `{smiles, more}`. Retries until answered or refused. */
+  /**
+   * Resolves to `{smiles, more}`: smiles to and from another user, oldest first. Retries until the request is answered
+   * or refused.
+   */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {
       this.#histories.push({ with: other, before, limit, resolve, reject });
@@ -161,7 +164,7 @@ export class Client {
     if (this.#isFinishing && this.#promises.size === 0) this.stop();
   }
 
-  // An answer does not name its request, so only the oldest request is in flight.
+  // An answer does not identify its request, so only the oldest request is in flight.
   #askHistory() {
     this.#isAsking = this.#histories.length > 0 && this.session.send(historyFrame(this.#histories[0]));
   }
@@ -174,7 +177,7 @@ export class Client {
   #failed(frame) {
     const { id, temporary, retry_after_ms: wait = 0 } = frame;
     const refuse = ({ reject }) => reject(new Refusal(frame));
-    // An error without an id answers a history request, since the ids of smiles are valid.
+    // An error without an id answers a history request, since this client's smiles always have valid ids.
     if (id === undefined && temporary) this.#cancelRetry = this.#timers.after(wait, () => this.#askHistory());
     else if (id === undefined) this.#settleHistory(refuse);
     else if (temporary) this.#outbox.retry(id, wait);

@@ -3,13 +3,13 @@
 //
 // Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
 //   Session      one WebSocket at a time: welcome, resume from the highest offset, back-off with jitter, the server's
-//                hints, what each close code asks for, and a replica that falls silent
-//   Outbox       smiles without an ack: sent again with the same id, after a temporary error no sooner than the
-//                server's hint, after a broken session in the beats that follow the next welcome
-//   DialQueue    a limit on the sessions of a page that connect at the same time
-//   Stream       for a proof: how far the user's stream was seen, and where it has a gap
-//   whyRefused   the cause that a browser hides when a socket is refused
-//   PageTimers   a clock, and timers that run on time in a hidden page if there are workers
+//                hints, the reaction to each close code, and the detection of a silent replica
+//   Outbox       smiles without an ack, each sent again with the same id: after a temporary error, no sooner than the
+//                server's hint; after a broken session, in the beats that follow the next welcome
+//   DialQueue    a limit on the number of a page's sessions that connect at the same time
+//   Stream       for a proof of delivery: how far the user's stream has been seen, and where it has gaps
+//   whyRefused   finds out why a socket is refused, since browsers hide the cause
+//   PageTimers   a clock, and timers that run on time in a hidden page if workers are available
 
 export { Backoff, retryWait } from "./backoff.js";
 export { Client, Refusal } from "./client.js";

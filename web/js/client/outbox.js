@@ -3,7 +3,7 @@
 
 import { retryWait } from "./backoff.js";
 
-/** The default limit of unsettled smiles. At the limit, beats send no new smile. */
+/** The default limit on unsettled smiles. At the limit, beats send no new smile. */
 export const UNSETTLED_LIMIT = 3;
 
 /** The outcome of a beat: a new smile, an interrupted one sent again, or none. */
@@ -40,8 +40,8 @@ export class Outbox {
 
   /**
    * Sends at most one smile while the session is open: an interrupted one if there is any; otherwise, below the limit,
-   * a new one from `compose()`, which returns null if there is none. Returns a `Beat`. One interrupted smile per beat
-   * avoids a burst after a crash if the caller paces its beats.
+   * a new one from `compose()`, which returns null if there is none. Returns a `Beat`. Sending only one interrupted
+   * smile per beat avoids a burst after a crash, provided that the caller paces its beats.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
@@ -67,7 +67,7 @@ export class Outbox {
 
   /**
    * Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. Does
-   * nothing if the smile waits for no answer.
+   * nothing if the smile is not waiting for an answer.
    */
   retry(id, retryAfter) {
     const entry = this.#entries.get(id);

@@ -53,7 +53,7 @@ export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
 
-/** The value of a JSON text; null for other text. */
+/** The value of a JSON text; null for text that is not JSON. */
 export function parseJson(text) {
   try {
     return JSON.parse(text);
@@ -68,7 +68,7 @@ export function retryAfterOf(response, answer) {
   return Math.max(0, ...hints.filter(Number.isFinite));
 }
 
-/** A session's URL, relative to the page, with TLS if the page has it. */
+/** The absolute URL of a session, resolved against the page's URL; with TLS if the page has it. */
 export function socketUrl(pageUrl, user, resume = null) {
   const url = new URL("ws", pageUrl);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -110,8 +110,8 @@ const FRAME_CHECKS = {
 };
 
 /**
- * Parses a frame. Returns null if `type` is not a string, or if a known type lacks a valid required field. Unknown
- * types pass, since newer servers may add types.
+ * Parses a frame. Returns null if `type` is not a string, or if a required field of a known type is missing or
+ * invalid. Unknown types pass, since newer servers may add types.
  */
 export function parseFrame(text) {
   const frame = parseJson(text);
@@ -121,8 +121,8 @@ export function parseFrame(text) {
 }
 
 /**
- * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`.
- * The ack of a duplicate has an old offset. A welcome with `recovered: false` sets the point to its own offset.
+ * Where to resume from: the highest offset of a welcome, a smile, or an ack with `duplicate: false`. The ack of a
+ * duplicate has an old offset. A welcome with `recovered: false` or a new epoch sets the point to its own offset.
  */
 export class ResumePoint {
   #epoch = null;

@@ -1,19 +1,19 @@
-// Finds out why a socket does not open: browsers hide the response to a handshake, so this sends a plain GET to the
-// same address.
+// Finds out why a socket does not open. Browsers hide the response to a handshake, so this module sends a plain GET to
+// the same address.
 
 import { parseJson, retryAfterOf, socketUrl } from "./protocol.js";
 
 /** The status of a plain GET that passed all earlier checks. The cause is then in the handshake. */
 const NO_HANDSHAKE = 426;
 
-/** The time limit of the request: a hanging backend accepts connections and answers nothing. */
+/** The time limit of the request: a hanging backend accepts connections but never answers. */
 const REQUEST_LIMIT_MS = 3_000;
 
 /**
  * Why sessions of the user are refused: `{code, message, host, retryAfter}`. The code is the server's, or one of these:
  * `host_rewritten` if a proxy changed the `Host` header, whose new value is `host`; `no_upgrade` if a proxy drops the
- * upgrade; `http_STATUS` for an answer without a code; `unreachable` without a whole answer. `retryAfter` is the
- * server's hint in milliseconds, or 0.
+ * upgrade; `http_STATUS` for an answer without a code; `unreachable` if no complete answer arrived. `retryAfter` is
+ * the server's hint in milliseconds, or 0.
  */
 export async function whyRefused({ page, user, fetch = globalThis.fetch }) {
   const url = new URL(socketUrl(page, user).replace(/^ws/, "http"));

@@ -4,11 +4,11 @@
 import { Backoff, ceiling } from "./backoff.js";
 import { CloseAction, NORMAL_CLOSURE, ResumePoint, closeAction, closeName, parseFrame, pingFrame } from "./protocol.js";
 
-/** The time limit for the welcome. The second failure and the third double it: a busy server needs longer. */
+/** The time limit for the welcome. The second and third consecutive failures double it: a busy server needs longer. */
 export const CONNECT_LIMIT_MS = 2_000;
 /** Silence after which the session sends a ping. The check runs every `WATCH_MS`. */
 export const SILENCE_ASK_MS = 1_000;
-/** Limits for an unanswered ping: after the first the session is shown as silent, after the second it reconnects. */
+/** Limits for an unanswered ping: after the first, the session is shown as silent; after the second, it reconnects. */
 const SILENCE_SHOW_MS = 1_000;
 export const SILENCE_LIMIT_MS = 2_000;
 /** The end of a connection resets the back-off if the welcome was at least this long ago. */
@@ -52,9 +52,9 @@ export class Session {
   state = SessionState.STOPPED;
   replica = null;
   /**
-   * Why the last connection ended: `{code, name, text, isRefusal}`; null before the first end and after a welcome.
-   * `code` is null if this session gave up the connection. A connection that the other side closes before its welcome
-   * is a refusal.
+   * Why the last connection ended: `{code, name, text, isRefusal}`; null until a connection has ended, and after
+   * a welcome. `code` is null if this session gave up on the connection. A connection that the other side closes before
+   * its welcome is a refusal.
    */
   closeReason = null;
   /** When a waiting session reconnects, by the clock of `timers`; valid in the state `WAITING` only. */
@@ -105,14 +105,14 @@ export class Session {
     if (this.#timers.now() + wait < this.retryAt) this.#waitFor(wait);
   }
 
-  /** Honours the hint of a refusal: a shorter wait becomes `wait` milliseconds plus a random spread. 0 is no hint. */
+  /** Honours the hint of a refusal: a shorter wait becomes `wait` milliseconds plus a random spread. 0: no hint. */
   postpone(wait) {
     if (this.state !== SessionState.WAITING || wait === 0) return;
     if (this.#timers.now() + wait > this.retryAt) this.#waitFor(wait + this.#random() * POSTPONE_SPREAD_MS);
     this.#returnAt = this.retryAt;
   }
 
-  /** Sends a frame. Returns false without a connection that was welcomed; the frame is then dropped. */
+  /** Sends a frame. Without a welcomed connection, drops the frame and returns false. */
   send(text) {
     const isOpen = this.#socket !== null && this.#welcomedAt !== null;
     if (isOpen) this.#socket.send(text);
@@ -132,7 +132,7 @@ export class Session {
     this.#welcomedAt = null;
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#closed(event.code, event.reason);
-    // At the first try after a stable connection, `attempt` is 1, or 0 if the server said when to reconnect.
+    // On the first attempt after a stable connection, `attempt` is 1, or 0 if the server said when to reconnect.
     const limit = ceiling(Math.max(0, this.attempt - 1), CONNECT_LIMIT_MS, 4 * CONNECT_LIMIT_MS);
     this.#cancelTimer = this.#timers.after(limit, () => this.#giveUp("no_welcome"));
   }
@@ -164,8 +164,8 @@ export class Session {
     this.#listener.welcomed(frame);
   }
 
-  // The browser answers the server's pings, and the page does not see them. Silence is therefore measured by frames,
-  // and the session sends a ping of its own before it gives up.
+  // The browser answers the server's pings, and the page does not see them. Silence is therefore the time since the
+  // last frame, and the session sends a ping of its own before it gives up.
   #watch() {
     this.#cancelWatch = this.#timers.after(WATCH_MS, () => {
       const now = this.#timers.now();
@@ -230,7 +230,7 @@ export class Session {
     if (socket === null) return;
     socket.onmessage = null;
     socket.onclose = null;
-    // This does nothing if the other side has already closed the socket.
+    // `close` does nothing if the other side has already closed the socket.
     socket.close(NORMAL_CLOSURE);
     this.#listener.broken();
   }

@@ -22,7 +22,7 @@ export class Stream {
     return this.#offset;
   }
 
-  /** Records a new session. Returns false if it may leave a gap after the last one. */
+  /** Records a new session. Returns false if smiles may be missing between the previous session and this one. */
   open({ epoch, offset, recovered }) {
     const first = this.#epoch === null;
     const sameLog = epoch === this.#epoch;
@@ -55,7 +55,7 @@ export class Stream {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }
 
-  /** Whether a delivery at the offset cannot be proven: the offset is in a gap, or of another epoch. */
+  /** Whether a delivery at the offset cannot be proven: the offset is in a gap or belongs to another epoch. */
   isUnproven(epoch, offset) {
     if (epoch !== this.#epoch) return true;
     return this.#gaps.some((gap) => offset > gap.after && offset <= gap.upTo);

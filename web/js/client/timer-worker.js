@@ -1,4 +1,4 @@
-// Timers outside the page's thread: posts the slot back `ms` milliseconds after a message {slot, ms}.
+// Timers outside the page's main thread: `ms` milliseconds after a message {slot, ms}, posts the slot back.
 
 self.addEventListener("message", ({ data: { slot, ms } }) => {
   setTimeout(() => self.postMessage(slot), ms);

@@ -1,5 +1,5 @@
-// The page's clock and one-shot timers. The timers run in a worker, because browsers let those of a hidden page fire at
-// most once a second. Without workers, or if the worker fails, the page's own timers are used.
+// The page's clock and one-shot timers. The timers run in a worker, because browsers let a hidden page's own timers
+// fire at most once a second. Without workers, or if the worker fails, the page's own timers are used.
 
 /** Timers due within the same slot share a wake-up: the messages of a wake-up can cost more than the timers' work. */
 export const SLOT_MS = 10;
@@ -23,7 +23,7 @@ export class PageTimers {
     return performance.now();
   }
 
-  /** Runs `run` once after `ms`, up to a slot later; returns a function that cancels it. */
+  /** Runs `run` once, after `ms` milliseconds or up to one slot later. Returns a function that cancels the timer. */
   after(ms, run) {
     const slot = Math.ceil((this.now() + ms) / SLOT_MS);
     if (!this.#slots.has(slot)) {

@@ -1,4 +1,4 @@
-// The script of join.html: a user for a phone, faces to tap, its smiles, and the state of the connection.
+// The script of join.html: a user for the phone, faces to tap, the user's smiles, and the state of the connection.
 
 import { Backend } from "../backend.js";
 import { Client } from "../client/client.js";

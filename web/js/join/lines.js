@@ -1,4 +1,4 @@
-// The last smiles that a phone sent and received, newest first, and all users that have smiled at it.
+// The last smiles that a phone's user sent and received, newest first, and all users that have smiled at this user.
 
 export const LINES_KEPT = 30;
 

@@ -17,9 +17,9 @@ export function seatId(day) {
 }
 
 /**
- * Claims a user. `remembered` is the result of an earlier call, or null: its user is tried first, and is claimed again
- * on another day. `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user
- * is free; `host` is the simulated user that receives the claim, and `word` is its faces.
+ * Claims a user. `remembered` is the result of an earlier call, or null. Its user is tried first; on another day, with
+ * a new claim. `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user is
+ * free; `host` is the simulated user that receives the claim, and `word` is the faces of the claim.
  */
 export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);

@@ -21,17 +21,17 @@ const ENGLISH = {
   offline: "This phone is offline. It reconnects when the network is back.",
   connecting: "Connecting…",
   live: "Connected to {replica}",
-  resuming: "Connected to {replica}, which sends what you missed",
+  resuming: "Connected to {replica}, catching up…",
   silent: "{replica} has fallen silent…",
   waiting: "The connection to {replica} is lost. Your smiles are safe. Trying again…",
   nowhere: "The backend does not answer. Trying again…",
   host_rewritten: "A proxy changes the host of this page to {host}, so the backend refuses the page. The proxy must pass Host on unchanged.",
   no_upgrade: "A proxy between this page and the backend does not let WebSockets through.",
-  rate_limited: "Too many requests come from this network. Trying again…",
+  rate_limited: "Too many requests from this network. Trying again…",
   other: "Not connected ({code}). Trying again…",
   stopped: "Disconnected",
   failed: "The backend rejected a message from this page. Reload the page.",
-  reconnects: "Connection losses survived: {n}",
+  reconnects: "Reconnections: {n}",
   gap: "The connection could not resume: smiles sent in the meantime are not shown here.",
 };
 
@@ -70,7 +70,7 @@ const ITALIAN = {
 
 export const WORDS = { en: ENGLISH, it: ITALIAN };
 
-/** The key of the words for the code of a refusal. */
+/** The key of the words for a refusal with this error code. */
 export function keyOfRefusal(code) {
   if (SILENT_CODES.has(code)) return "nowhere";
   return Object.hasOwn(ENGLISH, code) ? code : "other";
@@ -82,7 +82,7 @@ export function languageOf(wanted) {
   return languages.find((language) => Object.hasOwn(WORDS, language)) ?? "en";
 }
 
-/** The words for `key`, with substituted values. */
+/** The words for `key`, with the values filled in. */
 export function say(language, key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 }
