@@ -1,8 +1,9 @@
 //! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
 //! Batches come from the appender, from reads of the log ([`Tail::read`]) and, on a shared store, from the binary log.
-//! The first source that delivers the batch after the cursor publishes it. A batch that is already published is
-//! skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
+//! The batch after the cursor is published when the first of these sources delivers it. A batch that is already
+//! published is skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read
+//! from the log.
 
 mod follower;
 mod recent;

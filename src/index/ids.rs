@@ -82,7 +82,8 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier are delayed, so that the merges of their inputs have ended.
+/// Number of segments by which the merges of a tier are delayed, so that the merges that produce their inputs have
+/// ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }

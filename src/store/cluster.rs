@@ -61,8 +61,8 @@ pub(crate) struct ReplicaRecord {
     pub uptime_ms: u64,
     /// Milliseconds since it last renewed its lease, by the store's clock; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// The status that it wrote with its last renewal; in its own answer, the current status. In the record of a lost
-    /// replica, the number of sessions and the rate of smiles are 0.
+    /// The status that it wrote with its last renewal; in the replica's own answer, the current status. In the record
+    /// of a lost replica, the number of sessions and the rate of smiles are 0.
     #[serde(flatten)]
     pub status: ReplicaStatus,
     /// The version of the program.

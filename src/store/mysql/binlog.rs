@@ -27,9 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a replica after
-/// they are in the binary log, its identity, and the name of the database as the server spells it. The case of that
-/// name may differ from the configured name.
+/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a MySQL replica
+/// after they are in the binary log, its identity, and the name of the database as the server spells it, which may
+/// differ from the configured name in case.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -61,7 +61,7 @@ pub(crate) struct Binlog {
     stream: BinlogStream,
     database: String,
     store: Arc<MySql>,
-    /// Batches of the transaction that has not committed yet.
+    /// Batches of the transaction whose commit event has not arrived yet.
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
