@@ -1,6 +1,6 @@
 //! Local fan-out: the sessions of this process by user, each with a bounded outbox.
 //!
-//! Publishing never waits. A publication that finds an outbox full marks its session as *lagged*, and the session
+//! Publishing never waits. If a publication finds an outbox full, the session of that outbox is marked as *lagged*, and
 //! catches up from memory or the store.
 
 use std::collections::VecDeque;

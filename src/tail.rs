@@ -51,7 +51,7 @@ pub(crate) struct Tail {
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// Notified after each publication, [`Tail::set_indexed`] and [`Tail::trim`].
+    /// Notified after each published batch, and after each call to [`Tail::set_indexed`] or [`Tail::trim`].
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
@@ -219,8 +219,8 @@ impl Tail {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds. Checks it immediately, and again after publications and calls to
-    /// [`Tail::set_indexed`] and [`Tail::trim`]. Cancel safe.
+    /// Waits until `condition` holds. Checks it immediately, and again after each published batch and each call to
+    /// [`Tail::set_indexed`] or [`Tail::trim`]. Cancel safe.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.moved.notified();

@@ -37,7 +37,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// If every step of the indexer fails for this long, a warning is logged, and another one after each further such
-/// period. The appender, and the lease on a shared store, report an unavailable store earlier.
+/// period. The appender and, on a shared store, the task that renews the lease report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.

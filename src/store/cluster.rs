@@ -145,8 +145,8 @@ pub(crate) struct ReplicaStatus {
     /// Whether it is far behind the log, or has not read the log for several seconds. It then refuses sessions.
     #[serde(skip)]
     pub behind: bool,
-    /// How it follows other replicas; `None` on SQLite, and from the registration to the first renewal. Also `None` if
-    /// this version does not know the method.
+    /// How it receives the batches of other replicas; `None` on SQLite, and from the registration to the first renewal.
+    /// Also `None` if this version does not know the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
     pub following: Option<Following>,

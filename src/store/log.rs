@@ -13,9 +13,9 @@ pub(crate) enum Append {
     Done,
     /// Another batch occupies the first offset of this batch, so this batch can never enter the log.
     Occupied,
-    /// The log does not hold the previous batch, or it holds batches although this batch names none. Either a commit
-    /// that this replica has read from the binary log is not visible to queries yet, or retention has removed the
-    /// previous batch and later ones, or the log was replaced or has lost its end.
+    /// The log does not hold the previous batch, or it holds batches although this batch names no previous one. Either
+    /// a commit that this replica has read from the binary log is not visible to queries yet, or retention has removed
+    /// the previous batch and later ones, or the log was replaced or has lost its end.
     Unlinked,
 }
 

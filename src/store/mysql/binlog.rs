@@ -96,7 +96,7 @@ impl MySql {
         let settings: Option<Settings> = connection.query_first(SETTINGS).await?;
         let (uuid, database) = match settings {
             Some((.., 1, _, _, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
-            Some((0, ..)) | None => return cannot("the server keeps no binary log"),
+            Some((0, ..)) | None => return cannot("binary logging is disabled on the server"),
             Some((_, format, ..)) if format != "ROW" => {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }

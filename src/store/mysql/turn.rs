@@ -71,7 +71,7 @@ impl MySql {
             return Vec::new();
         }
         within(NO_ANSWER, self.ask_for_turn(last, after)).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot take the turn to append");
+            tracing::debug!(%error, "cannot take a turn to append");
             self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
             Vec::new()
         })
