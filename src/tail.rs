@@ -27,10 +27,10 @@ pub(crate) use self::recent::{Recent, StreamPage};
 /// Maximum number of batches in one read of the log.
 const PAGE: u32 = 64;
 
-/// The largest distance in offsets between the cursor and the known head at which a replica is ready.
+/// The maximum number of offsets by which a ready replica's cursor may be behind the known head.
 const MAX_LAG: u64 = 10_000;
 
-/// How long a ready replica may go without a successful read of a shared log or of its binary log.
+/// How long a ready replica on a shared store may go without a successful read of the log or of the binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the log may seem to end before the cursor. After this time the log counts as replaced, unless a read over

@@ -119,7 +119,7 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        // The time of the start, the last successful step or the last warning, whichever is latest.
+        // The time of the task's start, of the last successful step or of the last warning, whichever is latest.
         let mut quiet_since = Instant::now();
         let mut filled = self.index.tail.indexed();
         loop {

@@ -48,8 +48,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this one are left to the replicas of MySQL. MySQL disconnects a reader when another reader takes
-/// the same id, so each connection picks its id at random.
+/// Server ids below this one are left to MySQL's own replicas. MySQL disconnects a reader when another reader takes the
+/// same id, so each connection picks its id at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the server refuses the account, the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or

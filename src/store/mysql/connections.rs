@@ -22,7 +22,7 @@ use super::statements;
 /// so a longer wait usually means that MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-/// The longest idle time after which a connection is used again. Some networks drop idle connections silently.
+/// The longest idle time after which a connection is reused. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
 
 /// How long after its last use an idle connection is reused without a ping. If a statement is sent over a dead
