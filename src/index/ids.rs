@@ -242,7 +242,7 @@ mod tests {
             let kept: usize = model.blocks.values().map(|block| entries(block).count()).sum();
             most = most.max(kept as f64 / (segment as f64 * 3.0 + 100.0));
         }
-        assert!(most < 3.5, "an id is kept {most} times on average");
+        assert!(most < 3.5, "an id has {most} copies on average");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Follower {
         Self { store, tail, logged: None, logged_stream: false, polled: false }
     }
 
-    /// Follows the log. Ends only with an error.
+    /// Follows the log. Returns only on an error.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] when retention has overtaken the tail, [`StoreError::Replaced`] when the log is a

@@ -106,7 +106,7 @@ impl MySql {
                 ));
             }
             Some((.., true, _, _)) => {
-                return cannot("the binary log shows a commit before a semi-synchronous replica has it");
+                return cannot("the binary log shows a commit before a semi-synchronous replica has received it");
             }
             Some((.., None)) => return cannot("the table log_batches is not visible in this database"),
             Some((.., uuid, Some(database))) => (uuid, database),
