@@ -1,6 +1,6 @@
 //! Local fan-out: the sessions of this process by user, each with a bounded outbox.
 //!
-//! Publishing never waits. A publication that finds an outbox full marks its session as *lagged*, and the session
+//! Publishing never waits. If a publication finds an outbox full, the session of that outbox is marked as *lagged*, and
 //! catches up from memory or the store.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    /// Wraps a smile of the log, and the time at which this replica admitted it.
+    /// Wraps a smile from the log, and the time at which this replica admitted it.
     pub(crate) fn new(smile: Smile, hash: IdHash, admitted_at: Option<Instant>) -> Self {
         Self { smile, hash, admitted_at, frame: OnceLock::new() }
     }
@@ -141,7 +141,7 @@ impl Hub {
         self.outboxes.iter().map(|outboxes| outboxes.len()).sum()
     }
 
-    /// Asks up to `count` sessions that have not been asked before to leave; returns their number.
+    /// Asks up to `count` sessions to leave, but none that was asked before; returns the number of sessions asked.
     pub(crate) fn ask_to_leave(&self, count: usize, reason: CloseReason) -> usize {
         let mut asked = 0;
         for entry in &self.outboxes {
@@ -150,8 +150,8 @@ impl Hub {
         asked
     }
 
-    /// Pushes a smile to every session of its two users that does not lag; returns the number of sessions that it made
-    /// lag.
+    /// Pushes a smile to the sessions of its two users, except those that lag already; returns the number of sessions
+    /// that the push made lag.
     pub(crate) fn push(&self, publication: &Arc<Publication>) -> u64 {
         let mut lagged = 0;
         for user in [&publication.smile.from, &publication.smile.to] {
@@ -214,8 +214,8 @@ mod tests {
         Arc::new(Publication::new(smile, hash, None))
     }
 
-    /// Takes the contents of the outbox. Returns the offset of each publication, 0 for each other entry, and whether
-    /// the session lagged.
+    /// Takes the contents of the outbox. Returns the offset of each publication, or 0 in place of an entry of another
+    /// kind, and whether the session lagged.
     fn taken(subscription: &Subscription) -> (Vec<u64>, bool) {
         let Some(taken) = subscription.take().now_or_never() else { return (Vec::new(), false) };
         let offset = |push| match push {
@@ -259,7 +259,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "no publication arrived after the outbox had been taken");
+        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication is missing");
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ pub(crate) struct Index {
     /// The end of the log, which includes all smiles that are not indexed.
     tail: Arc<Tail>,
     filters: Arc<Mutex<Filters>>,
-    /// Set once the filters hold the ids that were indexed before the start, or as many of the newest ones as fit.
+    /// Set once the filters hold the ids that were indexed before startup, or as many of the newest ones as fit.
     loaded: Arc<SetOnce<()>>,
     /// The largest number of segments that this replica has found in the index. A MySQL server that takes over may lack
     /// the last ones.

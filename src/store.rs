@@ -1,5 +1,5 @@
-//! The durable store: the log, its index and the users, on SQLite or MySQL, and on MySQL also the leases. All SQL of
-//! the program is in this module and in `sql/`.
+//! The durable store on SQLite or MySQL: the log, its index, the users and, on MySQL, the leases. All of the program's
+//! SQL is in this module and in `sql/`.
 //!
 //! There is no trait and no mock: the two databases are variants of an enum, and tests use real databases.
 //!
@@ -7,12 +7,12 @@
 //!
 //! - **Durability.** [`Store::append`] returns [`Append::Done`] only after a commit that survives `kill -9` and a power
 //!   cut. MySQL guarantees this with the default values of `innodb_flush_log_at_trx_commit` and `sync_binlog`.
-//! - **Compare and append.** A batch is one row with its first offset as the key. Its append names the batch before it.
-//!   Of all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that has seen
-//!   offset n never sees a lower one appear later. A log that holds batches accepts a new one only from a writer that
-//!   names the last batch.
+//! - **Compare and append.** A batch is one row whose key is the batch's first offset. An append names the batch before
+//!   the new one. Of all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that
+//!   has seen offset n never sees a lower one appear later. A log that holds batches accepts a new one only from a
+//!   writer that names the last batch.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
-//!   token of the row at this offset shows whose batch was accepted.
+//!   token of the row at that offset shows whose batch was accepted.
 //! - **Derived index.** The whole index is derived from the log. It is written one segment at a time, and writing the
 //!   last segment again changes nothing.
 
@@ -67,12 +67,12 @@ pub(crate) enum Store {
 impl Store {
     /// Opens the store, creates or upgrades its tables and loads its users.
     ///
-    /// Waits without a time limit while a MySQL server cannot be reached, is read-only or reports a temporary error, or
-    /// while another replica upgrades the tables, and logs the wait.
+    /// Waits without a time limit while the MySQL server cannot be reached, is read-only or reports a temporary error,
+    /// or while another replica upgrades the tables. Logs what it waits for.
     ///
     /// # Errors
-    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority cannot be
-    /// read, if this store does not support the MySQL server, or if a MySQL error is permanent. A refusal of the
+    /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot
+    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A refusal of the
     /// account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
@@ -110,7 +110,7 @@ impl Store {
         matches!(self, Self::MySql(_))
     }
 
-    /// The limits of a batch to append. The store does not check them.
+    /// The limits on a new batch. The store does not enforce them.
     pub(crate) fn batch_limit(&self) -> BatchLimit {
         match self {
             Self::Sqlite(_) => BatchLimit::SQLITE,

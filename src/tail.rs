@@ -1,8 +1,9 @@
 //! The tail: the end of the log in memory. It publishes every offset once and in order.
 //!
 //! Batches come from the appender, from reads of the log ([`Tail::read`]) and, on a shared store, from the binary log.
-//! The first source that delivers the batch after the cursor publishes it. A batch that is already published is
-//! skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read from the log.
+//! The batch after the cursor is published when the first of these sources delivers it. A batch that is already
+//! published is skipped. A batch that does not follow the cursor is rejected, and the missing batches are then read
+//! from the log.
 
 mod follower;
 mod recent;
@@ -26,10 +27,10 @@ pub(crate) use self::recent::{Recent, StreamPage};
 /// Maximum number of batches in one read of the log.
 const PAGE: u32 = 64;
 
-/// The largest distance in offsets between the cursor and the known head at which a replica is ready.
+/// The maximum number of offsets by which a ready replica's cursor may be behind the known head.
 const MAX_LAG: u64 = 10_000;
 
-/// How long a ready replica may go without a successful read of a shared log or of its binary log.
+/// How long a ready replica on a shared store may go without a successful read of the log or of the binary log.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the log may seem to end before the cursor. After this time the log counts as replaced, unless a read over
@@ -50,7 +51,7 @@ pub(crate) struct Tail {
     cursor: AtomicU64,
     /// The last offset known to be committed.
     head: AtomicU64,
-    /// Notified after each publication, [`Tail::set_indexed`] and [`Tail::trim`].
+    /// Notified after each published batch, and after each call to [`Tail::set_indexed`] or [`Tail::trim`].
     moved: Notify,
     /// How this replica follows a shared log.
     following: Mutex<Following>,
@@ -218,8 +219,8 @@ impl Tail {
         self.cursor().0.saturating_sub(self.indexed().0)
     }
 
-    /// Waits until `condition` holds. Checks it immediately, and again after publications and calls to
-    /// [`Tail::set_indexed`] and [`Tail::trim`]. Cancel safe.
+    /// Waits until `condition` holds. Checks it immediately, and again after each published batch and each call to
+    /// [`Tail::set_indexed`] or [`Tail::trim`]. Cancel safe.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let moved = self.moved.notified();

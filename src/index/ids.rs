@@ -82,7 +82,8 @@ fn segments(tier: u32) -> u64 {
     FAN_OUT.pow(tier)
 }
 
-/// Number of segments by which the merges of a tier are delayed, so that the merges of their inputs have ended.
+/// Number of segments by which the merges of a tier are delayed, so that the merges that produce their inputs have
+/// ended.
 fn delay(tier: u32) -> u64 {
     (1..tier).map(segments).sum()
 }
@@ -241,7 +242,7 @@ mod tests {
             let kept: usize = model.blocks.values().map(|block| entries(block).count()).sum();
             most = most.max(kept as f64 / (segment as f64 * 3.0 + 100.0));
         }
-        assert!(most < 3.5, "an id is kept {most} times on average");
+        assert!(most < 3.5, "an id has {most} copies on average");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. A replica that starts may write as well, without the claim: see [`open`]. A replica may
-//! die at any point: a segment counts as indexed only once all of it is written, and writing it again changes nothing.
+//! how far the index reaches. A replica that must index segments before it can serve writes them without the claim: see
+//! [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
+//! again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -31,12 +32,12 @@ const IDS_PER_YIELD: u64 = 1024;
 /// Maximum wait for a full segment before the task reads again how far the index reaches.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause after a failed step, and after a failed attempt to load the filters. A tenth of it is the pause while another
-/// replica writes, and after a write that the store has ignored.
+/// Pause after a failed step, and after a failed attempt to load the filters. The pause while another replica writes,
+/// and after a write that the store has ignored, is a tenth of this time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// If every step of the indexer fails for this long, a warning is logged, and another one after each further such
-/// period. The appender, and the lease on a shared store, report an unavailable store earlier.
+/// period. The appender and, on a shared store, the task that renews the lease report an unavailable store earlier.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The task that writes the index. One runs per replica.
@@ -118,7 +119,7 @@ impl Indexer {
     }
 
     async fn follow(&self) -> Result<(), StoreError> {
-        // The time of the start, the last successful step or the last warning, whichever is latest.
+        // The time of the task's start, of the last successful step or of the last warning, whichever is latest.
         let mut quiet_since = Instant::now();
         let mut filled = self.index.tail.indexed();
         loop {
@@ -129,7 +130,7 @@ impl Indexer {
                 Err(StoreError::Replaced) => return Err(StoreError::Replaced),
                 Err(error) => {
                     if quiet_since.elapsed() > STANDSTILL {
-                        tracing::warn!(%error, "the index cannot be written; trying again until it succeeds");
+                        tracing::warn!(%error, "the index cannot be written; trying again");
                         quiet_since = Instant::now();
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -189,7 +190,7 @@ impl Indexer {
         store.write_index(&IndexStep { last, ..plan }).await?;
         if self.read_progress(filled).await? == segment {
             // The log does not show the last published batch: either not yet, or it has lost its end. The follower
-            // detects a lost end and ends the replica.
+            // detects a lost end and makes the replica exit.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
         }
         Ok(())
@@ -210,7 +211,7 @@ impl Indexer {
         Ok(stored)
     }
 
-    /// Loads into the filters the ids that were indexed before the start, newest first, as far as they fit. Until they
+    /// Loads into the filters the ids that were indexed before startup, newest first, as far as they fit. Until they
     /// are loaded, look-ups read more runs.
     async fn load_filters(&self) {
         // The appender reports an unavailable store.

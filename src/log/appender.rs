@@ -200,8 +200,9 @@ impl Appender {
         }
     }
 
-    /// Retries one batch until its outcome is certain or the log counts as replaced. After [`StoreError::Unavailable`]
-    /// the batch is not in the log; after [`StoreError::Replaced`] its outcome may be unknown.
+    /// Appends one batch, and retries until the outcome is certain or the log counts as replaced. After
+    /// [`StoreError::Unavailable`] the batch is not in the log; after [`StoreError::Replaced`] its outcome may be
+    /// unknown.
     async fn settle(&self, batch: &NewBatch) -> Result<Append, StoreError> {
         let (mut pause, mut unlinked_since) = (Duration::ZERO, None);
         let (mut in_doubt, mut follower_has_read, mut reconnected) = (false, false, false);

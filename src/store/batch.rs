@@ -24,11 +24,11 @@ impl BatchLimit {
     /// history reads whole rows, so their size is bounded.
     pub(super) const SQLITE: Self = Self { smiles: 2000, payload: 256 * 1024 };
 
-    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The client library sends
-    /// a larger payload in several writes. Nagle's algorithm is on, so the last write waits up to 40 ms for a delayed
-    /// acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about 550 smiles
-    /// fill a payload. Once the filters of the index are loaded, load shedding divides the length of the queue by this
-    /// number of smiles.
+    /// The limit on MySQL. A payload fits into one TLS record (16 KiB, RFC 8446, section 5.1). The client library would
+    /// send a larger payload in several writes and, since Nagle's algorithm is on, the last write would wait up to 40
+    /// ms for a delayed acknowledgement. [`BatchLimit::fitting`] counts about 28 bytes for a typical smile, so about
+    /// 550 smiles fill a payload. Once the filters of the index are loaded, load shedding divides the length of the
+    /// queue by this number of smiles.
     pub(super) const MYSQL: Self = Self { smiles: 550, payload: 15 * 1024 };
 
     /// The number of leading smiles that fit into one batch.

@@ -1,4 +1,4 @@
-//! Converts the smiles of an earlier schema, with one row per smile, into batches.
+//! Converts the smiles of an earlier schema, which had one row per smile, into batches.
 
 use std::fmt::Write as _;
 

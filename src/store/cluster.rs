@@ -61,8 +61,8 @@ pub(crate) struct ReplicaRecord {
     pub uptime_ms: u64,
     /// Milliseconds since it last renewed its lease, by the store's clock; 0 on SQLite.
     pub heartbeat_age_ms: u64,
-    /// The status that it wrote with its last renewal; in its own answer, the current status. In the record of a lost
-    /// replica, the number of sessions and the rate of smiles are 0.
+    /// The status that it wrote with its last renewal; in the replica's own answer, the current status. In the record
+    /// of a lost replica, the number of sessions and the rate of smiles are 0.
     #[serde(flatten)]
     pub status: ReplicaStatus,
     /// The version of the program.
@@ -145,8 +145,8 @@ pub(crate) struct ReplicaStatus {
     /// Whether it is far behind the log, or has not read the log for several seconds. It then refuses sessions.
     #[serde(skip)]
     pub behind: bool,
-    /// How it follows other replicas; `None` on SQLite, and from the registration to the first renewal. Also `None` if
-    /// this version does not know the method.
+    /// How it receives the batches of other replicas; `None` on SQLite, and from the registration to the first renewal.
+    /// Also `None` if this version does not know the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[sqlx(skip)]
     pub following: Option<Following>,

@@ -13,9 +13,9 @@ pub enum StoreError {
     /// Retention has removed smiles after the offset from which the reader wants to continue.
     #[error("the log no longer reaches back that far")]
     Trimmed,
-    /// The log was deleted or replaced, or has lost its end, so this replica must end. A serving replica first tries to
-    /// begin a new epoch, so that clients do not resume with old offsets.
-    #[error("the log in the store differs from the one at the start, is gone or lacks its end: was a backup restored?")]
+    /// The log was deleted or replaced, or has lost its end, so this replica must exit. A serving replica first tries
+    /// to begin a new epoch, so that clients do not resume with old offsets.
+    #[error("the log in the store differs from the one at startup, is gone or lacks its end: was a backup restored?")]
     Replaced,
     /// The store cannot be opened.
     #[error("{0}")]

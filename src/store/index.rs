@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// Reads the number of indexed segments and the blocks with these keys from one snapshot. Omits blocks that do not
-    /// exist. `keys` must not be empty, since MySQL accepts no empty list.
+    /// exist. `keys` must not be empty, since MySQL does not accept an empty list.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

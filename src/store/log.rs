@@ -11,11 +11,11 @@ use crate::model::{Epoch, Offset};
 pub(crate) enum Append {
     /// The batch is in the log.
     Done,
-    /// Another batch has its offset, so this batch can never be in the log at this offset.
+    /// Another batch occupies the first offset of this batch, so this batch can never enter the log.
     Occupied,
-    /// The log does not hold the previous batch, or it holds batches although this batch names none. Either a commit
-    /// that came from the binary log is not visible to queries yet, or retention has removed the previous batch and
-    /// later ones, or the log was replaced or has lost its end.
+    /// The log does not hold the previous batch, or it holds batches although this batch names no previous one. Either
+    /// a commit that this replica has read from the binary log is not visible to queries yet, or retention has removed
+    /// the previous batch and later ones, or the log was replaced or has lost its end.
     Unlinked,
 }
 
@@ -41,8 +41,8 @@ pub(crate) struct LogPage {
     pub batches: Vec<Batch>,
 }
 
-/// A row of a page: epoch, trimmed and head of the log, the token of the batch before the page, and token and payload
-/// of a batch if there is one.
+/// A row of a page: the log's epoch, trimmed offset and head; the token of the batch before the page; and the token and
+/// payload of a batch, if there is one.
 type PageRow = (String, i64, i64, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Store {

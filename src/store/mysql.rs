@@ -47,12 +47,12 @@ pub(crate) struct MySql {
     appending: Connections,
     /// What is known about the appends of other replicas.
     peer_appends: Mutex<PeerAppends>,
-    /// For reads of the log, so that no read of a session delays the follower.
+    /// For reads of the log, so that no session's read delays the follower.
     pub(super) following: Connections,
     /// For the claims and the long transactions of the indexer.
     indexing: Connections,
-    /// For leases, crash requests, removals by retention and new epochs: short statements that never wait for a read of
-    /// a session.
+    /// For leases, crash requests, removals by retention and new epochs: short statements that never wait for a
+    /// session's read.
     upkeep: Connections,
     /// For resumes, histories, look-ups of ids and most other reads.
     reading: Connections,

@@ -156,7 +156,7 @@ impl Sqlite {
         // Closing the file is not enough: a child process that was forked a moment ago shares the lock until it calls
         // `exec`.
         if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "the store stays locked until this process ends");
+            tracing::warn!(%error, "the store stays locked until this process exits");
         }
     }
 }

@@ -23,10 +23,11 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Time between two reads of the log while the binary log is followed. These reads detect a stream that omits batches.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bounds of the pause before the binary log is tried again. The pause doubles after each failed attempt. After an
-/// attempt that lasted longer than the previous pause, it is the shortest one. The end of an outage ends the pause
-/// early and resets it, so the next one is at most twice the shortest, unless the server's binary log cannot be
-/// followed. When the connections are discarded, for example after a move to another server, the pause only ends early.
+/// Bounds of the pause before the next attempt to follow the binary log. The pause doubles after each failed attempt,
+/// but after an attempt that lasted longer than the previous pause, the next pause is the shortest one. The end of an
+/// outage ends the pause early and resets it, so the next one is at most twice the shortest, unless the server's binary
+/// log cannot be followed. When the connections are discarded, for example after a move to another server, the pause
+/// ends early but is not reset.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -57,11 +58,11 @@ impl Follower {
         Self { store, tail, logged: None, logged_stream: false, polled: false }
     }
 
-    /// Follows the log. Ends only with an error.
+    /// Follows the log. Returns only on an error.
     ///
     /// # Errors
-    /// [`StoreError::Trimmed`] when retention overtook the tail, [`StoreError::Replaced`] when the log is a different
-    /// one or has lost its end.
+    /// [`StoreError::Trimmed`] when retention has overtaken the tail, [`StoreError::Replaced`] when the log is a
+    /// different one or has lost its end.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -130,8 +131,8 @@ impl Follower {
         Ok(last)
     }
 
-    /// Polls the log for `time`. Stops early when an outage ends, and then returns `true`, or when all connections are
-    /// discarded, for example because the address leads to another server.
+    /// Polls the log for `time`. Stops early and returns `true` when an outage ends. Also stops early, but returns
+    /// `false`, when all connections are discarded, for example because the address leads to another server.
     async fn poll(&mut self, time: Duration) -> Result<bool, StoreError> {
         let (end, server) = (Instant::now() + time, self.store.generation());
         let (mut pause, mut failed) = (SHORTEST_POLL, false);
@@ -143,7 +144,7 @@ impl Follower {
                 Ok(_) => (pause * 2).min(LONGEST_POLL),
                 Err(error @ (StoreError::Trimmed | StoreError::Replaced)) => return Err(error),
                 Err(error) => {
-                    tracing::debug!(%error, "the log cannot be read; trying again until it succeeds");
+                    tracing::debug!(%error, "the log cannot be read; trying again");
                     failed = true;
                     RETRY
                 }
@@ -155,8 +156,9 @@ impl Follower {
     }
 
     /// Records that the log is polled, and logs the reason if it is permanent and was not the last one logged. Logs a
-    /// temporary error only if no reason has been logged, and a poll has ended without a failed read, since the binary
-    /// log was last followed. So an outage or a failover is not logged if the stream starts again right after it.
+    /// temporary error only if, since the binary log was last followed, no reason has been logged and a call to
+    /// [`Follower::poll`] has ended without a failed read. So an outage or a failover is not logged here if the stream
+    /// starts again right after it.
     fn log_polling(&mut self, why: &StoreError) {
         *self.tail.following.lock() = Following::Polling;
         let is_new = self.polled && self.logged.is_none();

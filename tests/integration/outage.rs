@@ -136,7 +136,7 @@ async fn a_replica_ends_when_its_log_was_replaced() {
             let _ = anna.try_send(&smile("c3", "bruno").to_string()).await;
         }
         assert!(!replica.exit().await.success(), "the replica exited with 0 after: {statements}");
-        eventually("the replica logs the reason", async || replica.log().contains("differs from the one at the start"))
+        eventually("the replica logs the reason", async || replica.log().contains("differs from the one at startup"))
             .await;
         let (head, epoch) = (anna.offset(), anna.epoch());
         let replica = TestProcess::on_mysql(&database.url(), &[]).await;

@@ -243,7 +243,7 @@ async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
         while let Event::Frame(frame) = anna.event().await {
             assert_ne!(frame["type"], "ack", "{frame}");
         }
-        eventually("the process logs the reason", async || process.log().contains("differs from the one at the start"))
+        eventually("the process logs the reason", async || process.log().contains("differs from the one at startup"))
             .await;
     }
 }

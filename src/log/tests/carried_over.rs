@@ -9,7 +9,7 @@ on_every_database! {
 
 async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) {
     let mut random = random();
-    // The log has more smiles than a replica keeps in memory at its start, and is trimmed within a segment.
+    // The log has more smiles than a replica keeps in memory at startup, and is trimmed within a segment.
     let log = fill_previous_version(database, SEGMENT + 500, 72_000).await;
     let replica = Replica::start(database.open().await).await;
     replica.until_indexed().await;

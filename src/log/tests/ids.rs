@@ -115,7 +115,7 @@ async fn a_duplicate_is_found_after_a_merge(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     let store = database.open().await;
-    // The log is long enough for one complete merge, and has more smiles than a replica keeps in memory at its start.
+    // The log is long enough for one complete merge, and has more smiles than a replica keeps in memory at startup.
     let smiles = some_smiles(&store, &mut random, 65 * SEGMENT + 10, "c");
     append_all(&store, &smiles).await;
     for smile in &smiles {

@@ -12,7 +12,7 @@ on_every_database! {
 }
 
 /// The first segment of the log. The segments before it count as removed by retention. The write of [`CUT`] supersedes
-/// one block of each of the segments 0 to 31; of these blocks, only that of this segment exists.
+/// one block of each of the segments 0 to 31; of these blocks, only the block of segment 31 exists.
 const FIRST: u64 = 31;
 
 /// The segment whose write is interrupted. The write also merges a slice of a run, and supersedes the blocks that were
@@ -104,7 +104,7 @@ async fn grow(database: &Database, smiles: &[NewSmile]) {
     replica.kill().await;
 }
 
-/// Opens the index until the trigger interrupts the opening.
+/// Opens the index, and checks that the trigger interrupts the write.
 async fn open_until_cut(database: &Database, cut: &str) {
     let store = database.open().await;
     let opened = index::open(&store, Arc::default(), Arc::new(Metrics::new())).await;

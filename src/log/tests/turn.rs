@@ -1,5 +1,4 @@
-//! Turns to append: the wait for a turn counts as store delay, and a turn is released even if nothing is
-//! appended.
+//! Turns to append: the wait for a turn counts as store delay, and a turn is released even if nothing is appended.
 
 use std::time::Instant;
 

@@ -27,9 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection counts as dead: two missed heartbeats plus a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a replica after
-/// they are in the binary log, its identity, and the name of the database as the server spells it. The case of that
-/// name may differ from the configured name.
+/// The server's binary log settings and version, whether it is read-only, whether its commits wait for a MySQL replica
+/// after they are in the binary log, its identity, and the name of the database as the server spells it, which may
+/// differ from the configured name in case.
 const SETTINGS: &str = "
     SELECT @@GLOBAL.log_bin, @@GLOBAL.binlog_format, VERSION(), @@GLOBAL.read_only, EXISTS (
         SELECT * FROM performance_schema.global_variables WHERE variable_value = 'ON'
@@ -48,8 +48,8 @@ const TABLE: &[u8] = b"log_batches";
 const TOKEN: usize = 2;
 const PAYLOAD: usize = 4;
 
-/// Server ids below this one are left to the replicas of MySQL. MySQL disconnects a reader when another reader takes
-/// the same id, so each connection picks its id at random.
+/// Server ids below this one are left to MySQL's own replicas. MySQL disconnects a reader when another reader takes the
+/// same id, so each connection picks its id at random.
 const FIRST_READER: u32 = 1 << 31;
 
 /// Permanent errors: the server refuses the account, the account lacks `REPLICATION SLAVE` or `REPLICATION CLIENT`, or
@@ -61,7 +61,7 @@ pub(crate) struct Binlog {
     stream: BinlogStream,
     database: String,
     store: Arc<MySql>,
-    /// Batches of the transaction that has not committed yet.
+    /// Batches of the transaction whose commit event has not arrived yet.
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
@@ -96,7 +96,7 @@ impl MySql {
         let settings: Option<Settings> = connection.query_first(SETTINGS).await?;
         let (uuid, database) = match settings {
             Some((.., 1, _, _, _)) => return Err(StoreError::Unavailable("the server is read-only".into())),
-            Some((0, ..)) | None => return cannot("the server keeps no binary log"),
+            Some((0, ..)) | None => return cannot("binary logging is disabled on the server"),
             Some((_, format, ..)) if format != "ROW" => {
                 return cannot(&format!("binlog_format is {format} and must be ROW"));
             }
@@ -106,7 +106,7 @@ impl MySql {
                 ));
             }
             Some((.., true, _, _)) => {
-                return cannot("the binary log shows a commit before a semi-synchronous replica has it");
+                return cannot("the binary log shows a commit before a semi-synchronous replica has received it");
             }
             Some((.., None)) => return cannot("the table log_batches is not visible in this database"),
             Some((.., uuid, Some(database))) => (uuid, database),

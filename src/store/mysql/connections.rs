@@ -1,7 +1,7 @@
-//! Pools connections to MySQL, with a bound on every wait.
+//! Pools connections to MySQL, with a time limit on every wait.
 //!
-//! A connection is kept only after success. After an error, a timeout or a dropped future it is closed, and MySQL rolls
-//! back an open transaction.
+//! A connection is kept only after success. After an error, a timeout or a dropped future, the connection is closed,
+//! and MySQL rolls back any open transaction.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -22,10 +22,10 @@ use super::statements;
 /// so a longer wait usually means that MySQL or the network is down.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-/// The longest idle time after which a connection is used again. Some networks drop idle connections silently.
+/// The longest idle time after which a connection is reused. Some networks drop idle connections silently.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// For how long after its last use an idle connection is taken without a ping. If a statement is sent over a dead
+/// How long after its last use an idle connection is reused without a ping. If a statement is sent over a dead
 /// connection, it is unknown whether the statement arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
@@ -103,8 +103,9 @@ impl Connections {
         alive.then_some(idle)
     }
 
-    /// Bounds the abandoned statements that still run in MySQL, so that they do not use up its connections. Fails if
-    /// at least twice as many sessions of this pool execute statements as the pool has places.
+    /// Bounds the number of abandoned statements that still run in MySQL, so that they do not use up MySQL's
+    /// connections. Fails if the number of this pool's sessions that execute statements is at least twice the size of
+    /// the pool.
     ///
     /// The session's timeouts do not end every statement: a commit that waits for a semi-synchronous replica or a group
     /// member outlasts them.
@@ -122,7 +123,7 @@ impl Connections {
         self.under_way.lock().retain(|id| at_work.contains(id));
         if piled_up() {
             let kind = io::ErrorKind::TimedOut;
-            return Err(io::Error::new(kind, "MySQL still executes abandoned statements").into());
+            return Err(io::Error::new(kind, "MySQL is still executing abandoned statements").into());
         }
         Ok(())
     }
@@ -218,8 +219,8 @@ impl PooledConnection<'_> {
     }
 }
 
-/// Waits for an answer, and fails if it does not arrive within `time`. After that failure, the connection that was
-/// asked must not be used again.
+/// Waits for an answer, and fails if it does not arrive within `time`. After that failure, the connection must not be
+/// used again.
 pub(super) async fn within<T, E: From<io::Error>>(
     time: Duration,
     answer: impl Future<Output = Result<T, E>>,

@@ -1,11 +1,11 @@
 //! Creates and upgrades the tables, even when several replicas start at the same time.
 //!
 //! A replica waits for the server, takes a lock so that one replica at a time changes tables, and repairs what a crash
-//! interrupted. For this, it uses a connection of its own: when the connection ends, even after a failure, MySQL
+//! interrupted. For this, it uses a connection of its own: when the connection closes, even after a failure, MySQL
 //! releases the lock.
 //!
-//! A migration never changes once a database may have run it, not even in a comment: the database keeps the checksum of
-//! the migration. A changed procedure gets a new name, since replicas of an older version still call the old one.
+//! A migration must not change once a database may have run it, not even in a comment: the database keeps the checksum
+//! of the migration. A changed procedure gets a new name, since replicas of an older version still call the old one.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// its session keeps [`LOCK`], and the next attempts wait for this lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// Statements of an upgrade may take long, since no user waits for them.
+/// Statements of an upgrade may take a long time, since no user waits for them.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
 /// Waits at most 1 s for the lock of this database. With the digest, the name of the lock stays within the limit of 64

@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that does not answer a probe within this time is silent, and the next probe starts, since the address may
-/// then lead to another server. The pause grows with the silence, up to [`LONGEST`]: a frozen server keeps every probe
-/// in its queue, and counts all of them as connections when it resumes.
+/// then lead to another server. The pause between probes grows with the silence, up to [`LONGEST`]: a frozen server
+/// keeps every probe in its queue, and counts all of them as connections when it resumes.
 const SILENT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 

@@ -120,8 +120,8 @@ impl MySqlServer {
         Ok(in_file.or_else(|| self.url.password.clone()))
     }
 
-    /// Records the server of a new connection. If it differs from the known one, all older connections are discarded.
-    /// Returns the generation of the new connection.
+    /// Records the server of a new connection. If that server differs from the known one, discards all older
+    /// connections. Returns the generation of the new connection.
     pub(super) fn record_server(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
@@ -153,7 +153,8 @@ fn not_primary() -> sqlx::Error {
     io::Error::other("the server is read-only, so it is not the primary").into()
 }
 
-/// Whether this store supports this version of MySQL. With 8.0, replicas cannot follow the binary log and poll the log.
+/// Whether this store supports this version of MySQL. With 8.0, replicas cannot follow the binary log, so they poll the
+/// log.
 fn is_supported(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(8), Some(0 | 4)) | (Some(9), Some(_)))

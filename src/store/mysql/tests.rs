@@ -11,7 +11,7 @@ impl MySql {
         run(&self.following, freeze).await;
     }
 
-    /// Stops the database's clock at `seconds` seconds from now, for appends and for the reads of retention.
+    /// Stops the database's clock at `seconds` seconds from now, for appends and for retention's reads.
     pub(crate) async fn shift_clock(&self, seconds: i64) {
         let set = format!("SET timestamp = DEFAULT; SET timestamp = UNIX_TIMESTAMP() + {seconds}");
         for connections in [&self.appending, &self.reading] {

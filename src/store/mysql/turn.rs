@@ -63,15 +63,15 @@ impl PeerAppends {
 
 impl MySql {
     /// Waits for the lock if other replicas append too, unless an attempt has failed within [`RECENT`]. The next
-    /// successful append or [`MySql::end_turn`] releases it. Returns at most [`MISSED`] batches that other replicas
-    /// have appended after `last`, which ends at `after`; this replica's next batch follows them. An append without the
-    /// lock is just as safe, so every wait here is short.
+    /// successful append or [`MySql::end_turn`] releases the lock. Returns at most [`MISSED`] batches that other
+    /// replicas have appended after `last`, which ends at `after`; this replica's next batch follows them. An append
+    /// without the lock is just as safe, so every wait here is short.
     pub(in crate::store) async fn take_turn(&self, last: Option<BatchKey>, after: Offset) -> Vec<Batch> {
         if !self.peer_appends.lock().takes_turns(Instant::now()) {
             return Vec::new();
         }
         within(NO_ANSWER, self.ask_for_turn(last, after)).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot take the turn to append");
+            tracing::debug!(%error, "cannot take a turn to append");
             self.peer_appends.lock().kept_waiting_at = Some(Instant::now());
             Vec::new()
         })

@@ -46,9 +46,9 @@ impl Sqlite {
         if next.is_multiple_of(SEGMENTS_PER_CHECKPOINT) { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// Completes and executes a transaction that [`begin`] began. The transaction is one command to the connection's
-    /// thread: on a busy processor, several commands would have pauses between them, and the commits of the log wait
-    /// for the transaction.
+    /// Completes and executes a transaction that [`begin`] began. The commits of the log wait for the transaction, so
+    /// it is a single command to the connection's thread: on a busy processor, there would be a pause before each
+    /// further command.
     async fn write(&self, mut transaction: QueryBuilder<Database>) -> Result<(), StoreError> {
         transaction.push("; COMMIT; PRAGMA synchronous = FULL");
         self.writer.lock().await.execute(transaction.build().persistent(false)).await?;

@@ -223,7 +223,8 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
             assert_eq!(
                 found,
                 Some(&*id),
-                "the smile acknowledged at offset {offset} is not among the {} in the log (polls of a start < {polls})",
+                "the smile acknowledged at offset {offset} is not among the {} in the log \
+                 (fewer than {polls} polls per start)",
                 log.len()
             );
         }

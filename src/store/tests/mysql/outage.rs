@@ -84,7 +84,7 @@ async fn an_append_without_a_connection_is_refused_and_not_in_doubt() {
 }
 
 /// The maximum number of probes while a statement waits up to its time limit (2 s), on a network that has already been
-/// silent for as long.
+/// silent for that long.
 const MAX_PROBES: usize = 2;
 
 #[tokio::test]
