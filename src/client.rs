@@ -2,9 +2,9 @@
 //!
 //! [`Client`] is one user over one WebSocket at a time, through any number of crashes, drains and refusals. Pass smiles
 //! to [`Client::offer`], and await [`Client::next`] in a loop: `next` does all the work and returns events. A client
-//! repeats a smile with the same id until it knows that the smile is durable or permanently refused, or until the smile
-//! is given up, so the server stores no smile twice. A client resumes from its [`ResumePoint`], so it misses nothing if
-//! the server recovers the session.
+//! repeats a smile until it knows that the smile is durable or permanently refused, or until the caller gives up the
+//! smile. All repeats have the same id, so the server stores no smile twice. A client resumes from its [`ResumePoint`],
+//! so it misses nothing if the server recovers the session.
 //!
 //! ```no_run
 //! use smilingchat::client::{Client, Event, Patience};
@@ -143,7 +143,7 @@ impl Client {
         Self::start(urls, user, patience, None)
     }
 
-    /// A client that resumes where another client of the same user ended.
+    /// A client that resumes where another client of the same user stopped.
     ///
     /// # Panics
     /// If `urls` is empty.

@@ -30,7 +30,7 @@ use crate::store::Following;
 
 pub(crate) use rate_limit::RateLimit;
 
-/// Allows resources from and connections to this origin only, nothing inline, and no framing.
+/// Allows only resources from, and connections to, this origin. Forbids inline scripts and styles, and framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -46,7 +46,7 @@ pub(crate) struct AppState {
     pub sessions: TaskTracker,
     /// Cancelling this token aborts all sessions.
     pub abort_sessions: CancellationToken,
-    /// The options of `serve`. The limit of open files may have lowered `max_sessions`.
+    /// The options of `serve`. The limit on open files may have lowered `max_sessions`.
     pub options: ServeOptions,
     /// The bearer token that crash requests need, if any.
     pub crash_token: Option<String>,
@@ -93,8 +93,8 @@ pub(crate) fn operations(app: Arc<AppState>) -> Router {
         .with_state(app)
 }
 
-/// Routes of both listeners until the store is open and the replica is registered: alive, not ready, and 503 for
-/// everything else.
+/// Routes of both listeners until the store is open and the replica is registered: `/livez` gets 200, and everything
+/// else gets 503.
 pub(crate) fn starting() -> Router {
     let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting: waiting for the store\n") };
     Router::new().merge(liveness()).route("/readyz", get(not_ready)).fallback(async || Refusal::store_unavailable())

@@ -9,17 +9,17 @@
 //!
 //! # Map
 //!
-//! In the order of imports: a module uses only modules above it.
+//! In dependency order: a module uses only modules above it.
 //!
 //! | module | purpose |
 //! |---|---|
 //! | [`model`] | users, smiles, offsets, epochs; [`model::Faces`] validates the content of a smile |
-//! | [`protocol`] | the wire protocol: frames, error codes, close codes; all use of `serde_json` outside tests |
+//! | [`protocol`] | the wire protocol: frames, error codes, close codes; the only user of `serde_json` outside tests |
 //! | [`config`] | all options; `--help` is the reference |
 //! | [`telemetry`] | logs and metrics |
 //! | `limits` | admission: session rate, replica capacity, store delay; pure code, callers pass the time |
 //! | `store` | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
-//! | `hub` | the sessions by user and their outboxes; all use of `dashmap` |
+//! | `hub` | the sessions by user and their outboxes; the only user of `dashmap` |
 //! | `tail` | the end of the log in memory: publishes it, and follows other replicas |
 //! | `index` | reads streams, histories and old ids; writes the index |
 //! | `log` | appends smiles: group commit and deduplication |
@@ -36,7 +36,7 @@
 //! | [`client`] | for programs: a session that survives crashes and drains, and HTTP requests |
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
-//! | [`operate`] | the list of replicas and the crash button, for terminals |
+//! | [`operate`] | the list of replicas and crash requests, on the command line |
 //!
 //! Start reading at `session`, which most other modules serve.
 

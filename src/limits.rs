@@ -35,7 +35,7 @@ pub(crate) struct Bucket {
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {
-    /// A full bucket of `burst` tokens that refills at `per_second`. 0 for either means no limit.
+    /// A full bucket of `burst` tokens that refills at `per_second` tokens per second. 0 for either means no limit.
     pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let limited = per_second > 0 && burst > 0;
         let interval = if limited { Duration::from_secs(1) / per_second } else { Duration::ZERO };
@@ -69,12 +69,12 @@ impl Bucket {
 pub(crate) struct Capacity(Mutex<Bucket>);
 
 impl Capacity {
-    /// Allows `per_second` smiles with a burst of a quarter of that, at least 1; 0 means no limit.
+    /// Allows `per_second` smiles per second, and bursts of a quarter of that number, at least 1. 0 means no limit.
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         Self(Mutex::new(Bucket::new(per_second, (per_second / 4).max(1), now)))
     }
 
-    /// The number of smiles admitted since the start, even if there is no limit.
+    /// The number of smiles admitted since the replica started. They are counted even if there is no limit.
     pub(crate) fn admitted(&self) -> u64 {
         self.0.lock().taken
     }
@@ -88,12 +88,12 @@ pub(crate) fn admit(session: &mut Bucket, capacity: &Capacity, now: Instant) -> 
     let mut capacity = capacity.0.lock();
     let (by_session, by_capacity) = (session.wait(now), capacity.wait(now));
     if !by_session.is_zero() {
-        let message = "this session exceeds its rate of smiles; send the same id again";
+        let message = "this session exceeds its rate limit for smiles; send the smile again with the same id";
         let hint = session.retry_hint(now, by_session.max(by_capacity));
         return Err(Refusal::temporary(ErrorCode::RateLimited, message, hint));
     }
     if !by_capacity.is_zero() {
-        let message = "this replica is at its capacity; send the same id again";
+        let message = "this replica is at its capacity; send the smile again with the same id";
         let hint = capacity.retry_hint(now, by_capacity);
         return Err(Refusal::temporary(ErrorCode::Overloaded, message, hint));
     }

@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     })
 }
 
-/// Builds the runtime. By default, if there are several processors, it leaves one of them to the threads of SQLite and
-/// the indexer, or to MySQL on the same machine: with a worker on every processor, replica and store would preempt each
-/// other during a commit.
+/// Builds the runtime. Unless [`WORKERS_VARIABLE`] is set, the runtime has one worker fewer than there are processors,
+/// but at least one. The remaining processor is for the threads of SQLite and the indexer, or for MySQL on the same
+/// machine: with a worker on every processor, replica and store would preempt each other during a commit.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(WORKERS_VARIABLE).is_none() {
@@ -115,7 +115,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let mut asked_to_stop = Box::pin(asked_to_stop()?);
     let server = tokio::select! {
         started = Server::start(options) => started?,
-        // The start may be waiting for the store.
+        // `Server::start` may be waiting for the store.
         () = &mut asked_to_stop => return Ok(()),
     };
     tracing::info!(

@@ -12,7 +12,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 pub use faces::{Faces, MAX_FACES, NotASmile};
 
-/// Offsets stay below 2^53, so that JSON implementations that store numbers as doubles hold them exactly (RFC 8259,
+/// Offsets stay below 2^53, so that JSON implementations that store numbers as doubles keep them exact (RFC 8259,
 /// section 6).
 pub const OFFSET_LIMIT: u64 = 1 << 53;
 
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// A smile that a session submits to the log. It has no offset and no time yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSmile {
-    /// The sender's id; `(from, id)` identifies the smile.
+    /// The id of the smile; `(from, id)` identifies the smile.
     pub id: SmileId,
     /// The sender.
     pub from: UserName,
@@ -158,7 +158,7 @@ pub struct NewSmile {
 pub struct Smile {
     /// The place in the log.
     pub offset: Offset,
-    /// The sender's id.
+    /// The id of the smile, unique among the smiles of its sender.
     pub id: SmileId,
     /// The sender.
     pub from: UserName,
@@ -167,7 +167,7 @@ pub struct Smile {
     /// One to eight faces.
     #[serde(rename = "smile")]
     pub faces: Faces,
-    /// When the replica began to append the batch of this smile, by the clock of the replica.
+    /// When the replica that stored this smile began to append its batch, by that replica's clock.
     pub at: Timestamp,
 }
 

@@ -47,9 +47,9 @@ pub async fn crash(options: &CrashOptions) -> Result<(), OperateError> {
     say(&match crashed.mode {
         CrashMode::Hang => format!("{} hangs: its process keeps running but does not answer", crashed.replica),
         CrashMode::Unready => {
-            format!("{} is not ready and takes no new session until it is restarted", crashed.replica)
+            format!("{} is not ready and accepts no new sessions until it is restarted", crashed.replica)
         }
-        CrashMode::Exit => format!("{} crashes: its process ends at once", crashed.replica),
+        CrashMode::Exit => format!("{} crashes: its process exits at once", crashed.replica),
     })
 }
 

@@ -84,8 +84,8 @@ impl ErrorCode {
     }
 }
 
-/// The refusal of a frame or of a request. For a request, it is also the JSON body of the response; in the response to
-/// a failed WebSocket handshake, the body also has the field `host`.
+/// The refusal of a frame or of a request. For a request, it is also the JSON body of the response; with the code
+/// `upgrade_required`, the body also has the field `host`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The kind of refusal.
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_codes_have_the_same_name_as_label_and_in_json() {
+    fn error_codes_have_the_same_name_in_metrics_and_in_json() {
         for code in ErrorCode::VARIANTS {
             assert_eq!(to_json(code), format!("\"{}\"", <&str>::from(code)));
         }

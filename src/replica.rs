@@ -43,7 +43,7 @@ pub(crate) struct Replica {
     pub id: String,
     registration: Registration,
     started_at: Timestamp,
-    /// `None` if the replica is the store's only process, which needs no lease.
+    /// `None` on SQLite: the only replica of a store needs no lease.
     lease: Option<Lease>,
     /// Shows how the replica follows the log, and whether it is behind.
     tail: Arc<Tail>,
@@ -104,7 +104,7 @@ impl Replica {
         }))
     }
 
-    /// Checks whether this replica is ready, without a query.
+    /// Checks whether this replica is ready, without querying the store.
     ///
     /// # Errors
     /// The refusal that a new session gets, with the first reason why the replica is not ready.
@@ -112,7 +112,7 @@ impl Replica {
         let (code, reason) = if self.draining.load(Ordering::Relaxed) {
             (ErrorCode::Draining, "draining: this replica is shutting down")
         } else if self.is_unready() {
-            (ErrorCode::Draining, "unready: a crash request put this replica into this state; restart it")
+            (ErrorCode::Draining, "unready: a crash request made this replica unready; restart it")
         } else if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
             (ErrorCode::StoreUnavailable, "lease lost: the store did not accept this replica's renewal")
         } else if !self.tail.is_current() {
@@ -134,8 +134,8 @@ impl Replica {
         tokio::join!(self.renew(&stop), self.read(&stop));
     }
 
-    /// In rounds with a pause of [`RENEWAL`]: measures the rate. On a shared store, also renews the lease and, with
-    /// `--rebalance on` and while this replica is ready, hands sessions over.
+    /// Works in rounds, each after a pause of [`RENEWAL`]. A round measures the rate of admitted smiles. On a shared
+    /// store, it then renews the lease and, if `--rebalance` is on and this replica is ready, hands sessions over.
     async fn renew(&self, stop: &CancellationToken) {
         let (mut measured_at, mut counted) = (Instant::now(), 0);
         let mut handover = Handover::default();
@@ -153,8 +153,8 @@ impl Replica {
         }
     }
 
-    /// On a shared store, up to four times a second: reads the list of replicas, and obeys the crash request that the
-    /// record of this replica carries.
+    /// On a shared store, up to four times a second: reads the list of replicas, and obeys the crash request in this
+    /// replica's own record, if there is one.
     async fn read(&self, stop: &CancellationToken) {
         let Some(lease) = &self.lease else { return };
         while stop.run_until_cancelled(tokio::time::sleep(READ_INTERVAL)).await.is_some() {
@@ -177,8 +177,8 @@ impl Replica {
         }
     }
 
-    /// Lists the replicas that are running or were lost recently, without a query. The state and the status of this
-    /// replica are current, unless it is lost.
+    /// Lists the replicas that are running or were lost recently, without querying the store. The state and the status
+    /// of this replica are current, unless it is lost.
     pub(crate) fn list(&self) -> Vec<ReplicaRecord> {
         let mut replicas = self.lease.as_ref().map_or_else(|| vec![self.standalone_record()], Lease::replicas);
         let own = replicas.iter_mut().find(|replica| replica.id == self.id && replica.state != ReplicaState::Lost);
@@ -189,7 +189,7 @@ impl Replica {
         replicas
     }
 
-    /// The record of a standalone replica. It renews no lease, so its heartbeat is always fresh.
+    /// The record of a replica on SQLite. The replica has no lease to renew, so its heartbeat age is always 0.
     fn standalone_record(&self) -> ReplicaRecord {
         ReplicaRecord {
             id: self.id.clone(),
@@ -225,8 +225,8 @@ impl Replica {
         }
     }
 
-    /// Whether crash requests are disabled at the replica with the id `named`. Queries the store only for an id that
-    /// the last list lacks. Returns `false` on SQLite, for an unknown id, and if the query fails.
+    /// Whether crash requests are disabled at the replica with the id `named`. Queries the store only for an id that is
+    /// not in the last list. Returns `false` on SQLite, for an unknown id, and if the query fails.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };
         let mut replicas = lease.replicas();
@@ -237,8 +237,8 @@ impl Replica {
     }
 
     /// Among the replicas for which [`ReplicaRecord::can_crash`] holds with `named`, makes the one with the longest
-    /// uptime fail in this mode. If that is not this replica, it finds the request when it next reads the list. Returns
-    /// its id; `None` if there is no such replica.
+    /// uptime fail in this mode. If that is another replica, it finds the request when it next reads the list. Returns
+    /// the id of the chosen replica; `None` if there is none to choose.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when a shared store does not answer; a request may have been stored nevertheless.
@@ -253,7 +253,7 @@ impl Replica {
         Ok(victim)
     }
 
-    /// Starts to fail in this mode, unless the replica already does. An exit or a hang begins after [`CRASH_DELAY`].
+    /// Makes this replica fail in this mode, unless it already does. An exit or a hang begins after [`CRASH_DELAY`].
     fn fail(&self, mode: CrashMode) {
         if self.crash.lock().replace(mode) == Some(mode) {
             return;

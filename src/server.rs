@@ -36,7 +36,7 @@ const EPOCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before an unavailable store is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
-/// Why a replica could not start, or ended by itself.
+/// Why a replica could not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The replica cannot listen on the address, for example because the address is in use.
@@ -45,13 +45,13 @@ pub enum ServerError {
     /// The options are invalid, or name a file that is empty or cannot be read.
     #[error(transparent)]
     Options(#[from] InvalidValue),
-    /// The limit of open files allows no session, or is unknown.
+    /// The limit on open files allows no session, or is unknown.
     #[error("the limit of {0} open files leaves none for sessions: raise it, for example with ulimit -n")]
     TooFewFiles(u32),
     /// The store cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A vital task ended. The fields are its name and why it ended.
+    /// A vital task ended early or failed. The fields are the name of the task and why it ended.
     #[error("the {0} ended: {1}")]
     TaskEnded(&'static str, String),
 }
@@ -130,7 +130,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::TaskEnded`] when a vital task ends early or fails. The replica then skips the drain or the rest
-    /// of it: the process must end, and clients resume on another replica or after a restart.
+    /// of it: the process must exit, and clients resume on another replica or after a restart.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         tokio::select! {
             () = stop => {}
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_replica_ends_when_a_vital_task_ends() {
+    async fn a_server_stops_when_a_vital_task_ends() {
         let folder = tempfile::tempdir().unwrap();
         let mut server = started(&folder).await;
         server.tasks.vital.abort_all();

@@ -38,17 +38,20 @@ pub(crate) use socket::Socket;
 /// Maximum number of smiles that one session may have in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
-/// Maximum time that a leaving session waits for the outcome of its smiles in flight, not counting its writes.
+/// Maximum time that a leaving session waits for the outcome of its smiles in flight. The deadline does not interrupt
+/// the delivery of outcomes that have arrived.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound of the random `reconnect_after_ms` in a `drain` frame, which spreads the reconnects.
+/// Upper bound of `reconnect_after_ms` in a `drain` frame. The value is random, so that clients do not all reconnect at
+/// once.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
 pub(crate) struct Context {
     /// This replica.
     pub replica: Arc<Replica>,
-    /// Has the users, and the state of the log for a resume. The tasks and the shutdown of the server use it too.
+    /// Holds the users, and the state of the log that decides whether a session resumes. The server's tasks and its
+    /// shutdown also use the store.
     pub store: Store,
     /// Admits smiles, and queues them for the appender.
     pub queue: Arc<AppendQueue>,
@@ -67,7 +70,7 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
 }
 
-/// Where a session starts in the log. The label of `sessions_opened_total` is the variant in snake case.
+/// Where a session starts in the log. The label `start` of `sessions_opened_total` is the variant in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Start {
@@ -143,7 +146,7 @@ impl Session {
     /// Sends `welcome` and the smiles that a resuming client missed. A session that does not resume starts at the
     /// tail's cursor; smiles that the tail has not published yet arrive live.
     async fn welcome(&mut self, start: Start) -> Result<(), End> {
-        // Read after the subscription, so every later smile of the user reaches the outbox or makes it overflow.
+        // Read after subscribing: every smile of the user beyond this cursor reaches the outbox or makes it overflow.
         let cursor = self.context.tail.cursor();
         let (offset, recovered) = match start {
             Start::Recovered(offset) => (offset, true),
@@ -196,8 +199,8 @@ impl Session {
         }
     }
 
-    /// Waits at most [`LAST_ANSWERS_TIMEOUT`], not counting writes, for the outcome of the smiles in flight. Then sends
-    /// `drain`, and ends.
+    /// Waits up to [`LAST_ANSWERS_TIMEOUT`] for the outcome of the smiles in flight. Then sends `drain`, and ends the
+    /// session.
     async fn leave_now(&mut self, reason: CloseReason) -> Result<(), End> {
         let deadline = tokio::time::Instant::now() + LAST_ANSWERS_TIMEOUT;
         while !self.in_flight.is_empty() {

@@ -22,14 +22,15 @@ use crate::protocol::{CloseReason, ErrorCode, Refusal};
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Histogram buckets of the smiles in one append. A batch holds at most 2,000 smiles on SQLite, and fewer on MySQL.
+/// Histogram buckets for the number of smiles in one append. A batch holds at most 2,000 smiles on SQLite, and fewer on
+/// MySQL.
 const SMILES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
 
 /// The shortest time between two log lines about store failures that affected clients.
 const STORE_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if it is not
-/// set, empty or not valid, the filter is `info`.
+/// Starts logging to standard error: text on a terminal, JSON otherwise. `RUST_LOG` sets the filter; if the variable is
+/// unset, empty or invalid, the filter is `info`.
 ///
 /// # Panics
 /// If logging has already been started in this process.
@@ -86,12 +87,12 @@ metrics! {
     smiles_published: IntCounter = counter("smiles_published_total", "Smiles published by this replica"),
     smiles_caught_up: IntCounter =
         counter("smiles_caught_up_total", "Smiles read from the log for sessions that resumed or lagged"),
-    lagged: IntCounter = counter("lagged_total", "Overflows of the outboxes of sessions"),
+    lagged: IntCounter = counter("lagged_total", "Overflows of session outboxes"),
     ack_seconds: Histogram =
         histogram("ack_seconds", "Seconds from the receipt of a smile to its ack", SECONDS.to_vec()),
     delivery_seconds: Histogram =
-        histogram("delivery_seconds", "Seconds from the receipt of a smile to its delivery to another session here",
-            SECONDS.to_vec()),
+        histogram("delivery_seconds",
+            "Seconds from the receipt of a smile to its delivery to another session on this replica", SECONDS.to_vec()),
     append_seconds: Histogram =
         histogram("append_seconds", "Seconds per append, including its waits and the commit", SECONDS.to_vec()),
     append_smiles: Histogram = histogram("append_smiles", "Smiles in one append", SMILES.to_vec()),
@@ -99,7 +100,7 @@ metrics! {
     index_behind: IntGauge = gauge("index_behind", "Published smiles that are not indexed yet"),
     ready: IntGauge = gauge("ready", "1 if this replica is ready, else 0"),
     following_binlog: IntGauge =
-        gauge("following_binlog", "1 if this replica follows the binary log; 0 if it polls, and on SQLite"),
+        gauge("following_binlog", "1 if this replica follows the binary log; 0 if it polls or uses SQLite"),
 }
 
 impl Metrics {

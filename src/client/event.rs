@@ -14,7 +14,7 @@ pub enum Event {
         replica: String,
         /// The identity of the log.
         epoch: Epoch,
-        /// The offset at which the session starts.
+        /// The offset after which the session starts.
         offset: Offset,
         /// Whether the server sends everything after `resumed_from`. If the client asked to resume and this is `false`,
         /// smiles may be missing.
@@ -35,8 +35,8 @@ pub enum Event {
         /// Whether the server says that it had stored the smile before.
         duplicate: bool,
     },
-    /// A smile to or from this user. After a reconnection, a smile that this client sent may arrive here: it is
-    /// durable, and its ack may never come.
+    /// A smile to or from this user. After a reconnection, this event may report a smile that this client sent: the
+    /// smile is durable, but its ack may never come.
     Received(Smile),
     /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the smile
     /// is given up.

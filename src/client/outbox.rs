@@ -39,7 +39,7 @@ enum State {
 }
 
 impl Outbox {
-    /// Accepts a new smile, unless too many smiles are unanswered. Returns whether it accepted the smile.
+    /// Accepts a new smile, unless [`MAX_UNANSWERED`] smiles are unanswered. Returns whether it accepted the smile.
     pub(super) fn offer(&mut self, id: SmileId, to: UserName, smile: &str) -> bool {
         let room = self.smiles.len() < MAX_UNANSWERED;
         if room {

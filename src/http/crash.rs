@@ -75,7 +75,7 @@ fn wrong_body(code: ErrorCode, why: &str) -> Refusal {
     Refusal::permanent(code, message)
 }
 
-/// Whether the request has the bearer token. The time of the comparison does not depend on where the tokens differ.
+/// Whether the request has the bearer token. The comparison takes the same time wherever the tokens differ.
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
     let Some((scheme, given)) = bearer else { return false };

@@ -46,8 +46,8 @@ pub(super) async fn code(
         .into_response())
 }
 
-/// Draws one stroke for each run of dark modules in a row. `qrcode` would draw each module separately, which takes
-/// three times as many compressed bytes.
+/// Draws each horizontal run of dark modules as one stroke. `qrcode` would draw each module separately, and its image
+/// would take three times as many bytes after compression.
 fn image_of(code: &QrCode) -> String {
     let side = code.width() + 2 * MARGIN;
     let mut strokes = String::new();

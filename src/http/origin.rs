@@ -1,5 +1,5 @@
-//! The `Origin` check: allows the page itself, the origins on the allow-list, and requests without an `Origin` (RFC
-//! 6455, section 10.2).
+//! The `Origin` check: allows the server's own origin, the origins on the allow-list, and requests without an `Origin`
+//! (RFC 6455, section 10.2).
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -10,8 +10,8 @@ use crate::protocol::{ErrorCode, Refusal};
 /// The maximum number of refused origins to log, since clients can invent any number.
 const MAX_LOGGED: usize = 100;
 
-/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] refused origins once: the usual
-/// cause is a proxy that changes `Host`.
+/// Refuses a request with a foreign `Origin`. Logs each of the first [`MAX_LOGGED`] refused origins once, since the
+/// usual cause of a refusal is a proxy that changes `Host`.
 pub(super) fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_own_or_allowed(headers, &app.options.allowed_origins) {
         return Ok(());
@@ -39,9 +39,9 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> String {
     value.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Whether the `Origin` is absent, as in most requests that do not come from a browser, matches `Host`, or is allowed.
-/// The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a malformed `Origin` and
-/// several `Origin` headers are foreign.
+/// Whether the `Origin` is absent, matches `Host`, or is on the allow-list. Most requests that do not come from a
+/// browser have no `Origin`. The comparison with `Host` ignores the scheme, since a proxy may terminate TLS. `null`, a
+/// malformed `Origin` and several `Origin` headers are foreign.
 fn is_own_or_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };

@@ -1,6 +1,6 @@
 //! The page and its assets, embedded in the binary.
 //!
-//! The page links its assets below `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
+//! The page links to its assets under `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
 //! assets, so a returning visitor requests no asset again until the next upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +31,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Serves the asset at a path. Responds with 404 if there is none, with 405 to a method other than GET and HEAD, and
-/// with 304 if the client has the asset.
+/// with 304 if the client already has this version of the asset.
 pub(super) async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let versioned = path.strip_prefix("v/").and_then(|rest| rest.split_once('/'));
@@ -67,8 +67,8 @@ fn text(asset: &EmbeddedFile) -> String {
     }
 }
 
-/// The page with the paths of its assets below `v/VERSION/`. Links to other pages stay unchanged, since browsers
-/// must revalidate pages.
+/// The page with the paths of its assets under `v/VERSION/`. Links to other pages stay unchanged, since browsers must
+/// revalidate pages.
 fn with_version(page: &str) -> String {
     let named = |page: String, path: &str| page.replace(&format!("\"{path}\""), &format!("\"v/{}/{path}\"", *VERSION));
     let assets = Assets::iter().filter(|path| !path.ends_with(".html"));

@@ -40,8 +40,8 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Allows `per_second` requests with a burst of `burst` per client address; `None`, which means no limit, if either
-    /// is 0.
+    /// Limits each client address to `per_second` requests per second, with bursts of `burst` requests. Returns `None`,
+    /// which means no limit, if either number is 0.
     pub(crate) fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Option<Self> {
         // The builder's `per_second(n)` means one request every n seconds.
         let period = Duration::from_secs(1).checked_div(per_second)?;
@@ -79,8 +79,8 @@ impl RateLimit {
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
-    /// Counts a refusal; `true` for the first one of an address, which is reported immediately and not counted again.
-    /// Ignores a new address while [`MAX_REPORTED`] are counted.
+    /// Counts a refusal, except the first one of an address. For that one, returns `true`: the caller reports it
+    /// immediately. Ignores new addresses while the refusals of [`MAX_REPORTED`] addresses are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;

@@ -27,8 +27,10 @@ use crate::session::{self, End, Socket, Start};
 /// The retry hint of a replica that has reached its maximum number of sessions.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
-/// Interval and time limit of retries for an offset beyond the known head.
+/// Pause between two reads of the head while the client's offset is beyond it.
 const HEAD_RETRY: Duration = Duration::from_millis(10);
+
+/// How long a session waits for the head to reach the client's offset.
 const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +110,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
             let complete = within && log.trimmed <= after && epoch == Some(log.epoch.as_str());
             return Ok(if complete { Start::Recovered(after) } else { Start::NotRecovered });
         }
-        // Another replica may have sent this offset before a query shows its commit.
+        // Another replica may have sent this offset to the client before a query here shows the commit.
         tokio::time::sleep(HEAD_RETRY).await;
     }
 }
@@ -138,7 +140,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
             End::ByServer(reason) => reason.code().to_string(),
             // Normal, going away, no code (RFC 6455, section 7.4.1).
             End::ByClient(code @ (1000 | 1001 | 1005)) => code.to_string(),
-            // One label for all other codes, so that clients cannot create time series.
+            // One label for all other codes, so that clients cannot create any number of time series.
             End::ByClient(_) => "other".to_owned(),
         };
         metrics.closes.with_label_values(&[&code]).inc();

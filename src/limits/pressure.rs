@@ -1,8 +1,8 @@
 //! Load shedding by the expected delay of the store.
 //!
-//! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; the length is only a last bound.
-//! When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the store commits
-//! in half a second.
+//! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; the length is only the last
+//! resort. When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the store
+//! commits in half a second.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ const RETRY_AFTER_FULL: Duration = Duration::from_millis(100);
 /// The longest expected wait for a commit. Beyond it, new smiles are shed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The expected wait at the time of the retry. It is below [`LONGEST_WAIT`], since many retries may arrive then.
+/// The expected wait that a retry hint aims for. It is below [`LONGEST_WAIT`], since many retries may arrive at the
+/// same time.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
 /// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused
@@ -33,8 +34,8 @@ pub(crate) struct Pressure {
     largest_batch: usize,
     /// When the running batch began.
     batch_began: Option<Instant>,
-    /// The mean duration of a batch: an exponential moving average with weight 1/2. A batch counts with at most
-    /// [`UNAVAILABLE_AFTER`].
+    /// The mean duration of a batch: an exponential moving average with weight 1/2. The duration of each batch is
+    /// capped at [`UNAVAILABLE_AFTER`].
     per_batch: Duration,
 }
 
@@ -66,12 +67,12 @@ impl Pressure {
             _ if waiting >= QUEUE => RETRY_AFTER_FULL,
             _ => return Ok(()),
         };
-        let message = "this replica's store is behind; send the same id again";
+        let message = "this replica's store is behind; send the smile again with the same id";
         Err(Refusal::temporary(ErrorCode::Overloaded, message, hint))
     }
 
-    /// The remaining time of the running batch plus the time of the later ones up to the batch with this smile; zero if
-    /// no batch is running.
+    /// The expected remaining time of the running batch, plus that of the later batches up to the one with this smile.
+    /// Zero if no batch is running.
     fn expected_wait(&self, now: Instant, waiting: usize) -> Duration {
         let Some(began) = self.batch_began else { return Duration::ZERO };
         let elapsed = now.duration_since(began);

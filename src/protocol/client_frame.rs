@@ -19,7 +19,7 @@ pub const MAX_HISTORY_LIMIT: u32 = 200;
 pub enum ClientFrame {
     /// Sends a smile.
     Smile {
-        /// The sender's id. The server generates one if it is missing.
+        /// The id that the client chose. The server generates one if it is missing.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<SmileId>,
         /// The receiver.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{BadJson, Refusal};
 use crate::model::{Epoch, Offset, Smile, SmileId, UserName};
 
-/// Size of a buffer that frames of one thread share, since allocating a frame costs more than encoding it.
+/// Size of a buffer that the frames of one thread share: a separate allocation for each frame would cost more than
+/// encoding the frame.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 thread_local! {
@@ -47,7 +48,7 @@ pub enum ServerFrame<S = Smile> {
     },
     /// The smile is durable.
     Ack {
-        /// The sender's id.
+        /// The id of the smile.
         id: SmileId,
         /// The place in the log.
         offset: Offset,
@@ -93,7 +94,7 @@ pub enum ServerFrame<S = Smile> {
     },
 }
 
-/// The smile rate of a session. If either field is 0, there is no limit.
+/// The rate limit for the smiles of a session. If either field is 0, there is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     /// Sustained smiles per second.

@@ -1,8 +1,8 @@
 //! Rebalancing: a replica hands sessions over to emptier replicas until all are near the mean.
 //!
-//! Each replica decides alone, by the same rule and from its own copy of the list. The fuller replicas together exceed
-//! the mean by as many sessions as the emptier ones lack. Except for [`Handover::hand_over`] this is pure code: callers
-//! pass the time and the list.
+//! Each replica decides alone, by the same rule and from its own copy of the list. The replicas need not coordinate:
+//! those above the mean together exceed it by as many sessions as those below the mean lack. Except for
+//! [`Handover::hand_over`], this is pure code: callers pass the time and the list.
 
 #[cfg(test)]
 mod simulation;
@@ -17,10 +17,11 @@ use crate::store::{ReplicaRecord, ReplicaState};
 /// How long another replica must be ready before it counts: the proxy must find it first.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// A replica hands over at most this fraction (1/20) of its sessions per round, rounded up.
+/// A replica hands over at most one in this many of its sessions per round, rounded up.
 const MAX_FRACTION: usize = 20;
 
-/// A replica within this fraction (1/10) of the mean, or less than one session away from it, is balanced.
+/// A replica is balanced if it differs from the mean by at most the mean divided by this number, or by less than one
+/// session.
 const TOLERANCE: usize = 10;
 
 /// How long it may take until the list counts a session that was handed over among the sessions of its new replica.
@@ -29,11 +30,11 @@ const TRANSIT_TIME: Duration = Duration::from_secs(3);
 /// The rebalancing state of a replica.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// The time since which this replica has continuously seen each ready replica as ready.
+    /// For each ready replica, the time since which this replica has continuously seen it as ready.
     seen: HashMap<String, Instant>,
-    /// Recent handovers, whose sessions may still be in transit.
+    /// When this replica recently handed sessions over, and how many. The sessions may still be in transit.
     handed_over: VecDeque<(Instant, usize)>,
-    /// The excess of the last round.
+    /// The excess in the previous round.
     previous_excess: usize,
 }
 
@@ -60,7 +61,7 @@ impl Handover {
         excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
 
-    /// The sessions above the mean if this replica is too full or another one is too empty, else 0; at most
+    /// The number of sessions above the mean if this replica is too full or another one is too empty, else 0; at most
     /// 1/[`MAX_FRACTION`] of `own`, rounded up.
     fn excess(&self, replicas: &[ReplicaRecord], this: &str, own: usize, now: Instant) -> usize {
         let settled = |id| self.seen.get(id).is_some_and(|seen| now.duration_since(*seen) >= SETTLE_TIME);

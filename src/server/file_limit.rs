@@ -1,4 +1,4 @@
-//! Raises the limit of open files, and divides the files between sessions and everything else.
+//! Raises the limit on open files, and divides the files between sessions and everything else.
 //!
 //! Probes, requests and the store need files as well. Without a reserve for them, an orchestrator would consider a full
 //! replica dead.
@@ -8,7 +8,7 @@ use rlimit::Resource;
 use super::ServerError;
 
 /// Number of files for the store, the listeners, the log output and the runtime. SQLite under load needs 25; the rest
-/// are a reserve.
+/// is a reserve.
 const OWN: u32 = 64;
 
 /// Maximum number of concurrent HTTP connections of one listener. Sessions do not count: their connections no longer
@@ -33,7 +33,7 @@ pub(super) fn divide_files(max_sessions: u32) -> Result<(u32, u32), ServerError>
             limit,
             max_sessions,
             sessions,
-            "the limit of open files allows fewer sessions than --max-sessions; further sessions get 503. To raise the \
+            "the limit on open files allows fewer sessions than --max-sessions; further sessions get 503. To raise the \
              limit, set ulimit -n, or nofile in the settings of the container or service"
         );
     }

@@ -32,8 +32,8 @@ const LIFETIME: Duration = Duration::from_mins(1);
 /// Time limit for the last request during a graceful shutdown.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
-/// Size of a socket's send buffer. The system would grow it to megabytes, and a slow reader would take longer than the
-/// write timeout to make room.
+/// Size of a socket's send buffer. Without a fixed size, the system would grow the buffer to megabytes, and a slow
+/// reader would take longer than the write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` gets 200 and
@@ -124,7 +124,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: watch::Receiver
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        // This also completes at an upgrade: the session takes over the connection.
+        // This also completes on an upgrade: the session takes over the connection.
         ended = connection.as_mut() => ended,
         _ = tokio::time::timeout(LIFETIME, stop.cancelled()) => {
             connection.as_mut().graceful_shutdown();

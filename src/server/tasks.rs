@@ -1,5 +1,5 @@
-//! The tasks of a replica and their stop signals. Dropping [`Tasks`] waits for the indexer's thread, then aborts the
-//! vital tasks.
+//! The tasks of a replica and their stop signals. Dropping [`Tasks`] stops the indexer, waits for its thread, and then
+//! aborts the vital tasks.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,8 +57,8 @@ impl Tasks {
         connections: usize,
     ) -> watch::Sender<Router> {
         let (other_routes, router) = watch::channel(http::starting());
-        // Under tokio's cooperative budget, `accept` would yield after 128 connections until their tasks have run. The
-        // accept queue could overflow meanwhile.
+        // Under tokio's cooperative budget, `accept` would yield after 128 connections until their tasks have run. In
+        // the meantime, the accept queue could overflow.
         let serve = tokio::task::unconstrained(listener::serve(
             listener,
             connections,

@@ -13,8 +13,8 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If a session handles the deadline of a pong more than this late, the session was blocked in a write or in a read of
-/// the store, or the whole process stalled.
+/// If a session notices more than this late that a pong's deadline has passed, the session was blocked in a write or in
+/// a read from the store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The pings of one session.
@@ -22,7 +22,7 @@ pub(super) struct Heartbeat {
     times: SessionTimes,
     /// When to call [`Heartbeat::deadline_passed`].
     pub(super) deadline: Instant,
-    /// When the unanswered ping was sent.
+    /// When the unanswered ping was sent; `None` if no ping is unanswered.
     pinged_at: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Heartbeat {
             self.deadline = now + self.times.pong_timeout;
             return Some(Due::Ping);
         }
-        // The session may have read nothing meanwhile, so the pong may still be in the socket's buffer.
+        // The session may have read nothing since the ping, so the pong may still be in the socket's buffer.
         if !reads || now > self.deadline + STALL {
             self.deadline = now + self.times.pong_timeout;
             return None;

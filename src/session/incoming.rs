@@ -52,7 +52,7 @@ impl Session {
         let now = Instant::now();
         let wait = self.histories.wait(now);
         if !wait.is_zero() {
-            let message = "this session exceeds its rate of histories; ask again later";
+            let message = "this session exceeds its rate limit for histories; ask again later";
             return Err(Refusal::temporary(ErrorCode::RateLimited, message, self.histories.retry_hint(now, wait)));
         }
         self.histories.take(now);

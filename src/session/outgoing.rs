@@ -22,9 +22,9 @@ const FRAMES_PER_FLUSH: usize = 64;
 
 /// A smile that was submitted to the log and waits for its answer.
 ///
-/// An entry of the outbox with the same id answers it; a publication only if its smile comes from this user. If a
-/// session sends one id twice, each answer goes to one of the two frames. The client cannot tell which answer belongs
-/// to which frame.
+/// An entry of the outbox with the same id answers the smile. A publication answers it only if this user is the sender.
+/// If a session sends one id twice, each answer goes to one of the two frames. The client cannot tell which answer
+/// belongs to which frame.
 pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
     /// Whether the client chose the id. Errors repeat only such ids.

@@ -308,7 +308,7 @@ async fn a_replica_crashes_from_the_terminal() {
     // `serve` and `crash` share this variable, which names the same file for both.
     let mut other = TestProcess::start(&TestStore::new().path(), &[("crash-token-file", &file)]).await;
     let (status, printed) = ask(&other, &["crash"], &[("SMILINGCHAT_CRASH_TOKEN_FILE", &file)]).await;
-    assert_eq!((status, printed), (Some(0), format!("{} crashes: its process ends at once\n", other.replica)));
+    assert_eq!((status, printed), (Some(0), format!("{} crashes: its process exits at once\n", other.replica)));
     assert!(!other.exit().await.success());
     process.kill().await;
 }

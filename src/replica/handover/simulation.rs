@@ -40,12 +40,12 @@ enum Proxy {
 struct Member {
     id: String,
     started_ms: u64,
-    /// The moment of each second at which it renews its lease and reads the list.
+    /// When in each second this replica renews its lease and reads the list.
     phase_ms: u64,
     sessions: usize,
-    /// The number of sessions in its row.
+    /// The number of sessions that its row in the list shows.
     reported: usize,
-    /// The list that it read a second ago.
+    /// The list that this replica last read.
     list: Vec<ReplicaRecord>,
     handover: Handover,
 }
@@ -53,7 +53,7 @@ struct Member {
 struct Simulation {
     random: Xoshiro256PlusPlus,
     proxy: Proxy,
-    /// Whether each replica decides by the list that it read a second ago.
+    /// Whether each replica decides by the list from its previous read, a second ago.
     old_lists: bool,
     start: Instant,
     now_ms: u64,
@@ -86,7 +86,7 @@ impl Simulation {
         }
     }
 
-    /// Ends all but `count` replicas. The sessions of the ended replicas resume on the remaining ones.
+    /// Stops all but the first `count` replicas. The sessions of the stopped replicas resume on the remaining ones.
     fn stop_all_but(&mut self, count: usize) {
         for member in self.members.split_off(count) {
             self.leave(member.sessions);
