@@ -83,7 +83,7 @@ pub enum SimulationError {
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session was open at the end of the first stage.
-    #[error("no replica accepted a session: {0}")]
+    #[error("no session is open, so no smile can be sent: {0}")]
     NoSession(String),
 }
 

@@ -36,7 +36,7 @@ function crashedAndBack(at = 1_000) {
   );
 }
 
-test("a crash has its numbers of sessions, and the times until it was seen, resumed and replaced", () => {
+test("a crash has counts of its sessions, and the times until it was seen, resumed and replaced", () => {
   const crashes = crashedAndBack();
   assert.equal(crashes.incidents.length, 1);
   const { by, victim } = lastOf(crashes);

@@ -79,8 +79,8 @@ impl Ledger {
     }
 
     /// Ends the second reading. `in_time` says whether the readers had enough time. If so, smiles that a connected
-    /// reader did not reach count as lost, and a disconnected reader that did not reach the end of its stream counts as a
-    /// breach. Otherwise, smiles that a reader did not reach are not judged.
+    /// reader did not reach count as lost, and a disconnected reader that did not reach the end of its stream counts as
+    /// a breach. Otherwise, smiles that a reader did not reach are not judged.
     ///
     /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
     /// no unanswered smile counts as a fault.
