@@ -71,7 +71,7 @@ impl Default for Patience {
 #[derive(Debug, Error)]
 pub enum SimulationError {
     /// No replica listed the users.
-    #[error("no replica can be reached; is the server running? {0}")]
+    #[error("no replica listed the users; is the server running? {0}")]
     NoDirectory(#[source] ApiError),
     /// The store has fewer than two users.
     #[error("a conversation needs two users, but the number of users in the store is {0}")]
@@ -83,13 +83,13 @@ pub enum SimulationError {
     #[error(transparent)]
     NoToken(#[from] InvalidValue),
     /// A replica listed the users, but no session was open at the end of the first stage.
-    #[error("no replica accepted a session: {0}")]
+    #[error("no session is open, so no smile can be sent: {0}")]
     NoSession(String),
 }
 
 impl SimulationError {
-    /// The exit status of the command: 1 for a store with too few users, which breaks the contract; 2 for a token file
-    /// that is unreadable or empty; 3 if nothing could be tested.
+    /// The exit status of the command: 1 if the store has too few users, which breaks the contract; 2 if the token
+    /// file is unreadable or empty; 3 if nothing could be tested.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::TooFewUsers(_) => 1,
@@ -125,8 +125,8 @@ pub async fn run(options: &SimulateOptions) -> Result<u8, SimulationError> {
 }
 
 /// Runs a simulation and returns its report. A notification of `interrupt` ends the current stage. While the sessions
-/// are being opened, it also skips the next stage, sending, or ends the simulation if no session is open. While
-/// `conduct` requests the users, it ends the simulation.
+/// are being opened, it also skips the next stage, sending, or ends the simulation if no session is open. A
+/// notification that comes while `conduct` requests the users ends the simulation.
 ///
 /// # Errors
 /// [`SimulationError`], if no run started.
@@ -198,7 +198,8 @@ impl Shared {
         urls
     }
 
-    /// Queues an event of a client for the ledger, and waits while the queue is full. Omits [`client::Event::Ended`].
+    /// Queues an event of a client for the ledger, and waits while the queue is full. Ignores [`client::Event::Ended`],
+    /// and [`client::Event::Sending`] with an id from outside the run.
     async fn tell(&self, stream: StreamNumber, event: client::Event) {
         let event = match event {
             client::Event::Welcomed { replica, epoch, offset, recovered, resumed_from } => {
@@ -251,7 +252,7 @@ struct Course {
 enum StageEnd {
     /// Its condition holds.
     Done,
-    /// It made no more progress, or its time limit passed.
+    /// It made no progress for too long, or its time limit passed.
     Cut,
     /// An interrupt ended it.
     Interrupted,
@@ -312,7 +313,7 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads the stream of each user again, unless no smile of the run is known to be in it. Returns the number of
+    /// Reads a user's stream again if [`Ledger::begin_reread`] returns a reading for this user. Returns the number of
     /// readers with nothing left to read.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;

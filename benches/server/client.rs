@@ -38,7 +38,7 @@ pub(crate) fn field<'frame>(frame: &'frame str, name: &str) -> Option<&'frame st
     Some(rest.split([',', '}']).next()?.trim_matches('"'))
 }
 
-/// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on it.
+/// The maximum number of users in a measurement. The figures in docs/RESULTS.md depend on this number.
 const USERS: usize = 64;
 
 /// The names of the first users, at most [`USERS`].

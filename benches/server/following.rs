@@ -11,13 +11,13 @@ use crate::scale::Scale;
 
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Measures idle replicas whose MySQL account may read the binary log, and idle replicas whose account may not.
+/// Measures idle replicas whose MySQL account can read the binary log, and idle replicas whose account cannot.
 pub(crate) async fn idle(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for mysql in [Some(MySql::new().await), MySql::without_binlog().await] {
         let Some(mysql) = mysql else {
             rows.push(vec![
-                "polling was not measured: the account may not create another account".to_owned(),
+                "polling was not measured: the account cannot create another account".to_owned(),
                 String::new(),
                 String::new(),
             ]);

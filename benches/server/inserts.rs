@@ -1,7 +1,8 @@
 //! Plain inserts into the database, in batches of the same size as ours: a lower bound on the cost of a log in that
 //! database.
 //!
-//! Each commit inserts one row. The row is as long as the newest 1,000 rows of our log are on average, and as durable.
+//! Each commit inserts one row. The row has the average length of the newest 1,000 rows of our log, and is as durable
+//! as they are.
 
 use std::time::{Duration, Instant};
 
@@ -73,16 +74,16 @@ impl Inserts {
     }
 }
 
-/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average size of the rows
-/// in `log`, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average size of the newest
+/// 1,000 rows in `log`, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows into this MySQL database, over this many connections. Each row has the average size of the rows in the
-/// database's log, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows into this MySQL database, over this many connections. Each row has the average size of the newest 1,000
+/// rows in the database's log, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }

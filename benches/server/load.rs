@@ -27,7 +27,7 @@ use tally::Outcome;
 /// The default number of sessions.
 pub(crate) const SESSIONS: usize = 100;
 
-/// Unanswered smiles per session: one, and the maximum of this crate's client.
+/// Unanswered smiles per session: one, and the maximum that this crate's client allows.
 pub(crate) const DEPTHS: [usize; 2] = [1, 16];
 
 /// The plan of the load.

@@ -3,7 +3,7 @@
 //! Absolute figures depend on the machine, so compare the ratios within one run.
 //!
 //! ```text
-//! cargo bench                    # everything, about three minutes; writes the results below target/
+//! cargo bench                    # everything, about three minutes; writes the results under target/
 //! cargo bench -- full            # everything, about twenty minutes; writes docs/RESULTS.md and its plots
 //! cargo bench -- throughput      # one or more of the names below, with or without full; only prints the results
 //! ```

@@ -5,8 +5,9 @@ use crate::pinning::Core;
 use crate::process::Server;
 use crate::report::Report;
 
-/// Numbers of idle sessions at which memory is measured.
+/// The number of idle sessions at the first measurement.
 const FEW: usize = 1_000;
+/// The number of idle sessions at the second measurement.
 const MANY: usize = 10_000;
 
 /// Measures the memory of a server with few and with many idle sessions.

@@ -47,7 +47,7 @@ pub(crate) async fn sessions(server: &Server) -> usize {
     value(server, "smilingchat_sessions").await.expect("its gauge") as usize
 }
 
-/// The value of a metric; `None` if the server does not have it. The echo and the peers have no metrics.
+/// The value of a metric; `None` if the server does not report it. The echo and the peers have no metrics.
 async fn value(server: &Server, name: &str) -> Option<f64> {
     let answer = get(server.operations?, "/metrics").await;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

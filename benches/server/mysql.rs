@@ -36,7 +36,7 @@ impl MySql {
         mysql
     }
 
-    /// Creates a database, and an account that may not read the binary log; `None` if no account can be created.
+    /// Creates a database, and an account that cannot read the binary log; `None` if no account can be created.
     pub(crate) async fn without_binlog() -> Option<Self> {
         let mut mysql = Self::new().await;
         let (name, password) = (mysql.url.path()[1..].to_owned(), "polling");

@@ -158,7 +158,7 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources to a folder below `target/` and installs their dependencies there, unless they are already
+/// Copies the sources to a folder under `target/` and installs their dependencies there, unless they are already
 /// installed for this version of `program`, in the versions that the first of the `files` pins.
 fn install(
     name: &str,

@@ -1,5 +1,5 @@
 //! CPU pinning: in measurements on SQLite, the measured process and the load each get a CPU of their own, if pinning is
-//! possible. The measurement of the start-up time does not pin.
+//! possible. The measurement `ready` pins no process.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ pub(crate) enum Core {
     Measured,
     /// The CPU of the load, if pinning is possible.
     Measuring,
-    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and when the start-up time is measured.
+    /// Any CPU: in measurements on MySQL, where all processes share the CPUs, and in the measurement `ready`.
     Any,
 }
 

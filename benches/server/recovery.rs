@@ -38,7 +38,7 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         replicas[1].kill();
         let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("the wait does not panic");
-        let text = String::from_utf8(done.expect("the simulator ends").stdout).expect("text");
+        let text = String::from_utf8(done.expect("the simulator exits").stdout).expect("text");
         let report_of: serde_json::Value = serde_json::from_str(&text).expect("a report");
         let recovery = &report_of["recovery_ms"];
         let ledger = |name: &str| report_of[name].to_string();

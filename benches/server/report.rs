@@ -63,7 +63,7 @@ impl Report {
         self.bars.entry(store).or_default().push(bar);
     }
 
-    /// Writes the document and its plots: in `docs/` after a full run, otherwise as drafts below `target/`.
+    /// Writes the document and its plots: in `docs/` after a full run, otherwise as drafts under `target/`.
     pub(crate) async fn write(mut self, full: bool, scale: &Scale) {
         self.figures.extend(machine::facts().await);
         self.figures

@@ -1,6 +1,6 @@
 //! Crashes one replica after another while smiles are sent.
 //!
-//! The server picks the replica; the ledger measures the effect.
+//! The server picks the replica that crashes; the ledger measures the effect.
 
 use std::sync::Arc;
 use std::time::Duration;

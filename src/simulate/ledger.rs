@@ -9,8 +9,8 @@
 //!   lower offsets of smiles from outside the run, so such an offset counts as out of order when it arrives again.
 //! - A smile has one offset in all sessions, and an offset has one smile, so all sessions agree on the order.
 //! - Every smile known to be in the log reaches every stream of its sender and of its receiver that began before it.
-//!   Otherwise it counts as lost. Exceptions are streams that could not be read to their end: see
-//!   [`Ledger::end_reread`].
+//!   A smile that misses one of these streams counts as lost. The exceptions are streams that could not be read to
+//!   their end: see [`Ledger::end_reread`].
 //! - Smiles that only one session can have admitted are in the log in the order in which that session sent them.
 
 mod entry;

@@ -123,7 +123,7 @@ impl Plan {
 }
 
 /// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on. Each later round begins one user
-/// further on. With at least four users, the distance between the users of a pair also differs from the previous round.
+/// further on. With at least four users, the distance between the users of a pair also changes from round to round.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);

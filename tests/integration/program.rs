@@ -406,7 +406,7 @@ async fn a_simulation_that_reaches_no_server_exits_with_3_and_one_line() {
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(3), 1), "{stderr}");
     assert!(
-        stderr.contains("no replica can be reached") && stderr.contains(&address.to_string()),
+        stderr.contains("no replica listed the users") && stderr.contains(&address.to_string()),
         "the error lacks the reason or the address: {stderr}"
     );
 }

@@ -146,7 +146,7 @@ async fn an_unreachable_replica_is_skipped() {
     assert_eq!(error.exit_status(), 3, "{error}");
     let error = error.to_string();
     assert!(
-        error.contains("no replica can be reached") && error.contains(&nobody.port().unwrap().to_string()),
+        error.contains("no replica listed the users") && error.contains(&nobody.port().unwrap().to_string()),
         "the error lacks the reason or the port: {error}"
     );
 }

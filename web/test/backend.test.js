@@ -36,14 +36,14 @@ test("a crash request contains only the chosen options", async () => {
   assert.equal(requests[1].method, "POST");
 });
 
-test("a refusal has its status and code", async () => {
+test("the error for a refused request has the status and the code of the response", async () => {
   const refusing = backendWith(answering(409, { code: "crash_off", message: "off" }));
   await assert.rejects(refusing.crash({}), { status: 409, code: "crash_off", message: "off" });
   const bare = backendWith(async () => ({ ok: false, status: 502, headers: new Headers(), text: async () => "<html>" }));
   await assert.rejects(bare.replicas(), { status: 502, code: "http_502" });
 });
 
-test("a refusal has a retry hint: the longer of those in its body and its header", async () => {
+test("the retry hint of a refusal is the longer of those in its body and its header", async () => {
   const refusing = (header, body) =>
     backendWith(async () => ({
       ok: false, status: 429, headers: new Headers(header), text: async () => JSON.stringify(body),
@@ -77,7 +77,7 @@ test("the users are requested until a request succeeds, never sooner than the se
   assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
 });
 
-test("a GET, or a crash request without a body, finds the cause of a refused socket, which browsers hide", async () => {
+test("a GET, or a crash request without a body, finds out why a socket was refused, which browsers hide", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {
@@ -244,7 +244,7 @@ test("two simultaneous polls send one request and leave one timer", async () => 
   assert.equal(parts.timers.pending, 1);
 });
 
-test("consecutive failures count from the first one, keep the last list, and end with an answer", async () => {
+test("an outage counts from its first failure, keeps the last list, and ends with an answer", async () => {
   const parts = watching();
   assert.equal(parts.watch.answeredAt, null);
   await parts.watch.ask();

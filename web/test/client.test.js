@@ -57,7 +57,7 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
-test("the retry of a history does not repeat a request that a new session has already sent", () => {
+test("the retry of a history request is not sent if a new session has already repeated the request", () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   client.history("bruno", { before: 9 });
@@ -87,7 +87,7 @@ test("a smile with a given id is sent with that id, and a permanent error reject
   await assert.rejects(smile, { code: "unknown_user", message: "nobody has that name" });
 });
 
-test("a smile with an id that the protocol does not allow is refused and not sent, and disturbs no history", async () => {
+test("a smile with an invalid id is refused and not sent, and does not disturb a pending history request", async () => {
   const { sockets, client } = withSocket();
   sockets[0].tell(welcome());
   const history = client.history("bruno");
@@ -121,7 +121,7 @@ test("a history is requested again when the session breaks or the store is unava
   assert.deepEqual((await history).smiles, [{ offset: 6 }]);
 });
 
-test("each of several pending histories gets its own answer, although the first one is retried", async () => {
+test("each of several pending histories gets its own answer, even if the first one is retried", async () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());
   let isFirst = true;

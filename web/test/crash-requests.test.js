@@ -7,7 +7,7 @@ import { TabStorage } from "../js/storage.js";
 
 const WISH = { replica: "be1.1", by: "person", mode: "exit" };
 
-/** Crash requests to a backend with these answers in turn: an object, or the status of a failure. */
+/** Crash requests to a backend that gives these answers in turn. Each is an object, or the status of a failure. */
 function requests(...answers) {
   const asked = [];
   const backend = {

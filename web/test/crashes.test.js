@@ -36,7 +36,7 @@ function crashedAndBack(at = 1_000) {
   );
 }
 
-test("a crash has the numbers of its sessions, and the times until it was seen, resumed and replaced", () => {
+test("a crash has counts of its sessions, and the times until it was seen, resumed and replaced", () => {
   const crashes = crashedAndBack();
   assert.equal(crashes.incidents.length, 1);
   const { by, victim } = lastOf(crashes);
@@ -64,7 +64,7 @@ test("a crash that another client requested is noticed, with the lost sessions",
   assert.equal(after(crashes, seen(7_000, gone)).incidents.length, 1);
 });
 
-test("without lost sessions, a crash counts from the last heartbeat, and an arrival since is the replacement", () => {
+test("without lost sessions, a crash counts from the last heartbeat, and a later arrival is the replacement", () => {
   const [one, other] = [ready("be1", 1), ready("be2", 2)];
   const [next, last] = [ready("be1", 3), ready("be1", 4)];
   const dead = { ...one, state: "lost", heartbeat_age_ms: 5_200 };
@@ -137,7 +137,7 @@ test("a session that two crashes hit in turn counts for both, even before the fi
   assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).resumedAfter), [60, 200]);
 });
 
-test("a replica that drains, or hands its sessions over, did not crash", () => {
+test("a replica that drains, or hands over its sessions, does not count as crashed", () => {
   const crashes = after(
     TWO,
     seen(1_000, list("draining", "ready")),
@@ -148,7 +148,7 @@ test("a replica that drains, or hands its sessions over, did not crash", () => {
   assert.equal(crashes.incidents.length, 0);
 });
 
-test("a replica that left between two lists did not crash, and a single one that was replaced did", () => {
+test("a replica that left between two lists did not crash, but an only replica that was replaced did", () => {
   const crashes = after(TWO, seen(4_000, [{ id: "be.2", state: "ready" }, { id: "be.3", state: "ready" }]));
   assert.equal(crashes.incidents.length, 0);
   const single = after(NO_CRASHES, seen(0, list("ready")), seen(4_000, [{ id: "be.2", state: "ready" }]));
@@ -183,7 +183,7 @@ test("a replica can crash if it is ready, has not crashed, and is on a recent li
 /** The ids of the replicas that replaced the crashed ones, in the order of the crashes; null without a replacement. */
 const replacements = ({ incidents }) => incidents.map(({ replacement }) => replacement?.id ?? null);
 
-test("without a sign, a new replica replaces the replica that crashed first", () => {
+test("without a name or a host, a new replica replaces the replica that crashed first", () => {
   const early = after(TWO, asked(0, 1), asked(0, 2), confirmed(0, 2, "be.1"), asked(10_000, 3), confirmed(10_000, 3, "be.2"));
   const gone = after(early, seen(20_000, list("lost", "lost", "draining")));
   assert.deepEqual(replacements(gone), [null, null, null], "a replica that is not ready replaced a crashed one");
@@ -233,7 +233,7 @@ test("a replica that returns under its name replaces its predecessor, whatever t
   }
 });
 
-test("a name that returns later corrects the guess about a new pod", () => {
+test("a replica that returns under its name later corrects the guess about a new pod", () => {
   const { crashes, listed } = twoCrashed(["pod-a", "pod-b", "pod-c"]);
   const [fresh, again] = [ready("pod-d", 4), ready("pod-a", 5)];
   const guessed = after(crashes, seen(9_000, [...listed, fresh]));
@@ -345,7 +345,7 @@ test("a crash requested before a restart of chaos does not count after it", asyn
   assert.deepEqual([chaos.isOn, chaos.done], [true, 0]);
 });
 
-test("chaos ends when a promise was broken, without another crash", async () => {
+test("once a promise is broken, chaos ends without another crash", async () => {
   const parts = chaotic();
   parts.chaos.start(10_000);
   parts.broken = true;

@@ -127,7 +127,7 @@ test("acks out of order count as reordered", () => {
   assert.equal(ledger.totals.reordered, 1);
 });
 
-test("smiles of other pages advance the stream, but are not counted", () => {
+test("smiles from other pages advance the stream, but are not counted", () => {
   const ledger = pair();
   assert.equal(ledger.received("bruno", smile("z", 150, "zoe")), false);
   assert.equal(ledger.offsetOf("bruno"), 150);

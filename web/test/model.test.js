@@ -157,7 +157,7 @@ test("a reset forgets how chaos ended", async () => {
   assert.equal(model.chaos.ended, null);
 });
 
-test("an idle page notices a crash that it requested as soon as a page with a run does", async () => {
+test("a page without a run notices a crash that it requested as quickly as a page with a run", async () => {
   const { model, passes, ...stage } = staged();
   await model.open();
   await passes(5_000);

@@ -100,7 +100,7 @@ test("the pages comply with the content security policy, and no script sets HTML
   }
 });
 
-/** The modules that a module imports statically, directly or indirectly, as paths below `web/`. */
+/** The modules that a module imports statically, directly or indirectly, as paths relative to `web/`. */
 function imports(module, found = new Set()) {
   for (const [, path] of read(module).matchAll(/from "(\.[^"]+)"/g)) {
     const imported = new URL(path, new URL(module, WEB)).href.slice(WEB.href.length);
@@ -128,7 +128,7 @@ test("every script has a header comment and a bounded length", () => {
 test("no template string spans lines", () => {
   for (const [name, text] of scripts) {
     for (const line of text.split("\n")) {
-      assert.equal(line.split("`").length % 2, 1, `a string of ${name} spans lines: ${line}`);
+      assert.equal(line.split("`").length % 2, 1, `a string in ${name} spans lines: ${line}`);
     }
   }
 });

@@ -26,7 +26,7 @@ function platformThat(answer, storage = new FakeStorage()) {
   return platform;
 }
 
-test("the page shows no platform if it is missing or unknown", () => {
+test("a missing or unknown platform is not shown", () => {
   for (const told of [undefined, "nomad", "constructor"]) {
     const platform = platformThat({ platform: told });
     assert.equal(platform.name, null);
@@ -90,7 +90,7 @@ test("Swarm and Kubernetes restart crashed replicas, and the page says so", () =
   for (const name of ["process", "compose"]) assert.equal(platformThat({ platform: name }).heals, false);
 });
 
-test("a known platform is kept after a reload and after an answer of an older replica", () => {
+test("a known platform is kept after a reload and after an answer from an older replica", () => {
   const storage = new FakeStorage();
   const links = [{ name: "Visualizer", url: "http://h:8090/" }];
   const platform = platformThat({ platform: "compose", links, replicas: TWO }, storage);

@@ -33,7 +33,7 @@ test("a run has marks for its start, its crash requests, its lost and new replic
   assert.deepEqual([run.startedAt, Run.victimOf(run, 1), lastOf(run.crashes).replacement.id], [1_000, "be1.1", "be1.2"]);
 });
 
-test("a request gets a mark at its time once its victim is known, even if unanswered; a refused one has none", () => {
+test("a request gets a mark at its time once its victim is known, even if unanswered; a refused one gets none", () => {
   const asked = after(begun, ["crashAsked", { at: 2_000, id: 1, by: By.PERSON, mode: "hang" }]);
   assert.deepEqual([marks(asked).length, Run.victimOf(asked, 1)], [1, null]);
   const found = after(asked, ["replicasSeen", { at: 4_000, replicas: ONE_LOST }]);

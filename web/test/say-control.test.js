@@ -22,7 +22,7 @@ function staged() {
     nodes["say-as"].value = user;
     nodes["say-text"].value = text;
     form.dispatchEvent(new Event("submit"));
-    // The code of the client is loaded first.
+    // The form loads the client code before it sends.
     await import("../js/client/client.js");
     await passes(0);
   };

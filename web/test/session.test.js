@@ -55,7 +55,7 @@ test("frames reach the listener, and an unreadable one is reported without endin
   assert.equal(session.state, SessionState.LIVE);
 });
 
-test("a session reconnects with the highest offset, and is resuming until it has caught up", () => {
+test("a session reconnects with its resume point, and is resuming until it has caught up", () => {
   const { session, sockets, timers, heard, live } = setUp();
   live();
   sockets[0].tell({ type: "ack", id: "c", offset: 120, duplicate: false });
@@ -145,7 +145,7 @@ test("an attempt without a welcome is given up and tried again", () => {
   assert.equal(sockets.length, 2);
 });
 
-test("the time limit of an attempt doubles from the second failure on, up to four times the first", () => {
+test("the time limit of an attempt doubles from the second failure on, up to four times the first limit", () => {
   const { session, sockets, timers } = setUp({ random: () => 0 });
   session.start();
   for (const limit of [1, 1, 2, 4, 4].map((times) => times * CONNECT_LIMIT_MS)) {

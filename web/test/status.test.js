@@ -58,7 +58,7 @@ test("a refused origin is shown first, and other refusals only while some sessio
   assert.deepEqual(says({ refusal: "overloaded", sessions: 20, live: 20 }), ["live", "good"]);
 });
 
-test("if site data is blocked or full, values are kept while the page is open", () => {
+test("if storage is blocked or full, values are kept while the page is open", () => {
   const blocked = new TabStorage(() => {
     throw new Error("SecurityError");
   });
@@ -167,7 +167,7 @@ test("each refused socket and the request of the diagnosis are counted under the
   assert.equal(counted.length, 13, "the socket before the unanswered diagnosis was counted, or a later one was not");
 });
 
-test("refusals are counted although a request in between passes the rate limit", async () => {
+test("refusals are counted even if one request in between passes the rate limit", async () => {
   const limited = new BackendError({ status: 429, code: "rate_limited", message: "" });
   const parts = diagnosed(limited);
   const { timers, counted, diagnosis, fails } = parts;

@@ -8,7 +8,7 @@ import {
 
 const replica = (id, state = "ready", sessions = 0) => ({ id, state, sessions });
 
-/** A timeline of this many seconds: each has `perSecond` successes, ten overload errors and a list of replicas. */
+/** A timeline of this many seconds, each with `perSecond` successes, ten overload errors and a list of replicas. */
 function running(seconds, { perSecond = 100, replicas = () => [replica("be.1", "ready", 60)] } = {}) {
   let timeline = NO_TIMELINE;
   for (let second = 0; second <= seconds; second += 1) {
@@ -93,7 +93,7 @@ test("each replica within the span has a lane, the oldest first", () => {
   assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
 });
 
-test("past the maximum, lanes of replicas that disappeared first are dropped, never those of present ones", () => {
+test("past the maximum, the lanes of the replicas that left first are dropped, but never those of present ones", () => {
   const generation = (second) => Math.floor(second / 10);
   const chaotic = running(100, { replicas: (second) => [replica("be.0"), replica(`be.${1 + generation(second)}`)] });
   assert.deepEqual(lanesOf(chaotic, [0, 100_000]), ["be.0", "be.7", "be.8", "be.9", "be.10", "be.11"]);
@@ -129,7 +129,7 @@ function sketch() {
   return { context, drawn };
 }
 
-test("the conversions between times and pixels are inverse, and the lanes fit below the plot", () => {
+test("the conversions between times and pixels are inverses of each other, and the lanes fit below the plot", () => {
   const timeline = running(100, { replicas: () => [replica("be.1"), replica("be.2")] });
   const layout = layoutOf(timeline, { width: 900, height: 200 });
   assert.ok(Math.abs(layout.atOf(layout.xOf(42_000)) - 42_000) < 1e-6);
@@ -151,7 +151,7 @@ function drawing(timeline, cursor = null) {
   return { layout, rectangles, texts: calls("fillText").map(([colour, text, x, y]) => ({ colour, text, x, y })) };
 }
 
-test("a lane is as thick as the replica's share, shows draining, and ends when the replica is lost", () => {
+test("a lane shows the replica's share of sessions by its thickness, shows draining, and ends at the loss", () => {
   const states = (second) => (second < 40 ? "ready" : second < 70 ? "draining" : "lost");
   const replicas = (second) => [replica("be.1", states(second), 15), replica("be.2", "ready", 45)];
   const { layout, rectangles, texts } = drawing(running(100, { replicas }));
@@ -166,7 +166,7 @@ test("a lane is as thick as the replica's share, shows draining, and ends when t
   assert.deepEqual(labels, [["quiet", "be.1"], ["ink", "be.2 45"]]);
 });
 
-test("a long id is shown by its end", () => {
+test("only the end of a long id is shown", () => {
   const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
   assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label shows the id's end: ${JSON.stringify(texts)}`);
 });

@@ -83,6 +83,6 @@ test("without workers, the page's own timers are used", async () => {
   const timers = new PageTimers();
   const asked = timers.now();
   const ran = await new Promise((resolve) => timers.after(20, () => resolve(timers.now())));
-  // The timers of Node.js fire up to a millisecond early.
+  // The timers of Node.js can fire up to a millisecond early.
   assert.ok(ran - asked >= 19, `a timer of 20 ms ran after ${ran - asked} ms`);
 });

@@ -1,4 +1,4 @@
-"""The architecture of TheSmilingChat's first version: one HTTP request and one row per smile, and polling partners.
+"""The architecture of TheSmilingChat's first version: one HTTP request and one row per smile, and partners that poll.
 
     STORE=sqlite:PATH gunicorn app:app
     STORE=mysql://USER:PASSWORD@HOST:PORT/DATABASE gunicorn app:app

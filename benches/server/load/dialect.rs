@@ -17,7 +17,7 @@ pub(crate) enum Dialect {
     /// Socket.IO 4 over a WebSocket. A frame begins with `42` and a number if it is an event that requests an ack, with
     /// `42` alone if it is any other event, and with `43` if it is an ack.
     SocketIo,
-    /// An HTTP request per smile. The next poll follows a nonempty answer immediately, and an empty one after a second.
+    /// An HTTP request per smile, and polls. After an empty answer to a poll, the next poll waits for a second.
     Polling,
 }
 

@@ -1,5 +1,5 @@
-//! A user of the first version's architecture: one HTTP request per smile, and polls. The next poll follows a nonempty
-//! answer immediately, and an empty one after a second.
+//! A user of the first version's architecture: one HTTP request per smile, and polls. The next poll is sent immediately
+//! after a nonempty answer, and one second after an empty answer.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ impl Connection {
         Ok(serde_json::from_str(&self.get("/newest").await?)?)
     }
 
-    /// Polls for the user's smiles after the one with the number `last`, until the future is dropped.
+    /// Polls for the smiles to the user with numbers greater than `last`, until the future is dropped.
     pub(super) async fn poll(mut self, mut last: u64) -> std::io::Result<()> {
         loop {
             let answer = self.get(&format!("/smiles?user={}&after={last}", self.user)).await?;

@@ -12,7 +12,7 @@ use super::dialect::{Dialect, Meaning};
 use super::frames;
 use super::tally::Tally;
 
-/// Size of the read buffer.
+/// The minimum free space in the buffer before a read, in bytes.
 const READ: usize = 8 * 1024;
 
 /// An open session.

@@ -16,7 +16,7 @@ pub(crate) struct Outcome {
     pub(crate) delivered: u64,
     /// Smiles refused by a busy server.
     pub(crate) refused: u64,
-    /// Time from the first smile to the last answer, or to the time limit for it.
+    /// Time from the start of sending until every sender has finished, or until the time limit for the last answers.
     pub(crate) seconds: f64,
     /// Median latency from a smile to its ack or echo.
     pub(crate) p50_millis: f64,

@@ -16,7 +16,7 @@ use crate::helper;
 /// The argument that starts the load process.
 pub(crate) const ROLE: &str = "--be-the-load";
 
-/// Time limit for the last answers, from the end of the sending.
+/// The time limit for the last answers, counted from the end of sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Executes the plan. All sessions are tasks on one thread, because on SQLite the load has one CPU.

@@ -38,7 +38,7 @@ pub(super) async fn facts() -> Vec<(String, String)> {
     facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
-/// The first line of a program's output, or a note that there is no such program if it prints nothing.
+/// The first line of a program's output, or `no` and the program's name if it cannot run or prints nothing.
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();

@@ -20,10 +20,11 @@ pub struct Rereading {
 }
 
 impl Ledger {
-    /// Adds a reader of a user's stream. Each of the user's seats has an offset at which its first session on the run's
-    /// log started. The reader starts at the lowest of these offsets.
+    /// Adds a reader of a user's stream. The reader starts at the lowest offset at which one of the user's seats
+    /// began its first session on the run's log.
     ///
-    /// `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the stream.
+    /// Returns `None` if no session of the user began on the run's log, or if no smile of the run is known to be in the
+    /// stream.
     pub fn begin_reread(&mut self, user: &UserName) -> Option<Rereading> {
         let head = *self.heads.get(user)?;
         let starts = self.streams.iter().filter(|stream| stream.user == *user).filter_map(|stream| stream.start);
@@ -71,15 +72,15 @@ impl Ledger {
     }
 
     /// The number of readers with nothing left to read: they reached the end of their stream, or the server did not
-    /// recover it.
+    /// recover their session.
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()
     }
 
-    /// Ends the second reading. `in_time` says that the readers had enough time. If so, smiles that a connected reader
-    /// did not reach count as lost, and an unconnected reader that did not reach the end of its stream counts as a
-    /// breach. Otherwise, smiles that a reader did not reach are not judged.
+    /// Ends the second reading. `in_time` says whether the readers had enough time. If so, smiles that a connected
+    /// reader did not reach count as lost, and a disconnected reader that did not reach the end of its stream counts as
+    /// a breach. Otherwise, smiles that a reader did not reach are not judged.
     ///
     /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
     /// no unanswered smile counts as a fault.

@@ -11,11 +11,12 @@ pub(super) struct Stream {
     /// The user.
     pub user: UserName,
     /// The offset at which the first session on the run's log started; for a reader, where its reading starts. Every
-    /// smile of the run above it, up to `until`, must be received.
+    /// smile of the run above `start`, up to `until`, must be received.
     pub start: Option<Offset>,
     /// Offsets above this one need not be received.
     until: Offset,
-    /// The highest offset that the last session on the run's log received, or the offset at which it started.
+    /// The highest offset that the last session on the run's log has received; at first, the offset at which that
+    /// session started.
     pub offset: Offset,
     /// The number of sessions so far.
     pub sessions: u32,

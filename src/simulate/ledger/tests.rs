@@ -301,7 +301,7 @@ fn an_unanswered_smile_may_have_been_admitted_in_either_session() {
 }
 
 #[test]
-fn a_replay_shows_own_smiles_and_their_order() {
+fn a_replay_shows_a_sender_its_own_smiles_and_their_order() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.send(2);
@@ -391,7 +391,7 @@ fn an_altered_smile_is_detected() {
 }
 
 #[test]
-fn permanent_refusals_silence_and_giving_up_are_distinguished() {
+fn failed_unanswered_and_given_up_smiles_are_distinguished() {
     let mut scene = Scene::new();
     for number in [0, 2, 4] {
         scene.send(number);
