@@ -189,7 +189,7 @@ async fn operating_documents_exactly_the_metrics() {
     assert!(unknown.is_empty(), "no such metric: {unknown:?}");
 }
 
-/// The versions that follow this text.
+/// The versions that follow `label` in a text.
 fn versions_after<'text>(text: &'text str, label: &str) -> Vec<&'text str> {
     let versions = text.split(label).skip(1);
     let versions =

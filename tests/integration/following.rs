@@ -1,5 +1,5 @@
-//! Following other replicas: over the binary log if the account has the grant, and by polling otherwise and while the
-//! stream is broken.
+//! Following other replicas: through the binary log if the account has the replication grant; by polling if it does
+//! not, and while the stream is broken.
 
 use serde_json::Value;
 

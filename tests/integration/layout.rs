@@ -104,7 +104,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
             dead = Some(*address);
         }
     }
-    let _replacement = start_replicas(&[dead.expect("a replica has ended")], &database).await;
+    let _replacement = start_replicas(&[dead.expect("a replica has exited")], &database).await;
     eventually("the dead replica is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;

@@ -29,7 +29,7 @@ use serde_json::Value;
 /// How long a test waits for an event that must happen. Only a failing test reaches this limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Options that disable the limits on the smiles per second of a replica and of a session.
+/// Options that disable both rate limits for smiles: that of a replica and that of a session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Pause between two checks of a condition.
@@ -55,8 +55,8 @@ fn sqlite(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
 
-/// The command line of a test replica: free ports, this store, the name `test`, no rate limit per client address, and
-/// these `options`, which override the others.
+/// The arguments of a test replica: free ports, this store, the name `test`, and no rate limit per client address.
+/// `options` adds to these arguments and overrides them.
 fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     let mut all = BTreeMap::from([
         ("listen", "127.0.0.1:0"),
