@@ -25,7 +25,7 @@ async fn crash_at_once(server: &mut TestProcess) {
     assert!(!server.exit().await.success());
 }
 
-/// Waits until the phone in this tab has a user; returns the name.
+/// Waits until the phone in this tab has a user; returns the user's name.
 async fn joined(phone: &Browser) -> String {
     eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
     phone.text("you").await.split(' ').next_back().expect("a name").to_owned()

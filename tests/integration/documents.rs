@@ -1,5 +1,5 @@
-//! The documents: links within the repository resolve, named items exist, versions agree, and the lists of options,
-//! metrics and modules are complete.
+//! The documents: links within the repository resolve, items are in the files that the documents name, versions agree,
+//! and the lists of options, metrics and modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -23,7 +23,7 @@ use crate::support::{UNLIMITED, eventually, get_json, metric};
 /// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
-/// Smiles in flight per client.
+/// The maximum number of smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
 /// The state of a sender: the ids in the order in which they were sent, the offsets of the acked ones, and the refused

@@ -1,5 +1,5 @@
-//! Limits per client address, per session and per replica, and the retry hints of the refusals. A low limit of open
-//! files reduces the number of sessions.
+//! Limits per client address, per session and per replica, and the retry hints of the refusals. A low limit on open
+//! files reduces the maximum number of sessions.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -266,7 +266,7 @@ async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
 }
 
 #[tokio::test]
-async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
+async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     let store = TestStore::new();
     let process = TestProcess::start_with_few_files(&store.path(), 256, &[("capacity", "0")]).await;
     let log = process.log();

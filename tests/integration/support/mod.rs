@@ -74,17 +74,17 @@ pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
 
-/// The response of `GET path`.
+/// The response to `GET path`.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
     http().get(format!("http://{address}{path}")).send().await.expect("an answer")
 }
 
-/// The JSON response of `GET path`.
+/// The JSON response to `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
 }
 
-/// The value of this header of a response; empty if the response lacks the header.
+/// The value of this header in a response; empty if the response lacks the header.
 pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }

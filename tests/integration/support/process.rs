@@ -82,7 +82,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program with `limit` as the hard limit of open files, and half of it as the soft limit.
+    /// Starts the program with `limit` as the hard limit on open files, and half of that as the soft limit.
     pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(&sqlite(store), options));
