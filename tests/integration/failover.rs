@@ -1,5 +1,5 @@
 //! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
-//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch, unless the old server
+//! every smile, none is lost or duplicated. Acks then resume within two seconds of the switch, unless the old server
 //! still accepts writes. If the new server lacks smiles, a new epoch begins.
 
 use std::time::{Duration, Instant};
@@ -247,7 +247,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
-/// accepts smiles again. A replica that noticed no outage before the move may log one more.
+/// accepts smiles again. A replica that noticed no outage before the move may log one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after

@@ -96,7 +96,7 @@ async fn an_argument_that_is_not_utf8_exits_with_2() {
 }
 
 /// Checks that the program exits with 1 and a one-line error that contains `word`. The program gets free ports
-/// unless `arguments` name others.
+/// unless `arguments` contains other ports.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free

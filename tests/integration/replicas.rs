@@ -217,7 +217,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
 }
 
 #[tokio::test]
-async fn another_replica_can_be_made_unready_and_then_hang() {
+async fn another_replica_can_be_made_unready_and_then_made_to_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
     let post_crash = async |mode: &str| {

@@ -1,7 +1,7 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! The `console` blocks of a document that name a user form a script. In such a block, a line that begins with `$`
+//! In a document, the `console` blocks that name a user form a script. In such a block, a line that begins with `$`
 //! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
 //! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for it.
 

@@ -1,4 +1,4 @@
-//! A ledger of acks, and the log as the database stores it. Their comparison involves no replica and no code of
+//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of
 //! the server.
 
 use std::collections::{BTreeMap, HashMap};

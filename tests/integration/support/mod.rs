@@ -41,7 +41,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// Waits until the condition holds. Panics if a check that ends after [`PATIENCE`] fails.
+/// Waits until the condition holds. Panics if it still does not hold after [`PATIENCE`].
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -89,7 +89,7 @@ pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// The parts of the page, split at its double quotes, that begin with `start`.
+/// Splits the page at its double quotes, and returns the parts that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }

@@ -1,5 +1,5 @@
-//! The real program as a child process. Dropping a [`TestProcess`] kills the process. It keeps the log of its
-//! replica for assertions.
+//! The real program as a child process. Dropping a [`TestProcess`] kills the process. A [`TestProcess`] keeps
+//! the replica's log for assertions.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
