@@ -1,4 +1,4 @@
-//! Decoding never panics, whatever the text. A decoded frame that is encoded and decoded again is the same frame.
+//! Decoding never panics, whatever the text. Encoding a decoded frame and decoding it again yields the same frame.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Architecture rules, checked on the source text: the order of imports, the modules that may use each dependency, the
-//! imports of test files, and the headers and lengths of the files in `src`.
+//! Architecture rules, checked against the source text: the order of imports, the modules that may use each dependency,
+//! the imports of test files, and the headers and lengths of the files in `src`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

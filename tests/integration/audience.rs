@@ -25,7 +25,7 @@ async fn crash_at_once(server: &mut TestProcess) {
     assert!(!server.exit().await.success());
 }
 
-/// Waits until the phone in this tab has a user; returns the name.
+/// Waits until the phone in this tab has a user; returns the user's name.
 async fn joined(phone: &Browser) -> String {
     eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
     phone.text("you").await.split(' ').next_back().expect("a name").to_owned()
@@ -242,7 +242,7 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     let proxy = impatient_proxy(server.address, "/api/users").await;
     phone.load(&format!("http://{proxy}/join.html")).await;
     let says = async |what: &str| phone.text("state").await.starts_with(what);
-    eventually("the phone asks for the users", async || says("Too many requests").await).await;
+    eventually("the phone is rate-limited", async || says("Too many requests").await).await;
     for when in ["before it has joined", "after it has joined"] {
         cut_network(&phone, true).await;
         let offline = async || says("This phone is offline").await;

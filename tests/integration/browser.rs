@@ -270,7 +270,7 @@ async fn chaos_crashes_every_replica_and_then_ends() {
 }
 
 #[tokio::test]
-async fn a_link_sets_all_controls_and_keys_match_buttons() {
+async fn a_link_sets_all_controls_and_keys_work_like_buttons() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;

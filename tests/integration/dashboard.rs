@@ -1,5 +1,5 @@
-//! The Grafana dashboard: every metric name and label value in its queries exists on a real `/metrics`, and Grafana and
-//! Prometheus are configured with its data source and its job.
+//! The Grafana dashboard: every metric name and label value in its queries exists in the `/metrics` of a real replica,
+//! Grafana is configured with its data source, and Prometheus with its job.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The documents: links within the repository resolve, named items exist, versions agree, and the lists of options,
-//! metrics and modules are complete.
+//! The documents: links within the repository resolve, items are in the files that the documents name, versions agree,
+//! and the lists of options, metrics and modules are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -189,7 +189,7 @@ async fn operating_documents_exactly_the_metrics() {
     assert!(unknown.is_empty(), "no such metric: {unknown:?}");
 }
 
-/// The versions that follow this text.
+/// The versions that follow `label` in a text.
 fn versions_after<'text>(text: &'text str, label: &str) -> Vec<&'text str> {
     let versions = text.split(label).skip(1);
     let versions =

@@ -1,6 +1,6 @@
 //! Durability (promise 1): an acked smile survives every kill. The tests kill the real program repeatedly under load:
-//! one replica on SQLite, and two replicas on MySQL. Before some kills they wait until a whole segment is not yet
-//! indexed, so that these kills are likely to interrupt an index write.
+//! one replica on SQLite, and two replicas on MySQL. Before some kills they wait until a whole segment awaits
+//! indexing, so that these kills are likely to interrupt an index write.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::support::{UNLIMITED, eventually, get_json, metric};
 /// Sender and receiver of each client.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
-/// Smiles in flight per client.
+/// The maximum number of smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
 /// The state of a sender: the ids in the order in which they were sent, the offsets of the acked ones, and the refused
@@ -104,7 +104,7 @@ async fn until_more_acks(acks: &AtomicUsize, count: usize) {
     eventually("enough acks arrive", async || acks.load(Ordering::Relaxed) >= enough).await;
 }
 
-/// Waits until a whole segment is not yet indexed, so that a kill is likely to interrupt the indexer.
+/// Waits until a whole segment awaits indexing, so that a kill is likely to interrupt the indexer.
 async fn until_a_segment_is_due(process: &TestProcess) {
     let behind = async || metric(process.ops_address, "smilingchat_index_behind").await.unwrap();
     eventually("a segment waits to be indexed", async || behind().await >= 4096.0).await;

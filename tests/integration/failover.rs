@@ -1,5 +1,5 @@
 //! Failover of MySQL: its address switches to another server, as in a managed service or a group. If the new server has
-//! every smile, none is lost or duplicated, and acks resume within two seconds of the switch, unless the old server
+//! every smile, none is lost or duplicated. Acks then resume within two seconds of the switch, unless the old server
 //! still accepts writes. If the new server lacks smiles, a new epoch begins.
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::support::{eventually, within};
 /// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Time limit to follow the binary log of the new primary and to leave the old one.
+/// Time limit to follow the binary log of the new primary, and to leave the old primary.
 const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 
 /// Duration of the load in seconds, longer than the switches take.
@@ -66,8 +66,8 @@ impl Witnesses {
         Self { clients, switches: 0 }
     }
 
-    /// Moves the address of MySQL to this primary. Each replica must ack a smile, and follow the binary log again, in
-    /// time.
+    /// Moves the address of MySQL to this primary. Each replica must ack a smile within [`ACKED_AGAIN`], and follow the
+    /// binary log within [`FOLLOWED_AGAIN`].
     async fn move_to(&mut self, primary: &str, fleet: &Fleet) {
         for member in &fleet.members {
             member.network.leads_to(address(&primary.parse().expect("the URL of the primary is valid")));
@@ -239,7 +239,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
     acked(&mut anna, "after", "bruno").await;
     ledger.assert_with(0, &StoredLog::in_mysql(pair.url(1), fleet.database.name()).await);
     for member in &mut fleet.members {
-        assert!(member.process().runs(), "a replica ended: {}", member.process().log());
+        assert!(member.process().runs(), "a replica exited: {}", member.process().log());
     }
 }
 
@@ -247,7 +247,7 @@ async fn replicas_leave_an_old_primary_that_still_accepts_writes() {
 const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of lines that a replica logs about the move: the address points to another server, and the store
-/// accepts smiles again. If the replica noticed no outage before the move, there is one more line.
+/// accepts smiles again. A replica that noticed no outage before the move may log one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
 /// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after

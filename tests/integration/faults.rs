@@ -1,7 +1,7 @@
 //! MySQL and several replicas under load. Random kills, freezes and network failures must not lose, duplicate or
 //! reorder a smile.
 //!
-//! A seed determines which faults happen and when, counted in smiles. A freeze lasts a fixed time, or until an event.
+//! A seed determines which faults happen, and after how many smiles. A freeze lasts a fixed time, or until an event.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Following other replicas: over the binary log if the account has the grant, and by polling otherwise and while the
-//! stream is broken.
+//! Following other replicas: through the binary log, or by polling if the account lacks the replication grant or while
+//! the stream is broken.
 
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
 }
 
 #[tokio::test]
-async fn an_account_without_the_replication_grant_polls() {
+async fn a_replica_without_the_replication_grant_polls() {
     let Some(database) = TestDatabase::new().await else { return };
     let restricted = database.url_of_a_restricted_user().await;
     let (one, two) = (replica("one", &restricted).await, replica("two", &restricted).await);

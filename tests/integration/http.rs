@@ -209,7 +209,7 @@ async fn the_join_code_accepts_only_the_host_of_the_request() {
         assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "{url}");
     }
     let (status, _, body) = refusal(get(replica.address, "/api/join.svg").await).await;
-    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "a request without an address was not refused");
+    assert_eq!((status, &body["code"]), (400, &json!("bad_request")), "a request without a URL was not refused");
 }
 
 #[tokio::test]

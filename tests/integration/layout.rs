@@ -104,7 +104,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
             dead = Some(*address);
         }
     }
-    let _replacement = start_replicas(&[dead.expect("a replica has ended")], &database).await;
+    let _replacement = start_replicas(&[dead.expect("a replica has exited")], &database).await;
     eventually("the dead replica is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;
@@ -144,7 +144,7 @@ async fn a_thumb_reaches_the_buttons() {
                 serde_json::from_value(browser.run(read, &json!([id])).await).expect("two numbers and a boolean");
             assert!(
                 middle > 844.0 / 2.0 && height >= 44.0 && on_top,
-                "#{id}, scrolled to {place}: middle at {middle}, {height} high, on top: {on_top}"
+                "#{id}, scrolled to {place}: middle at {middle} px, {height} px high, on top: {on_top}"
             );
         }
     }
@@ -184,7 +184,7 @@ const CUT_OFF_CHOICES: &str = "return [...document.querySelectorAll('select')].f
         const width = free.offsetWidth;
         free.remove();
         return list.offsetWidth < width;
-    }).map(({ id, offsetWidth }) => `${id} is ${offsetWidth} wide`)";
+    }).map(({ id, offsetWidth }) => `${id} is ${offsetWidth} px wide`)";
 
 #[tokio::test]
 async fn enlarged_text_has_room_on_every_screen() {

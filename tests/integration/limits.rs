@@ -1,5 +1,5 @@
-//! Limits per client address, per session and per replica, and the retry hints of the refusals. A low limit of open
-//! files reduces the number of sessions.
+//! Limits per client address, per session and per replica, and the retry hints of the refusals. A low limit on open
+//! files reduces the maximum number of sessions.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) 
 }
 
 #[tokio::test]
-async fn a_session_past_its_burst_is_admitted_after_the_hint() {
+async fn a_smile_past_the_burst_of_its_session_is_admitted_after_the_hint() {
     let options = [("session-rate", "4"), ("session-burst", "3"), ("capacity", "0")];
     let replica = TestReplica::start(&options).await;
     let mut client = TestClient::connect(replica.address, "anna").await;
@@ -266,11 +266,11 @@ async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
 }
 
 #[tokio::test]
-async fn a_low_limit_of_open_files_reduces_only_the_sessions() {
+async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     let store = TestStore::new();
     let process = TestProcess::start_with_few_files(&store.path(), 256, &[("capacity", "0")]).await;
     let log = process.log();
-    let warning = log.lines().find(|line| line.contains("limit on open files")).expect("a warning at the start");
+    let warning = log.lines().find(|line| line.contains("limit on open files")).expect("a warning at startup");
     let warning: Value = serde_json::from_str(warning).expect("JSON");
     assert_eq!((&warning["limit"], &warning["max_sessions"]), (&json!(256), &json!(15_000)), "{warning}");
     let room = usize::try_from(warning["sessions"].as_u64().expect("a number")).unwrap();

@@ -102,7 +102,7 @@ async fn an_unknown_user_is_not_found() {
 }
 
 #[tokio::test]
-async fn only_own_and_allowed_origins_are_accepted() {
+async fn only_the_servers_own_and_allowed_origins_are_accepted() {
     let replica = TestReplica::start(&[("allowed-origins", "https://friend.example,http://other.example:81")]).await;
     let own = format!("http://{}", replica.address);
     let behind_tls = format!("https://{}", replica.address);
@@ -149,7 +149,7 @@ async fn a_refused_origin_is_logged_once_with_advice() {
 }
 
 #[tokio::test]
-async fn the_own_origin_omits_the_default_port() {
+async fn the_servers_own_origin_omits_the_default_port() {
     let replica = TestReplica::start(&[]).await;
     let open = async |host: &str, origin: &str| {
         let request = upgrade(replica.address, "?user=anna").header("host", host).header("origin", origin);

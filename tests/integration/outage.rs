@@ -1,6 +1,6 @@
 //! Outages of MySQL or of the network to it. Running replicas stay up, refuse new smiles within a second and recover by
 //! themselves. A smile whose outcome is unknown gets its answer once the outage has ended. A replica that starts
-//! during an outage waits for MySQL. A replica ends if its log was replaced.
+//! during an outage waits for MySQL. A replica exits if its log was replaced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ async fn an_idle_replica_refuses_smiles_within_a_second_during_an_outage() {
 
 /// Replaces the data that a replica has published, in several ways.
 #[tokio::test]
-async fn a_replica_ends_when_its_log_was_replaced() {
+async fn a_replica_exits_if_its_log_was_replaced() {
     for (statements, sends) in [
         ("UPDATE log_state SET epoch = 'f00d'", false),
         ("DELETE FROM log_batches WHERE first > 1", true),
@@ -164,7 +164,7 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
     assert_eq!((code.as_u16(), body.trim()), (503, "starting: waiting for the store"));
     let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("the replica answers")).await;
     assert_eq!((code, retry_after, &body["code"]), (503, Some(1), &json!("store_unavailable")));
-    assert!(!starting.is_finished(), "the start ended without MySQL");
+    assert!(!starting.is_finished(), "the replica started without MySQL");
 
     network.becomes(Network::Open);
     let replica = within("the replica starts", starting).await.expect("the replica is ready");
@@ -203,7 +203,7 @@ async fn an_outage_causes_few_log_lines_and_few_connections() {
         }
         let mut most = 0;
         let is_ready = async |member: &Member| status(member.ops_address(), "/readyz").await == 200;
-        // While one of the replicas is ready, open sessions request histories and further sessions try to resume.
+        // While at least one replica is ready, open sessions request histories and further sessions try to resume.
         while is_ready(&fleet.members[0]).await || is_ready(&fleet.members[1]).await {
             for (address, user, client) in &mut clients {
                 client.send(json!({"type": "history", "with": "viola", "limit": 10})).await;

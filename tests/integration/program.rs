@@ -96,7 +96,7 @@ async fn an_argument_that_is_not_utf8_exits_with_2() {
 }
 
 /// Checks that the program exits with 1 and a one-line error that contains `word`. The program gets free ports
-/// unless `arguments` name others.
+/// unless `arguments` contains other ports.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free
@@ -147,7 +147,7 @@ async fn a_missing_or_empty_token_file_or_a_taken_port_exits_with_1_and_one_line
 }
 
 #[tokio::test]
-async fn a_server_whose_log_collector_has_ended_still_drains() {
+async fn a_server_whose_log_collector_has_exited_still_drains() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     process.close_log().await;
@@ -432,7 +432,7 @@ async fn too_low_a_limit_on_open_files_is_refused_with_one_line() {
     let options = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let mut command = tokio::process::Command::new("prlimit");
     command.arg("--nofile=64").arg(program).args(options).arg(format!("--store=sqlite:{}", store.path().display()));
-    let output = within("the program ends", command.output()).await.expect("the program starts");
+    let output = within("the program exits", command.output()).await.expect("the program starts");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(

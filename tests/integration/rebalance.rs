@@ -56,7 +56,7 @@ async fn a_new_replica_gets_its_share() {
     let half = (SESSIONS / 2) as f64;
     assert!(
         moved.is_some_and(|moved| (half - 1.0..=half + 1.0).contains(&moved)),
-        "not half of the sessions were handed over: {moved:?}"
+        "the replica did not hand over half of its sessions: {moved:?}"
     );
     assert_eq!(
         ledger["reconnects"].as_f64(),

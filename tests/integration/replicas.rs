@@ -44,7 +44,7 @@ async fn users_on_different_replicas_chat() {
         assert_eq!(at, number, "the log has a gap");
         let smile = receiver.expect("smile").await;
         assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
-        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received another smile");
+        assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received a different smile");
     }
 
     // A repeated id on another replica is a duplicate.
@@ -130,7 +130,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
     assert_eq!((status, &answer["replica"]), (202, &json!(three.replica)));
     assert!(!three.exit().await.success());
     let (status, answer) = post_crash(json!({})).await;
-    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "a replica was picked for a second time");
+    assert_eq!((status, &answer["code"]), (404, &json!("unknown_replica")), "a replica was picked a second time");
     one.kill().await;
 }
 
@@ -217,7 +217,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
 }
 
 #[tokio::test]
-async fn another_replica_can_be_made_unready_and_then_hang() {
+async fn another_replica_can_be_made_unready_and_then_made_to_hang() {
     let Some(database) = TestDatabase::new().await else { return };
     let [one, two] = two_replicas(&database).await;
     let post_crash = async |mode: &str| {

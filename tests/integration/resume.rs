@@ -1,4 +1,4 @@
-//! Resuming with `after` and `epoch` (promise 5): the replay, and the cases that are not recovered.
+//! Resuming with `after` and `epoch` (promise 5): the replay, and the cases in which a session is not recovered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,7 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get_json, metric};
 
-/// By how much the tests make smiles older: 90 days in milliseconds.
+/// How much older the tests make smiles: 90 days, in milliseconds.
 const LONG_AGO: &str = "7776000000";
 
 /// Creates a store with `count` smiles from Anna to Bruno, one per batch, and makes the first `old` smiles older by

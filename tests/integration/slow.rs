@@ -12,7 +12,7 @@ use crate::support::raw::{FINAL, PING, PONG, RawClient, TEXT, frame};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{PATIENCE, UNLIMITED, eventually, metric, within};
 
-/// Starts a replica without limits on smiles and with this ping interval and these timeouts.
+/// Starts a replica without rate limits for smiles, with this ping interval and these timeouts.
 async fn replica_with(times: SessionTimes) -> TestReplica {
     let store = TestStore::new();
     let mut options = TestReplica::options(&store, &UNLIMITED);

@@ -228,7 +228,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
 }
 
 #[tokio::test]
-async fn a_deleted_or_replaced_file_ends_the_process_without_acks() {
+async fn a_deleted_or_replaced_file_makes_the_process_exit_without_acks() {
     for replace in [false, true] {
         let store = TestStore::new();
         let mut process = TestProcess::start(&store.path(), &[]).await;

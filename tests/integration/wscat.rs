@@ -1,7 +1,7 @@
 //! The interactive sessions of docs/PROTOCOL.md and README.md, typed into real `wscat` processes that are connected to
 //! the real program.
 //!
-//! The `console` blocks of a document that name a user form a script. In such a block, a line that begins with `$`
+//! In a document, the `console` blocks that name a user form a script. In such a block, a line that begins with `$`
 //! opens a session, a line that begins with `>` is typed, and a line that begins with `<` is expected. The only other
 //! line allowed is the one that `wscat` prints to a terminal when it has connected. The test does not wait for it.
 
@@ -77,14 +77,14 @@ impl Terminal {
         self.keyboard.write_all(format!("{line}\n").as_bytes()).await.expect("wscat reads its input");
     }
 
-    /// The next frame; `None` once `wscat` has ended, and for a line without a frame.
+    /// The next frame; `None` once `wscat` has exited, and for a line without a frame.
     async fn frame(&mut self) -> Option<Value> {
         let line = within("a frame arrives", self.screen.next_line()).await.expect("text")?;
         let shown = line.trim_start_matches(PROMPT);
         (!shown.is_empty()).then(|| serde_json::from_str(shown).expect("JSON"))
     }
 
-    /// Ends the input, as Ctrl+D does, and checks that no frame is left and that `wscat` ends without an error.
+    /// Ends the input, as Ctrl+D does, and checks that no frame is left and that `wscat` exits without an error.
     async fn close(mut self) {
         drop(self.keyboard);
         let rest = within("the output ends", async {
@@ -96,7 +96,7 @@ impl Terminal {
         })
         .await;
         assert_eq!(rest, "", "wscat printed more than the document shows");
-        assert!(within("wscat ends", self.wscat.wait()).await.expect("a status").success());
+        assert!(within("wscat exits", self.wscat.wait()).await.expect("a status").success());
     }
 }
 

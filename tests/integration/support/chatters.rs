@@ -24,12 +24,16 @@ const PAIRS: [(&str, &str); 6] = [
 
 const FACES: [&str; 4] = ["😀", "😎", "🥰", "😜"];
 
-/// How long a user waits for a session, and for the next frame, before it tries another replica.
+/// How long a user waits for a session to open before it tries the next replica.
 const OPENED: Duration = Duration::from_secs(2);
+
+/// How long a user waits for the next frame before it abandons the session.
 const ANSWERED: Duration = Duration::from_secs(4);
 
-/// Pauses between two smiles, and between two attempts to open a session.
+/// The pause after each acked smile.
 const PACE: Duration = Duration::from_millis(100);
+
+/// The pause after each failed attempt to open a session.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The users of one test.
@@ -87,8 +91,8 @@ impl Chatter {
     }
 
     /// Sends a smile once, over a new session if none is open. Returns the offset if the smile is acked. After a
-    /// temporary error, waits as long as the hint says and returns `None`. Returns `None` also if no session opens, or
-    /// the session ends or hangs.
+    /// temporary error, waits as long as the hint says and returns `None`. Also returns `None` if no session opens, or
+    /// if the session ends or hangs.
     async fn send(&mut self, id: &str, smile: &str) -> Option<u64> {
         let mut client = match self.client.take() {
             Some(client) => client,

@@ -49,7 +49,7 @@ impl TestClient {
         Self::open(address, &format!("?user={user}")).await.expect("the session opens")
     }
 
-    /// Opens a session that resumes after `after`.
+    /// Opens a session that resumes after the offset `after` of this epoch.
     pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
         let query = format!("?user={user}&after={after}&epoch={epoch}");
         Self::open(address, &query).await.expect("the session opens")
@@ -130,7 +130,7 @@ impl TestClient {
         self.send(smile(id, to)).await;
     }
 
-    /// Sends a new smile, whose ack must be the next frame. Returns its offset.
+    /// Sends a new smile, whose ack must be the next frame. Returns the smile's offset.
     pub(crate) async fn smile(&mut self, id: &str, to: &str) -> u64 {
         self.send_smile(id, to).await;
         let ack = self.expect("ack").await;
@@ -138,8 +138,8 @@ impl TestClient {
         offset(&ack)
     }
 
-    /// Sends a smile, and repeats it after the hint of each `overloaded` error until it is acked. Returns the smile's
-    /// offset. Panics on any other frame.
+    /// Sends a smile until it is acked. Before each repeat, waits as long as the hint of the `overloaded` error says.
+    /// Returns the smile's offset. Panics on any other frame.
     pub(crate) async fn persist(&mut self, id: &str, to: &str) -> u64 {
         loop {
             self.send_smile(id, to).await;
@@ -262,7 +262,7 @@ impl TestClient {
         }
     }
 
-    /// The close code of the server; skips the frames before it.
+    /// Skips frames up to the server's close frame and returns its code.
     pub(crate) async fn expect_close(&mut self) -> u16 {
         loop {
             match self.event().await {

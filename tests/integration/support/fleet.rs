@@ -13,7 +13,7 @@ use super::process::{TestProcess, run_program_for};
 use super::proxy::Proxy;
 use super::{eventually, get_json};
 
-/// The options of every replica: no limits on smiles, and rebalancing as behind a load-balancing proxy.
+/// The options of every replica: no rate limits for smiles, and rebalancing on, as behind a load-balancing proxy.
 const OPTIONS: [(&str, &str); 3] = [("capacity", "0"), ("session-rate", "0"), ("rebalance", "on")];
 
 /// One replica of a fleet.

@@ -59,7 +59,7 @@ pub(crate) struct Frontend {
     names: AbortHandle,
 }
 
-/// Different loopback addresses with one port, as replicas in containers have.
+/// Different loopback addresses with the same port, like the addresses of replicas in containers.
 pub(crate) fn addresses(count: u8) -> Vec<SocketAddr> {
     let port = free_address().port();
     (1..=count).map(|number| SocketAddr::from(([127, 0, 8, number], port))).collect()

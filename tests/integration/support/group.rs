@@ -18,8 +18,8 @@ const PLUGINS: &str =
 /// Removes the state of an earlier test.
 const FORGET: &str = "RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS";
 
-/// The expulsion timeout and the consistency are those of `k8s/overlays/innodb-cluster`. The members talk over the
-/// ports for clients, so they need no further ports.
+/// The expulsion timeout and the consistency level are those of `k8s/overlays/innodb-cluster`. The members
+/// talk to each other over their client ports, so they need no further ports.
 const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52-4c38-9c4b-4f4a6f1f2a10',
     GLOBAL group_replication_communication_stack = 'MYSQL',
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
@@ -57,8 +57,8 @@ impl Group {
         Some(group)
     }
 
-    /// Makes this server the first member of a new group, or adds it to the group. The first server is the only seed,
-    /// because a seed that is not yet a member delays a join by many seconds.
+    /// Makes this server the first member of a new group if `first` is true; otherwise, adds it to the group. The first
+    /// server is the only seed, because a seed that is not yet a member delays a join by many seconds.
     async fn joins(&self, server: usize, first: bool) {
         let url = &self.urls[server];
         identify(url, server + 1).await;
@@ -82,7 +82,7 @@ impl Group {
         .await;
     }
 
-    /// The URL of a server for clients.
+    /// The URL at which clients reach a server.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }

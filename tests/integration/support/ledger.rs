@@ -1,5 +1,5 @@
-//! A ledger of acks, and the log as the database stores it. Comparing the two involves no replica and shares no code
-//! with the server.
+//! A ledger of acks, and the log as the database stores it. Comparing the two uses no replica and no code of
+//! the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -57,7 +57,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. There must be an acked smile.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. At least one must be acked.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
@@ -146,8 +146,8 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
     smiles
 }
 
-/// The part of a row that is not decoded yet, in the encoding of `postcard`: an integer has seven bits per byte, least
-/// significant first, and a text follows its length.
+/// The part of a row that is not yet decoded, in the encoding of `postcard`: an integer has seven bits per byte, least
+/// significant first, and the length of a text precedes the text.
 struct Row<'payload>(&'payload [u8]);
 
 impl Row<'_> {

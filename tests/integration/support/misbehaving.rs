@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use url::Url;
 
-/// A fault happens at the first opportunity once this many smiles are stored.
+/// A one-time fault happens at the first opportunity once this many smiles are stored.
 const AT: u64 = 20;
 
 /// A fault of the server. Unless stated otherwise, the fault happens once (see [`AT`]).
@@ -64,9 +64,9 @@ pub(crate) enum Fault {
     OtherEpoch,
 }
 
-/// The behaviour of the server. A count of n concerns every n-th smile frame of all sessions, repeats included, or
-/// every n-th upgrade; 0 means never. A smile that is refused or acked as a duplicate neither breaks nor hangs a
-/// connection.
+/// The behaviour of the server. A field with the value n applies to every n-th upgrade, or to every n-th smile frame,
+/// counted over all sessions and including repeats; 0 means never. A smile that is refused or acked as a duplicate
+/// neither breaks nor hangs a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
     /// The fault.
@@ -158,7 +158,7 @@ struct World {
     frames: u64,
     stored: u64,
     stored_so_far: watch::Sender<u64>,
-    /// Whether the fault has happened, if it happens once.
+    /// Whether the one-time fault has happened.
     happened: bool,
 }
 

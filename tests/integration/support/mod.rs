@@ -29,7 +29,7 @@ use serde_json::Value;
 /// How long a test waits for an event that must happen. Only a failing test reaches this limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Options that disable the limits on the smiles per second of a replica and of a session.
+/// Options that disable both rate limits for smiles: that of a replica and that of a session.
 pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-rate", "0")];
 
 /// Pause between two checks of a condition.
@@ -41,7 +41,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// Waits until the condition holds. Panics if a check that ends after [`PATIENCE`] fails.
+/// Waits until the condition holds. Panics if it still does not hold after [`PATIENCE`].
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -55,8 +55,8 @@ fn sqlite(file: &Path) -> String {
     format!("sqlite:{}", file.display())
 }
 
-/// The command line of a test replica: free ports, this store, the name `test`, no rate limit per client address, and
-/// these `options`, which override the others.
+/// The arguments of a test replica: free ports, this store, the name `test`, and no rate limit per client address.
+/// `options` adds to these arguments and overrides them.
 fn command_line(store: &str, options: &[(&str, &str)]) -> Vec<String> {
     let mut all = BTreeMap::from([
         ("listen", "127.0.0.1:0"),
@@ -74,22 +74,22 @@ pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
 }
 
-/// The response of `GET path`.
+/// The response to `GET path`.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> reqwest::Response {
     http().get(format!("http://{address}{path}")).send().await.expect("an answer")
 }
 
-/// The JSON response of `GET path`.
+/// The JSON response to `GET path`.
 pub(crate) async fn get_json(address: SocketAddr, path: &str) -> Value {
     get(address, path).await.json().await.expect("JSON")
 }
 
-/// The value of this header of a response; empty if the response lacks the header.
+/// The value of this header in a response; empty if the response lacks the header.
 pub(crate) fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
 }
 
-/// The parts of the page, split at its double quotes, that begin with `start`.
+/// Splits the page at its double quotes, and returns the parts that begin with `start`.
 pub(crate) fn quoted<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.split('"').filter(|text| text.starts_with(start)).collect()
 }

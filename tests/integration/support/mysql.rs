@@ -23,7 +23,7 @@ pub(crate) struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// A new database on the server at `TEST_MYSQL_URL`; `None` if that variable skips MySQL.
+    /// A new database on the server at `TEST_MYSQL_URL`; `None` if that variable is `none`.
     pub(crate) async fn new() -> Option<Self> {
         Some(Self::at(&server_url()?).await)
     }
@@ -101,7 +101,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A server that SIGSTOP has frozen: it keeps its connections but answers nothing. Dropping this value resumes the
+/// A server frozen with SIGSTOP: it keeps its connections but answers nothing. Dropping this value resumes the
 /// server.
 pub(crate) struct FrozenServer {
     process: String,

@@ -27,7 +27,7 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
         range.dispatchEvent(new Event('change', { bubbles: true }));";
-    // The scripts listen only after they have loaded their words, which may be after the page's load event.
+    // The page handles these events only once it has loaded its words, which may be after its load event.
     for number in [0, wanted] {
         eventually("the page has accepted the number", async || {
             browser.run(choose, &json!([number])).await;

@@ -48,7 +48,7 @@ impl Pair {
         pair
     }
 
-    /// The URL of a server for clients.
+    /// The URL at which clients reach a server.
     pub(crate) fn url(&self, server: usize) -> &str {
         self.urls[server].as_str()
     }

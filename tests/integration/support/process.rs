@@ -1,5 +1,5 @@
-//! The real program as a child process. Dropping the value of the process kills it. The log of a replica is kept for
-//! assertions.
+//! The real program as a child process. Dropping a [`TestProcess`] kills the process. A [`TestProcess`] keeps
+//! the replica's log for assertions.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts a new replica on this store, at the address of this replica, which must have ended.
+    /// Starts a new replica on this store, at the address of this replica, which must have exited.
     pub(crate) async fn start_again(&self, store: &Path, options: &[(&str, &str)]) -> Self {
         let address = self.address.to_string();
         Self::start(store, &[options, &[("listen", &address)]].concat()).await
@@ -82,7 +82,7 @@ impl TestProcess {
         Self::spawn(command).await
     }
 
-    /// Starts the program with `limit` as the hard limit of open files, and half of it as the soft limit.
+    /// Starts the program with `limit` as the hard limit on open files, and half of that as the soft limit.
     pub(crate) async fn start_with_few_files(store: &Path, limit: u32, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={}:{limit}", limit / 2)).arg(PROGRAM).args(command_line(&sqlite(store), options));
@@ -101,7 +101,7 @@ impl TestProcess {
         let (ready, is_ready) = oneshot::channel();
         let follower = tokio::spawn(follow(child.stderr.take().expect("a piped log"), Arc::clone(&log), ready));
         let Ok(ready) = within("the program is ready", is_ready).await else {
-            panic!("the program ended: {}", log.lock().unwrap_or_else(PoisonError::into_inner));
+            panic!("the program exited: {}", log.lock().unwrap_or_else(PoisonError::into_inner));
         };
         let address = |field: &str| {
             let url = ready[field].as_str().expect("an address");
@@ -117,7 +117,7 @@ impl TestProcess {
         }
     }
 
-    /// Closes the reading end of the log, as happens when a log collector ends.
+    /// Closes the read end of the log's pipe, as happens when a log collector exits.
     pub(crate) async fn close_log(&mut self) {
         self.follower.abort();
         let _ = (&mut self.follower).await;
@@ -142,14 +142,14 @@ impl TestProcess {
         run("prlimit", &["--pid", &self.id(), &format!("--fsize={limit}:unlimited")]).await;
     }
 
-    /// Kills the process with SIGKILL and waits for its end.
+    /// Kills the process with SIGKILL and waits until it has exited.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("the process is killed");
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to exit by itself.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
-        within("the process ends", self.child.wait()).await.expect("a status")
+        within("the process exits", self.child.wait()).await.expect("a status")
     }
 
     /// Whether the process is running.
@@ -189,13 +189,13 @@ pub(crate) async fn run_program(arguments: &[impl AsRef<OsStr>]) -> Output {
 
 /// Runs the program to completion with these arguments and environment variables, within [`PATIENCE`].
 pub(crate) async fn run_program_with(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {
-    within("the program ends", output(arguments, environment)).await
+    within("the program exits", output(arguments, environment)).await
 }
 
 /// Runs the program to completion, within `time` plus [`PATIENCE`].
 pub(crate) async fn run_program_for(time: Duration, arguments: &[&str]) -> Output {
     let output = tokio::time::timeout(time + PATIENCE, output(arguments, &[])).await;
-    output.expect("the program ends")
+    output.expect("the program exits in time")
 }
 
 async fn output(arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Output {

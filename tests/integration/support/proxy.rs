@@ -22,9 +22,10 @@ pub(crate) enum Network {
     /// Passes nothing, and neither end notices. As with TCP, held-back bytes arrive once the network is open again,
     /// even if their sender has gone.
     Silent,
-    /// New connections pass everything. Existing ones pass nothing, even after a later change, and neither end notices.
+    /// New connections pass everything. Existing ones pass nothing, even if the state returns to `Open`, and neither
+    /// end notices.
     HalfOpen,
-    /// Cuts all connections and ends new ones immediately.
+    /// Cuts all connections and closes new ones immediately.
     Cut,
     /// Cuts all connections; new ones receive the error of a MySQL router without a server.
     NoServer,
@@ -103,7 +104,8 @@ async fn connect(client: TcpStream, server: (String, u16), mut network: watch::R
 }
 
 /// Forwards, delays, holds back or discards bytes, depending on the state of the network. Returns once `from` has ended
-/// and its bytes have passed, or when the network cuts the connection. `answers` says whether MySQL sends the bytes.
+/// and its bytes have passed, when `to` breaks, or when the network cuts the connection. `answers` says whether MySQL
+/// sends the bytes.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, answers: bool) {
     let mut bytes = vec![0; 64 * 1024];
     let mut held_back = Vec::new();

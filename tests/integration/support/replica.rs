@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::{command_line, sqlite, within};
 
-/// A temporary folder with a store. Clones share it.
+/// A temporary folder with a store. Clones share the folder.
 #[derive(Clone)]
 pub(crate) struct TestStore {
     folder: Arc<TempDir>,
@@ -86,10 +86,10 @@ impl TestReplica {
         drop(self.stop.take());
     }
 
-    /// Drains the replica and waits for its end.
+    /// Drains the replica and waits until it has stopped.
     pub(crate) async fn stop(mut self) {
         self.start_stopping();
-        let ended = within("the replica ends", self.running).await;
+        let ended = within("the replica stops", self.running).await;
         ended.expect("the replica does not panic").expect("the replica drains without an error");
     }
 }

@@ -154,7 +154,7 @@ impl Drop for Browser {
         // Otherwise the browser would outlive its driver, and its processes would still write to the folder.
         let group = self.driver.id().expect("the driver runs").to_string();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -$0", &group]).status();
-        // A session that is dropped would ask the driver to end it, and wait for an answer.
+        // Dropping the session would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
     }
 }
@@ -194,11 +194,11 @@ async fn start_driver(folder: &Path) -> (Child, u16) {
             Err(text) => output = text,
         }
     }
-    panic!("chromedriver ended: {output}");
+    panic!("chromedriver exited: {output}");
 }
 
 /// Reads the port from chromedriver's output, and keeps reading, so that a full pipe never blocks chromedriver. The
-/// error is the output of a chromedriver that ended.
+/// error is the output of a chromedriver that has exited.
 async fn port_of(driver: &mut Child) -> Result<u16, String> {
     let mut lines = BufReader::new(driver.stdout.take().expect("a piped output")).lines();
     let mut output = String::new();
