@@ -259,8 +259,9 @@ class Checks:
         for service in self.of_kind("Service"):
             for workload in self.selected(service, {"matchLabels": service["spec"]["selector"]}):
                 for port in service["spec"]["ports"]:
-                    if port.get("targetPort", port["port"]) not in self.ports(workload):
-                        self.fault(service, f"targets port {port.get('targetPort')}, which no container declares")
+                    target = port.get("targetPort", port["port"])
+                    if target not in self.ports(workload):
+                        self.fault(service, f"targets port {target}, which no container declares")
         for budget in self.of_kind("PodDisruptionBudget"):
             self.selected(budget, budget["spec"]["selector"])
         for scaler in self.of_kind("HorizontalPodAutoscaler"):

@@ -158,7 +158,7 @@ export class SimulatedUser {
 
   #failed(frame) {
     // An error without an id answers a history request.
-    if (frame.id === undefined) this.#events.unanswered();
+    if (frame.id === undefined) return this.#events.unanswered();
     if (frame.temporary) {
       if (isOverload(frame.code)) this.#events.shed(this, frame);
       this.#outbox.retry(frame.id, frame.retry_after_ms ?? 0);

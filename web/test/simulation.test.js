@@ -47,6 +47,17 @@ test("the users of a conversation alternate at five smiles a second", () => {
   assertProven(simulation.ledger.totals);
 });
 
+test("a refused history request is not an overload error of the conversation", () => {
+  const { simulation, timers, backend, allLive } = setUp();
+  const sockets = [];
+  const openSocket = backend.openSocket.bind(backend);
+  backend.openSocket = (url) => sockets[sockets.push(openSocket(url)) - 1];
+  simulation.run(1);
+  timers.advanceUntil(allLive);
+  sockets[0].tell({ type: "error", code: "rate_limited", message: "", temporary: true, retry_after_ms: 50 });
+  assert.equal(simulation.counters.overloadErrors, 0);
+});
+
 test("eighteen conversations run on one replica without any overload error", () => {
   const { simulation, timers } = setUp();
   simulation.run(18);
