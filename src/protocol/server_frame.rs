@@ -42,8 +42,8 @@ pub enum ServerFrame<S = Smile> {
         recovered: bool,
         /// The interval between two pings of the server, in milliseconds.
         ping_interval_ms: u64,
-        /// The rate limit for the smiles of this session. Its requests for histories have a separate limit with the same
-        /// values.
+        /// The rate limit for the smiles of this session. Its requests for histories have a separate limit with the
+        /// same values.
         limits: Rates,
     },
     /// The smile is durable.
