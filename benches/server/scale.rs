@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Durations and sizes of the measurements.
 pub(crate) struct Scale {
-    /// Duration of a run of the load.
+    /// Duration of one round of load.
     pub(crate) round: Duration,
     /// Number of rounds. The median of the rounds is reported; for recovery, every round is reported.
     pub(crate) rounds: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// The quick scale.
+    /// For `cargo bench` without `full`: a short run, whose results are a draft.
     pub(crate) const QUICK: Self = Self {
         round: Duration::from_secs(2),
         rounds: 1,

@@ -23,7 +23,7 @@ use crate::store::tests::{PATIENCE, append_all, grow_old, on_every_database, smi
 use crate::store::{SEGMENT, Store, StoreError};
 
 on_every_database! {
-    the_index_is_behind_until_it_catches_up,
+    the_index_lags_until_the_indexer_runs,
     streams_are_complete_from_any_offset,
     histories_are_complete_before_any_offset,
     retention_removes_smiles_from_every_read_path,
@@ -65,7 +65,7 @@ async fn indexed(database: &Database, random: &mut StdRng, count: u64) -> Replic
     replica
 }
 
-async fn the_index_is_behind_until_it_catches_up(database: &Database) {
+async fn the_index_lags_until_the_indexer_runs(database: &Database) {
     let mut random = random();
     let mut replica = Replica::without_indexer(database.open().await).await;
     let store = replica.store.clone();

@@ -13,7 +13,7 @@ mod migrate;
 mod probe;
 mod server;
 #[cfg(test)]
-mod tests;
+mod test_controls;
 mod turn;
 
 use std::sync::Arc;

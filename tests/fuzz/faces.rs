@@ -8,7 +8,8 @@ use smilingchat::model::{Faces, MAX_FACES};
 fuzz_target!(|text: &str| {
     if let Ok(faces) = Faces::parse(text) {
         assert!(!faces.as_str().is_empty(), "the parser accepted a text without faces");
-        assert!(faces.as_str().chars().count() <= MAX_FACES * 8, "a face has more than eight characters on average");
+        let characters = faces.as_str().chars().count();
+        assert!(characters <= MAX_FACES * 8, "the text has more than eight characters per allowed face");
         assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
     }
 });

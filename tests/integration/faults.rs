@@ -18,16 +18,16 @@ use crate::support::ledger::Ledger;
 use crate::support::mysql::{FrozenServer, TestDatabase};
 use crate::support::proxy::Network;
 
-/// The number of kills of replicas, or of network failures, in a test. MySQL is killed one time fewer.
+/// The number of kills of replicas, or of network failures, in a test. MySQL is killed `ROUNDS - 1` times.
 const ROUNDS: usize = 3;
 
 /// Duration of the load in seconds, longer than the faults take. The test that freezes MySQL has a longer load.
 const SECONDS: u32 = 12;
 
-/// The folder of the MySQL server that a test of this file kills. No other file uses it.
+/// The folder of the MySQL server that a test in this file kills. No other file uses it.
 const MYSQL_TO_KILL: &str = "target/mysql-of-faults";
 
-/// The folder of the MySQL server that a test of this file freezes. No other file uses it.
+/// The folder of the MySQL server that a test in this file freezes. No other file uses it.
 const MYSQL_TO_FREEZE: &str = "target/mysql-of-freezes";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

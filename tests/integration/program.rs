@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
+use clap::CommandFactory;
 use serde_json::{Value, json};
+use smilingchat::config::CommandLine;
 
 use crate::support::client::TestClient;
 use crate::support::misbehaving::{Behaviour, Fault, MisbehavingServer};
@@ -12,39 +14,16 @@ use crate::support::process::{TestProcess, run, run_program, run_program_with, s
 use crate::support::replica::TestStore;
 use crate::support::{eventually, get, get_json, within};
 
-/// All options of `serve`.
-const OPTIONS: [&str; 21] = [
-    "--listen",
-    "--ops-listen",
-    "--store",
-    "--store-password-file",
-    "--replica",
-    "--platform",
-    "--node",
-    "--links",
-    "--capacity",
-    "--session-rate",
-    "--session-burst",
-    "--client-rate",
-    "--client-burst",
-    "--max-sessions",
-    "--trusted-proxies",
-    "--allowed-origins",
-    "--crash",
-    "--crash-token-file",
-    "--rebalance",
-    "--drain-timeout",
-    "--retention",
-];
-
 #[tokio::test]
 async fn help_lists_every_option_and_its_environment_variable() {
     let output = run_program(&["serve", "--help"]).await;
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
-    for option in OPTIONS {
-        let variable = format!("SMILINGCHAT_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"));
-        assert!(help.contains(&format!("{option} ")), "{option} is missing");
+    let commands = CommandLine::command();
+    let serve = commands.find_subcommand("serve").expect("the command `serve`");
+    for option in serve.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "help") {
+        let variable = format!("SMILINGCHAT_{}", option.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&format!("--{option} ")), "--{option} is missing");
         assert!(help.contains(&variable), "{variable} is missing");
     }
 }

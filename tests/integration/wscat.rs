@@ -104,7 +104,7 @@ impl Terminal {
 fn url_of(command: &str, version: &str, address: SocketAddr) -> String {
     let program = format!("npx --yes wscat@{version} --connect \"ws://127.0.0.1:8080");
     let path = command.strip_prefix(&program).and_then(|rest| rest.strip_suffix('"'));
-    format!("ws://{address}{}", path.unwrap_or_else(|| panic!("the command must begin with {program}: {command}")))
+    format!("ws://{address}{}", path.unwrap_or_else(|| panic!("not of the form {program}PATH\": {command}")))
 }
 
 /// Replaces the values that differ from run to run: replicas, sessions, epochs, times and generated ids.
@@ -123,7 +123,8 @@ fn without_variable_values(mut frame: Value) -> Value {
     frame
 }
 
-/// Types the input of a document, compares the output, and returns the types of its frames.
+/// Enters the input of a document, compares the output with the document, and returns the types of the frames in the
+/// output.
 async fn follow(document: &'static str) -> BTreeSet<String> {
     assert!(Path::new(WSCAT).exists(), "{WSCAT} is missing: scripts/test installs it");
     let version = Command::new(WSCAT).arg("--version").output().await.expect("wscat starts").stdout;
