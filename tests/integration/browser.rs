@@ -207,7 +207,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
         return document.getElementById('timeline-rows').textContent";
     let all_marks = async || {
         let said = browser.run(table, &json!([])).await.to_string();
-        let wanted = [format!("crash requested {first}"), format!("lost {first}"), format!("back {}", server.replica)];
+        let wanted = [format!("crash requested {first}"), format!("lost {first}"), format!("ready {}", server.replica)];
         wanted.iter().all(|mark| said.contains(mark))
     };
     eventually("the table has every mark", all_marks).await;
