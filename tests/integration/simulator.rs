@@ -158,7 +158,7 @@ async fn a_server_that_accepts_no_session_breaks_no_promise() {
     let error = simulate(&options(server.url()), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.exit_status(), 3, "{error}");
     assert!(
-        error.to_string().contains("no replica accepts a session: draining"),
+        error.to_string().contains("no session is open, so no smile can be sent: draining"),
         "the error lacks the reason: {error}"
     );
 }
