@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use smilingchat::config::CommandLine;
 
-use crate::support::get;
 use crate::support::replica::TestReplica;
+use crate::support::{get, options_of};
 
 const README: &str = include_str!("../../README.md");
 const OPERATING: &str = include_str!("../../docs/OPERATING.md");
@@ -136,12 +136,6 @@ fn the_readme_links_every_document() {
     }
 }
 
-/// The names of the options of a command.
-fn options(command: &clap::Command) -> BTreeSet<String> {
-    let names = command.get_arguments().filter_map(|option| option.get_long());
-    names.filter(|name| *name != "help").map(str::to_owned).collect()
-}
-
 /// The options in the tables below a heading of docs/OPERATING.md, up to the next heading.
 fn named_below(heading: &str) -> BTreeSet<String> {
     let (_, section) = OPERATING.split_once(&format!("\n{heading}\n")).expect("a section with this heading");
@@ -153,7 +147,7 @@ fn named_below(heading: &str) -> BTreeSet<String> {
 #[test]
 fn operating_documents_exactly_the_options() {
     let commands = CommandLine::command();
-    assert_eq!(named_below("## Options"), options(commands.find_subcommand("serve").expect("the command `serve`")));
+    assert_eq!(named_below("## Options"), options_of(commands.find_subcommand("serve").expect("the command `serve`")));
 }
 
 #[test]
@@ -165,7 +159,7 @@ fn operating_names_every_command_and_no_unknown_option() {
         .filter(|name| *name != "serve" && !OPERATING.contains(&format!("\n| `smilingchat {name}")))
         .collect();
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
-    let known: BTreeSet<String> = commands.get_subcommands().flat_map(options).collect();
+    let known: BTreeSet<String> = commands.get_subcommands().flat_map(options_of).collect();
     let named = named_below("### Other commands");
     assert!(!named.is_empty() && named.is_subset(&known), "no option is named, or an unknown one: {named:?}");
 }

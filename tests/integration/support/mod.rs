@@ -19,7 +19,7 @@ pub(crate) mod raw;
 pub(crate) mod replica;
 pub(crate) mod webdriver;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,6 +34,12 @@ pub(crate) const UNLIMITED: [(&str, &str); 2] = [("capacity", "0"), ("session-ra
 
 /// Pause between two checks of a condition.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The names of the options of a command, without `--` and without `help`.
+pub(crate) fn options_of(command: &clap::Command) -> BTreeSet<String> {
+    let names = command.get_arguments().filter_map(|option| option.get_long());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
 
 /// Awaits `future`. Panics if it takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
