@@ -243,8 +243,8 @@ impl Appender {
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tracing::debug!(%error, "a batch is in doubt; appending it again");
-            // A server that answers after an outage may still be applying the log, so the time limit for a missing batch
-            // starts over.
+            // A server that answers after an outage may still be applying the log, so the time limit for a missing
+            // batch starts over.
             (in_doubt, unlinked_since, reconnected) = (true, None, false);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }

@@ -53,7 +53,7 @@ impl Known {
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
-            assert_eq!(answer, expected, "wrong answer to {} from {}, head {}", smile.id.as_str(), smile.from, self.head);
+            assert_eq!(answer, expected, "wrong answer to {} by {}, head {}", smile.id.as_str(), smile.from, self.head);
         }
     }
 

@@ -161,7 +161,7 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
         let users = (replica.user("anna"), replica.user("bruno"));
         let (page, _) = replica.index.history(users, None, 200).await.unwrap();
         let history = of_user(&of_user(newest, "anna"), "bruno");
-        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history was wrong after {cut}");
+        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history differed after {cut}");
         replica.kill().await;
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
 /// Starts one probe after another until the server answers, even with a refusal. Any error other than a timeout counts
 /// as an answer. `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
-    // The panic of a probe counts as an answer.
+    // A panic in a probe counts as an answer.
     let (since, mut probes) = (Instant::now(), JoinSet::new());
     loop {
         let server = server.upgrade()?;

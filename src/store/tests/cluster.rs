@@ -122,7 +122,7 @@ async fn a_lease_expires_by_the_database_clock() {
     assert_eq!(there.replicas().await.unwrap().len(), 3, "the renewal did not restore the replica");
 }
 
-/// Requests crashes, none of a named replica, until no replica can be chosen. Returns the ids in the order of the
+/// Requests crashes, without naming a replica, until no replica is left to choose. Returns the ids in the order of the
 /// requests.
 async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
     let mut asked = Vec::new();
