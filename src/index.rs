@@ -58,7 +58,7 @@ pub(crate) struct Index {
     /// Set once the filters hold the ids that were indexed before startup, or as many of the newest ones as fit.
     loaded: Arc<SetOnce<()>>,
     /// The largest number of segments that this replica has found in the index. A MySQL server that takes over may lack
-    /// the last ones.
+    /// the last of them.
     segments: Arc<AtomicU64>,
 }
 
@@ -147,7 +147,7 @@ impl Index {
         Ok((smiles, more))
     }
 
-    /// The maximum number of ids in a look-up for which a sender waits.
+    /// The maximum number of ids that the appender may look up at once.
     pub(crate) fn look_up_limit(&self) -> usize {
         if self.loaded.get().is_some() { usize::MAX } else { IDS_WHILE_LOADING }
     }
@@ -193,7 +193,7 @@ impl Index {
 
     /// Reads the indexed offsets of these short hashes, in order.
     async fn read_offsets(&self, candidates: &[u64]) -> Result<Vec<Offset>, StoreError> {
-        // An indexed segment leaves memory gradually, so a segment that has left in part counts as indexed.
+        // An indexed segment leaves memory gradually, so a segment that has partly left memory counts as indexed.
         let mut expected = self.tail.indexed().0.div_ceil(SEGMENT);
         'again: loop {
             // A set, since many ids share a block of a small run.

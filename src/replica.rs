@@ -39,7 +39,6 @@ const RETRY_HINT: Duration = Duration::from_secs(1);
 
 /// This replica.
 pub(crate) struct Replica {
-    /// The id of this replica.
     pub id: String,
     registration: Registration,
     started_at: Timestamp,
@@ -225,7 +224,7 @@ impl Replica {
         }
     }
 
-    /// Whether crash requests are disabled at the replica with the id `named`. Queries the store only for an id that is
+    /// Whether crash requests are disabled on the replica with the id `named`. Queries the store only for an id that is
     /// not in the last list. Returns `false` on SQLite, for an unknown id, and if the query fails.
     pub(crate) async fn refuses_crash(&self, named: &str) -> bool {
         let Some(lease) = &self.lease else { return false };

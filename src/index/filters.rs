@@ -12,16 +12,16 @@ use crate::model::Offset;
 /// there are few filters and each is large.
 const GENERATION: u64 = 1 << 23;
 
-/// Number of bits in a filter, 20 per offset, and number of bits that an id sets. A full filter gives about one false
-/// positive in 7,000 look-ups.
+/// Number of bits in a filter: 20 per offset. A full filter gives about one false positive in 7,000 look-ups.
 const BITS: usize = 20 << 23;
+
+/// Number of bits that an id sets in a filter.
 const HASHES: u32 = 8;
 
-/// Maximum number of filters, of 20 MiB each. If the index has older ids, every look-up also reads a block of each run
-/// that holds such ids.
+/// Maximum number of filters, of 20 MiB each. If the index has ids that are too old for the filters, every look-up also
+/// reads a block of each run that holds such ids.
 const MAX_FILTERS: usize = 3;
 
-/// The filters of the newest ids.
 pub(super) struct Filters {
     generations: BTreeMap<u64, BloomFilter>,
     /// Every indexed id after this offset is in a filter.

@@ -27,7 +27,6 @@ const HIGHEST_TIER: u32 = 8;
 /// Bit position of the tier in a block key. Run and block need at most 46 bits, since offsets stay below 2^53.
 const TIER_SHIFT: u32 = 58;
 
-/// A sorted run of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) tier: u32,
@@ -35,7 +34,6 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The first segment that this run covers.
     pub(super) fn first_segment(self) -> u64 {
         self.number * segments(self.tier)
     }
@@ -60,7 +58,6 @@ impl Run {
         BlockKey(u64::from(self.tier) << TIER_SHIFT | self.number << self.block_bits() | block)
     }
 
-    /// All blocks of this run.
     pub(super) fn blocks(self) -> impl Iterator<Item = BlockKey> {
         (0..segments(self.tier) * FAN_OUT).map(move |block| self.key(block))
     }
@@ -146,7 +143,6 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
     numbers.collect::<Vec<_>>().into_flattened().into_flattened()
 }
 
-/// Decodes a block.
 pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Entry> {
     let (numbers, _) = block.as_chunks();
     let (entries, _) = numbers.as_chunks();
@@ -210,7 +206,7 @@ mod tests {
                 assert_eq!(
                     found,
                     [entry.offset.0],
-                    "an id of segment {} is missing or was found twice after segment {segment}",
+                    "an id of segment {} was missing or was found twice after segment {segment}",
                     entry.offset.0 / 3
                 );
             }
@@ -229,7 +225,7 @@ mod tests {
                 covered = run.end_segment();
             }
             assert_eq!(covered, indexed);
-            assert!(runs.len() < 400, "{} runs cover {indexed} segments", runs.len());
+            assert!(runs.len() < 400, "{} runs covered {indexed} segments", runs.len());
         }
     }
 
@@ -242,7 +238,7 @@ mod tests {
             let kept: usize = model.blocks.values().map(|block| entries(block).count()).sum();
             most = most.max(kept as f64 / (segment as f64 * 3.0 + 100.0));
         }
-        assert!(most < 3.5, "an id has {most} copies on average");
+        assert!(most < 3.5, "an id had {most} copies on average");
     }
 
     #[test]

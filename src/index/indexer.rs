@@ -169,7 +169,7 @@ impl Indexer {
             return Ok(());
         }
         if !store.claim_index(self.claimant).await? {
-            // Another replica writes the segment.
+            // Another replica holds the claim.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
             return Ok(());
         }
@@ -189,8 +189,8 @@ impl Indexer {
         let plan = plan(store, segment, smiles).await?;
         store.write_index(&IndexStep { last, ..plan }).await?;
         if self.read_progress(filled).await? == segment {
-            // The log does not show the last published batch: either not yet, or it has lost its end. The follower
-            // detects a lost end and makes the replica exit.
+            // The store ignored the write: queries do not show the last published batch yet, or the log has lost its
+            // end. The follower detects a lost end and makes the replica exit.
             tokio::time::sleep(RETRY_PAUSE / 10).await;
         }
         Ok(())

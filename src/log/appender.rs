@@ -30,13 +30,15 @@ const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 /// Interval between two checks of an overdue batch. Each check refuses the smiles that are queued at that moment.
 const OVERDUE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Bounds of the pause between two attempts for a batch in doubt. The pause doubles after each attempt.
+/// Bounds of the pause between two attempts to append a batch in doubt. The pause doubles after each attempt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause between two attempts while the previous batch is missing, and how long that batch may be missing. After this
-/// time, one more attempt on MySQL uses new connections. Then the log counts as replaced.
+/// Pause between two attempts while the log lacks the previous batch.
 const UNLINKED_RETRY: Duration = Duration::from_millis(5);
+
+/// How long the log may lack the previous batch. On MySQL, one more attempt then uses new connections. After that, the
+/// log counts as replaced.
 const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task that appends. One runs per replica.
@@ -241,8 +243,8 @@ impl Appender {
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tracing::debug!(%error, "a batch is in doubt; appending it again");
-            // A server that answers after an outage may still be applying the log, so the previous batch may be missing
-            // for the whole time limit again.
+            // A server that answers after an outage may still be applying the log, so the time limit for a missing
+            // batch starts over.
             (in_doubt, unlinked_since, reconnected) = (true, None, false);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }

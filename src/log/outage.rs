@@ -1,4 +1,5 @@
-//! Logs an outage of the store with two lines, one at its start and one at its end, however many smiles are refused.
+//! Logs two lines per outage of the store, one when the outage starts and one when it ends, however many smiles are
+//! refused.
 //!
 //! A store that has just recovered may fail briefly under the load that built up meanwhile. Therefore, a failure soon
 //! after an outage is logged only if it lasts.
@@ -17,7 +18,6 @@ const BRIEF: Duration = Duration::from_secs(2);
 pub(super) struct Outage {
     since: Option<Instant>,
     logged: bool,
-    /// When the last logged outage ended.
     ended_at: Option<Instant>,
 }
 

@@ -92,7 +92,7 @@ async fn streams_are_complete_from_any_offset(database: &Database) {
             let page = random.random_range(1..400);
             let expected: Vec<_> = of_user(&log, user).into_iter().filter(|smile| smile.offset.0 > after).collect();
             let read = replica.stream(user, Offset(after), page).await.unwrap();
-            assert_eq!(read, expected, "the stream of {user} after {after}, {page} at a time, is wrong");
+            assert_eq!(read, expected, "the stream of {user} after {after}, {page} at a time, was wrong");
         }
     }
     let until = Offset(SEGMENT + 5);
@@ -112,7 +112,7 @@ async fn histories_are_complete_before_any_offset(database: &Database) {
             let below = |smile: &Smile| before.is_none_or(|before| smile.offset.0 < before);
             let expected: Vec<_> = of_user(&of_user(&log, one), other).into_iter().filter(below).collect();
             let read = replica.history((one, other), before.map(Offset), page).await;
-            assert_eq!(read, expected, "{one} and {other}'s history before {before:?}, {page} at a time, is wrong");
+            assert_eq!(read, expected, "{one} and {other}'s history before {before:?}, {page} at a time, was wrong");
         }
     }
 }
@@ -152,7 +152,7 @@ async fn retention_removes_smiles_from_every_read_path(database: &Database) {
     assert_eq!(
         replica.send(std::slice::from_ref(&again)).await,
         [Answer::Stored(Offset(2 * SEGMENT + 701))],
-        "the removed smile still counts as stored"
+        "the removed smile still counted as stored"
     );
     replica.kill().await;
     let replica = Replica::start(database.open().await).await;
@@ -180,7 +180,7 @@ async fn retention_ends_the_wait_for_the_index(database: &Database) {
     append_all(&replica.store, &some_smiles(&replica.store, &mut random, 100, "c")).await;
     let head = replica.tail.read().await.unwrap();
     let mut wait = std::pin::pin!(replica.tail.wait_for(|tail| tail.index_lag() == 0));
-    assert!(futures_util::poll!(&mut wait).is_pending(), "the index is not behind");
+    assert!(futures_util::poll!(&mut wait).is_pending(), "the index was not behind");
     replica.tail.trim(head);
     tokio::time::timeout(PATIENCE, wait).await.expect("the wait should end");
 }

@@ -20,8 +20,8 @@ const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// A replica hands over at most one in this many of its sessions per round, rounded up.
 const MAX_FRACTION: usize = 20;
 
-/// A replica is balanced if it differs from the mean by at most the mean divided by this number, or by less than one
-/// session.
+/// A replica is balanced if its number of sessions differs from the mean by at most the mean divided by this number, or
+/// by less than one session.
 const TOLERANCE: usize = 10;
 
 /// How long it may take until the list counts a session that was handed over among the sessions of its new replica.
@@ -39,7 +39,7 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Hands over the surplus; returns the number of sessions. Call it once a second.
+    /// Hands over the surplus, and returns the number of sessions that were asked to leave. Call this once a second.
     pub(super) fn hand_over(&mut self, replicas: &[ReplicaRecord], this: &str, hub: &Hub, now: Instant) -> usize {
         let surplus = self.surplus(replicas, this, hub.sessions(), now);
         let sessions = hub.ask_to_leave(surplus, CloseReason::Rebalance);
@@ -124,11 +124,11 @@ mod tests {
             others.iter().enumerate().map(|(number, sessions)| replica(&format!("be{number}"), *sessions)).collect();
         replicas.push(replica("this", 0));
         let mut handover = Handover::default();
-        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a new replica counts at once");
+        assert_eq!(handover.surplus(&replicas, "this", own, start), 0, "a new replica counted at once");
         assert_eq!(
             handover.surplus(&replicas, "this", own, start + SETTLE_TIME),
             0,
-            "a surplus counts although it was seen only once"
+            "a surplus counted although it was seen only once"
         );
         handover.surplus(&replicas, "this", own, start + SETTLE_TIME)
     }
@@ -142,7 +142,7 @@ mod tests {
         {
             let replicas = [replica("this", 0), replica("be1", other)];
             let now = start + SETTLE_TIME * u32::try_from(second).unwrap();
-            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "a surplus counts in round {second}");
+            assert_eq!(handover.surplus(&replicas, "this", own, now), 0, "a surplus counted in round {second}");
         }
     }
 
@@ -160,10 +160,10 @@ mod tests {
         for (own, others) in
             [(0, &[60][..]), (30, &[30]), (33, &[27]), (1, &[0]), (3, &[2, 2, 3]), (109, &[100, 95, 96]), (5, &[])]
         {
-            assert_eq!(surplus(own, others), 0, "a replica with {own} sessions among {others:?} hands sessions over");
+            assert_eq!(surplus(own, others), 0, "a replica with {own} sessions among {others:?} handed sessions over");
         }
-        assert!(surplus(102, &[100, 100, 80]) > 0, "a replica that is too empty gets no sessions");
-        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "the fullest replica does not hand over one session");
+        assert!(surplus(102, &[100, 100, 80]) > 0, "a replica that was too empty got no sessions");
+        assert_eq!(surplus(8, &[8, 8, 8, 8, 8, 6, 6]), 1, "the fullest replica did not hand over one session");
         assert_eq!(surplus(7, &[8, 8, 8, 8, 8, 7, 6]), 0);
     }
 

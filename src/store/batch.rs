@@ -48,7 +48,6 @@ const FORMAT: u8 = 1;
 /// One row of the log: consecutive smiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// The key of the row.
     pub key: BatchKey,
     /// At least one smile, in the order of the log, without gaps.
     pub smiles: Vec<Smile>,
@@ -104,7 +103,6 @@ impl Batch {
 pub(crate) struct NewBatch {
     /// The key of the batch before this one; `None` if the writer has found no batch in the log.
     pub(super) previous: Option<BatchKey>,
-    /// The key of this batch.
     pub key: BatchKey,
     /// The number of smiles.
     pub(super) count: usize,
@@ -242,7 +240,7 @@ mod tests {
         let smiles = [smile(7, 1_795_410_000_120), smile(9, 1_795_410_000_119), smile(4_000, 1_795_420_000_000)];
         let row = encode(&smiles, &directory());
         assert_eq!(Batch::decode(7, &row, &directory()).unwrap().smiles, smiles);
-        assert!(row.len() < 3 * 30, "the row has {} bytes", row.len());
+        assert!(row.len() < 3 * 30, "the row had {} bytes", row.len());
     }
 
     #[test]

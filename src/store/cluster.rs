@@ -17,8 +17,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// A replica that renewed its lease within this time is most likely alive: two renewal intervals plus a margin.
 const RECENT_RENEWAL: Duration = Duration::from_millis(2500);
 
-/// The minimum time for which a replica stays in the list after its last renewal, unless it unregisters. A running
-/// replica removes the row within about a minute after that.
+/// The minimum time for which a replica stays in the list after its last renewal, unless it unregisters. Within about a
+/// minute after that, a running replica removes the lost replica's row.
 pub(crate) const LOST_REPLICA_RETENTION: Duration = Duration::from_mins(10);
 
 /// The state of a replica in the list.
@@ -53,7 +53,6 @@ pub(crate) struct ReplicaRecord {
     /// The data with which the replica registered.
     #[serde(flatten)]
     pub replica: NewReplica,
-    /// The current state.
     pub state: ReplicaState,
     /// When it registered, by the store's clock.
     pub started_at: Timestamp,
@@ -65,9 +64,8 @@ pub(crate) struct ReplicaRecord {
     /// of a lost replica, the number of sessions and the rate of smiles are 0.
     #[serde(flatten)]
     pub status: ReplicaStatus,
-    /// The version of the program.
     pub version: String,
-    /// The last crash request. It stays pending after the replica has obeyed it.
+    /// The last crash request. The request stays pending after the replica has obeyed it.
     #[serde(skip)]
     pub crash: Option<CrashMode>,
 }
@@ -119,14 +117,12 @@ pub(crate) struct NewReplica {
 pub(crate) struct Registration {
     /// The number that makes the id unique.
     pub number: i64,
-    /// The data of the replica.
     pub replica: NewReplica,
     /// When the registration was requested.
     pub at: Instant,
 }
 
 impl Registration {
-    /// The id of this replica.
     pub(crate) fn id(&self) -> String {
         format!("{}.{}", self.replica.name, self.number)
     }

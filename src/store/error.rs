@@ -22,7 +22,7 @@ pub enum StoreError {
     CannotOpen(String),
 }
 
-/// The cause of a failure: an error of a library, or a message.
+/// The cause of a failure: an error from a library, or a message.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an append failed.

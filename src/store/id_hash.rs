@@ -7,8 +7,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::model::{SmileId, UserName};
 
 /// The 128-bit `SipHash-1-3` of a sender and an id (Aumasson and Bernstein, 2012). The hash represents the pair. An
-/// accidental collision is less likely than an undetected disk error, and clients cannot search for one without the
-/// key.
+/// accidental collision is less likely than an undetected disk error, and clients cannot search for collisions without
+/// the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdHash(u128);
 

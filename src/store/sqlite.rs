@@ -211,7 +211,7 @@ mod tests {
         store.write_index(&step).await.unwrap();
         let mut connection = store.writer.lock().await.take().await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
-        assert_eq!(synchronous, 2, "synchronous is not FULL");
+        assert_eq!(synchronous, 2, "synchronous was not FULL");
     }
 
     #[tokio::test]

@@ -215,7 +215,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
         "a batch was not read exactly once"
     );
     let page = store.read_log(Offset(0), 1).await.unwrap();
-    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "the page is not one whole batch");
+    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "the page was not one whole batch");
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 

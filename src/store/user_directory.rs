@@ -29,7 +29,6 @@ impl UserDirectory {
         directory
     }
 
-    /// Finds the user with this name.
     pub(super) fn find(&self, name: &str) -> Option<&UserName> {
         self.ids.get_key_value(name).map(|(name, _)| name)
     }

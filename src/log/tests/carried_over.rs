@@ -23,7 +23,7 @@ async fn carried_over_smiles_are_readable_and_deduplicated(database: &Database) 
         let expected: Vec<_> = of_user(&log, "anna").into_iter().filter(|smile| smile.offset.0 > after).collect();
         assert!(
             replica.stream("anna", Offset(after), 200).await.unwrap() == expected,
-            "the stream after {after} differs"
+            "the stream after {after} was wrong"
         );
     }
     assert!(matches!(replica.stream("anna", Offset(SEGMENT + 499), 200).await, Err(StoreError::Trimmed)));

@@ -78,7 +78,7 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
             Database::MySql(_) => Some(Replica::start(database.open().await).await),
             Database::Sqlite(_) => None,
         };
-        // These smiles bypass the queue of the replica.
+        // These smiles bypass the replica's queue.
         let grown = some_smiles(&replica.store, &mut random, SEGMENT + 300, &format!("grown{round}-"));
         append_all(&replica.store, &grown).await;
         for smile in &grown {
@@ -103,7 +103,7 @@ async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
             known.send(replica, &smiles).await;
         }
         let log = whole_log(&replica.store).await;
-        assert_eq!(log.len(), known.offsets.len(), "a smile is missing, or is stored twice");
+        assert_eq!(log.len(), known.offsets.len(), "a smile was missing, or was stored twice");
         assert!(log.iter().all(|smile| known.offsets[&(smile.from.clone(), smile.id.clone())] == smile.offset));
         for replica in other.into_iter().chain([replica]) {
             replica.kill().await;
@@ -145,7 +145,7 @@ async fn smiles_are_answered_before_the_filters_are_loaded(database: &Database) 
         known.add(smile);
     }
     let replica = Replica::without_indexer(store).await;
-    assert!(replica.tail.indexed() >= Offset(SEGMENT), "the index ends at {}", replica.tail.indexed());
+    assert!(replica.tail.indexed() >= Offset(SEGMENT), "the index ended at {}", replica.tail.indexed());
     let new = some_smiles(&replica.store, &mut random, 20, "new");
     for repeated in smiles.iter().step_by(150).chain(&new).chain(&new) {
         known.send(&replica, std::slice::from_ref(repeated)).await;

@@ -27,7 +27,6 @@ const BEHIND: u64 = 3;
 /// one transaction writes the whole segment.
 const STRIDE: usize = 16;
 
-/// A trigger that interrupts the write at one row.
 fn trigger(database: &Database, event: &str, table: &str, row: &str) -> String {
     match database {
         Database::Sqlite(_) => {
@@ -68,15 +67,15 @@ async fn differing_rows(database: &Database) -> i64 {
     sum
 }
 
-/// Some of the rows, including the first and the last.
+/// The first of every [`STRIDE`] rows, and the last row.
 fn some(rows: Vec<i64>) -> Vec<i64> {
     let last = rows.len() - 1;
     let is_some = |place: usize| place.is_multiple_of(STRIDE) || place == last;
     rows.into_iter().enumerate().filter(|(place, _)| is_some(*place)).map(|(_, row)| row).collect()
 }
 
-/// Where to cut: event, table and row of each trigger. The table `before_ids` holds the blocks from before the write of
-/// [`CUT`].
+/// Where to cut: event, table and row of each trigger. The table `before_ids` holds the blocks that existed before the
+/// write of [`CUT`].
 async fn cuts(database: &Database) -> Vec<(&'static str, &'static str, String)> {
     let conversations = format!("SELECT conversation FROM index_conversations WHERE segment = {CUT}");
     let new = "SELECT block FROM index_ids WHERE block NOT IN (SELECT block FROM before_ids) ORDER BY block";
@@ -142,7 +141,7 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
         assert_eq!(
             database.numbers("SELECT indexed FROM log_state").await,
             [i64::try_from(CUT).unwrap()],
-            "the interrupted segment counts as indexed after {cut}"
+            "the interrupted segment counted as indexed after {cut}"
         );
 
         let replica = Replica::start(database.open().await).await;
@@ -152,17 +151,17 @@ async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &
             assert_eq!(answer, [Answer::Duplicate(log[place].offset)], "a repeat got a wrong answer after {cut}");
         }
         replica.until_indexed().await;
-        assert_eq!(differing_rows(database).await, 0, "the index differs after {cut}");
+        assert_eq!(differing_rows(database).await, 0, "the index was wrong after {cut}");
         for user in USERS {
             assert!(
                 replica.stream(user, start, 200).await.unwrap() == of_user(newest, user),
-                "the stream of {user} differs after {cut}"
+                "the stream of {user} was wrong after {cut}"
             );
         }
         let users = (replica.user("anna"), replica.user("bruno"));
         let (page, _) = replica.index.history(users, None, 200).await.unwrap();
         let history = of_user(&of_user(newest, "anna"), "bruno");
-        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history differs after {cut}");
+        assert!(page == history[history.len() - page.len()..] && page.len() == 200, "the history differed after {cut}");
         replica.kill().await;
     }
 }

@@ -51,7 +51,7 @@ async fn a_segment_that_the_index_has_lost_is_derived_again(database: &Database)
     for user in USERS {
         assert!(
             replica.stream(user, Offset(0), 200).await.unwrap() == of_user(&log, user),
-            "the stream of {user} differs"
+            "the stream of {user} was wrong"
         );
     }
     for place in (0..smiles.len()).step_by(301) {
@@ -71,7 +71,7 @@ async fn smiles_that_the_log_has_lost_are_not_indexed() {
     replica.tail.read().await.unwrap();
     database.run("DELETE FROM log_batches WHERE first > 3000").await;
     replica.start_indexer();
-    let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the replica should end");
-    assert!(matches!(ended, Err(StoreError::Replaced)), "the replica ended with {ended:?}");
+    let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("a task of the replica should end");
+    assert!(matches!(ended, Err(StoreError::Replaced)), "a task of the replica ended with {ended:?}");
     assert_eq!(replica.store.indexed().await.unwrap(), 0);
 }

@@ -78,7 +78,7 @@ async fn a_batch_in_doubt_that_loses_its_offset_is_appended_at_the_end() {
     let ids: Vec<_> = log.iter().map(|smile| (smile.id.as_str(), smile.offset.0)).collect();
     assert_eq!(ids, [("before", 1), ("theirs", 2), ("both", 3), ("mine", 4)]);
     all.sort();
-    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "the answers do not match the offsets in the log");
+    assert_eq!(all, [Offset(2), Offset(3), Offset(3), Offset(4)], "the answers did not match the offsets in the log");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_smile_sent_during_a_cut_is_either_stored_or_refused() {
 }
 
 #[tokio::test]
-async fn a_stale_read_does_not_end_the_replica() {
+async fn a_stale_read_does_not_stop_the_replica() {
     let Some(database) = Database::mysql().await else { return };
     let store = database.open().await;
     let mut replica = Replica::start(store.clone()).await;
@@ -136,7 +136,7 @@ async fn a_stale_read_does_not_end_the_replica() {
     assert_eq!(replica.tail.read().await.unwrap(), Offset(1), "the frozen follower saw the second smile");
     // The wait is longer than `SHORT_TIMEOUT`.
     let ended = timeout(Duration::from_secs(7), replica.ended()).await;
-    assert!(ended.is_err(), "the replica ended: {ended:?}");
+    assert!(ended.is_err(), "a task of the replica ended: {ended:?}");
     assert_eq!(replica.tail.read().await.unwrap(), Offset(2));
 }
 
@@ -158,13 +158,13 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
         }
         assert!(
             answers.len() < 100_000,
-            "the last smile was not shed, or the index is only {} smiles behind",
+            "the last smile was not shed, or the index was only {} smiles behind",
             replica.tail.index_lag()
         );
     }
     assert!(
         replica.tail.index_lag() < MAX_INDEX_LAG + 1_000,
-        "the index is {} smiles behind",
+        "the index was {} smiles behind",
         replica.tail.index_lag()
     );
     drop(holding);
@@ -188,7 +188,7 @@ async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) ->
             match answer {
                 Answer::Stored(offset) => drop(stored.insert(id, offset)),
                 Answer::Refused => sleep(Duration::from_millis(5)).await,
-                Answer::Duplicate(_) => panic!("{id} was sent once, but counts as a duplicate"),
+                Answer::Duplicate(_) => panic!("{id} was sent once, but counted as a duplicate"),
             }
         }
     }
@@ -231,7 +231,7 @@ async fn a_killed_mysql_loses_no_acked_smile_and_stores_no_refused_one() {
     }
     let log = whole_log(&store).await;
     let log: BTreeMap<_, _> = log.into_iter().map(|smile| (smile.id.as_str().to_owned(), smile.offset)).collect();
-    assert_eq!(log, acked, "the log differs from the acked smiles");
+    assert_eq!(log, acked, "the log differed from the acked smiles");
     drop(database);
     script("stop", MYSQL_TO_KILL).await;
 }

@@ -20,7 +20,6 @@ use crate::telemetry::Metrics;
 /// Maximum number of smiles in flight during one call to [`Replica::send`]. It is below the capacity of an outbox.
 const MAX_IN_FLIGHT: usize = 200;
 
-/// The answer to a smile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Stored(Offset),
@@ -117,7 +116,7 @@ impl Replica {
         answers
     }
 
-    /// Sends through one session per sender.
+    /// Sends the smiles through one session per sender.
     async fn send_at_once(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut sessions: HashMap<UserName, Session> = HashMap::new();
         for smile in smiles {
@@ -190,8 +189,8 @@ impl Session {
         Self { subscription, user: user.clone(), offset: replica.tail.cursor(), in_flight: HashMap::new() }
     }
 
-    /// Takes the contents of the outbox, and catches up if the outbox overflowed. Each answer goes to the oldest smile
-    /// in flight with its id.
+    /// Takes the contents of the outbox, and catches up if the outbox overflowed. If several smiles in flight have the
+    /// same id, an answer goes to the oldest of them.
     async fn answers(&mut self, replica: &Replica) -> Vec<(usize, Answer)> {
         let taken = self.subscription.take().await;
         let mut answers = Vec::new();

@@ -46,7 +46,7 @@ async fn four_replicas_write_one_log() {
     assert_eq!(log.len(), rounds * (4 * 20 + 5));
     let offsets: BTreeMap<Key, Offset> =
         log.iter().map(|smile| (key(smile.from.as_str(), smile.id.as_str()), smile.offset)).collect();
-    assert_eq!(offsets.len(), log.len(), "the log holds a smile twice");
+    assert_eq!(offsets.len(), log.len(), "the log held a smile twice");
     for (smile, answer) in &acked {
         assert_eq!(offsets[smile], answer.offset());
     }

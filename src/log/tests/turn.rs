@@ -17,11 +17,10 @@ const IS_FREE: &str =
 /// How long a replica waits for a turn that it does not get, in seconds.
 const WAIT: f64 = 0.1;
 
-/// Number of senders.
 const SENDERS: usize = 35;
 
-/// Number of smiles from each sender. All smiles together are fewer than the queue holds, and more than it admits after
-/// a batch that took [`WAIT`].
+/// Number of smiles from each sender. The queue could hold the smiles of all senders, but after a batch that took
+/// [`WAIT`] it does not admit all of them.
 const SMILES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +50,7 @@ async fn a_wait_for_a_turn_counts_as_store_delay_so_smiles_are_shed() {
         (0..SMILES).map(|number| smile(&replica.store, from, "viola", &format!("{number}"))).collect()
     };
     let many: Vec<_> = (0..SENDERS).map(many_of).collect();
-    // All smiles are sent before the table is released. Only then can the first batch proceed.
+    // All smiles are sent before the table is released and the first batch can proceed.
     let sending = join_all(many.iter().map(|smiles| replica.send(smiles)));
     let (answers, ()) = tokio::join!(sending, async { drop(table) });
     let answers = answers.concat();

@@ -193,7 +193,7 @@ fn a_start_of_replicas(proxy: Proxy, old_lists: bool, (count, sessions): (usize,
     );
     simulation.run(QUIET_SECONDS);
     assert_eq!(simulation.moves, settled, "sessions moved after the settling time: {context}");
-    assert!(simulation.is_even(), "the replicas are unbalanced at the end: {context}");
+    assert!(simulation.is_even(), "the replicas were unbalanced at the end: {context}");
     (seconds, settled)
 }
 
@@ -228,13 +228,13 @@ fn restarted_replicas_get_their_share_again() {
         simulation.start(4);
         simulation.leave(60);
         simulation.run(30);
-        assert!(simulation.is_even(), "the replicas are unbalanced before the restart, seed {seed}");
+        assert!(simulation.is_even(), "the replicas were unbalanced before the restart, seed {seed}");
         simulation.stop_all_but(1);
         simulation.run(10);
         assert_eq!(
             (simulation.members[0].sessions, simulation.members.len()),
             (60, 1),
-            "the sessions are not all on the one remaining replica, seed {seed}"
+            "the sessions were not all on the one remaining replica, seed {seed}"
         );
         simulation.start(3);
         assert!(simulation.even_after(40).is_some(), "the sessions did not spread again, seed {seed}");

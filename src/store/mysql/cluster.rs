@@ -1,8 +1,7 @@
 //! The replicas that share a MySQL store. Each renews a lease.
 //!
 //! MySQL's clock measures the age of each lease; between two reads of the list, a replica adds the elapsed time. Only
-//! an expired lease makes a replica lost: a replica that cannot reach another one may itself be the one that is cut
-//! off.
+//! an expired lease makes a replica lost: a replica that cannot reach another may itself be cut off.
 
 use std::time::{Duration, Instant};
 
@@ -134,7 +133,7 @@ impl MySql {
 
 impl FromRow<'_, MySqlRow> for ReplicaRecord {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
-        // If the clock was set back, an age may be negative. It counts as zero.
+        // If the clock was set back, an age may be negative. A negative age counts as zero.
         let age = |column| row.try_get::<i64, &str>(column).map(|age| age.max(0).unsigned_abs());
         let (following, crash): (Option<&str>, Option<&str>) = (row.try_get("following")?, row.try_get("crash")?);
         let following = following.and_then(|following| following.parse().ok());

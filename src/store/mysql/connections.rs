@@ -91,8 +91,8 @@ impl Connections {
         Ok(PooledConnection { session, connections: self, _place: place })
     }
 
-    /// Takes the most recently used idle connection. Returns `None` if no connection is idle, or if this one is dead,
-    /// too old or of an earlier generation: the connections that became idle before it are no better.
+    /// Takes the connection that became idle last. Returns `None` if no connection is idle, or if that connection is
+    /// dead, too old or of an earlier generation: the connections that became idle before it are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {
@@ -128,8 +128,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Runs `question`, and repeats it once over a new connection after an I/O error other than a timeout, such as
-    /// that of a dead idle connection. Only for idempotent statements.
+    /// Runs `question`. After an I/O error other than a timeout, for example because an idle connection was dead, runs
+    /// it once more over a new connection. Only for idempotent statements.
     pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,
@@ -143,7 +143,6 @@ impl Connections {
         }
     }
 
-    /// Runs `question` once.
     pub(super) async fn ask_once<T, Answer>(&self, question: impl FnOnce(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,

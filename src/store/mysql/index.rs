@@ -14,8 +14,7 @@ const CONVERSATIONS_PER_STATEMENT: usize = 256;
 const BLOCKS_PER_STATEMENT: usize = 6;
 
 impl MySql {
-    /// Claims the right to write the index for `claimant`, or extends its claim, for 1 s by the database's clock.
-    /// Returns `false` if another replica holds the claim. The claim of a dead or frozen replica expires.
+    /// A claim lasts only 1 s, so the claim of a dead or frozen replica expires.
     pub(in crate::store) async fn claim_index(&self, claimant: i64) -> Result<bool, StoreError> {
         let claim = format!(
             "UPDATE log_state SET indexer = {claimant}, indexer_until = {NOW} + 1000 \
@@ -31,7 +30,7 @@ impl MySql {
 
     async fn write(&self, step: &IndexStep<'_>, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (segment, next) = (step.segment, step.segment + 1);
-        // Each append names the batch before it, so a log that holds this batch holds all earlier ones that are not
+        // Each append names the batch before it, so a log that holds `step.last` holds all earlier batches that are not
         // trimmed.
         let same_log = step
             .last

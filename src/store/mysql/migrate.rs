@@ -48,9 +48,11 @@ const COUNT_OLD_TABLES: &str = "
 /// holds a lock, or a router has no server.
 const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 
-/// Errors about the account and its privileges. A deployment may create the account after the server starts, so the
-/// replica retries for 15 s. A wrong password must end in an error.
+/// Errors about the account and its privileges.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
+
+/// How long to retry after these errors. A deployment may create the account after the server starts, but a wrong
+/// password must end in an error.
 const ACCOUNT: Duration = Duration::from_secs(15);
 
 /// Replaces the library's message, which is addressed to developers.

@@ -22,14 +22,16 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that does not answer a probe within this time is silent, and the next probe starts, since the address may
-/// then lead to another server. The pause between probes grows with the silence, up to [`LONGEST`]: a frozen server
-/// keeps every probe in its queue, and counts all of them as connections when it resumes.
+/// A server that does not answer a probe within this time is silent. The next probe then starts, since the address may
+/// now lead to another server.
 const SILENT: Duration = Duration::from_secs(1);
+
+/// Longest pause between two probes of a silent server. The pause grows with the silence, since a frozen server keeps
+/// every probe in its queue, and counts all of them as connections when it resumes.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Time limit of a probe. A probe keeps waiting when the next one starts, so a server that resumes answers it
-/// immediately.
+/// Time limit of a probe. A probe keeps waiting when the next one starts, so a server that resumes answers the waiting
+/// probe immediately.
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// Pause after a silence before the other connections are opened. Within tens of milliseconds, a server that resumes
@@ -50,7 +52,7 @@ pub(super) async fn run(server: Weak<MySqlServer>, mut overdue: watch::Receiver<
 /// Starts one probe after another until the server answers, even with a refusal. Any error other than a timeout counts
 /// as an answer. `None` once the store is dropped.
 async fn until_it_answers(server: &Weak<MySqlServer>) -> Option<()> {
-    // A probe that panics counts as answered.
+    // A panic in a probe counts as an answer.
     let (since, mut probes) = (Instant::now(), JoinSet::new());
     loop {
         let server = server.upgrade()?;

@@ -18,8 +18,8 @@ use crate::config::{MySqlUrl, secret};
 /// Time limit of a ping.
 const ALIVE: Duration = Duration::from_millis(300);
 
-/// Checks of a new connection. Unlike [`SET_UP`], they also work on servers that this store then refuses, such as
-/// `MariaDB`.
+/// The query that checks the server of a new connection. Unlike [`SET_UP`], it also works on servers that this store
+/// then refuses, such as `MariaDB`.
 const ABOUT: &str = "
     SELECT VERSION(), CAST(@@read_only AS SIGNED), CAST(@@log_bin AND @@binlog_format = 'STATEMENT' AS SIGNED)";
 
@@ -167,10 +167,10 @@ mod tests {
     #[test]
     fn only_known_versions_of_mysql_are_supported() {
         for version in ["8.0.36-0ubuntu0.22.04.1", "8.4.3", "8.4.5-5", "9.0.1", "9.7.4-2"] {
-            assert!(is_supported(version), "{version} is refused");
+            assert!(is_supported(version), "{version} was refused");
         }
         for version in ["5.7.44-log", "8.1.0", "10.11.6-MariaDB-0+deb12u1", "11.8.2-MariaDB", "", "9"] {
-            assert!(!is_supported(version), "{version} is accepted");
+            assert!(!is_supported(version), "{version} was accepted");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
 //! of the log with batches that are already closed. With turns, a replica closes its batch once it holds the lock, so
-//! smiles that arrive while it waits join that batch. A replica that freezes while it holds the lock delays each peer
+//! smiles that arrive during the wait join that batch. A replica that freezes while it holds the lock delays each peer
 //! by a tenth of a second, once a second, until MySQL closes the idle session of the frozen replica after two minutes.
 
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ mod tests {
         let mut peer_appends = PeerAppends::default();
         peer_appends.appended(Offset(1), 3, start);
         peer_appends.appended(Offset(4), 2, start);
-        assert!(!peer_appends.takes_turns(start), "turns are taken although no other replica appends");
+        assert!(!peer_appends.takes_turns(start), "turns were taken although no other replica appended");
         peer_appends.appended(Offset(8), 1, start);
         peer_appends.appended(Offset(9), 1, start + RECENT / 2);
         assert!(peer_appends.takes_turns(start + RECENT / 2));

@@ -1,4 +1,4 @@
-//! The upgrade of a previous version's database, which has one row per smile.
+//! The upgrade of the previous version's database, which has one row per smile.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
             assert_eq!(
                 found,
                 Some(&*id),
-                "the smile acknowledged at offset {offset} is not among the {} in the log \
+                "the smile acknowledged at offset {offset} was not among the {} in the log \
                  (fewer than {polls} polls per start)",
                 log.len()
             );
@@ -233,7 +233,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         trimming.await.unwrap();
     }
     let kept = usize::try_from(trimmed.0).unwrap();
-    assert_eq!(log.len() + kept, offsets, "the log does not hold exactly the acknowledged smiles");
+    assert_eq!(log.len() + kept, offsets, "the log did not hold exactly the acknowledged smiles");
     assert!(log[..smiles.len() - kept] == smiles[kept..]);
     append(&store, &["next"]).await;
 }
@@ -244,7 +244,7 @@ async fn carried_over_smiles_keep_their_age(database: &Database) {
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
-    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches are not those whose last smile is old");
+    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches were not those whose last smile was old");
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn a_crash_during_any_migration_is_repaired() {
         let store = assert_carried_over(&database, &smiles).await;
         append(&store, &["next"]).await;
         let replicas = cluster_of(&store).replicas().await.unwrap();
-        assert_eq!(replicas, [], "replicas are listed after a crash in migration {version}");
+        assert_eq!(replicas, [], "replicas were listed after a crash in migration {version}");
     }
 }
 
@@ -296,7 +296,7 @@ async fn a_replica_of_the_previous_version_can_no_longer_append() {
         let row = sqlx::raw_sql(call).fetch_one(&mut older).await.unwrap();
         (sqlx::Row::get(&row, 0), sqlx::Row::get(&row, 1))
     };
-    assert_eq!((head, failed), (None, Some(1146)), "the table of the previous version still exists");
+    assert_eq!((head, failed), (None, Some(1146)), "the table of the previous version still existed");
     let epoch: String = sqlx::query_scalar("SELECT epoch FROM log").fetch_one(&mut older).await.unwrap();
     assert_ne!(epoch, EPOCH);
     let renewal = sqlx::raw_sql("UPDATE replicas SET renewed_at = 1").execute(&mut older).await;

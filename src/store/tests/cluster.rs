@@ -54,7 +54,7 @@ async fn a_replica_has_an_id_of_its_own_and_a_lease() {
     assert_eq!(
         (replicas[0].id.as_str(), replicas[0].state),
         ("be1.2", ReplicaState::Ready),
-        "the replica that registered first is not listed first"
+        "the replica with the longest uptime was not listed first"
     );
     assert_eq!((replicas[1].id.as_str(), replicas[1].state), ("be1.3", ReplicaState::Draining));
     assert_eq!(replicas[1].status, status);
@@ -115,15 +115,15 @@ async fn a_lease_expires_by_the_database_clock() {
     there.forget_lost().await.unwrap();
     assert_eq!(states(&there).await, [(alive.id(), ReplicaState::Ready), (silent.id(), ReplicaState::Lost)]);
     let silent = there.replicas().await.unwrap().pop().unwrap();
-    assert_eq!(silent.status.sessions, 0, "a lost replica has sessions");
-    assert!((5001..60_000).contains(&silent.heartbeat_age_ms), "the age of the heartbeat is wrong: {silent:?}");
-    assert!((3_600_000..3_660_000).contains(&silent.uptime_ms), "the uptime is wrong: {silent:?}");
+    assert_eq!(silent.status.sessions, 0, "a lost replica had sessions");
+    assert!((5001..60_000).contains(&silent.heartbeat_age_ms), "the age of the heartbeat was wrong: {silent:?}");
+    assert!((3_600_000..3_660_000).contains(&silent.uptime_ms), "the uptime was wrong: {silent:?}");
     here.renew(&gone, ReplicaStatus::default()).await.unwrap();
     assert_eq!(there.replicas().await.unwrap().len(), 3, "the renewal did not restore the replica");
 }
 
-/// Requests crashes without naming a replica until no replica is left that a request can pick. Returns the ids in the
-/// order of the requests.
+/// Requests crashes, without naming a replica, until no replica is left to choose. Returns the ids in the order of the
+/// requests.
 async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
     let mut asked = Vec::new();
     while let Some(id) = cluster.request_crash(None, mode).await.unwrap() {

@@ -26,7 +26,6 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    /// A new SQLite database.
     pub(crate) fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }

@@ -119,7 +119,7 @@ async fn statements_that_hang_in_mysql_do_not_pile_up() {
         );
         assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the batch was not refused: {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
-        assert!(sessions().await < 2 * normal, "MySQL has {} sessions instead of about {normal}", sessions().await);
+        assert!(sessions().await < 2 * normal, "MySQL had {} sessions instead of about {normal}", sessions().await);
     }
     drop(holding);
     let appended = async { while store.append(&next).await.is_err() {} };
@@ -137,7 +137,7 @@ async fn tls_is_enforced_as_configured() {
     };
     assert!(open(TlsMode::Required, None).await.is_ok());
     let unknown = open(TlsMode::VerifyCa, None).await.err().unwrap().to_string();
-    assert!(unknown.contains("certificate"), "the error does not name the certificate: {unknown}");
+    assert!(unknown.contains("certificate"), "the error did not name the certificate: {unknown}");
     let missing = open(TlsMode::VerifyCa, Some("/nowhere.pem")).await.err().unwrap().to_string();
     assert!(missing.contains("cannot read the certificate authority in /nowhere.pem"), "unexpected error: {missing}");
 }

@@ -43,7 +43,7 @@ async fn a_commit_whose_answer_was_lost_is_found_by_appending_again() {
             until_the_head_is(&other, Offset(end)).await;
             proxy.becomes(Network::Cut);
         });
-        assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append is not in doubt: {appended:?}");
+        assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append was not in doubt: {appended:?}");
         let still_cut = store.append(&batch).await;
         assert!(matches!(still_cut, Err(AppendError::NotBegun(_))), "the append was not refused: {still_cut:?}");
         proxy.becomes(Network::Open);
@@ -62,7 +62,7 @@ async fn a_batch_in_doubt_gives_way_to_one_that_was_accepted_meanwhile() {
     // The proxy holds the request back until the other replica has appended.
     proxy.becomes(Network::Silent);
     let appended = store.append(&batch).await;
-    assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append is not in doubt: {appended:?}");
+    assert!(matches!(appended, Err(AppendError::InDoubt(_))), "the append was not in doubt: {appended:?}");
     append(&other, &["first"]).await;
     append(&other, &["next"]).await;
     proxy.becomes(Network::Open);
@@ -133,7 +133,7 @@ async fn a_read_over_an_idle_connection_that_was_cut_succeeds() {
     proxy.becomes(Network::Cut);
     sleep(Duration::from_millis(50)).await;
     proxy.becomes(Network::Open);
-    assert!(matches!(store.append(&next).await, Err(AppendError::InDoubt(_))), "the append is not in doubt");
+    assert!(matches!(store.append(&next).await, Err(AppendError::InDoubt(_))), "the append was not in doubt");
     assert_eq!(store.append(&next).await.unwrap(), Append::Done);
     assert_eq!((store.log_state().await.unwrap().head, store.indexed().await.unwrap()), (Offset(2), 0));
     assert_eq!(ids(&whole_log(&store).await), ["a", "b"]);
