@@ -23,7 +23,6 @@ pub struct RequestError {
     cause: Box<dyn Error + Send + Sync>,
 }
 
-/// Status and body.
 type Answer = Result<(StatusCode, Bytes), RequestError>;
 
 /// Sends one GET request.
@@ -121,8 +120,8 @@ mod tests {
         );
         drop(listener);
         let error = get(&silent, PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains(silent.as_str()), "the URL is not named: {error}");
+        assert!(error.contains(silent.as_str()), "the error did not name the URL: {error}");
         let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains("only http://"), "the error does not name the scheme: {error}");
+        assert!(error.contains("only http://"), "the error did not name the scheme: {error}");
     }
 }

@@ -54,7 +54,6 @@ impl RateLimit {
         Some(Self { config: Arc::new(config), address, refusals: Arc::default() })
     }
 
-    /// Applies this limit to routes.
     pub(super) fn layer<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         let governor = GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error));
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))

@@ -23,8 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// same time.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
-/// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused
-/// immediately.
+/// Time limit for a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are
+/// refused immediately.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
@@ -102,7 +102,6 @@ mod tests {
         (pressure, now)
     }
 
-    /// The code and the hint of a refusal.
     fn refused(answer: Result<(), Refusal>) -> Option<(ErrorCode, Duration)> {
         answer.err().map(|refusal| (refusal.code, Duration::from_millis(refusal.retry_after_ms.unwrap())))
     }
