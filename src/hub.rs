@@ -18,7 +18,7 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
-/// The number of entries at which an outbox accepts no more publications. It still accepts entries of other kinds.
+/// The number of entries at which an outbox accepts no more publications. A full outbox still accepts other entries.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
@@ -78,8 +78,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Queue {
     /// The entries, oldest first.
     pub pushes: VecDeque<Push>,
-    /// Whether the queue overflowed. It then accepts no publication until the session takes it. The session reads the
-    /// missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
+    /// Whether the queue overflowed. A queue that overflowed accepts no publication until the session takes it. The
+    /// session reads the missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
     pub lagged: bool,
 }
 
@@ -256,7 +256,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication is missing");
+        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication was missing");
     }
 
     #[tokio::test]

@@ -46,7 +46,6 @@ pub(crate) struct Tail {
     metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
-    /// The last offset known to be committed.
     head: AtomicU64,
     /// Notified after each published batch, and after each call to [`Tail::set_indexed`] or [`Tail::trim`].
     moved: Notify,

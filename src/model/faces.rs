@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
         assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
         for space in [" ", "\t", "\n", "\u{a0}", "\u{2009}", "\u{3000}"] {
-            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} did not separate");
+            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} was not a separator");
         }
         for glued in [":):)", "😀:)", ":)😀", ":)!"] {
             assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "accepted {glued}");

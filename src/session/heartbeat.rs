@@ -17,7 +17,6 @@ pub(super) enum Due {
 /// store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The pings of one session.
 pub(super) struct Heartbeat {
     times: SessionTimes,
     /// When to call [`Heartbeat::deadline_passed`].
