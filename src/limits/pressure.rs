@@ -40,7 +40,8 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// Records the start of a batch of at most `largest_batch` smiles. All time until the batch ends counts as store delay.
+    /// Records the start of a batch of at most `largest_batch` smiles. All time until the batch ends counts as store
+    /// delay.
     pub(crate) fn batch_began(&mut self, now: Instant, largest_batch: usize) {
         (self.batch_began, self.largest_batch) = (Some(now), largest_batch);
     }
