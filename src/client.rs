@@ -57,9 +57,10 @@ pub use self::outbox::MAX_UNANSWERED;
 /// The time limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Time limit for a connection and its upgrade. Each failure after the first in a row doubles the limit, up to four
-    /// times this value, because a busy server needs longer. A lost connection counts as a failure. After a close with
-    /// 1008, the limit is four times this value. Once a session has answered, the limit is this value again.
+    /// Time limit for opening a connection, including its upgrade. Each consecutive failure after the first doubles the
+    /// limit, up to four times this value, because a busy server needs longer. A lost connection counts as a failure.
+    /// After a close with 1008, the limit is four times this value. Once a session has answered, the limit is this
+    /// value again.
     pub connect: Duration,
     /// Silence on a connection after which the client sends a ping.
     pub ping_after: Duration,
@@ -129,7 +130,6 @@ struct Session {
     answering: bool,
     /// The reconnection hint of the last `drain` frame.
     return_after: Option<Duration>,
-    /// The next frame to write.
     outgoing: Option<String>,
 }
 
@@ -290,7 +290,8 @@ impl Client {
         let event = match frame {
             ServerFrame::Welcome { replica, epoch, offset, recovered, .. } if !session.welcomed => {
                 session.welcomed = true;
-                // Without smiles to replay, the next frame may take long. The pong shows early that the session works.
+                // If no smiles are replayed, the next frame may not come for a long time. The pong shows early that the
+                // session works.
                 session.outgoing = Some(ClientFrame::Ping.encode());
                 self.resume_point = Some(ResumePoint { epoch: epoch.clone(), offset });
                 Event::Welcomed { replica, epoch, offset, recovered, resumed_from: session.resumed_from }

@@ -67,7 +67,7 @@ pub struct ServeOptions {
     #[arg(long, env = "SMILINGCHAT_STORE", value_name = "URL", hide_env_values = true, help = STORE_HELP)]
     pub store: Option<StoreUrl>,
 
-    /// File with MySQL's password, such as a Docker or Kubernetes secret; overrides a password in the URL
+    /// File with the MySQL password, such as a Docker or Kubernetes secret; overrides a password in the URL
     #[arg(long, env = "SMILINGCHAT_STORE_PASSWORD_FILE", value_name = "PATH")]
     pub store_password_file: Option<PathBuf>,
 
@@ -158,8 +158,8 @@ pub struct SessionTimes {
     /// The time from one WebSocket ping to the next. The first ping comes after a random time: at least half of this
     /// interval, and at most all of it.
     pub ping_interval: Duration,
-    /// The longest time from a ping to its pong. A session that exceeds it is closed with 4001, unless the server has
-    /// not read from it or has stalled.
+    /// The longest time from a ping to its pong. A session that exceeds this time is closed with 4001, unless the
+    /// session was not reading from its socket or had stalled: then the time starts again.
     pub pong_timeout: Duration,
     /// The longest time for one write and its flush. A session that exceeds it is closed with 4000.
     pub write_timeout: Duration,

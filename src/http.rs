@@ -40,11 +40,9 @@ const COMPRESSION: CompressionLevel = CompressionLevel::Precise(9);
 
 /// The state that all handlers share.
 pub(crate) struct AppState {
-    /// The state that all sessions share.
     pub context: Arc<session::Context>,
     /// Tracks the running sessions and those that are about to open.
     pub sessions: TaskTracker,
-    /// Cancelling this token aborts all sessions.
     pub abort_sessions: CancellationToken,
     /// The options of `serve`. The limit on open files may have lowered `max_sessions`.
     pub options: ServeOptions,

@@ -18,16 +18,15 @@ use crate::model::{Offset, Smile, SmileId, UserName};
 use crate::protocol::{CloseReason, ServerFrame};
 use crate::store::{IdHash, Store};
 
-/// The number of entries at which an outbox accepts no more publications. Entries of other kinds may exceed it.
+/// The number of entries at which an outbox accepts no more publications. A full outbox still accepts other entries.
 pub(crate) const OUTBOX: usize = 256;
 
 /// A smile to send. All sessions that get this publication share its frame, which is encoded at most once.
 pub(crate) struct Publication {
-    /// The smile.
     pub smile: Smile,
-    /// The hash of its sender and id.
+    /// The hash of the smile's sender and id.
     pub hash: IdHash,
-    /// When this replica admitted the smile; `None` if it was read from the log or the binary log.
+    /// When this replica admitted the smile; `None` if the smile was read from the log or the binary log.
     pub admitted_at: Option<Instant>,
     frame: OnceLock<Bytes>,
 }
@@ -79,8 +78,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Queue {
     /// The entries, oldest first.
     pub pushes: VecDeque<Push>,
-    /// Whether the queue overflowed. It then accepts no publication until the session takes it. The session reads the
-    /// missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
+    /// Whether the queue overflowed. A queue that overflowed accepts no publication until the session takes it. The
+    /// session reads the missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
     pub lagged: bool,
 }
 
@@ -100,7 +99,7 @@ impl Outbox {
         }
         queue.lagged = queue.pushes.len() >= OUTBOX;
         if queue.lagged {
-            // A full queue has already woken the session.
+            // The entries in the queue have already woken the session.
             return true;
         }
         queue.pushes.push_back(Push::Publication(Arc::clone(publication)));
@@ -136,7 +135,6 @@ impl Hub {
         Subscription { hub: Arc::clone(self), user: user.clone(), outbox }
     }
 
-    /// The number of sessions.
     pub(crate) fn sessions(&self) -> usize {
         self.outboxes.iter().map(|outboxes| outboxes.len()).sum()
     }
@@ -168,7 +166,6 @@ impl Hub {
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     user: UserName,
-    /// The outbox of this session.
     pub outbox: Arc<Outbox>,
 }
 
@@ -259,7 +256,7 @@ mod tests {
         let full: Vec<u64> = (1..=OUTBOX as u64).chain([0]).collect();
         assert_eq!(taken(&slow), (full, true));
         hub.push(&publication(999));
-        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication is missing");
+        assert_eq!(taken(&slow), (vec![999], false), "the session still lagged, or a publication was missing");
     }
 
     #[tokio::test]

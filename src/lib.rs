@@ -23,7 +23,7 @@
 //! | `tail` | the end of the log in memory: publishes it, and follows other replicas |
 //! | `index` | reads streams, histories and old ids; writes the index |
 //! | `log` | appends smiles: group commit and deduplication |
-//! | `retention` | removes old smiles and replicas that were lost long ago |
+//! | `retention` | removes old smiles, and the rows of replicas that were lost long ago |
 //! | `replica` | lease, readiness, rebalancing, crashes on request |
 //! | `session` | one WebSocket: welcome, catch up, live, close |
 //! | `http` | routes, errors, rate limit, the embedded page; checks upgrades, decides whether sessions resume |

@@ -27,11 +27,10 @@ pub(crate) struct Bucket {
     full_at: Instant,
     /// The time at which the sender with the last retry hint may retry.
     last_hint: Instant,
-    /// The number of tokens taken.
     taken: u64,
 }
 
-/// Upper bound of a retry hint: a hanging store may recover soon.
+/// Upper bound on a retry hint: a hanging store may recover soon.
 const LONGEST_HINT: Duration = Duration::from_secs(5);
 
 impl Bucket {

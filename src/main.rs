@@ -1,6 +1,6 @@
 //! The command-line program: parses the arguments and runs the command.
 //!
-//! It contains little code: the rest is in the library, where unit tests can call it.
+//! Everything else is in the library, where unit tests can call it.
 
 use std::fmt::Display;
 use std::io::Write;

@@ -122,8 +122,8 @@ impl Refusal {
     }
 }
 
-/// Why the server closes a session. Clients act on the close code. The text has at most 123 bytes (RFC 6455, section
-/// 5.5).
+/// Why the server closes a session. Clients act on the close code. The text of a reason has at most 123 bytes (RFC
+/// 6455, section 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
 #[repr(u16)]
 pub enum CloseReason {

@@ -91,7 +91,7 @@ impl Server {
         let mut waits = false;
         let (context, appender, indexer) = loop {
             match open_replica(&options, &store).await {
-                // Another replica's retention may have removed what this start was about to read.
+                // Another replica's retention may have removed what this replica was about to read.
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Trimmed)) if store.is_shared() => {
                     if !std::mem::replace(&mut waits, true) {
                         tracing::warn!(%error, "waiting for the store");
@@ -125,8 +125,8 @@ impl Server {
         &self.app.context.replica.id
     }
 
-    /// Serves until `stop`, then drains and closes the store within the drain timeout. A store that cannot be closed in
-    /// time stays open.
+    /// Serves until `stop` completes, then drains and closes the store within the drain timeout. A store that cannot be
+    /// closed in time stays open.
     ///
     /// # Errors
     /// [`ServerError::TaskEnded`] when a vital task ends early or fails. The replica then skips the drain or the rest

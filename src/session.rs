@@ -42,20 +42,18 @@ const MAX_IN_FLIGHT: usize = 128;
 /// the delivery of outcomes that have arrived.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound of `reconnect_after_ms` in a `drain` frame. The value is random, so that clients do not all reconnect at
+/// Upper bound on `reconnect_after_ms` in a `drain` frame. The value is random, so that clients do not all reconnect at
 /// once.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
 /// State that all sessions of a replica share.
 pub(crate) struct Context {
-    /// This replica.
     pub replica: Arc<Replica>,
     /// Holds the users, and the state of the log that decides whether a session resumes. The server's tasks and its
     /// shutdown also use the store.
     pub store: Store,
     /// Admits smiles, and queues them for the appender.
     pub queue: Arc<AppendQueue>,
-    /// The end of the log.
     pub tail: Arc<Tail>,
     /// The sessions that the tail publishes to.
     pub hub: Arc<Hub>,
@@ -66,7 +64,6 @@ pub(crate) struct Context {
     pub rates: Rates,
     /// Heartbeat and write timeouts.
     pub times: SessionTimes,
-    /// The metrics of the replica.
     pub metrics: Arc<Metrics>,
 }
 

@@ -313,8 +313,8 @@ impl Conductor {
         Ok(Report::new(&self.ledger, circumstances))
     }
 
-    /// Reads a user's stream again if [`Ledger::begin_reread`] returns a reading for this user. Returns the number of
-    /// readers with nothing left to read.
+    /// Reads the stream of each user again, if [`Ledger::begin_reread`] returns a reading for that user. Returns the
+    /// number of readers with nothing left to read.
     async fn read_again(&mut self) -> usize {
         let Patience { quiet, settle, .. } = self.shared.patience;
         let mut users: Vec<_> = (0..self.shared.plan.seats()).map(|seat| self.shared.plan.user(seat).clone()).collect();

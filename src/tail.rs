@@ -37,23 +37,18 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// new connections to MySQL finds the end. The binary log can deliver a commit a moment before a query shows it.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The end of the log.
 pub(crate) struct Tail {
     store: Store,
-    /// The identity of the log.
     pub epoch: Epoch,
-    /// The smiles in memory. A reader delays publishing, so it must hold the lock only briefly.
+    /// The smiles in memory. Publishing waits for this lock, so hold it only briefly.
     pub recent: Mutex<Recent>,
-    /// The sessions to publish to.
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     /// The last offset of the last batch published, or being published.
     cursor: AtomicU64,
-    /// The last offset known to be committed.
     head: AtomicU64,
     /// Notified after each published batch, and after each call to [`Tail::set_indexed`] or [`Tail::trim`].
     moved: Notify,
-    /// How this replica follows a shared log.
     following: Mutex<Following>,
     /// When this replica last read the log, or a transaction with batches from the binary log.
     contact: Mutex<Instant>,

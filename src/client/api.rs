@@ -68,7 +68,7 @@ pub struct ReplicaList {
 pub struct Replica {
     /// The id, which is never reused.
     pub id: String,
-    /// Its host name; in a container, that of the container.
+    /// The host name of its system; in a container, the container's.
     pub host: String,
     /// `ready`, `draining` or `lost`.
     pub state: String,

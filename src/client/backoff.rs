@@ -25,9 +25,9 @@ impl Backoff {
         hint.unwrap_or_default() + jitter(ceiling, random)
     }
 
-    /// The time limit of the next attempt: `first` after at most one failure in a row. Each further failure doubles the
-    /// limit, up to four times `first`; after [`Self::back_off`], it is four times `first`. A lost connection counts as
-    /// a failure.
+    /// The time limit for the next attempt: `first` after at most one consecutive failure. Each further failure doubles
+    /// the limit, up to four times `first`; after [`Self::back_off`], the limit is four times `first`. A lost
+    /// connection counts as a failure.
     pub(super) fn connect_timeout(&self, first: Duration) -> Duration {
         doubled(first, self.failures.saturating_sub(1), 4 * first)
     }
@@ -43,8 +43,8 @@ impl Backoff {
     }
 }
 
-/// The wait before a refused smile is sent again. `refusals` counts the earlier refusals of the smile, without this
-/// one. The wait is never shorter than the hint.
+/// The wait before a refused smile is sent again; never shorter than the hint. `refusals` is the number of earlier
+/// refusals of the smile.
 pub(super) fn retry_wait(hint: Option<Duration>, refusals: u32, random: &mut impl Rng) -> Duration {
     hint.unwrap_or_default() + jitter(doubled(RETRY_FIRST, refusals, RETRY_LONGEST), random)
 }

@@ -25,7 +25,6 @@ const BUFFER_BYTES: usize = 4096;
 pub(super) struct NotOpened {
     /// The error code of the refusal, or a short name of the failure.
     pub cause: String,
-    /// A human-readable description.
     pub message: String,
     /// The server's retry hint, if any.
     pub retry_after: Option<Duration>,
@@ -36,11 +35,9 @@ pub(super) struct NotOpened {
 /// An event on a connection.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// A frame.
     Frame(ServerFrame),
     /// A message that is not a frame of the protocol, and why.
     NotAFrame(String),
-    /// The connection ended.
     Gone(Gone),
 }
 
@@ -50,13 +47,12 @@ pub(super) struct Gone {
     /// The close code of the server; `None` if its close frame has no code, the connection broke, or the client dropped
     /// it.
     pub code: Option<u16>,
-    /// When the connection stopped working. If a ping was unanswered for at least half of the time from
-    /// [`Patience::ping_after`] to [`Patience::silence`], this is when the last message arrived. Otherwise, it is when
+    /// When the connection stopped working. If a ping was unanswered for at least half of the difference between
+    /// [`Patience::silence`] and [`Patience::ping_after`], this is when the last message arrived. Otherwise, it is when
     /// the client noticed the end.
     pub since: Instant,
 }
 
-/// One open WebSocket.
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// When the last message arrived.

@@ -23,7 +23,6 @@ pub struct RequestError {
     cause: Box<dyn Error + Send + Sync>,
 }
 
-/// Status and body.
 type Answer = Result<(StatusCode, Bytes), RequestError>;
 
 /// Sends one GET request.
@@ -104,9 +103,9 @@ mod tests {
             let (status, body) = get(&url, PATIENCE).await.unwrap();
             assert_eq!((status.as_u16(), body.as_ref()), (503, b"hello".as_slice()));
             let request = request.await.unwrap();
-            assert!(request.starts_with("GET /readyz?a=b HTTP/1.1\r\n"), "the request line is wrong: {request}");
+            assert!(request.starts_with("GET /readyz?a=b HTTP/1.1\r\n"), "the request line was wrong: {request}");
             let host = format!("host: 127.0.0.1:{}\r\n", url.port().unwrap());
-            assert!(request.contains(&host), "the Host header is wrong: {request}");
+            assert!(request.contains(&host), "the Host header was wrong: {request}");
         }
     }
 
@@ -117,12 +116,12 @@ mod tests {
         let error = get(&silent, Duration::from_millis(50)).await.unwrap_err().to_string();
         assert!(
             error.contains(silent.as_str()) && error.contains("no answer within 0.05 s"),
-            "the URL or the time limit is missing: {error}"
+            "the error did not name the URL or the time limit: {error}"
         );
         drop(listener);
         let error = get(&silent, PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains(silent.as_str()), "the URL is not named: {error}");
+        assert!(error.contains(silent.as_str()), "the error did not name the URL: {error}");
         let error = get(&Url::parse("https://127.0.0.1/").unwrap(), PATIENCE).await.unwrap_err().to_string();
-        assert!(error.contains("only http://"), "the error does not name the scheme: {error}");
+        assert!(error.contains("only http://"), "the error did not name the scheme: {error}");
     }
 }

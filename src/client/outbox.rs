@@ -32,7 +32,7 @@ struct Unanswered {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// May be written from this time on, counted from the start of the client.
+    /// The smile may be written from this time on, measured from the start of the client.
     Due(Duration),
     /// Written to the current connection, or about to be.
     InFlight,
@@ -49,7 +49,7 @@ impl Outbox {
         room
     }
 
-    /// The first smile that may be written at `now`, counted from the start of the client. Marks the smile as in
+    /// The first smile that may be written at `now`, measured from the start of the client. Marks the smile as in
     /// flight.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(SmileId, UserName, SmolStr)> {
         let smile = self.smiles.iter_mut().find(|smile| matches!(smile.state, State::Due(at) if at <= now))?;

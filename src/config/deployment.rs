@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(node(name), Ok(name.to_owned()));
         }
         for wrong in ["a b", "nöde", "<b>", &format!("{longest}n")] {
-            assert!(node(wrong).unwrap_err().to_string().contains("253"), "the limit is not named: {wrong}");
+            assert!(node(wrong).unwrap_err().to_string().contains("253"), "the error did not name the limit: {wrong}");
         }
     }
 

@@ -88,9 +88,9 @@ pub enum TlsMode {
     /// TLS if the server offers it. The certificate is not verified.
     #[default]
     Preferred,
-    /// TLS in any case. The certificate is not verified.
+    /// TLS is required. The certificate is not verified.
     Required,
-    /// TLS in any case. A trusted authority must have signed the certificate.
+    /// TLS is required, and a trusted authority must have signed the certificate.
     VerifyCa,
     /// Like [`TlsMode::VerifyCa`], but the certificate must also name the host.
     VerifyIdentity,
@@ -110,7 +110,7 @@ fn mysql_url(text: &str) -> Result<MySqlUrl, InvalidValue> {
         return Err(format!("no database; give {MYSQL_FORM}").into());
     }
     let mut parsed = MySqlUrl {
-        // An IPv6 address is in brackets in a URL and nowhere else.
+        // The brackets around an IPv6 address belong to the URL, not to the address.
         host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         port: url.port().unwrap_or(MYSQL_PORT),
         user,

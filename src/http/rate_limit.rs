@@ -54,7 +54,6 @@ impl RateLimit {
         Some(Self { config: Arc::new(config), address, refusals: Arc::default() })
     }
 
-    /// Applies this limit to routes.
     pub(super) fn layer<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
         let governor = GovernorLayer::new(Arc::clone(&self.config)).error_handler(|error| refused(&error));
         routes.layer(governor).layer(middleware::from_fn_with_state(self.clone(), count_refusals))
@@ -79,8 +78,8 @@ impl RateLimit {
 struct Refusals(HashMap<IpAddr, u64>);
 
 impl Refusals {
-    /// Counts a refusal, except the first one of an address. For that one, returns `true`: the caller reports it
-    /// immediately. Ignores new addresses while the refusals of [`MAX_REPORTED`] addresses are counted.
+    /// Returns `true` for the first refusal of an address, which the caller reports immediately; counts later refusals.
+    /// Ignores new addresses while the refusals of [`MAX_REPORTED`] addresses are counted.
     fn is_first(&mut self, address: IpAddr) -> bool {
         if let Some(count) = self.0.get_mut(&address) {
             *count += 1;

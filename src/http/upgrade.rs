@@ -30,7 +30,7 @@ const RETRY_HINT: Duration = Duration::from_secs(1);
 /// Pause between two reads of the head while the client's offset is beyond it.
 const HEAD_RETRY: Duration = Duration::from_millis(10);
 
-/// How long a session waits for the head to reach the client's offset.
+/// How long an upgrade waits for the head to reach the client's offset.
 const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +61,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.context.replica.ready()?;
-    // Take the place before checking that it was free, so that concurrent requests cannot take the same one.
+    // Take the place before checking that it was free, so that concurrent requests cannot take the same place.
     let place = app.sessions.token();
     if app.sessions.len() > app.options.max_sessions as usize {
         return Err(Refusal::temporary(ErrorCode::Overloaded, "this replica is full; try another one", RETRY_HINT));
@@ -93,9 +93,9 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     Ok((query, Some(after)))
 }
 
-/// Decides whether a session resumes after `after`. It does if the log holds everything that follows: the epoch is the
-/// log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at most about
-/// [`HEAD_TIMEOUT`] for the head to reach `after`.
+/// Decides whether a session resumes from the offset `after`. The session resumes if the log holds everything that
+/// follows: the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at
+/// most about [`HEAD_TIMEOUT`] for the head to reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
         return Ok(Start::NotRecovered);
@@ -140,7 +140,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
             End::ByServer(reason) => reason.code().to_string(),
             // Normal, going away, no code (RFC 6455, section 7.4.1).
             End::ByClient(code @ (1000 | 1001 | 1005)) => code.to_string(),
-            // One label for all other codes, so that clients cannot create any number of time series.
+            // One label for all other codes, so that clients cannot create an unlimited number of time series.
             End::ByClient(_) => "other".to_owned(),
         };
         metrics.closes.with_label_values(&[&code]).inc();

@@ -23,8 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// same time.
 const RETRY_AT: Duration = Duration::from_millis(250);
 
-/// Time limit of a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are refused
-/// immediately.
+/// Time limit for a batch. A store that takes longer counts as unavailable: the queued smiles and later ones are
+/// refused immediately.
 pub(crate) const UNAVAILABLE_AFTER: Duration = Duration::from_millis(600);
 
 /// The measured speed of the store.
@@ -40,7 +40,8 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// Records the start of a batch of at most `largest_batch` smiles. All time until it ends counts as store delay.
+    /// Records the start of a batch of at most `largest_batch` smiles. All time until the batch ends counts as store
+    /// delay.
     pub(crate) fn batch_began(&mut self, now: Instant, largest_batch: usize) {
         (self.batch_began, self.largest_batch) = (Some(now), largest_batch);
     }
@@ -102,7 +103,6 @@ mod tests {
         (pressure, now)
     }
 
-    /// The code and the hint of a refusal.
     fn refused(answer: Result<(), Refusal>) -> Option<(ErrorCode, Duration)> {
         answer.err().map(|refusal| (refusal.code, Duration::from_millis(refusal.retry_after_ms.unwrap())))
     }

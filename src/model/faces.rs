@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(parsed(" 😀  😁 ").as_deref(), Ok("😀😁"));
         assert_eq!(parsed("😀 :)").as_deref(), Ok("😀🙂"));
         for space in [" ", "\t", "\n", "\u{a0}", "\u{2009}", "\u{3000}"] {
-            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} is not white space");
+            assert_eq!(parsed(&format!(":){space}😀{space}")).as_deref(), Ok("🙂😀"), "{space:?} was not a separator");
         }
         for glued in [":):)", "😀:)", ":)😀", ":)!"] {
             assert_eq!(parsed(glued), Err(NotASmile::NotAFace), "accepted {glued}");
@@ -154,7 +154,7 @@ mod tests {
             let joined: Vec<_> = nowhere.split('\u{200d}').map(|part| format!("{part}{EMOJI_SELECTOR}")).collect();
             let everywhere = joined.join("\u{200d}");
             for text in [everywhere, nowhere, format!("{emoji}{EMOJI_SELECTOR}")] {
-                assert_eq!(parsed(&text).as_deref(), Ok(emoji.as_str()), "{text:?} is not normalized");
+                assert_eq!(parsed(&text).as_deref(), Ok(emoji.as_str()), "{text:?} was not normalized");
             }
         }
     }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn other_text_is_not_a_smile() {
         for text in ["", " ", "\u{3000}\t"] {
-            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?} does not count as empty");
+            assert_eq!(parsed(text), Err(NotASmile::Empty), "{text:?} did not count as empty");
         }
         let foreign = [
             "hello",

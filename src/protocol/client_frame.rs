@@ -44,7 +44,7 @@ pub enum ClientFrame {
     Help,
 }
 
-/// A malformed frame. The answer is a `bad_request` with the message.
+/// A malformed frame. The answer is a `bad_request` with this message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
     /// What is wrong and what to send instead.

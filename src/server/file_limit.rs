@@ -61,7 +61,7 @@ mod tests {
             (20_000, 15_000, 2048),
             (u32::MAX, 15_000, 2048),
         ] {
-            assert_eq!(divide(limit, 15_000), (sessions, connections), "a limit of {limit} files is divided wrongly");
+            assert_eq!(divide(limit, 15_000), (sessions, connections), "a limit of {limit} files was divided wrongly");
         }
     }
 }

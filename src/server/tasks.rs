@@ -23,7 +23,6 @@ use crate::session::Context;
 use crate::store::{Store, StoreError};
 use crate::tail::Follower;
 
-/// The tasks of a replica.
 #[derive(Default)]
 pub(super) struct Tasks {
     /// Tasks that must not end early. Each returns its name and its result.

@@ -13,11 +13,10 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// If a session notices more than this late that a pong's deadline has passed, the session was blocked in a write or in
-/// a read from the store, or the whole process stalled.
+/// How late a session may notice an overdue pong. A session that is later was blocked in a write or in a read from the
+/// store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The pings of one session.
 pub(super) struct Heartbeat {
     times: SessionTimes,
     /// When to call [`Heartbeat::deadline_passed`].
@@ -79,7 +78,7 @@ mod tests {
 
         heartbeat.pong(first + SECOND);
         let second = heartbeat.deadline;
-        assert_eq!(second, first + SECOND * 25, "the interval is not measured from ping to ping");
+        assert_eq!(second, first + SECOND * 25, "the interval was not measured from ping to ping");
         assert_eq!(heartbeat.deadline_passed(second, true), Some(Due::Ping));
         assert_eq!(heartbeat.deadline_passed(second + SECOND * 10, true), Some(Due::NoPong));
     }

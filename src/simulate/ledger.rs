@@ -324,7 +324,7 @@ impl Ledger {
         }
     }
 
-    /// Whether this smile has the sender of the beat. Another sender may use the same id.
+    /// Whether the sender of the beat sent this smile. Another sender may use the same id.
     fn is_of(&self, smile: &Smile, beat: Beat) -> bool {
         *self.plan.user(beat.sender()) == smile.from
     }

@@ -95,7 +95,7 @@ impl Plan {
         Duration::from_secs_f64(self.duration)
     }
 
-    /// The time of a beat, counted from the time at which sending begins; `None` if it is not before the end.
+    /// The time of a beat, counted from the time at which sending begins; `None` if sending has ended by then.
     ///
     /// The time does not depend on the previous beat, so the pace does not drift.
     pub fn time_of(&self, beat: Beat) -> Option<Duration> {

@@ -11,7 +11,7 @@ use super::plan::{Beat, Seat};
 use super::{Course, Shared};
 use crate::client::{Client, wait_until};
 
-/// A user on a seat of the plan.
+/// A user in a seat of the plan.
 pub(super) struct User {
     seat: Seat,
     shared: Arc<Shared>,
@@ -23,7 +23,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user of a seat. The user connects in [`Self::run`].
+    /// The user connects in [`Self::run`].
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);
@@ -71,7 +71,7 @@ impl User {
             }
             self.next_beat += 2;
             let event = if self.offer(beat) { Event::Offered(beat) } else { Event::Skipped };
-            // The latency counts from the planned time. Counted from now, it would omit the delay of a slow simulator.
+            // Latencies count from the planned time, so that they include the delay of a slow simulator.
             self.shared.note_at(self.seat, at, event).await;
         }
         None

@@ -53,7 +53,6 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Creates the follower of `store` for `tail`.
     pub(crate) fn new(store: Arc<MySql>, tail: Arc<Tail>) -> Self {
         Self { store, tail, logged: None, logged_stream: false, polled: false }
     }

@@ -18,7 +18,7 @@ const KEPT_INDEXED: u64 = 65_536;
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
-    /// The page is complete up to and including this offset. It exceeds the `after` of the page whenever `until` does.
+    /// The page is complete up to and including this offset, which exceeds the page's `after` whenever `until` does.
     pub through: Offset,
 }
 
@@ -116,7 +116,7 @@ impl Recent {
     }
 
     /// Records that everything up to `indexed`, or to the end of memory, is in the index or removed by retention. Drops
-    /// the ids up to there, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
+    /// the hashes up to there, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))
@@ -136,7 +136,6 @@ impl Recent {
         self.forget(trimmed);
     }
 
-    /// Drops the smiles up to `until`.
     fn forget(&mut self, until: Offset) {
         while self.start < until
             && let Some(publication) = self.smiles.pop_front()
@@ -215,7 +214,7 @@ mod tests {
         let anna = UserName::new("anna");
         assert!(recent.stream(&anna, Offset(10), recent.end(), 9).is_some(), "indexed smiles were dropped");
         recent.set_indexed(Offset(99));
-        assert_eq!(recent.indexed, Offset(16), "`indexed` is beyond the end of memory");
+        assert_eq!(recent.indexed, Offset(16), "`indexed` went beyond the end of memory");
     }
 
     #[test]

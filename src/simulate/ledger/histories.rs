@@ -153,8 +153,8 @@ fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detec
                 None => entries.push(entries[first].clone()),
             }
         });
-        // After a reconnection between the two, the earlier smile may be at the offset at which the session starts. It
-        // then counts as duplicated.
+        // If the seat reconnected between the two deliveries, the earlier smile may be at the offset at which the new
+        // session starts. The smile then counts as duplicated.
         assert!(
             faults.count(Fault::Reordered) + faults.count(Fault::Duplicated) > 0,
             "History::play({seed}), two deliveries swapped: {:?}",

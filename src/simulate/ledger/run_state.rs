@@ -82,7 +82,7 @@ impl Ledger {
     /// reader did not reach count as lost, and a disconnected reader that did not reach the end of its stream counts as
     /// a breach. Otherwise, smiles that a reader did not reach are not judged.
     ///
-    /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in this stream, and
+    /// If no replica answers at the end, no smile above the last offset of a stream counts as lost in that stream, and
     /// no unanswered smile counts as a fault.
     pub fn end_reread(&mut self, in_time: bool) {
         let (seats, readers) = self.streams.split_at(self.plan.seats());

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::stream::Place;
 use crate::model::Offset;
 
-/// One smile that was sent.
 #[derive(Clone, Debug)]
 pub(super) struct SentSmile {
     /// The planned time of its beat.
@@ -49,7 +48,6 @@ impl SentSmile {
         }
     }
 
-    /// Whether it was written before.
     pub(super) fn written_before(&self) -> bool {
         self.written.is_some()
     }

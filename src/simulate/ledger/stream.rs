@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use crate::model::{Offset, UserName};
 
-/// The stream of a seat or of a reader.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// The user.
     pub user: UserName,
     /// The offset at which the first session on the run's log started; for a reader, where its reading starts. Every
     /// smile of the run above `start`, up to `until`, must be received.
@@ -18,7 +16,6 @@ pub(super) struct Stream {
     /// The highest offset that the last session on the run's log has received; at first, the offset at which that
     /// session started.
     pub offset: Offset,
-    /// The number of sessions so far.
     pub sessions: u32,
     /// Whether there is a session now.
     pub live: bool,
@@ -117,7 +114,7 @@ impl Stream {
         Place { session: self.sessions, number: self.written }
     }
 
-    /// Receives an offset. `ours` says that it belongs to a smile of this run and must be remembered.
+    /// Receives an offset. `ours` says whether the offset belongs to a smile of this run and must be remembered.
     pub(super) fn advance(&mut self, offset: Offset, ours: bool) -> Advance {
         if offset == self.offset || self.has_received(offset) {
             return Advance::Again;
