@@ -35,8 +35,8 @@ const HEADER: [&str; 10] = [
 ];
 
 /// Measures two latencies at a fixed rate, both from the due time of a smile: to the receipt on another replica, and to
-/// the ack. Both include the commit. Reports the round with the median p50 of the receipts. If there is only one replica,
-/// the sender and the receiver share it.
+/// the ack. Both include the commit. Reports the round with the median p50 of the receipts. If there is only one
+/// replica, the sender and the receiver share it.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {

@@ -189,8 +189,8 @@ impl Session {
     fn take(&mut self, meaning: Meaning, now: Instant) {
         let mut tally = self.tally.borrow_mut();
         match meaning {
-            // An ack or a refusal counts for the oldest unanswered smile. TheSmilingChat acks in order. Its refusals and
-            // the acks of Socket.IO on MySQL may come out of order; individual latencies are then wrong.
+            // An ack or a refusal counts for the oldest unanswered smile. TheSmilingChat acks in order. Its refusals
+            // and the acks of Socket.IO on MySQL may come out of order; individual latencies are then wrong.
             Meaning::Ack => tally.answered(self.waiting.pop_front().map_or(Duration::ZERO, |sent| now - sent)),
             Meaning::Delivery => tally.delivered(1),
             Meaning::Refusal(pause) => {
