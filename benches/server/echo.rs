@@ -1,5 +1,5 @@
-//! The bare echo: an axum WebSocket that returns each frame immediately, and does nothing else. The echo does not batch
-//! its answers, so a server that sends many answers with one write may need fewer system calls than the echo.
+//! The bare echo: an axum WebSocket server that returns each frame immediately, and does nothing else. The echo does
+//! not batch its answers, so a server that sends many answers with one write may need fewer system calls than the echo.
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;

@@ -1,4 +1,4 @@
-//! The idle cost of following the log, over the binary log and by polling.
+//! The CPU use of idle replicas and of MySQL while the replicas follow the log, over the binary log or by polling.
 
 use std::time::Duration;
 

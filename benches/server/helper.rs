@@ -1,7 +1,7 @@
 //! Helper processes of a measurement. Each runs this program in another role: the load, or the plain inserts.
 //!
-//! A helper reads its plan from a line of its input, reports that it is prepared, waits for a signal, does its work and
-//! prints its result. It stays alive until its [`Helper`] is dropped, so that its CPU time can be read.
+//! A helper reads its plan from the first line of its input, reports that it is prepared, waits for a signal, does its
+//! work and prints its result. It stays alive until its [`Helper`] is dropped, so that its CPU time can be read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -14,7 +14,7 @@ use crate::pinning::{self, Core};
 /// The line that a prepared helper prints.
 const PREPARED: &str = "prepared";
 
-/// A helper process. Dropping it kills it.
+/// A helper process, killed on drop.
 pub(crate) struct Helper {
     process: Child,
     input: ChildStdin,

@@ -1,5 +1,4 @@
-//! Plain inserts into the database, in batches of the same size as ours: a lower bound on the cost of a log in that
-//! database.
+//! Plain inserts into a database: a lower bound on the cost of a log in that database.
 //!
 //! Each commit inserts one row. The row has the average length of the newest 1,000 rows of our log, and is as durable
 //! as they are.
@@ -19,15 +18,14 @@ use crate::process::folder;
 /// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// The distance between the first row numbers of two connections, so that their row numbers do not collide.
+/// The distance between the first row numbers of two connections, large enough to keep the row numbers distinct.
 const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
-/// The plan of the inserts.
 #[derive(Deserialize, Serialize)]
 struct Plan {
     /// The store with our log: a `mysql:` or a `sqlite:` URL.
     log: String,
-    /// The store of the inserts.
+    /// The URL of the store to insert into.
     store: String,
     /// The number of connections that insert at the same time.
     connections: usize,
@@ -142,7 +140,7 @@ enum Database {
 
 impl Database {
     /// Connects, and creates the table. On MySQL, only the connection with `makes_table` creates the table, after
-    /// dropping the previous one.
+    /// dropping the table of the previous run.
     async fn open(store: &str, makes_table: bool) -> Self {
         let mut database = Self::connect(store).await;
         match &mut database {

@@ -34,9 +34,9 @@ const HEADER: [&str; 10] = [
     "cores of all replicas",
 ];
 
-/// Measures two latencies at a fixed rate: from the time at which a smile is due to its receipt on another replica, and
-/// to its ack. Both include the commit. Reports the round with the median p50 of the receipts. With one replica, sender
-/// and receiver share it.
+/// Measures two latencies at a fixed rate, both from the due time of a smile: to the receipt on another replica, and to
+/// the ack. Both include the commit. Reports the round with the median p50 of the receipts. If there is only one
+/// replica, the sender and the receiver share it.
 pub(crate) async fn across_replicas(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for count in [1, REPLICAS] {
@@ -128,7 +128,7 @@ async fn send(
 }
 
 /// Reads frames until half a second after the end of the round. Returns the latency of each frame of the type `what`,
-/// counted from the due time of its smile and excluding the warm-up, and the number of errors, including the warm-up.
+/// measured from the due time of its smile and excluding the warm-up, and the number of errors, including the warm-up.
 async fn hear(mut stream: SplitStream<Socket>, start: Instant, what: &'static str) -> (Vec<Duration>, usize) {
     let (mut latencies, mut errors) = (Vec::new(), 0);
     let end = start + WARM_UP + ROUND + Duration::from_millis(500);

@@ -30,16 +30,13 @@ pub(crate) const SESSIONS: usize = 100;
 /// Unanswered smiles per session: one, and the maximum that this crate's client allows.
 pub(crate) const DEPTHS: [usize; 2] = [1, 16];
 
-/// The plan of the load.
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Plan {
-    /// The protocol.
     pub(crate) dialect: Dialect,
     /// The addresses of the servers. Consecutive sessions go to consecutive servers.
     pub(crate) addresses: Vec<SocketAddr>,
     /// The users. If there are more sessions than users, several sessions share a user.
     pub(crate) users: Vec<String>,
-    /// The number of sessions.
     pub(crate) sessions: usize,
     /// The number of sessions that send; the other ones only listen. With [`Dialect::Polling`], all of them send.
     pub(crate) senders: usize,
@@ -116,7 +113,7 @@ pub(crate) struct Figures {
     pub(crate) delivered_per_second: f64,
     /// CPU time of the servers per answer, measured until their index has caught up or makes no more progress.
     pub(crate) processor_micros: f64,
-    /// The CPU share of the load, which has one thread. Near one, the load is the bottleneck.
+    /// The share of one CPU that the load uses. The load has one thread; if its share is near 1, it is the bottleneck.
     pub(crate) load_busy: f64,
     /// The index lag in smiles at the end, if the servers report it; the maximum of several runs.
     pub(crate) index_behind: Option<f64>,

@@ -10,7 +10,6 @@ const FEW: usize = 1_000;
 /// The number of idle sessions at the second measurement.
 const MANY: usize = 10_000;
 
-/// Measures the memory of a server with few and with many idle sessions.
 pub(crate) async fn measure(report: &mut Report) {
     let server = Server::on_sqlite(Core::Measured);
     let users = users(server.address).await;

@@ -1,4 +1,4 @@
-//! Reads `/metrics` of the servers.
+//! Reads the servers' `/metrics`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::process::Server;
 /// The gauge of the index lag in smiles.
 const INDEX_BEHIND: &str = "smilingchat_index_behind";
 
-/// Appends, and smiles in them, since the servers started.
+/// The number of appends since the servers started, and the number of smiles in these appends.
 pub(crate) async fn appends(servers: &[Server]) -> (f64, f64) {
     let (mut appends, mut smiles) = (0.0, 0.0);
     for server in servers {

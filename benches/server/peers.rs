@@ -82,7 +82,7 @@ async fn database(store: Store) -> Database {
     }
 }
 
-/// Measures one peer, adds its bar to the plot and stops it. Returns its row of the table.
+/// Measures one peer, adds its bar to the plot and stops the peer. Returns its row of the table.
 async fn row(
     name: &'static str,
     plan: &Plan,
@@ -158,8 +158,8 @@ fn installed_flask() -> Result<PathBuf, String> {
     })
 }
 
-/// Copies the sources to a folder under `target/` and installs their dependencies there, unless they are already
-/// installed for this version of `program`, in the versions that the first of the `files` pins.
+/// Copies the sources to a folder under `target/`. Installs the dependencies there, unless an earlier run has installed
+/// them with the same version of `program` and the same contents of `files[0]`, which pins their versions.
 fn install(
     name: &str,
     program: &str,

@@ -17,7 +17,6 @@ const WITHOUT_LIMITS: [&str; 6] = ["--capacity", "0", "--session-rate", "0", "--
 /// The number of replicas in the measurements with several replicas.
 pub(crate) const REPLICAS: usize = 4;
 
-/// A server process. Dropping it kills it.
 pub(crate) struct Server {
     process: Child,
     /// The address for clients.

@@ -9,7 +9,6 @@ use crate::report::{Report, millis};
 
 const STARTS: usize = 10;
 
-/// Measures several starts of the server.
 pub(crate) async fn measure(report: &mut Report) {
     let mut times = Vec::new();
     for _ in 0..STARTS {

@@ -1,5 +1,5 @@
 //! Recovery after `kill -9` of a replica, as the simulator reports it: the time from the loss of a session's connection
-//! to the first answer of the session that replaces it.
+//! to the first answer of a later session.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

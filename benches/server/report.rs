@@ -21,7 +21,7 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
 /// The folder for the results of a quick run.
 const DRAFTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/results");
 
-/// The markers around the handwritten part. Every new document takes that part over from docs/RESULTS.md.
+/// The markers around the handwritten part. Each new document copies that part from docs/RESULTS.md.
 const BY_HAND: [&str; 2] = ["<!-- by hand: what falls short -->", "<!-- end of what is by hand -->"];
 
 /// The database that a figure belongs to.
@@ -123,12 +123,10 @@ pub(crate) fn thousands(value: f64) -> String {
     grouped
 }
 
-/// Formats microseconds.
 pub(crate) fn micros(value: f64) -> String {
     format!("{value:.1} µs")
 }
 
-/// Formats milliseconds.
 pub(crate) fn millis(value: f64) -> String {
     format!("{value:.2} ms")
 }

@@ -64,7 +64,6 @@ pub(crate) async fn compare(server: &Server, unanswered: usize, scale: &Scale) -
 }
 
 impl Compared {
-    /// The rows of the table.
     pub(crate) fn rows(&self, unanswered: &str) -> [Vec<String>; 3] {
         let Self { echo, ours, inserts } = self;
         let row = |what: String, cells: [String; 5]| [unanswered.to_owned(), what].into_iter().chain(cells).collect();

@@ -216,7 +216,7 @@ class Checks:
         return True
 
     def selected(self, document, selector):
-        """Returns the workloads whose pods are selected. A selector, or a value in it, that selects none is a fault.
+        """Returns the workloads whose pods are selected. A selector, or a value in it, that selects no pod is a fault.
 
         A selector for the operator's pods may select no workload, but may name only labels that those pods have.
         """

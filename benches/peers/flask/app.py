@@ -60,7 +60,6 @@ def run(statement, *values):
 
 @app.post("/smiles")
 def send():
-    """Stores one smile."""
     smile = request.get_json()
     stored = run(
         "INSERT INTO smiles (sender, receiver, id, smile, at) VALUES (?, ?, ?, ?, ?)",
@@ -78,7 +77,7 @@ def newest():
 
 @app.get("/smiles")
 def receive():
-    """Returns the smiles to `user` whose number is greater than `after`, oldest first and at most PAGE."""
+    """Returns the smiles to `user` with numbers greater than `after`, oldest first and at most PAGE."""
     rows = run(
         "SELECT number, sender, id, smile, at FROM smiles WHERE receiver = ? AND number > ? ORDER BY number LIMIT ?",
         request.args["user"], int(request.args["after"]), PAGE,

@@ -4,12 +4,13 @@
 //     node server.js sqlite PATH
 //     node server.js mysql URL
 //
-// The first line of its output is its address.
+// The first line of the output is the server's URL.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-// Each open function resolves to a function that appends a message and resolves to its offset once it is durable.
+// Each open function resolves to an append function. An append resolves to the message's offset once the message is
+// durable.
 
 async function openSqlite(path) {
   const { default: Database } = await import("better-sqlite3");

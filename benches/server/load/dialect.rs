@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::field;
 
-/// The protocol of a server.
 #[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
 pub(crate) enum Dialect {
     /// TheSmilingChat.
@@ -17,7 +16,7 @@ pub(crate) enum Dialect {
     /// Socket.IO 4 over a WebSocket. A frame begins with `42` and a number if it is an event that requests an ack, with
     /// `42` alone if it is any other event, and with `43` if it is an ack.
     SocketIo,
-    /// An HTTP request per smile, and polls. After an empty answer to a poll, the next poll waits for a second.
+    /// One HTTP request per smile, and polls.
     Polling,
 }
 
@@ -28,7 +27,7 @@ pub(super) enum Meaning {
     Ack,
     /// A smile of another session arrived.
     Delivery,
-    /// A smile was refused. The next one may be sent after this time.
+    /// A smile was refused. The next smile may be sent after this time.
     Refusal(Duration),
     /// The frame must be answered with this text.
     Probe(&'static [u8]),
@@ -57,7 +56,6 @@ impl Dialect {
         written.expect("writing to a string succeeds");
     }
 
-    /// Parses a text frame.
     pub(super) fn meaning(self, text: &[u8]) -> Meaning {
         match self {
             Self::Echo => Meaning::Ack,

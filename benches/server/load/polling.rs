@@ -24,7 +24,6 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection.
     pub(super) async fn open(address: SocketAddr, user: &str, tally: Rc<RefCell<Tally>>) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -58,7 +57,7 @@ impl Connection {
         Ok(serde_json::from_str(&self.get("/newest").await?)?)
     }
 
-    /// Polls for the smiles to the user with numbers greater than `last`, until the future is dropped.
+    /// Polls for the user's incoming smiles with numbers greater than `last`, until the future is dropped.
     pub(super) async fn poll(mut self, mut last: u64) -> std::io::Result<()> {
         loop {
             let answer = self.get(&format!("/smiles?user={}&after={last}", self.user)).await?;

@@ -15,7 +15,6 @@ use super::tally::Tally;
 /// The minimum free space in the buffer before a read, in bytes.
 const READ: usize = 8 * 1024;
 
-/// An open session.
 pub(super) struct Session {
     stream: TcpStream,
     dialect: Dialect,
@@ -36,7 +35,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session of this user and waits for the frames with which the server begins it.
+    /// Opens a session for this user and waits for the server's first frames.
     pub(super) async fn open(
         address: std::net::SocketAddr,
         dialect: Dialect,
@@ -87,7 +86,11 @@ impl Session {
             }
             self.read().await?;
         };
-        assert!(self.incoming.starts_with(b"HTTP/1.1 101"), "no session: {}", String::from_utf8_lossy(&self.incoming));
+        assert!(
+            self.incoming.starts_with(b"HTTP/1.1 101"),
+            "the upgrade failed: {}",
+            String::from_utf8_lossy(&self.incoming)
+        );
         self.incoming.drain(..end);
         Ok(())
     }
@@ -135,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Encodes smiles up to the number that may be unanswered, so that one write sends all of them.
+    /// Encodes smiles until this many are unanswered. One write then sends all of them.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();
@@ -186,8 +189,8 @@ impl Session {
     fn take(&mut self, meaning: Meaning, now: Instant) {
         let mut tally = self.tally.borrow_mut();
         match meaning {
-            // Counts as the answer to the oldest smile. TheSmilingChat acks in order. Its refusals and the acks of
-            // Socket.IO on MySQL may come out of order; individual latencies are then wrong.
+            // An ack or a refusal counts for the oldest unanswered smile. TheSmilingChat acks in order. Its refusals
+            // and the acks of Socket.IO on MySQL may come out of order; individual latencies are then wrong.
             Meaning::Ack => tally.answered(self.waiting.pop_front().map_or(Duration::ZERO, |sent| now - sent)),
             Meaning::Delivery => tally.delivered(1),
             Meaning::Refusal(pause) => {

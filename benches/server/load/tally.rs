@@ -34,13 +34,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Creates counters at zero.
     pub(super) fn new() -> Self {
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order");
         Self { sent: 0, delivered: 0, refused: 0, latencies }
     }
 
-    /// Counts a sent smile.
     pub(super) fn sent(&mut self) {
         self.sent += 1;
     }
@@ -50,12 +48,10 @@ impl Tally {
         self.latencies.saturating_record(after.as_micros().try_into().unwrap_or(u64::MAX));
     }
 
-    /// Counts delivered smiles.
     pub(super) fn delivered(&mut self, smiles: u64) {
         self.delivered += smiles;
     }
 
-    /// Counts a refusal.
     pub(super) fn refused(&mut self) {
         self.refused += 1;
     }

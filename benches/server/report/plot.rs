@@ -3,7 +3,7 @@
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
 
-/// The figures of one server or plain insert at one number of unanswered smiles per session: one bar on each scale.
+/// The figures of a server, or of plain inserts, at one number of unanswered smiles per session: a bar on each scale.
 pub(crate) struct Bar {
     name: &'static str,
     unanswered: usize,
@@ -12,7 +12,6 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// A bar for this name, number of unanswered smiles per session, rate, and CPU time per smile.
     pub(crate) fn new(name: &'static str, unanswered: usize, per_second: f64, processor_micros: f64) -> Self {
         Self { name, unanswered, per_second, processor_micros }
     }
@@ -107,7 +106,6 @@ fn text(content: impl Into<String>, x: f64, y: f64) -> Text {
     Text::new(content).set("x", x).set("y", y).set("fill", INK)
 }
 
-/// Adds the legend.
 fn legend(mut document: Document, bars: &[Bar]) -> Document {
     let mut x = MARGIN + NAMES + PANEL - NUMBER;
     for unanswered in crate::load::DEPTHS {
@@ -120,7 +118,6 @@ fn legend(mut document: Document, bars: &[Bar]) -> Document {
     document
 }
 
-/// Adds the axis of a scale.
 fn axis(mut document: Document, scale: &Scale, name: &str, height: f64) -> Document {
     document = document.add(text(name, scale.left, 58.0));
     for tick in scale.ticks() {
