@@ -329,7 +329,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
     assert_eq!(record["ledger"]["acked"].as_u64(), Some(browser.number("successes").await));
     assert_eq!(record["settings"]["conversations"], 2);
     assert_eq!(record["timeline"]["marks"][0]["kind"], "start");
-    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "too few samples: {record}");
+    assert!(record["timeline"]["samples"].as_array().is_some_and(|samples| samples.len() > 2), "few samples: {record}");
     let (kind, bytes) = download(&browser, "picture").await;
     assert_eq!(kind, "image/png");
     assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 20_000, "not a large PNG: {} bytes", bytes.len());

@@ -113,7 +113,7 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
         }
     }
     assert_eq!(anna.persist("after", "bruno").await, last + 1);
-    assert_eq!(id(&slow.expect("smile").await), "after", "the session was not live again");
+    assert_eq!(id(&slow.expect("smile").await), "after", "the session did not become live again");
     slow.expect_alive().await;
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
 }

@@ -57,7 +57,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. At least one smile must be acked.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. Panics if none is acked.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
