@@ -62,7 +62,7 @@ async fn every_state_is_accessible(language: &str) {
     until_above(&browser, "successes", 20).await;
     assert_accessible(&browser, "running").await;
     browser.run("document.querySelector('#conversation-list button').click()", &json!([])).await;
-    eventually("the dialog shows its smiles", async || browser.count("#thread-smiles li").await > 10).await;
+    eventually("the dialog shows the conversation", async || browser.count("#thread-smiles li").await > 10).await;
     assert_accessible(&browser, "conversation").await;
     browser.click("thread-close").await;
 

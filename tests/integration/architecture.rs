@@ -107,7 +107,6 @@ impl Source {
     }
 }
 
-/// All Rust files in `src`.
 fn sources() -> Vec<Source> {
     sources_in("src")
 }

@@ -90,7 +90,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     );
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
-    // A tab with another host name has separate storage, so it acts as another phone.
+    // Each host name has its own storage, so this tab acts as another phone.
     let one = browser.open_tab(&address).await;
     become_phone(&browser).await;
     let ada = joined(&browser).await;
@@ -112,7 +112,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("the phone says that the backend is away", async || state(&browser).await == "bad").await;
     choose(&browser, &bart).await;
     tap(&browser, 4).await;
-    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "not all smiles are shown as sent");
+    assert_eq!(lines(&browser, "sent", &format!("to {bart}")).await, 4, "not all smiles were shown as sent");
     let server = server.start_again(&store, &WITH_LIMITS).await;
     eventually("the phone is connected again", async || state(&browser).await == "good").await;
     eventually("all smiles are stored", async || lines(&browser, "stored", &format!("to {bart}")).await == 4).await;
@@ -121,7 +121,7 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     eventually("all smiles arrive", async || lines(&browser, "heard", &format!("{ada} smiles")).await == 4).await;
 
     browser.load(&address.replace("127.0.0.1", "localhost")).await;
-    assert_eq!(joined(&browser).await, bart, "the phone has another user after it reloaded the page");
+    assert_eq!(joined(&browser).await, bart, "the phone got another user when it reloaded the page");
 
     browser.switch_to(&presenter).await;
     let say = "document.getElementById('say-as').value = 'zoe';

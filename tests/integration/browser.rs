@@ -217,10 +217,10 @@ async fn the_timeline_and_the_table_show_a_crash() {
         timeline.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true, cancelable: true }));
         return timeline.getAttribute('aria-valuetext')";
     let oldest = browser.run(press, &json!(["Home"])).await;
-    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "the first reading is not old: {oldest}");
+    assert!(oldest.as_str().is_some_and(|text| text.contains("s ago")), "Home did not select an old sample: {oldest}");
     assert_ne!(browser.run(press, &json!(["ArrowRight"])).await, oldest);
     let now = browser.run(press, &json!(["End"])).await;
-    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "the last reading is not current: {now}");
+    assert!(now.as_str().is_some_and(|text| text.starts_with("now")), "End did not select the newest sample: {now}");
 
     let has_crashes = async || browser.count("#incident-panel:not([hidden])").await == 1;
     browser.click("stop").await;
@@ -353,7 +353,7 @@ async fn a_screen_reader_announces_events_but_no_counters() {
     eventually("the page updates the duration", async || says("has been unavailable for 12 s").await).await;
     let heard = browser.run("return heard", &json!([])).await;
     let heard = heard.as_array().expect("a list");
-    assert!((1..=3).contains(&heard.len()), "the page did not announce one to three texts: {heard:?}");
+    assert!((1..=3).contains(&heard.len()), "the page announced too few or too many texts: {heard:?}");
 }
 
 /// Selects a crash mode on the page.

@@ -16,7 +16,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 const TOKEN: &str = "an unguessable token";
 
-/// Sends `POST /api/crash` with this body and these headers.
 async fn post_crash(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
     let mut request = crash(address).body(body.to_owned());
     for (name, value) in headers {
@@ -104,7 +103,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let process = TestProcess::start(&store.path(), &[]).await;
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
-    assert_eq!(ids, [&json!(process.replica)], "the list does not hold the new replica alone");
+    assert_eq!(ids, [&json!(process.replica)], "the list did not hold exactly the new replica");
     assert_ne!(dead, process.replica, "the new replica has the id of the dead one");
     let body = json!({"replica": dead}).to_string();
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a crash of a dead replica was accepted");
@@ -164,7 +163,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(
         refused(replica.address, "{}", &[JSON]).await,
         (404, json!("unknown_replica")),
-        "a request without a name picked a replica that is not ready"
+        "a request that names no replica crashed one that was not ready"
     );
     let (status, retry_after, body) = refusal(upgrade(replica.address, "?user=carla").send().await.unwrap()).await;
     assert_eq!(status, 503, "the session was not refused: {body}");

@@ -1,5 +1,5 @@
-//! The Grafana dashboard: every metric name and label value in its queries exists in the `/metrics` of a real replica,
-//! Grafana is configured with its data source, and Prometheus with its job.
+//! The Grafana dashboard: every metric name and label value in its queries exists in the `/metrics` of a real replica.
+//! Grafana defines the data source that the dashboard uses, and Prometheus defines the job.
 
 use serde_json::Value;
 

@@ -15,7 +15,7 @@ const README: &str = include_str!("../../README.md");
 const OPERATING: &str = include_str!("../../docs/OPERATING.md");
 const MAP: &str = include_str!("../../src/lib.rs");
 
-/// The folders with documents, without their subfolders.
+/// The folders that contain documents. Their subfolders are not searched.
 const FOLDERS: [&str; 5] = ["", "docs", "docker", "k8s", "swarm"];
 
 fn root() -> &'static Path {
@@ -161,7 +161,7 @@ fn operating_names_every_command_and_no_unknown_option() {
     assert!(unnamed.is_empty(), "not in docs/OPERATING.md: {unnamed:?}");
     let known: BTreeSet<String> = commands.get_subcommands().flat_map(options_of).collect();
     let named = named_below("### Other commands");
-    assert!(!named.is_empty() && named.is_subset(&known), "no option is named, or an unknown one: {named:?}");
+    assert!(!named.is_empty() && named.is_subset(&known), "no option or an unknown option is named: {named:?}");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn sigterm_drains_and_exits_with_0() {
     assert!(back.recovered());
     assert_eq!(offset(&back.expect("smile").await), at);
     let list = get_json(process.address, "/api/replicas").await;
-    assert_eq!(list["replicas"].as_array().unwrap().len(), 1, "a replica that left is still listed: {list}");
+    assert_eq!(list["replicas"].as_array().unwrap().len(), 1, "a replica that left was still listed: {list}");
 }
 
 #[tokio::test]
@@ -153,5 +153,5 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
     assert_eq!(log[..acked.len()], acked, "the log (left) does not begin with the acked smiles (right)");
-    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "a refused smile is stored");
+    assert!(log.iter().all(|(id, _)| !refused.contains(id)), "a refused smile was stored");
 }

@@ -20,7 +20,7 @@ use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
 use crate::support::{UNLIMITED, eventually, get_json, metric};
 
-/// Sender and receiver of each client.
+/// Each client's user, and the user to whom it sends.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
 /// The maximum number of smiles in flight per client.
@@ -173,7 +173,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
         let mut client = TestClient::resume(address, user, 0, epoch).await;
         assert!(client.recovered());
         let replayed = client.replayed().await;
-        assert!(replayed.iter().map(offset).is_sorted_by(|one, next| one < next), "{user}'s stream is out of order");
+        assert!(replayed.iter().map(offset).is_sorted_by(|one, next| one < next), "{user}'s stream was out of order");
         for frame in replayed {
             let at = offset(&frame);
             if let Some(other) = log.insert(at, frame.clone()) {
@@ -182,21 +182,21 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
         }
     }
     let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("the list has a head");
-    assert!(log.keys().copied().eq(1..=head), "the log does not hold exactly the offsets from 1 to {head}");
+    assert!(log.keys().copied().eq(1..=head), "the log did not hold exactly the offsets from 1 to {head}");
     for (sender, (user, to)) in senders.iter().zip(PAIRS) {
         let stored: Vec<(String, u64)> =
             log.values().filter(|frame| frame["from"] == user).map(|frame| (id(frame), offset(frame))).collect();
         let offsets: BTreeMap<String, u64> = stored.iter().cloned().collect();
-        assert_eq!(offsets.len(), stored.len(), "{user}: an id is stored twice");
+        assert_eq!(offsets.len(), stored.len(), "{user}: an id was stored twice");
         for (id, offset) in &sender.acked {
-            assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} is not stored at its acked offset");
+            assert_eq!(offsets.get(id), Some(offset), "{user}'s {id} was not stored at its acked offset");
         }
-        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: a refused smile is stored");
+        assert!(sender.refused.iter().all(|id| !offsets.contains_key(id)), "{user}: a refused smile was stored");
         let in_order = sender.sent.iter().filter(|id| offsets.contains_key(*id));
-        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: the smiles are out of order");
+        assert!(in_order.eq(stored.iter().map(|(id, _)| id)), "{user}: the smiles were out of order");
         let mut client = TestClient::connect(address, user).await;
         let history: BTreeSet<u64> = client.history(to).await.iter().map(offset).collect();
-        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history lacks a smile");
+        assert!(stored.iter().all(|(_, offset)| history.contains(offset)), "{user}: the history lacked a smile");
         let acked: Vec<_> = sender.acked.iter().collect();
         for _ in 0..acked.len().min(20) {
             let (id, offset) = acked[random.random_range(0..acked.len())];

@@ -23,13 +23,13 @@ use crate::support::{eventually, within};
 /// Time limit for the first ack after the address leads to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Time limit to follow the binary log of the new primary, and to leave the old primary.
+/// Time limit for all replicas to follow the new primary's binary log and to disconnect from the old primary.
 const FOLLOWED_AGAIN: Duration = Duration::from_secs(10);
 
 /// Duration of the load in seconds, longer than the switches take.
 const SECONDS: u32 = 20;
 
-/// The tests with a pair share its two servers, so they run one at a time.
+/// All tests that start a [`Pair`] use the same two servers, so they run one at a time.
 static PAIR: Mutex<()> = Mutex::const_new(());
 
 /// Sends a smile, and repeats it after each temporary error until it is acked. Returns the smile's offset.
@@ -87,7 +87,7 @@ impl Witnesses {
     }
 }
 
-/// Starts the pair, for one test at a time. Returns `None` if tests with MySQL are skipped.
+/// Starts the pair once no other test uses it. Returns `None` if tests with MySQL are skipped.
 async fn start_pair() -> Option<(MutexGuard<'static, ()>, Pair)> {
     TestDatabase::new().await?;
     let alone = PAIR.lock().await;
@@ -111,7 +111,7 @@ async fn a_switch_to_another_primary_and_back_loses_nothing() {
             pair.hands_over(from).await;
             if !kept {
                 fleet.members.iter().for_each(|member| member.network.becomes(Network::NoServer));
-                // Give the replicas time to notice.
+                // Give the replicas time to notice the outage.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             let moved = Instant::now();
@@ -218,7 +218,7 @@ async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
     assert!(said <= LINES_OF_AN_OUTAGE, "the outage caused {said} log lines: {}", fleet.members[0].process().log());
 }
 
-/// Time limit to leave a primary that keeps running after the address has moved.
+/// Time limit for all replicas to disconnect from a primary that keeps running after the address has moved.
 const LEFT: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,7 +316,7 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     assert_eq!(bruno.expect("smile").await["id"], "before");
     let (normal, lines) = (fleet.database.sessions().await, fleet.lines());
 
-    // From here on, the commit of a smile and those of the leases hang in MySQL.
+    // From here on, commits of smiles and of lease renewals hang in MySQL.
     pair.run(1, "STOP REPLICA").await;
     anna.send_smile("held", "bruno").await;
     for member in &fleet.members {
@@ -326,7 +326,7 @@ async fn a_smile_is_acked_only_when_a_semi_synchronous_replica_has_it() {
     anna.expect_alive().await;
     bruno.expect_alive().await;
     let hanging = fleet.database.sessions().await;
-    assert!(hanging < 2 * normal, "{hanging} connections are open, normally {normal}");
+    assert!(hanging < 2 * normal, "{hanging} connections were open, normally {normal}");
 
     pair.run(1, "START REPLICA").await;
     assert_eq!(anna.expect("ack").await["id"], "held");
@@ -366,7 +366,7 @@ async fn a_failover_to_a_server_that_lacks_the_last_smiles_begins_a_new_epoch() 
     for member in &fleet.members {
         member.network.becomes(Network::Open);
     }
-    // Before the replicas notice, send more smiles than the new primary lacks.
+    // Before the replicas notice the failover, send more smiles than the new primary lacks.
     for number in 0..60 {
         let _ = anna.try_send(&smile(&format!("new-{number:02}"), "bruno").to_string()).await;
     }
@@ -376,7 +376,7 @@ async fn a_failover_to_a_server_that_lacks_the_last_smiles_begins_a_new_epoch() 
     }
     for member in [one, two] {
         let anna = TestClient::resume(member, "anna", last, &epoch).await;
-        assert!(!anna.recovered() && anna.epoch() != epoch, "the session belongs to the old log: {}", anna.welcome);
+        assert!(!anna.recovered() && anna.epoch() != epoch, "the session belonged to the old log: {}", anna.welcome);
     }
     let mut bruno = TestClient::connect(two, "bruno").await;
     let mut anna = TestClient::connect(one, "anna").await.recording(&ledger);

@@ -118,7 +118,7 @@ const ACKED_AGAIN: Duration = Duration::from_secs(5);
 /// The maximum number of lines that a replica logs about the freeze.
 const LINES: usize = 10;
 
-/// The maximum number of connections of a replica for statements and the binary log, not counting probes.
+/// The maximum number of connections that a replica opens for statements and the binary log, not counting probes.
 const CONNECTIONS: usize = 9;
 
 /// The number of sessions that resume on a replica at the same time, so that it opens all its connections.

@@ -69,7 +69,7 @@ async fn a_replica_without_the_replication_grant_polls() {
     })
     .await;
     until_followed_by(&one, "polling").await;
-    assert!(one.log().contains("REPLICATION"), "the missing grant is not named: {}", one.log());
+    assert!(one.log().contains("REPLICATION"), "the log did not name the missing grant: {}", one.log());
     chat(&one, &two).await;
 }
 

@@ -260,7 +260,7 @@ async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
     bruno.send(json!({"type": "history", "with": "anna"})).await;
     let newest = bruno.expect("history").await;
     assert_eq!((&newest["with"], &newest["more"]), (&json!("anna"), &json!(true)));
-    assert_eq!(offsets(&newest), expected[71..], "a history without a limit is not the last 50 smiles");
+    assert_eq!(offsets(&newest), expected[71..], "a history without a limit was not the last 50 smiles");
     let last = newest["smiles"].as_array().unwrap().last().unwrap();
     let (from, to, face) = (&last["from"], &last["to"], &last["smile"]);
     assert_eq!((from, to, face, &last["id"]), (&json!("bruno"), &json!("anna"), &json!("😀"), &json!("b0")));

@@ -85,10 +85,10 @@ async fn a_hanging_replica_delays_clients_by_seconds_at_most() {
     }
 }
 
-/// Hangs the first of four replicas while the simulator runs through the proxy, which at first knows only `known` of
-/// them. Every session must be back and every request to the API must be answered within [`SECONDS`]. If `quiet` is
-/// true, the requests pause until the replica counts as lost. Otherwise a request, instead of a session, may be the
-/// first to reach the hanging replica.
+/// Hangs the first of four replicas while the simulator runs through the proxy, which at first knows only the first
+/// `known` replicas. Every session must recover and every request to the API must be answered within [`SECONDS`]. If
+/// `quiet` is true, the requests pause until the replica counts as lost. Otherwise a request, instead of a session, may
+/// be the first to reach the hanging replica.
 async fn a_replica_hangs_under_load(known: usize, quiet: bool) {
     let Some(database) = TestDatabase::new().await else { return };
     let addresses = addresses(4);
@@ -281,7 +281,6 @@ async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
     assert_eq!(there, Path::new("/proc/net/if_inet6").exists());
 }
 
-/// Sends `GET path` with this header.
 async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> Response {
     let asked = http().get(format!("http://{address}{path}")).header(name, value);
     asked.send().await.expect("an answer")

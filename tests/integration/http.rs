@@ -65,7 +65,7 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
             "{path}"
         );
     }
-    // Paths with another version or without one lead to the current assets.
+    // A path with another version or without a version leads to the current asset.
     for path in ["/v/0123456789abcdef/js/app.js", "/js/app.js"] {
         let answer = get(replica.address, path).await;
         assert_eq!(
@@ -115,7 +115,7 @@ async fn responses_use_an_encoding_that_the_client_accepts() {
         {
             let (encoding, length) = asked(path, accepted).await;
             assert_eq!(encoding, expected, "{path} for {accepted}");
-            assert!(length < whole * 3 / 4, "{path} has {length} of {whole} bytes");
+            assert!(length < whole * 3 / 4, "{path} was compressed only from {whole} to {length} bytes");
         }
         assert_eq!(asked(path, "br;q=0").await.0, "", "{path}");
     }
@@ -297,7 +297,7 @@ async fn metrics_start_at_zero_and_the_operations_listener_serves_no_api() {
         assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name} is not 0");
     }
     let (status, _, body) = refusal(get(replica.ops_address, "/api/users").await).await;
-    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener serves the API");
+    assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener served the API");
 }
 
 #[tokio::test]

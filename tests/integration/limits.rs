@@ -42,7 +42,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     }
     for _ in 0..50 {
         for path in ["/ping", "/livez", "/readyz", "/v/0/js/app.js"] {
-            assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} is limited");
+            assert_eq!(get(replica.address, path).await.status().as_u16(), 200, "{path} was limited");
         }
     }
     assert_eq!(get(replica.ops_address, "/metrics").await.status().as_u16(), 200);
@@ -89,7 +89,7 @@ async fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     for number in 0..8 {
         statuses.push(status_for(replica.address, &format!("192.0.2.{number}")).await);
     }
-    assert!(statuses.contains(&429), "a forged address in each request evades the limit: {statuses:?}");
+    assert!(statuses.contains(&429), "a forged address in each request evaded the limit: {statuses:?}");
 }
 
 #[tokio::test]
@@ -100,13 +100,13 @@ async fn forwarded_addresses_of_trusted_proxies_are_read_from_the_right() {
         let one_hop = format!("192.0.2.{number}");
         assert_eq!(status_for(replica.address, &one_hop).await, 200, "an address was refused within its own burst");
         let two_hops = format!("203.0.113.9, 198.51.100.{number}, 10.0.0.1");
-        assert_eq!(status_for(replica.address, &two_hops).await, 200, "a trusted hop counts as the client");
+        assert_eq!(status_for(replica.address, &two_hops).await, 200, "a trusted hop counted as the client");
     }
     let mut statuses = Vec::new();
     for number in 0..5 {
         statuses.push(status_for(replica.address, &format!("203.0.113.{number}, 192.0.2.200")).await);
     }
-    assert!(statuses[1..].contains(&429), "addresses that a client adds on the left evade the limit: {statuses:?}");
+    assert!(statuses[1..].contains(&429), "addresses that a client added on the left evaded the limit: {statuses:?}");
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn upgrades_past_max_sessions_get_503_until_a_session_ends() {
     assert_eq!((status, &body["code"]), (503, &json!("overloaded")), "{body}");
     assert!(retry_after.is_some_and(|seconds| seconds >= 1));
     assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1));
-    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a full replica is not ready");
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "a full replica was not ready");
     first.close().await;
     eventually("another session opens", async || TestClient::open(replica.address, "?user=carla").await.is_ok()).await;
 }
@@ -301,5 +301,5 @@ async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     last.expect("history").await;
     let log = process.log();
     let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    assert_eq!(loud.len(), 1, "the limit is not the only warning: {loud:?}");
+    assert_eq!(loud.len(), 1, "another warning or error was logged: {loud:?}");
 }

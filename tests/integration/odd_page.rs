@@ -107,7 +107,7 @@ async fn a_browser_clock_that_is_an_hour_off_does_not_change_the_ages() {
         browser.load(&format!("http://{}/", server.address)).await;
         let read = "return new Date() - performance.timeOrigin - performance.now()";
         let off = browser.run(read, &json!([])).await.as_f64().expect("a number");
-        assert!((off - f64::from(wrong_by)).abs() < 60_000.0, "the clock of the page is off by {off} ms");
+        assert!((off - f64::from(wrong_by)).abs() < 60_000.0, "the page's clock was off by {off} ms");
         let card = "return document.querySelector('#replicas .facts > span')?.textContent ?? ''";
         eventually(&format!("the ages are right with a clock that is off by {off} ms"), async || {
             let card = browser.run(card, &json!([])).await;

@@ -52,8 +52,8 @@ async fn send_many(mut client: TestClient, name: &str, count: usize) -> Vec<(Str
         }
     }
     let admitted = ids.iter().filter(|id| acked.iter().any(|(acked, _)| acked == *id));
-    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "the acks are not in the order of the smiles");
-    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "the offsets of the acks do not increase");
+    assert!(admitted.eq(acked.iter().map(|(id, _)| id)), "the acks were not in the order of the smiles");
+    assert!(acked.is_sorted_by(|(_, one), (_, next)| one < next), "the offsets of the acks did not increase");
     acked
 }
 
@@ -71,7 +71,7 @@ async fn concurrent_senders_keep_their_order_and_all_receivers_see_one_order() {
     }
     let mut acked = BTreeMap::new();
     for (id, offset) in senders.join_all().await.into_iter().flatten() {
-        assert_eq!(acked.insert(offset, id), None, "two smiles have the offset {offset}");
+        assert_eq!(acked.insert(offset, id), None, "two smiles got the offset {offset}");
     }
     assert!(acked.len() >= 200, "only {} smiles were admitted", acked.len());
     assert!(acked.keys().copied().eq(1..=acked.len() as u64), "the offsets have gaps");

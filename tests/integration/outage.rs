@@ -68,7 +68,7 @@ async fn mysql_goes_away(fault: Network) {
     bruno.expect_alive().await;
 
     network.becomes(Network::Open);
-    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the ack is for a different smile");
+    assert_eq!(anna.expect("ack").await["id"], "in-doubt", "the ack was for a different smile");
     assert_eq!(id(&bruno.expect("smile").await), "in-doubt");
     // The binary log may deliver the smile before the append returns, so the replica may still refuse smiles.
     eventually("smiles are accepted again", async || {
@@ -265,7 +265,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     }
     let hanging = hanging().await;
 
-    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hang; {most} sessions, normally {normal}");
+    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hung; {most} sessions, normally {normal}");
     gate.close().await.unwrap();
     for member in &fleet.members {
         let is_ready = async || status(member.ops_address(), "/readyz").await == 200;

@@ -173,7 +173,7 @@ async fn the_command_line_overrides_the_environment() {
 #[tokio::test]
 async fn an_empty_variable_for_platform_node_links_or_logs_counts_as_unset() {
     let store = TestStore::new();
-    // The test learns the addresses of the replica from its log, at the level `info`.
+    // The test reads the replica's addresses from a log line of the level `info`.
     let names = ["SMILINGCHAT_PLATFORM", "SMILINGCHAT_NODE", "SMILINGCHAT_LINKS", "RUST_LOG"];
     let variables = names.map(|name| (name, ""));
     let process = TestProcess::start_with_environment(&store.path(), &[], &variables).await;
@@ -243,7 +243,7 @@ async fn one_environment_configures_every_command() {
     }
 }
 
-/// Runs a command against this server. Returns the exit status and the standard output, or standard error on failure.
+/// Runs a command against this server. Returns the exit code, and standard output or, on failure, standard error.
 async fn ask(process: &TestProcess, command: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let url = format!("--url=http://{}", process.address);
     let output = run_program_with(&[command, &[&url]].concat(), environment).await;

@@ -66,7 +66,7 @@ async fn a_new_replica_gets_its_share() {
     fleet.assert_same_log().await;
 }
 
-/// All replicas are killed, and the first one that is back gets all sessions.
+/// All replicas are killed, and the first one to restart gets all sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_resume_on_one_replica_after_a_crash_are_rebalanced() {
     let Some(database) = TestDatabase::new().await else { return };

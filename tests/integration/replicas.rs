@@ -41,7 +41,7 @@ async fn users_on_different_replicas_chat() {
         let (sender, receiver, to) =
             if number % 2 == 0 { (&mut bruno, &mut anna, "anna") } else { (&mut anna, &mut bruno, "bruno") };
         let at = sender.persist(&format!("c{number}"), to).await;
-        assert_eq!(at, number, "the log has a gap");
+        assert_eq!(at, number, "the log had a gap");
         let smile = receiver.expect("smile").await;
         assert_eq!((offset(&smile), id(&smile)), (at, format!("c{number}")));
         assert_eq!(offset(&elsewhere.expect("smile").await), at, "the user's other session received a different smile");
@@ -99,7 +99,7 @@ async fn a_crash_request_to_one_replica_crashes_another() {
     let [mut one, two] = two_replicas(&database).await;
     let post_crash = |body: Value| crash(two.address).json(&body).send();
 
-    // Without a name, the longest-running replica crashes.
+    // A request that names no replica crashes the longest-running one.
     let answer = post_crash(json!({})).await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.expect("JSON");
@@ -230,7 +230,7 @@ async fn another_replica_can_be_made_unready_and_then_made_to_hang() {
     eventually("the replica is not ready", async || get(one.ops_address, "/readyz").await.status() == 503).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
     anna.persist("c1", "bruno").await;
-    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "the unready replica accepts a new session");
+    assert!(TestClient::open(one.address, "?user=bruno").await.is_err(), "the unready replica accepted a new session");
     let draining = (json!(one.replica), json!("draining"));
     eventually("the other replica lists it as draining", async || states(&two).await.contains(&draining)).await;
 
@@ -238,7 +238,7 @@ async fn another_replica_can_be_made_unready_and_then_made_to_hang() {
     let lost = (json!(one.replica), json!("lost"));
     eventually("the hanging replica is shown as lost", async || states(&two).await.contains(&lost)).await;
     let livez = http().get(format!("http://{}/livez", one.ops_address)).timeout(Duration::from_millis(500));
-    assert!(livez.send().await.is_err(), "the hanging replica answers /livez");
+    assert!(livez.send().await.is_err(), "the hanging replica answered /livez");
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     let [mut one, mut two] = two_replicas(&database).await;
     let urls = format!("--url=ws://{}/ws,ws://{}/ws", one.address, two.address);
     let arguments = ["simulate", &urls, "--conversations=12", "--duration=5", "--crash-every=2", "--json"];
-    // Restarts each crashed replica, as an orchestrator does. The server picks the longest-running ready replica.
+    // Restarts each crashed replica, as an orchestrator does. Each request crashes the longest-running ready replica.
     let restarts = async {
         let mut victims = Vec::new();
         for running in [&mut one, &mut two] {
@@ -292,14 +292,14 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     let crashes = report["crashes"].as_array().expect("a list");
     assert!(
         crashes.iter().map(|crash| &crash["replica"]).eq(&victims),
-        "the crashes are not those of {victims:?}: {report}"
+        "the crashes were not those of {victims:?}: {report}"
     );
     for crash in crashes {
         assert!(
             crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"],
             "no session was lost, or one did not recover: {report}"
         );
-        assert!(crash["recovery_ms"].as_f64() > Some(0.0), "a crash has no recovery time: {report}");
+        assert!(crash["recovery_ms"].as_f64() > Some(0.0), "a crash had no recovery time: {report}");
     }
     assert!(
         report["sessions_per_replica"][&one.replica].as_u64() > Some(0),
@@ -319,6 +319,6 @@ async fn the_simulator_reports_why_no_replica_crashed() {
     assert!(output.status.success(), "the simulation failed: {report}");
     let reason = "crash requests are disabled at this replica (--crash off)";
     let cause = format!("POST http://{}/api/crash: 409 Conflict: {reason}", server.address);
-    assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "the cause is not in the report: {report}");
+    assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "the cause was not in the report: {report}");
     assert_eq!(report["crashes"], json!([]));
 }

@@ -34,7 +34,7 @@ async fn everything_after_the_offset_is_replayed_before_live_smiles() {
     let mut anna = TestClient::resume(replica.address, "anna", 6, &epoch).await;
     for expected in [7, 8, 9] {
         let frame = anna.expect("smile").await;
-        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "anna's own smile is missing");
+        assert_eq!((offset(&frame), id(&frame)), (expected, format!("c{expected}")), "anna's own smile was missing");
         assert_eq!(frame["from"], "anna");
     }
     assert_eq!(anna.smile("c10", "bruno").await, 10);

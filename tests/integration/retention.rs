@@ -52,7 +52,7 @@ async fn old_smiles_are_removed_in_steps_while_smiles_flow() {
     );
 
     let history = anna.history("bruno").await;
-    assert!(history.iter().map(offset).eq(4101..=last), "the history does not hold exactly the newer smiles");
+    assert!(history.iter().map(offset).eq(4101..=last), "the history did not hold exactly the newer smiles");
     for after in [0, 1, 4099] {
         let mut client = TestClient::resume(replica.address, "bruno", after, &epoch).await;
         assert_eq!((client.recovered(), client.offset()), (false, last), "after {after}");

@@ -58,10 +58,10 @@ async fn with_fault(fault: Fault) -> Report {
     against(Behaviour { fault, ..Behaviour::default() }, FOR_EVER).await
 }
 
-/// Checks that a run has found no fault, that every smile was acked and delivered, and that every user's stream was
+/// Checks that a run found no fault, that every smile was acked and delivered, and that every user's stream was
 /// read again.
 fn assert_complete(report: &Report) {
-    assert!(report.clean && report.proven, "the run is not proven clean: {report}");
+    assert!(report.clean && report.proven, "the run was not proven clean: {report}");
     assert_eq!((report.acked + report.given_up, report.given_up), (report.sent, 0), "{report}");
     assert_eq!((report.delivered, report.reread_users), (report.sent, USERS), "{report}");
     assert!(report.sent > 0, "no smile was sent: {report}");
@@ -126,7 +126,7 @@ async fn hung_connections_are_given_up() {
 async fn a_user_may_be_in_several_conversations() {
     let server = MisbehavingServer::start(4, Behaviour { break_every: 20, ..Behaviour::default() }).await;
     let report = simulate(&SimulateOptions { conversations: 7, ..options(server.url()) }, FOR_EVER).await.unwrap();
-    assert!(report.clean, "the run has faults: {report}");
+    assert!(report.clean, "the run had faults: {report}");
     assert_eq!((report.acked, report.delivered), (report.sent, report.sent), "{report}");
     assert_eq!(report.sessions, 14);
 }
@@ -211,7 +211,7 @@ async fn a_smile_stored_twice_is_detected() {
     let report = with_fault(Fault::StoreTwice).await;
     assert!(
         !report.clean && report.duplicated > 0 && (report.lost, report.reordered) == (0, 0),
-        "the fault is not reported as duplicated alone: {report}"
+        "the fault was not reported only as a duplicate: {report}"
     );
 }
 
@@ -221,7 +221,7 @@ async fn repeats_that_are_stored_again_are_detected() {
     let report = against(behaviour, FOR_EVER).await;
     assert!(
         !report.clean && report.duplicated > 0 && report.reordered == 0,
-        "the faults are not reported as duplicated: {report}"
+        "the faults were not reported as duplicates: {report}"
     );
 }
 
@@ -245,7 +245,7 @@ async fn a_log_in_the_wrong_order_is_detected() {
 #[tokio::test]
 async fn an_altered_smile_is_detected() {
     let report = with_fault(Fault::Alter).await;
-    // The change is detected three times: when the receiver gets the smile, and when each user reads the log again.
+    // The change is detected three times: on delivery, and when each of the two users reads the log again.
     assert_eq!((report.clean, report.altered, report.lost), (false, 3, 0), "{report}");
 }
 
@@ -265,21 +265,21 @@ async fn a_smile_without_an_answer_is_detected() {
 async fn a_smile_that_a_resume_skips_is_detected() {
     let behaviour = Behaviour { fault: Fault::HoleOnResume, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
-    assert!(!report.clean && report.lost > 0, "no smile is reported as lost: {report}");
+    assert!(!report.clean && report.lost > 0, "no smile was reported as lost: {report}");
 }
 
 #[tokio::test]
 async fn resumes_that_are_not_recovered_are_counted_as_gaps() {
     let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
-    assert!(!report.clean && report.gaps > 0, "no gap is reported: {report}");
+    assert!(!report.clean && report.gaps > 0, "no gap was reported: {report}");
 }
 
 #[tokio::test]
 async fn a_new_epoch_is_detected() {
     let behaviour = Behaviour { fault: Fault::OtherEpoch, break_every: 60, ..Behaviour::default() };
     let report = against(behaviour, Duration::from_secs(2)).await;
-    assert!(!report.clean && report.breaches > 0, "no breach is reported: {report}");
+    assert!(!report.clean && report.breaches > 0, "no breach was reported: {report}");
 }
 
 #[tokio::test]
@@ -319,11 +319,11 @@ async fn a_server_that_stops_early_breaks_no_promise() {
     let report = until_the_server_stops(Fault::None).await;
     assert!(
         !report.clean && !report.proven && report.faults.is_empty(),
-        "the run counts as proven or as faulty: {report}"
+        "the run counted as proven or as faulty: {report}"
     );
     assert_eq!(report.exit_status(), 3, "{report}");
     assert!(report.acked > 0 && report.acked < report.sent, "no smile or every smile was acked: {report}");
-    assert!(report.to_string().contains("NOT PROVEN"), "the verdict is wrong: {report}");
+    assert!(report.to_string().contains("NOT PROVEN"), "the verdict was wrong: {report}");
 }
 
 #[tokio::test]

@@ -20,7 +20,6 @@ async fn replica_with(times: SessionTimes) -> TestReplica {
     TestReplica::with(&store, options).await
 }
 
-/// A short ping interval and a short pong timeout.
 fn quick_pings() -> SessionTimes {
     SessionTimes {
         ping_interval: Duration::from_millis(400),
@@ -114,7 +113,7 @@ async fn a_client_that_reads_late_lags_and_catches_up_in_order() {
         }
     }
     assert_eq!(anna.persist("after", "bruno").await, last + 1);
-    assert_eq!(id(&slow.expect("smile").await), "after", "the session is not live again");
+    assert_eq!(id(&slow.expect("smile").await), "after", "the session did not become live again");
     slow.expect_alive().await;
     assert!(metric(replica.ops_address, "smilingchat_smiles_caught_up_total").await.unwrap() > 0.0);
 }
@@ -190,7 +189,7 @@ async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
         match slow.event().await {
             Event::Frame(frame) if frame["type"] == "smile" => {
                 seen += 1;
-                assert_eq!(offset(&frame), seen, "the smiles before the close have a gap");
+                assert_eq!(offset(&frame), seen, "the smiles before the close had a gap");
             }
             Event::Frame(frame) => assert_eq!(frame["type"], "history", "{frame}"),
             Event::Closed(code) => break Some(code),

@@ -42,7 +42,7 @@ async fn smiles_are_refused_while_the_disk_is_full() {
     assert_eq!(
         get(process.address, "/readyz").await.status().as_u16(),
         200,
-        "the replica is not ready, although a restart would not help"
+        "the replica became unready, although a restart would not help"
     );
     assert_eq!(get_json(process.address, "/api/replicas").await["replicas"][0]["state"], "ready");
 
@@ -159,7 +159,7 @@ async fn a_kill_during_disk_errors_does_not_damage_the_file() {
     process.kill().await;
     let process = TestProcess::start(&store.path(), &UNLIMITED).await;
     let mut anna = TestClient::connect(process.address, "anna").await.recording(&ledger);
-    assert_eq!(ids(&mut anna, "bruno").await, acked, "the stored smiles are not the acked ones; refused: {refused:?}");
+    assert_eq!(ids(&mut anna, "bruno").await, acked, "the stored smiles were not the acked ones; refused: {refused:?}");
     anna.smile(&refused[0], "bruno").await;
     ledger.assert_with(0, &StoredLog::in_sqlite(&store).await);
 }
@@ -220,10 +220,10 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
         let store = format!("--store=sqlite:{}", path.display());
         let second = run_program(&["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", &store]).await;
         let said = String::from_utf8_lossy(&second.stderr);
-        assert!(said.contains("another smilingchat is using it"), "{store}: the refusal lacks its reason: {said}");
+        assert!(said.contains("another smilingchat is using it"), "{store}: the refusal lacked a reason: {said}");
         assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{store}: {said}");
     }
-    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process is no longer ready");
+    assert_eq!(get(process.address, "/readyz").await.status().as_u16(), 200, "the first process was no longer ready");
     anna.smile("c2", "bruno").await;
 }
 

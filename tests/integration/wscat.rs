@@ -138,7 +138,7 @@ async fn follow(document: &'static str) -> BTreeSet<String> {
         match line.split_at_checked(2) {
             Some(("$ ", command)) => {
                 let terminal = Terminal::open(&url_of(command, version.trim(), server.address)).await;
-                assert!(terminals.insert(user, terminal).is_none(), "{user} opens a second session");
+                assert!(terminals.insert(user, terminal).is_none(), "{user} opened a second session");
             }
             Some(("> ", typed)) => terminals.get_mut(user).expect(line).type_line(typed).await,
             Some(("< ", expected)) => {

@@ -12,7 +12,7 @@ use super::client::{Event, TestClient, offset};
 use super::ledger::Ledger;
 use super::within;
 
-/// The sender and the receiver of each chatter. None of them is a simulated user.
+/// Each chatter's user, and the user to whom it sends. Simulations of at most 30 conversations use none of them.
 const PAIRS: [(&str, &str); 6] = [
     ("rosa", "stefano"),
     ("stefano", "rosa"),

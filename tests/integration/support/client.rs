@@ -98,7 +98,6 @@ impl TestClient {
         self.welcome["epoch"].as_str().expect("welcome has an epoch").to_owned()
     }
 
-    /// Whether the session recovered.
     pub(crate) fn recovered(&self) -> bool {
         self.welcome["recovered"].as_bool().expect("welcome says whether the session recovered")
     }
@@ -120,7 +119,6 @@ impl TestClient {
         self.try_send(text).await.expect("the connection is open");
     }
 
-    /// Sends a JSON frame.
     pub(crate) async fn send(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
     }
@@ -325,7 +323,7 @@ pub(crate) fn smile(id: &str, to: &str) -> Value {
 
 /// Waits as long as the hint of an `overloaded` error says. Panics on any other answer.
 async fn wait_for_hint(answer: &Value) {
-    assert_eq!(answer["code"], "overloaded", "the answer is not `overloaded`: {answer}");
+    assert_eq!(answer["code"], "overloaded", "the answer was not `overloaded`: {answer}");
     let wait = answer["retry_after_ms"].as_u64().expect("a hint");
     tokio::time::sleep(Duration::from_millis(wait)).await;
 }
@@ -337,7 +335,6 @@ pub(crate) fn offset(frame: &Value) -> u64 {
     offset
 }
 
-/// The id of a frame.
 pub(crate) fn id(frame: &Value) -> String {
     frame["id"].as_str().unwrap_or_else(|| panic!("{frame} has no id")).to_owned()
 }

@@ -43,12 +43,11 @@ impl Member {
         self.process = Some(TestProcess::on_mysql(&self.store, &options).await);
     }
 
-    /// The running process.
     pub(crate) fn process(&mut self) -> &mut TestProcess {
         self.process.as_mut().expect("the replica runs")
     }
 
-    /// The address of its operations listener.
+    /// The address of the operations listener.
     pub(crate) fn ops_address(&self) -> SocketAddr {
         self.process.as_ref().expect("the replica runs").ops_address
     }
@@ -66,7 +65,6 @@ impl Member {
     }
 }
 
-/// A fleet of replicas.
 pub(crate) struct Fleet {
     /// All replicas, whether they run or not.
     pub(crate) members: Vec<Member>,
@@ -118,7 +116,7 @@ impl Fleet {
                 .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)));
             let none = ["lost", "duplicated", "reordered", "altered", "failed", "unanswered", "breaches", "gaps"];
             for what in none {
-                assert_eq!(ledger[what], 0, "{what} is not 0: {ledger}");
+                assert_eq!(ledger[what], 0, "{what} was not 0: {ledger}");
             }
             assert!(output.status.success() && ledger["acked"] == ledger["sent"], "the simulation failed: {ledger}");
             assert!(ledger["sent"].as_u64() > Some(100), "the simulation sent too few smiles: {ledger}");

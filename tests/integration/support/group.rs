@@ -25,12 +25,11 @@ const SETTINGS: &str = "SET GLOBAL group_replication_group_name = '6f9c1d5e-0b52
     GLOBAL group_replication_recovery_use_ssl = ON, GLOBAL group_replication_member_expel_timeout = 0,
     GLOBAL group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER'";
 
-/// The number of members that are online, as the server sees the group.
+/// The number of members that the queried server sees online.
 const MEMBERS: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM performance_schema.replication_group_members
     WHERE member_state = 'ONLINE'";
 const ITSELF: &str = "member_id = @@server_uuid";
 
-/// The three servers.
 pub(crate) struct Group {
     urls: Vec<Url>,
 }

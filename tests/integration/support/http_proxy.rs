@@ -1,4 +1,4 @@
-//! An HTTP proxy in front of one or more backends. It can make a common mistake: rewriting `Host`.
+//! An HTTP proxy in front of one or more backends. On request, it makes a common mistake: rewriting `Host`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

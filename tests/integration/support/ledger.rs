@@ -57,20 +57,20 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. At least one must be acked.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. Panics if none is acked.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");
         for ((sender, id), entry) in acked.iter() {
             let stored = log.smiles.get(&(sender.clone(), id.clone()));
-            assert_eq!(stored, Some(entry), "the log does not hold {sender}'s {id} as it was acked");
+            assert_eq!(stored, Some(entry), "the log did not hold {sender}'s {id} as it was acked");
         }
     }
 
     /// Checks that the log holds each acked smile, and exactly `others` further smiles.
     pub(crate) fn assert_with(&self, others: u64, log: &StoredLog) {
         self.assert_in(log);
-        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "the log has the wrong number of smiles");
+        assert_eq!(log.smiles.len() as u64, self.count() as u64 + others, "the log had the wrong number of smiles");
     }
 }
 
@@ -114,14 +114,14 @@ impl StoredLog {
         let mut smiles = BTreeMap::new();
         let mut next = trimmed.cast_unsigned() + 1;
         for (first, count, payload) in batches {
-            assert_eq!(first.cast_unsigned(), next, "a batch is not at the next offset");
+            assert_eq!(first.cast_unsigned(), next, "a batch was not at the next offset");
             let decoded = decode(payload, &users);
-            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "the row at {first} has the wrong count");
+            assert_eq!(decoded.len() as u64, count.cast_unsigned(), "the row at {first} had the wrong count");
             for (name, entry) in decoded {
-                assert_eq!(entry.offset, next, "{name:?} is not at the next offset");
+                assert_eq!(entry.offset, next, "{name:?} was not at the next offset");
                 next += 1;
                 let double = smiles.insert(name.clone(), entry);
-                assert_eq!(double, None, "{name:?} is in the log twice");
+                assert_eq!(double, None, "{name:?} was in the log twice");
             }
         }
         Self { smiles }
@@ -142,7 +142,7 @@ fn decode(payload: &[u8], users: &HashMap<u64, String>) -> Vec<(Name, Entry)> {
         let (id, faces) = (row.text(), row.text());
         smiles.push(((from, id), Entry { offset, to, faces }));
     }
-    assert!(row.0.is_empty(), "{} bytes are left after the last smile of a batch", row.0.len());
+    assert!(row.0.is_empty(), "{} bytes were left after the last smile of a batch", row.0.len());
     smiles
 }
 

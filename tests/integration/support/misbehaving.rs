@@ -69,7 +69,6 @@ pub(crate) enum Fault {
 /// neither breaks nor hangs a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Behaviour {
-    /// The fault.
     pub(crate) fault: Fault,
     /// Refuses every n-th smile as overloaded.
     pub(crate) overload_every: u64,
@@ -377,7 +376,7 @@ fn upgrade(
     let url = Url::parse(&format!("ws://server{}", request.uri())).unwrap();
     let query: HashMap<_, _> = url.query_pairs().into_owned().collect();
     let after = query.get("after").map(|after| Offset(after.parse().unwrap()));
-    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade has only one of `after` and `epoch`");
+    assert_eq!(query.contains_key("epoch"), after.is_some(), "an upgrade had only one of `after` and `epoch`");
     *asked = Some((UserName::new(&query["user"]), after));
     Ok(response)
 }

@@ -67,7 +67,7 @@ pub(crate) async fn assert_proof_holds(browser: &Browser) {
     assert_eq!(
         [lost, duplicated, reordered, unverified],
         [0; 4],
-        "smiles are lost, duplicated, reordered or unverified"
+        "smiles were lost, duplicated, reordered or unverified"
     );
     let mood = browser.run("return document.getElementById('ledger-verdict').dataset.mood", &json!([])).await;
     assert_eq!(mood, "good");

@@ -22,7 +22,6 @@ const NOT_SEMI_SYNCHRONOUS: &str =
 const PLUGINS: &str =
     "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.plugins WHERE plugin_name LIKE 'rpl_semi_sync_%'";
 
-/// The two servers.
 pub(crate) struct Pair {
     urls: [Url; 2],
 }
@@ -115,7 +114,6 @@ impl Pair {
         self.run(1, "SET GLOBAL rpl_semi_sync_replica_enabled = ON; STOP REPLICA; START REPLICA").await;
     }
 
-    /// Executes statements.
     pub(crate) async fn run(&self, server: usize, statements: &str) {
         run(self.url(server), statements.to_owned()).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
     }

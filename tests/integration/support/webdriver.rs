@@ -69,7 +69,6 @@ impl Browser {
         Self { driver, session, _folder: folder, _turn: turn }
     }
 
-    /// Loads a page.
     pub(crate) async fn load(&self, url: &str) {
         self.session.goto(url).await.expect("the page loads");
     }
@@ -79,7 +78,7 @@ impl Browser {
         self.session.window().await.expect("a tab")
     }
 
-    /// Opens a tab and switches to it.
+    /// Opens a tab, switches to it and loads a page.
     pub(crate) async fn open_tab(&self, url: &str) -> WindowHandle {
         let tab = self.session.new_tab().await.expect("a new tab");
         self.switch_to(&tab).await;
@@ -87,7 +86,6 @@ impl Browser {
         tab
     }
 
-    /// Switches to another tab.
     pub(crate) async fn switch_to(&self, tab: &WindowHandle) {
         self.session.switch_to_window(tab.clone()).await.expect("the tab is open");
     }
