@@ -261,7 +261,7 @@ test("an outage counts from its first failure until an answer, and the last list
   assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
 });
 
-test("the first answer after an outage is a return, even if a rate limit refused a poll before it", async () => {
+test("the first answer after an outage calls onReturn, even if a rate limit refused a poll before it", async () => {
   const parts = watching();
   await parts.watch.ask();
   const tooOften = new BackendError({ status: 429, code: "rate_limited", message: "" });

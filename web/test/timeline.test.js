@@ -151,7 +151,7 @@ function drawing(timeline, cursor = null) {
   return { layout, rectangles, texts: calls("fillText").map(([colour, text, x, y]) => ({ colour, text, x, y })) };
 }
 
-test("a lane's thickness shows the replica's share of sessions, and the lane shows draining and ends at the loss", () => {
+test("a lane's thickness shows the replica's share of sessions, and the lane shows draining and ends at a loss", () => {
   const states = (second) => (second < 40 ? "ready" : second < 70 ? "draining" : "lost");
   const replicas = (second) => [replica("be.1", states(second), 15), replica("be.2", "ready", 45)];
   const { layout, rectangles, texts } = drawing(running(100, { replicas }));
