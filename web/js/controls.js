@@ -25,7 +25,7 @@ export class Controls {
   starts = false;
 
   /**
-   * `actions` has a function for each shortcut except `link`; `chaos(isOn)` takes the new state. It also has
+   * `actions` has a function for each shortcut except `link`; `chaos(isOn)` takes the new state. `actions` also has
    * `changed(settings)`, and `said(text)` for an announcement.
    */
   constructor({ translate, storage, actions }) {

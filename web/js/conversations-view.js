@@ -7,7 +7,6 @@ import { shareAfter } from "./render-loop.js";
 import { SessionState } from "./client/session.js";
 import { UserView } from "./user-view.js";
 
-/** The symbol for each state of a smile. */
 const MARKS = {
   [LineState.SENT]: "○",
   [LineState.SHED]: "↻",

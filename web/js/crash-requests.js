@@ -1,6 +1,5 @@
 // Sends crash requests, with the token if one is stored, and keeps the reason why the last request failed.
 
-/** The outcomes of a request. */
 export const Outcome = Object.freeze({ CRASHED: "crashed", NOBODY: "nobody", REFUSED: "refused", UNANSWERED: "unanswered" });
 
 const TOKEN_KEY = "smilingchat.crash-token";
@@ -51,7 +50,7 @@ export class CrashRequests {
     this.failure = failureOf(error);
     if (error.status !== UNAUTHORIZED) return;
     this.#storage.removeItem(TOKEN_KEY);
-    // At the first refusal with 401, the page shows only the form for the token.
+    // On the first 401, the page shows only the form for the token.
     if (this.waiting === null) this.failure = null;
     this.waiting = wish;
   }

@@ -52,12 +52,10 @@ function crashOf({ incidents }, id) {
   return incidents.findLast(({ victim, replacement }) => victim === id && replacement?.id !== id);
 }
 
-/** Records a requested crash. */
 export function asked(crashes, { id, at, by, mode }) {
   return { ...crashes, incidents: [...crashes.incidents, Incidents.incidentOf({ id, at, by, mode })] };
 }
 
-/** Records the answer to a request. */
 export function confirmed(crashes, { id, ...answer }) {
   return each(crashes, (incident) => (incident.id === id ? Incidents.confirmed(incident, answer) : incident));
 }

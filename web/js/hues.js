@@ -1,6 +1,6 @@
 // The colours of the replicas. A new replica gets the colour that has been unused the longest, so it shares a colour
 // only when all colours are in use. Colours are not the only sign of a replica: its card and live users show its id,
-// and its lane shows the id or the end of a long one.
+// and its lane shows the id, or only the end of a long id.
 
 export const HUES = 8;
 

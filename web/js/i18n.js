@@ -1,6 +1,5 @@
 // Chooses the language of the page, loads its words, and substitutes values into them.
 
-/** The languages of the page, each with a function that loads its words. */
 const LANGUAGES = {
   en: async () => (await import("./words-en.js")).ENGLISH,
   it: async () => (await import("./words-it.js")).ITALIAN,

@@ -1,7 +1,7 @@
 // The proof that every acked smile reached its receiver exactly once and in order. It checks every welcome, ack and
 // smile of the simulated users.
 //
-// The offsets decide whether a smile is lost, not a timeout. A session that has seen offset n has seen its user's whole
+// Offsets, not a timeout, decide whether a smile is lost. A session that has seen offset n has seen its user's whole
 // stream up to n, so an acked smile at or below n that the receiver never saw is lost. A smile in the gap of a session
 // that did not resume, or of an epoch that the receiver has left, is "unverified" instead.
 
@@ -51,7 +51,6 @@ export class Ledger {
     return { ...this.#totals, inFlight: this.#smiles.size - this.#judged };
   }
 
-  /** Records a new smile. */
   sent({ sender, id, to }) {
     this.#totals.sent += 1;
     const key = keyOf(sender, id);
@@ -110,8 +109,8 @@ export class Ledger {
   }
 
   /**
-   * The highest offset of the acked smiles that the user has not received, or null. A session that has seen it has
-   * caught up.
+   * The highest offset of the acked smiles that the user has not received, or null. A session that has seen this
+   * offset has caught up.
    */
   highestOwed(user) {
     const { epoch } = this.#streamOf(user);

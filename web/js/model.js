@@ -207,8 +207,8 @@ export class Model {
   }
 
   /**
-   * The list of replicas, its age in milliseconds, whether the last request for it failed other than by a rate limit,
-   * and the number of the simulated users' sessions on each replica.
+   * The list of replicas, its age in milliseconds, whether the last request for it failed for a reason other than a
+   * rate limit, and the number of the simulated users' sessions on each replica.
    */
   fleet(now) {
     const { replicas, unreachableSince, answeredAt } = this.replicaWatch;
@@ -241,8 +241,8 @@ export class Model {
       const isOrderly = ORDERLY_CLOSES.has(closeReason?.code);
       this.#tell(Run.sessionLost, { user: user.name, replica, isOrderly });
     }
-    // While requests for the list of replicas fail other than by a rate limit, a closed socket does not count as a
-    // refusal.
+    // While requests for the list of replicas fail for a reason other than a rate limit, a closed socket does not count
+    // as a refusal.
     const isThere = this.replicaWatch.unreachableSince === null;
     if (state === SessionState.WAITING && isThere) {
       const url = this.#environment.urlFor(user.name, null);

@@ -40,7 +40,6 @@ export class Platform {
   /** The links that the backend is configured to show: [{name, url}]. */
   links = [];
 
-  /** `storage` keeps the platform for this tab. */
   constructor({ storage }) {
     this.#storage = storage;
     this.#recall();

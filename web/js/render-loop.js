@@ -65,7 +65,6 @@ export class RenderLoop {
     this.#cancelFrame = this.#requestFrame(() => this.flush());
   }
 
-  /** Paints now. */
   flush() {
     this.#cancelTimer();
     this.#cancelFrame();

@@ -31,8 +31,8 @@ export class ReplicasView {
   }
 
   /**
-   * The list is `age` milliseconds old; `isStale` says whether the last request for it failed other than by a rate
-   * limit. `sessionsOn` maps a replica to the number of the simulated users' sessions on it.
+   * The list is `age` milliseconds old; `isStale` says whether the last request for it failed for a reason other
+   * than a rate limit. `sessionsOn` maps a replica to the number of the simulated users' sessions on it.
    */
   paint({ replicas, isStale, sessionsOn, age }) {
     const present = new Set(replicas.map((replica) => replica.id));

@@ -31,7 +31,6 @@ export function stopped(run, { at }) {
   return withMark(run, { at, kind: Mark.STOP });
 }
 
-/** Samples the totals and the sessions for the timeline. */
 export function sampled(run, sample) {
   return { ...run, timeline: sampledTimeline(run.timeline, sample) };
 }

@@ -14,9 +14,10 @@ import { statusOf } from "./status.js";
 import { TimelineView } from "./timeline-view.js";
 
 /**
- * Returns the functions that paint the page. `mark(conversation)` and `list()` record a change. `paint(now)` and
- * `paintMore(now, cost)` paint a part, and return whether anything is left for the next frame. `crashWords` and
- * `look()` are for the picture of the run. The argument `onChange()` requests a repaint.
+ * Returns the functions that paint the page. `mark(conversation)` marks a conversation for the next paint, and `list()`
+ * adds and removes cards. `paint(now)` and `paintMore(now, cost)` paint a part, and return whether anything is left for
+ * the next frame. `crashWords` and `look()` are for the picture of the run. The parameter `onChange()` requests a
+ * repaint.
  */
 export function viewsOf({ model, translate, format, announcer, onChange }) {
   const hues = new Hues();

@@ -54,7 +54,7 @@ test("the retry hint of a refusal is the longer of those in its body and its hea
   await assert.rejects(refusing({ "Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT" }, null), { retryAfter: 0 });
 });
 
-test("the users are requested until a request succeeds, never sooner than the server's hint", async () => {
+test("the users are requested until a request succeeds, never sooner than the server's hint allows", async () => {
   const timers = new FakeTimers();
   const answers = [
     [429, { "Retry-After": "7" }, { code: "rate_limited" }],
@@ -77,7 +77,7 @@ test("the users are requested until a request succeeds, never sooner than the se
   assert.deepEqual([failures, users.length, backend.date], [["rate_limited", "http_502"], 1, "Thu, 26 Nov 2026 08:00:00 GMT"]);
 });
 
-test("a GET, or a crash request without a body, finds out why a socket was refused, which browsers hide", async () => {
+test("a GET, or a crash request without a body, finds out why a socket was refused", async () => {
   const answers = { "GET /ws": [426, "upgrade_required"], "POST /sub/api/crash": [415, "unsupported_media_type"] };
   const requests = [];
   const backend = backendWith(async (url, { method = "GET", body, headers }) => {
@@ -99,7 +99,7 @@ test("a GET, or a crash request without a body, finds out why a socket was refus
   assert.equal(await refusal(), "rate_limited");
 });
 
-test("a missing, a late and a malformed answer are failures", async () => {
+test("a missing, late or malformed answer is a failure", async () => {
   const refused = backendWith(() => Promise.reject(new TypeError("refused")));
   await assert.rejects(refused.users(), { status: 0, code: "unreachable" });
   const timers = new FakeTimers();
@@ -192,7 +192,7 @@ test("replicas are polled every second, less often without a run or on a hidden 
   await asksAfter(parts, HIDDEN_WATCH_MS);
 });
 
-test("a rate-limited watch polls less often until a poll succeeds, and never sooner than the hint", async () => {
+test("a rate-limited watch polls less often until a poll succeeds, and never sooner than the hint allows", async () => {
   const parts = watching();
   await parts.watch.ask();
   parts.fails = new BackendError({ status: 429, code: "rate_limited", message: "", retryAfter: 7_000 });
@@ -244,7 +244,7 @@ test("two simultaneous polls send one request and leave one timer", async () => 
   assert.equal(parts.timers.pending, 1);
 });
 
-test("an outage counts from its first failure, keeps the last list, and ends with an answer", async () => {
+test("an outage counts from its first failure until an answer, and the last list is kept", async () => {
   const parts = watching();
   assert.equal(parts.watch.answeredAt, null);
   await parts.watch.ask();
@@ -261,7 +261,7 @@ test("an outage counts from its first failure, keeps the last list, and ends wit
   assert.deepEqual(parts.answers.map((answer) => answer.self), ["be1.1", "be1.1"]);
 });
 
-test("the first answer after an outage is a return, even if a rate limit refused a poll before it", async () => {
+test("the first answer after an outage calls onReturn, even if a rate limit refused a poll before it", async () => {
   const parts = watching();
   await parts.watch.ask();
   const tooOften = new BackendError({ status: 429, code: "rate_limited", message: "" });
@@ -272,7 +272,7 @@ test("the first answer after an outage is a return, even if a rate limit refused
   }
 });
 
-test("a refusal proves that the backend is up; no answer, or a proxy without a backend, does not", async () => {
+test("a refusal proves that the backend is up; silence or a proxy's gateway error does not", async () => {
   const parts = watching();
   const failure = (status, code) => new BackendError({ status, code, message: "" });
   const silentSince = async (error) => {

@@ -7,7 +7,7 @@ import { TabStorage } from "../js/storage.js";
 
 const WISH = { replica: "be1.1", by: "person", mode: "exit" };
 
-/** Crash requests to a backend that gives these answers in turn. Each is an object, or the status of a failure. */
+/** Crash requests to a backend that gives these answers in turn. An answer is an object, or the status of a failure. */
 function requests(...answers) {
   const asked = [];
   const backend = {
@@ -21,7 +21,7 @@ function requests(...answers) {
   return { asked, crashes: new CrashRequests({ backend, storage: new TabStorage(() => null) }) };
 }
 
-test("an answered request names its replica, and the default mode is not sent", async () => {
+test("the outcome of an answered request names the replica, and the default mode is not sent", async () => {
   const { asked, crashes } = requests({ replica: "be1.1", mode: "exit" }, { replica: "be2.1", mode: "hang" });
   assert.deepEqual(await crashes.ask(WISH), { outcome: Outcome.CRASHED, replica: "be1.1", mode: "exit" });
   assert.deepEqual(await crashes.ask({ ...WISH, replica: null, mode: "hang" }), { outcome: Outcome.CRASHED, replica: "be2.1", mode: "hang" });
@@ -33,7 +33,7 @@ test("each failure has an outcome and a message, which the next request clears",
   const failures = [[0, Outcome.UNANSWERED], [502, Outcome.UNANSWERED], [404, Outcome.NOBODY], [409, Outcome.REFUSED], [500, Outcome.REFUSED]];
   for (const [status, outcome] of failures) {
     const { crashes } = requests(status, { replica: "be1.1", mode: "exit" });
-    assert.equal((await crashes.ask(WISH)).outcome, outcome, `the outcome of ${status} is wrong`);
+    assert.equal((await crashes.ask(WISH)).outcome, outcome, `the outcome for status ${status} was wrong`);
     assert.ok(crashes.failure.key in ENGLISH, `${crashes.failure.key} has no words`);
     await crashes.ask(WISH);
     assert.equal(crashes.failure, null);

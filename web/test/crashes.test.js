@@ -21,7 +21,10 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
-/** A crash of be.1 with sessions of anna and bruno: resumed after 700 ms, seen after 900 ms, replaced after 4 s. */
+/**
+ * A crash of be.1, which has the sessions of anna and bruno. Both are live again after 700 ms. The list shows the loss
+ * after 900 ms, and a new replica after 4 s.
+ */
 function crashedAndBack(at = 1_000) {
   return after(
     TWO,
@@ -36,7 +39,7 @@ function crashedAndBack(at = 1_000) {
   );
 }
 
-test("a crash has counts of its sessions, and the times until it was seen, resumed and replaced", () => {
+test("a crash has counts of lost and resumed sessions, and times of detection, resumption and replacement", () => {
   const crashes = crashedAndBack();
   assert.equal(crashes.incidents.length, 1);
   const { by, victim } = lastOf(crashes);
@@ -148,7 +151,7 @@ test("a replica that drains, or hands over its sessions, does not count as crash
   assert.equal(crashes.incidents.length, 0);
 });
 
-test("a replica that left between two lists did not crash, but an only replica that was replaced did", () => {
+test("a replica that left between two lists did not crash, but a sole replica that was replaced did", () => {
   const crashes = after(TWO, seen(4_000, [{ id: "be.2", state: "ready" }, { id: "be.3", state: "ready" }]));
   assert.equal(crashes.incidents.length, 0);
   const single = after(NO_CRASHES, seen(0, list("ready")), seen(4_000, [{ id: "be.2", state: "ready" }]));
@@ -186,7 +189,7 @@ const replacements = ({ incidents }) => incidents.map(({ replacement }) => repla
 test("without a name or a host, a new replica replaces the replica that crashed first", () => {
   const early = after(TWO, asked(0, 1), asked(0, 2), confirmed(0, 2, "be.1"), asked(10_000, 3), confirmed(10_000, 3, "be.2"));
   const gone = after(early, seen(20_000, list("lost", "lost", "draining")));
-  assert.deepEqual(replacements(gone), [null, null, null], "a replica that is not ready replaced a crashed one");
+  assert.deepEqual(replacements(gone), [null, null, null], "a replica that was not ready replaced a crashed one");
   const one = after(gone, seen(34_000, list("lost", "lost", "draining", "ready")), seen(40_000, list("lost", "lost", "draining", "ready")));
   assert.deepEqual(replacements(one), [null, "be.4", null]);
   const two = after(one, seen(44_000, list("lost", "lost", "draining", "ready", "ready")));
@@ -233,7 +236,7 @@ test("a replica that returns under its name replaces its predecessor, whatever t
   }
 });
 
-test("a replica that returns under its name later corrects the guess about a new pod", () => {
+test("the later return of a replica under its own name corrects the guess about a new pod", () => {
   const { crashes, listed } = twoCrashed(["pod-a", "pod-b", "pod-c"]);
   const [fresh, again] = [ready("pod-d", 4), ready("pod-a", 5)];
   const guessed = after(crashes, seen(9_000, [...listed, fresh]));
@@ -271,7 +274,7 @@ test("a frozen replica that is ready again replaces itself, and one that crashes
   assert.equal(
     canCrash(after(unnamed, asked(9_500, 1), confirmed(9_500, 1, "be.2")), 9_600),
     true,
-    "be.1 cannot crash again",
+    "be.1 could not crash again",
   );
   const next = ready("be1", 3);
   const again = after(frozen, asked(20_000, 1), confirmed(20_000, 1, "be1.1"), seen(26_000, [{ ...one, state: "lost" }, two, next]));

@@ -21,7 +21,7 @@ function hall() {
     return client;
   };
   const sit = (remembered = null, day = DAY) => takeSeat({ users: USERS, remembered, day, random, open });
-  /** Advances the clock in steps of 10 ms until the promise is resolved, for at most 100 s. Returns its value. */
+  /** Advances the clock in steps of 10 ms, for at most 100 s, until the promise is resolved. Returns the result. */
   const within = async (promise) => {
     let result;
     promise.then((value) => (result = { value }));
@@ -39,7 +39,7 @@ test("phones that join at the same moment get different users, none of them simu
   const seats = await within(Promise.all(Array.from({ length: FREE }, () => sit())));
   assert.equal(new Set(seats.map(({ user }) => user)).size, FREE);
   for (const { user, client } of seats) {
-    assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, `${user} is simulated`);
+    assert.ok(USERS.findIndex(({ name }) => name === user) >= SIMULATED, `a phone got ${user}, a simulated user`);
     assert.equal(client.user, user);
   }
   assert.equal(await within(sit()), null, "a phone got a user although every user was taken");
@@ -118,13 +118,13 @@ test("both languages have the same keys and placeholders, and join.html has the 
   assert.deepEqual([languageOf(["it-IT"]), languageOf(["fr", "it"]), languageOf(undefined)], ["it", "it", "en"]);
 });
 
-test("a phone says that the backend does not answer only if no backend answered", () => {
+test("a phone reports a silent backend only if no backend answered", () => {
   const keys = new Map([
     ["unreachable", "nowhere"], ["no_replica", "nowhere"], ["http_502", "nowhere"], ["http_503", "nowhere"], ["http_504", "nowhere"],
     ["rate_limited", "rate_limited"], ["host_rewritten", "host_rewritten"], ["no_upgrade", "no_upgrade"],
   ]);
   const others = ["overloaded", "draining", "store_unavailable", "http_500", "unknown_user", "unexpected_answer", "constructor"];
   for (const code of others) keys.set(code, "other");
-  for (const [code, key] of keys) assert.equal(keyOfRefusal(code), key, `the sentence for ${code} is wrong`);
+  for (const [code, key] of keys) assert.equal(keyOfRefusal(code), key, `the sentence for ${code} was wrong`);
   assert.equal(say("en", "other", { code: "draining" }), "Not connected (draining). Trying again…");
 });

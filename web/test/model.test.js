@@ -15,7 +15,7 @@ const PEOPLE = ["anna", "bruno", "carla", "dario"].map((name) => ({ name, face: 
 
 /**
  * A model with a backend of two replicas. The list of replicas shows both as ready until the test changes it. A crash
- * request must have the `Authorization` header `token`, or none if `token` is undefined.
+ * request must have an `Authorization` header equal to `token`, or none if `token` is undefined.
  */
 function staged({ token } = {}) {
   const timers = new FakeTimers();

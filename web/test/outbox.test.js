@@ -30,7 +30,7 @@ test("unsettled smiles are bounded, and settling makes room", () => {
   assert.equal(beat(), Beat.NEW);
 });
 
-test("a shed smile is sent again with its id, no sooner than the server's hint", () => {
+test("a shed smile is sent again with its id, no sooner than the server's hint allows", () => {
   const { timers, sent, outbox, beat } = setUp();
   outbox.opened();
   beat();

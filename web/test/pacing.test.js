@@ -31,7 +31,7 @@ test("the gaps between the phases of up to thirty conversations are below three 
   for (const count of [2, 10, 18, 20, 30]) {
     const phases = Array.from({ length: count }, (_, index) => phase(index)).sort((a, b) => a - b);
     const gaps = phases.map((value, at) => (phases[at + 1] ?? phases[0] + BEAT_MS) - value);
-    assert.ok(Math.max(...gaps) < (3 * BEAT_MS) / count, `the phases of ${count} conversations have too wide a gap`);
+    assert.ok(Math.max(...gaps) < (3 * BEAT_MS) / count, `the phases of ${count} conversations had too wide a gap`);
   }
 });
 

@@ -124,7 +124,7 @@ test("every script has a header comment and a bounded length", () => {
   }
 });
 
-// The server and the image of the proxy strip the indentation, which would change such a string.
+// The server and the build of the proxy's image strip indentation, and so would change such a string.
 test("no template string spans lines", () => {
   for (const [name, text] of scripts) {
     for (const line of text.split("\n")) {

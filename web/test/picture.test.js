@@ -18,7 +18,7 @@ test("no text extends beyond the picture, and no cell of the table overlaps the 
   const { written, width } = writtenOn({ facts: ["a long fact"], crashes: [["#", "replica", "mode"], ["1", "a-long-name.7", "exit"]] });
   const inside = written.filter(({ text }) => text !== "");
   assert.ok(inside.length >= 8, "some texts were not written");
-  assert.ok(inside.every(({ end }) => end < width), `a text extends beyond the picture: ${JSON.stringify(inside)}`);
+  assert.ok(inside.every(({ end }) => end < width), `a text extended beyond the picture: ${JSON.stringify(inside)}`);
   const [number, name] = ["1", "a-long-name.7"].map((text) => written.find((each) => each.text === text));
   assert.ok(number.end < name.x);
 });
@@ -32,9 +32,9 @@ test("no text of a badge reaches the next badge or the facts", () => {
   const numbers = written.filter(({ text }) => text === number);
   assert.deepEqual(numbers.map(({ x }) => x), [first.x, second.x]);
   for (const { end } of [first, numbers[0]]) {
-    assert.ok(end < second.x, `the first badge ends at x = ${end}, and the text of the second starts at ${second.x}`);
+    assert.ok(end < second.x, `the first badge ended at x = ${end}, and the text of the second started at ${second.x}`);
   }
   for (const { end } of [second, numbers[1]]) {
-    assert.ok(end < fact.x, `the second badge ends at x = ${end}, and the facts start at ${fact.x}`);
+    assert.ok(end < fact.x, `the second badge ended at x = ${end}, and the facts started at ${fact.x}`);
   }
 });

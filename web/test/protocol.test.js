@@ -5,7 +5,7 @@ import {
 } from "../js/client/protocol.js";
 import { welcome } from "./support.js";
 
-test("the URL of a session is relative to the page's URL, with TLS if the page has it", () => {
+test("the URL of a session is relative to the page's URL, and uses TLS if the page does", () => {
   assert.equal(socketUrl("http://127.0.0.1:8080/?start", "anna"), "ws://127.0.0.1:8080/ws?user=anna");
   assert.equal(socketUrl("https://chat.example/sub/", "anna"), "wss://chat.example/sub/ws?user=anna");
 });

@@ -31,7 +31,7 @@ function setUp({ seed = 1, replicas = 1, capacity = 100 } = {}) {
 
 function assertProven({ lost, duplicated, reordered, unverified, sent, acked, delivered, inFlight }) {
   assert.deepEqual({ lost, duplicated, reordered, unverified }, { lost: 0, duplicated: 0, reordered: 0, unverified: 0 });
-  assert.ok(sent - Math.min(acked, delivered) <= inFlight, "some smiles are neither in flight nor acked and delivered");
+  assert.ok(sent - Math.min(acked, delivered) <= inFlight, "a smile was neither in flight nor acked and delivered");
 }
 
 test("the users of a conversation alternate at five smiles a second", () => {
@@ -274,7 +274,7 @@ test("a watched conversation reports its history requests, live smiles and failu
   timers.advance(400);
   assert.ok(events.includes("live"));
   conversation.users[0].heard({ type: "error", code: "store_unavailable", message: "", temporary: true });
-  assert.deepEqual(events.slice(-1), ["failed"], "an error without an id did not answer the history request");
+  assert.deepEqual(events.slice(-1), ["failed"], "an error without an id did not fail the history request");
   backend.crash();
   conversation.askHistory({ limit: 30 });
   assert.deepEqual(events.slice(-1), ["failed"]);

@@ -137,7 +137,7 @@ test("each refused socket and the request of the diagnosis are counted under the
   await fails(SUSPICIOUS_ATTEMPTS - 1);
   assert.equal(counted.length, 0);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.deepEqual(counted, Array(3).fill("overloaded"), "not every socket and request was counted once");
+  assert.deepEqual(counted, Array(3).fill("overloaded"), "a socket or the request was not counted exactly once");
   await fails(SUSPICIOUS_ATTEMPTS);
   await fails(SUSPICIOUS_ATTEMPTS, { isRefusal: false });
   assert.deepEqual([counted.length, asked.length], [4, 1]);
@@ -193,7 +193,7 @@ test("refusals are counted even if one request in between passes the rate limit"
   assert.equal(counted.length, 6, "a refusal after a second request that passed was counted");
 });
 
-test("a failed request is an overload error on overload, a rate limit, an unavailable store or no replica", () => {
+test("failures due to overload, a rate limit, an unavailable store or a missing replica are overload errors", () => {
   const causeOf = (status, code) => new BackendError({ status, code, message: "" }).overloadCause;
   assert.equal(causeOf(429, "rate_limited"), "address");
   assert.equal(causeOf(503, "overloaded"), "overloaded");

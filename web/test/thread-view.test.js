@@ -6,7 +6,7 @@ import { ThreadView } from "../js/thread-view.js";
 const ROW = 20;
 const HEIGHT = 200;
 
-/** An element with children of the same height, and as much of the layout as the dialog reads. */
+/** An element whose children are all `ROW` pixels high. It has only what the dialog uses. */
 class FakeElement {
   children = [];
   parent = null;
@@ -63,7 +63,7 @@ class FakeElement {
 const smiles = (first, last) =>
   Array.from({ length: last - first + 1 }, (_, index) => ({ offset: first + index, from: "anna", smile: "😀", at: "" }));
 
-/** The open dialog of a conversation with 30 smiles; `tell(event)` paints after an event of the thread. */
+/** The open dialog of a conversation with 30 smiles; `tell(event)` delivers an event of the thread, and paints. */
 function opened() {
   const nodes = new Map();
   globalThis.document = {

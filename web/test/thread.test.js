@@ -63,6 +63,6 @@ test("a replica that restarts repeatedly never takes the colour of a replica tha
   const hues = new Hues();
   for (let crash = 0; crash < 3 * HUES; crash += 1) {
     const shown = ["be1.1", "be2.1", `be3.${crash}`].map((replica) => hues.of(replica));
-    assert.equal(new Set(shown).size, 3, `replicas share a colour after crash ${crash}: the colours are ${shown}`);
+    assert.equal(new Set(shown).size, 3, `replicas shared a colour after crash ${crash}: the colours were ${shown}`);
   }
 });

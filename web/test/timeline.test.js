@@ -151,7 +151,7 @@ function drawing(timeline, cursor = null) {
   return { layout, rectangles, texts: calls("fillText").map(([colour, text, x, y]) => ({ colour, text, x, y })) };
 }
 
-test("a lane shows the replica's share of sessions by its thickness, shows draining, and ends at the loss", () => {
+test("a lane's thickness shows the replica's share of sessions, and the lane shows draining and ends at a loss", () => {
   const states = (second) => (second < 40 ? "ready" : second < 70 ? "draining" : "lost");
   const replicas = (second) => [replica("be.1", states(second), 15), replica("be.2", "ready", 45)];
   const { layout, rectangles, texts } = drawing(running(100, { replicas }));
@@ -168,7 +168,7 @@ test("a lane shows the replica's share of sessions by its thickness, shows drain
 
 test("only the end of a long id is shown", () => {
   const { texts } = drawing(running(3, { replicas: () => [replica("backend-7.12", "ready", 1)] }));
-  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label shows the id's end: ${JSON.stringify(texts)}`);
+  assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label showed the id's end: ${JSON.stringify(texts)}`);
 });
 
 test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {
@@ -202,7 +202,7 @@ test("all coordinates are finite, even without samples, and a lane starts when i
     drawTimeline(context, timeline, layout, LOOK, timeline.samples.at(-1)?.at ?? null);
     for (const [name, , ...values] of drawn) {
       for (const value of values.filter((each) => typeof each === "number")) {
-        assert.ok(Number.isFinite(value), `a coordinate of ${name}(${values}) is not finite`);
+        assert.ok(Number.isFinite(value), `a coordinate of ${name}(${values}) was not finite`);
       }
     }
   }

@@ -5,8 +5,8 @@
 //   Session      one WebSocket at a time: welcome, resume from the highest offset, back-off with jitter, the server's
 //                hints, the reaction to each close code, and the detection of a silent replica
 //   Outbox       smiles without an ack, each sent again with the same id: after a temporary error, no sooner than the
-//                server's hint; after a broken session, in the beats that follow the next welcome
-//   DialQueue    a limit on the number of a page's sessions that connect at the same time
+//                server's hint allows; after a broken session, in the beats that follow the next welcome
+//   DialQueue    limits how many of a page's sessions connect at the same time
 //   Stream       for a proof of delivery: how far the user's stream has been seen, and where it has gaps
 //   whyRefused   finds out why a socket is refused, since browsers hide the cause
 //   PageTimers   a clock, and timers that run on time in a hidden page if workers are available

@@ -19,7 +19,6 @@ export class Outbox {
   #open = false;
   #entries = new Map();
 
-  /** `send(smile)` sends a smile over the session. */
   constructor({ timers, random, send, limit = UNSETTLED_LIMIT }) {
     this.#timers = timers;
     this.#random = random;
@@ -66,7 +65,7 @@ export class Outbox {
   }
 
   /**
-   * Schedules a retry after a temporary error, no sooner than the server's hint of `retryAfter` milliseconds. Does
+   * Schedules a retry after a temporary error. The wait is at least `retryAfter` milliseconds, the server's hint. Does
    * nothing if the smile is not waiting for an answer.
    */
   retry(id, retryAfter) {

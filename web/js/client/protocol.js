@@ -3,7 +3,6 @@
 
 export const NORMAL_CLOSURE = 1000;
 
-/** What a client does after a close code. */
 export const CloseAction = Object.freeze({
   RETRY: "retry",
   RETRY_LATE: "retry_late",
@@ -48,7 +47,6 @@ export function closeAction(code) {
   return CloseAction.RETRY;
 }
 
-/** Whether an error code counts as an overload error. */
 export function isOverload(code) {
   return OVERLOAD_CAUSES.has(code);
 }
@@ -68,7 +66,7 @@ export function retryAfterOf(response, answer) {
   return Math.max(0, ...hints.filter(Number.isFinite));
 }
 
-/** The absolute URL of a session, resolved against the page's URL; with TLS if the page has it. */
+/** The absolute URL of a session, resolved against the page's URL; `wss` for an https page. */
 export function socketUrl(pageUrl, user, resume = null) {
   const url = new URL("ws", pageUrl);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";

@@ -65,7 +65,7 @@ export class Session {
   changes = 0;
 
   /**
-   * `urlFor(resume)` is the address, `openSocket(url)` a WebSocket. The listener has `stateChanged()`,
+   * `urlFor(resume)` returns the address, `openSocket(url)` a WebSocket. The listener has `stateChanged()`,
    * `welcomed(frame)`, `heard(frame)` for all frames but `welcome` and `drain`, `unreadable()` for text that is not a
    * valid frame, and `broken()` for the end of a connection or of an attempt to connect.
    */

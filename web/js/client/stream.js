@@ -1,5 +1,5 @@
-// The part of a user's stream that the user's sessions have seen: the epoch, the offset up to which it was seen, and
-// the gaps in that epoch.
+// The part of a user's stream that the user's sessions have seen: the epoch, the offset reached, and the gaps in that
+// epoch.
 
 /** How many smiles are remembered. A duplicate of an older one counts as reordered. */
 const REMEMBERED_SMILES = 1_024;
@@ -50,7 +50,7 @@ export class Stream {
     return Fit.NEXT;
   }
 
-  /** Whether the stream has passed the offset, so that the smile at it can no longer arrive in order. */
+  /** Whether the stream has passed the offset, so that a smile at this offset can no longer arrive in order. */
   hasPassed(epoch, offset) {
     return this.#leftEpochs.has(epoch) || (epoch === this.#epoch && offset <= this.#offset);
   }

@@ -95,7 +95,7 @@ function remember(taken) {
 
 function showSession(client) {
   const { state, replica, reconnects } = client.session;
-  // The client of a taken user was closed, which is not a connection problem.
+  // `takeSeat` stops the client of a taken user; that is not a connection problem.
   if (seat === null && state === SessionState.STOPPED) return;
   if (navigator.onLine === false) showState("offline", "bad");
   else if (state === SessionState.WAITING || state === SessionState.CONNECTING) showAttempt(client);
