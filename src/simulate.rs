@@ -282,7 +282,8 @@ impl Conductor {
             }
             let causes = &self.ledger.counts().refused_upgrades;
             let causes: Vec<_> = causes.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
-            return Err(SimulationError::NoSession(causes.join(", ")));
+            let why = if causes.is_empty() { "all sessions were closed".to_owned() } else { causes.join(", ") };
+            return Err(SimulationError::NoSession(why));
         }
         let begin = self.shared.now();
         self.course.send_modify(|course| course.begin = Some(begin));

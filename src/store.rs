@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Discards all connections to MySQL, so that later queries reach the server that the address now leads to. Returns
+    /// Discards all connections to MySQL, so that later queries reach the server that the address now points to. Returns
     /// `true` on MySQL. On SQLite, does nothing and returns `false`.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {

@@ -2,7 +2,7 @@
 //! to the first answer of a later session.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::metrics::sessions;
 use crate::mysql::MySql;
@@ -14,6 +14,9 @@ use crate::scale::Scale;
 const SMILES: f64 = 25.0;
 
 const SECONDS: &str = "20";
+
+/// Time limit for the simulator to open all sessions.
+const OPENING: Duration = Duration::from_mins(1);
 
 /// Kills one of two replicas during each run of the simulator.
 pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
@@ -28,11 +31,13 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         simulator.args(["--conversations", &scale.conversations.to_string(), "--rate", &rate.to_string()]);
         simulator.stdout(Stdio::piped()).stderr(Stdio::null());
         let simulator = simulator.spawn().expect("the simulator starts");
+        let opening = Instant::now();
         let sessions = loop {
             let [here, there] = [sessions(&replicas[0]).await, sessions(&replicas[1]).await];
             if here + there == 2 * scale.conversations {
                 break there;
             }
+            assert!(opening.elapsed() < OPENING, "only {} of the simulator's sessions opened", here + there);
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -132,7 +132,8 @@ class Checks:
             metadata = document["metadata"]
             wanted = None if document["kind"] in CLUSTER_WIDE else NAMESPACE
             if metadata.get("namespace") != wanted:
-                self.fault(document, f"is in the namespace {metadata.get('namespace')}, but belongs in {wanted}")
+                belongs = f"belongs in {wanted}" if wanted else "must have none"
+                self.fault(document, f"has the namespace {metadata.get('namespace')}, but {belongs}")
             identity = (document["apiVersion"], document["kind"], metadata["name"])
             if identity in seen:
                 self.fault(document, "is defined twice")

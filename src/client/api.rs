@@ -39,11 +39,11 @@ pub enum ApiError {
         message: String,
     },
     /// The answer does not have the expected shape, so it probably does not come from a replica.
-    #[error("{request}: this is not a replica's answer: {source}")]
+    #[error("{request}: the answer does not look like a replica's: {source}")]
     Unreadable {
         /// Method and URL.
         request: String,
-        /// Where the answer differs.
+        /// Why the answer cannot be decoded.
         source: BadJson,
     },
 }

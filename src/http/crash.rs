@@ -30,8 +30,9 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
     if app.options.crash == Switch::Off {
         return Err(switched_off("this replica"));
     }
-    let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
-    if let Ok(Named { replica }) = from_json(&body)
+    let body = to_bytes(body, MAX_BODY_BYTES).await;
+    if let Ok(body) = &body
+        && let Ok(Named { replica }) = from_json(body)
         && app.context.replica.refuses_crash(&replica).await
     {
         return Err(switched_off(&replica));
@@ -40,6 +41,9 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
         let message = "this request needs the header Authorization: Bearer TOKEN, with the token of this replica";
         return Err(Refusal::permanent(ErrorCode::Unauthorized, message));
     }
+    let body = body.map_err(|_| {
+        wrong_body(ErrorCode::BadRequest, &format!("the body has more than {MAX_BODY_BYTES} bytes or was cut off"))
+    })?;
     // Serde also deserializes a struct from an array of its fields' values; the protocol allows only an object.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let request = Json::from_request(Request::from_parts(head, body.into()), &()).await;

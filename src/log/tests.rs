@@ -173,12 +173,12 @@ async fn indexing_continues_after_retention_overtakes_it(database: &Database) {
     assert_eq!(replica.stream("anna", trimmed, 200).await.unwrap(), of_user(&log, "anna"));
 }
 
-/// The appender waits in this way while the index is too far behind.
 async fn retention_ends_the_wait_for_the_index(database: &Database) {
     let mut random = random();
     let replica = Replica::without_indexer(database.open().await).await;
     append_all(&replica.store, &some_smiles(&replica.store, &mut random, 100, "c")).await;
     let head = replica.tail.read().await.unwrap();
+    // The appender waits in the same way, until the lag is below `MAX_INDEX_LAG`.
     let mut wait = std::pin::pin!(replica.tail.wait_for(|tail| tail.index_lag() == 0));
     assert!(futures_util::poll!(&mut wait).is_pending(), "the index was not behind");
     replica.tail.trim(head);

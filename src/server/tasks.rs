@@ -84,8 +84,8 @@ impl Tasks {
         self.spawn(name, async move { stop.run_until_cancelled(task).await.unwrap_or(Ok(())) });
     }
 
-    /// Spawns the appender and the lease, which complete what they have begun when they are stopped. Also spawns the
-    /// indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
+    /// Spawns the appender and the lease. When stopped, both complete the work in progress before they end. Also spawns
+    /// the indexer, the follower of a shared store, and the removal of smiles older than `kept` and of lost replicas.
     pub(super) fn spawn_upkeep(&mut self, context: &Context, appender: Appender, indexer: Indexer, kept: Duration) {
         let Context { replica, store, tail, metrics, .. } = context;
         self.spawn("appender", Box::pin(appender.run(self.stop_appending.clone())));

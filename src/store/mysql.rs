@@ -31,8 +31,9 @@ use super::StoreError;
 use super::user_directory::UserDirectory;
 use crate::config::MySqlUrl;
 
-/// Number of connections for resumes, histories and most other reads. A replica has five others, of which one reads the
-/// binary log, so sixteen replicas need 144 of MySQL's default limit of 151 connections. The rest are for probes.
+/// Number of connections for resumes, histories and most other reads. A replica has up to five more; one of them reads
+/// the binary log. So sixteen replicas need up to 144 of the 151 connections that MySQL allows by default. The remaining
+/// seven are for probes.
 const READERS: usize = 4;
 
 /// The database's clock, as an SQL expression: milliseconds since 1970.
@@ -85,7 +86,7 @@ impl MySql {
         })
     }
 
-    /// Discards all connections. The next statements reach the server that the address now leads to.
+    /// Discards all connections. The next statements reach the server that the address now points to.
     pub(super) fn connect_again(&self) {
         self.server.discard_connections(self.server.generation());
     }

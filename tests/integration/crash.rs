@@ -76,7 +76,9 @@ async fn checks_run_in_the_order_of_the_protocol() {
         assert_eq!(refused(on.address, wrong, &[with_token, JSON]).await, (400, json!("bad_request")), "{wrong}");
     }
     let huge = format!("{{{}}}", " ".repeat(1 << 20));
-    assert_eq!(refused(on.address, &huge, &[with_token, JSON]).await.0, 400, "an oversized body was not refused");
+    let (status, _, answer) = refusal(post_crash(on.address, &huge, &[with_token, JSON]).await).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("bad_request")));
+    assert!(answer["message"].as_str().is_some_and(|why| why.contains("1024 bytes")), "{answer}");
     let nobody = r#"{"replica":"nobody.1"}"#;
     assert_eq!(refused(on.address, nobody, &[with_token, JSON]).await.0, 404);
     assert_eq!(get(on.address, "/readyz").await.status().as_u16(), 200, "a refused request made the replica unready");

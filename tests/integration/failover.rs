@@ -20,7 +20,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::proxy::Network;
 use crate::support::{eventually, within};
 
-/// Time limit for the first ack after the address leads to a writable server.
+/// Time limit for the first ack after the address points to a writable server.
 const ACKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Time limit for all replicas to follow the new primary's binary log and to disconnect from the old primary.

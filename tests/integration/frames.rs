@@ -241,7 +241,7 @@ async fn every_refused_frame_is_answered_and_the_session_stays_open() {
 }
 
 #[tokio::test]
-async fn a_history_is_paged_oldest_first_and_holds_one_conversation() {
+async fn each_page_of_a_history_is_oldest_first_and_holds_one_conversation() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut carla = TestClient::connect(replica.address, "carla").await;

@@ -55,7 +55,7 @@ async fn a_resume_from_the_head_replays_nothing_and_is_recovered() {
 }
 
 #[tokio::test]
-async fn another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
+async fn a_session_with_another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 5).await;
     let beyond = ["6", "9007199254740991", "9007199254740992", "18446744073709551616", "99999999999999999999999999"];
@@ -73,7 +73,7 @@ async fn another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
 }
 
 #[tokio::test]
-async fn a_long_absence_is_replayed_in_several_reads() {
+async fn a_replay_longer_than_one_page_is_complete_and_in_order() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 601).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;

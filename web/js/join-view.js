@@ -3,7 +3,7 @@
 import { byId, setText } from "./dom.js";
 
 const RETRY_MS = 5_000;
-// Hosts that on a phone mean the phone itself.
+// Host names that, on a phone, refer to the phone itself.
 const LOCAL = /^(localhost|127\.|\[::1\]$)/;
 
 export class JoinView {

@@ -103,7 +103,7 @@ export class ReplicaWatch {
     return null;
   }
 
-  // A backend that rate-limits is up, so its refusal does not count as unreachable.
+  // A backend that refuses a request because of a rate limit is up, so it does not count as unreachable.
   #failed(error, askedAt) {
     this.#refusals = error.isTooOften ? this.#refusals + 1 : 0;
     this.unreachableSince = error.isTooOften ? null : (this.unreachableSince ?? askedAt);

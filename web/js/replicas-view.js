@@ -103,7 +103,7 @@ class ReplicaCard {
     this.#crash.hidden = state === "lost";
   }
 
-  #paintLoad({ name, sessions = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
+  #paintLoad({ id, sessions = 0, smiles_per_second: perSecond = 0, capacity = 0 }, state, here) {
     this.#load.hidden = state === "lost";
     const rate = state === "lost" ? 0 : perSecond;
     const limited = capacity > 0;
@@ -114,7 +114,7 @@ class ReplicaCard {
     const share = limited ? rate / capacity : 0;
     setVariable(this.#meter, "--share", Math.min(1, share).toFixed(3));
     setData(this.#meter, "fill", fillOf(share));
-    this.#meter.setAttribute("aria-label", this.#translate("replica.load.label", { name }));
+    this.#meter.setAttribute("aria-label", this.#translate("replica.load.label", { replica: id }));
     this.#meter.setAttribute("aria-valuenow", String(Math.round(rate)));
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }

@@ -1,4 +1,5 @@
-// The form in which the presenter sends a smile as any user, such as `@bruno 😀`.
+// The form in which the presenter sends smiles as any user. The presenter types a receiver and a smile, such as
+// `@bruno 😀`.
 
 import { byId, setText } from "./dom.js";
 

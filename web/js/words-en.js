@@ -173,7 +173,7 @@ export const ENGLISH = {
   "replica.mine": "{n} from this page",
   "replica.load": "{rate} of {capacity} smiles/s",
   "replica.load.unlimited": "{rate} smiles/s, no limit",
-  "replica.load.label": "Load of {name}",
+  "replica.load.label": "Load of {replica}",
   "replica.heartbeat": "heartbeat {age} ago",
   "replica.uptime": "up {age}",
   "replica.version": "version {version}",

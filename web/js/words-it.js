@@ -170,7 +170,7 @@ export const ITALIAN = {
   "replica.mine": "{n} di questa pagina",
   "replica.load": "{rate} di {capacity} sorrisi/s",
   "replica.load.unlimited": "{rate} sorrisi/s, senza limite",
-  "replica.load.label": "Carico di {name}",
+  "replica.load.label": "Carico di {replica}",
   "replica.heartbeat": "battito {age} fa",
   "replica.uptime": "attiva da {age}",
   "replica.version": "versione {version}",

@@ -57,6 +57,15 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   assert.ok(anna.session.reconnects >= 1);
 });
 
+test("a client that starts again sends none of the smiles that were queued when it stopped", () => {
+  const { sockets, client } = withSocket();
+  client.smile("bruno", "😀");
+  client.stop();
+  client.start();
+  sockets.at(-1).tell(welcome());
+  assert.deepEqual(sockets.flatMap(({ sent }) => sent), []);
+});
+
 test("the retry of a history request is not sent if a new session has already repeated the request", () => {
   const { timers, sockets, client } = withSocket();
   sockets[0].tell(welcome());

@@ -15,7 +15,9 @@ function hall() {
   const timers = new FakeTimers();
   const random = seededRandom(3);
   const backend = new FakeBackend({ timers, random });
+  const opened = [];
   const open = (user) => {
+    opened.push(user);
     const client = new Client({ page: "http://h/", user, timers, random, openSocket: (url) => backend.openSocket(url) });
     client.start();
     return client;
@@ -31,7 +33,7 @@ function hall() {
     }
     return result.value;
   };
-  return { backend, sit, within };
+  return { backend, opened, sit, within };
 }
 
 test("phones that join at the same moment get different users, none of them simulated", async () => {
@@ -63,13 +65,15 @@ test("the faces show which of two phones has claimed a user", async () => {
   assert.notEqual(other.user, mine.user);
 });
 
-test("a remembered user that another phone has claimed that day is not used", async () => {
-  const { sit, within } = hall();
+test("a remembered user that another phone has claimed that day is tried once and not used", async () => {
+  const { opened, sit, within } = hall();
   const mine = await within(sit());
   const next = new Date("2026-11-26T08:00:00Z");
   const others = await within(Promise.all(Array.from({ length: FREE }, () => sit(null, next))));
   assert.ok(others.some(({ user }) => user === mine.user));
+  opened.length = 0;
   assert.equal(await within(sit(mine, next)), null);
+  assert.deepEqual([opened[0], opened.length], [mine.user, new Set(opened).size]);
   assert.notEqual(
     await within(sit({ user: "nobody" }, new Date("2026-11-27"))),
     null,

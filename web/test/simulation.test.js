@@ -47,7 +47,7 @@ test("the users of a conversation alternate at five smiles a second", () => {
   assertProven(simulation.ledger.totals);
 });
 
-test("a refused history request is not an overload error of the conversation", () => {
+test("a refused history request does not count as an overload error", () => {
   const { simulation, timers, backend, allLive } = setUp();
   const sockets = [];
   const openSocket = backend.openSocket.bind(backend);

@@ -137,7 +137,7 @@ fn one(document: Document, scale: &Scale, value: f64, bar: &Bar, y: f64) -> Docu
     document.add(shape.set("fill", bar.colour())).add(value)
 }
 
-/// Formats a value below ten that is not whole with one decimal place, and any other value as an integer.
+/// Formats a fractional value below ten with one decimal place, and rounds any other value to an integer.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { super::thousands(value) }
 }

@@ -14,7 +14,7 @@ const STEP_MS: u64 = 100;
 /// How long the proxy takes to find a new replica.
 const FOUND_AFTER_MS: u64 = 2000;
 
-/// How long a session takes to reconnect, including the server's hint.
+/// How long a session takes to reconnect, including the delay that the `drain` frame asks for.
 const RETURNS_AFTER_MS: std::ops::Range<u64> = 20..1500;
 
 /// The time limit for balancing.
@@ -23,7 +23,7 @@ const MAX_SECONDS: u64 = 300;
 /// How long sessions in transit and old lists may still cause moves once the replicas are balanced.
 const SETTLING_SECONDS: u64 = 30;
 
-/// How long no session may move after [`SETTLING_SECONDS`].
+/// After [`SETTLING_SECONDS`], no session may move for this long.
 const QUIET_SECONDS: u64 = 60;
 
 /// Number of seeds for each scenario.
@@ -53,7 +53,7 @@ struct Member {
 struct Simulation {
     random: Xoshiro256PlusPlus,
     proxy: Proxy,
-    /// Whether each replica decides by the list from its previous read, a second ago.
+    /// Whether each replica uses the list that it read a second ago instead of the current one.
     old_lists: bool,
     start: Instant,
     now_ms: u64,

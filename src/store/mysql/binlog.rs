@@ -65,7 +65,7 @@ pub(crate) struct Binlog {
     transaction: Vec<Batch>,
     /// When the last event arrived.
     heard_at: Instant,
-    /// Changes when all connections are discarded, for example because the address leads to another server.
+    /// Changes when all connections are discarded, for example because the address points to another server.
     changes: watch::Receiver<u64>,
 }
 

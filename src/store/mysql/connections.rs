@@ -29,7 +29,7 @@ const KEPT: Duration = Duration::from_mins(1);
 /// connection, it is unknown whether the statement arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// After this time without an answer, a probe finds out whether the address now leads to another server.
+/// After this time without an answer, a probe finds out whether the address now points to another server.
 const LATE: Duration = Duration::from_millis(300);
 
 /// Errors of a server that accepts no writes: the server or the transaction is read-only, or the server is not the

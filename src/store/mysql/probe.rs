@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that does not answer a probe within this time is silent. The next probe then starts, since the address may
-/// now lead to another server.
+/// now point to another server.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Longest pause between two probes of a silent server. The pause grows with the silence, since a frozen server keeps

@@ -1,7 +1,7 @@
-//! Opens connections to the server that the address of the store leads to, sets them up, and records the server's
+//! Opens connections to the server that the address of the store points to, sets them up, and records the server's
 //! identity.
 //!
-//! An address may lead to another server from one moment to the next. When one connection detects that, all older ones
+//! An address may point to another server from one moment to the next. When one connection detects that, all older ones
 //! are discarded, so that none stays with a server that is no longer the primary.
 
 use std::io;
@@ -125,7 +125,7 @@ impl MySqlServer {
     pub(super) fn record_server(&self, uuid: String) -> u64 {
         let mut known = self.uuid.lock();
         if *known != uuid && !known.is_empty() && self.discard_connections(self.generation()) {
-            tracing::warn!(server = self.address(), "the address now leads to another MySQL server; reconnecting");
+            tracing::warn!(server = self.address(), "the address now points to another MySQL server; reconnecting");
         }
         *known = uuid;
         self.generation()

@@ -3,7 +3,7 @@
 //! Turns are an optimisation; the primary key of the log decides the order. Without them, replicas collide at the end
 //! of the log with batches that are already closed. With turns, a replica closes its batch once it holds the lock, so
 //! smiles that arrive during the wait join that batch. A replica that freezes while it holds the lock delays each peer
-//! by a tenth of a second, once a second, until MySQL closes the idle session of the frozen replica after two minutes.
+//! by 150 ms, once a second, until MySQL closes the idle session of the frozen replica after two minutes.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,13 @@ use super::{MySql, statements};
 use crate::model::Offset;
 use crate::store::{Batch, BatchKey};
 
-/// Takes the lock. The wait of at most 100 ms is longer than a few commits take, and too short for a user to notice.
+/// Takes the lock. The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice.
+/// It also outlasts the stall of a commit that misses a wake-up, which takes 100 ms if `innodb_log_writer_threads` is off
+/// (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
+///
 /// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
-    SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
+    SELECT /*+ MAX_EXECUTION_TIME(150) */ GET_LOCK(CONCAT('smilingchat turn ', LEFT(SHA2(DATABASE(), 256), 32)), 1)";
 
 /// Maximum number of batches read when the lock is taken. There are more only if this replica has fallen behind.
 const MISSED: u32 = 16;

@@ -119,7 +119,7 @@ pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuild
 pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Value) {
     let retry_after = answer.headers().get("retry-after").map(|value| {
         let text = value.to_str().expect("Retry-After is text");
-        text.parse().expect("Retry-After is a number of whole seconds")
+        text.parse().expect("Retry-After is a whole number of seconds")
     });
     let status = answer.status().as_u16();
     (status, retry_after, answer.json().await.expect("a JSON body"))

@@ -75,6 +75,7 @@ export class Client {
   /** Closes the session. Unsettled smiles are not sent again, and their promises stay pending. */
   stop() {
     this.session.stop();
+    this.#waiting = [];
     this.#outbox.clear();
   }
 

@@ -26,7 +26,8 @@ export async function takeSeat({ users, remembered, day, random, open }) {
   const simulated = users.slice(0, SIMULATED);
   const free = shuffled(users.slice(SIMULATED), random).map(({ name }) => ({ user: name }));
   const known = users.some(({ name }) => name === remembered?.user);
-  for (const seat of known ? [remembered, ...free] : free) {
+  const others = free.filter(({ user }) => user !== remembered?.user);
+  for (const seat of known ? [remembered, ...others] : others) {
     const { user } = seat;
     const { host, word } = seat.id === id ? seat : { host: pick(simulated, random).name, word: randomWord(random) };
     const client = open(user);
