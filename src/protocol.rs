@@ -61,7 +61,7 @@ pub enum ErrorCode {
     ForbiddenOrigin,
     /// HTTP only: this replica is draining or unready.
     Draining,
-    /// HTTP only: crash requests are disabled at the replica that answers, or at the named one.
+    /// HTTP only: crash requests are disabled on the replica that answers, or on the named one.
     CrashOff,
     /// HTTP only: the crash token is missing or wrong.
     Unauthorized,
@@ -152,7 +152,7 @@ pub enum CloseReason {
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
     TryAgainLater = 1013,
     /// The client reads too slowly, or is so far behind that retention has removed smiles that it has not received yet.
-    #[strum(to_string = "this client does not read; reconnect and resume")]
+    #[strum(to_string = "this client reads too slowly; reconnect and resume")]
     Slow = 4000,
     /// The pong timed out.
     #[strum(to_string = "no pong in time; reconnect and resume")]

@@ -24,10 +24,10 @@ impl MySql {
     /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
-        let server: Url = server.parse().expect("a URL");
+        let server: Url = server.parse().expect("TEST_MYSQL_URL or the output of scripts/mysql should be a URL");
         let mut mysql = Self { url: server.clone(), owner: server };
         let name = format!("chat_bench_{:016x}", rand::random::<u64>());
-        mysql.run(format!("CREATE DATABASE {name}")).await.expect("the account may create a database");
+        mysql.run(format!("CREATE DATABASE {name}")).await.expect("the account should be allowed to create a database");
         mysql.url.set_path(&name);
         mysql.owner.set_path(&name);
         if PROCESS.get().is_none() {
@@ -46,7 +46,10 @@ impl MySql {
             mysql.remove().await;
             return None;
         }
-        mysql.run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await.expect("the account may grant privileges");
+        mysql
+            .run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'"))
+            .await
+            .expect("the account should be allowed to grant privileges");
         mysql.url.set_username(&user).expect("a URL with a host");
         mysql.url.set_password(Some(password)).expect("a URL with a host");
         Some(mysql)

@@ -62,7 +62,7 @@ pub(super) async fn crash(State(app): State<Arc<AppState>>, request: Request) ->
 }
 
 fn switched_off(replica: &str) -> Refusal {
-    let message = format!("crash requests are disabled at {replica} (--crash off)");
+    let message = format!("crash requests are disabled on {replica} (--crash off)");
     Refusal::permanent(ErrorCode::CrashOff, message)
 }
 

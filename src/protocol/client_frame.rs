@@ -31,7 +31,7 @@ pub enum ClientFrame {
     History {
         /// The other user of the conversation.
         with: UserName,
-        /// Only smiles below this offset; the newest smiles if missing.
+        /// Only smiles below this offset. If `None`, the newest smiles.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
         /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`]; [`DEFAULT_HISTORY_LIMIT`] if missing.
@@ -148,7 +148,7 @@ impl ClientFrame {
     }
 }
 
-/// Parses the fields of a frame that `Fields` declares, and ignores all others.
+/// Parses the fields that `Fields` declares, and ignores every other field of the frame.
 fn read<'text, Fields: Deserialize<'text>>(text: &'text str) -> Result<Fields, BadFrame> {
     serde_json::from_str(text).map_err(|error| BadFrame {
         message: format!("this JSON is not a frame: {error}; send help for examples"),
@@ -261,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn client_frames_survive_a_round_trip(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
+        fn smile_frames_survive_a_round_trip(id in "[A-Za-z0-9._-]{1,64}", to in "[a-z]{1,12}", smile in "\\PC*") {
             let frame = ClientFrame::Smile { id: SmileId::parse(&id), to: UserName::new(&to), smile: smile.into() };
             prop_assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame));
         }

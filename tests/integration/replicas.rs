@@ -317,7 +317,7 @@ async fn the_simulator_reports_why_no_replica_crashed() {
     let output = run_program(&arguments).await;
     let report: Value = serde_json::from_slice(&output.stdout).expect("the report as JSON");
     assert!(output.status.success(), "the simulation failed: {report}");
-    let reason = "crash requests are disabled at this replica (--crash off)";
+    let reason = "crash requests are disabled on this replica (--crash off)";
     let cause = format!("POST http://{}/api/crash: 409 Conflict: {reason}", server.address);
     assert!(report["refused_crashes"][&cause].as_u64() > Some(0), "the cause was not in the report: {report}");
     assert_eq!(report["crashes"], json!([]));

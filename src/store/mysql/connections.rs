@@ -39,7 +39,7 @@ pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 /// Lists at least the sessions of this account. Column 0 is the id, column 4 the command.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
-/// Commands of a session that executes a statement, or that was killed and still hangs in one.
+/// Commands of a session that executes a statement, or that was killed but is still executing one.
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// A bounded pool of connections for one kind of work.
@@ -50,7 +50,7 @@ pub(in crate::store) struct Connections {
     /// The idle connections, each with the time at which it became idle.
     idle: Arc<Mutex<Vec<(MySqlSession, Instant)>>>,
     /// The ids of the sessions that were taken and, as far as this pool knows, have not completed their statement. A
-    /// statement whose connection was dropped may still run in MySQL.
+    /// statement whose connection was dropped may still be running in MySQL.
     under_way: Mutex<Vec<i64>>,
 }
 
@@ -92,7 +92,8 @@ impl Connections {
     }
 
     /// Takes the connection that became idle last. Returns `None` if no connection is idle, or if that connection is
-    /// dead, too old or of an earlier generation: the connections that became idle before it are no better.
+    /// dead, has been idle for too long or belongs to an earlier generation: the connections that became idle before it
+    /// are no better.
     async fn take_idle(&self) -> Option<MySqlSession> {
         let (mut idle, since) = self.idle.lock().pop()?;
         if idle.generation != self.server.generation() {
@@ -103,9 +104,9 @@ impl Connections {
         alive.then_some(idle)
     }
 
-    /// Bounds the number of abandoned statements that still run in MySQL, so that they do not use up MySQL's
-    /// connections. Fails if the number of this pool's sessions that execute statements is at least twice the size of
-    /// the pool.
+    /// Bounds the number of abandoned statements that are still running in MySQL, so that they do not use up MySQL's
+    /// connections. Fails if at least twice as many of this pool's sessions are executing statements as the pool has
+    /// places.
     ///
     /// The session's timeouts do not end every statement: a commit that waits for a semi-synchronous replica or a group
     /// member outlasts them.

@@ -58,9 +58,9 @@ pub(crate) enum Fault {
     NoAnswer,
     /// Every resume claims to be recovered but skips the first missed smile.
     HoleOnResume,
-    /// No resume is recovered; each starts at the head.
+    /// No session is recovered on resume; each one starts at the head.
     NeverRecover,
-    /// Every resumed session has a different epoch.
+    /// Every resumed session reports an epoch other than that of the first sessions.
     OtherEpoch,
 }
 
@@ -351,7 +351,7 @@ fn handle(text: &str, number: u64, user: &UserName, world: &Mutex<World>) {
     match ClientFrame::decode(text) {
         Ok(ClientFrame::Smile { id: Some(id), to, smile }) => world.smile(number, user, id, to, &smile),
         Ok(ClientFrame::Ping) => world.tell(number, Order::Say(ServerFrame::Pong)),
-        other => panic!("the simulator sent {other:?}"),
+        other => panic!("the simulator sent an unexpected or malformed frame: {other:?}"),
     }
 }
 
