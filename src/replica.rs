@@ -37,7 +37,6 @@ const BLOCKING_TASKS: usize = 1024;
 /// The retry hint of a replica that is not ready.
 const RETRY_HINT: Duration = Duration::from_secs(1);
 
-/// This replica.
 pub(crate) struct Replica {
     pub id: String,
     registration: Registration,

@@ -1,4 +1,4 @@
-//! The benchmark measures TheSmilingChat, the bare echo, plain inserts and alternatives side by side in one run.
+//! The benchmark measures TheSmilingChat, a bare echo, plain inserts and alternatives side by side in one run.
 //!
 //! Absolute figures depend on the machine, so compare the ratios within one run.
 //!
@@ -60,7 +60,7 @@ fn main() {
     });
 }
 
-/// Runs the measurements that the arguments name, or all of them.
+/// Runs the measurements that the arguments name; all measurements if the arguments name none.
 async fn measure(arguments: &[String]) {
     let full = arguments.iter().any(|argument| argument == "full");
     let scale = if full { Scale::FULL } else { Scale::QUICK };

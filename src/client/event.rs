@@ -19,7 +19,7 @@ pub enum Event {
         /// Whether the server sends everything after `resumed_from`. If the client asked to resume and this is `false`,
         /// smiles may be missing.
         recovered: bool,
-        /// The offset after which the client asked to resume, if it did.
+        /// The offset after which the client asked to resume; `None` if it did not ask.
         resumed_from: Option<Offset>,
     },
     /// The server sent its first frame after the welcome, so the session works.
@@ -38,10 +38,10 @@ pub enum Event {
     /// A smile to or from this user. After a reconnection, this event may report a smile that this client sent: the
     /// smile is durable, but its ack may never come.
     Received(Smile),
-    /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the smile
-    /// is given up.
+    /// The server refused a frame. The client automatically sends a temporarily refused smile again, unless the
+    /// caller gives the smile up.
     Refused {
-        /// The id that the server echoed, if any.
+        /// The id that the server echoed; `None` if it echoed no id.
         id: Option<String>,
         /// The error code.
         code: ErrorCode,

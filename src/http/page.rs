@@ -1,7 +1,7 @@
 //! The page and its assets, embedded in the binary.
 //!
-//! The page links to its assets under `v/VERSION/`, where browsers cache them for a year. The version is a hash of all
-//! assets, so a returning visitor requests no asset again until the next upgrade.
+//! The page links to its assets under `v/VERSION/`, and browsers may cache these assets for a year. The version is a
+//! hash of all embedded files, so a returning visitor's browser usually requests the assets again only after an upgrade.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;

@@ -78,7 +78,7 @@ impl Faces {
         Ok(Self(faces.finish()))
     }
 
-    /// Wraps stored faces, which were parsed before.
+    /// Wraps faces from the store, which were parsed before they were stored.
     pub fn from_stored(faces: &str) -> Self {
         Self(faces.into())
     }
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsed_faces_parse_again(text in "[ \t\u{3000}:;()DxXPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
+        fn parsing_faces_again_changes_nothing(text in "[ \t\u{3000}:;()DxXPpO|*B<3'😀❤☺\u{fe0f}\u{200d}🔥-]{0,24}") {
             if let Ok(faces) = Faces::parse(&text) {
                 prop_assert_eq!(Faces::parse(faces.as_str()), Ok(faces));
             }

@@ -13,8 +13,8 @@ pub(super) enum Due {
     NoPong,
 }
 
-/// How late a session may notice an overdue pong. A session that is later was blocked in a write or in a read from the
-/// store, or the whole process stalled.
+/// How late a session may notice an overdue pong. A session that notices it even later was blocked in a write or in a
+/// read from the store, or the whole process stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 pub(super) struct Heartbeat {
@@ -51,7 +51,7 @@ impl Heartbeat {
         Some(Due::NoPong)
     }
 
-    /// Records a pong: the next ping is due one interval after the last one, or immediately if that time has passed.
+    /// Records a pong: the next ping is due one interval after the last ping, or immediately if that time has passed.
     /// Does nothing if no ping is unanswered.
     pub(super) fn pong(&mut self, now: Instant) {
         if let Some(pinged_at) = self.pinged_at.take() {
@@ -67,7 +67,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_missing_pong_ends_the_session() {
+    fn an_overdue_pong_is_reported() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SessionTimes::default(), start);
         let first = heartbeat.deadline;

@@ -120,9 +120,9 @@ impl Store {
         Ok(offsets)
     }
 
-    /// Reads the indexed offsets of a conversation in at most `limit` segments: the newest ones up to and including the
-    /// segment `through` that contain smiles of the conversation. The newest segment comes first; the offsets within a
-    /// segment ascend.
+    /// Reads the indexed offsets of a conversation in at most `limit` segments: of the segments up to and including
+    /// `through`, the newest that contain smiles of the conversation. The newest segment comes first; the offsets within
+    /// a segment ascend.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

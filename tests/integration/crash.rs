@@ -29,7 +29,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 /// Sends `POST /api/crash`, which the replica must refuse. Returns the status and the error code.
 async fn refused(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
     let (status, _, answer) = refusal(post_crash(address, body, headers).await).await;
-    assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "no message: {answer}");
+    assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "no message in the refusal: {answer}");
     (status, answer["code"].clone())
 }
 
@@ -98,7 +98,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let answer = post_crash(process.address, "{}", &[JSON]).await;
     assert_eq!(answer.status().as_u16(), 202);
     let body: Value = answer.json().await.unwrap();
-    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "the default mode is not `exit`");
+    assert_eq!(body, json!({"replica": process.replica, "mode": "exit"}), "the default mode was not `exit`");
     assert_ne!(process.exit().await.code(), Some(0));
 
     let dead = process.replica.clone();
@@ -106,7 +106,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
     let list = get_json(process.address, "/api/replicas").await;
     let ids: Vec<&Value> = list["replicas"].as_array().unwrap().iter().map(|replica| &replica["id"]).collect();
     assert_eq!(ids, [&json!(process.replica)], "the list did not hold exactly the new replica");
-    assert_ne!(dead, process.replica, "the new replica has the id of the dead one");
+    assert_ne!(dead, process.replica, "the new replica had the id of the dead replica");
     let body = json!({"replica": dead}).to_string();
     assert_eq!(refused(process.address, &body, &[JSON]).await.0, 404, "a crash of a dead replica was accepted");
     let mut back = TestClient::resume(process.address, "bruno", 0, &anna.epoch()).await;
@@ -115,7 +115,7 @@ async fn exit_aborts_without_clean_up_and_acked_smiles_survive() {
 }
 
 #[tokio::test]
-async fn a_crash_request_may_name_the_replica_and_a_charset() {
+async fn a_crash_request_that_names_the_replica_and_a_charset_is_accepted() {
     let store = TestStore::new();
     let mut process = TestProcess::start(&store.path(), &[]).await;
     let body = json!({"replica": process.replica, "mode": "exit"}).to_string();
@@ -146,7 +146,7 @@ async fn a_hanging_replica_answers_nothing_until_it_is_killed() {
 }
 
 #[tokio::test]
-async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
+async fn an_unready_replica_refuses_new_sessions_and_keeps_its_open_sessions() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
@@ -154,7 +154,7 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     assert_eq!(answer.json::<Value>().await.unwrap()["mode"], "unready");
     let readyz = get(replica.address, "/readyz").await;
     assert_eq!(readyz.status().as_u16(), 503);
-    assert!(readyz.text().await.unwrap().contains("unready"), "the body lacks the reason");
+    assert!(readyz.text().await.unwrap().contains("unready"), "the body lacked the reason");
     assert_eq!(get(replica.ops_address, "/readyz").await.status().as_u16(), 503);
     assert_eq!(
         get_json(replica.address, "/api/replicas").await["replicas"][0]["state"],
@@ -175,5 +175,5 @@ async fn an_unready_replica_accepts_no_session_and_keeps_open_ones() {
     let store = replica.store.clone();
     replica.stop().await;
     let replica = TestReplica::on(&store, &[]).await;
-    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "the restarted replica is not ready");
+    assert_eq!(get(replica.address, "/readyz").await.status().as_u16(), 200, "the restarted replica was not ready");
 }

@@ -125,7 +125,7 @@ fn every_item_is_in_the_file_that_a_document_names() {
 }
 
 #[test]
-fn the_readme_links_every_document() {
+fn the_readme_links_to_every_document() {
     let linked: BTreeSet<PathBuf> = links(README).iter().map(|link| root().join(link)).collect();
     for document in documents() {
         assert!(
@@ -145,7 +145,7 @@ fn named_below(heading: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn operating_documents_exactly_the_options() {
+fn operating_documents_exactly_the_options_of_serve() {
     let commands = CommandLine::command();
     assert_eq!(named_below("## Options"), options_of(commands.find_subcommand("serve").expect("the command `serve`")));
 }
@@ -180,7 +180,7 @@ async fn operating_documents_exactly_the_metrics() {
     // Process metrics exist only on Linux.
     let unknown: Vec<_> =
         named.difference(&exported).filter(|name| cfg!(target_os = "linux") || !name.starts_with("process_")).collect();
-    assert!(unknown.is_empty(), "no such metric: {unknown:?}");
+    assert!(unknown.is_empty(), "docs/OPERATING.md names unknown metrics: {unknown:?}");
 }
 
 /// The versions that follow `label` in a text.
@@ -227,7 +227,7 @@ fn every_module_is_on_the_map() {
 }
 
 #[test]
-fn anchors_follow_github() {
+fn anchors_follow_github_and_fenced_code_is_ignored() {
     let text = "# Bird's eye view\n```sh\n# no heading\n```\n## Three servers: `InnoDB`\n";
     let expected = ["birds-eye-view", "three-servers-innodb"].map(str::to_owned);
     assert_eq!(anchors(text), BTreeSet::from(expected));

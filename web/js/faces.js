@@ -1,4 +1,4 @@
-// The faces of the simulated users: which faces answer which, and the random numbers that choose among them.
+// The faces of the simulated users: the answers to each face, and the random numbers that choose among the answers.
 
 const OPENERS = ["🙂", "😀", "😃", "😊", "😉", "🤗", "😎", "🥳"];
 

@@ -147,7 +147,7 @@ export class Model {
     else this.chaos.stop();
   }
 
-  /** Crashes `replica`; null lets the server choose one. Returns `{outcome, request}`. */
+  /** Requests a crash of `replica`; null lets the server choose a replica. Returns `{outcome, request}`. */
   async crash({ replica = null, by = By.PERSON, mode = this.settings.mode }) {
     this.#lastRequest += 1;
     const id = this.#lastRequest;
@@ -195,8 +195,8 @@ export class Model {
 
   /**
    * How to restart a replica that crashes in the chosen mode. While no backend answers, the browser is online and no
-   * session is connected, the mode is that of the last crash, if its mode is known and its replica has not been
-   * replaced; otherwise, the default mode.
+   * session is connected, the mode is that of the last crash instead; it is the default mode if there was no crash, if
+   * the mode of the last crash is unknown, or if the crashed replica has been replaced.
    */
   revival(now) {
     const isAway = this.#browser.isOnline() && this.#connectedUsers().length === 0;

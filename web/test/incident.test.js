@@ -49,7 +49,7 @@ test("a stopped session no longer counts as lost", () => {
   assert.equal(figuresOf(incident).sessionsLost, 0);
 });
 
-test("an event that changes nothing returns the same incident", () => {
+test("after an event that changes nothing, the incident is still the same object", () => {
   const incident = crashed();
   const idle = [loss(1_030, "carla", "be2.1"), [sessionLive, { at: 1_100, user: "anna" }], [sessionStopped, { user: "anna" }]];
   assert.equal(after(incident, ...idle, [replicasSeen, { at: 2_000, replicas: [{ id: "be1.1", state: "ready" }] }]), incident);

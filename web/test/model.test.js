@@ -63,7 +63,7 @@ function staged({ token } = {}) {
   return stage;
 }
 
-test("a run started before the users are known begins once they are, and survives a crash", async () => {
+test("a run requested before the users are known begins once they are known, and survives a crash", async () => {
   const { model, passes, crashed, ...stage } = staged();
   model.start();
   assert.equal(model.simulation.isRunning, false);
@@ -116,7 +116,7 @@ test("changed settings apply to the current run and to chaos", async () => {
   assert.equal(model.chaos.isOn, false);
 });
 
-test("a change of other settings does not delay the next crash", async () => {
+test("a change of the rate does not delay the next crash of chaos", async () => {
   const { model, timers, passes } = staged();
   await model.open();
   model.start();
@@ -157,7 +157,7 @@ test("a reset forgets how chaos ended", async () => {
   assert.equal(model.chaos.ended, null);
 });
 
-test("a page without a run notices a crash that it requested as quickly as a page with a run", async () => {
+test("a page without a run notices within 1.5 s that the replica whose crash it requested is lost", async () => {
   const { model, passes, ...stage } = staged();
   await model.open();
   await passes(5_000);
@@ -167,7 +167,7 @@ test("a page without a run notices a crash that it requested as quickly as a pag
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
 });
 
-test("a crash request that waits for a token keeps its own mode, even if another is chosen meanwhile", async () => {
+test("a crash request that waits for a token keeps its own mode, even if another mode is chosen meanwhile", async () => {
   const { model, crashed } = staged({ token: "Bearer secret" });
   await model.open();
   model.change({ ...model.settings, mode: "hang" });

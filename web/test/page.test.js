@@ -75,7 +75,7 @@ test("times and numbers are formatted for the language of the page", () => {
   assert.equal(new Format("it").span(2_540), "2,5 s");
 });
 
-test("ids that other code relies on occur exactly once", () => {
+test("the ids of the main elements occur exactly once in index.html", () => {
   const ids = ["conversations", "start", "stop", "crash", "successes", "overload-errors", "replicas", "conversation-list"];
   for (const id of ids) assert.equal(page.split(`id="${id}"`).length, 2, `the id ${id} does not occur exactly once`);
   assert.match(page, /<input id="conversations" type="range" min="0" max="30"/);
@@ -124,7 +124,7 @@ test("every script has a header comment and a bounded length", () => {
   }
 });
 
-// The server and the build of the proxy's image strip indentation, and so would change such a string.
+// The server and the build of the proxy's image strip indentation, and would change a string that spans lines.
 test("no template string spans lines", () => {
   for (const [name, text] of scripts) {
     for (const line of text.split("\n")) {

@@ -8,8 +8,8 @@ use crate::model::{Offset, UserName};
 #[derive(Debug)]
 pub(super) struct Stream {
     pub user: UserName,
-    /// The offset at which the first session on the run's log started; for a reader, where its reading starts. Every
-    /// smile of the run above `start`, up to `until`, must be received.
+    /// The offset at which the first session on the run's log started; for a reader, where its reading starts. The
+    /// stream must receive every smile of the run to or from its user above `start` and up to `until`.
     pub start: Option<Offset>,
     /// Offsets above this one need not be received.
     until: Offset,
@@ -103,7 +103,7 @@ impl Stream {
         self.until = Offset(0);
     }
 
-    /// Stops expecting offsets above those received.
+    /// Stops expecting offsets above the highest received one.
     pub(super) fn expect_no_more(&mut self) {
         self.until = self.offset;
     }
@@ -141,8 +141,8 @@ impl Stream {
         self.known.insert(offset);
     }
 
-    /// Whether the stream never began, or has reached `head` or its own end. Every smile up to there must then have
-    /// been received.
+    /// Whether the stream never began, or has reached `head` or its own end. In the second case, it must have received
+    /// every expected smile up to that offset.
     pub(super) fn is_past(&self, head: Offset) -> bool {
         // A stream that never began has nothing to receive.
         self.start.is_none() || (!self.foreign && self.offset >= head.min(self.until))

@@ -29,7 +29,7 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// its session keeps [`LOCK`], and the next attempts wait for this lock.
 const MIGRATING: Duration = Duration::from_mins(1);
 
-/// Statements of an upgrade may take a long time, since no user waits for them.
+/// Lets the statements of an upgrade take a long time, since no user waits for them.
 const PATIENCE: &str = "SET lock_wait_timeout = 50, innodb_lock_wait_timeout = 50, max_execution_time = 0";
 
 /// Waits at most 1 s for the lock of this database. With the digest, the name of the lock stays within the limit of 64
@@ -51,8 +51,8 @@ const PASSING: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 2003, 3032, 3169];
 /// Errors about the account and its privileges.
 const NO_ACCOUNT: [u16; 2] = [1044, 1045];
 
-/// How long to retry after these errors. A deployment may create the account after the server starts, but a wrong
-/// password must end in an error.
+/// How long to retry after an error in [`NO_ACCOUNT`]. A deployment may create the account after the server starts, but
+/// a wrong password must end in an error.
 const ACCOUNT: Duration = Duration::from_secs(15);
 
 /// Replaces the library's message, which is addressed to developers.

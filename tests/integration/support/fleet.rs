@@ -44,24 +44,24 @@ impl Member {
     }
 
     pub(crate) fn process(&mut self) -> &mut TestProcess {
-        self.process.as_mut().expect("the replica runs")
+        self.process.as_mut().expect("the replica was not running")
     }
 
     /// The address of the operations listener.
     pub(crate) fn ops_address(&self) -> SocketAddr {
-        self.process.as_ref().expect("the replica runs").ops_address
+        self.process.as_ref().expect("the replica was not running").ops_address
     }
 
     /// Stops the replica with a drain.
     pub(crate) async fn stop(&mut self) {
-        let mut process = self.process.take().expect("the replica runs");
+        let mut process = self.process.take().expect("the replica was not running");
         process.signal("TERM").await;
         assert!(process.exit().await.success());
     }
 
     /// Kills the replica with SIGKILL.
     pub(crate) async fn kill(&mut self) {
-        self.process.take().expect("the replica runs").kill().await;
+        self.process.take().expect("the replica was not running").kill().await;
     }
 }
 
@@ -140,10 +140,10 @@ impl Fleet {
 
     /// Waits until another replica lists the replica at `place` in this state.
     pub(crate) async fn until_shown(&self, place: usize, state: &str) {
-        let id = self.members[place].process.as_ref().expect("the replica runs").replica.clone();
+        let id = self.members[place].process.as_ref().expect("the replica was not running").replica.clone();
         let others =
             self.members.iter().enumerate().filter(|(other, member)| *other != place && member.process.is_some());
-        let witness = others.map(|(_, member)| member.listen).next().expect("another replica runs");
+        let witness = others.map(|(_, member)| member.listen).next().expect("no other replica was running");
         eventually(&format!("{id} is shown as {state}"), async || {
             let list = get_json(witness, "/api/replicas").await;
             let replicas = list["replicas"].as_array().cloned().unwrap_or_default();
@@ -186,8 +186,8 @@ impl Fleet {
                 streams.push(client.replayed().await);
             }
             let log: Vec<&Value> = streams.iter().flatten().map(|smile| &smile["offset"]).collect();
-            assert!(log.len() > 100, "all streams together have only {} frames", log.len());
-            assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} has a different log", member.name);
+            assert!(log.len() > 100, "all streams together had only {} frames", log.len());
+            assert_eq!(*first.get_or_insert_with(|| streams.clone()), streams, "{} had a different log", member.name);
         }
     }
 }

@@ -57,7 +57,7 @@ export class Session {
    * its welcome is a refusal.
    */
   closeReason = null;
-  /** When a waiting session reconnects, by the clock of `timers`; valid in the state `WAITING` only. */
+  /** When a waiting session reconnects, by the clock of `timers`; valid only in the state `WAITING`. */
   retryAt = null;
   /** The number of welcomes after the first one. */
   reconnects = 0;
@@ -98,7 +98,7 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Shortens a back-off, because the backend or the network is back. Hints and policy waits are still honoured. */
+  /** Shortens a back-off, because the backend or the network is back. Waits after a hint or a policy violation stay. */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     const wait = this.#random() * HURRY_SPREAD_MS;

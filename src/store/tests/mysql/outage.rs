@@ -122,7 +122,7 @@ async fn a_silent_network_is_detected_and_only_probes_connect_over_it() {
 }
 
 #[tokio::test]
-async fn a_read_over_an_idle_connection_that_was_cut_succeeds() {
+async fn an_append_over_a_cut_connection_is_in_doubt_and_reads_succeed() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let store = open(&url).await;
