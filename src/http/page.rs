@@ -1,7 +1,8 @@
 //! The page and its assets, embedded in the binary.
 //!
 //! The page links to its assets under `v/VERSION/`, and browsers may cache these assets for a year. The version is a
-//! hash of all embedded files, so a returning visitor's browser usually requests the assets again only after an upgrade.
+//! hash of all embedded files, so the browser of a returning visitor usually requests no asset again until an upgrade
+//! changes the version.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;

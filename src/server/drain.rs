@@ -26,7 +26,7 @@ pub(super) async fn drain(app: Arc<AppState>, deadline: Instant) {
     app.sessions.close();
     let group = drain_group(sessions, timeout);
     let last_sessions = deadline.checked_sub(CLOSE_RESERVE).unwrap_or(deadline);
-    // Wait for the sessions and announce the drain at the same time: a hanging store must not delay the closes.
+    // Wait and announce at the same time: a hanging store must not delay the end of the sessions.
     let leaving = async { tokio::join!(app.sessions.wait(), app.context.replica.announce()) };
     let mut leaving = pin!(tokio::time::timeout_at(last_sessions.into(), leaving));
     // Each pass asks one group to leave. A handshake in progress may still open a session, so the passes continue until

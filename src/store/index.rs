@@ -121,8 +121,8 @@ impl Store {
     }
 
     /// Reads the indexed offsets of a conversation in at most `limit` segments: of the segments up to and including
-    /// `through`, the newest that contain smiles of the conversation. The newest segment comes first; the offsets within
-    /// a segment ascend.
+    /// `through`, the newest that contain smiles of the conversation. The newest segment comes first; the offsets in a
+    /// segment ascend.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -157,8 +157,8 @@ impl Store {
     }
 }
 
-/// Fails if the index has fewer than `least` segments. The index has had that many before, but a MySQL server that took
-/// over may lack the last segments, and memory may have dropped the smiles of these segments.
+/// Fails if the index has fewer than `least` segments. The index has had that many segments before, but a MySQL server
+/// that took over may lack the last segments, and memory may have dropped the smiles of these segments.
 pub(crate) fn ensure_indexed(indexed: u64, least: u64) -> Result<(), StoreError> {
     if indexed < least {
         return Err(StoreError::Unavailable("the index lacks segments, which are being derived again".into()));

@@ -29,7 +29,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 /// Sends `POST /api/crash`, which the replica must refuse. Returns the status and the error code.
 async fn refused(address: SocketAddr, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
     let (status, _, answer) = refusal(post_crash(address, body, headers).await).await;
-    assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "no message in the refusal: {answer}");
+    assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "the message was missing: {answer}");
     (status, answer["code"].clone())
 }
 

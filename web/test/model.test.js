@@ -167,7 +167,7 @@ test("a page without a run notices within 1.5 s that the replica whose crash it 
   assert.notEqual(lastOf(model.run.crashes).lostAt, null);
 });
 
-test("a crash request that waits for a token keeps its own mode, even if another mode is chosen meanwhile", async () => {
+test("a crash request that waits for a token keeps its mode, even if another mode is chosen meanwhile", async () => {
   const { model, crashed } = staged({ token: "Bearer secret" });
   await model.open();
   model.change({ ...model.settings, mode: "hang" });

@@ -98,7 +98,10 @@ export class Session {
     if (this.state === SessionState.RESUMING) this.#enter(SessionState.LIVE);
   }
 
-  /** Shortens a back-off, because the backend or the network is back. Waits after a hint or a policy violation stay. */
+  /**
+   * Shortens a back-off, because the backend or the network is back. Does not shorten the wait after a `drain`, after a
+   * hint or after a policy violation.
+   */
   hurry() {
     if (this.state !== SessionState.WAITING || this.#returnAt !== null) return;
     const wait = this.#random() * HURRY_SPREAD_MS;
