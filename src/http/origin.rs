@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_own_or_listed_origin_is_allowed() {
+    fn own_listed_and_absent_origins_are_allowed() {
         assert!(is_own_or_allowed(&HeaderMap::new(), &[]));
         assert!(allowed("chat.example", "https://chat.example"));
         assert!(allowed("chat.example", "http://chat.example"));

@@ -50,7 +50,7 @@ async fn checks_run_in_the_order_of_the_protocol() {
     assert_eq!(refused(on.address, "{}", &[foreign, with_token, JSON]).await, (403, json!("forbidden_origin")));
     assert_eq!(refused(on.address, "nonsense", &[]).await.0, 401);
     for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", TOKEN, &format!("Bearer {TOKEN}x")] {
-        assert_eq!(refused(on.address, "{}", &[("authorization", wrong), JSON]).await.0, 401, "{wrong}");
+        assert_eq!(refused(on.address, "{}", &[("authorization", wrong), JSON]).await.0, 401, "not 401: {wrong:?}");
     }
     assert_eq!(refused(on.address, "nonsense", &[with_token]).await.0, 415);
     let plain = ("content-type", "text/plain");

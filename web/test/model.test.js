@@ -116,7 +116,7 @@ test("changed settings apply to the current run and to chaos", async () => {
   assert.equal(model.chaos.isOn, false);
 });
 
-test("a change of the rate does not delay the next crash of chaos", async () => {
+test("a change of the rate does not delay the next crash by chaos", async () => {
   const { model, timers, passes } = staged();
   await model.open();
   model.start();
