@@ -22,8 +22,8 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
 /**
- * A crash of be.1, which has the sessions of anna and bruno. Both are live again after 700 ms. The list shows the loss
- * after 900 ms, and a new replica after 4 s.
+ * A crash of be.1, which has the sessions of anna and bruno. Both sessions are live again after 700 ms. The list shows
+ * the loss after 900 ms, and a new replica after 4 s.
  */
 function crashedAndBack(at = 1_000) {
   return after(
