@@ -135,7 +135,7 @@ struct Session {
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    /// Why the session must leave, once it has been asked to.
+    /// Why the session must leave; `None` until it is asked to leave.
     leave: Option<CloseReason>,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// An empty memory that starts after `indexed`.
+    /// Empty memory, which starts after `indexed`.
     pub(super) fn new(indexed: Offset) -> Self {
         Self { start: indexed, indexed, ..Self::default() }
     }
@@ -116,8 +116,8 @@ impl Recent {
         (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
-    /// Records that everything up to `indexed`, or to the end of memory, is in the index or removed by retention. Drops
-    /// the hashes of these smiles, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
+    /// Records that all smiles up to `indexed`, or to the end of memory, are in the index or removed by retention.
+    /// Drops the hashes of these smiles, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))
