@@ -1,5 +1,5 @@
-//! `smilingchat check`: asks a replica once whether it is ready. Serves as a health check for container images without
-//! a shell.
+//! `smilingchat check`: asks a replica once whether it is ready, or whether it is alive if the URL ends in `/livez`.
+//! Serves as a health check for container images without a shell.
 
 use std::time::Duration;
 

@@ -187,8 +187,8 @@ impl Client {
         self.resume_point.as_ref()
     }
 
-    /// Waits for the next event; forever after [`Event::Ended`]. Cancel safe. The client makes no progress unless this
-    /// future is polled.
+    /// Waits for the next event. After [`Event::Ended`], waits forever. Cancel safe. The client makes no progress
+    /// unless this future is polled.
     pub async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -364,7 +364,7 @@ impl Client {
 
 impl Session {
     /// Passes the outgoing frame, if there is one, to the connection. Otherwise flushes, and waits for an event until
-    /// `wake`. Without a welcome by then, the client drops the connection.
+    /// `wake`. If the server has sent no welcome by then, reports the connection as gone.
     async fn step(&mut self, wake: Option<Instant>) -> Option<Heard> {
         if let Some(text) = &self.outgoing {
             if let Err(gone) = self.connection.feed(text).await {

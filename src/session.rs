@@ -35,14 +35,14 @@ use outgoing::SmileInFlight;
 use socket::Incoming;
 pub(crate) use socket::Socket;
 
-/// Maximum number of smiles that one session may have in flight.
+/// Maximum number of smiles in flight in one session.
 const MAX_IN_FLIGHT: usize = 128;
 
 /// Maximum time that a leaving session waits for the outcome of its smiles in flight. The deadline does not interrupt
 /// the delivery of outcomes that have arrived.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upper bound on `reconnect_after_ms` in a `drain` frame. The value is random, so that clients do not all reconnect at
+/// Upper bound on `reconnect_after_ms` in a `drain` frame. The hint is random, so that clients do not all reconnect at
 /// once.
 const RECONNECT_SPREAD_MS: u64 = 500;
 
@@ -135,7 +135,7 @@ struct Session {
     histories: Bucket,
     faults: FaultBudget,
     heartbeat: Heartbeat,
-    /// Why the session must leave, once it has been asked to.
+    /// Why the session must leave; `None` until it is asked to leave.
     leave: Option<CloseReason>,
 }
 

@@ -1,5 +1,5 @@
 //! Recovery after `kill -9` of a replica, as the simulator reports it: the time from the loss of a session's connection
-//! to the first answer of a later session.
+//! to the first answer in the session that replaces it.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         let rate = SMILES / scale.conversations as f64;
         simulator.args(["--conversations", &scale.conversations.to_string(), "--rate", &rate.to_string()]);
         simulator.stdout(Stdio::piped()).stderr(Stdio::null());
-        let simulator = simulator.spawn().expect("the simulator starts");
+        let simulator = simulator.spawn().expect("the simulator did not start");
         let opening = Instant::now();
         let sessions = loop {
             let [here, there] = [sessions(&replicas[0]).await, sessions(&replicas[1]).await];
@@ -42,8 +42,8 @@ pub(crate) async fn after_a_kill(scale: &Scale, report: &mut Report) {
         };
         tokio::time::sleep(Duration::from_secs(2)).await;
         replicas[1].kill();
-        let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("the wait does not panic");
-        let text = String::from_utf8(done.expect("the simulator exits").stdout).expect("text");
+        let done = tokio::task::spawn_blocking(|| simulator.wait_with_output()).await.expect("the wait panicked");
+        let text = String::from_utf8(done.expect("the simulator's output could not be read").stdout).expect("text");
         let report_of: serde_json::Value = serde_json::from_str(&text).expect("a report");
         let recovery = &report_of["recovery_ms"];
         let ledger = |name: &str| report_of[name].to_string();

@@ -1,4 +1,4 @@
-//! Raises the limit on open files, and divides the files between sessions and everything else.
+//! Raises the limit on open files, and divides it between sessions and everything else.
 //!
 //! Probes, requests and the store need files as well. Without a reserve for them, an orchestrator would consider a full
 //! replica dead.

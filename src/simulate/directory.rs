@@ -1,4 +1,4 @@
-//! Asks a replica for the simulated users.
+//! Asks the replicas for the simulated users.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The number of simulated users. They come first in the list of users; the remaining users are for people.
 const SIMULATED: usize = 60;
 
-/// Asks each replica in turn for the users, in at most [`ROUNDS`] rounds, and returns the simulated ones.
+/// Asks the replicas in turn for the users until one lists them, in at most [`ROUNDS`] rounds. Returns the simulated
+/// users.
 ///
 /// # Errors
 /// The last failure, if no replica listed the users.

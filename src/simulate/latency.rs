@@ -18,7 +18,7 @@ impl Latency {
     /// # Panics
     /// Never: the bounds are constants that the histogram accepts.
     pub(super) fn new() -> Self {
-        Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds are in range"))
+        Self(Histogram::new_with_bounds(1, microseconds(LONGEST), DIGITS).expect("the bounds should be in range"))
     }
 
     /// Counts one duration. A duration of more than an hour counts as an hour.
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_histogram_and_extreme_durations_do_not_panic() {
+    fn an_empty_histogram_and_extreme_durations_cause_no_panic() {
         let mut latency = Latency::new();
         assert_eq!(latency.percentiles(), Percentiles { count: 0, p50: 0.0, p90: 0.0, p99: 0.0, max: 0.0 });
         latency.record(Duration::MAX);

@@ -58,7 +58,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a run for the users of a store; `None` with fewer than two users.
+    /// Plans a run for these users; `None` if there are fewer than two.
     pub fn new(seed: u64, options: &SimulateOptions, users: &[UserName]) -> Option<Self> {
         if users.len() < 2 {
             return None;
@@ -122,8 +122,9 @@ impl Plan {
     }
 }
 
-/// The users of a conversation. The first round pairs (0, 1), (2, 3) and so on. Each later round begins one user
-/// further on. With at least four users, the distance between the users of a pair also changes from round to round.
+/// The users of a conversation. A round has half as many conversations as there are users, rounded down. The first
+/// round pairs (0, 1), (2, 3) and so on. Each later round begins one user further on. With at least four users, the
+/// distance between the users of a pair also changes from round to round.
 fn pair(conversation: usize, users: &[UserName]) -> [UserName; 2] {
     let pairs = users.len() / 2;
     let (round, place) = (conversation / pairs, conversation % pairs);
@@ -208,7 +209,7 @@ mod tests {
             let users = users(count);
             let plan = Plan::new(1, &options(100, 1.0, 1.0), &users).unwrap();
             for conversation in 0..100 {
-                assert_ne!(plan.user(2 * conversation), plan.user(2 * conversation + 1), "{count} users");
+                assert_ne!(plan.user(2 * conversation), plan.user(2 * conversation + 1), "with {count} users");
             }
             let seated: HashSet<_> = (0..plan.seats()).map(|seat| plan.user(seat)).collect();
             assert_eq!(seated.len(), count);
@@ -231,12 +232,12 @@ mod tests {
         }
         first_beats.sort();
         for (slot, first) in first_beats.iter().enumerate() {
-            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation begins in the 25 ms slot {slot}");
+            assert_eq!(first.as_millis() / 25, slot as u128, "no conversation began in the 25 ms slot {slot}");
         }
     }
 
     #[test]
-    fn planned_smiles_are_stored_unchanged() {
+    fn planned_faces_survive_parsing_and_are_recognised() {
         let plan = Plan::new(3, &options(1, 1000.0, 1.0), &users(2)).unwrap();
         for (number, (_, faces)) in beats(&plan, 0).into_iter().enumerate() {
             let beat = Beat { conversation: 0, number };
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!(run.beat_of(&id), Some(beat));
         assert_eq!(other.beat_of(&id), None);
         for foreign in ["c1", run.as_str(), &format!("{}-1", run.as_str()), &format!("{}-1-x", run.as_str())] {
-            assert_eq!(run.beat_of(&SmileId::parse(foreign).unwrap()), None, "{foreign}");
+            assert_eq!(run.beat_of(&SmileId::parse(foreign).unwrap()), None, "{foreign} named a beat");
         }
     }
 }

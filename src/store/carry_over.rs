@@ -47,7 +47,7 @@ pub(super) fn next_step(rows: &[StoredRow], directory: &UserDirectory) -> sqlx::
         })
     };
     let damaged = |(position, ..): &StoredRow| {
-        sqlx::Error::Decode(format!("row {position} is not a valid smile: it was edited by hand").into())
+        sqlx::Error::Decode(format!("row {position} is not a valid smile: was it edited by hand?").into())
     };
     let smiles: Vec<Smile> = rows.iter().map(|row| smile(row).ok_or_else(|| damaged(row))).collect::<Result<_, _>>()?;
     let mut insert = "INSERT INTO log_batches (first, smiles, token, appended_at, payload) VALUES ".to_owned();

@@ -1,5 +1,5 @@
-//! The types of the cluster: replicas, their state and their leases. MySQL stores the rows and provides the clock; a
-//! standalone replica uses the same types without a row.
+//! The types of the cluster: replicas, their state and their leases. MySQL stores a row for each replica and provides
+//! the clock; a standalone replica uses the same types without a row.
 
 use std::time::{Duration, Instant};
 

@@ -126,7 +126,7 @@ async fn a_batch_is_appended_only_after_the_one_it_names(database: &Database) {
     let wrong = [
         (Some(BatchKey { token: last.token ^ 1, ..last }), head, "another log's batch"),
         (Some(BatchKey { first: Offset(9), ..last }), Offset(9), "a batch that does not exist"),
-        (first, head, "a batch that ends elsewhere"),
+        (first, head, "a batch that ends at another offset"),
         (None, head, "no batch at all"),
     ];
     for (previous, after, what) in wrong {
@@ -187,7 +187,7 @@ async fn the_log_survives_reopening(database: &Database) {
 #[tokio::test]
 async fn a_file_that_takes_the_place_of_the_log_keeps_its_epoch() {
     let database = Database::sqlite();
-    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is a file") };
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is not a file") };
     let store = database.open().await;
     let epoch = store.log_state().await.unwrap().epoch;
     let copy = path.with_extension("copy");
@@ -215,7 +215,7 @@ async fn a_batch_is_found_by_any_offset_in_it(database: &Database) {
         "a batch was not read exactly once"
     );
     let page = store.read_log(Offset(0), 1).await.unwrap();
-    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "the page was not one whole batch");
+    assert_eq!((page.batches.len(), page.state.head), (1, Offset(4)), "the page or its head was wrong");
     assert_eq!(ids(&store.read_log(Offset(3), 9).await.unwrap().batches[0].smiles), ["d"]);
 }
 

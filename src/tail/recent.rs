@@ -9,8 +9,8 @@ use crate::hub::Publication;
 use crate::model::{Offset, Smile, UserName};
 use crate::store::{BatchKey, IdHash};
 
-/// Number of newest smiles that stay in memory even if they are indexed, until retention removes them. They serve
-/// clients that resume after a crash.
+/// How many of the newest smiles stay in memory even if they are indexed, until retention removes them. These smiles
+/// serve clients that resume after a crash.
 const KEPT_INDEXED: u64 = 65_536;
 
 /// A page of a user's stream.
@@ -18,7 +18,8 @@ const KEPT_INDEXED: u64 = 65_536;
 pub(crate) struct StreamPage {
     /// In the order of the log.
     pub smiles: Vec<Arc<Publication>>,
-    /// The page is complete up to and including this offset, which exceeds the page's `after` whenever `until` does.
+    /// The page is complete up to and including this offset, which exceeds the offset `after` of the request whenever
+    /// `until` does.
     pub through: Offset,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// An empty window after `indexed`.
+    /// Empty memory, which starts after `indexed`.
     pub(super) fn new(indexed: Offset) -> Self {
         Self { start: indexed, indexed, ..Self::default() }
     }
@@ -73,7 +74,7 @@ impl Recent {
         self.offsets.get(&hash).copied()
     }
 
-    /// The index in `smiles` of the smile after `offset`; `None` if memory does not reach back that far.
+    /// The position in `smiles` of the smile after `offset`; `None` if memory does not reach back that far.
     fn place(&self, offset: Offset) -> Option<usize> {
         usize::try_from(offset.0.checked_sub(self.start.0)?).ok()
     }
@@ -115,8 +116,8 @@ impl Recent {
         (between.take(limit).map(|publication| publication.smile.clone()).collect(), self.start)
     }
 
-    /// Records that everything up to `indexed`, or to the end of memory, is in the index or removed by retention. Drops
-    /// the hashes up to there, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
+    /// Records that all smiles up to `indexed`, or to the end of memory, are in the index or removed by retention.
+    /// Drops the hashes of these smiles, and the oldest indexed smiles beyond [`KEPT_INDEXED`].
     pub(super) fn set_indexed(&mut self, indexed: Offset) {
         while self.indexed < indexed
             && let Some(publication) = self.place(self.indexed).and_then(|place| self.smiles.get(place))

@@ -152,6 +152,6 @@ async fn a_drain_under_load_loses_no_acked_smile() {
     let replica = TestReplica::on(&store, &UNLIMITED).await;
     let mut anna = TestClient::resume(replica.address, "anna", 0, &epoch).await;
     let log: Vec<(String, u64)> = anna.replayed().await.iter().map(|frame| (id(frame), offset(frame))).collect();
-    assert_eq!(log[..acked.len()], acked, "the log (left) does not begin with the acked smiles (right)");
+    assert_eq!(log[..acked.len()], acked, "the log (left) did not begin with the acked smiles (right)");
     assert!(log.iter().all(|(id, _)| !refused.contains(id)), "a refused smile was stored");
 }

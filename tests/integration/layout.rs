@@ -69,11 +69,11 @@ async fn the_page_fits_on_one_screen() {
         for width in [1440, 1024, 390, 320] {
             browser.view(width, 844).await;
             let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            assert_eq!(browser.run(overflow, &json!([])).await, 0, "overflow at {width} pixels in {language}");
+            assert_eq!(browser.run(overflow, &json!([])).await, 0, "the page overflowed at {width} px in {language}");
             let list = reaches(&browser, "#conversation-list").await;
             assert!(
                 width < 390 || list < 3_500.0,
-                "the list ends at {list} pixels on a page {width} pixels wide, in {language}"
+                "the list ended at {list} pixels on a page {width} pixels wide, in {language}"
             );
         }
     }
@@ -104,7 +104,7 @@ async fn four_replicas_fit_on_one_screen(language: &str) {
             dead = Some(*address);
         }
     }
-    let _replacement = start_replicas(&[dead.expect("a replica has exited")], &database).await;
+    let _replacement = start_replicas(&[dead.expect("no replica had exited")], &database).await;
     eventually("the dead replica is replaced", async || browser.count("#replicas [data-state=ready]").await == 4).await;
     eventually("every session is live again", async || live_sessions(&browser).await == 60).await;
     eventually("the crash has all its steps", async || browser.count("#incident li").await == 6).await;
@@ -163,7 +163,7 @@ async fn nothing_moves_with_reduced_motion() {
     let browser = open_page("en", &server).await;
     start_conversations(&browser, 2).await;
     eventually("the page shows the replica's load", async || browser.count("#replicas .fill").await == 1).await;
-    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "too few elements move without reduced motion");
+    assert!(browser.run(MOVING, &json!([])).await.as_u64() > Some(5), "too few elements moved without reduced motion");
     let features = json!({ "features": [{ "name": "prefers-reduced-motion", "value": "reduce" }] });
     browser.command("Emulation.setEmulatedMedia", &features).await;
     assert_eq!(browser.run(MOVING, &json!([])).await, 0);
@@ -199,7 +199,7 @@ async fn enlarged_text_has_room_on_every_screen() {
                 let resize = "document.documentElement.style.setProperty('font-size', `${arguments[0]}px`);
                     return parseFloat(getComputedStyle(document.getElementById('start')).fontSize)";
                 let text = browser.run(resize, &json!([size])).await.as_f64().expect("a size");
-                assert!(text > 0.8 * f64::from(size), "the font size of the start button is {text} pixels");
+                assert!(text > 0.8 * f64::from(size), "the font size of the start button was {text} pixels");
                 for find in [CUT_OFF, CUT_OFF_CHOICES] {
                     let found = browser.run(find, &json!([])).await;
                     assert_eq!(found, json!([]), "cut off at {width} pixels, font size {size}, in {language}");

@@ -33,11 +33,11 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")), "{body}");
         assert!(
             body["retry_after_ms"].as_u64().is_some_and(|wait| (1..=2000).contains(&wait)),
-            "the hint is not from 1 to 2,000 ms: {body}"
+            "the hint was not from 1 to 2,000 ms: {body}"
         );
         assert!(
             retry_after.is_some_and(|seconds| (1..=2).contains(&seconds)),
-            "Retry-After is not 1 or 2 s: {retry_after:?}"
+            "Retry-After was not 1 or 2 s: {retry_after:?}"
         );
     }
     for _ in 0..50 {
@@ -57,7 +57,7 @@ async fn a_client_address_past_its_burst_gets_429_with_a_correct_hint() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(retry_after.unwrap())).await;
-    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "a request after the hint was refused");
+    assert_eq!(get(replica.address, "/api/users").await.status().as_u16(), 200, "a request was refused after the wait");
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn only_the_first_refusal_of_an_address_is_logged_immediately() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("192.0.2.")).collect();
     assert_eq!(lines.len(), 2, "{log}");
     for word in ["\"address\":\"192.0.2.1\"", "\"refused\":1", "\"level\":\"WARN\"", "--client-rate"] {
-        assert!(lines[0].contains(word), "{word} is missing: {}", lines[0]);
+        assert!(lines[0].contains(word), "{word} was missing: {}", lines[0]);
     }
 }
 
@@ -119,8 +119,8 @@ async fn zero_disables_the_limit_per_client_address() {
     }
 }
 
-/// Sends smiles until one is refused with `code`, waits as long as its hint says, and sends the same id again. This
-/// smile must be acked.
+/// Sends smiles until one is refused with `code`, waits as long as the refusal's hint says, and sends that smile again.
+/// The smile must then be acked.
 async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) {
     for number in 0..1000 {
         let this = format!("c{round}.{number}");
@@ -132,7 +132,7 @@ async fn refused_then_admitted(client: &mut TestClient, code: &str, round: u32) 
         assert_eq!((&answer["code"], &answer["temporary"]), (&json!(code), &json!(true)), "{answer}");
         assert_eq!(id(&answer), this);
         let wait = answer["retry_after_ms"].as_u64().expect("a hint");
-        assert!((1..=1000).contains(&wait), "the hint is not from 1 to 1,000 ms: {answer}");
+        assert!((1..=1000).contains(&wait), "the hint was not from 1 to 1,000 ms: {answer}");
         tokio::time::sleep(Duration::from_millis(wait)).await;
         client.smile(&this, "bruno").await;
         return;
@@ -245,8 +245,8 @@ async fn a_load_past_the_capacity_is_admitted_up_to_the_capacity() {
     refusals.sort_unstable();
     assert!(refusals.len() > 40 * 3 * 2, "the load was too low: {acked} acked, {} refused", refusals.len());
     let most = 40.0 * took + 10.0 + 1.0;
-    assert!(f64::from(acked) <= most, "{acked} smiles were admitted, but at most {most} may be");
-    assert!(f64::from(acked) >= most * 0.7, "only {acked} smiles were admitted, but {most} may be");
+    assert!(f64::from(acked) <= most, "{acked} smiles were admitted, but the limit was {most}");
+    assert!(f64::from(acked) >= most * 0.7, "only {acked} smiles were admitted, but the limit was {most}");
     let median = refusals[refusals.len() / 2];
     assert!(median < Duration::from_millis(50), "the median refusal took {median:?}");
 }
@@ -274,7 +274,7 @@ async fn a_low_limit_on_open_files_reduces_only_the_sessions() {
     let warning: Value = serde_json::from_str(warning).expect("JSON");
     assert_eq!((&warning["limit"], &warning["max_sessions"]), (&json!(256), &json!(15_000)), "{warning}");
     let room = usize::try_from(warning["sessions"].as_u64().expect("a number")).unwrap();
-    assert!((100..256).contains(&room), "the maximum is not from 100 to 255 sessions: {warning}");
+    assert!((100..256).contains(&room), "the maximum was not from 100 to 255 sessions: {warning}");
 
     let mut clients = Vec::new();
     for _ in 0..room {

@@ -8,11 +8,12 @@ export const REQUEST_LIMIT_MS = 3_000;
 const TOO_OFTEN = 429;
 const FORBIDDEN = 403;
 
-/** The status that a working WebSocket address returns to a plain GET. */
+/** The status with which a working WebSocket address answers a plain GET. */
 const UPGRADE_REQUIRED = 426;
 
 /**
- * The codes of requests that no backend answered, though a proxy may have. The backend's own refusals have other codes.
+ * The codes of requests that no backend answered, although a proxy may have answered them. The backend's own refusals
+ * have other codes.
  */
 export const SILENT_CODES = new Set(["unreachable", "no_replica", "http_502", "http_503", "http_504"]);
 

@@ -1,5 +1,5 @@
-// All crashes of a run: those that the user or chaos requested, and those that the page noticed. The functions are
-// pure: those that record an event take the state of the crashes and return the next one.
+// All crashes of a run: those that the presenter or chaos requested, and those that the page noticed. The functions are
+// pure: a function that records an event takes the state of the crashes and returns the next state.
 
 import * as Incidents from "./incident.js";
 import { withReplacements } from "./replacements.js";
@@ -9,7 +9,10 @@ const READY = "ready";
 
 export const By = Object.freeze({ PERSON: "person", CHAOS: "chaos", SOMEBODY: "somebody" });
 
-/** For this long, a resumed loss, or a request without a known victim, can be attributed to a crash noticed later. */
+/**
+ * For this long, the loss of a session that has resumed, or a request without a known victim, can be attributed to a
+ * crash that is noticed later.
+ */
 const REMEMBERED_MS = 60_000;
 /** How long to wait for a replacement. */
 const OPEN_MS = 120_000;
@@ -60,7 +63,7 @@ export function confirmed(crashes, { id, ...answer }) {
   return each(crashes, (incident) => (incident.id === id ? Incidents.confirmed(incident, answer) : incident));
 }
 
-/** Drops a refused crash. */
+/** Drops a crash whose request was refused. */
 export function withdrawn(crashes, { id }) {
   return { ...crashes, incidents: crashes.incidents.filter((incident) => incident.id !== id) };
 }

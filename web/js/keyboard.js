@@ -1,4 +1,4 @@
-// The keyboard shortcuts, and the key presses that trigger none.
+// The keyboard shortcuts, and the key presses that trigger no action.
 
 export const SHORTCUTS = Object.freeze({ s: "start", x: "stop", c: "crash", k: "chaos", r: "reset", l: "link", j: "json", p: "picture" });
 export const HELP_KEY = "?";

@@ -35,7 +35,7 @@ export class ReplicaWatch {
   answeredAt = null;
   /** When the first of the consecutive failed requests began; null after a list or a rate-limit refusal. */
   unreachableSince = null;
-  /** When the current series of requests without a backend's answer began; null if the last one was answered. */
+  /** When the current series of requests without a backend's answer began; null if a backend answered the last one. */
   silentSince = null;
   /** The end of a rate-limit pause, or null. */
   quietUntil = null;

@@ -34,7 +34,7 @@ test("each failure has an outcome and a message, which the next request clears",
   for (const [status, outcome] of failures) {
     const { crashes } = requests(status, { replica: "be1.1", mode: "exit" });
     assert.equal((await crashes.ask(WISH)).outcome, outcome, `the outcome for status ${status} was wrong`);
-    assert.ok(crashes.failure.key in ENGLISH, `${crashes.failure.key} has no words`);
+    assert.ok(crashes.failure.key in ENGLISH, `${crashes.failure.key} had no words`);
     await crashes.ask(WISH);
     assert.equal(crashes.failure, null);
   }

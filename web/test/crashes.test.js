@@ -22,8 +22,8 @@ const confirmed = (at, id, replica, mode = "exit") => ["confirmed", { id, at, re
 const TWO = after(NO_CRASHES, seen(0, list("ready", "ready")));
 
 /**
- * A crash of be.1, which has the sessions of anna and bruno. Both are live again after 700 ms. The list shows the loss
- * after 900 ms, and a new replica after 4 s.
+ * A crash of be.1, which has the sessions of anna and bruno. Both sessions are live again after 700 ms. The list shows
+ * the loss after 900 ms, and a new replica after 4 s.
  */
 function crashedAndBack(at = 1_000) {
   return after(
@@ -49,7 +49,7 @@ test("a crash has counts of lost and resumed sessions, and times of detection, r
   assert.equal(isOpen(crashes, 6_000), false);
 });
 
-test("unknown times are null, the crash stays open for a while, and a withdrawn one is dropped", () => {
+test("unknown times are null, a crash stays open for a while, and a withdrawn crash is dropped", () => {
   const crashes = after(TWO, asked(1_000, 1, { by: By.CHAOS, mode: "hang" }), lost(1_100, "anna", "be.1"));
   const { seenAfter, resumedAfter, replacedAfter } = figuresOf(lastOf(crashes));
   assert.deepEqual([seenAfter, resumedAfter, replacedAfter], [null, null, null]);
@@ -115,7 +115,7 @@ test("a session lost in another crash, or minutes later, does not count for an u
   assert.equal(figuresOf(late.incidents[0]).sessionsLost, 0);
 });
 
-test("a session counts for the last crash of its replica only", () => {
+test("a session counts only for the last crash of its replica", () => {
   const unready = after(TWO, asked(1_000, 1, { mode: "unready" }), confirmed(1_010, 1, "be.1", "unready"));
   const crashes = after(unready, asked(61_000, 2), confirmed(61_010, 2, "be.1"), lost(61_100, "anna", "be.1"));
   assert.deepEqual(crashes.incidents.map((incident) => figuresOf(incident).sessionsLost), [0, 1]);
@@ -329,7 +329,7 @@ test("chaos crashes a replica at each interval until it is switched off", async 
   assert.equal(chaos.done, 0);
 });
 
-test("a crash whose answer comes after chaos was switched off is counted", async () => {
+test("a crash is counted even if its request is answered after chaos was switched off", async () => {
   const { chaos, timers, passes } = chaotic();
   chaos.start(10_000);
   timers.advance(10_000);
@@ -338,7 +338,7 @@ test("a crash whose answer comes after chaos was switched off is counted", async
   assert.deepEqual([chaos.isOn, chaos.done, chaos.ended], [false, 1, Ended.BY_HAND]);
 });
 
-test("a crash requested before a restart of chaos does not count after it", async () => {
+test("a crash requested before a restart of chaos does not count after the restart", async () => {
   const { chaos, timers, passes } = chaotic();
   chaos.start(10_000);
   timers.advance(10_000);

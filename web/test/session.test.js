@@ -46,7 +46,7 @@ test("a session connects and is live once welcomed", () => {
   assert.deepEqual(heard, ["welcomed"]);
 });
 
-test("frames reach the listener, and an unreadable one is reported without ending the session", () => {
+test("frames reach the listener, and an unreadable one is reported but does not end the session", () => {
   const { sockets, heard, live, session } = setUp();
   live();
   sockets[0].tell({ type: "smile", offset: 101, id: "c", from: "b", to: "a", smile: "😀" });
@@ -133,7 +133,7 @@ test("only a connection that the server closes before its welcome counts as refu
   assert.deepEqual([session.closeReason.name, ended()], ["no_welcome", false]);
 });
 
-test("an attempt without a welcome is given up and tried again", () => {
+test("without a welcome in time, an attempt to connect is given up, and another one follows", () => {
   const { session, sockets, timers } = setUp();
   session.start();
   timers.advance(CONNECT_LIMIT_MS);

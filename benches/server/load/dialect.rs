@@ -23,15 +23,15 @@ pub(crate) enum Dialect {
 /// The meaning of a text frame.
 #[derive(Clone, Copy)]
 pub(super) enum Meaning {
-    /// A smile is durable, or echoed.
+    /// A smile is durable, or was echoed.
     Ack,
     /// A smile of another session arrived.
     Delivery,
-    /// A smile was refused. The next smile may be sent after this time.
+    /// A smile was refused. The session sends no smile until this time has passed.
     Refusal(Duration),
     /// The frame must be answered with this text.
     Probe(&'static [u8]),
-    /// Ignored.
+    /// Any other frame, which is ignored.
     Other,
 }
 
@@ -44,7 +44,7 @@ impl Dialect {
         }
     }
 
-    /// Appends a smile to `text`. Its id consists of the two numbers.
+    /// Appends the frame of a smile to `text`. The id of the smile consists of the two numbers in `id`.
     pub(super) fn write_smile(self, text: &mut String, id: (u32, u64), to: &str) {
         let (run, number) = id;
         let written = match self {
@@ -53,7 +53,7 @@ impl Dialect {
             }
             _ => write!(text, r#"{{"type":"smile","id":"{run:08x}-{number}","to":"{to}","smile":"😀"}}"#),
         };
-        written.expect("writing to a string succeeds");
+        written.expect("writing to a string should succeed");
     }
 
     pub(super) fn meaning(self, text: &[u8]) -> Meaning {

@@ -45,7 +45,7 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().map_or_else(|| format!("no {program}"), str::to_owned)
 }
 
-/// A value in a system file, after its name and a separator.
+/// The value that follows this name and a separator in a system file; empty if there is none.
 fn line_of(file: &str, name: &str) -> String {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

@@ -32,7 +32,7 @@ async fn store_one(replica: &Replica, id: &str, offset: u64) {
 }
 
 #[tokio::test]
-async fn a_commit_with_a_lost_answer_is_not_a_duplicate() {
+async fn a_smile_whose_commit_gets_no_answer_is_not_reported_as_a_duplicate() {
     let Some(database) = Database::mysql().await else { return };
     let (proxy, url) = way_to(&database).await;
     let (replica, other) = (Replica::start(open(&url).await).await, Replica::start(database.open().await).await);
@@ -174,8 +174,8 @@ async fn while_the_index_is_stalled_every_smile_is_stored_or_shed() {
     store_one(&replica, "after", stored as u64 + 2).await;
 }
 
-/// Sends batches of ten unique smiles until `stop`. Each batch waits for the answers to the one before it, and for 5 ms
-/// per refusal. Returns the offsets of the stored smiles by id.
+/// Sends batches of ten unique smiles until `stop`, each after the answers to the previous batch and a pause of 5 ms
+/// for each refusal among them. Returns the offsets of the stored smiles by id.
 async fn send_until(stop: CancellationToken, replica: Replica, writer: usize) -> BTreeMap<String, Offset> {
     let mut stored = BTreeMap::new();
     for batch in 0_u32.. {

@@ -15,8 +15,8 @@ use crate::model::Offset;
 use crate::store::{Batch, BatchKey};
 
 /// Takes the lock. The wait of at most 150 ms is longer than a few commits take, and too short for a user to notice.
-/// It also outlasts the stall of a commit that misses a wake-up, which takes 100 ms if `innodb_log_writer_threads` is off
-/// (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
+/// It also outlasts the stall of a commit that misses a wake-up: if `innodb_log_writer_threads` is off, such a commit
+/// stalls for 100 ms (`log_self_write_up_to` in MySQL's `storage/innobase/log/log0write.cc`).
 ///
 /// The connection holds the lock until the procedure `append_batch` or [`MySql::end_turn`] releases it.
 const TAKE_TURN: &str = "
@@ -25,8 +25,8 @@ const TAKE_TURN: &str = "
 /// Maximum number of batches read when the lock is taken. There are more only if this replica has fallen behind.
 const MISSED: u32 = 16;
 
-/// Time limit for the answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network is
-/// slow or down.
+/// Time limit for MySQL's answer. MySQL ends the wait for the lock earlier, so beyond this limit MySQL or the network
+/// is slow or down.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
 /// How long this replica takes turns after it has found another replica's append, and how long it takes none after an
@@ -80,7 +80,8 @@ impl MySql {
         })
     }
 
-    /// Releases the lock if no append has released it: otherwise the other replicas would wait for this idle one.
+    /// Releases the lock if no append has released it: otherwise the other replicas would wait although this replica is
+    /// idle.
     pub(in crate::store) async fn end_turn(&self) {
         if !std::mem::take(&mut self.peer_appends.lock().may_hold) {
             return;

@@ -22,7 +22,7 @@ async fn several_replicas_can_start_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn tables_that_a_crash_left_without_their_rows_are_repaired() {
+async fn migrations_that_a_crash_interrupted_are_run_again() {
     let Some(database) = Database::mysql().await else { return };
     let before = database.open().await;
     append(&before, &["a"]).await;
@@ -117,7 +117,7 @@ async fn statements_that_hang_in_mysql_do_not_pile_up() {
             store.claim_index(1),
             cluster.renew(&registration, ReplicaStatus::default())
         );
-        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the batch was not refused: {appended:?}");
+        assert!(matches!(appended, Err(AppendError::NotBegun(_))), "the append ended with {appended:?}");
         assert!(claimed.is_err() && renewed.is_err());
         assert!(sessions().await < 2 * normal, "MySQL had {} sessions instead of about {normal}", sessions().await);
     }

@@ -1,5 +1,5 @@
-//! New databases on real MySQL servers, each for one test, and statements that a test executes there. The server is the
-//! one at `TEST_MYSQL_URL`, or one that the test has started.
+//! New databases on real MySQL servers, each for one test, and statements that a test executes on these servers: on the
+//! one at `TEST_MYSQL_URL`, or on one that the test has started.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,10 +39,10 @@ impl TestDatabase {
     /// Creates a user that has all privileges on this database and no others. Returns the `--store` URL of this user.
     pub(crate) async fn url_of_a_restricted_user(&self) -> String {
         let statements = format!("CREATE USER {0} IDENTIFIED BY 'restricted'; GRANT ALL ON {0}.* TO {0}", self.name);
-        run(self.server.as_str(), statements).await.expect("the user of TEST_MYSQL_URL may create users");
+        run(self.server.as_str(), statements).await.expect("the restricted user could not be created");
         let mut url: Url = self.url().parse().expect("a URL");
-        url.set_username(&self.name).expect("a user may be set");
-        url.set_password(Some("restricted")).expect("a password may be set");
+        url.set_username(&self.name).expect("no user could be set");
+        url.set_password(Some("restricted")).expect("no password could be set");
         url.into()
     }
 
@@ -53,7 +53,7 @@ impl TestDatabase {
 
     /// Executes statements in the database.
     pub(crate) async fn run(&self, statements: &str) {
-        run(&self.url(), statements.to_owned()).await.expect("the statements succeed");
+        run(&self.url(), statements.to_owned()).await.expect("a statement failed");
     }
 
     /// The single number that the server returns for this query.
@@ -79,8 +79,8 @@ impl TestDatabase {
     /// The `--store` URL through a proxy at this address.
     pub(crate) fn url_by(&self, address: SocketAddr) -> String {
         let mut url: Url = self.url().parse().expect("a URL");
-        url.set_ip_host(address.ip()).expect("a host may be set");
-        url.set_port(Some(address.port())).expect("a port may be set");
+        url.set_ip_host(address.ip()).expect("no host could be set");
+        url.set_port(Some(address.port())).expect("no port could be set");
         url.into()
     }
 
@@ -138,7 +138,7 @@ pub(crate) fn address(server: &Url) -> (String, u16) {
 pub(crate) async fn identify(server: &Url, id: usize) {
     let mode: String = ask(server.as_str(), "SELECT @@GLOBAL.gtid_mode").await.expect("an answer");
     let gtids = if mode == "ON" { "" } else { GTIDS };
-    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("the account may set variables");
+    run(server.as_str(), format!("{gtids} SET GLOBAL server_id = {id}")).await.expect("a variable could not be set");
 }
 
 /// The number of connections that use this database on the server at this URL.

@@ -27,7 +27,7 @@ pub(crate) async fn start_conversations(browser: &Browser, wanted: u64) {
         range.value = arguments[0];
         range.dispatchEvent(new Event('input', { bubbles: true }));
         range.dispatchEvent(new Event('change', { bubbles: true }));";
-    // The page handles these events only once it has loaded its words, which may be after its load event.
+    // The page handles these events only once it has loaded its words, perhaps later than its load event.
     for number in [0, wanted] {
         eventually("the page has accepted the number", async || {
             browser.run(choose, &json!([number])).await;
@@ -63,7 +63,7 @@ pub(crate) async fn proof(browser: &Browser) -> [u64; 8] {
 /// and a good verdict.
 pub(crate) async fn assert_proof_holds(browser: &Browser) {
     let [sent, acked, delivered, _, lost, duplicated, reordered, unverified] = proof(browser).await;
-    assert!(sent > 0 && acked > 0 && delivered > 0, "a count is 0: {sent} sent, {acked} acked, {delivered} delivered");
+    assert!(sent > 0 && acked > 0 && delivered > 0, "a count was 0: {sent} sent, {acked} acked, {delivered} delivered");
     assert_eq!(
         [lost, duplicated, reordered, unverified],
         [0; 4],
@@ -83,6 +83,6 @@ pub(crate) async fn mood(browser: &Browser) -> Value {
 pub(crate) async fn picture(browser: &Browser, name: &str) {
     if let Ok(folder) = std::env::var("SMILINGCHAT_SCREENSHOTS") {
         browser.run("scrollTo(0, 0)", &json!([])).await;
-        std::fs::write(Path::new(&folder).join(name), browser.screenshot().await).expect("the picture is written");
+        std::fs::write(Path::new(&folder).join(name), browser.screenshot().await).expect("the picture was not written");
     }
 }

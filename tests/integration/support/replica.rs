@@ -20,12 +20,12 @@ pub(crate) struct TestStore {
 }
 
 impl TestStore {
-    /// A new, empty folder.
+    /// A store in a new, empty folder.
     pub(crate) fn new() -> Self {
         Self { folder: Arc::new(TempDir::new().expect("a temporary folder")) }
     }
 
-    /// The database file.
+    /// The path of the database file.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("smilingchat.db")
     }
@@ -33,7 +33,7 @@ impl TestStore {
     /// Connects to the database, for changes that no client can make.
     pub(crate) async fn open(&self) -> sqlx::SqliteConnection {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path());
-        <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.expect("the store opens")
+        <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.expect("the store did not open")
     }
 }
 
@@ -43,7 +43,6 @@ pub(crate) struct TestReplica {
     pub(crate) address: SocketAddr,
     /// The address of the operations listener.
     pub(crate) ops_address: SocketAddr,
-    /// The store.
     pub(crate) store: TestStore,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), ServerError>>,
@@ -68,7 +67,7 @@ impl TestReplica {
 
     /// Starts a replica with options that a test may have changed beyond what the command line allows.
     pub(crate) async fn with(store: &TestStore, options: ServeOptions) -> Self {
-        let server = Server::start(options).await.expect("the replica starts");
+        let server = Server::start(options).await.expect("the replica did not start");
         let (stop, stopped) = oneshot::channel();
         Self {
             address: server.address,
@@ -90,6 +89,6 @@ impl TestReplica {
     pub(crate) async fn stop(mut self) {
         self.start_stopping();
         let ended = within("the replica stops", self.running).await;
-        ended.expect("the replica does not panic").expect("the replica drains without an error");
+        ended.expect("the replica panicked").expect("the replica failed");
     }
 }

@@ -1,9 +1,10 @@
-// Assigns a phone a seat: a user that no other phone has on that day (UTC).
+// Assigns a phone a seat: a user that no other phone has on the same day (UTC).
 //
-// The server does not assign users, but it stores only the first smile with an id. So a phone sends a smile as the
-// user, with the id that all phones use that day and three random faces, and checks whose faces were stored.
+// The server does not assign users, but it stores only the first of a user's smiles with the same id. So a phone sends
+// a smile as the user that it wants, with the id that all phones use on that day and three random faces, and checks
+// whose faces were stored.
 
-/** The number of simulated users, which come first in the list. The others are for people. */
+/** The number of simulated users, which come first in the list. The remaining users are for people. */
 export const SIMULATED = 60;
 
 const WORD_LENGTH = 3;
@@ -19,7 +20,7 @@ export function seatId(day) {
 /**
  * Claims a user. `remembered` is the result of an earlier call, or null. Its user is tried first; on another day, with
  * a new claim. `open(user)` returns a started client. Returns `{user, host, word, id, client}`, or null if no user is
- * free; `host` is the simulated user that receives the claim, and `word` is the faces of the claim.
+ * free; `host` is the simulated user that receives the claim, and `word` consists of the faces of the claim.
  */
 export async function takeSeat({ users, remembered, day, random, open }) {
   const id = seatId(day);
