@@ -33,7 +33,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`client`] | for programs: resumes its session after crashes and drains; sends HTTP requests |
+//! | [`client`] | for programs: a client that resumes its session after crashes and drains, and HTTP requests |
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
 //! | [`operate`] | on the command line: lists the replicas, and requests crashes |

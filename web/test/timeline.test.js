@@ -171,7 +171,7 @@ test("only the end of a long id is shown", () => {
   assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label showed the id's end: ${JSON.stringify(texts)}`);
 });
 
-test("a mark is at its time and on its replica's lane; the lines of a request, a stop and the cursor begin at the top", () => {
+test("a mark is at its time and on its replica's lane; request, stop and cursor lines begin at the top", () => {
   let timeline = running(100);
   timeline = marked(timeline, { at: 30_000, kind: Mark.LOST, replica: "be.1" });
   timeline = marked(timeline, { at: 60_000, kind: Mark.ASKED, replica: "be.1" });
