@@ -42,7 +42,7 @@ const IDS_WHILE_LOADING: usize = 16;
 pub(crate) struct TailView {
     /// The last published offset.
     pub cursor: Offset,
-    /// The batch that ends there, if the log has one.
+    /// The batch that ends at `cursor`; `None` if the log has no such batch.
     pub last: Option<BatchKey>,
     /// The offset of each looked-up id that the log holds, and perhaps of other ids with the same short hash.
     pub known: HashMap<IdHash, Offset>,

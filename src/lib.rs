@@ -20,25 +20,25 @@
 //! | `limits` | admission: session rate, replica capacity, store delay; pure code, callers pass the time |
 //! | `store` | SQLite and MySQL with all SQL: log, index and, on MySQL, the cluster |
 //! | `hub` | the sessions by user and their outboxes; the only user of `dashmap` |
-//! | `tail` | the end of the log in memory: publishes it, and follows other replicas |
+//! | `tail` | the end of the log in memory: publishes smiles, and follows other replicas |
 //! | `index` | reads streams, histories and old ids; writes the index |
 //! | `log` | appends smiles: group commit and deduplication |
 //! | `retention` | removes old smiles, and the rows of replicas that were lost long ago |
 //! | `replica` | lease, readiness, rebalancing, crashes on request |
 //! | `session` | one WebSocket: welcome, catch up, live, close |
-//! | `http` | routes, errors, rate limit, the embedded page; checks upgrades, decides whether sessions resume |
+//! | `http` | routes, errors, rate limit, the embedded page; checks upgrades, and decides whether sessions resume |
 //! | [`server`] | start-up, drain, shutdown |
 //!
 //! The client side uses only [`model`], [`protocol`], [`config`] and these modules:
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`client`] | for programs: a session that survives crashes and drains, and HTTP requests |
+//! | [`client`] | for programs: a client that resumes its session after crashes and drains, and HTTP requests |
 //! | [`simulate`] | simulates conversations against replicas and verifies the promises with a ledger |
 //! | [`check`] | the health check for images without a shell |
-//! | [`operate`] | the list of replicas and crash requests, on the command line |
+//! | [`operate`] | on the command line: lists the replicas, and requests crashes |
 //!
-//! Start reading at `session`, which most other modules serve.
+//! Start reading with `session`: most other modules do work for sessions.
 
 pub mod check;
 pub mod client;

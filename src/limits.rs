@@ -21,7 +21,7 @@ use crate::protocol::{ErrorCode, Refusal};
 pub(crate) struct Bucket {
     /// Time to refill one token; zero means no limit.
     interval: Duration,
-    /// How far ahead of the rate a burst may run.
+    /// A token is available if the bucket will be full within this time.
     tolerance: Duration,
     /// When the bucket is full again.
     full_at: Instant,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_hints_of_shed_senders_are_spaced() {
+    fn retry_hints_are_spaced_up_to_the_longest_hint() {
         let start = Instant::now();
         let capacity = Capacity::new(4, start);
         let shed = |now| match admit(&mut Bucket::new(0, 0, now), &capacity, now) {
@@ -167,7 +167,7 @@ mod tests {
         let apart: Vec<_> = (1..=20).map(|nth| nth * 250).chain([5000, 5000]).collect();
         assert_eq!(hints, apart);
 
-        // Much later no retry is pending.
+        // A minute later, no retry is pending.
         let later = start + Duration::from_mins(1);
         assert_eq!(admit(&mut Bucket::new(0, 0, later), &capacity, later), Ok(()));
         assert_eq!(shed(later), 250);

@@ -1,7 +1,7 @@
 //! The queue of admitted smiles in front of the log, and load shedding based on the store's delay.
 //!
-//! The [`Appender`] empties the queue. During a commit, new smiles wait in the queue, and the next batch takes as many
-//! of them as its limits allow.
+//! The [`Appender`] takes smiles from the queue in batches. During a commit, new smiles wait in the queue, and the next
+//! batch takes as many of them as its limits allow.
 
 mod appender;
 mod outage;

@@ -98,7 +98,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that a retry cannot change.
+    /// A refusal that a retry cannot avoid.
     pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after_ms: None }
     }
@@ -148,7 +148,7 @@ pub enum CloseReason {
     /// This replica is draining.
     #[strum(to_string = "this replica is draining; reconnect and resume")]
     Restart = 1012,
-    /// The session cannot read the log now.
+    /// This replica cannot read the smiles that the session missed.
     #[strum(to_string = "the log cannot be read now; reconnect with back-off")]
     TryAgainLater = 1013,
     /// The client reads too slowly, or is so far behind that retention has removed smiles that it has not received yet.

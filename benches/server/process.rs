@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::pinning::{self, Core};
 use crate::{cpu, echo};
 
-/// The environment variable that names another server program to measure.
+/// The environment variable that names a server program to measure instead of this build.
 const OTHER_PROGRAM: &str = "BENCH_SERVER";
 
 /// The options that disable all rate limits.
@@ -55,22 +55,22 @@ impl Server {
 
     /// Starts the bare echo.
     pub(crate) fn echo(core: Core) -> Self {
-        let mut command = pinning::command(std::env::current_exe().expect("this program"), core);
+        let mut command = pinning::command(std::env::current_exe().expect("this program should have a path"), core);
         command.arg(echo::ROLE);
         Self::announcing_on_stdout(command)
     }
 
     /// Starts a server that prints its address on standard output.
     pub(crate) fn announcing_on_stdout(mut command: Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
-        let output = process.stdout.take().expect("its output");
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the server should start");
+        let output = process.stdout.take().expect("the output should be piped");
         Self::announced(process, output)
     }
 
     /// Starts a server that logs its address on standard error.
     pub(crate) fn announcing_on_stderr(mut command: Command) -> Self {
-        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
-        let output = process.stderr.take().expect("its log");
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server should start");
+        let output = process.stderr.take().expect("the log should be piped");
         Self::announced(process, output)
     }
 
@@ -90,7 +90,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Kills the children that [`cpu::children`] finds, and the process, with SIGKILL.
+    /// Sends SIGKILL to the children that [`cpu::children`] finds, and then to the server itself.
     pub(crate) fn kill(&mut self) {
         for child in cpu::children(self.process.id()) {
             let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();
@@ -101,9 +101,10 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the server should run");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the status should have a VmRSS line");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS should be a number") * 1024
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn described() -> &'static str {
 
 /// A folder on the build's disk: the system's temporary folder may be in memory, where a sync is free.
 pub(crate) fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the folder should be created")
 }
 
 /// The addresses in the first line that contains any. A thread discards all later lines, so that the pipe never fills.
@@ -139,5 +140,5 @@ fn first_addresses(mut lines: impl Iterator<Item = std::io::Result<String>> + Se
     };
     let found = lines.by_ref().map_while(Result::ok).find_map(addresses);
     std::thread::spawn(move || lines.for_each(drop));
-    found.expect("the server announces its addresses")
+    found.expect("the server should announce its addresses")
 }

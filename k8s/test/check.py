@@ -348,7 +348,7 @@ class Checks:
     def nodes(self, zones):
         """The pods of a Deployment must be spread over nodes, and tolerate the taints of a lost node for at most 30 s.
 
-        Pods must not be spread over zones unless all nodes have one: the scheduler skips nodes that lack a listed key.
+        Pods must not be spread over zones unless every node has a zone: the scheduler skips nodes without a listed key.
         """
         keys = ["kubernetes.io/hostname"] + (["topology.kubernetes.io/zone"] if zones else [])
         for deployment in self.of_kind("Deployment"):

@@ -26,7 +26,7 @@ pub(super) struct Address {
 
 /// Returns the QR code of an address. The page sends the address, since only the browser knows the scheme and the path
 /// that a proxy exposes. The host and port of the address must be the `Host` of the request, so that the code cannot
-/// lead to a foreign site.
+/// name a foreign site.
 pub(super) async fn code(
     headers: HeaderMap,
     address: Result<Query<Address>, QueryRejection>,
@@ -75,7 +75,7 @@ mod tests {
     /// The width of a module in the test's picture, in pixels.
     const SCALE: usize = 4;
 
-    /// Draws the strokes of the image on a grid of pixels, and decodes the grid as a camera would.
+    /// Draws the strokes of the image on a grid of modules, and decodes a picture of the grid as a camera would.
     fn read(image: &str) -> String {
         let between =
             |start: &str, end: &str| image.split(start).nth(1).and_then(|rest| rest.split(end).next()).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_reads_the_address() {
+    fn the_code_of_an_address_decodes_to_the_address() {
         let long = format!("https://chat.example/{}/join.html", "deep/".repeat(50));
         for url in ["http://192.168.1.20:8080/join.html", "https://[2001:db8::1]/join.html", &long] {
             assert_eq!(read(&image_of(&QrCode::new(url).unwrap())), url);

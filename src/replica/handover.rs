@@ -1,4 +1,4 @@
-//! Rebalancing: a replica hands sessions over to emptier replicas until all are near the mean.
+//! Rebalancing: replicas hand sessions over to emptier replicas until all replicas are near the mean.
 //!
 //! Each replica decides alone, by the same rule and from its own copy of the list. The replicas need not coordinate:
 //! those above the mean together exceed it by as many sessions as those below the mean lack. Except for
@@ -55,8 +55,8 @@ impl Handover {
         let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready);
         self.seen = ready.map(|replica| (replica.id.clone(), *self.seen.get(&replica.id).unwrap_or(&now))).collect();
         self.handed_over.retain(|(at, _)| now.duration_since(*at) < TRANSIT_TIME);
-        // The numbers in the list may be more than a second old, so a surplus counts only if two consecutive rounds see
-        // it.
+        // The numbers in the list may be more than a second old, so a surplus counts only as far as it is seen in two
+        // consecutive rounds.
         let excess = self.excess(replicas, this, own, now);
         excess.min(std::mem::replace(&mut self.previous_excess, excess))
     }
@@ -188,7 +188,7 @@ mod tests {
         handover.surplus(&replicas, "this", 16, start + SETTLE_TIME);
         assert_eq!(handover.surplus(&replicas, "this", 16, start + SETTLE_TIME), 1);
         handover.handed_over.extend([(start + SETTLE_TIME, 1), (start + SETTLE_TIME, 2)]);
-        // 13 here, 10 there, 3 in transit: the mean is 13.
+        // 13 sessions on this replica, 10 on the other one and 3 in transit: the mean is 13.
         assert_eq!(handover.surplus(&replicas, "this", 13, start + SETTLE_TIME + TRANSIT_TIME / 2), 0);
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn crash_every(every: Duration, token: Option<String>, shared: 
 /// Sends the crash request to each URL in turn until a replica accepts it. Returns the id of the replica that crashes.
 ///
 /// # Errors
-/// The last failure, if no URL accepts the request.
+/// The last error, if no replica accepts the request.
 async fn crash_one(shared: &Shared, token: Option<&str>) -> Result<String, ApiError> {
     let mut last = ApiError::NoUrl;
     for url in &shared.urls {

@@ -1,4 +1,5 @@
-//! Decoding never panics, whatever the text. Encoding a decoded frame and decoding it again yields the same frame.
+//! Decoding never panics, whatever the text, and each refusal has a message. A decoded frame stays the same when it is
+//! encoded and decoded again.
 
 #![no_main]
 
@@ -8,6 +9,6 @@ use smilingchat::protocol::ClientFrame;
 fuzz_target!(|text: &str| {
     match ClientFrame::decode(text) {
         Ok(frame) => assert_eq!(ClientFrame::decode(&frame.encode()), Ok(frame)),
-        Err(bad) => assert!(!bad.message.is_empty(), "the refusal has no message"),
+        Err(bad) => assert!(!bad.message.is_empty(), "the refusal had no message"),
     }
 });

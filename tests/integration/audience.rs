@@ -28,7 +28,7 @@ async fn crash_at_once(server: &mut TestProcess) {
 /// Waits until the phone in this tab has a user; returns the user's name.
 async fn joined(phone: &Browser) -> String {
     eventually("the phone has a user", async || phone.text("you").await.contains(' ')).await;
-    phone.text("you").await.split(' ').next_back().expect("a name").to_owned()
+    phone.text("you").await.split(' ').next_back().expect("the phone should show a name").to_owned()
 }
 
 async fn choose(phone: &Browser, user: &str) {
@@ -86,11 +86,11 @@ async fn two_phones_smile_at_each_other_and_at_simulated_users_while_the_backend
     assert_eq!(address, format!("http://{}/join.html", server.address));
     assert!(
         browser.text("join-local").await.contains("Phones cannot find"),
-        "the page does not warn that phones cannot reach 127.0.0.1"
+        "the page did not warn that phones cannot reach 127.0.0.1"
     );
     eventually("the conversations run", async || browser.number("successes").await > 20).await;
 
-    // Each host name has its own storage, so this tab acts as another phone.
+    // Each host name has its own storage, so the tab on `localhost` acts as another phone.
     let one = browser.open_tab(&address).await;
     become_phone(&browser).await;
     let ada = joined(&browser).await;
@@ -164,7 +164,7 @@ async fn a_phone_diagnoses_a_proxy_that_rewrites_the_host() {
     phone.load(&format!("http://{proxy}/join.html")).await;
     let cause = format!("A proxy changes the host of this page to {}", server.address);
     eventually("the phone names the cause", async || phone.text("state").await.starts_with(&cause)).await;
-    assert!(server.log().contains("--allowed-origins"), "the log does not name the option: {}", server.log());
+    assert!(server.log().contains("--allowed-origins"), "the log did not name the option: {}", server.log());
 }
 
 /// The pause that a refusal asks for. It is longer than any back-off of a phone except after a close with 1008.
@@ -193,7 +193,7 @@ async fn refusing() -> SocketAddr {
 }
 
 /// A proxy that refuses the first request for a path that begins with `refused`. It also refuses each later request for
-/// such a path, unless at least [`RETRY_AFTER`] has passed since the previous one.
+/// such a path, unless at least [`RETRY_AFTER`] has passed since the previous such request.
 async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAddr {
     let refusing = refusing().await;
     let last = Mutex::new(None::<Instant>);
@@ -203,7 +203,7 @@ async fn impatient_proxy(backend: SocketAddr, refused: &'static str) -> SocketAd
         }
         let paused = last
             .lock()
-            .expect("the lock is not poisoned")
+            .expect("the lock should not be poisoned")
             .replace(Instant::now())
             .is_some_and(|at| at.elapsed() >= RETRY_AFTER);
         if paused { backend } else { refusing }
@@ -258,12 +258,12 @@ async fn a_phone_says_that_it_is_offline_before_and_after_it_has_joined() {
     eventually("the phone's smile is stored", async || lines(&phone, "stored", "to anna").await == 1).await;
 }
 
-/// The option that lets Node.js open WebSockets. Node.js 22 and later need none.
+/// The options that let Node.js open WebSockets. Node.js 22 and later need no options for that.
 async fn options_for_sockets() -> &'static [&'static str] {
-    let output = Command::new("node").arg("--version").output().await.expect("node starts");
-    let version = String::from_utf8(output.stdout).expect("text");
+    let output = Command::new("node").arg("--version").output().await.expect("node should start");
+    let version = String::from_utf8(output.stdout).expect("the version should be text");
     let major = version.trim_start_matches('v').split('.').next().map(str::parse::<u32>);
-    if major.expect("a version").expect("a number") < 22 { &["--experimental-websocket"] } else { &[] }
+    if major.expect("a major version").expect("a number") < 22 { &["--experimental-websocket"] } else { &[] }
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ async fn a_phone_without_browser_storage_gets_another_user_each_time() {
 }
 
 #[tokio::test]
-async fn the_example_of_the_client_survives_a_crash_in_node() {
+async fn the_example_of_the_client_in_node_survives_a_crash_of_the_backend() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = folder.path().join("chat.db");
     let mut server = TestProcess::start(&store, &WITH_LIMITS).await;
@@ -317,17 +317,17 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("node starts");
+        .expect("node should start");
     let said = Arc::new(Mutex::new(Vec::<String>::new()));
-    let mut output = BufReader::new(node.stdout.take().expect("a piped output")).lines();
+    let mut output = BufReader::new(node.stdout.take().expect("the output should be piped")).lines();
     let kept = Arc::clone(&said);
     tokio::spawn(async move {
         while let Ok(Some(line)) = output.next_line().await {
-            kept.lock().expect("the lock is not poisoned").push(line);
+            kept.lock().expect("the lock should not be poisoned").push(line);
         }
     });
     let stored = || -> Vec<u64> {
-        let said = said.lock().expect("the lock is not poisoned");
+        let said = said.lock().expect("the lock should not be poisoned");
         let offsets = said.iter().filter_map(|line| line.strip_suffix(": stored"));
         offsets.map(|offset| offset.parse().expect("an offset")).collect()
     };
@@ -340,15 +340,15 @@ async fn the_example_of_the_client_survives_a_crash_in_node() {
     let head = bruno.smile("answer", "anna").await;
     let answer = format!("{head}: bruno smiles 😀");
     eventually("the program receives the answer", async || {
-        said.lock().expect("the lock is not poisoned").contains(&answer)
+        said.lock().expect("the lock should not be poisoned").contains(&answer)
     })
     .await;
-    node.kill().await.expect("node can be killed");
+    node.kill().await.expect("node should be killed");
     let offsets = stored();
-    assert!(offsets.is_sorted_by(|one, other| one < other), "the acked offsets do not increase: {offsets:?}");
+    assert!(offsets.is_sorted_by(|one, other| one < other), "the acked offsets did not increase: {offsets:?}");
     let list = get_json(server.address, "/api/replicas").await;
     let log = list["head"].as_u64().expect("an offset");
     // The log also holds Bruno's answer. It may hold one more smile, whose ack the program had not yet printed.
-    let mine = u64::try_from(offsets.len()).expect("the count fits") + 1;
-    assert!((mine..=mine + 1).contains(&log), "the log has {log} smiles, not {mine} or one more");
+    let mine = u64::try_from(offsets.len()).expect("the count should fit") + 1;
+    assert!((mine..=mine + 1).contains(&log), "the log had {log} smiles instead of {mine} or one more");
 }

@@ -20,14 +20,14 @@ use crate::support::process::TestProcess;
 use crate::support::replica::TestStore;
 use crate::support::{UNLIMITED, eventually, get_json, metric};
 
-/// Each client's user, and the user to whom it sends.
+/// The user of each client, and the user to whom that client sends.
 const PAIRS: [(&str, &str); 4] = [("anna", "bruno"), ("bruno", "anna"), ("carla", "anna"), ("dario", "carla")];
 
 /// The maximum number of smiles in flight per client.
 const IN_FLIGHT: usize = 40;
 
-/// The state of a sender: the ids in the order in which they were sent, the offsets of the acked ones, and the refused
-/// ones.
+/// The state of a sender: the ids in the order in which they were first sent, the offsets of the acked ids, and the ids
+/// that were refused.
 #[derive(Default)]
 struct Sender {
     sent: Vec<String>,
@@ -137,7 +137,7 @@ async fn acked_smiles_survive_every_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acked_smiles_survive_kills_during_index_writes() {
+async fn acked_smiles_survive_kills_of_two_replicas() {
     let Some(database) = TestDatabase::new().await else { return };
     let mut random = StdRng::seed_from_u64(seed());
     let url = database.url();
@@ -166,7 +166,7 @@ async fn acked_smiles_survive_kills_during_index_writes() {
 }
 
 /// Reads the whole log through resumes and every conversation through histories, and compares both with the acks. Sends
-/// some acked smiles again, which must be acked as duplicates.
+/// some acked smiles again: each repeat must be acked as a duplicate.
 async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mut StdRng) {
     let mut log: BTreeMap<u64, Value> = BTreeMap::new();
     for user in ["anna", "bruno", "carla", "dario"] {
@@ -181,7 +181,7 @@ async fn check(address: SocketAddr, epoch: &str, senders: &[Sender], random: &mu
             }
         }
     }
-    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("the list has a head");
+    let head = get_json(address, "/api/replicas").await["head"].as_u64().expect("the list should have a head");
     assert!(log.keys().copied().eq(1..=head), "the log did not hold exactly the offsets from 1 to {head}");
     for (sender, (user, to)) in senders.iter().zip(PAIRS) {
         let stored: Vec<(String, u64)> =

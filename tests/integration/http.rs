@@ -27,14 +27,14 @@ async fn the_page_and_its_assets_are_served_with_their_headers() {
         let policy = header(&answer, "content-security-policy");
         assert!(
             policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
-            "the policy lacks a directive: {policy}"
+            "the policy lacked a directive: {policy}"
         );
-        assert!(!policy.contains("unsafe"), "the policy is unsafe: {policy}");
+        assert!(!policy.contains("unsafe"), "the policy allowed an unsafe source: {policy}");
         assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
         assert_eq!(header(&answer, "referrer-policy"), "no-referrer");
         let tag = header(&answer, "etag");
         assert!(!answer.text().await.unwrap().is_empty());
-        let strong = tag.strip_prefix("W/").expect("a weak tag: the same for every encoding");
+        let strong = tag.strip_prefix("W/").expect("the tag should be weak, because all encodings share it");
         for known in [&tag, strong, "*", &format!("\"another\", {tag}"), &format!("W/\"another\" ,{strong}")] {
             let asked = http().get(format!("http://{}{path}", replica.address)).header("if-none-match", known);
             let answer = asked.send().await.unwrap();
@@ -54,7 +54,7 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
     let assets = quoted(&page, "v/");
     assert!(
         assets.len() > 20 && assets.iter().any(|path| path.ends_with("/js/app.js")),
-        "the page lacks versioned assets: {assets:?}"
+        "the page lacked versioned assets: {assets:?}"
     );
     for path in &assets {
         let answer = get(replica.address, &format!("/{path}")).await;
@@ -65,7 +65,7 @@ async fn versioned_assets_are_cached_and_the_page_is_revalidated() {
             "{path}"
         );
     }
-    // A path with another version or without a version leads to the current asset.
+    // A replica also answers a path with another version or without a version, but browsers must revalidate the asset.
     for path in ["/v/0123456789abcdef/js/app.js", "/js/app.js"] {
         let answer = get(replica.address, path).await;
         assert_eq!(
@@ -85,15 +85,15 @@ async fn the_proxy_serves_the_same_page_as_a_replica() {
         let assets = quoted(&html, "v/");
         assert!(
             assets.len() > 10 && quoted(&html, "js/").is_empty(),
-            "{name} lacks versioned assets or names unversioned ones: {assets:?}"
+            "{name} lacked versioned assets or named unversioned ones: {assets:?}"
         );
         let ours = get(replica.address, &format!("/{name}")).await.text().await.unwrap();
         let version = |html| quoted(html, "v/")[0].split('/').nth(1).unwrap();
-        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differs");
+        assert!(html.replace(version(&html), version(&ours)) == ours, "{name} differed");
         for path in assets {
             let ours = get(replica.address, &format!("/{path}")).await.text().await.unwrap();
-            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} differs");
-            assert!(!ours.starts_with("//") && !ours.contains("/**"), "{path} has comments");
+            assert!(fs::read_to_string(page.join(path)).unwrap() == ours, "{path} differed");
+            assert!(!ours.starts_with("//") && !ours.contains("/**"), "{path} had comments");
         }
     }
 }
@@ -122,7 +122,7 @@ async fn responses_use_an_encoding_that_the_client_accepts() {
 }
 
 #[tokio::test]
-async fn no_other_file_is_served() {
+async fn unknown_paths_get_404() {
     let replica = TestReplica::start(&[]).await;
     for path in
         ["/nothing", "/js/", "/js/nothing.js", "/package.json", "/..%2fCargo.toml", "/%2e%2e/Cargo.toml", "/metrics"]
@@ -133,7 +133,7 @@ async fn no_other_file_is_served() {
 }
 
 #[tokio::test]
-async fn other_methods_are_not_allowed() {
+async fn unsupported_methods_get_405() {
     let replica = TestReplica::start(&[]).await;
     for (method, allowed, paths) in [
         (Method::POST, "GET,HEAD", &["/", "/ws", "/api/users", "/api/replicas", "/ping", "/livez", "/readyz"][..]),
@@ -159,7 +159,7 @@ async fn ping_names_the_replica_and_its_version() {
     let ping: Value = answer.json().await.unwrap();
     assert!(
         ping["replica"].as_str().is_some_and(|id| id.starts_with("be1.")),
-        "the replica has the wrong name: {ping}"
+        "the replica had the wrong name: {ping}"
     );
     assert_eq!(ping["version"], env!("CARGO_PKG_VERSION"));
 }
@@ -172,16 +172,16 @@ async fn every_user_can_open_a_session() {
     assert_eq!(users.len(), 256);
     let mut names: Vec<&str> = users.iter().map(|user| user["name"].as_str().unwrap()).collect();
     for user in users {
-        assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "a user has no face: {user}");
+        assert!(user["face"].as_str().is_some_and(|face| !face.is_empty()), "a user had no face: {user}");
         TestClient::connect(replica.address, user["name"].as_str().unwrap()).await;
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), users.len(), "two users have the same name");
+    assert_eq!(names.len(), users.len(), "two users had the same name");
 }
 
 #[tokio::test]
-async fn the_join_code_accepts_only_the_host_of_the_request() {
+async fn only_addresses_on_the_host_of_the_request_get_a_join_code() {
     let replica = TestReplica::start(&[]).await;
     let code = async |host: &str, url: &str| {
         let asked = http().get(format!("http://{}/api/join.svg?url={url}", replica.address));
@@ -213,7 +213,7 @@ async fn the_join_code_accepts_only_the_host_of_the_request() {
 }
 
 #[tokio::test]
-async fn the_list_of_replicas_is_complete() {
+async fn the_list_of_replicas_describes_the_log_and_the_replica() {
     let replica = TestReplica::start(&[("replica", "be1"), ("capacity", "77")]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     let head = anna.smile("c1", "bruno").await;
@@ -225,12 +225,12 @@ async fn the_list_of_replicas_is_complete() {
     assert_eq!((&own["id"], &own["name"], &own["state"]), (&list["self"], &json!("be1"), &json!("ready")));
     assert_eq!((&own["sessions"], &own["capacity"]), (&json!(1), &json!(77)));
     assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
-    assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "no host: {own}");
-    assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "the heartbeat is too old: {own}");
-    assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "the uptime is too long: {own}");
-    assert!(own["smiles_per_second"].is_number(), "no rate: {own}");
+    assert!(own["host"].as_str().is_some_and(|host| !host.is_empty()), "the replica had no host: {own}");
+    assert!(own["heartbeat_age_ms"].as_u64().is_some_and(|age| age < 5000), "the heartbeat was too old: {own}");
+    assert!(own["uptime_ms"].as_u64().is_some_and(|age| age < 60_000), "the uptime was too long: {own}");
+    assert!(own["smiles_per_second"].is_number(), "the replica had no rate: {own}");
     let started_at = own["started_at"].as_str().unwrap();
-    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "the time has the wrong format: {started_at}");
+    assert!(started_at.len() == 24 && started_at.ends_with('Z'), "the time had the wrong format: {started_at}");
     eventually("the list shows a rate above 0", async || {
         anna.smile(&format!("r{}", rand::random::<u64>()), "bruno").await;
         let list = get_json(replica.address, "/api/replicas").await;
@@ -240,7 +240,7 @@ async fn the_list_of_replicas_is_complete() {
 }
 
 #[tokio::test]
-async fn the_list_of_replicas_has_platform_and_links() {
+async fn the_list_of_replicas_has_platform_node_and_links() {
     let links = "Visualizer=http://localhost:8090,Grafana=https://grafana.example/d/1?a=b";
     let options = [("platform", "swarm"), ("node", "worker1"), ("links", links)];
     let replica = TestReplica::start(&options).await;
@@ -267,7 +267,7 @@ async fn metrics(address: SocketAddr) -> String {
     let answer = get(address, "/metrics").await;
     assert_eq!(answer.status().as_u16(), 200);
     assert!(header(&answer, "content-type").starts_with("text/plain; version=0.0.4"));
-    answer.text().await.expect("text")
+    answer.text().await.expect("the metrics should be text")
 }
 
 #[tokio::test]
@@ -277,24 +277,24 @@ async fn metrics_start_at_zero_and_the_operations_listener_serves_no_api() {
     for code in ["overloaded", "rate_limited", "store_unavailable", "bad_request", "not_a_smile", "unknown_user"] {
         assert!(
             text.contains(&format!("smilingchat_errors_total{{code=\"{code}\"}} 0\n")),
-            "no counter of {code} errors at 0"
+            "the counter of {code} errors was missing or not 0"
         );
     }
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4000, 4001, 4002] {
         assert!(
             text.contains(&format!("smilingchat_closes_total{{code=\"{code}\"}} 0\n")),
-            "no counter of closes with {code} at 0"
+            "the counter of closes with {code} was missing or not 0"
         );
     }
     for start in ["fresh", "recovered", "not_recovered"] {
         assert!(
             text.contains(&format!("smilingchat_sessions_opened_total{{start=\"{start}\"}} 0\n")),
-            "no counter of {start} sessions at 0"
+            "the counter of {start} sessions was missing or not 0"
         );
     }
     for name in ["sessions", "smiles_stored_total", "smiles_duplicate_total", "smiles_published_total", "lagged_total"]
     {
-        assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name} is not 0");
+        assert!(text.contains(&format!("\nsmilingchat_{name} 0\n")), "{name} was missing or not 0");
     }
     let (status, _, body) = refusal(get(replica.ops_address, "/api/users").await).await;
     assert_eq!((status, &body["code"]), (404, &json!("not_found")), "the operations listener served the API");

@@ -1,5 +1,5 @@
-// The state of the crash controls on the page: chaos with its number of crashes, the form for the token, and why the
-// last request failed.
+// Shows the state of the crash controls on the page: chaos with its number of crashes, the form for the token, and why
+// the last crash request failed.
 
 import { By } from "./crashes.js";
 import { byId, setText } from "./dom.js";

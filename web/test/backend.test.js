@@ -17,7 +17,7 @@ function answering(status, body, requests = []) {
 
 const backendWith = (fetch, timers = new FakeTimers()) => new Backend({ pageUrl: "http://h/sub/?x=1", fetch, timers });
 
-test("requests go to URLs relative to the page, and bypass the cache", async () => {
+test("requests go to URLs relative to that of the page, and bypass the cache", async () => {
   const requests = [];
   const users = await backendWith(answering(200, [{ name: "anna", face: "🙂" }, null], requests)).users();
   assert.deepEqual(users, [{ name: "anna", face: "🙂" }]);
@@ -180,7 +180,7 @@ async function asksAfter(parts, wait) {
   assert.equal(parts.asked, asked + 1);
 }
 
-test("replicas are polled every second, less often without a run or on a hidden page", async () => {
+test("the list of replicas is polled every second, or less often without a run or on a hidden page", async () => {
   const parts = watching();
   await parts.watch.ask();
   await asksAfter(parts, WATCH_MS);

@@ -3,7 +3,7 @@ import test from "node:test";
 import { CrashControlsView } from "../js/crash-controls-view.js";
 import { By } from "../js/crashes.js";
 
-/** Paints the controls twice with a request that waits for a token. Returns how many times the field was focused. */
+/** Paints the controls twice with a request that waits for a token. Returns how many times a field was focused. */
 function focusedFor(by) {
   let focused = 0;
   const node = () => ({ hidden: true, textContent: "", addEventListener: () => {}, focus: () => (focused += 1) });

@@ -114,7 +114,7 @@ const RETRY_AFTER_MS = 40;
 /**
  * One or more replicas, by default one, that share one log in memory. They send smiles and acks in offset order, except
  * acks with `duplicate: true`, and support resumes, histories and crashes. `capacity` is in smiles per second for each
- * replica. A ping gets no answer. A test may set `loses`, which selects smiles that are acked, but not pushed to live
+ * replica. A ping gets no answer. A test can set `loses`, which selects smiles that are acked, but not pushed to live
  * sessions; a resume or a history still returns them.
  */
 export class FakeBackend {

@@ -93,7 +93,7 @@ test("each replica within the span has a lane, the oldest first", () => {
   assert.deepEqual(lanesOf(crashed, [60_000, 100_000]), ["be.2"]);
 });
 
-test("past the maximum, the lanes of the replicas that left first are dropped, but never those of present ones", () => {
+test("past the maximum, the lanes of replicas that left first are dropped, but not those of present replicas", () => {
   const generation = (second) => Math.floor(second / 10);
   const chaotic = running(100, { replicas: (second) => [replica("be.0"), replica(`be.${1 + generation(second)}`)] });
   assert.deepEqual(lanesOf(chaotic, [0, 100_000]), ["be.0", "be.7", "be.8", "be.9", "be.10", "be.11"]);
@@ -171,7 +171,7 @@ test("only the end of a long id is shown", () => {
   assert.ok(texts.some(({ text }) => text === "…nd-7.12 1"), `no label showed the id's end: ${JSON.stringify(texts)}`);
 });
 
-test("a mark is on its replica's lane at its time, and the lines of a request and of the cursor begin at the top", () => {
+test("a mark is at its time and on its replica's lane; request, stop and cursor lines begin at the top", () => {
   let timeline = running(100);
   timeline = marked(timeline, { at: 30_000, kind: Mark.LOST, replica: "be.1" });
   timeline = marked(timeline, { at: 60_000, kind: Mark.ASKED, replica: "be.1" });

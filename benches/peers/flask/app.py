@@ -3,8 +3,8 @@
     STORE=sqlite:PATH gunicorn app:app
     STORE=mysql://USER:PASSWORD@HOST:PORT/DATABASE gunicorn app:app
 
-A POST is answered once the row is committed. The partner receives the smile with its next poll, or with a later one if
-more than PAGE smiles are waiting.
+A POST is answered once the row is committed. The partner receives the smile in the answer to its next poll, or to a
+later poll if more than PAGE smiles are waiting.
 """
 
 import os

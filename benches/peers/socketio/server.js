@@ -9,8 +9,8 @@
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
-// Each open function resolves to an append function. An append resolves to the message's offset once the message is
-// durable.
+// `openSqlite` and `openMysql` return the promise of a function that appends a message. That function returns the
+// promise of the message's offset, which resolves once the message is durable.
 
 async function openSqlite(path) {
   const { default: Database } = await import("better-sqlite3");

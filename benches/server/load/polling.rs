@@ -1,5 +1,5 @@
-//! A user of the first version's architecture: one HTTP request per smile, and polls. The next poll is sent immediately
-//! after a nonempty answer, and one second after an empty answer.
+//! A simulated user in the architecture of the chat's first version: one HTTP request per smile, and polls. The next
+//! poll is sent immediately after a nonempty answer, and one second after an empty answer.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 
 use super::tally::Tally;
 
-/// The pause after a poll without smiles.
+/// The pause after an empty answer to a poll.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A keep-alive connection.
+/// A user's connection, which is kept alive between requests.
 pub(super) struct Connection {
     stream: TcpStream,
     address: SocketAddr,
@@ -30,7 +30,7 @@ impl Connection {
         Ok(Self { stream, address, user: user.to_owned(), tally })
     }
 
-    /// Sends smiles one by one to this user until the deadline.
+    /// Sends smiles one by one to the user `to` until the time `until`.
     pub(super) async fn send(mut self, to: String, until: Instant) -> std::io::Result<()> {
         let (run, user) = (rand::random::<u32>(), self.user.clone());
         for number in 0_u64.. {

@@ -1,4 +1,4 @@
-//! The shared counters of the load.
+//! The counters that all users of the load share.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// Smiles acked or echoed.
     pub(crate) answers: u64,
-    /// Smiles delivered to sessions, not counting acks.
+    /// Smiles delivered to sessions or in answers to polls, not counting acks.
     pub(crate) delivered: u64,
     /// Smiles refused by a busy server.
     pub(crate) refused: u64,
@@ -35,7 +35,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order");
+        let latencies = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds should be valid");
         Self { sent: 0, delivered: 0, refused: 0, latencies }
     }
 

@@ -1,4 +1,4 @@
-//! Deduplication: a stored id is found in memory and in the index, before the filters are loaded, while segments are
+//! Deduplication: a stored id is found in memory or in the index, before the filters are loaded, while segments are
 //! indexed and after merges.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::model::{SmileId, UserName};
 use crate::store::tests::PATIENCE;
 
 on_every_database! {
-    a_duplicate_gets_its_first_offset_at_any_age,
+    a_repeat_gets_the_original_offset_at_any_age,
     a_duplicate_is_found_after_a_merge,
     smiles_are_answered_before_the_filters_are_loaded,
     ids_are_found_while_their_segment_moves_from_memory_into_the_index,
@@ -48,8 +48,8 @@ impl Known {
                 )
             })
             .collect();
-        // Otherwise a smile of the other replica could be published while its repeat is in flight, and would count as
-        // the answer to the repeat.
+        // Without this read, a smile of the other replica could be published while its repeat is in flight, and would
+        // count as the answer to the repeat.
         replica.tail.read().await.unwrap();
         let answers = replica.send(smiles).await;
         for ((answer, expected), smile) in answers.into_iter().zip(expected).zip(smiles) {
@@ -69,7 +69,7 @@ impl Known {
     }
 }
 
-async fn a_duplicate_gets_its_first_offset_at_any_age(database: &Database) {
+async fn a_repeat_gets_the_original_offset_at_any_age(database: &Database) {
     let mut random = random();
     let mut known = Known::default();
     for round in 0..3_u64 {
@@ -153,17 +153,17 @@ async fn smiles_are_answered_before_the_filters_are_loaded(database: &Database) 
 }
 
 #[tokio::test]
-async fn a_deleted_file_ends_the_indexer_before_the_filters_are_loaded() {
+async fn the_indexer_ends_when_the_file_is_deleted_before_the_filters_are_loaded() {
     let database = Database::sqlite();
     let mut replica = Replica::without_indexer(database.open().await).await;
-    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database is a file") };
+    let StoreUrl::Sqlite(path) = database.url() else { unreachable!("the database should be a file") };
     std::fs::remove_file(path).unwrap();
     replica.start_indexer();
     let ended = tokio::time::timeout(PATIENCE, replica.ended()).await.expect("the indexer should end");
     assert!(matches!(ended, Err(StoreError::Replaced)), "the indexer ended with {ended:?}");
 }
 
-/// While a segment moves from memory into the filters, every id is in memory, in the filters or in both.
+/// While a segment moves from memory into the index, each of its ids is in memory, in the filters or in both.
 async fn ids_are_found_while_their_segment_moves_from_memory_into_the_index(database: &Database) {
     let mut random = random();
     let mut replica = Replica::without_indexer(database.open().await).await;

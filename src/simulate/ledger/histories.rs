@@ -124,7 +124,7 @@ fn random_histories_are_clean_and_a_lost_duplicated_or_swapped_delivery_is_detec
     for seed in (0..200).map(|number| base.wrapping_add(number)) {
         let history = History::play(seed);
         let (faults, settled) = history.verdict(|_, _, _| {});
-        assert!(faults.none() && settled, "History::play({seed}): {:?}", faults.words());
+        assert!(faults.none() && settled, "History::play({seed}) was faulty or unsettled: {:?}", faults.words());
 
         let (faults, _) = history.verdict(|entries, deliveries, random| {
             entries.remove(deliveries[random.random_range(0..deliveries.len())]);

@@ -44,7 +44,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Counts `count` faults of this kind and, while there is room, records the words.
+    /// Counts `count` faults of this kind, and records the words unless 20 faults are already described.
     pub fn note(&mut self, fault: Fault, count: u64, words: impl FnOnce() -> String) {
         self.counts[fault as usize] += count;
         if self.words.len() < MAX_WORDS {

@@ -133,7 +133,7 @@ async fn all_that_can_crash(cluster: &MySql, mode: CrashMode) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is_ready_and_has_no_request() {
+async fn each_request_without_a_name_hits_the_longest_running_replica_that_is_ready_and_has_no_request() {
     for mode in CrashMode::VARIANTS.iter().copied() {
         let Some(database) = Database::mysql().await else { return };
         let names = ["leaving", "behind", "silent", "lost", "asked", "one", "two"];
@@ -160,7 +160,7 @@ async fn each_request_without_a_name_crashes_the_longest_running_replica_that_is
 }
 
 #[tokio::test]
-async fn a_named_replica_crashes_unless_it_is_lost_or_refuses() {
+async fn a_request_hits_the_named_replica_unless_the_replica_is_lost_or_refuses() {
     let Some(database) = Database::mysql().await else { return };
     let (cluster, [lost, one]) = cluster(&database, ["lost", "one"]).await;
     let spared = cluster.register(NewReplica { obeys: false, ..new_replica("spared", None) }).await.unwrap();

@@ -38,7 +38,7 @@ pub(crate) async fn page() -> &'static Path {
     static PAGE: OnceCell<PathBuf> = OnceCell::const_new();
     let make = async || {
         let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
-        let path = page.to_str().expect("UTF-8");
+        let path = page.to_str().expect("the path should be UTF-8");
         run("rm", &["-rf", path]).await;
         run("cp", &["-r", &format!("{ROOT}/web"), path]).await;
         run(&format!("{ROOT}/docker/nginx/name-version"), &[path]).await;
@@ -104,16 +104,16 @@ impl Frontend {
         let (sender, known) = watch::channel(ipv4(replicas));
         let names = tokio::spawn(tell_names(socket, known)).abort_handle();
         let address = free_address();
-        let folder = TempDir::new().expect("a folder");
+        let folder = TempDir::new().expect("the folder should be created");
         write_configuration(folder.path(), page().await, address, resolver, replicas[0].port());
         let nginx = Command::new(format!("{ROOT}/scripts/nginx"))
             .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
             .arg(folder.path().join("nginx.conf"))
             .stdin(Stdio::null())
-            .stderr(File::create(folder.path().join(LOG)).expect("a log file"))
+            .stderr(File::create(folder.path().join(LOG)).expect("the log file should be created"))
             .kill_on_drop(true)
             .spawn()
-            .expect("scripts/nginx starts");
+            .expect("scripts/nginx should start");
         let frontend = Self { address, folder, _nginx: nginx, replicas: sender, names };
         eventually("a replica answers through the proxy", async || {
             let answer = http().get(format!("http://{address}/ping")).send().await;
@@ -146,7 +146,7 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
     let here = folder.display();
     let types = MIME_TYPES.into_iter().find(|types| Path::new(types).exists()).unwrap_or("mime.types of nginx");
     let read =
-        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("a file of the image");
+        |name: &str| std::fs::read_to_string(format!("{ROOT}/docker/nginx/{name}")).expect("the file should exist");
     let main = read("nginx.conf")
         .replace("/tmp/", &format!("{here}/"))
         .replace("/etc/nginx/", &format!("{here}/"))
@@ -158,16 +158,16 @@ fn write_configuration(folder: &Path, page: &Path, address: SocketAddr, resolver
         .replace("listen 8080;", &format!("listen {address};"))
         .replace("/usr/share/nginx/html", &page.display().to_string())
         .replace("/dev/stdout", "/dev/null");
-    std::fs::write(folder.join("nginx.conf"), main).expect("the file is written");
-    std::fs::create_dir(folder.join("conf.d")).expect("the folder is created");
-    std::fs::write(folder.join("conf.d/default.conf"), site).expect("the file is written");
+    std::fs::write(folder.join("nginx.conf"), main).expect("the file should be written");
+    std::fs::create_dir(folder.join("conf.d")).expect("the folder should be created");
+    std::fs::write(folder.join("conf.d/default.conf"), site).expect("the file should be written");
 }
 
 /// The value of `LISTEN_IPV6` that the image's script determines.
 fn listen_ipv6() -> String {
     let script = format!(". {ROOT}/docker/nginx/listen.envsh; printf %s \"$LISTEN_IPV6\"");
-    let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
-    String::from_utf8(output.stdout).expect("text")
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell should start");
+    String::from_utf8(output.stdout).expect("the output should be text")
 }
 
 /// Answers every A query with all addresses (RFC 1035), and every other query with none.
@@ -175,10 +175,10 @@ async fn tell_names(socket: UdpSocket, replicas: watch::Receiver<Vec<Ipv4Addr>>)
     const A: [u8; 4] = [0, 1, 0, 1];
     let mut question = [0; 512];
     loop {
-        let (length, client) = socket.recv_from(&mut question).await.expect("a question");
+        let (length, client) = socket.recv_from(&mut question).await.expect("a query should arrive");
         let asked = &question[12..length];
         let addresses = if asked.ends_with(&A) { replicas.borrow().clone() } else { Vec::new() };
-        let count = u8::try_from(addresses.len()).expect("few replicas");
+        let count = u8::try_from(addresses.len()).expect("the number of replicas should fit");
         let mut answer = question[..2].to_vec();
         answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(asked);
@@ -187,6 +187,6 @@ async fn tell_names(socket: UdpSocket, replicas: watch::Receiver<Vec<Ipv4Addr>>)
             answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
             answer.extend(address.octets());
         }
-        socket.send_to(&answer, client).await.expect("an answer");
+        socket.send_to(&answer, client).await.expect("the answer should be sent");
     }
 }

@@ -30,7 +30,7 @@ impl Pair {
     /// Starts both servers; the first is the primary.
     pub(crate) async fn start() -> Self {
         let [one, two] = FOLDERS.map(|folder| script("start", folder));
-        let pair = Self { urls: [one.await, two.await].map(|url| url.parse().expect("a URL")) };
+        let pair = Self { urls: [one.await, two.await].map(|url| url.parse().expect("the URL should be valid")) };
         for server in [0, 1] {
             identify(&pair.urls[server], server + 1).await;
             if pair.ask(server, PLUGINS).await != "0" {
@@ -61,7 +61,7 @@ impl Pair {
     async fn replicates(&self, server: usize) {
         let source = &self.urls[1 - server];
         let (host, port) = self.address(1 - server);
-        let (user, password) = (source.username(), source.password().expect("a password"));
+        let (user, password) = (source.username(), source.password().expect("the URL should have a password"));
         self.run(
             server,
             &format!(
@@ -82,7 +82,7 @@ impl Pair {
         .await;
     }
 
-    /// Makes the other server the primary in place of this one, without loss.
+    /// Makes the other server the primary in place of this one, without losing transactions.
     pub(crate) async fn hands_over(&self, server: usize) {
         self.run(server, "SET GLOBAL super_read_only = ON").await;
         let executed = self.ask(server, "SELECT @@GLOBAL.gtid_executed").await;
@@ -120,6 +120,6 @@ impl Pair {
 
     /// The single value of a query, as text.
     pub(crate) async fn ask(&self, server: usize, question: &str) -> String {
-        within("MySQL answers", ask(self.url(server), question)).await.expect("an answer")
+        within("MySQL answers", ask(self.url(server), question)).await.expect("MySQL should answer")
     }
 }

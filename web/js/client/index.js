@@ -1,7 +1,7 @@
 // The client library: `Client`, and its parts for separate use. Runs unchanged in browsers and in Node.js 22 or later;
 // docs/client.mjs is an example.
 //
-// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas:
+// Client   one user: `smile()`, `history()`, `onSmile`, `onState`. It survives crashes of the replicas. The parts:
 //   Session      one WebSocket at a time: welcome, resume from the highest offset, back-off with jitter, the server's
 //                hints, the reaction to each close code, and the detection of a silent replica
 //   Outbox       smiles without an ack, each sent again with the same id: after a temporary error, no sooner than the
