@@ -166,8 +166,8 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas are
-/// still running.
+/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas
+/// are still running.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
@@ -302,10 +302,7 @@ async fn the_page_behind_the_proxy_is_small_and_cacheable() {
         if path.is_empty() || path.starts_with("v/") {
             let caching = if path.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
             assert_eq!(header(&answer, "cache-control"), caching, "{path}");
-            assert!(
-                header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"),
-                "{path} did not vary by encoding"
-            );
+            assert!(header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"), "{path} did not vary by encoding");
             assert!(header(&answer, "content-type").ends_with("; charset=utf-8"), "{path} had no charset");
         }
         bytes += answer.bytes().await.unwrap().len();
