@@ -46,9 +46,9 @@ pub(crate) struct AppState {
     pub abort_sessions: CancellationToken,
     /// The options of `serve`. The limit on open files may have lowered `max_sessions`.
     pub options: ServeOptions,
-    /// The bearer token that crash requests need, if any.
+    /// The bearer token that crash requests must carry; `None` if they need no token.
     pub crash_token: Option<String>,
-    /// The refused origins that were logged, at most 100.
+    /// The refused origins that have been logged: at most 100.
     pub logged_origins: Mutex<HashSet<String>>,
 }
 
@@ -127,8 +127,8 @@ async fn method_not_allowed() -> Refusal {
     Refusal::permanent(ErrorCode::MethodNotAllowed, "this path does not support the method")
 }
 
-/// Adds the security headers and counts refusals. Only the page, its assets and the QR code set `Cache-Control`
-/// themselves.
+/// Adds the security headers and, unless the handler has set `Cache-Control`, `no-store`; counts refusals. Only the
+/// handlers of the page, its assets and the QR code set `Cache-Control`.
 async fn finish(State(app): State<Arc<AppState>>, mut response: Response) -> Response {
     if let Some(code) = response.extensions_mut().remove::<ErrorCode>() {
         app.context.metrics.error(code);

@@ -18,7 +18,7 @@ impl Processes {
         Self::numbered(servers.iter().map(Server::number))
     }
 
-    /// Starts to measure processes by their ids, and MySQL if it runs on this machine.
+    /// Starts to measure the processes with these ids, and MySQL if it runs on this machine.
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u32>) -> Self {
         let now = |number| (number, seconds(number));
         Self {
@@ -28,17 +28,17 @@ impl Processes {
         }
     }
 
-    /// CPU seconds of the processes, without MySQL.
+    /// The CPU seconds that the processes have used since this value was created, without MySQL.
     pub(crate) fn seconds(&self) -> f64 {
         self.servers.iter().map(|(number, before)| seconds(*number) - before).sum()
     }
 
-    /// CPU seconds of MySQL, if it runs on this machine.
+    /// The CPU seconds that MySQL has used since this value was created, if it runs on this machine.
     pub(crate) fn mysql_seconds(&self) -> Option<f64> {
         self.mysql.map(|(number, before)| seconds(number) - before)
     }
 
-    /// The CPU use of the processes and of MySQL, as shares of one CPU.
+    /// The mean CPU use of the processes, and that of MySQL, in cores.
     pub(crate) fn cores(&self) -> (f64, Option<f64>) {
         let elapsed = self.since.elapsed().as_secs_f64();
         (self.seconds() / elapsed, self.mysql_seconds().map(|seconds| seconds / elapsed))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::get;
 use crate::process::Server;
 
-/// The gauge of the index lag in smiles.
+/// The gauge of the index lag, in smiles.
 const INDEX_BEHIND: &str = "smilingchat_index_behind";
 
 /// The number of appends since the servers started, and the number of smiles in these appends.
@@ -18,7 +18,7 @@ pub(crate) async fn appends(servers: &[Server]) -> (f64, f64) {
     (appends, smiles)
 }
 
-/// The largest index lag of all replicas; `None` if no server reports it.
+/// The largest index lag among the servers; `None` if no server reports an index lag.
 pub(crate) async fn index_behind(servers: &[Server]) -> Option<f64> {
     let mut most = None;
     for server in servers {
@@ -44,7 +44,7 @@ pub(crate) async fn index_settled(servers: &[Server]) {
 
 /// The number of open sessions of a replica.
 pub(crate) async fn sessions(server: &Server) -> usize {
-    value(server, "smilingchat_sessions").await.expect("its gauge") as usize
+    value(server, "smilingchat_sessions").await.expect("the gauge of open sessions") as usize
 }
 
 /// The value of a metric; `None` if the server does not report it. The echo and the peers have no metrics.

@@ -1,5 +1,5 @@
-//! The cost of many sessions on one replica. The sessions share at most 64 users, so with many sessions every smile
-//! goes to many of them.
+//! The cost of many sessions on one replica. The sessions share at most 64 users, so in the runs with many sessions,
+//! every smile goes to many sessions.
 
 use std::slice::from_ref;
 
@@ -20,7 +20,7 @@ const HEADER: [&str; 8] = [
     "smiles per append",
 ];
 
-/// Measures each number of sessions on a new server. All sessions listen, and at most the default number of them send.
+/// Measures each number of sessions on a new server. All sessions listen, and at most 100 of them send.
 pub(crate) async fn measure(scale: &Scale, report: &mut Report) {
     let mut rows = Vec::new();
     for &sessions in scale.sessions {

@@ -17,8 +17,8 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next attempt: the server's hint, if any, plus jitter, so that clients with the same hint
-    /// spread out. Counts a failure.
+    /// The wait before the next attempt: the server's hint, if there is one, plus jitter, so that clients with the same
+    /// hint spread out. Counts a failure.
     pub(super) fn next(&mut self, hint: Option<Duration>, random: &mut impl Rng) -> Duration {
         let ceiling = doubled(RECONNECT_FIRST, self.failures, RECONNECT_LONGEST);
         self.failures = self.failures.saturating_add(1);

@@ -17,7 +17,8 @@ use super::{Patience, ResumePoint};
 use crate::model::UserName;
 use crate::protocol::{self, Refusal, ServerFrame};
 
-/// The size of the read buffer. It holds several frames, and the buffers of a thousand sessions need only a few MiB.
+/// The size of a connection's read buffer. The buffer holds several frames, and the buffers of a thousand sessions need
+/// only a few MiB.
 const BUFFER_BYTES: usize = 4096;
 
 /// Why no connection was opened.
@@ -26,9 +27,9 @@ pub(super) struct NotOpened {
     /// The error code of the refusal, or a short name of the failure.
     pub cause: String,
     pub message: String,
-    /// The server's retry hint, if any.
+    /// The server's retry hint, if the refusal has one.
     pub retry_after: Option<Duration>,
-    /// Whether the refusal is permanent: its status is 400, 403 or 404.
+    /// Whether the server refused permanently, with the status 400, 403 or 404.
     pub last: bool,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct NotOpened {
 #[derive(Debug)]
 pub(super) enum Heard {
     Frame(ServerFrame),
-    /// A message that is not a frame of the protocol, and why.
+    /// A message that is not a frame of the protocol. The text says why.
     NotAFrame(String),
     Gone(Gone),
 }
@@ -66,10 +67,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a WebSocket for `user`, and asks to resume from `resume` if given.
+    /// Opens a WebSocket for `user`. If `resume` is given, asks to resume from that point.
     ///
     /// # Errors
-    /// [`NotOpened`], if the server refused the upgrade or could not be reached in time.
+    /// [`NotOpened`], if the server refused the upgrade, could not be reached, or did not answer in time.
     pub(super) async fn open(
         url: &Url,
         user: &UserName,
@@ -156,16 +157,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Describes the end of this connection, which has just ended.
+    /// Describes how this connection has just ended.
     pub(super) fn gone(&self, code: Option<u16>) -> Gone {
-        // If a connection breaks soon after a ping, it probably worked until then: a busy server may take this long to
-        // answer a ping.
+        // A connection that breaks less than `late` after a ping probably worked until it broke: a busy server may need
+        // that long to answer a ping.
         let late = self.silence.saturating_sub(self.ping_after) / 2;
         let hung = self.pinged_at.is_some_and(|pinged_at| pinged_at.elapsed() >= late);
         Gone { code, since: if hung { self.heard_at } else { Instant::now() } }
     }
 
-    /// Sends a close frame, best effort, within `ping_after`.
+    /// Tries to send a close frame within `ping_after`.
     pub(super) async fn close(mut self) {
         let _ = timeout(self.ping_after, self.socket.close(None)).await;
     }
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_retry_hint_comes_from_the_body_or_else_from_the_header() {
+    fn a_refusal_is_read_from_its_body_header_and_status() {
         let exact = r#"{"code":"draining","message":"leaving","retry_after_ms":40}"#;
         for (status, header, body, cause, retry_after, last) in [
             (503, Some("1"), exact, "draining", Some(40), false),

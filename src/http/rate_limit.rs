@@ -22,10 +22,10 @@ use tower_governor::{GovernorError, GovernorLayer};
 
 use crate::protocol::{ErrorCode, Refusal};
 
-/// The governor middleware that adds no headers to allowed responses.
+/// The governor middleware that adds no headers to the responses to allowed requests.
 type Plain = governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>;
 
-/// Interval at which idle addresses are evicted and refusals are reported.
+/// Interval at which idle addresses are evicted and counted refusals are reported.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The maximum number of addresses whose refusals are counted.

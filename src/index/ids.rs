@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_id_is_found_exactly_once_in_a_log_of_any_length() {
+    fn ids_are_found_exactly_once_while_the_log_grows() {
         let mut model = Model::default();
         for segment in 0..1_000 {
             model.step();

@@ -1,4 +1,4 @@
-//! Incoming text frames: decodes and checks each one, then submits the smile to the log or answers the frame.
+//! Incoming text frames: decodes and checks each frame, then submits its smile to the log or answers the frame.
 
 use std::time::Instant;
 

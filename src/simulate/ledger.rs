@@ -63,9 +63,9 @@ pub struct Counts {
     pub retried: u64,
     /// Beats without a smile, because too many smiles were unanswered.
     pub skipped: u64,
-    /// Sessions that replaced a lost one.
+    /// Sessions that replaced a lost session.
     pub reconnects: u64,
-    /// Resumes that the server did not recover.
+    /// Sessions that asked to resume but could not.
     pub gaps: u64,
     /// Error frames by error code.
     pub errors: BTreeMap<&'static str, u64>,
@@ -86,7 +86,7 @@ pub struct Crash {
     pub replica: String,
     /// Sessions of the run on this replica that were lost after the ledger had recorded the request.
     pub sessions: u64,
-    /// Lost sessions with a successor that has answered.
+    /// The number of these lost sessions whose successor has answered.
     pub recovered: u64,
     /// The longest time from the loss of a session to the first answer of a successor, in milliseconds.
     pub recovery_ms: f64,

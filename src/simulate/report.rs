@@ -11,7 +11,7 @@ use super::ledger::{Crash, Fault, Ledger};
 /// The figures and the verdict of a run. Fields whose names end in `_ms` are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether the run is proven, and no fault was found.
+    /// Whether the run is proven and no fault was found.
     pub clean: bool,
     /// Whether a replica answered at the end, and no interrupt ended the second reading. If no replica answered, unseen
     /// smiles do not count as lost, and unanswered smiles do not count as faults. If an interrupt ended the second
@@ -57,13 +57,12 @@ pub struct Report {
     pub unanswered: u64,
     /// Other violations of the protocol.
     pub breaches: u64,
-    /// Resumes that the server did not recover. Smiles that are missing as a result count as lost, except in the second
-    /// reading, where such a resume is a breach instead.
+    /// Sessions that asked to resume but could not. Smiles that are missing as a result count as lost, except in the
+    /// second reading, where such a session counts as a breach instead.
     pub gaps: u64,
-    /// The number of users whose stream was read a second time, either to its end or until the server did not recover
-    /// the session.
+    /// The number of users whose stream was read a second time, either to its end or until the reader could not resume.
     pub reread_users: usize,
-    /// Sessions that replaced a lost one.
+    /// Sessions that replaced a lost session.
     pub reconnects: u64,
     /// The time from the loss of a connection to the first answer of a later session.
     pub recovery_ms: Percentiles,
@@ -92,8 +91,7 @@ pub struct Circumstances {
     pub sessions: usize,
     /// For how long smiles were sent, in seconds.
     pub seconds: f64,
-    /// The number of users whose stream was read a second time, either to its end or until the server did not recover
-    /// the session.
+    /// The number of users whose stream was read a second time, either to its end or until the reader could not resume.
     pub reread_users: usize,
 }
 

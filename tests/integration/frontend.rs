@@ -166,7 +166,8 @@ async fn cut_off(replicas: &mut [TestProcess]) -> Vec<BlackHole> {
     cut_off
 }
 
-/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas still run.
+/// Opens [`UPGRADES`] sessions, one per [`PAUSE`]. Each must open within three seconds, since two replicas
+/// are still running.
 async fn sessions_open(frontend: &Frontend) {
     let upgrades = (0..UPGRADES).map(async |number| {
         tokio::time::sleep(PAUSE * number).await;
@@ -266,15 +267,15 @@ async fn a_connection_is_not_reset_when_its_replica_dies() {
     assert_eq!(&head, b"HTTP/1.1 101");
     replica.kill().await;
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.expect("the connection ends without a reset");
+    stream.read_to_end(&mut rest).await.expect("the connection did not end cleanly");
     for _ in 0..20 {
-        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("the write is still accepted");
+        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.expect("a write after the end was rejected");
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn the_page_is_served_over_ipv6_if_the_machine_has_it() {
+async fn the_proxy_answers_over_ipv6_if_the_machine_has_ipv6() {
     let (_store, _replica, frontend) = one_replica().await;
     let by_ipv6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), frontend.address.port());
     let there = http().get(format!("http://{by_ipv6}/ping")).send().await.is_ok_and(|answer| answer.status() == 200);
@@ -287,11 +288,11 @@ async fn get_with(address: SocketAddr, path: &str, name: &str, value: &str) -> R
 }
 
 #[tokio::test]
-async fn the_page_behind_the_proxy_is_small_and_cached() {
+async fn the_page_behind_the_proxy_is_small_and_cacheable() {
     let (_store, _replica, frontend) = one_replica().await;
     let html = get(frontend.address, "/").await.text().await.unwrap();
     let files: BTreeSet<&str> = quoted(&html, "v/").into_iter().collect();
-    let app = files.iter().find(|path| path.ends_with("/js/app.js")).expect("the page names its first module");
+    let app = files.iter().find(|path| path.ends_with("/js/app.js")).expect("the page did not name its first module");
     let words = app.replace("app.js", "words-en.js");
     let code = format!("api/join.svg?url=http://{}/join.html", frontend.address);
     let mut bytes = 0;
@@ -301,15 +302,12 @@ async fn the_page_behind_the_proxy_is_small_and_cached() {
         if path.is_empty() || path.starts_with("v/") {
             let caching = if path.is_empty() { "no-cache" } else { "public, max-age=31536000, immutable" };
             assert_eq!(header(&answer, "cache-control"), caching, "{path}");
-            assert!(
-                header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"),
-                "{path} does not vary by encoding"
-            );
-            assert!(header(&answer, "content-type").ends_with("; charset=utf-8"), "{path} has no charset");
+            assert!(header(&answer, "vary").eq_ignore_ascii_case("accept-encoding"), "{path} did not vary by encoding");
+            assert!(header(&answer, "content-type").ends_with("; charset=utf-8"), "{path} had no charset");
         }
         bytes += answer.bytes().await.unwrap().len();
     }
-    assert!(bytes < 60_000, "the page has {bytes} compressed bytes");
+    assert!(bytes < 60_000, "the page had {bytes} compressed bytes");
     let another = app.replace(app.split('/').nth(1).unwrap(), "0123456789abcdef");
     let answer = get(frontend.address, &format!("/{another}")).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "cache-control").as_str()), (200, "no-cache"), "{another}");

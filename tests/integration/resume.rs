@@ -1,4 +1,4 @@
-//! Resuming with `after` and `epoch` (promise 5): the replay, and the cases in which a session is not recovered.
+//! Resuming with `after` and `epoch` (promise 5): the replay, and the cases in which a session cannot resume.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,8 @@ use crate::support::client::{TestClient, id, offset};
 use crate::support::replica::TestReplica;
 use crate::support::{UNLIMITED, within};
 
-/// Fills the log with `count` smiles from anna, every third one to carla and all others to bruno. Returns the epoch.
+/// Fills the log with `count` smiles from anna: every third smile to carla, and all other smiles to bruno. Returns the
+/// epoch.
 async fn fill(replica: &TestReplica, count: usize) -> String {
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for number in 1..=count {
@@ -42,7 +43,7 @@ async fn everything_after_the_offset_is_replayed_before_live_smiles() {
 }
 
 #[tokio::test]
-async fn a_resume_from_the_head_replays_nothing_and_is_recovered() {
+async fn a_resume_from_the_head_succeeds_and_replays_nothing() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let empty = TestClient::connect(replica.address, "bruno").await;
     let mut from_empty = TestClient::resume(replica.address, "bruno", 0, &empty.epoch()).await;
@@ -55,7 +56,7 @@ async fn a_resume_from_the_head_replays_nothing_and_is_recovered() {
 }
 
 #[tokio::test]
-async fn a_session_with_another_epoch_or_an_offset_beyond_the_head_is_not_recovered() {
+async fn a_session_with_another_epoch_or_an_offset_beyond_the_head_does_not_resume() {
     let replica = TestReplica::start(&UNLIMITED).await;
     let epoch = fill(&replica, 5).await;
     let beyond = ["6", "9007199254740991", "9007199254740992", "18446744073709551616", "99999999999999999999999999"];
@@ -68,7 +69,7 @@ async fn a_session_with_another_epoch_or_an_offset_beyond_the_head_is_not_recove
     }
     let other_log = TestReplica::start(&[]).await;
     let client = TestClient::resume(other_log.address, "bruno", 0, &epoch).await;
-    assert!(!client.recovered(), "a session recovered with the epoch of another log");
+    assert!(!client.recovered(), "a session resumed with the epoch of another log");
     assert_ne!(client.epoch(), epoch);
 }
 

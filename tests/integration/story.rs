@@ -85,8 +85,8 @@ impl Story {
         self.replicas.swap_remove(place).stop().await;
     }
 
-    /// The offset at which an unrecovered session starts: the end of the log, or on MySQL the end of the part that the
-    /// session's replica has published.
+    /// The offset at which a session that did not resume starts: the end of the log, or on MySQL the end of the part
+    /// that the session's replica has published.
     fn start_of(&self, client: &TestClient) -> usize {
         let start = usize::try_from(client.offset()).expect("an offset");
         let is_head = match self.shared {
@@ -95,7 +95,7 @@ impl Story {
         };
         assert!(
             is_head && !client.recovered(),
-            "the session recovered, or started at a wrong offset with {} smiles in the ledger: {}",
+            "the session resumed, or started at a wrong offset with {} smiles in the ledger: {}",
             self.log.len(),
             client.welcome
         );
@@ -135,8 +135,8 @@ impl Story {
         }
     }
 
-    /// Removes a random session from the list, and receives the smiles that the ledger predicts for it. Returns `None`
-    /// if no session is open.
+    /// Removes a random session from the list, and receives the smiles that the ledger predicts for that session.
+    /// Returns `None` if no session is open.
     async fn take_a_session(&mut self) -> Option<Session> {
         if self.sessions.is_empty() {
             return None;

@@ -1,7 +1,7 @@
 // The counters of a run that are not part of the proof: overload errors and refusals by cause, resends, skipped beats,
 // unreadable frames and resumes with a gap. Also the rate at which a count grows.
 
-/** The causes as text. Each is [code, count]. */
+/** The causes as text. Each cause is [code, count]. */
 export function causesText(translate, causes) {
   if (causes.length === 0) return translate("cause.none");
   return causes.map(([code, n]) => translate(`cause.${code}`, { n })).join(" · ");

@@ -5,7 +5,7 @@ import { drawPicture } from "./picture.js";
 import { posterOf } from "./poster.js";
 import { recordOf } from "./record.js";
 
-/** How long the URL of the file stays valid: a download that has started no longer needs the URL. */
+/** The time after which the URL of the file is revoked. By then, the download has started and needs the URL no more. */
 const KEPT_MS = 10_000;
 
 export function saveJson(run) {

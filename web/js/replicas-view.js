@@ -119,7 +119,7 @@ class ReplicaCard {
     this.#meter.setAttribute("aria-valuemax", String(Math.max(capacity, Math.round(rate))));
   }
 
-  // The ages are by the backend's clock, since the browser's clock may be wrong by hours.
+  // The ages come from the server, since the browser's clock may be wrong by hours.
   #ageText(replica, age) {
     const parts = [];
     if (Number.isFinite(replica.uptime_ms) && replica.state !== "lost") {

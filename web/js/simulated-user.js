@@ -1,4 +1,4 @@
-// A simulated user: a session, its unsettled smiles, the last face from the peer, and the guests to answer. It reports
+// A simulated user: a session, its unsettled smiles, the last smile from the peer, and the guests to answer. It reports
 // the smiles that it sends to its peer, and every welcome, ack and received smile, to the ledger.
 
 import { answerTo } from "./faces.js";
@@ -11,8 +11,8 @@ export { Beat };
 const CONNECTED = new Set([SessionState.LIVE, SessionState.RESUMING, SessionState.SILENT]);
 
 /**
- * The maximum number of guests' smiles that wait for an answer; further smiles get none. Guests are users other than
- * the peer.
+ * The maximum number of guests' smiles that wait for an answer; further smiles get no answer. Guests are users other
+ * than the peer.
  */
 const GUESTS = 8;
 
@@ -37,7 +37,7 @@ export class SimulatedUser {
   /**
    * `events` has `sent(user, smile)`, `acked(user, id)`, `received(user, frame, delivers)`,
    * `history(frame)`, `shed(user, frame)`, `refused(user, frame)`, `unreadable()`, `unvouched()`,
-   * `unanswered()` if requested histories will not arrive, and `changed(user)`.
+   * `changed(user)`, and `unanswered()`, which is called when requested histories will not arrive.
    */
   constructor({ name, face, peer, chance, environment, ledger, events }) {
     const { timers, random, dialQueue, nextId, urlFor, openSocket } = environment;
@@ -70,8 +70,8 @@ export class SimulatedUser {
   }
 
   /**
-   * Sends an interrupted smile; without one, a new smile unless too many are unsettled. Sends nothing while the session
-   * is down. Returns a `Beat`.
+   * Sends an interrupted smile; if there is none, sends a new smile unless too many smiles are unsettled. Sends nothing
+   * while the session is down. Returns a `Beat`.
    */
   speak() {
     return this.#outbox.beat(() => this.#answer() ?? this.#compose());

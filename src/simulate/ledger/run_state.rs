@@ -71,8 +71,8 @@ impl Ledger {
         })
     }
 
-    /// The number of readers with nothing left to read: they reached the end of their stream, or the server did not
-    /// recover their session.
+    /// The number of readers with nothing left to read: readers that reached the end of their stream, or that could not
+    /// resume.
     pub fn reread(&self) -> usize {
         let readers = self.streams[self.plan.seats()..].iter();
         readers.filter(|reader| reader.is_past(Offset(u64::MAX))).count()

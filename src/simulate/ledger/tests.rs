@@ -1,4 +1,4 @@
-//! Tests of the ledger with a correct server, and with one fault at a time.
+//! Tests of the ledger with correct servers and with faulty ones.
 
 use super::*;
 use crate::config::SimulateOptions;
@@ -136,7 +136,7 @@ pub(super) fn smile(plan: &Plan, run: &RunId, beat: Beat, offset: u64) -> Smile 
 }
 
 #[test]
-fn delivered_smiles_are_clean_and_counted() {
+fn correctly_delivered_smiles_are_counted_without_faults() {
     let mut scene = Scene::new();
     (0..10).for_each(|number| scene.pass(number, 101 + number as u64));
     assert!(!scene.ledger.settled(), "the ledger settled before the users stopped sending");
@@ -202,7 +202,7 @@ fn reordered_smiles_are_detected() {
     }
     scene.receive(BRUNO, 2, 102);
     scene.receive(BRUNO, 0, 101);
-    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile did not count only as reordered");
+    assert_eq!(scene.faults(), [("reordered", 1)], "a late smile was not counted once, as reordered");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn sessions_that_disagree_on_offsets_are_detected() {
     scene.receive(ANNA, 1, 102);
     scene.ack(1, 101, false);
     scene.receive(BRUNO, 0, 102);
-    assert_eq!(scene.faults(), [("duplicated", 2)], "a smile at two offsets did not count as duplicated");
+    assert_eq!(scene.faults(), [("duplicated", 2)], "a second offset of each of two smiles was not counted");
 
     let mut scene = Scene::new();
     scene.send(0);
@@ -256,7 +256,7 @@ fn a_refused_smile_may_be_overtaken() {
 }
 
 #[test]
-fn a_smile_refused_at_every_transmission_is_not_in_the_log() {
+fn a_smile_stored_although_every_transmission_was_refused_is_a_breach() {
     let mut scene = Scene::new();
     scene.send(0);
     scene.refuse(0, ErrorCode::StoreUnavailable);
@@ -346,7 +346,7 @@ fn the_ack_of_a_duplicate_does_not_advance_the_stream() {
 }
 
 #[test]
-fn smiles_from_outside_the_run_are_checked_for_duplicates_and_order_only() {
+fn smiles_from_outside_the_run_are_checked_only_for_duplicates_and_order() {
     let foreign = |scene: &Scene, offset| {
         Event::Received(Smile {
             id: SmileId::parse("c1").unwrap(),
@@ -369,7 +369,7 @@ fn smiles_from_outside_the_run_are_checked_for_duplicates_and_order_only() {
 }
 
 #[test]
-fn answers_to_unsent_smiles_are_detected() {
+fn frames_about_unsent_smiles_or_other_users_are_breaches() {
     let mut scene = Scene::new();
     scene.receive(BRUNO, 0, 101);
     scene.ack(2, 102, false);

@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 /// Renews the lease, or registers the replica if there is no row with its number. MySQL replaces the number 0 with a
-/// new one.
+/// new number.
 const RENEW: &str = "
     INSERT INTO leases (number, name, host, node, version, capacity, obeys, started_at, renewed_at,
         sessions, smiles_per_second, draining, behind, following)
@@ -35,8 +35,8 @@ const LIST: &str = "
         TIMESTAMPDIFF(MICROSECOND, renewed_at, UTC_TIMESTAMP(3)) DIV 1000 AS age
     FROM leases ORDER BY number";
 
-/// Requests a crash of the replica with this id. The last parameter says whether the request may replace a pending one.
-/// If it may not, the second of two concurrent requests for one replica changes nothing.
+/// Requests a crash of the replica with this id. The last parameter says whether this request replaces a pending one.
+/// If it does not, the second of two concurrent requests for one replica changes nothing.
 const ASK: &str = "UPDATE leases SET crash = ? WHERE CONCAT(name, '.', number) = ? AND (crash IS NULL OR ?)";
 
 impl MySql {
@@ -46,8 +46,8 @@ impl MySql {
     /// [`StoreError::Unavailable`].
     pub(crate) async fn register(&self, replica: NewReplica) -> Result<Registration, StoreError> {
         let mut registration = Registration { number: 0, replica, at: Instant::now() };
-        // If the answer is lost, the row of the first attempt stays in the list for about ten minutes. It counts as
-        // lost once its lease has expired.
+        // If the answer to the first attempt is lost, the row of that attempt stays in the list for about ten minutes,
+        // as a lost replica once its lease has expired.
         registration.number = self.renew(&registration, ReplicaStatus::default()).await?;
         Ok(registration)
     }

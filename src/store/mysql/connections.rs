@@ -29,7 +29,7 @@ const KEPT: Duration = Duration::from_mins(1);
 /// connection, it is unknown whether the statement arrived.
 const TRUSTED: Duration = Duration::from_secs(1);
 
-/// After this time without an answer, a probe finds out whether the address now points to another server.
+/// After this time without an answer, a probe finds out whether another server now answers at the address.
 const LATE: Duration = Duration::from_millis(300);
 
 /// Errors of a server that accepts no writes: the server or the transaction is read-only, or the server is not the
@@ -39,7 +39,7 @@ pub(super) const NOT_PRIMARY: [u16; 4] = [1290, 1792, 1836, 3100];
 /// Lists at least the sessions of this account. Column 0 is the id, column 4 the command.
 const SESSIONS: &str = "SHOW PROCESSLIST";
 
-/// Commands of a session that executes a statement, or that was killed but is still executing one.
+/// Commands of a session that is executing a statement, or that was killed but is still executing one.
 const AT_WORK: [&str; 3] = ["Query", "Execute", "Killed"];
 
 /// A bounded pool of connections for one kind of work.
@@ -130,7 +130,7 @@ impl Connections {
     }
 
     /// Runs `question`. After an I/O error other than a timeout, for example because an idle connection was dead, runs
-    /// it once more over a new connection. Only for idempotent statements.
+    /// `question` once more over a new connection. Only for idempotent statements.
     pub(super) async fn ask<T, Answer>(&self, question: impl Fn(MySqlConnection) -> Answer) -> sqlx::Result<T>
     where
         Answer: Future<Output = sqlx::Result<(T, MySqlConnection)>>,

@@ -5,8 +5,8 @@ use crate::store::batch::NewBatch;
 use crate::store::{Append, AppendError, integer};
 
 /// Inserts a batch in three cases: the log holds its previous batch; retention has removed everything before the new
-/// batch; or the new batch names no previous one, and the log is empty or has a batch at the same offset. In each case,
-/// a batch that already has this offset, even the same batch, makes the insert violate the primary key.
+/// batch; or the new batch names no previous batch, and the log is empty or has a batch at the same offset. In each
+/// case, a batch that already has this offset, even the same batch, makes the insert violate the primary key.
 const INSERT: &str = "
     INSERT INTO log_batches (first, smiles, token, appended_at, payload)
     SELECT ?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?4

@@ -42,18 +42,18 @@ pub(crate) async fn script(command: &'static str, folder: &'static str) -> Strin
             .args([command, folder])
             .env("MYSQL_CONTAINER", "no")
             .output()
-            .expect("scripts/mysql runs");
+            .expect("scripts/mysql did not start");
         assert!(done.status.success(), "scripts/mysql {command}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).expect("text").trim().to_owned()
     };
-    tokio::task::spawn_blocking(run).await.expect("scripts/mysql ends")
+    tokio::task::spawn_blocking(run).await.expect("the call of scripts/mysql panicked")
 }
 
 /// The seed of a randomized test: from the environment for a replay, otherwise random. Prints the seed, so that the
 /// output of a failed test contains it.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("SMILINGCHAT_TEST_SEED") {
-        Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED is a number"),
+        Ok(text) => text.parse().expect("SMILINGCHAT_TEST_SEED was not a number"),
         Err(_) => rand::random(),
     };
     eprintln!("replay with SMILINGCHAT_TEST_SEED={seed}");

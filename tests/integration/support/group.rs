@@ -8,7 +8,7 @@ use super::environment::script;
 use super::mysql::{ask, identify, run};
 use super::{eventually, within};
 
-/// The folders of the servers, which only this file uses.
+/// The folders of the servers. No other file uses these folders.
 const FOLDERS: [&str; 3] = ["target/mysql-of-group-1", "target/mysql-of-group-2", "target/mysql-of-group-3"];
 
 const PLUGIN: &str = "INSTALL PLUGIN group_replication SONAME 'group_replication.so'";
@@ -37,7 +37,7 @@ pub(crate) struct Group {
 impl Group {
     /// Starts the servers; the first is the primary. Returns `None` if MySQL lacks the plugin.
     pub(crate) async fn start() -> Option<Self> {
-        // A server that still runs after a failed test may be in the middle of a group change.
+        // A server that is still running after a failed test may be in the middle of a group change.
         join_all(FOLDERS.map(|folder| script("kill", folder))).await;
         let urls = join_all(FOLDERS.map(|folder| script("start", folder))).await;
         let group = Self { urls: urls.iter().map(|url| url.parse().expect("a URL")).collect() };
@@ -104,7 +104,7 @@ impl Group {
         self.joins(server, false).await;
     }
 
-    /// Waits until every member has the same transactions as the first.
+    /// Waits until every member has the same transactions as the first member.
     pub(crate) async fn until_replicated(&self) {
         let executed = "SELECT @@GLOBAL.gtid_executed";
         for server in 1..self.urls.len() {

@@ -38,9 +38,9 @@ export class Outbox {
   }
 
   /**
-   * If the session is open, sends at most one smile: an interrupted one if there is one; otherwise, if the outbox is
-   * below its limit, a new one from `compose()`. `compose()` returns null if it has no smile to send. Returns a `Beat`.
-   * Sending only one interrupted smile per beat avoids a burst after a crash, provided that the caller paces its beats.
+   * If the session is open, sends at most one smile: an interrupted smile if there is one; otherwise, if the outbox is
+   * below its limit, a new smile from `compose()`. `compose()` returns null if it has no smile to send. Returns a
+   * `Beat`. Sending only one interrupted smile per beat avoids a burst after a crash, if the caller paces its beats.
    */
   beat(compose) {
     if (!this.#open) return Beat.SKIPPED;
