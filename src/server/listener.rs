@@ -85,7 +85,7 @@ pub(super) async fn serve(
     let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
-        // Takes the permit first, so that clients wait in the accept queue at the limit.
+        // Takes the permit first, so that, at the limit, clients wait in the accept queue.
         let accepted = async { (Arc::clone(&permits).acquire_owned().await, listener.accept().await) };
         let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {
