@@ -24,7 +24,7 @@ pub(crate) async fn run(store: Store, tail: Arc<Tail>, metrics: Arc<Metrics>, ke
         if let Store::MySql(mysql) = &store
             && let Err(error) = mysql.forget_lost().await
         {
-            tracing::debug!(%error, "cannot remove lost replicas; trying again later");
+            tracing::debug!(%error, "cannot remove the rows of lost replicas; trying again later");
         }
         let pause = match trim(&store, &tail, &metrics, kept).await {
             Ok(true) => STEP_PAUSE,

@@ -9,7 +9,7 @@
 //!   cut. MySQL guarantees this with the default values of `innodb_flush_log_at_trx_commit` and `sync_binlog`.
 //! - **Compare and append.** A batch is one row whose key is the batch's first offset. An append names the batch before
 //!   the new one. Of all batches that follow one offset, at most one is accepted. Offsets have no gaps. A reader that
-//!   has seen offset n never sees a lower one appear later. A log that holds batches accepts a new one only from a
+//!   has seen offset n never sees a lower offset appear later. A log that holds batches accepts a new batch only from a
 //!   writer that names the last batch.
 //! - **Retries settle doubt.** A caller that gets no answer repeats the append with the same offset and token. The
 //!   token of the row at that offset shows whose batch was accepted.
@@ -72,8 +72,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CannotOpen`] if the file cannot be opened or upgraded, if the certificate authority's file cannot
-    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A MySQL
-    /// server's refusal of the account counts as permanent after 15 s.
+    /// be read, if this store does not support the MySQL server, or if a MySQL error is permanent. A
+    /// MySQL server's refusal of the account counts as permanent after 15 s.
     pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Sqlite(path) => {
@@ -118,8 +118,8 @@ impl Store {
         }
     }
 
-    /// Discards all connections to MySQL, so that later queries reach the server that the address now points to. Returns
-    /// `true` on MySQL. On SQLite, does nothing and returns `false`.
+    /// Discards all connections to MySQL, so that later queries reach the server that the address now points to.
+    /// Returns `true` on MySQL. On SQLite, does nothing and returns `false`.
     pub(crate) fn connect_again(&self) -> bool {
         if let Self::MySql(mysql) = self {
             mysql.connect_again();
@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-/// Converts the stored hash key.
+/// Converts the stored hash key to an array.
 fn hash_key(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
     bytes.try_into().map_err(|_| sqlx::Error::Decode("the hash key does not have 16 bytes".into()))
 }

@@ -19,7 +19,7 @@ pub(crate) async fn serve() {
             }
         })
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    println!("http://{}", listener.local_addr().expect("its address"));
-    axum::serve(listener, Router::new().route("/ws", get(upgraded))).await.expect("the echo serves");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port should exist");
+    println!("http://{}", listener.local_addr().expect("the listener should have an address"));
+    axum::serve(listener, Router::new().route("/ws", get(upgraded))).await.expect("the echo should serve");
 }

@@ -21,7 +21,7 @@ pub(crate) struct MySql {
 }
 
 impl MySql {
-    /// Creates a database on the server at `TEST_MYSQL_URL`, or on one that `scripts/mysql` starts.
+    /// Creates a database on the server at `TEST_MYSQL_URL`, or on a server that `scripts/mysql` starts.
     pub(crate) async fn new() -> Self {
         let server = std::env::var("TEST_MYSQL_URL").unwrap_or_else(|_| script("start"));
         let server: Url = server.parse().expect("TEST_MYSQL_URL or the output of scripts/mysql should be a URL");
@@ -50,8 +50,8 @@ impl MySql {
             .run(format!("GRANT ALL ON {name}.* TO '{user}'@'%'"))
             .await
             .expect("the account should be allowed to grant privileges");
-        mysql.url.set_username(&user).expect("a URL with a host");
-        mysql.url.set_password(Some(password)).expect("a URL with a host");
+        mysql.url.set_username(&user).expect("the URL should have a host");
+        mysql.url.set_password(Some(password)).expect("the URL should have a host");
         Some(mysql)
     }
 
@@ -60,7 +60,7 @@ impl MySql {
         let (database, user) = (&self.url.path()[1..], self.url.username());
         let account = if user == self.owner.username() { String::new() } else { format!("; DROP USER '{user}'@'%'") };
         let drop = format!("DROP DATABASE {database}{account}");
-        self.run(drop).await.expect("the database and its account can be dropped");
+        self.run(drop).await.expect("the database and its account should be dropped");
     }
 
     async fn run(&self, statement: String) -> Result<(), sqlx::Error> {
@@ -83,8 +83,8 @@ impl MySql {
         *PROCESS.get()?
     }
 
-    /// Reads the process id from the server's pid file, which does not exist here if the server is remote or in a
-    /// container.
+    /// Reads the process id from the server's pid file, which does not exist on this machine if the server is remote or
+    /// in a container.
     async fn find_process(&self) -> Option<u32> {
         let file = self.answer("SELECT @@pid_file").await;
         let number = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
@@ -93,14 +93,15 @@ impl MySql {
     }
 
     async fn answer(&self, question: &'static str) -> String {
-        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL accepts connections");
-        let (answer,): (String,) = sqlx::query_as(question).fetch_one(&mut connection).await.expect("an answer");
+        let mut connection = MySqlConnection::connect(self.store()).await.expect("MySQL should accept connections");
+        let (answer,): (String,) =
+            sqlx::query_as(question).fetch_one(&mut connection).await.expect("MySQL should answer");
         answer
     }
 }
 
 fn script(command: &str) -> String {
-    let done = Command::new("scripts/mysql").args([command, FOLDER]).output().expect("scripts/mysql runs");
-    assert!(done.status.success(), "scripts/mysql: {}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("scripts/mysql").args([command, FOLDER]).output().expect("scripts/mysql should run");
+    assert!(done.status.success(), "scripts/mysql failed: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }

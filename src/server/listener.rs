@@ -36,11 +36,11 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// reader would take longer than the write timeout to make room.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Maximum time that clients of a starting replica wait in the accept queue. After that, `/livez` gets 200 and
-/// everything else gets 503.
+/// Maximum time that clients of a starting replica wait in the accept queue. After that, a request for `/livez` is
+/// answered with 200, and every other request with 503.
 const QUICK_START: Duration = Duration::from_secs(1);
 
-/// Length of the accept queue. All sessions of a lost replica may connect at once, and a client that finds the queue
+/// Length of the accept queue. All clients of a lost replica may connect at once, and a client that finds the queue
 /// full retries its SYN only after one second and then after two more. Linux caps the length at `net.core.somaxconn`
 /// (listen(2)), 4,096 by default.
 const BACKLOG: i32 = 16 * 1024;
@@ -58,7 +58,7 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
         socket => socket?,
     };
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // The default differs between systems.
+        // Systems differ in whether such a socket accepts IPv4 by default.
         socket.set_only_v6(false)?;
     }
     // A restart must not fail because of connections in TIME_WAIT.
@@ -71,9 +71,9 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves up to `most` concurrent HTTP connections until `stop`; an upgraded connection no longer counts. `connections`
-/// tracks the HTTP connections, so that the caller can wait for the last requests. Each request uses the current
-/// `router`. The first connection is accepted once the router changes, or after [`QUICK_START`].
+/// Serves up to `most` concurrent HTTP connections until `stop` is cancelled; an upgraded connection no longer counts.
+/// `connections` tracks the HTTP connections, so that the caller can wait for the last requests. Each request uses the
+/// current `router`. The first connection is accepted once the router changes, or after [`QUICK_START`].
 pub(super) async fn serve(
     listener: TcpListener,
     most: usize,
@@ -85,7 +85,7 @@ pub(super) async fn serve(
     let permits = Arc::new(Semaphore::new(most));
     let mut failing = false;
     loop {
-        // Takes the permit first, so that at the limit clients wait in the accept queue.
+        // Takes the permit first, so that, at the limit, clients wait in the accept queue.
         let accepted = async { (Arc::clone(&permits).acquire_owned().await, listener.accept().await) };
         let Some((permit, accepted)) = stop.run_until_cancelled(accepted).await else { return };
         match accepted {
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_unspecified_address_accepts_ipv4_and_ipv6() {
+    async fn a_listener_on_the_unspecified_address_accepts_ipv4_and_ipv6() {
         let listener = bind("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();

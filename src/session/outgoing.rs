@@ -1,5 +1,5 @@
-//! Sends what comes from the outbox: smiles, acks, and refusals of smiles that were not stored. Also sends the smiles
-//! that a session missed, which come from the index.
+//! Sends what comes from the outbox: smiles, acks, and refusals of smiles that were not stored. Also reads from the
+//! index the smiles that a session missed, and sends them.
 //!
 //! After `welcome`, only this file advances the session's offset.
 
@@ -27,7 +27,7 @@ const FRAMES_PER_FLUSH: usize = 64;
 /// belongs to which frame.
 pub(super) struct SmileInFlight {
     pub(super) id: SmileId,
-    /// Whether the client chose the id. Errors repeat only such ids.
+    /// Whether the client chose the id. An error repeats only an id that the client chose.
     pub(super) named: bool,
     pub(super) admitted_at: Instant,
 }

@@ -23,7 +23,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user connects in [`Self::run`].
+    /// Creates the user, which connects in [`Self::run`].
     pub(super) fn new(seat: Seat, shared: Arc<Shared>, course: watch::Receiver<Course>) -> Self {
         let user = shared.plan.user(seat).clone();
         let client = Client::new(shared.urls_from(seat), user, shared.patience.client);

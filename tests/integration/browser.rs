@@ -12,7 +12,7 @@ use crate::support::process::TestProcess;
 use crate::support::webdriver::Browser;
 use crate::support::{eventually, get_json, metric};
 
-/// The only errors that the browser may log while the server is down.
+/// The errors that the browser is allowed to log while the server is down.
 const NOBODY_THERE: [&str; 4] =
     ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"];
 
@@ -58,7 +58,7 @@ async fn thirty_conversations_survive_a_crash() {
     until_above(&browser, "successes", before + 200).await;
     assert_proof_holds(&browser).await;
     let incident = browser.text("incident").await;
-    assert!(incident.contains("all 60 lost sessions are live again"), "the recovery is not reported: {incident}");
+    assert!(incident.contains("all 60 lost sessions are live again"), "the recovery was not reported: {incident}");
     for complaint in browser.complaints().await {
         assert!(NOBODY_THERE.iter().any(|reason| complaint.contains(reason)), "an unexpected error: {complaint}");
     }
@@ -68,7 +68,7 @@ async fn thirty_conversations_survive_a_crash() {
     assert_proof_holds(&browser).await;
     let [sent, acked, ..] = proof(&browser).await;
     let head = head_of_log(&server).await;
-    assert!((acked..=sent).contains(&head), "the log has {head} smiles, but {acked} were acked and {sent} sent");
+    assert!((acked..=sent).contains(&head), "the log had {head} smiles, but {acked} were acked and {sent} sent");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn the_timeline_and_the_table_show_a_crash() {
     let cells = async || browser.text("crashes-body").await;
     eventually("the crash is over", async || !cells().await.contains('–')).await;
     let row = cells().await;
-    assert!(row.starts_with(&format!("1 {first} exit this page ")) && row.contains(" 4 "), "a wrong row: {row}");
+    assert!(row.starts_with(&format!("1 {first} exit this page ")) && row.contains(" 4 "), "the row was wrong: {row}");
     assert_eq!(browser.count("#crashes-foot tr").await, 3);
 
     let table = "document.getElementById('timeline-text').open = true;
@@ -254,7 +254,7 @@ async fn the_timeline_shows_the_sample_nearest_to_the_pointer() {
 }
 
 #[tokio::test]
-async fn chaos_crashes_every_replica_and_then_ends() {
+async fn chaos_crashes_the_only_replica_and_then_ends() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -337,7 +337,7 @@ async fn a_run_is_exported_as_json_and_as_an_image() {
 }
 
 #[tokio::test]
-async fn a_screen_reader_announces_events_but_no_counters() {
+async fn the_page_announces_an_outage_but_not_its_growing_duration() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;
@@ -374,7 +374,7 @@ async fn the_page_names_its_platform_and_what_restarts_a_backend() {
     let browser = open_page("en", &server).await;
     eventually("the platform is shown", async || browser.text("platform").await == "Platform: Docker Compose").await;
     let replicas = browser.text("replicas").await;
-    assert!(replicas.contains("on node worker1"), "the node is not shown: {replicas}");
+    assert!(replicas.contains("on node worker1"), "the node was not shown: {replicas}");
     let read = "return [...document.querySelectorAll('#links a')].map(
         ({ textContent, href, target, rel }) => [textContent, href, target, rel])";
     let expected = json!([["Grafana", "http://localhost:3000/d/chat", "_blank", "noopener"]]);

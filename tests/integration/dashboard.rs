@@ -1,5 +1,6 @@
-//! The Grafana dashboard: every metric name and label value in its queries exists in the `/metrics` of a real replica.
-//! Grafana defines the data source that the dashboard uses, and Prometheus defines the job.
+//! The Grafana dashboard: each metric name and label in its queries comes from `/metrics` of a real replica or from
+//! Prometheus itself. The configuration of Grafana defines the dashboard's data source, and that of Prometheus its
+//! job.
 
 use serde_json::Value;
 
@@ -79,10 +80,10 @@ async fn every_metric_of_the_dashboard_exists() {
             if name.starts_with("process_") && !cfg!(target_os = "linux") {
                 continue;
             }
-            assert!(samples.contains(&name), "no replica exports {name}, used in: {query}");
+            assert!(samples.contains(&name), "the replica did not export {name}, used in: {query}");
         }
         for label in labels(query) {
-            assert!(metrics.contains(&label), "no replica exports {label}, used in: {query}");
+            assert!(metrics.contains(&label), "the replica did not export {label}, used in: {query}");
         }
     }
 }

@@ -20,7 +20,7 @@ async fn a_smile_is_acked_and_delivered() {
         json!({"type": "smile", "offset": 1, "id": "c1", "from": "anna", "to": "bruno", "smile": "😁", "at": at});
     assert_eq!(frame, expected);
     let digits = at.bytes().map(|byte| if byte.is_ascii_digit() { 'd' } else { char::from(byte) });
-    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "the time has the wrong format: {at}");
+    assert_eq!(digits.collect::<String>(), "dddd-dd-ddTdd:dd:dd.dddZ", "the time had the wrong format: {at}");
 }
 
 #[tokio::test]
@@ -35,10 +35,10 @@ async fn a_smile_without_an_id_gets_one() {
         assert_eq!((offset(&ack), &ack["duplicate"]), (expected, &json!(false)));
         assert_eq!(bruno.expect("smile").await["id"], ack["id"]);
         let given = id(&ack);
-        assert!((1..=64).contains(&given.len()), "the id does not have 1 to 64 characters: {given}");
+        assert!((1..=64).contains(&given.len()), "the id did not have 1 to 64 characters: {given}");
         assert!(
             given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
-            "the id has a forbidden character: {given}"
+            "the id had a forbidden character: {given}"
         );
     }
 }
@@ -82,7 +82,7 @@ async fn short_forms_are_accepted_and_other_text_gets_advice() {
     for typed in ["help", "?", "{\"type\":\"help\"}"] {
         anna.send_text(typed).await;
         let help = anna.expect("help").await;
-        assert!(help.to_string().contains('@'), "help does not show what can be typed: {help}");
+        assert!(help.to_string().contains('@'), "help did not show what can be typed: {help}");
     }
     for typed in
         ["", "   ", "hello", "@", "@bruno", "@bruno ", "@ 😀", "😀", "helpme", "??", "HELP", "[1]", "null", "\"x\""]
@@ -92,7 +92,7 @@ async fn short_forms_are_accepted_and_other_text_gets_advice() {
         assert_eq!(error["code"], "bad_request", "{typed:?}: {error}");
         assert!(
             error["message"].as_str().is_some_and(|message| message.contains("help")),
-            "{typed:?}: the error does not mention help: {error}"
+            "{typed:?}: the error did not mention help: {error}"
         );
     }
     anna.send_text("@nobody 😀").await;
@@ -149,7 +149,7 @@ async fn emoticons_and_faces_are_stored_as_fully_qualified_faces() {
 }
 
 #[tokio::test]
-async fn other_text_is_not_a_smile() {
+async fn text_that_is_not_a_smile_is_refused() {
     let replica = TestReplica::start(&[]).await;
     let mut anna = TestClient::connect(replica.address, "anna").await;
     for not_a_smile in [
@@ -176,7 +176,7 @@ async fn other_text_is_not_a_smile() {
     assert_eq!(anna.smile("n1", "bruno").await, 1, "a refused frame was stored");
 }
 
-/// Frames that are refused, each with its error code and the id in the error, if any.
+/// Frames that are refused, each with its error code and the id that the error repeats, `None` if it repeats none.
 fn refused_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
     let deep = format!(r#"{{"type":"smile","to":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     let mut frames = vec![(deep, "bad_request", None), (format!("{{{}", "\"a\":{".repeat(500)), "bad_request", None)];
@@ -294,7 +294,7 @@ async fn a_repeated_smile_is_stored_once_with_its_first_content() {
     assert!(anna.history("carla").await.is_empty());
 
     let mut bruno = TestClient::connect(replica.address, "bruno").await;
-    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "the id of another sender counted as a repeat");
+    assert_eq!(bruno.smile("c1", "anna").await, first + 1, "the same id from another sender counted as a repeat");
 }
 
 #[tokio::test]

@@ -12,10 +12,10 @@ use crate::support::mysql::TestDatabase;
 use crate::support::process::TestProcess;
 use crate::support::{eventually, get_json, metric};
 
-/// Duration of the conversations in seconds, longer than rebalancing takes.
+/// Duration of the conversations in seconds in the test without a crash, longer than rebalancing takes.
 const SECONDS: u32 = 22;
 
-/// The same for the test with a crash, in which rebalancing ends later.
+/// Duration of the conversations in seconds in the test with a crash, in which rebalancing ends later.
 const SECONDS_AFTER_A_CRASH: u32 = 26;
 
 /// The number of sessions in the simulator's conversations.
@@ -61,7 +61,7 @@ async fn a_new_replica_gets_its_share() {
     assert_eq!(
         ledger["reconnects"].as_f64(),
         moved,
-        "clients reconnected for a reason other than rebalancing: {ledger}"
+        "the clients did not reconnect exactly once per moved session: {ledger}"
     );
     fleet.assert_same_log().await;
 }

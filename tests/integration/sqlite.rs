@@ -16,7 +16,7 @@ use crate::support::process::{TestProcess, run_program};
 use crate::support::replica::{TestReplica, TestStore};
 use crate::support::{UNLIMITED, eventually, get, get_json, metric};
 
-/// The ids of a conversation, in the order of the log.
+/// The ids of the smiles in a conversation, in the order of the log.
 async fn ids(client: &mut TestClient, peer: &str) -> Vec<String> {
     client.history(peer).await.iter().map(id).collect()
 }
@@ -67,13 +67,13 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts a disk of eight mebibytes. Returns `None` if this process may not mount one.
+    /// Mounts a disk of eight mebibytes. Returns `None` if this process cannot mount one.
     async fn mount() -> Option<Self> {
         let folder = tempfile::TempDir::new().expect("a temporary folder is created");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
         let mounted = mount.await.is_ok_and(|output| output.status.success());
         if !mounted {
-            eprintln!("SKIPPED: only root may mount a small disk");
+            eprintln!("SKIPPED: this process cannot mount a small disk");
         }
         mounted.then_some(Self { folder })
     }
@@ -188,7 +188,7 @@ async fn smiles_are_shed_while_the_store_is_busy_and_admitted_ones_are_stored() 
             assert_eq!((&answer["code"], &answer["temporary"]), (&json!("overloaded"), &json!(true)), "{answer}");
             assert!(
                 answer["retry_after_ms"].as_u64().is_some_and(|wait| (1..=5000).contains(&wait)),
-                "the hint is not from 1 to 5,000 ms: {answer}"
+                "the hint was not from 1 to 5,000 ms: {answer}"
             );
             bruno.expect("pong").await;
             break id(&answer);
@@ -228,7 +228,7 @@ async fn a_second_process_on_a_file_is_refused_through_any_path() {
 }
 
 #[tokio::test]
-async fn a_deleted_or_replaced_file_makes_the_process_exit_without_acks() {
+async fn a_deleted_or_replaced_file_makes_the_process_exit_without_another_ack() {
     for replace in [false, true] {
         let store = TestStore::new();
         let mut process = TestProcess::start(&store.path(), &[]).await;

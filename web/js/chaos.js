@@ -6,7 +6,7 @@ import { Outcome } from "./crash-requests.js";
 
 /**
  * Where the platform restarts replicas, chaos ends after this many consecutive misses, that is, attempts that find no
- * replica to crash. Elsewhere it ends after the first miss.
+ * replica to crash. Where the platform does not restart replicas, chaos ends after the first miss.
  */
 export const PATIENCE = 3;
 
@@ -50,7 +50,7 @@ export class Chaos {
 
   /**
    * The number of crashes since chaos was last switched on. A request counts once its victim is known: with its answer,
-   * or when the list of replicas shows a loss that is attributed to it.
+   * or when the list of replicas shows a loss that is attributed to the request.
    */
   get done() {
     for (const request of [...this.#open].filter((each) => this.#hasVictim(each))) {

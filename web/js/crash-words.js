@@ -18,7 +18,7 @@ export class CrashWords {
 
   /**
    * The steps of a crash so far, each as [time, text]. Until all lost sessions are live again, the last step shows
-   * their progress.
+   * how many of them are.
    */
   stepsOf(incident) {
     const steps = stepsOf(incident).map((step) => [`+${this.#format.span(step.after)}`, this.#stepText(step)]);

@@ -1,4 +1,5 @@
-// The crashes on the page: the steps of the last one, and a table of all with the best, median and worst times.
+// The crashes on the page: the steps of the last crash, and a table of all crashes with the best, median and worst
+// times.
 
 import { lastOf } from "./crashes.js";
 import { byId, element } from "./dom.js";

@@ -1,5 +1,5 @@
 // The course of a crash: its request, the lost sessions, their return, and the replacement of the replica. The
-// functions are pure: those that record an event take an incident and return the next one.
+// functions are pure: those that record an event take an incident and return the incident with the event.
 
 export const Step = Object.freeze({
   ASKED: "asked",
@@ -13,8 +13,9 @@ export const Step = Object.freeze({
 const READY = "ready";
 
 /**
- * A new incident, requested at the time `at`. For a crash that the page has only noticed, `at` is the time of the first
- * lost session or, without one, of the last heartbeat. The caller chooses the `id`; `by` is the requester.
+ * A new incident: a crash that was requested at the time `at`. For a crash that the page has only noticed, `at` is the
+ * time of the first lost session or, without one, of the last heartbeat. The caller chooses the `id`; `by` is the
+ * requester.
  */
 export function incidentOf({ id, at, by, mode }) {
   return { id, by, mode, victim: null, askedAt: at, confirmedAt: null, losses: [], lostAt: null, replacement: null };

@@ -11,7 +11,7 @@ export const DEFAULTS = Object.freeze({ conversations: 10, rate: 5, seed: null, 
 const SEED_LIMIT = 2 ** 32;
 
 /**
- * Parses the settings in the address, and whether to start immediately. Invalid values are replaced by the defaults.
+ * Reads from an address's query the settings, and whether to start immediately. Defaults replace invalid values.
  */
 export function settingsOf(search) {
   const query = new URLSearchParams(search);

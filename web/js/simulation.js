@@ -28,8 +28,8 @@ export class Simulation {
   counters = new Counters();
 
   /**
-   * `onChange(conversation)` reports a changed conversation, `onList()` added or removed ones, `onSession(user)`
-   * a changed state of a session.
+   * `onChange(conversation)` reports a changed conversation, `onList()` added or removed conversations, and
+   * `onSession(user)` a changed state of the user's session.
    */
   constructor({ environment, onChange, onList, onSession }) {
     this.#environment = environment;

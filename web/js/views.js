@@ -65,8 +65,8 @@ export function viewsOf({ model, translate, format, announcer, onChange }) {
     announcer.tell("chaos", `${chaos.isOn} ${chaos.ended}`, chaosText);
   }
 
-  // Each frame calls one of these functions: a frame that called them all would stutter on a slow machine. A hidden
-  // page gets no frames, so a timer calls those in `told`.
+  // Each frame calls at most one of these functions: if one frame called them all, the page would stutter on a slow
+  // machine. A hidden page gets no frames, so a timer calls the functions in `told`.
   const told = [
     (now) => countersView.paint({ simulation: model.simulation, now }),
     (now) => {

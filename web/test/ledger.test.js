@@ -160,7 +160,7 @@ test("smiles in the gap of a session that could not resume are unverified, and a
   assert.equal(ledger.totals.lost, 1);
 });
 
-test("smiles owed in an old epoch are unverified, and those of the new one are proven", () => {
+test("smiles owed in an old epoch are unverified, and a smile in the new epoch counts as delivered", () => {
   const ledger = pair();
   send(ledger, "c1");
   send(ledger, "c2");
@@ -173,7 +173,7 @@ test("smiles owed in an old epoch are unverified, and those of the new one are p
   assert.deepEqual(counts(ledger), { sent: 2, acked: 2, delivered: 1, unverified: 1 });
 });
 
-test("a smile acked in a new epoch is in flight while its receiver is in the old one", () => {
+test("a smile acked in a new epoch is in flight while its receiver is in the old epoch", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.welcomed("anna", welcome({ offset: 0, epoch: "e2" }));
@@ -183,7 +183,7 @@ test("a smile acked in a new epoch is in flight while its receiver is in the old
   assert.equal(ledger.totals.unverified, 1);
 });
 
-test("a welcome with recovered: true that starts past the resume point leaves a gap", () => {
+test("a welcome with recovered: true and an offset past the resume point leaves a gap", () => {
   const ledger = pair();
   send(ledger, "c1");
   ledger.acked("anna", ack("c1", 101));

@@ -164,7 +164,7 @@ test("each refused socket and the request of the diagnosis are counted under the
   parts.answer = full;
   timers.advance(DIAGNOSIS_GAP_MS);
   await fails(SUSPICIOUS_ATTEMPTS);
-  assert.equal(counted.length, 13, "the socket before the unanswered diagnosis was counted, or a later one was not");
+  assert.equal(counted.length, 13, "the socket before the unanswered diagnosis was counted, or a later socket was not");
 });
 
 test("refusals are counted even if one request in between passes the rate limit", async () => {

@@ -36,7 +36,7 @@ impl Answer {
     }
 }
 
-/// The parts of a replica, and the tasks that run them.
+/// The parts of a replica, and its tasks.
 pub(super) struct Replica {
     pub(super) store: Store,
     pub(super) tail: Arc<Tail>,
@@ -56,7 +56,8 @@ impl Replica {
         replica
     }
 
-    /// Starts a replica whose indexer does not run, and whose filters are not loaded, until [`Replica::start_indexer`].
+    /// Starts a replica whose indexer does not run, and whose filters are not loaded, until a call to
+    /// [`Replica::start_indexer`].
     pub(super) async fn without_indexer(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new());
         let hub = Arc::new(Hub::default());
@@ -106,7 +107,7 @@ impl Replica {
         tokio::time::timeout(PATIENCE, accepted).await.expect("the log should accept smiles");
     }
 
-    /// Sends each smile once, many at a time. Returns the answers in the order of the smiles.
+    /// Sends each smile once, up to [`MAX_IN_FLIGHT`] at a time. Returns the answers in the order of the smiles.
     pub(super) async fn send(&self, smiles: &[NewSmile]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for some in smiles.chunks(MAX_IN_FLIGHT) {
@@ -179,7 +180,7 @@ struct Session {
     user: UserName,
     /// The session has received the user's stream up to this offset.
     offset: Offset,
-    /// The indices of the unanswered smiles, by id.
+    /// For each id, the positions of its unanswered smiles among the smiles to send.
     in_flight: HashMap<SmileId, VecDeque<usize>>,
 }
 

@@ -53,7 +53,7 @@ pub enum Event {
     Received(Smile),
     /// An error frame arrived: the server refused a frame.
     Refused {
-        /// The id that the server echoed, if any.
+        /// The id in the error frame; `None` if it has none.
         id: Option<String>,
         /// The error code.
         code: ErrorCode,

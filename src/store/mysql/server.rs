@@ -1,8 +1,8 @@
 //! Opens connections to the server that the address of the store points to, sets them up, and records the server's
 //! identity.
 //!
-//! An address may point to another server from one moment to the next. When one connection detects that, all older ones
-//! are discarded, so that none stays with a server that is no longer the primary.
+//! An address may point to another server from one moment to the next. When a new connection reaches another server,
+//! all older connections are discarded, so that none stays with a server that is no longer the primary.
 
 use std::io;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub(super) struct MySqlServer {
     uuid: Mutex<String>,
     /// The generation of new connections. Connections of an earlier generation are discarded.
     pub(super) generation: watch::Sender<u64>,
-    /// Whether an answer is overdue. An overdue answer starts a probe, and only probes open connections until the
-    /// server answers one of them.
+    /// Whether an answer is overdue. An overdue answer starts a probe. Until the server answers a probe, nothing else
+    /// opens a connection.
     pub(super) overdue: watch::Sender<bool>,
 }
 

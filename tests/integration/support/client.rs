@@ -49,7 +49,7 @@ impl TestClient {
         Self::open(address, &format!("?user={user}")).await.expect("the session opens")
     }
 
-    /// Opens a session that resumes after the offset `after` of this epoch.
+    /// Opens a session that resumes after the offset `after` of `epoch`.
     pub(crate) async fn resume(address: SocketAddr, user: &str, after: u64, epoch: &str) -> Self {
         let query = format!("?user={user}&after={after}&epoch={epoch}");
         Self::open(address, &query).await.expect("the session opens")
@@ -99,7 +99,7 @@ impl TestClient {
     }
 
     pub(crate) fn recovered(&self) -> bool {
-        self.welcome["recovered"].as_bool().expect("welcome says whether the session recovered")
+        self.welcome["recovered"].as_bool().expect("welcome has `recovered`")
     }
 
     /// Sends a text frame. Fails if the connection is broken.
@@ -224,17 +224,17 @@ impl TestClient {
     /// the code is a temporary one.
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let frame = self.expect("error").await;
-        assert_eq!(frame["code"], code, "the error has another code: {frame}");
+        assert_eq!(frame["code"], code, "the error had another code: {frame}");
         let temporary = ["overloaded", "rate_limited", "store_unavailable"].contains(&code);
-        assert_eq!(frame["temporary"], temporary, "`temporary` is wrong: {frame}");
+        assert_eq!(frame["temporary"], temporary, "`temporary` was wrong: {frame}");
         assert!(
             frame["message"].as_str().is_some_and(|message| !message.is_empty()),
-            "the error has no message: {frame}"
+            "the error had no message: {frame}"
         );
         assert_eq!(
             frame["retry_after_ms"].as_u64().is_some_and(|wait| wait >= 1),
             temporary,
-            "the hint is missing or superfluous: {frame}"
+            "the hint was missing or superfluous: {frame}"
         );
         frame
     }
@@ -331,7 +331,7 @@ async fn wait_for_hint(answer: &Value) {
 /// The offset of a frame.
 pub(crate) fn offset(frame: &Value) -> u64 {
     let offset = frame["offset"].as_u64().unwrap_or_else(|| panic!("{frame} has no offset"));
-    assert!(offset < 1 << 53, "offset {offset} is not below 2^53");
+    assert!(offset < 1 << 53, "offset {offset} was not below 2^53");
     offset
 }
 

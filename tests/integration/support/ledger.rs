@@ -45,7 +45,7 @@ impl Ledger {
     /// Records an ack. Panics if an earlier ack of the same smile differs.
     pub(crate) fn record(&self, sender: &str, id: &str, entry: &Entry) {
         let known = self.acked().entry((sender.to_owned(), id.to_owned())).or_insert_with(|| entry.clone()).clone();
-        assert_eq!(known, *entry, "two acks of {sender}'s {id} differ");
+        assert_eq!(known, *entry, "two acks of {sender}'s {id} differed");
     }
 
     /// The number of acked smiles.
@@ -57,7 +57,7 @@ impl Ledger {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the log holds each acked smile as it was sent, at its acked offset. Panics if none is acked.
+    /// Checks that the log holds each acked smile as it was sent, at its acked offset. Panics if no smile was acked.
     pub(crate) fn assert_in(&self, log: &StoredLog) {
         let acked = self.acked();
         assert!(!acked.is_empty(), "no smile was acked");

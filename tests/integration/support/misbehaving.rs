@@ -56,9 +56,9 @@ pub(crate) enum Fault {
     RefuseForGood,
     /// A smile is stored and delivered but not answered.
     NoAnswer,
-    /// Every resume claims to be recovered but skips the first missed smile.
+    /// Every resumed session reports `recovered: true` but skips the first missed smile.
     HoleOnResume,
-    /// No session is recovered on resume; each one starts at the head.
+    /// No session can resume: every `welcome` has `recovered: false` and the offset of the head.
     NeverRecover,
     /// Every resumed session reports an epoch other than that of the first sessions.
     OtherEpoch,

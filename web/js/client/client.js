@@ -6,7 +6,7 @@ import { historyFrame, pingFrame, smileFrame, socketUrl } from "./protocol.js";
 import { Session, SessionState } from "./session.js";
 import { PageTimers } from "./timers.js";
 
-/** The maximum number of smiles in flight; more are queued. */
+/** The maximum number of smiles in flight; further smiles are queued. */
 export const UNDER_WAY = 8;
 
 const ID_RADIX = 36;
@@ -89,7 +89,7 @@ export class Client {
    * Sends a smile, and retries it through any number of crashes. Resolves to `{id, offset, duplicate}` once it is
    * stored, and rejects with a `Refusal` if it never will be. Smiles are stored in the order of the calls, except that
    * a temporarily refused smile is stored later. An `id` has 1 to 64 characters from `A-Z a-z 0-9 . _ -`. A user must
-   * never use an id twice; by default, the client generates one.
+   * never use an id twice; by default, the client generates the id.
    */
   smile(to, smile, id = this.#nextId()) {
     return new Promise((resolve, reject) => {
@@ -105,7 +105,7 @@ export class Client {
 
   /**
    * Resolves to `{smiles, more}`: smiles to and from another user, oldest first. Retries until the request is answered
-   * or refused.
+   * or permanently refused.
    */
   history(other, { before, limit } = {}) {
     return new Promise((resolve, reject) => {

@@ -1,7 +1,7 @@
 // The part of a user's stream that the user's sessions have seen: the epoch, the offset reached, and the gaps in that
 // epoch.
 
-/** How many smiles are remembered. A duplicate of an older one counts as reordered. */
+/** How many smiles are remembered. A duplicate of an older smile counts as reordered. */
 const REMEMBERED_SMILES = 1_024;
 
 /** How a frame relates to the frames before it. */

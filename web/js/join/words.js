@@ -58,7 +58,7 @@ const ITALIAN = {
   silent: "{replica} non risponde più…",
   waiting: "La connessione con {replica} è persa, i tuoi sorrisi no. Riprovo…",
   nowhere: "Il backend non risponde. Riprovo…",
-  host_rewritten: "Un proxy cambia l'host di questa pagina in {host}, quindi il backend la rifiuta. Il proxy deve inoltrare Host.",
+  host_rewritten: "Un proxy cambia l'host di questa pagina in {host}, quindi il backend la rifiuta. Il proxy non deve cambiare Host.",
   no_upgrade: "Un proxy tra questa pagina e il backend non lascia passare i WebSocket.",
   rate_limited: "Da questa rete arrivano troppe richieste. Riprovo…",
   other: "Non connesso ({code}). Riprovo…",
