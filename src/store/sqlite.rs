@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_has_a_clear_message() {
+    async fn a_full_disk_gets_a_clear_message() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         let fill =
             "PRAGMA max_page_count = 2; CREATE TABLE full (text TEXT); INSERT INTO full VALUES (randomblob(9999))";
