@@ -1,9 +1,9 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. Segments that a replica must index before it serves are written without the claim: see
-//! [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
-//! again changes nothing.
+//! how far the index reaches. Before it serves, a replica may have to index segments itself. It writes these without the
+//! claim: see [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and
+//! writing it again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;

@@ -128,7 +128,7 @@ impl Sqlite {
         })
     }
 
-    /// Whether the path still leads to the opened file. Writes to a deleted or replaced file would be lost.
+    /// Whether the path still names the opened file. Writes to a deleted or replaced file would be lost.
     pub(super) fn is_in_place(&self) -> bool {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));

@@ -107,7 +107,7 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps this many smiles unanswered until the deadline, then waits for the last answers.
+    /// Keeps up to this many smiles unanswered until the deadline, then waits for the last answers.
     pub(super) async fn send(mut self, unanswered: usize, until: Instant) -> std::io::Result<()> {
         loop {
             let now = Instant::now();
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Encodes smiles until this many are unanswered. One write then sends all of them.
+    /// Encodes smiles until this many are unanswered. One write then sends all encoded smiles.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();
