@@ -1,7 +1,7 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. Before it serves, a replica may have to index segments itself. It writes these without the
+//! how far the index reaches. Before it serves, a replica may have to index segments itself; for that, it needs no
 //! claim: see [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and
 //! writing it again changes nothing.
 
