@@ -20,7 +20,7 @@ use deployment::link;
 pub use deployment::{Link, Platform};
 pub use store_url::{MySqlUrl, StoreUrl, TlsMode};
 
-/// A realtime chat of smiles that loses nothing when a replica dies.
+/// A realtime chat in which every message is a smile, and no stored smile is lost when a replica dies.
 #[derive(Parser, Debug)]
 #[command(version, about, args_conflicts_with_subcommands = true, next_line_help = true)]
 pub struct CommandLine {
@@ -184,7 +184,7 @@ impl ServeOptions {
     pub fn store_url(&self) -> Result<StoreUrl, InvalidValue> {
         match &self.store {
             Some(StoreUrl::MySql(url)) => {
-                // Every new connection reads the file; fail now if it is missing.
+                // Every new connection reads the file; fail now if the file cannot be read or is empty.
                 secret(self.store_password_file.as_deref(), "password (SMILINGCHAT_STORE_PASSWORD_FILE)")?;
                 Ok(StoreUrl::MySql(MySqlUrl { password_file: self.store_password_file.clone(), ..url.clone() }))
             }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_be_empty_and_refuse_invalid_values() {
+    fn empty_lists_are_valid_and_invalid_values_are_refused() {
         let networks = list(network);
         assert_eq!(networks(""), Ok(Vec::new()));
         let read = networks("10.0.0.0/8, 192.0.2.7").unwrap();

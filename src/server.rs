@@ -70,8 +70,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, everything except
-    /// `/livez` gets 503.
+    /// Binds, opens the store, registers the replica and serves. Until the replica is registered, every request
+    /// except one for `/livez` gets 503.
     ///
     /// # Errors
     /// [`ServerError`] if any of these steps fails for good.
@@ -182,8 +182,8 @@ impl Server {
         }
     }
 
-    /// Waits for all vital tasks, including the lease: a late renewal would register the replica again. Then removes
-    /// the registration and closes the store.
+    /// Waits for all vital tasks, including the one that renews the lease: a late renewal would register the replica
+    /// again. Then removes the registration and closes the store.
     async fn close(&mut self) -> Result<(), ServerError> {
         while let Some(ended) = self.tasks.vital.join_next().await {
             if !matches!(ended, Ok((_, Ok(())))) {

@@ -1,5 +1,5 @@
-//! Alternatives that do the same work: Socket.IO 4 with one row per message, and Flask with polling and with one
-//! request and one row per smile, the architecture of the chat's first version. Their sources are in benches/peers.
+//! Alternatives that do the work of TheSmilingChat: Socket.IO 4 with one row per smile, and Flask with polling and with
+//! one request and one row per smile, the architecture of the chat's first version. Their sources are in benches/peers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::scale::Scale;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const INSTALLED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers");
 
-/// Warm-up, in which Node compiles hot code and each Flask thread opens its connection. It is not measured.
+/// Duration of the warm-up, in which Node compiles hot code and each Flask thread connects to its database. The warm-up
+/// is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 7] =

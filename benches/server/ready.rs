@@ -1,4 +1,5 @@
-//! Start-up time: from the start of the process to `200` from `/readyz`, on a new store. The process is not pinned.
+//! Start-up time: from the start of the process to `200` from `/readyz`, on a new store. The process is not pinned to
+//! a core.
 
 use std::time::Instant;
 
@@ -15,7 +16,10 @@ pub(crate) async fn measure(report: &mut Report) {
         let began = Instant::now();
         let server = Server::on_sqlite(Core::Any);
         let answer = get(server.address, "/readyz").await;
-        assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "not ready: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"),
+            "the replica was not ready: {answer}"
+        );
         times.push(began.elapsed());
     }
     report.fact("ready_median", millis(percentile(&mut times, 50.0)));

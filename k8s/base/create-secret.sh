@@ -4,8 +4,8 @@
 # Creates the Secret NAME in the pod's namespace. A KEY without a VALUE gets a random value of 256 bits. An existing
 # Secret is kept, which counts as success. Random values are never printed or put on a command line.
 #
-# The script needs bash, coreutils, curl and openssl, which MySQL's image has. It does not use kubectl: kubectl's image
-# has no shell, and `kubectl create` fails in the same way whether the Secret exists or cannot be created.
+# The script needs bash, coreutils, curl and openssl, all of which MySQL's image has. It does not use kubectl: kubectl's
+# image has no shell, and `kubectl create` fails in the same way whether the Secret exists or cannot be created.
 
 set -euo pipefail
 
@@ -60,7 +60,7 @@ document=$(secret "$@")
 readonly host port=${KUBERNETES_SERVICE_PORT:-443} namespace document
 readonly url=https://$host:$port/api/v1/namespaces/$namespace/secrets
 
-# The network and the permissions of a new pod may not be effective yet.
+# The network of a new pod may not work yet, and its permissions may not have taken effect.
 for ((attempt = 1; attempt <= attempts; attempt++)); do
     answer=$(request) || true
     status=${answer##*$'\n'}
@@ -77,6 +77,6 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     echo "create-secret: attempt $attempt of $attempts: $host:$port answered ${status/000/nothing}" >&2
     sleep "$seconds_between"
 done
-# The last response. It contains no part of the request, so it reveals no value.
+# The last response. It contains no part of the request, so it reveals no secret value.
 printf '%s\n' "$answer" | tail -n 20 >&2
 fail "the Secret $1 was not created: see the answer above, and check the network policy and the Role of this job"

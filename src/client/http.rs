@@ -28,13 +28,13 @@ type Answer = Result<(StatusCode, Bytes), RequestError>;
 /// Sends one GET request.
 ///
 /// # Errors
-/// [`RequestError`], if no complete response arrives within `patience`, if its body is larger than 8 MiB, or if the URL
-/// does not begin with `http://`.
+/// [`RequestError`], if no complete response arrives within `patience`, if the body of the response is larger than
+/// 8 MiB, or if the URL does not begin with `http://`.
 pub(crate) async fn get(url: &Url, patience: Duration) -> Answer {
     send(format!("GET {url}"), Request::get(url.as_str()).body(Full::default()), patience).await
 }
 
-/// Posts JSON once, with a bearer token if given.
+/// Posts JSON once, with the bearer token if there is one.
 ///
 /// # Errors
 /// As [`get`]; also if the token contains characters that a header cannot contain.

@@ -61,7 +61,7 @@ async fn check(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Opening
     origin::check(app, headers)?;
     let user = app.context.store.user(&query.user).cloned().ok_or_else(Refusal::unknown_user)?;
     app.context.replica.ready()?;
-    // Take the place before checking that it was free, so that concurrent requests cannot take the same place.
+    // Take the place before checking whether it was free, so that concurrent requests cannot take the same place.
     let place = app.sessions.token();
     if app.sessions.len() > app.options.max_sessions as usize {
         return Err(Refusal::temporary(ErrorCode::Overloaded, "this replica is full; try another one", RETRY_HINT));
@@ -93,8 +93,8 @@ fn read(uri: &Uri) -> Result<(Query, Option<Offset>), Refusal> {
     Ok((query, Some(after)))
 }
 
-/// Decides whether a session resumes from the offset `after`. The session resumes if the log holds everything that
-/// follows: the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at
+/// Decides whether a session resumes from the offset `after`. It resumes if the log holds all smiles after that
+/// offset: the epoch is the log's, and `after` is neither beyond the head nor below the last trimmed offset. Waits at
 /// most about [`HEAD_TIMEOUT`] for the head to reach `after`.
 async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Result<Start, Refusal> {
     if epoch != Some(app.context.tail.epoch.as_str()) {
@@ -110,7 +110,7 @@ async fn resume_from(app: &AppState, after: Offset, epoch: Option<&str>) -> Resu
             let complete = within && log.trimmed <= after && epoch == Some(log.epoch.as_str());
             return Ok(if complete { Start::Recovered(after) } else { Start::NotRecovered });
         }
-        // Another replica may have sent this offset to the client before a query here shows the commit.
+        // Another replica may have sent this offset to the client before this replica's queries show the commit.
         tokio::time::sleep(HEAD_RETRY).await;
     }
 }
@@ -129,7 +129,7 @@ fn start(app: &AppState, upgrade: OnUpgrade, (user, start, place): Opening) {
                 tracing::debug!("a client left during the handshake");
                 return End::Broken;
             };
-            // Copy the bytes, so that hyper's buffer is freed before the session starts.
+            // Copy the bytes that hyper has read, so that its buffer is freed before the session starts.
             let (stream, read) = (connection.io.into_inner(), connection.read_buf.to_vec());
             drop(connection.read_buf);
             let socket = Socket::new(stream, read, context.times.write_timeout).await;

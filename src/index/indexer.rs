@@ -1,9 +1,9 @@
 //! The task that derives the index from the log, a segment at a time.
 //!
 //! On a shared store, every replica runs this task, and one replica at a time holds the claim to write. The others read
-//! how far the index reaches. A replica that must index segments before it can serve writes them without the claim: see
-//! [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and writing it
-//! again changes nothing.
+//! how far the index reaches. Before it serves, a replica may have to index segments itself; for that, it needs no
+//! claim: see [`open`]. A replica may die at any point: a segment counts as indexed only once all of it is written, and
+//! writing it again changes nothing.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -139,7 +139,8 @@ impl Indexer {
         }
     }
 
-    /// Adds the ids after `filled` to the filters as they are published, until the filters hold all ids up to `due`.
+    /// Adds the ids after `filled` to the filters as their smiles are published, until the filters hold all ids up to
+    /// `due`.
     /// The first ids of a new filter touch all of its memory pages, so adding a whole segment at once would take tens
     /// of milliseconds. Cancel safe.
     async fn fill_filters(&self, filled: &mut Offset, due: Offset) {
@@ -174,8 +175,8 @@ impl Indexer {
             return Ok(());
         }
         if segment < segments.load(Ordering::SeqCst) {
-            // The server lacks a segment that was indexed before, and memory may have dropped the smiles of that
-            // segment.
+            // The database server lacks a segment that was indexed before, and memory may have dropped the smiles of
+            // that segment.
             return write_from_log(store, segment).await;
         }
         // Retention may have removed the first smiles of the segment.
@@ -201,7 +202,8 @@ impl Indexer {
     async fn read_progress(&self, filled: Offset) -> Result<u64, StoreError> {
         let Index { store, tail, segments, .. } = &self.index;
         let stored = store.indexed().await?;
-        // Raised before memory drops the ids, so that look-ups detect a server that lacks their segments.
+        // Raised before memory drops the ids, so that look-ups detect a database server that lacks their
+        // segments.
         segments.fetch_max(stored, Ordering::SeqCst);
         let end = end_of(stored).min(filled);
         while tail.indexed() < end {
@@ -219,7 +221,7 @@ impl Indexer {
             tracing::debug!(%error, "the ids of the index cannot be read yet");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        // Only this task sets it.
+        // Only this task sets `loaded`.
         let _ = self.index.loaded.set(());
     }
 

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_limited_answers_count_within_ten_seconds() {
+    fn rate_limited_answers_count_for_ten_seconds() {
         let start = Instant::now();
         let mut patient = FaultBudget::default();
         assert!((0..5000).all(|n| !patient.rate_limited(start + Duration::from_millis(11) * n)));

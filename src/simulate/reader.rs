@@ -1,6 +1,6 @@
 //! Reads a user's stream again at the end of the run, from the lowest offset at which a seat of the user started.
 //!
-//! The ledger compares these smiles with the ones that it knows to be in the log.
+//! The ledger compares the smiles of this stream with those that it knows to be in the log.
 
 use std::sync::Arc;
 

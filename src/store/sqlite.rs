@@ -128,7 +128,7 @@ impl Sqlite {
         })
     }
 
-    /// Whether the path still leads to the opened file. Writes to a deleted or replaced file would be lost.
+    /// Whether the path still names the opened file. Writes to a deleted or replaced file would be lost.
     pub(super) fn is_in_place(&self) -> bool {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         let (opened, found) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_has_a_clear_message() {
+    async fn a_full_disk_gets_a_clear_message() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         let fill =
             "PRAGMA max_page_count = 2; CREATE TABLE full (text TEXT); INSERT INTO full VALUES (randomblob(9999))";

@@ -70,7 +70,7 @@ impl Witnesses {
     /// binary log within [`FOLLOWED_AGAIN`].
     async fn move_to(&mut self, primary: &str, fleet: &Fleet) {
         for member in &fleet.members {
-            member.network.leads_to(address(&primary.parse().expect("the URL of the primary is valid")));
+            member.network.leads_to(address(&primary.parse().expect("the URL of the primary should be valid")));
             member.network.becomes(Network::Open);
         }
         let moved = Instant::now();
@@ -192,11 +192,11 @@ async fn session_settings_of_the_server_are_overridden_or_refused() {
     );
 }
 
-/// The maximum number of lines about an outage: its start, the reopening of connections, and its end.
+/// The maximum number of log lines about an outage: its start, the reopening of connections, and its end.
 const LINES_OF_AN_OUTAGE: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_caused_by_read_only_transactions_logs_few_lines() {
+async fn read_only_transactions_cause_few_log_lines() {
     let Some((_alone, pair)) = start_pair().await else { return };
     let mut fleet = Fleet::start(1, TestDatabase::at(pair.url(0)).await).await;
     let mut anna = TestClient::connect(fleet.members[0].listen, "anna").await;
@@ -250,8 +250,8 @@ const LEFT_IN_SILENCE: Duration = Duration::from_secs(2);
 /// accepts smiles again. A replica that noticed no outage before the move may log one more line.
 const LINES_OF_A_MOVE: usize = 2;
 
-/// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after
-/// the replicas have noticed the outage.
+/// The old primary freezes: it keeps its connections and answers nothing. The address moves immediately, or after the
+/// replicas have noticed the outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_leave_a_silent_old_primary_within_two_seconds() {
     for noticed in [true, false] {

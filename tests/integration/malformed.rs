@@ -18,7 +18,7 @@ fn ping_of(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_violation_closes_with_its_code() {
+async fn each_violation_closes_the_session_with_its_code() {
     let replica = TestReplica::start(&[]).await;
     let mut witness = TestClient::connect(replica.address, "anna").await;
     let fragments_past_the_bound = [frame(TEXT, &ping_of(4096)), frame(FINAL | CONTINUATION, b" ")].concat();

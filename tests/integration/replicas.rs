@@ -138,7 +138,7 @@ async fn each_crash_hits_a_different_replica_until_none_is_left() {
 async fn a_replica_that_is_behind_the_log_crashes_only_by_name() {
     let Some(database) = TestDatabase::new().await else { return };
     let [mut one, two] = two_replicas(&database).await;
-    // This row represents a batch of a newer version. It is dated now because retention removes old batches.
+    // This row represents a batch of a newer version. It has the current time, because retention removes old batches.
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         VALUES (1, 1, 7, UNIX_TIMESTAMP() * 1000, 'newer')";
     database.run(unknown).await;
@@ -205,7 +205,7 @@ async fn the_list_has_ages_and_lost_replicas_hold_no_sessions() {
     for _ in 0..20 {
         assert!(
             of_one().await["heartbeat_age_ms"].as_u64() <= Some(2500),
-            "the heartbeat is too old: {}",
+            "the heartbeat was too old: {}",
             of_one().await
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -297,7 +297,7 @@ async fn the_simulator_crashes_one_replica_after_another_and_reports_each_recove
     for crash in crashes {
         assert!(
             crash["sessions"].as_u64() > Some(0) && crash["recovered"] == crash["sessions"],
-            "no session was lost, or one did not recover: {report}"
+            "no session was lost, or one was not recovered: {report}"
         );
         assert!(crash["recovery_ms"].as_f64() > Some(0.0), "a crash had no recovery time: {report}");
     }

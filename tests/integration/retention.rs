@@ -26,7 +26,7 @@ async fn aged(count: u64, old: u64) -> (TestStore, String) {
     drop(anna);
     replica.stop().await;
     let age = format!("UPDATE log_batches SET appended_at = appended_at - {LONG_AGO} WHERE first <= {old}");
-    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("the batches are updated");
+    let aged = store.open().await.execute(sqlx::AssertSqlSafe(age)).await.expect("the batches should become older");
     assert_eq!(aged.rows_affected(), old);
     (store, epoch)
 }
@@ -76,7 +76,7 @@ async fn offsets_are_not_reused_after_everything_was_removed() {
     let replica = TestReplica::on(&store, &[]).await;
     assert_eq!(get_json(replica.address, "/api/replicas").await["head"], 20);
     let mut bruno = TestClient::resume(replica.address, "bruno", 20, &epoch).await;
-    assert!(bruno.recovered(), "the session did not recover, although no smile after its offset was removed");
+    assert!(bruno.recovered(), "the session was not recovered, although no smile after its offset was removed");
     let mut anna = TestClient::connect(replica.address, "anna").await;
     assert!(anna.history("bruno").await.is_empty());
     assert_eq!(anna.smile("new", "bruno").await, 21);

@@ -76,7 +76,7 @@ fn assert_only(report: &Report, lost: u64, duplicated: u64, reordered: u64) {
 }
 
 #[tokio::test]
-async fn a_correct_server_has_no_faults() {
+async fn no_fault_is_found_in_a_correct_server() {
     let report = with_fault(Fault::None).await;
     assert_complete(&report);
     assert_eq!(report.sent + report.skipped, 150, "{report}");
@@ -92,7 +92,7 @@ async fn overload_is_tolerated() {
     assert_complete(&report);
     assert!(
         report.errors["overloaded"] > 0 && report.retried >= report.errors["overloaded"],
-        "an overload was not counted or not retried: {report}"
+        "no overload was counted, or too few smiles were sent again: {report}"
     );
 }
 
@@ -147,7 +147,7 @@ async fn an_unreachable_replica_is_skipped() {
     let error = error.to_string();
     assert!(
         error.contains("no replica listed the users") && error.contains(&nobody.port().unwrap().to_string()),
-        "the error lacks the reason or the port: {error}"
+        "the error lacked the reason or the port: {error}"
     );
 }
 
@@ -159,7 +159,7 @@ async fn a_server_that_accepts_no_session_breaks_no_promise() {
     assert_eq!(error.exit_status(), 3, "{error}");
     assert!(
         error.to_string().contains("no session is open, so no smile can be sent: draining"),
-        "the error lacks the reason: {error}"
+        "the error lacked the reason: {error}"
     );
 }
 
@@ -269,7 +269,7 @@ async fn a_smile_that_a_resume_skips_is_detected() {
 }
 
 #[tokio::test]
-async fn resumes_that_are_not_recovered_are_counted_as_gaps() {
+async fn sessions_that_are_not_recovered_are_counted_as_gaps() {
     let behaviour = Behaviour { fault: Fault::NeverRecover, break_every: 20, ..Behaviour::default() };
     let report = against(behaviour, FOR_EVER).await;
     assert!(!report.clean && report.gaps > 0, "no gap was reported: {report}");

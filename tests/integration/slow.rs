@@ -29,7 +29,7 @@ fn quick_pings() -> SessionTimes {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_is_closed_with_4001() {
+async fn a_session_whose_client_answers_no_ping_is_closed_with_4001() {
     let replica = replica_with(quick_pings()).await;
     let mut half_open = RawClient::connect(replica.address, "anna").await;
     let (opcode, _) = half_open.frame().await.unwrap();
@@ -43,7 +43,7 @@ async fn a_client_that_answers_no_ping_is_closed_with_4001() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_pings_stays_open() {
+async fn a_session_whose_client_answers_pings_stays_open() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     for _ in 0..6 {
@@ -56,7 +56,7 @@ async fn a_client_that_answers_pings_stays_open() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_but_answers_no_ping_is_closed_with_4001() {
+async fn a_session_whose_client_sends_but_answers_no_ping_is_closed_with_4001() {
     let replica = replica_with(quick_pings()).await;
     let mut client = RawClient::connect(replica.address, "anna").await;
     let code = within("a close frame arrives", async {
@@ -163,7 +163,7 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
                 bruno.send_smile(&last, "elena").await;
                 continue;
             }
-            assert!(offset(&frame) > seen, "this offset is not above the previous one, {seen}: {frame}");
+            assert!(offset(&frame) > seen, "this offset was not above the previous one, {seen}: {frame}");
             seen = offset(&frame);
             let expected = if frame["from"] == json!(null) { "ack" } else { "smile" };
             assert_eq!(frame["type"], expected, "{frame}");
@@ -179,7 +179,7 @@ async fn a_lagged_session_gets_its_acks_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_never_reads_is_closed_and_resumes_without_loss() {
+async fn a_session_whose_client_never_reads_is_closed_and_resumes_without_loss() {
     let times = SessionTimes { write_timeout: Duration::from_millis(500), ..SessionTimes::default() };
     let (replica, mut anna, mut slow) = with_a_blocked_reader(times).await;
     let closed = async || metric(replica.ops_address, "smilingchat_closes_total{code=\"4000\"}").await == Some(1.0);

@@ -5,7 +5,10 @@ import { verdictOf } from "./ledger.js";
 
 const FACTS = [["sent", "acked", "delivered"], ["lost", "duplicated", "reordered", "unverified"]];
 
-/** The columns of the table of crashes, without the first one, the number. `CrashWords` fills them in this order. */
+/**
+ * The columns of the table of crashes, except the first, which numbers the crashes. `CrashWords` fills these columns in
+ * this order.
+ */
 const COLUMNS = ["replica", "mode", "by", "seen", "sessions", "resumed", "replaced"];
 
 /** The contents of the picture, from `Model.record`; `recordedAt` is a `Date`. */

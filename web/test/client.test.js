@@ -46,7 +46,7 @@ test("smiles sent before, during and after crashes are stored once, in order, an
   for (const [index, face] of faces.entries()) {
     anna.smile("bruno", face).then(({ offset }) => stored.push(offset));
     if (index % 10 === 5) backend.crash(700);
-    // The clock advances only after every third smile, so a crash can interrupt several.
+    // The clock advances only after every third smile, so a crash can interrupt several smiles.
     if (index % 3 === 2) timers.advance(300);
   }
   timers.advanceUntil(() => heard.length === faces.length);

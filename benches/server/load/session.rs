@@ -18,7 +18,7 @@ const READ: usize = 8 * 1024;
 pub(super) struct Session {
     stream: TcpStream,
     dialect: Dialect,
-    /// The receiver.
+    /// The receiver of this session's smiles.
     to: String,
     /// The prefix of the ids of this session's smiles.
     run: u32,
@@ -26,7 +26,7 @@ pub(super) struct Session {
     next: u64,
     /// The send times of the unanswered smiles, oldest first.
     waiting: VecDeque<Instant>,
-    /// The earliest time of the next smile.
+    /// The earliest time of the next smile, if a refusal has set one.
     not_before: Option<Instant>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session for this user and waits for the server's first frames.
+    /// Opens a session for this user, and waits for the frames that the server sends first in this dialect.
     pub(super) async fn open(
         address: std::net::SocketAddr,
         dialect: Dialect,
@@ -107,7 +107,7 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps this many smiles unanswered until the deadline, then waits for the last answers.
+    /// Keeps up to this many smiles unanswered until the deadline, then waits for the last answers.
     pub(super) async fn send(mut self, unanswered: usize, until: Instant) -> std::io::Result<()> {
         loop {
             let now = Instant::now();
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Only receives, until the future is dropped.
+    /// Receives without sending smiles, until the future is dropped.
     pub(super) async fn listen(mut self) -> std::io::Result<()> {
         loop {
             self.read().await?;
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Encodes smiles until this many are unanswered. One write then sends all of them.
+    /// Encodes smiles until this many are unanswered. One write then sends all encoded smiles.
     fn write_smiles(&mut self, unanswered: usize, now: Instant) {
         while self.waiting.len() < unanswered {
             self.text.clear();

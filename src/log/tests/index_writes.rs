@@ -8,7 +8,7 @@ use crate::index;
 use crate::telemetry::Metrics;
 
 on_every_database! {
-    an_index_write_that_was_interrupted_at_any_row_is_completed,
+    an_interrupted_index_write_is_completed,
 }
 
 /// The first segment of the log. The segments before it count as removed by retention. The write of [`CUT`] supersedes
@@ -111,7 +111,7 @@ async fn open_until_cut(database: &Database, cut: &str) {
     store.close().await;
 }
 
-async fn an_index_write_that_was_interrupted_at_any_row_is_completed(database: &Database) {
+async fn an_interrupted_index_write_is_completed(database: &Database) {
     let mut random = random();
     let store = database.open().await;
     let smiles = some_smiles(&store, &mut random, (CUT + BEHIND - FIRST) * SEGMENT + 100, "c");

@@ -43,7 +43,7 @@ struct Member {
     /// When in each second this replica renews its lease and reads the list.
     phase_ms: u64,
     sessions: usize,
-    /// The number of sessions that its row in the list shows.
+    /// The number of sessions that this replica's row in the list shows.
     reported: usize,
     /// The list that this replica last read.
     list: Vec<ReplicaRecord>,

@@ -84,7 +84,7 @@ impl Chatter {
                     break offset;
                 }
             };
-            assert!(offset > last, "{id} is at {offset}, but the smile before it is at {last}");
+            assert!(offset > last, "{id} was at {offset}, but the smile before it was at {last}");
             (number, last) = (number + 1, offset);
             sleep(PACE).await;
         }

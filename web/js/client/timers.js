@@ -4,7 +4,7 @@
 /** Timers due within the same slot share a wake-up: the messages of a wake-up can cost more than the timers' work. */
 export const SLOT_MS = 10;
 
-/** The clock for all parts: `now()` in milliseconds and `after(ms, run)`. */
+/** The clock for all parts of the page: `now()` in milliseconds and `after(ms, run)`. */
 export class PageTimers {
   #worker = null;
   #slots = new Map();
