@@ -78,8 +78,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Queue {
     /// The entries, oldest first.
     pub pushes: VecDeque<Push>,
-    /// Whether the queue overflowed. A queue that overflowed accepts no publication until the session takes it. The
-    /// session reads the missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
+    /// Whether the queue overflowed. A queue that overflowed accepts no publication until the session takes its
+    /// contents. The session reads the missing smiles, up to the tail's cursor, with [`crate::index::Index::stream`].
     pub lagged: bool,
 }
 
@@ -91,7 +91,8 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Adds a publication; `true` if it made the session lag.
+    /// Adds a publication, unless the session lags or the queue is full; `true` if this publication makes the session
+    /// lag.
     fn push_publication(&self, publication: &Arc<Publication>) -> bool {
         let mut queue = self.queue.lock();
         if queue.lagged {

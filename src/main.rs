@@ -83,7 +83,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     }
     // Fails only if the output cannot be written.
     let _ = error.print();
-    // A probe may exit only with 0 or 1: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
+    // A probe must exit with 0 or 1: Docker reserves 2 (Dockerfile reference, HEALTHCHECK).
     let probes = words().next().is_some_and(|command| command == "check");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,

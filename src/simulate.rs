@@ -47,7 +47,7 @@ const BATCH: usize = 1024;
 /// The maximum number of users whose streams are read again at the same time.
 const READERS: usize = 32;
 
-/// The longest stage: longer than the longest `--duration`, and short enough to add to an [`Instant`].
+/// The maximum duration of a stage: more than the longest `--duration`, and short enough to add to an [`Instant`].
 const LONGEST_STAGE: Duration = Duration::from_hours(24 * 365);
 
 /// The time limits of the simulator.

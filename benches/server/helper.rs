@@ -1,7 +1,7 @@
 //! Helper processes of a measurement. Each runs this program in another role: the load, or the plain inserts.
 //!
-//! A helper reads its plan from the first line of its input, reports that it is prepared, waits for a signal, does its
-//! work and prints its result. It stays alive until its [`Helper`] is dropped, so that its CPU time can be read.
+//! A helper reads its plan from the first line of its input, reports that it is prepared, waits for another line, does
+//! its work and prints its result. It stays alive until its [`Helper`] is dropped, so that its CPU time can be read.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -24,21 +24,21 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts this program in a role and waits until it is prepared.
     pub(crate) fn start(role: &str, core: Core, plan: &impl Serialize) -> Self {
-        let mut command = pinning::command(std::env::current_exe().expect("this program"), core);
+        let mut command = pinning::command(std::env::current_exe().expect("the path of this program"), core);
         command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("a helper starts");
-        let input = process.stdin.take().expect("its input");
-        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let mut process = command.spawn().expect("a helper should start");
+        let input = process.stdin.take().expect("a piped input");
+        let output = BufReader::new(process.stdout.take().expect("a piped output"));
         let mut helper = Self { process, input, output };
-        helper.tell(&serde_json::to_string(plan).expect("a plan is JSON"));
+        helper.tell(&serde_json::to_string(plan).expect("a plan should serialize to JSON"));
         assert_eq!(helper.next_line(), PREPARED, "the helper failed to prepare");
         helper
     }
 
-    /// Signals the helper to start its work; returns its result.
+    /// Tells the helper to start its work; returns its result.
     pub(crate) fn work<Outcome: DeserializeOwned>(&mut self) -> Outcome {
         self.tell("");
-        serde_json::from_str(&self.next_line()).expect("an outcome is JSON")
+        serde_json::from_str(&self.next_line()).expect("the outcome should be JSON")
     }
 
     /// The process id.
@@ -47,12 +47,12 @@ impl Helper {
     }
 
     fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("a helper reads its input");
+        writeln!(self.input, "{line}").expect("the helper should read its input");
     }
 
     fn next_line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("a helper answers");
+        self.output.read_line(&mut line).expect("the helper should answer");
         line.trim_end().to_owned()
     }
 }
@@ -66,10 +66,10 @@ impl Drop for Helper {
 
 /// In the helper: reads the plan.
 pub(crate) fn plan<Plan: DeserializeOwned>() -> Plan {
-    serde_json::from_str(&next_line_of_input()).expect("a plan is JSON")
+    serde_json::from_str(&next_line_of_input()).expect("the plan should be JSON")
 }
 
-/// In the helper: reports that it is prepared, and waits for the signal to work.
+/// In the helper: reports that it is prepared, and waits until the parent tells it to start its work.
 pub(crate) fn prepared() {
     println!("{PREPARED}");
     next_line_of_input();
@@ -77,12 +77,12 @@ pub(crate) fn prepared() {
 
 /// In the helper: prints the result, and waits until the parent kills this process.
 pub(crate) fn done(outcome: &impl Serialize) {
-    println!("{}", serde_json::to_string(outcome).expect("an outcome is JSON"));
+    println!("{}", serde_json::to_string(outcome).expect("an outcome should serialize to JSON"));
     next_line_of_input();
 }
 
 fn next_line_of_input() -> String {
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("a readable input");
+    std::io::stdin().read_line(&mut line).expect("the input should be readable");
     line
 }

@@ -18,7 +18,7 @@ use crate::process::folder;
 /// The argument that starts the insert process.
 pub(crate) const ROLE: &str = "--be-the-inserts";
 
-/// The distance between the first row numbers of two connections, large enough to keep the row numbers distinct.
+/// The distance between the first row numbers of consecutive connections, large enough to keep row numbers distinct.
 const ROWS_OF_A_CONNECTION: i64 = 1_000_000_000_000;
 
 #[derive(Deserialize, Serialize)]
@@ -29,7 +29,7 @@ struct Plan {
     store: String,
     /// The number of connections that insert at the same time.
     connections: usize,
-    /// Smiles per row.
+    /// The number of smiles that each row stands for.
     batch: i64,
     duration: Duration,
 }
@@ -72,16 +72,16 @@ impl Inserts {
     }
 }
 
-/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average size of the newest
-/// 1,000 rows in `log`, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows into a new SQLite file, on the CPU of the measured process. Each row has the average length of the
+/// newest 1,000 rows in `log`, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_sqlite(log: &str, appended: &Figures, duration: Duration) -> Inserts {
     let folder = folder();
     let store = format!("sqlite:{}", folder.path().join("inserts.db").display());
     run(log, store, 1, appended, duration, Core::Measured)
 }
 
-/// Inserts rows into this MySQL database, over this many connections. Each row has the average size of the newest 1,000
-/// rows in the database's log, and stands for the average number of smiles in an append of the run `appended`.
+/// Inserts rows into this MySQL database, over this many connections. Each row has the average length of the newest
+/// 1,000 rows in the database's log, and stands for the average number of smiles in an append of the run `appended`.
 pub(crate) fn on_mysql(store: &str, connections: usize, appended: &Figures, duration: Duration) -> Inserts {
     run(store, store.to_owned(), connections, appended, duration, Core::Any)
 }
@@ -118,7 +118,7 @@ pub(crate) async fn work() {
         inserting.push(tokio::spawn(async move {
             let mut rows = 0;
             while Instant::now() < until {
-                database.insert(first, &payload).await.expect("an insert");
+                database.insert(first, &payload).await.expect("the row should be inserted");
                 first += batch;
                 rows += 1;
             }
@@ -132,7 +132,7 @@ pub(crate) async fn work() {
     helper::done(&Outcome { bytes, rows, seconds: began.elapsed().as_secs_f64() });
 }
 
-/// A connection to either database.
+/// A connection to SQLite or to MySQL.
 enum Database {
     Sqlite(SqliteConnection),
     MySql(MySqlConnection),
@@ -160,7 +160,7 @@ impl Database {
 
     async fn connect(store: &str) -> Self {
         let Some(file) = store.strip_prefix("sqlite:") else {
-            return Self::MySql(MySqlConnection::connect(store).await.expect("MySQL accepts connections"));
+            return Self::MySql(MySqlConnection::connect(store).await.expect("MySQL should accept connections"));
         };
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
@@ -174,7 +174,7 @@ impl Database {
             Self::Sqlite(connection) => sqlx::query_scalar(LENGTHS).fetch_all(connection).await,
             Self::MySql(connection) => sqlx::query_scalar(LENGTHS).fetch_all(connection).await,
         }
-        .expect("our log");
+        .expect("our log should be readable");
         lengths.iter().sum::<i64>() as usize / lengths.len()
     }
 

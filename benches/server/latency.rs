@@ -18,7 +18,7 @@ const OFFERED: u32 = 2_000;
 
 const ROUND: Duration = Duration::from_secs(8);
 
-/// The warm-up. The latencies and the rate exclude it; the refusals and the CPU shares include it.
+/// How long smiles are sent before the latencies and the rate count. The refusals and the CPU shares include this time.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const HEADER: [&str; 10] = [
@@ -72,8 +72,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     for (number, pair) in users.chunks_exact(2).enumerate() {
         let here = replicas[number % replicas.len()].address;
         let there = replicas[(number + 1) % replicas.len()].address;
-        let sender = connect(here, &pair[0]).await.expect("a session opens");
-        let receiver = connect(there, &pair[1]).await.expect("a session opens");
+        let sender = connect(here, &pair[0]).await.expect("a session should open");
+        let receiver = connect(there, &pair[1]).await.expect("a session should open");
         let (due, dues) = mpsc::unbounded_channel();
         senders.push(due);
         tasks.push((
@@ -84,8 +84,8 @@ async fn exchange(replicas: &[Server]) -> (Vec<Duration>, Vec<Duration>, usize) 
     std::thread::spawn(move || beat(start, &senders));
     let (mut received, mut acked, mut refused) = (Vec::new(), Vec::new(), 0);
     for (hearing, sending) in tasks {
-        received.extend(hearing.await.expect("a receiver").0);
-        let (latencies, refusals) = sending.await.expect("a sender");
+        received.extend(hearing.await.expect("no receiver should panic").0);
+        let (latencies, refusals) = sending.await.expect("no sender should panic");
         acked.extend(latencies);
         refused += refusals;
     }
@@ -122,9 +122,9 @@ async fn send(
     let run = rand::random::<u32>();
     while let Some(due) = dues.recv().await {
         let id = format!("{run:08x}-{}", due.duration_since(start).as_nanos());
-        sink.send(smile(&id, &to)).await.expect("a frame is sent");
+        sink.send(smile(&id, &to)).await.expect("the frame should be sent");
     }
-    acks.await.expect("the acks")
+    acks.await.expect("the task that reads the acks should not panic")
 }
 
 /// Reads frames until half a second after the end of the round. Returns the latency of each frame of the type `what`,

@@ -239,7 +239,7 @@ impl Appender {
                 Ok(append) => return Ok(append),
                 Err(AppendError::Replaced) => return Err(StoreError::Replaced),
                 Err(AppendError::NotBegun(error)) if !in_doubt => return Err(StoreError::Unavailable(error)),
-                // An earlier attempt may have committed, or may still commit.
+                // This attempt or an earlier one may have committed, or may still commit.
                 Err(AppendError::NotBegun(error) | AppendError::InDoubt(error)) => error,
             };
             tracing::debug!(%error, "a batch is in doubt; appending it again");

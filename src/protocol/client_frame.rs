@@ -27,11 +27,11 @@ pub enum ClientFrame {
         /// The text of the faces, not parsed yet.
         smile: SmolStr,
     },
-    /// Asks for older smiles of one conversation.
+    /// Asks for smiles of one conversation.
     History {
         /// The other user of the conversation.
         with: UserName,
-        /// Only smiles below this offset. If `None`, the newest smiles.
+        /// Asks for the newest smiles below this offset; if `None`, for the newest of all.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Offset>,
         /// The maximum number of smiles, 1 to [`MAX_HISTORY_LIMIT`]; [`DEFAULT_HISTORY_LIMIT`] if missing.
@@ -49,7 +49,8 @@ pub enum ClientFrame {
 pub struct BadFrame {
     /// What is wrong and what to send instead.
     pub message: String,
-    /// The `id` to repeat in the answer, if any. An `id` of more than 64 characters is not repeated.
+    /// The `id` that the answer repeats; `None` if the answer has no `id`. An `id` of more than 64 characters is not
+    /// repeated.
     pub id: Option<String>,
 }
 
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_smile_keeps_its_id() {
+    fn a_refused_smile_keeps_an_id_of_at_most_64_characters() {
         let id = |text| ClientFrame::decode(text).unwrap_err().id;
         assert_eq!(id(r#"{"type":"smile","id":"c1","to":5}"#).as_deref(), Some("c1"));
         assert_eq!(id(r#"{"type":"smile","id":"c1","smile":"😀"}"#).as_deref(), Some("c1"));
@@ -251,12 +252,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in any::<String>()) {
+        fn no_text_makes_the_decoder_panic(text in any::<String>()) {
             let _ = ClientFrame::decode(&text);
         }
 
         #[test]
-        fn no_json_panics(text in r#"\{("(type|id|to|smile|with|before|limit)":("(smile|history|ping|c1)"|-?[0-9]{1,20}|null|\[\]|\{\}),?){0,5}\}?"#) {
+        fn no_json_makes_the_decoder_panic(text in r#"\{("(type|id|to|smile|with|before|limit)":("(smile|history|ping|c1)"|-?[0-9]{1,20}|null|\[\]|\{\}),?){0,5}\}?"#) {
             let _ = ClientFrame::decode(&text);
         }
 

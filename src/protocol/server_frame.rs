@@ -57,7 +57,7 @@ pub enum ServerFrame<S = Smile> {
     },
     /// A smile to, or from, this user.
     Smile(S),
-    /// Older smiles of one conversation.
+    /// Smiles of one conversation.
     History {
         /// The other user of the conversation.
         with: UserName,

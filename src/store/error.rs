@@ -11,7 +11,7 @@ pub enum StoreError {
     #[error("{0}")]
     CannotFollow(String),
     /// Retention has removed smiles after the offset from which the reader wants to continue.
-    #[error("the log no longer reaches back that far")]
+    #[error("retention has removed smiles that were still to be read")]
     Trimmed,
     /// The log was deleted or replaced, or has lost its end, so this replica must exit. A serving replica first tries
     /// to begin a new epoch, so that clients do not resume with old offsets.

@@ -16,8 +16,8 @@ async fn replica(name: &str, store: &str) -> TestProcess {
 /// The `following` field of this replica.
 async fn following(replica: &TestProcess) -> Value {
     let list = get_json(replica.address, "/api/replicas").await;
-    let replicas = list["replicas"].as_array().expect("the replicas are a list");
-    replicas.iter().find(|other| other["id"] == list["self"]).expect("the list has this replica")["following"].clone()
+    let replicas = list["replicas"].as_array().expect("the replicas should be a list");
+    replicas.iter().find(|other| other["id"] == list["self"]).expect("the replica's own entry")["following"].clone()
 }
 
 async fn until_followed_by(replica: &TestProcess, way: &str) {
@@ -46,7 +46,7 @@ fn unique() -> String {
 }
 
 #[tokio::test]
-async fn the_binary_log_is_followed_if_the_account_has_the_grant() {
+async fn the_binary_log_is_followed_if_the_account_has_the_replication_grant() {
     let Some(database) = TestDatabase::new().await else { return };
     let (one, two) = (replica("one", &database.url()).await, replica("two", &database.url()).await);
     until_followed_by(&one, "binlog").await;
@@ -102,7 +102,7 @@ async fn a_batch_that_the_stream_omits_is_read_from_the_log() {
     let mut anna = TestClient::connect(one.address, "anna").await;
     anna.persist("seen", "bruno").await;
     assert_eq!(id(&bruno.expect("smile").await), "seen");
-    // This appends a copy of the batch, with another id of the same length, and bypasses the binary log.
+    // These statements append a copy of the batch, with another id of the same length, and bypass the binary log.
     let hidden = "SET SESSION sql_log_bin = 0;
         INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         SELECT 2, 1, 7, appended_at, CONCAT(
@@ -124,7 +124,7 @@ async fn a_replica_that_cannot_decode_the_log_is_not_ready() {
     let unknown = "INSERT INTO log_batches (first, smiles, token, appended_at, payload)
         VALUES (1, 1, 7, UNIX_TIMESTAMP() * 1000, 'newer')";
     database.run(unknown).await;
-    let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("the body is text");
+    let reason = async || get(one.ops_address, "/readyz").await.text().await.expect("the body should be text");
     eventually("the replica reports that it is behind", async || reason().await.starts_with("behind")).await;
     assert_eq!(get(one.ops_address, "/livez").await.status(), 200);
 }

@@ -71,7 +71,7 @@ async fn a_proxy_that_changes_the_host_is_named_as_the_cause() {
 }
 
 #[tokio::test]
-async fn an_offline_browser_is_not_mistaken_for_a_backend_that_is_away() {
+async fn an_offline_browser_is_not_reported_as_an_outage_of_the_backend() {
     let folder = tempfile::tempdir().expect("a directory");
     let server = TestProcess::start(&folder.path().join(STORE), &WITH_LIMITS).await;
     let browser = open_page("en", &server).await;

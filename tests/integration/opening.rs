@@ -20,10 +20,10 @@ async fn the_first_frame_is_a_complete_welcome() {
     assert_eq!(welcome["replica"], list["self"]);
     assert!(
         welcome["replica"].as_str().is_some_and(|id| id.starts_with("be1.")),
-        "the replica has the wrong name: {welcome}"
+        "the replica had the wrong name: {welcome}"
     );
     assert_eq!(welcome["epoch"], list["epoch"]);
-    assert_eq!(welcome["offset"], 0, "the session on an empty log does not start at 0");
+    assert_eq!(welcome["offset"], 0, "the session on an empty log did not start at 0");
     assert_eq!(welcome["recovered"], false);
     assert_eq!(welcome["ping_interval_ms"], 25_000);
     assert_eq!(welcome["limits"], json!({"session_per_second": 7, "session_burst": 9}));
@@ -34,7 +34,7 @@ async fn the_first_frame_is_a_complete_welcome() {
 }
 
 #[tokio::test]
-async fn the_default_limits_match_the_protocol() {
+async fn the_default_limits_match_the_example_in_the_protocol() {
     let replica = TestReplica::start(&[]).await;
     let client = TestClient::connect(replica.address, "anna").await;
     assert_eq!(client.welcome["limits"], json!({"session_per_second": 20, "session_burst": 40}));
@@ -76,9 +76,9 @@ async fn a_malformed_query_is_a_bad_request() {
         assert_eq!(body["code"], "bad_request", "{query}");
         assert!(
             body["message"].as_str().is_some_and(|message| !message.is_empty()),
-            "{query}: the refusal has no message"
+            "{query}: the refusal had no message"
         );
-        assert!(body.get("retry_after_ms").is_none(), "{query}: the refusal has a retry hint");
+        assert!(body.get("retry_after_ms").is_none(), "{query}: the refusal had a retry hint");
     }
 }
 
@@ -126,7 +126,7 @@ async fn only_the_servers_own_and_allowed_origins_are_accepted() {
         let host = replica.address.to_string();
         assert!(
             message.contains(origin) && message.contains(&host) && message.contains("--allowed-origins"),
-            "the message lacks the origin, the host or the option: {message}"
+            "the message lacked the origin, the host or the option: {message}"
         );
     }
 }
@@ -144,7 +144,7 @@ async fn a_refused_origin_is_logged_once_with_advice() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("https://chat.example")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     for word in ["\"host\":\"backend:8080\"", "\"level\":\"WARN\"", "Host", "--allowed-origins"] {
-        assert!(lines[0].contains(word), "{word} is missing: {}", lines[0]);
+        assert!(lines[0].contains(word), "{word} was missing: {}", lines[0]);
     }
 }
 
@@ -169,7 +169,7 @@ async fn a_request_without_a_handshake_is_refused() {
     let asked = http().get(format!("http://{}/ws?user=anna", replica.address)).header("host", "backend:8080");
     let (status, _, body) = refusal(asked.send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (426, &json!("upgrade_required")), "{body}");
-    assert_eq!(body["host"], "backend:8080", "the answer lacks the host, which the page compares with its own");
+    assert_eq!(body["host"], "backend:8080", "the answer lacked the host, which the page compares with its own");
     for (name, value) in [("sec-websocket-version", "12"), ("upgrade", "h2c"), ("connection", "close")] {
         let mut request = upgrade(replica.address, "?user=anna").build().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -190,7 +190,7 @@ async fn malformed_http_does_not_affect_other_connections() {
         let _ = within("the connection ends", stream.read_to_end(&mut answer)).await;
         assert!(
             answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
-            "the answer is not 4xx: {:?}",
+            "the answer was not 4xx: {:?}",
             String::from_utf8_lossy(&answer)
         );
     }

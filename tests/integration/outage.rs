@@ -39,8 +39,8 @@ async fn mysql_goes_away(fault: Network) {
     eventually("the append has returned", stored).await;
 
     network.becomes(fault);
-    // The replica sends this smile over a connection that it used a moment ago and so does not check. The outcome is
-    // unknown, and the smile gets no answer yet.
+    // The replica sends this smile over a connection that it used a moment ago and therefore does not check. The
+    // outcome is unknown, and the smile gets no answer yet.
     anna.send_smile("in-doubt", "bruno").await;
     for _ in 0..10 {
         // The answer shows that the replica has read the smile.
@@ -52,7 +52,7 @@ async fn mysql_goes_away(fault: Network) {
         let error = bruno.expect("error").await;
         assert!(sent.elapsed() < AT_ONCE, "refused-{number} was refused after {:?}", sent.elapsed());
         assert_eq!((&error["id"], &error["temporary"]), (&json!(format!("refused-{number}")), &json!(true)), "{error}");
-        assert!(error["retry_after_ms"].as_u64() > Some(0), "the error has no hint: {error}");
+        assert!(error["retry_after_ms"].as_u64() > Some(0), "the error had no hint: {error}");
         if number > 0 {
             assert_eq!(error["code"], "store_unavailable");
         }
@@ -113,7 +113,7 @@ async fn an_idle_replica_refuses_smiles_within_a_second_during_an_outage() {
     }
 }
 
-/// Replaces the data that a replica has published, in several ways.
+/// Changes or deletes the data that a replica has published, in several ways.
 #[tokio::test]
 async fn a_replica_exits_if_its_log_was_replaced() {
     for (statements, sends) in [
@@ -151,26 +151,26 @@ async fn a_replica_waits_for_mysql_and_reports_that_it_waits() {
     let network = Proxy::to(database.server()).await;
     network.becomes(Network::Cut);
     let store = database.url_by(network.address);
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let listen = free.to_string();
     let starting = tokio::spawn(async move { TestProcess::on_mysql(&store, &[("listen", listen.as_str())]).await });
     let client = crate::support::http();
     let ask = async |path: &str| client.get(format!("http://{free}{path}")).send().await;
     eventually("the process is alive", async || ask("/livez").await.is_ok_and(|answer| answer.status() == 200)).await;
     let (code, body) = {
-        let answer = ask("/readyz").await.expect("the replica answers");
-        (answer.status(), answer.text().await.expect("the body is text"))
+        let answer = ask("/readyz").await.expect("the replica should answer");
+        (answer.status(), answer.text().await.expect("the body should be text"))
     };
     assert_eq!((code.as_u16(), body.trim()), (503, "starting: waiting for the store"));
-    let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("the replica answers")).await;
+    let (code, retry_after, body) = refusal(ask("/ws?user=anna").await.expect("the replica should answer")).await;
     assert_eq!((code, retry_after, &body["code"]), (503, Some(1), &json!("store_unavailable")));
     assert!(!starting.is_finished(), "the replica started without MySQL");
 
     network.becomes(Network::Open);
-    let replica = within("the replica starts", starting).await.expect("the replica is ready");
+    let replica = within("the replica starts", starting).await.expect("the start should not panic");
     assert!(
         replica.log().contains("waiting for MySQL"),
-        "the log does not say that the replica waits: {}",
+        "the log did not say that the replica waited: {}",
         replica.log()
     );
     assert_eq!(status(replica.address, "/readyz").await, 200);
@@ -265,7 +265,7 @@ async fn statements_that_hang_do_not_use_up_the_connections_of_mysql() {
     }
     let hanging = hanging().await;
 
-    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hung; {most} sessions, normally {normal}");
+    assert!(hanging == 4 && most < 2 * normal, "{hanging} renewals hung; MySQL had {most} sessions, normally {normal}");
     gate.close().await.unwrap();
     for member in &fleet.members {
         let is_ready = async || status(member.ops_address(), "/readyz").await == 200;

@@ -20,7 +20,7 @@ test("nothing is sent before the session is open", () => {
   assert.deepEqual(sent, ["c1"]);
 });
 
-test("unsettled smiles are bounded, and settling makes room", () => {
+test("the number of unsettled smiles is limited, and settling one makes room for another", () => {
   const { outbox, beat } = setUp();
   outbox.opened();
   for (let index = 0; index < UNSETTLED_LIMIT; index += 1) assert.equal(beat(), Beat.NEW);

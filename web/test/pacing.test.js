@@ -54,7 +54,7 @@ test("beats missed during sleep are skipped and counted", () => {
   assert.equal(pacer.next(), 1_400);
 });
 
-test("a removed conversation has no beat, and one that is added later keeps its phase", () => {
+test("a removed conversation has no beat, and a conversation that is added late beats in its own phase", () => {
   const pacer = new Pacer();
   pacer.add(0, 0);
   pacer.remove(0);
@@ -63,7 +63,7 @@ test("a removed conversation has no beat, and one that is added later keeps its 
   assert.ok(Math.abs(pacer.next() - (400 + phase(1))) < 1e-6);
 });
 
-test("a limited number of sessions connect at the same time, in the order of their requests", () => {
+test("at most `limit` sessions connect at the same time, in the order of their requests", () => {
   const queue = new DialQueue({ limit: 2 });
   const began = [];
   const leave = ["a", "b", "c", "d", "e"].map((name) => queue.enter(() => began.push(name)));

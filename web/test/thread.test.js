@@ -29,7 +29,7 @@ test("the next request asks for the smiles before the oldest known one, until th
   assert.equal(threadAfter(whole, { kind: "live", smiles: smiles(8) }).more, false);
 });
 
-test("a request without an answer can be repeated", () => {
+test("a failed request can be repeated", () => {
   assert.equal(after([{ kind: "asked" }]).asking, true);
   assert.equal(after([{ kind: "asked" }, { kind: "failed" }]).asking, false);
 });

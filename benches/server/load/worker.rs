@@ -19,7 +19,8 @@ pub(crate) const ROLE: &str = "--be-the-load";
 /// The time limit for the last answers, counted from the end of sending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Executes the plan. All sessions are tasks on one thread, because on SQLite the load has one CPU.
+/// Executes the plan. All sessions are tasks on one thread, because the load on SQLite has only one CPU if processes
+/// can be pinned.
 pub(crate) fn work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
@@ -34,13 +35,13 @@ pub(crate) fn work() {
     });
 }
 
-/// Runs sessions over WebSockets; returns the duration.
+/// Runs sessions over WebSockets; returns the time from the first smile until [`finished`] returns.
 async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {
         let (address, user, to) = plan.session(number);
         let session = Session::open(address, plan.dialect, user, to, Rc::clone(tally)).await;
-        open.push(session.expect("a session opens"));
+        open.push(session.expect("the session should open"));
     }
     helper::prepared();
     let began = Instant::now();
@@ -57,7 +58,7 @@ async fn sessions(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     began.elapsed()
 }
 
-/// Runs polling users; returns the duration.
+/// Runs polling users; returns the time from the first smile until [`finished`] returns.
 async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
     let mut open = Vec::new();
     for number in 0..plan.sessions {
@@ -84,7 +85,7 @@ async fn polling(plan: &Plan, tally: &Rc<RefCell<Tally>>) -> Duration {
 async fn finished(senders: Vec<JoinHandle<std::io::Result<()>>>, until: Instant) {
     let all = async {
         for sender in senders {
-            sender.await.expect("a sender").expect("the connection stays open");
+            sender.await.expect("no sender should panic").expect("the connection should stay open");
         }
     };
     let _ = tokio::time::timeout_at((until + PATIENCE).into(), all).await;

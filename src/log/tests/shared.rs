@@ -11,7 +11,7 @@ fn key(from: &str, id: &str) -> Key {
     (from.to_owned(), id.to_owned())
 }
 
-/// Sends smiles through one replica: some unique to it, some that all replicas send.
+/// Sends smiles through one replica: some that only this replica gets, and some that every replica gets.
 async fn work(replica: Replica, place: usize, rounds: usize) -> (Replica, Vec<(Key, Answer)>) {
     let sender = ["anna", "bruno", "carla", "dario"][place];
     let mut acked = Vec::new();
@@ -58,7 +58,7 @@ async fn four_replicas_write_one_log() {
     }
     let stored = acked.iter().filter(|(_, answer)| matches!(answer, Answer::Stored(_)));
     let stored: HashSet<&Key> = stored.map(|(smile, _)| smile).collect();
-    assert_eq!(stored.len(), log.len(), "a smile was answered only as a duplicate");
+    assert_eq!(stored.len(), log.len(), "every answer to one of the smiles was a duplicate");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn the_smiles_in_a_gap_are_lost() {
 }
 
 #[test]
-fn a_resume_must_start_where_it_was_asked_to() {
+fn a_resumed_session_must_start_at_the_requested_offset() {
     let mut scene = Scene::new();
     scene.tell(BRUNO, Event::ConnectionLost);
     scene.welcome(BRUNO, 105, Some(100), true);
@@ -70,12 +70,12 @@ fn a_smile_missing_from_the_second_reading_is_lost() {
     assert_eq!(scene.ledger.reread(), 1);
     assert_eq!(scene.faults(), [("lost", 1)]);
     scene.pass(4, 105);
-    assert_eq!(scene.faults(), [("lost", 1)], "a smile after the head of the reader counted as lost");
+    assert_eq!(scene.faults(), [("lost", 1)], "a smile after the end of the second reading counted as lost");
     assert!(scene.ledger.begin_reread(&UserName::new("nobody")).is_none());
 }
 
 #[test]
-fn an_unfinished_second_reading_is_judged_by_its_cause() {
+fn the_verdict_on_an_unfinished_second_reading_depends_on_why_it_is_unfinished() {
     for (interrupted, connected, expected) in [
         (true, true, vec![]),
         (true, false, vec![]),

@@ -73,7 +73,7 @@ pub(crate) async fn fill_previous_version(database: &Database, trimmed: u64, hea
     smiles
 }
 
-/// Runs the migrations up to these versions, the first for SQLite and the second for MySQL.
+/// Runs the migrations up to version `through.0` on SQLite, or up to version `through.1` on MySQL.
 async fn migrate(database: &Database, through: (i64, i64)) {
     let up_to = |mut migrator: Migrator, last| {
         migrator.migrations.to_mut().retain(|migration| migration.version <= last);
@@ -129,7 +129,7 @@ async fn a_fully_trimmed_log_continues_its_offsets(database: &Database) {
 async fn an_interrupted_carry_over_continues(database: &Database) {
     let smiles = fill_previous_version(database, 70, 25_000).await;
     migrate(database, (i64::MAX, i64::MAX)).await;
-    // Commit the first part of the conversion.
+    // Commits the first part of the conversion.
     let row_id = |user: &UserName| USERS.iter().find(|(_, name)| *name == user.as_str()).unwrap().0.into();
     let row = |smile: &Smile| {
         let (id, faces) = (smile.id.as_str().to_owned(), smile.faces.as_str().to_owned());
@@ -233,7 +233,7 @@ async fn a_start_that_was_interrupted_anywhere_is_completed_by_the_next(database
         trimming.await.unwrap();
     }
     let kept = usize::try_from(trimmed.0).unwrap();
-    assert_eq!(log.len() + kept, offsets, "the log did not hold exactly the acknowledged smiles");
+    assert_eq!(log.len() + kept, offsets, "the log lacked smiles or held additional ones");
     assert!(log[..smiles.len() - kept] == smiles[kept..]);
     append(&store, &["next"]).await;
 }
@@ -244,7 +244,7 @@ async fn carried_over_smiles_keep_their_age(database: &Database) {
     let age = Timestamp::now().0 - smiles[2500].at.0;
     let kept = Duration::from_millis(age.unsigned_abs());
     let (trimmed, removed) = store.trim(kept, 99).await.unwrap().unwrap();
-    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches were not those whose last smile was old");
+    assert_eq!((trimmed, removed), (Offset(2000), 2000), "the removed batches were not those that were old enough");
 }
 
 #[tokio::test]

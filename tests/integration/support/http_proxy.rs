@@ -1,4 +1,4 @@
-//! An HTTP proxy in front of one or more backends. On request, it makes a common mistake: rewriting `Host`.
+//! An HTTP proxy in front of one or more backends. Optionally, it makes a common mistake: it rewrites `Host`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Starts a proxy and returns its address. It passes one request per connection, or a WebSocket, to the backend that
-/// `route` returns for the path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
+/// Starts a proxy and returns its address. The proxy passes one request per connection, or a WebSocket, to the backend
+/// that `route` returns for the path and query. If `rewrites` is true, the proxy sets `Host` to the backend's address,
 /// as some proxies do by default.
 pub(crate) async fn http_proxy(
     rewrites: bool,
@@ -37,7 +37,7 @@ async fn pass(mut client: TcpStream, rewritten: Option<SocketAddr>, route: Arc<i
         None => head,
     };
     let head = head.replace("Connection: keep-alive", "Connection: close");
-    let mut server = TcpStream::connect(backend).await.expect("the backend accepts connections");
-    server.write_all(head.as_bytes()).await.expect("the backend takes the request");
+    let mut server = TcpStream::connect(backend).await.expect("the backend should accept connections");
+    server.write_all(head.as_bytes()).await.expect("the backend should take the request");
     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

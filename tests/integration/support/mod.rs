@@ -118,8 +118,8 @@ pub(crate) fn upgrade(address: SocketAddr, query: &str) -> reqwest::RequestBuild
 /// The status, the `Retry-After` in seconds, and the JSON body of a response.
 pub(crate) async fn refusal(answer: reqwest::Response) -> (u16, Option<u64>, Value) {
     let retry_after = answer.headers().get("retry-after").map(|value| {
-        let text = value.to_str().expect("Retry-After is text");
-        text.parse().expect("Retry-After is a whole number of seconds")
+        let text = value.to_str().expect("Retry-After should be text");
+        text.parse().expect("Retry-After should be a whole number of seconds")
     });
     let status = answer.status().as_u16();
     (status, retry_after, answer.json().await.expect("a JSON body"))

@@ -49,7 +49,7 @@ impl Proxy {
     /// Starts a proxy to this host and port.
     pub(crate) async fn to(server: (String, u16)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("its address");
+        let address = listener.local_addr().expect("an address");
         let (network, state) = watch::channel(Network::Open);
         let (server, leads_to) = watch::channel(server);
         let accepted: Arc<AtomicUsize> = Arc::default();
@@ -69,7 +69,7 @@ impl Proxy {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Redirects new connections to this host and port; existing ones stay.
+    /// Redirects new connections to this host and port; existing connections stay as they are.
     pub(crate) fn leads_to(&self, server: (String, u16)) {
         self.server.send_replace(server);
     }

@@ -30,7 +30,7 @@ pub(crate) struct RawClient {
 impl RawClient {
     /// Opens a session of `user` and reads its welcome.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server accepts connections");
+        let stream = TcpStream::connect(address).await.expect("the server should accept connections");
         let mut client = Self { stream };
         let request = format!(
             "GET /ws?user={user} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -39,13 +39,13 @@ impl RawClient {
         client.write(request.as_bytes()).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(within("the response head arrives", client.stream.read_u8()).await.expect("the head ends"));
+            head.push(within("the response head arrives", client.stream.read_u8()).await.expect("a whole head"));
         }
-        let head = String::from_utf8(head).expect("the head is UTF-8");
+        let head = String::from_utf8(head).expect("the head should be UTF-8");
         assert!(head.starts_with("HTTP/1.1 101 "), "the upgrade failed: {head}");
         // The `Sec-WebSocket-Accept` for the example key of RFC 6455, section 1.3.
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "`Sec-WebSocket-Accept` is wrong: {head}");
-        let (opcode, welcome) = client.frame().await.expect("the server sends a frame");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "`Sec-WebSocket-Accept` was wrong: {head}");
+        let (opcode, welcome) = client.frame().await.expect("the server should send a frame");
         assert_eq!(opcode, TEXT);
         assert!(welcome.starts_with(br#"{"type":"welcome""#));
         client
@@ -53,7 +53,7 @@ impl RawClient {
 
     /// Writes bytes. Panics if the connection is broken.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
-        within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection is open");
+        within("bytes are written", self.stream.write_all(bytes)).await.expect("the connection should be open");
     }
 
     /// Writes bytes. The server may close the connection before it has read all of them.
@@ -74,7 +74,7 @@ impl RawClient {
                 127 => self.stream.read_u64().await?,
                 length => u64::from(length),
             };
-            let mut payload = vec![0; usize::try_from(length).expect("the payload fits into memory")];
+            let mut payload = vec![0; usize::try_from(length).expect("the payload should fit into memory")];
             self.stream.read_exact(&mut payload).await?;
             Ok::<_, std::io::Error>((first & 0x0f, payload))
         };
@@ -83,19 +83,19 @@ impl RawClient {
 
     /// The next text frame as JSON.
     pub(crate) async fn json(&mut self) -> Value {
-        let (opcode, payload) = self.frame().await.expect("the connection is open");
+        let (opcode, payload) = self.frame().await.expect("the connection should be open");
         assert_eq!(opcode, TEXT);
-        serde_json::from_slice(&payload).expect("every answer is JSON")
+        serde_json::from_slice(&payload).expect("every answer should be JSON")
     }
 
     /// Skips frames up to the server's close frame, checks that this frame has a reason, and returns its code.
     pub(crate) async fn expect_close(&mut self) -> u16 {
         loop {
-            let (opcode, payload) = self.frame().await.expect("the server sends a close frame");
+            let (opcode, payload) = self.frame().await.expect("the server should send a close frame");
             if opcode == CLOSE {
                 let code = payload.first_chunk().expect("a close code");
-                let reason = std::str::from_utf8(&payload[2..]).expect("the reason is text");
-                assert!(!reason.is_empty(), "the close frame has no reason");
+                let reason = std::str::from_utf8(&payload[2..]).expect("the reason should be text");
+                assert!(!reason.is_empty(), "the close frame had no reason");
                 return u16::from_be_bytes(*code);
             }
         }

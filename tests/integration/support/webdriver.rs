@@ -19,7 +19,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// The text that chromedriver prints before its port.
 const STARTED: &str = "was started successfully on port ";
 
-/// Headless, without a sandbox (which often fails in containers), and without requests to other servers.
+/// The arguments that make Chromium run headless, without a sandbox (which often fails in containers), and without
+/// requests to other servers.
 const ARGUMENTS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
@@ -44,7 +45,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Opens a browser with this preferred language, once no other is open.
+    /// Opens a browser with this preferred language, once no other browser is open.
     pub(crate) async fn open(language: &str) -> Self {
         Self::open_with(language, json!({})).await
     }
@@ -65,12 +66,12 @@ impl Browser {
         let (driver, port) = within("chromedriver listens", start_driver(folder.path())).await;
         let wanted = capabilities(language, &folder.path().join("profile"), preferences).expect("capabilities");
         let session = WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted).client(http());
-        let session = session.await.expect("Chromium starts");
+        let session = session.await.expect("Chromium should start");
         Self { driver, session, _folder: folder, _turn: turn }
     }
 
     pub(crate) async fn load(&self, url: &str) {
-        self.session.goto(url).await.expect("the page loads");
+        self.session.goto(url).await.expect("the page should load");
     }
 
     /// The handle of the current tab.
@@ -87,7 +88,7 @@ impl Browser {
     }
 
     pub(crate) async fn switch_to(&self, tab: &WindowHandle) {
-        self.session.switch_to_window(tab.clone()).await.expect("the tab is open");
+        self.session.switch_to_window(tab.clone()).await.expect("the tab should be open");
     }
 
     /// Emulates a screen of this size in CSS pixels.
@@ -98,7 +99,7 @@ impl Browser {
 
     /// The visible text of the element with this id.
     pub(crate) async fn text(&self, id: &str) -> String {
-        self.element(id).await.text().await.expect("the element is in the page")
+        self.element(id).await.text().await.expect("the element should be in the page")
     }
 
     /// The visible number in the element with this id.
@@ -109,7 +110,7 @@ impl Browser {
 
     /// Clicks on the element with this id.
     pub(crate) async fn click(&self, id: &str) {
-        self.element(id).await.click().await.expect("the element can be clicked");
+        self.element(id).await.click().await.expect("the element should be clickable");
     }
 
     /// The number of elements that match a selector.
@@ -121,13 +122,13 @@ impl Browser {
     /// Runs a script in the page and returns its result.
     pub(crate) async fn run(&self, script: &str, arguments: &Value) -> Value {
         let arguments = arguments.as_array().expect("a list of arguments").as_slice();
-        let result = self.session.execute(script, arguments).await.expect("the script runs");
+        let result = self.session.execute(script, arguments).await.expect("the script should run");
         result.json().clone()
     }
 
     /// Runs a command of the Chrome `DevTools` protocol.
     pub(crate) async fn command(&self, command: &str, parameters: &Value) {
-        self.session.cdp().send_raw(command, parameters).await.expect("Chromium knows the command");
+        self.session.cdp().send_raw(command, parameters).await.expect("Chromium should know the command");
     }
 
     /// A screenshot of the viewport as a PNG.
@@ -143,14 +144,14 @@ impl Browser {
     }
 
     async fn element(&self, id: &str) -> WebElement {
-        self.session.find(By::Id(id)).await.expect("the element is in the page")
+        self.session.find(By::Id(id)).await.expect("the element should be in the page")
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
         // Otherwise the browser would outlive its driver, and its processes would still write to the folder.
-        let group = self.driver.id().expect("the driver runs").to_string();
+        let group = self.driver.id().expect("the driver should still run").to_string();
         let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -$0", &group]).status();
         // Dropping the session would ask the driver to end it, and wait for an answer.
         let _ = self.session.clone().leak();
@@ -186,7 +187,7 @@ async fn start_driver(folder: &Path) -> (Child, u16) {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .expect("chromedriver starts: scripts/test installs it");
+            .expect("chromedriver should start: scripts/test installs it");
         match port_of(&mut driver).await {
             Ok(port) => return (driver, port),
             Err(text) => output = text,
