@@ -1,8 +1,8 @@
 //! Load shedding by the expected delay of the store.
 //!
 //! Sheds by delay instead of queue length, as Controlled Delay (`CoDel`, RFC 8289) does; a limit on the length is only
-//! the last resort. When the store is the bottleneck, the queue in front of it holds at most about as many smiles as the
-//! store commits in half a second.
+//! the last resort. When the store is the bottleneck, the queue in front of it holds at most about as many smiles as
+//! the store commits in half a second.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Logs two lines per outage of the store, one when the outage starts and one when it ends, however many smiles are
 //! refused.
 //!
-//! A store that has just recovered may fail briefly under the load that built up during the outage. Therefore, a failure
-//! soon after an outage is logged only if it lasts.
+//! A store that has just recovered may fail briefly under the load that built up during the outage. Therefore, a
+//! failure soon after an outage is logged only if it lasts.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

@@ -84,8 +84,8 @@ impl Store {
         Ok(self.page(&rows)?.state)
     }
 
-    /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, that batch must end
-    /// at `after`, since the page does not contain the rest of a batch that ends later.
+    /// Reads at most `batches` batches that begin after `after`. If a batch holds `after`, that batch must end at
+    /// `after`, since the page does not contain the rest of a batch that ends later.
     ///
     /// # Errors
     /// [`StoreError::Replaced`] if the tables are gone from a MySQL database, else [`StoreError::Unavailable`].

@@ -100,8 +100,8 @@ async fn arguments_that_are_not_utf8_make_the_program_exit_with_2() {
     }
 }
 
-/// Checks that the program exits with 1 and a one-line error that contains `word`. Each listener gets a
-/// free port unless `arguments` contains an address for it.
+/// Checks that the program exits with 1 and a one-line error that contains `word`. Each listener gets a free port,
+/// unless `arguments` contains an address for that listener.
 async fn fails_with_one_line(arguments: &[&str], word: &str) {
     let free = ["--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
     let arguments: Vec<&str> = free

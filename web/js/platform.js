@@ -10,7 +10,8 @@ const EXIT = "exit";
 const UNREADY = "unready";
 const START_PROCESS = "cargo run --release";
 const RESTART_COMPOSE = "docker compose restart backend";
-// `up` would also reduce several replicas to one, the number in docker/compose.yaml, so `start` is used for several.
+// `up` would also reduce several replicas to one, the number in docker/compose.yaml, so `start` is used for several
+// replicas.
 const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 

@@ -73,8 +73,8 @@ impl MySql {
     /// Opens the binary log at its end.
     ///
     /// # Errors
-    /// [`StoreError::CannotFollow`] if the settings of the server or the rights of the account rule out following the
-    /// binary log, else [`StoreError::Unavailable`].
+    /// [`StoreError::CannotFollow`] if the settings of the server or the privileges of the account rule out following
+    /// the binary log, else [`StoreError::Unavailable`].
     pub(crate) async fn open_binlog(self: &Arc<Self>) -> Result<Binlog, StoreError> {
         self.server.until_answered().await?;
         let mut binlog = within(ANSWER, self.request()).await?;

@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// Shortest pause between two probes, however many answers are overdue.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that does not answer a probe within this time is silent. The next probe then starts, since the host name
-/// may now point to another server.
+/// A server that does not answer a probe within this time counts as silent. The next probe then starts, since the host
+/// name may now point to another server.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Longest pause between two probes of a silent server. The pause grows with the silence, since a frozen server keeps

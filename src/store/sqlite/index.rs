@@ -19,8 +19,8 @@ const SEGMENTS_PER_CHECKPOINT: u64 = 16;
 
 impl Sqlite {
     pub(in crate::store) async fn write_index(&self, step: &IndexStep<'_>) -> Result<(), StoreError> {
-        // Short transactions keep the commits of the log fast. After a crash between two transactions of
-        // a segment, the segment is written again.
+        // Short transactions keep the commits of the log fast. After a crash between two transactions of a segment, the
+        // segment is written again.
         for conversations in step.conversations.chunks(CONVERSATIONS_PER_TRANSACTION) {
             let mut insert = begin();
             insert.push("REPLACE INTO index_conversations (conversation, segment, places) ");
