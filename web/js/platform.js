@@ -16,8 +16,8 @@ const START_ONE = "docker compose up -d";
 const START_SEVERAL = "docker compose start backend";
 
 /**
- * Whether each platform restarts crashed replicas, and the commands for the crash modes after which it does not restart
- * a replica.
+ * Whether each platform restarts crashed replicas and, by crash mode, the command that restarts a replica. A mode has no
+ * command if the platform restarts the replica, or if the page only describes what to do.
  */
 const PLATFORMS = {
   process: { healing: false, commands: { exit: () => START_PROCESS } },
